@@ -1,0 +1,34 @@
+"""Errors that tell a user what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """A wrong argument, file or value given by the user.
+
+    The message is one line. The command line prints it alone and exits with code 2.
+    """
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
+    """Builds the error for a name that no registry row has, with the nearest match.
+
+    Args:
+        kind: What the name should have been, such as `"gradient mode"`.
+        name: The name that came.
+        choices: Every known name.
+    """
+    known = sorted(choices)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return InputError(f"unknown {kind} '{name}': {hint}known: {', '.join(known)}")
+
+
+def missing_extra(library: str, extra: str) -> ImportError:
+    """Builds the error for an optional library that is not installed."""
+    return ImportError(
+        f"{library} is not installed; install it with: pip install \"robust-snn[{extra}]\""
+    )
