@@ -1,0 +1,121 @@
+"""Text form of small frozen dataclasses: `name(arg=value,...)`, nested, strict both ways."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import Any, TypeVar, get_type_hints
+
+from robust_snn.errors import InputError, unknown
+
+_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|[-+]?[\d.]+(?:[eE][-+]?\d+)?|[(),=])")
+
+T = TypeVar("T")
+
+
+class Textual:
+    """A dataclass with a text form; subclasses set `name` and register in a table."""
+
+    name: str
+
+    def __str__(self) -> str:
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        arguments = ",".join(f"{name}={_print_value(value)}" for name, value in values)
+        return f"{self.name}({arguments})" if arguments else self.name
+
+
+def parse(text: str, kind: str, table: dict[str, type[T]], nested: dict[str, type]) -> T:
+    """Builds the dataclass that `text` names.
+
+    Args:
+        text: Such as `"bptt(surrogate=triangle(gamma=0.5))"`.
+        kind: What the text names, for error messages.
+        table: Classes by name.
+        nested: Classes that may stand as argument values, by name.
+
+    Raises:
+        InputError: If the text is malformed, or a name, argument or value is not known.
+    """
+    reader = _Reader(text)
+    name = reader.word()
+    if name not in table:
+        raise unknown(kind, name, table)
+    value: T = reader.call(name, table[name], nested)
+    reader.end()
+    return value
+
+
+class _Reader:
+    """Recursive-descent reader over the tokens of one text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = _TOKEN.findall(text)
+        self.position = 0
+        if "".join(self.tokens) != re.sub(r"\s", "", text):
+            raise self.error()
+
+    def error(self) -> InputError:
+        return InputError(f"cannot read '{self.text}': expected the form name(argument=value,...)")
+
+    def peek(self) -> str:
+        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+
+    def word(self) -> str:
+        token = self.peek()
+        if not token or token in "(),=":
+            raise self.error()
+        self.position += 1
+        return token
+
+    def accept(self, symbol: str) -> bool:
+        found = self.peek() == symbol
+        self.position += found
+        return found
+
+    def expect(self, symbol: str) -> None:
+        if not self.accept(symbol):
+            raise self.error()
+
+    def end(self) -> None:
+        if self.peek():
+            raise self.error()
+
+    def call(self, name: str, cls: type[T], nested: dict[str, type]) -> T:
+        hints = get_type_hints(cls)
+        allowed = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        arguments: dict[str, Any] = {}
+        if self.accept("(") and not self.accept(")"):
+            while True:
+                key = self.word()
+                if key not in allowed:
+                    raise unknown(f"argument of {name}", key, allowed)
+                if key in arguments:
+                    raise InputError(f"argument '{key}' of {name} is given twice in '{self.text}'")
+                self.expect("=")
+                arguments[key] = self.value(name, key, hints[key], nested)
+                if self.accept(")"):
+                    break
+                self.expect(",")
+        return cls(**arguments)
+
+    def value(self, name: str, key: str, kind: Any, nested: dict[str, type]) -> Any:
+        word = self.word()
+        if kind is bool:
+            if word not in ("true", "false"):
+                raise InputError(f"{key} of {name} must be true or false, got '{word}'")
+            return word == "true"
+        if kind is float:
+            try:
+                return float(word)
+            except ValueError:
+                raise InputError(f"{key} of {name} must be a number, got '{word}'") from None
+        if word not in nested:
+            raise unknown(key, word, nested)
+        return self.call(word, nested[word], nested)
+
+
+def _print_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,0 +1,109 @@
+"""Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011).
+
+A draw is a function of its address and of nothing else, so it does not depend on batch composition,
+block size, backend, device or the global generator. An address is
+
+    key     = sample key (64 bits)
+    counter = (neuron, step // 4, layer, purpose)
+
+and the four words of one call serve four consecutive steps. Arithmetic is integer, so every backend
+produces the same bits; `uniform` keeps 24 of them, which float32 represents exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
+_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+ROUNDS = 10
+
+
+class Purpose(IntEnum):
+    """What a draw is for: the last word of its counter."""
+
+    KEY = 0
+    GATE = 1
+    SPIKE = 2
+    MEMBRANE = 3
+    ENCODER = 4
+
+
+def _product(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
+    """High and low 32 bits of `a * b` for 32-bit unsigned values held in int64."""
+    low = (a & 0xFFFF) * b
+    high = (a >> 16) * b + (low >> 16)
+    return high >> 16, ((high << 16) | (low & 0xFFFF)) & _MASK
+
+
+def philox(key: Tensor, counter: tuple[Tensor | int, Tensor | int, int, int]) -> tuple[Tensor, ...]:
+    """Four random 32-bit words for every (key, counter), broadcast together.
+
+    Args:
+        key: Sample keys, int64; all 64 bits are used.
+        counter: Four words of 32 bits each: neuron, step // 4, layer, purpose.
+
+    Returns:
+        Four int64 tensors with values in [0, 2**32).
+    """
+    k0, k1 = key & _MASK, (key >> 32) & _MASK
+    c0, c1, c2, c3 = (torch.as_tensor(word, device=key.device).long() & _MASK for word in counter)
+    for _ in range(ROUNDS):
+        high0, low0 = _product(_MULTIPLIER_0, c0)
+        high1, low1 = _product(_MULTIPLIER_1, c2)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
+    return c0, c1, c2, c3
+
+
+def uniform(words: Tensor) -> Tensor:
+    """Maps 32-bit words to float32 in [0, 1), exactly and with 24 bits."""
+    return (words >> 8).to(torch.float32) * 2.0**-24
+
+
+def draw(keys: Tensor, shape: tuple[int, ...], steps: int, layer: int, purpose: Purpose) -> Tensor:
+    """Uniform draws for `steps` time steps of one layer.
+
+    Args:
+        keys: Sample keys `[B]`, int64.
+        shape: Shape of the layer for one sample, such as `(C, H, W)`.
+        steps: Number of time steps `T`.
+        layer: Address of the layer.
+        purpose: What the draws are for.
+
+    Returns:
+        float32 in [0, 1), `[T, B, *shape]`.
+    """
+    neurons = torch.arange(torch.Size(shape).numel(), device=keys.device)
+    words: list[Tensor] = []
+    for quad in range(-(-steps // 4)):
+        words.extend(philox(keys[:, None], (neurons, quad, layer, int(purpose))))
+    return uniform(torch.stack(words[:steps])).reshape(steps, len(keys), *shape)
+
+
+def sample_keys(seed: int, ids: Tensor, draw: int = 0, call: int | Tensor = 0) -> Tensor:
+    """Keys of the samples `ids` in one noise draw.
+
+    Args:
+        seed: Seed of the stream, 64 bits; see `derive_seed`.
+        ids: What tells samples apart, `[B]`: positions in a batch or indices in a dataset.
+        draw: Number of the noise draw (EOT sample or scoring draw).
+        call: Number of the forward call.
+
+    Returns:
+        Sample keys `[B]`, int64.
+    """
+    key = torch.tensor(seed, dtype=torch.int64, device=ids.device)
+    low, high, _, _ = philox(key, (ids, call, draw, int(Purpose.KEY)))
+    return low | (high << 32)
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A stable 63-bit seed for a named sub-stream, such as `derive_seed(0, "attack", "apgd-ce")`."""
+    text = "\x1f".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
