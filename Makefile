@@ -1,0 +1,35 @@
+# Every goal sets up what it needs in .venv, from nothing but Python >= 3.10, and reuses it until pyproject.toml changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help: ## list the goals
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+demo: $(READY) ## train, attack and judge two small networks on digits
+	$(BIN)/robust-snn demo --out runs/demo
+
+test: lint ## lint, then every test, the slow ones too
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(READY) ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove the environment, caches and builds, but no run
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find robust_snn tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# torchattacks pins a requests too old for the others; it runs with a newer one, hence --no-deps.
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("robust_snn needs Python 3.10 or newer: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -e ".[dev]"
+	$(BIN)/python -m pip install --no-deps torchattacks==3.5.1
+	touch $@

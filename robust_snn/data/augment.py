@@ -1,0 +1,35 @@
+"""Training-time augmentation, one random draw per image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def augment(
+    images: Tensor, generator: torch.Generator, *, pad: int = 4, flip: bool = True
+) -> Tensor:
+    """Shifts each image at random by up to `pad` pixels, and mirrors half of them.
+
+    The result depends on the images and the generator's state alone; torchvision's transforms draw
+    from the global generator, and once per batch. Leave `flip` off for digits and letters.
+
+    Args:
+        images: `[B, C, H, W]`, on any device.
+        generator: A generator on the CPU, so that every device sees the same draws.
+        pad: Zero pixels added on each side before the crop back to `H` x `W`.
+        flip: Whether to mirror left and right with probability one half.
+    """
+    batch, _, height, width = images.shape
+    top, left = torch.randint(2 * pad + 1, (2, batch, 1), generator=generator)
+    rows = top + torch.arange(height)
+    columns = left + torch.arange(width)
+    if flip:
+        mirrored = torch.rand(batch, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    sample = torch.arange(batch, device=images.device)[:, None, None]
+    padded = F.pad(images, (pad, pad, pad, pad))
+    cropped = padded[sample, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, C]
+    return cropped.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,72 @@
+"""The gate that images and labels pass before any attack starts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robust_snn.errors import InputError
+
+
+def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: int) -> None:
+    """Raises `InputError` unless the images and labels suit a model.
+
+    Args:
+        images: `[B, C, H, W]`, or event frames `[B, T, C, H, W]`: floats in [0, 1].
+        labels: `[B]`, integers in [0, `num_classes`).
+        in_chans: Channels that the model takes.
+        num_classes: Classes that the model tells apart.
+    """
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"{name} must be a torch.Tensor, got {type(value).__name__}; use torch.as_tensor"
+            )
+    shape = tuple(images.shape)
+    if images.ndim not in (4, 5):
+        raise InputError(f"images must be [B, C, H, W] or [B, T, C, H, W], got shape {shape}")
+    if not images.numel():
+        raise InputError(f"no images to work on: got shape {shape}")
+    if not images.is_floating_point():
+        raise InputError(
+            f"pixels must be floats in [0, 1], got {images.dtype}; divide bytes by 255"
+        )
+    if shape[-3] != in_chans:
+        raise InputError(
+            f"the model takes {in_chans} channels, the images have {shape[-3]} (shape {shape}); "
+            f"build the model with in_chans={shape[-3]} or choose other data"
+        )
+    _check_pixels(images)
+    _check_labels(labels, len(images), num_classes)
+
+
+def _check_pixels(images: Tensor) -> None:
+    low, high = (bound.item() for bound in images.detach().aminmax())
+    if low >= 0 and high <= 1:  # false for NaN, which aminmax passes on
+        return
+    for name, wrong in (("NaN", images.isnan()), ("infinite", images.isinf())):
+        if wrong.any():
+            first = int(wrong.flatten(1).any(1).nonzero()[0])
+            raise InputError(
+                f"{int(wrong.sum())} {name} pixels, first in image {first}; "
+                "repair or remove these images"
+            )
+    raise InputError(
+        f"pixels must lie in [0, 1], got {low:.6g} to {high:.6g}; divide bytes by 255, "
+        "and leave normalisation to the model"
+    )
+
+
+def _check_labels(labels: Tensor, count: int, num_classes: int) -> None:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise InputError(f"labels must be integers, got {labels.dtype}; use labels.long()")
+    if tuple(labels.shape) != (count,):
+        raise InputError(
+            f"{count} images need labels of shape ({count},), got {tuple(labels.shape)}"
+        )
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < 0 or high >= num_classes:
+        raise InputError(
+            f"labels must lie in 0..{num_classes - 1} for {num_classes} classes, "
+            f"got {low} to {high}; check the data or the model's num_classes"
+        )

@@ -1,0 +1,130 @@
+"""Image files in class folders, on disk or inside a tar, read through timm's readers."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+from timm.data.readers.reader_image_in_tar import ReaderImageInTar
+from torch import Tensor
+
+from robust_snn.data.image_set import ImageSet, from_bytes, interleaved, resized
+from robust_snn.errors import InputError
+
+Reader: TypeAlias = ReaderImageFolder | ReaderImageInTar
+EXPECTED = "expected class folders side by side, in a folder or .tar, with .png or .jpg images"
+
+
+def load_files(path: Path, split: str, size: int | None, n: int | None) -> ImageSet:
+    """Loads a folder or a `.tar` of class folders.
+
+    Labels follow the sorted class names, as in torchvision's `ImageFolder`. Classes take turns, so
+    that the first `n` images are spread over all of them; only these are decoded.
+    """
+    # two levels below tell a split from a class that happens to be named "train"
+    has_splits = any((path / split).glob("*/*"))
+    source = path / split if has_splits else path
+    with _opened(source) as reader:
+        names = [PurePath(name) for name in reader.filenames()]
+        _check_layout(source, names)
+        classes, labels = np.unique([name.parent.name for name in names], return_inverse=True)
+        order = interleaved(labels)[:n]
+        images = _decode(source, reader, order, size)
+    return ImageSet(
+        name=path.resolve().name,
+        split=split if has_splits else "all",
+        images=images,
+        labels=torch.from_numpy(labels[order]),
+        classes=tuple(classes.tolist()),
+    )
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[Reader]:
+    reader = _reader(source)
+    try:
+        yield reader
+    finally:
+        if isinstance(reader, ReaderImageInTar) and reader.tar_state.tf:
+            reader.tar_state.tf.close()  # timm keeps it open for the next read
+
+
+def _reader(source: Path) -> Reader:
+    if source.is_file() and source.suffix.lower() != ".tar":
+        raise InputError(f"'{source}' is neither a folder nor a .tar file; {EXPECTED}")
+    try:
+        if source.is_dir():
+            return ReaderImageFolder(str(source))
+        _check_complete(source)
+        # without timm's cache file: nothing is unpickled, nothing is written beside the data
+        return ReaderImageInTar(str(source), cache_tarinfo=False)
+    except (tarfile.TarError, OSError) as error:
+        raise InputError(f"cannot read '{source}': {error}; is the file complete?") from error
+    except (RuntimeError, ValueError) as error:  # what timm raises where it finds no image
+        raise InputError(f"no images in '{source}'; {EXPECTED}") from error
+
+
+def _check_complete(tar: Path) -> None:
+    """Raises unless the end mark is there; readers take a tar cut between two files for a whole."""
+    with tar.open("rb") as file:
+        file.seek(max(0, tar.stat().st_size - tarfile.BLOCKSIZE))
+        if file.read() != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no end of archive mark")
+
+
+def _check_layout(source: Path, names: list[PurePath]) -> None:
+    """Refuses layouts whose labels would silently be wrong."""
+    parents = {name.parent for name in names}
+    places = sorted({str(parent.parent) for parent in parents})
+    if any(not parent.name for parent in parents) or len(places) > 1:
+        raise InputError(
+            f"images in '{source}' lie at different depths or places; {EXPECTED}; "
+            "give one such folder"
+        )
+    if source.is_dir():
+        folders = (entry for entry in (source / places[0]).iterdir() if entry.is_dir())
+        empty = {entry.name for entry in folders} - {parent.name for parent in parents}
+        if shown := sorted(name for name in empty if not name.startswith(".")):
+            raise InputError(
+                f"no images in class folder '{shown[0]}' of '{source}': fill or remove it"
+            )
+
+
+def _decode(source: Path, reader: Reader, order: np.ndarray, size: int | None) -> Tensor:
+    """Reads the images at the places in `order` into one tensor `[N, C, H, W]` in [0, 1]."""
+    images = torch.empty(0)
+    for row, index in enumerate(order.tolist()):
+        where = f"image '{reader.filename(index)}' of '{source}'"
+        try:
+            file, _ = reader[index]
+            with file, Image.open(file) as picture:
+                pixels = _pixels(picture, grey=row == 0 or images.shape[1] == 1)
+        except Exception as error:  # decoders raise anything on broken bytes
+            raise InputError(f"cannot read {where}: {error}; replace or remove it") from error
+        image = resized(from_bytes(pixels[None]), size)[0]
+        if row == 0:
+            images = torch.empty(len(order), *image.shape)
+        if image.shape != images.shape[1:]:
+            raise InputError(
+                f"{where} is {'x'.join(map(str, image.shape))} (channels, height, width), "
+                f"the first one {'x'.join(map(str, images.shape[1:]))}; "
+                "give a size to resize to, and either grey or colour images"
+            )
+        images[row] = image
+    return images
+
+
+def _pixels(picture: Image.Image, *, grey: bool) -> np.ndarray:
+    """Decodes to bytes `[H, W, C]`: one channel for a grey picture where allowed, else three."""
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError(f"expected 8 bits per channel, got mode {picture.mode}")
+    if grey and picture.mode in ("1", "L"):
+        return np.array(picture.convert("L"))[..., None]
+    return np.array(picture.convert("RGB"))

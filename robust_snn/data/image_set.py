@@ -1,0 +1,81 @@
+"""The one form in which data travel through the package."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robust_snn.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with labels, in a fixed order.
+
+    Args:
+        name: Registered name, or the name of the file or folder.
+        split: `"train"`, `"test"`, or `"all"` for a source that has no splits.
+        images: `[N, C, H, W]`, float32 in [0, 1].
+        labels: `[N]`, int64.
+        classes: One name per label.
+    """
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, n: int) -> ImageSet:
+        """Returns the first `n` images."""
+        if not 1 <= n <= len(self):
+            raise InputError(
+                f"'{self.name}' ({self.split}) has {len(self)} images, asked for {n}; "
+                f"choose between 1 and {len(self)}, or leave the number out for all"
+            )
+        return replace(self, images=self.images[:n], labels=self.labels[:n])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of shape, pixels and labels: equal when and only when the data are equal."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        digest.update(self.images.cpu().numpy().astype("<f4").tobytes())
+        digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """Resizes `[N, C, H, W]` to `size` x `size`: bilinear, and antialiased where it shrinks.
+
+    A `size` of None, or the size that the images have, changes nothing.
+    """
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    out = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return out.clamp(0, 1)  # the filter's weights may add up to one rounding step more than 1
+
+
+def interleaved(labels: np.ndarray) -> np.ndarray:
+    """Orders items so that the classes take turns: every prefix is balanced.
+
+    Within a class the given order stays. Returns indices `[N]`.
+    """
+    by_class = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    turn = np.empty_like(by_class)
+    turn[by_class] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
+    return np.lexsort((labels, turn))
+
+
+def from_bytes(pixels: np.ndarray) -> Tensor:
+    """Turns bytes `[N, H, W, C]` into floats `[N, C, H, W]` in [0, 1]."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div_(255)

@@ -1,0 +1,59 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Starts every test from the same global random state."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def shared() -> Callable[[str], Path]:
+    """Gives the path of a file in the `shared` folder beside the repository, or skips the test."""
+
+    def locate(name: str) -> Path:
+        path = ROOT.parent / "shared" / name
+        if not path.exists():
+            pytest.skip(f"needs ../shared/{name} beside the repository")
+        return path
+
+    return locate
+
+
+@pytest.fixture
+def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fills uninitialised floating-point memory with NaN, so that reading it shows."""
+
+    def poison(allocate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def poisoned(*args: object, **kwargs: object) -> torch.Tensor:
+            out = allocate(*args, **kwargs)
+            if out.is_floating_point():
+                with torch.no_grad():
+                    out.fill_(torch.nan)
+            return out
+
+        return poisoned
+
+    for owner, name in [
+        (torch, "empty"),
+        (torch, "empty_like"),
+        (torch, "empty_strided"),
+        (torch.Tensor, "new_empty"),
+    ]:
+        monkeypatch.setattr(owner, name, poison(getattr(owner, name)))

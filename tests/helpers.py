@@ -1,0 +1,26 @@
+"""Comparisons shared by the tests."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rms_ratio(actual: Tensor, expected: Tensor) -> float:
+    """RMS of the difference over RMS of the expected tensor, in float64 (0 when both are zero)."""
+    if actual.shape != expected.shape:
+        raise AssertionError(f"shape {tuple(actual.shape)}, expected {tuple(expected.shape)}")
+    expected = expected.detach().cpu().double()
+    error = (actual.detach().cpu().double() - expected).square().mean().sqrt()
+    if error == 0:
+        return 0.0
+    return float(error / expected.square().mean().sqrt())
+
+
+def assert_close_rms(actual: Tensor, expected: Tensor, ratio: float = 1e-5) -> None:
+    """Fails unless `actual` lies within an RMS error ratio of `expected`; NaN always fails."""
+    found = rms_ratio(actual, expected)
+    if not found <= ratio:
+        worst = (actual.detach().cpu() - expected.detach().cpu()).abs().argmax()
+        index = tuple(int(i) for i in torch.unravel_index(worst, expected.shape))
+        raise AssertionError(f"RMS error ratio {found:.3g} > {ratio:g}; largest error at {index}")
