@@ -1,0 +1,39 @@
+"""Find out whether a spiking neural network is really robust to adversarial examples."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from robust_snn import models, neurons
+from robust_snn.errors import InputError
+from robust_snn.gradients import gradient_mode
+from robust_snn.victim import Victim, adapt
+
+if TYPE_CHECKING:
+    from robust_snn.eval import Verdict, evaluate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "InputError",
+    "Verdict",
+    "Victim",
+    "__version__",
+    "adapt",
+    "evaluate",
+    "gradient_mode",
+    "models",
+    "neurons",
+]
+
+_ROOMS = ("adapters", "data", "eval", "gradients", "kernels", "training")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the rooms that a plain import leaves alone when they are first used."""
+    if name in ("evaluate", "Verdict"):
+        return getattr(importlib.import_module("robust_snn.eval"), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"robust_snn.{name}")
+    raise AttributeError(f"module 'robust_snn' has no attribute '{name}'")

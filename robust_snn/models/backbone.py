@@ -1,0 +1,242 @@
+"""What every spiking backbone shares: timm's model interface over stages that carry time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.models import build_model_with_cfg, register_model
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from robust_snn.errors import InputError, unknown
+from robust_snn.models.checkpoint import checkpointed
+from robust_snn.models.layers import DirectEncoding, init_weights
+from robust_snn.models.mechanisms import MECHANISMS
+from robust_snn.neurons import number_layers
+
+
+class SpikingBackbone(nn.Module):
+    """A spiking network from images to logits, with timm's conventions.
+
+    The time axis stays inside: features and logits are means over time.
+
+    Args:
+        stages: Modules from `[T, B, C, H, W]` to the same, one per feature level.
+        feature_info: One dict per stage with `num_chs`, `reduction` and `module`.
+        norm: Last spiking layer after the stages, or an identity.
+        pre_logits: From spikes `[T, B, C, H, W]` to hidden features `[B, head_hidden_size]`.
+        head_hidden_size: Width of the hidden features.
+        in_chans: Input channels.
+        num_classes: Number of classes; 0 removes the classifier.
+        global_pool: `"avg"`, or `""` for features without pooling and classifier.
+        drop_rate: Dropout before the classifier.
+        mean: Mean per input channel, subtracted inside the model.
+        std: Standard deviation per input channel.
+        device: Where to put the parameters.
+        dtype: Type of the parameters.
+    """
+
+    output_fmt = "NCHW"
+
+    def __init__(
+        self,
+        stages: list[nn.Module],
+        feature_info: list[dict[str, Any]],
+        norm: nn.Module,
+        pre_logits: nn.Module,
+        head_hidden_size: int,
+        *,
+        in_chans: int,
+        num_classes: int,
+        global_pool: str,
+        drop_rate: float,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        device: torch.device | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.feature_info = feature_info
+        self.num_features: int = feature_info[-1]["num_chs"]
+        self.head_hidden_size = head_hidden_size
+        self.grad_checkpointing = False
+        self.encoder = DirectEncoding(in_chans, mean, std)
+        self.stages = nn.Sequential(*stages)
+        self.norm = norm
+        self.pre_logits = pre_logits
+        self.drop = nn.Dropout(drop_rate)
+        self.reset_classifier(num_classes, global_pool)
+        self.apply(init_weights)
+        number_layers(self)
+        self.to(device=device, dtype=dtype)
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the classifier; `global_pool=""` makes the model return its feature map."""
+        global_pool = self.global_pool if global_pool is None else global_pool
+        if global_pool not in ("avg", ""):
+            raise unknown("global_pool", global_pool, ("avg", ""))
+        if not global_pool and num_classes:
+            raise InputError("global_pool='' leaves nothing to classify: use num_classes=0 with it")
+        self.global_pool = global_pool
+        self.num_classes = num_classes
+        device = next(self.stages.parameters()).device
+        self.fc: nn.Module = (
+            nn.Linear(self.head_hidden_size, num_classes, device=device)
+            if num_classes
+            else nn.Identity()
+        )
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trades compute for memory: stages are recomputed in the backward pass, noise included."""
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        blocks = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"
+        return {"stem": r"^stages\.0\.0", "blocks": blocks}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the gates' probabilities, whose penalty is the training objective's own."""
+        return {name for name, _ in self.named_parameters() if name.endswith(".probability")}
+
+    def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
+        return checkpointed(stage, x) if self.grad_checkpointing else stage(x)
+
+    def _spikes(self, x: Tensor) -> Tensor:
+        """Spikes of the last layer before the head, `[T, B, C, H, W]`."""
+        x = self.encoder(x)
+        for stage in self.stages:
+            x = self._stage(stage, x)
+        return self.norm(x)
+
+    def _readout(self, spikes: Tensor, pre_logits: bool = False) -> Tensor:
+        if not self.global_pool:
+            return spikes.mean(0)
+        hidden = self.drop(self.pre_logits(spikes))
+        return hidden if pre_logits else self.fc(hidden)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Firing rates of the last layer before the head, `[B, C, h, w]`."""
+        return self._spikes(x).mean(0)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits from firing rates `[B, C, h, w]`.
+
+        A head with spiking layers sees the rates as a constant current. `forward` gives it the
+        spikes themselves, so it can differ from `forward_head(forward_features(x))`.
+        """
+        return self._readout(x.unsqueeze(0), pre_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
+        return self._readout(self._spikes(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Time means of the stages' outputs, each `[B, C, h, w]`; see timm for the arguments."""
+        if output_fmt != "NCHW":
+            raise unknown("output_fmt", output_fmt, ("NCHW",))
+        take, last = feature_take_indices(len(self.stages), indices)
+        stages = self.stages[: last + 1] if stop_early else self.stages
+        intermediates = []
+        x = self.encoder(x)
+        for level, stage in enumerate(stages):
+            x = self._stage(stage, x)
+            if level in take:
+                final = norm and level == len(self.stages) - 1
+                intermediates.append((self.norm(x) if final else x).mean(0))
+        if intermediates_only:
+            return intermediates
+        return self.norm(x).mean(0), intermediates
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Drops the stages after the last index, and the head; returns the indices that are left."""
+        take, last = feature_take_indices(len(self.stages), indices)
+        pruned = last < len(self.stages) - 1
+        self.stages = self.stages[: last + 1]
+        self.num_features = self.feature_info[last]["num_chs"]
+        if prune_norm or pruned:
+            self.norm = nn.Identity()
+        if prune_head or pruned:
+            self.pre_logits = nn.Identity()
+            self.head_hidden_size = self.num_features
+            self.reset_classifier(0, "")
+        return take
+
+
+def default_cfg(first_conv: str, pool_size: int) -> dict[str, Any]:
+    """timm's data config: the model normalises inside, so its input is plain [0, 1]."""
+    return {
+        "url": "",
+        "num_classes": 10,
+        "input_size": (3, 32, 32),
+        "fixed_input_size": True,
+        "pool_size": (pool_size, pool_size),
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "first_conv": first_conv,
+        "classifier": "fc",
+        "license": "mit",
+    }
+
+
+def variants(backbone: str) -> dict[str, str]:
+    """Model names of a backbone with their mechanisms: `{"snn_vgg5": "none", ...}`."""
+    return {
+        f"snn_{backbone}" if mechanism == "none" else f"snn_{backbone}_{mechanism}": mechanism
+        for mechanism in MECHANISMS
+    }
+
+
+def register_variants(
+    module: str, cls: type[SpikingBackbone], backbone: str, levels: int, **defaults: Any
+) -> None:
+    """Registers a backbone with every mechanism in timm.
+
+    Args:
+        module: `__name__` of the calling module, which holds `default_cfgs`.
+        cls: The backbone.
+        backbone: Its name, such as `"wrn16"`.
+        levels: Number of feature levels.
+        **defaults: Constructor arguments that make the variant.
+    """
+    for name, mechanism in variants(backbone).items():
+        entry = _entry_point(cls, name, levels, {**defaults, "mechanism": mechanism})
+        entry.__name__ = entry.__qualname__ = name
+        entry.__module__ = module
+        entry.__doc__ = cls.__doc__
+        register_model(entry)
+
+
+def _entry_point(
+    cls: type[SpikingBackbone], name: str, levels: int, defaults: dict[str, Any]
+) -> Callable[..., SpikingBackbone]:
+    def entry(pretrained: bool = False, **kwargs: Any) -> SpikingBackbone:
+        model: SpikingBackbone = build_model_with_cfg(
+            cls,
+            name,
+            pretrained,
+            feature_cfg={"out_indices": tuple(range(levels)), "feature_cls": "getter"},
+            **{**defaults, **kwargs},
+        )
+        return model
+
+    return entry

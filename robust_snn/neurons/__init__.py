@@ -1,0 +1,20 @@
+"""Spiking neurons and stochastic gates as thin modules that keep nothing between calls."""
+
+from robust_snn.neurons.gate import StochasticGate
+from robust_snn.neurons.lif import LIF
+from robust_snn.neurons.noise import NoisyModule, Tape, keyed, number_layers, set_noise
+from robust_snn.neurons.norm import NormSpike, fused_norm, norm_is_fused, over_time
+
+__all__ = [
+    "LIF",
+    "NoisyModule",
+    "NormSpike",
+    "StochasticGate",
+    "Tape",
+    "fused_norm",
+    "keyed",
+    "norm_is_fused",
+    "number_layers",
+    "over_time",
+    "set_noise",
+]

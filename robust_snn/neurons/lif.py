@@ -1,0 +1,100 @@
+"""Leaky integrate-and-fire neurons."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from robust_snn.errors import InputError, unknown
+from robust_snn.gradients import GradientMode, parse_mode
+from robust_snn.kernels import Dynamics, spiking_loop
+from robust_snn.kernels.backend import BACKENDS
+from robust_snn.neurons.gate import StochasticGate
+
+
+class LIF(nn.Module):
+    """A layer of leaky integrate-and-fire neurons; it keeps nothing between calls.
+
+        v[t] = decay * u[t-1] + gain * current[t],   s[t] = [v[t] >= threshold]
+        u[t] = v_reset where it fired (hard reset), or v[t] - threshold * s[t] (soft reset)
+
+    Args:
+        decay: Leak per step, in (0, 1]; 1 makes an integrate-and-fire neuron.
+        threshold: Firing threshold, positive.
+        reset: `"hard"` or `"soft"`.
+        gain: Factor on the current.
+        v_reset: Membrane after a hard reset, below the threshold.
+        gradient: Gradient mode; see `robust_snn.gradients`.
+        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
+        gate: Stochastic gate on the outgoing spikes.
+
+    Raises:
+        InputError: If an argument is out of range or a name is not known.
+    """
+
+    def __init__(
+        self,
+        decay: float = 1.0,
+        threshold: float = 1.0,
+        reset: Literal["hard", "soft"] = "hard",
+        gain: float = 1.0,
+        v_reset: float = 0.0,
+        gradient: str | GradientMode = "bptt",
+        backend: str = "auto",
+        gate: StochasticGate | None = None,
+    ) -> None:
+        super().__init__()
+        _check_dynamics(decay, threshold, reset, gain, v_reset)
+        if backend not in BACKENDS:
+            raise unknown("backend", backend, BACKENDS)
+        self.dynamics = Dynamics(decay, threshold, gain, reset, v_reset)
+        self.gradient = parse_mode(gradient)
+        self.backend = backend
+        self.gate = gate
+
+    def forward(
+        self,
+        current: Tensor,
+        steps: int | None = None,
+        affine: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Maps currents to spikes.
+
+        Args:
+            current: `[T, B, ...]`, or `[1, B, ...]` when it is the same at every step.
+            steps: Number of time steps; needed only for a constant current.
+            affine: Per-channel `(scale, shift)`, each `[C]`, applied to the current first.
+
+        Returns:
+            Spikes `[T, B, ...]`, zeros and ones.
+        """
+        return spiking_loop(
+            current,
+            self.dynamics,
+            self.gradient.rule(),
+            steps=steps,
+            affine=affine,
+            gate=self.gate and self.gate.spec(current.shape[1]),
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        d = self.dynamics
+        return f"decay={d.decay:g}, threshold={d.threshold:g}, reset={d.reset}, {self.gradient}"
+
+
+def _check_dynamics(
+    decay: float, threshold: float, reset: str, gain: float, v_reset: float
+) -> None:
+    if reset not in ("hard", "soft"):
+        raise unknown("reset", reset, ("hard", "soft"))
+    if not 0 < decay <= 1:
+        raise InputError(f"decay must be in (0, 1], got {decay:g}")
+    if not 0 < threshold < math.inf:
+        raise InputError(f"threshold must be positive, got {threshold:g}")
+    if not 0 < gain < math.inf:
+        raise InputError(f"gain must be positive, got {gain:g}")
+    if not v_reset < threshold:
+        raise InputError(f"v_reset must be below the threshold {threshold:g}, got {v_reset:g}")

@@ -1,0 +1,245 @@
+"""The model as an attacker sees it: any network as a plain, state-free, differentiable classifier."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_snn.errors import InputError, unknown
+from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
+from robust_snn.kernels import derive_seed, sample_keys
+from robust_snn.models import create_network
+from robust_snn.neurons.noise import POLICIES, NoisyModule, keyed, number_layers, policy_keys
+from robust_snn.neurons.norm import fused_norm
+
+OUTPUTS = ("logits", "probabilities")
+
+
+@dataclass
+class Cost:
+    """Passes of single images through the network, forward and backward."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+    def reset(self) -> None:
+        self.forwards = self.backwards = 0
+
+
+class Victim(nn.Module):
+    """Wraps a network for attackers, with a gradient mode, an EOT count and a noise policy.
+
+    `victim(x)` maps float images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`. It keeps no
+    state between calls, draws nothing from global generators, gives contiguous gradients in
+    `eval()`, and can be copied and pickled at any time. Its weights are frozen: a backward pass
+    reaches the image and nothing else. Batch norms in eval mode run inside the spiking kernel,
+    which is exact up to rounding; `sample` scores with the plain network.
+
+    Args:
+        net: The network, which maps images in [0, 1] to logits.
+        gradient: Gradient mode of its neurons; see `robust_snn.gradients`.
+        eot: Draws whose logits are averaged. Backward replays them one at a time, so the memory is
+            that of one draw.
+        noise: `"fresh"` draws anew in every call. `"frozen"` draws the same in every call and for
+            every image. `"mean"` replaces each draw by its mean, for attacks only.
+        seed: Seed of all noise.
+        output: `"logits"` or `"probabilities"`.
+
+    Raises:
+        InputError: If a name is not known or `eot` is not positive.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        gradient: str | GradientMode = "bptt",
+        eot: int = 1,
+        noise: str = "fresh",
+        seed: int = 0,
+        output: str = "logits",
+    ) -> None:
+        super().__init__()
+        if noise not in POLICIES:
+            raise unknown("noise policy", noise, POLICIES)
+        if output not in OUTPUTS:
+            raise unknown("output", output, OUTPUTS)
+        if eot < 1:
+            raise InputError(f"eot must be at least 1, got {eot}")
+        self.net = net
+        self.gradient = parse_mode(gradient)
+        self.eot = eot
+        self.noise = noise
+        self.seed = seed
+        self.output = output
+        self.cost = Cost()
+        self.calls = 0
+        self.training = net.training
+        number_layers(net)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two forward passes can differ."""
+        return any(m.stochastic for m in self.net.modules() if isinstance(m, NoisyModule))
+
+    def with_(self, **overrides: Any) -> Victim:
+        """Another view on the same weights; takes the arguments of the constructor."""
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return Victim(self.net, **{**settings, **overrides})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`."""
+        _check_images(x)
+        draws = self.eot if self.stochastic and self.noise != "mean" else 1
+        keys = [
+            policy_keys(self.noise, self.seed, len(x), self.calls, draw, x.device)
+            for draw in range(draws)
+        ]
+        self.calls += 1
+        run = self._attack_view()
+        logits = _mean_logits(run, _Entry.apply(x, self.cost), keys, self.cost)
+        return logits.softmax(-1) if self.output == "probabilities" else logits
+
+    def _attack_view(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """One draw of the network, as `run(x, keys) -> logits`, under this view's settings."""
+        net, mode, mean = self.net, self.gradient, self.noise == "mean"
+
+        def run(x: Tensor, keys: Tensor) -> Tensor:
+            with gradient_mode(net, mode), keyed(keys, mean), fused_norm(), _frozen(net):
+                logits: Tensor = net(x)
+            return logits.float()
+
+        return run
+
+    @torch.no_grad()
+    def sample(self, x: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report") -> Tensor:
+        """Scores images with one draw of the plain float32 network.
+
+        The noise depends on the seed, the purpose, the image and the draw, and on nothing else:
+        any split or order of the images gives the same logits.
+
+        Args:
+            x: Images `[B, C, H, W]`.
+            ids: Index of each image in the evaluated set, `[B]`.
+            draw: Number of the draw.
+            purpose: Name of the stream; draws of two purposes are independent.
+
+        Returns:
+            Logits `[B, K]`.
+        """
+        _check_images(x)
+        self.cost.forwards += len(x)
+        keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
+        with keyed(keys):
+            logits: Tensor = self.net(x.float().contiguous())
+        return logits.float()
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in _SETTINGS)
+
+
+_SETTINGS = tuple(name for name in inspect.signature(Victim).parameters if name != "net")
+
+
+def adapt(obj: str | nn.Module, **kwargs: Any) -> Victim:
+    """Makes a `Victim` of a timm name, a network or a victim.
+
+    Args:
+        obj: Name of a registered model, or a module.
+        **kwargs: Arguments of `Victim`; with a name, others go to `timm.create_model`.
+
+    Raises:
+        InputError: If the name is not registered or an argument does not fit.
+    """
+    if isinstance(obj, Victim):
+        return obj.with_(**kwargs)
+    settings = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
+    if isinstance(obj, str):
+        return Victim(create_network(obj, **kwargs).eval(), **settings)
+    if kwargs:
+        raise unknown("argument of Victim", next(iter(kwargs)), _SETTINGS)
+    return Victim(obj.eval(), **settings)
+
+
+class _Entry(torch.autograd.Function):
+    """Hands images to the network as contiguous float32, and their gradient back contiguous."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cost: Cost) -> Tensor:
+        ctx.dtype = x.dtype
+        return x.float().contiguous().view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream[0].to(ctx.dtype).contiguous(), None
+
+
+Run = Callable[[Tensor, Tensor], Tensor]
+
+
+def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost) -> Tensor:
+    """Logits averaged over draws; their graph holds one draw at most."""
+    differentiable = torch.is_grad_enabled() and x.requires_grad
+    if differentiable and len(keys) > 1:
+        return _Replay.apply(x, run, keys, cost)
+    cost.forwards += len(x) * len(keys)
+    logits = sum(run(x, key) for key in keys) / len(keys)
+    if differentiable:
+        logits.register_hook(lambda _: _count_backward(cost, len(x)))
+    return logits
+
+
+def _count_backward(cost: Cost, passes: int) -> None:
+    cost.backwards += passes
+
+
+class _Replay(torch.autograd.Function):
+    """Mean over draws whose backward repeats each draw from its keys, so no graph is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, run: Run, keys: list[Tensor], cost: Cost) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.run, ctx.keys, ctx.cost = run, keys, cost
+        return _mean_logits(run, x, keys, cost)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        ctx.cost.forwards += len(x) * len(ctx.keys)
+        ctx.cost.backwards += len(x) * len(ctx.keys)
+        total = torch.zeros_like(x)
+        for key in ctx.keys:
+            with torch.enable_grad():
+                image = x.detach().requires_grad_()
+                logits = ctx.run(image, key)
+            (gradient,) = torch.autograd.grad(logits, image, upstream[0] / len(ctx.keys))
+            total += gradient
+        return total, None, None, None
+
+
+@contextmanager
+def _frozen(net: nn.Module) -> Iterator[None]:
+    """Inside, no parameter of `net` requires a gradient."""
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def _check_images(x: Tensor) -> None:
+    if x.dim() not in (4, 5) or not x.is_floating_point():
+        raise InputError(
+            "expected float images [B, C, H, W] or event frames [B, T, C, H, W], "
+            f"got {x.dtype} {tuple(x.shape)}"
+        )
