@@ -1,4 +1,4 @@
-"""The model as an attacker sees it: any network as a plain, state-free, differentiable classifier."""
+"""The model as an attacker sees it: any network as a plain, state-free classifier."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class SpikingBackbone(nn.Module):
         prune_norm: bool = False,
         prune_head: bool = True,
     ) -> list[int]:
-        """Drops the stages after the last index, and the head; returns the indices that are left."""
+        """Drops the stages after the last index, and the head; returns the indices left."""
         take, last = feature_take_indices(len(self.stages), indices)
         pruned = last < len(self.stages) - 1
         self.stages = self.stages[: last + 1]

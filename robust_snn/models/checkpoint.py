@@ -1,4 +1,4 @@
-"""Gradient checkpointing that recomputes a block exactly as it ran: noise, gradient mode, frozen weights."""
+"""Gradient checkpointing that recomputes a block as it ran, noise and gradient mode included."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from torch import nn
 
@@ -31,6 +32,20 @@ class NeuronOptions:
     gradient: str = "bptt"
     backend: str = "auto"
     gate_probability: float = 0.95
+
+    @classmethod
+    def read(cls, arguments: dict[str, Any], model: type) -> NeuronOptions:
+        """Takes the keyword arguments that the constructor of `model` left over.
+
+        Raises:
+            InputError: If one of them is no argument of the neurons either.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in arguments:
+            if name not in known:
+                accepted = [*inspect.signature(model).parameters, *known]
+                raise unknown(f"argument of {model.__name__}", name, set(accepted) - {"neuron"})
+        return cls(**arguments)
 
     def lif(self, gate: StochasticGate | None = None) -> LIF:
         return LIF(

@@ -71,7 +71,7 @@ class SpikingVGG(SpikingBackbone):
         dtype: torch.dtype | None = None,
         **neuron: Any,
     ) -> None:
-        options = NeuronOptions(**neuron)
+        options = NeuronOptions.read(neuron, type(self))
         channels, size = in_chans, to_2tuple(img_size)
         modules: list[nn.Module] = []
         info: list[dict[str, Any]] = []

@@ -95,7 +95,7 @@ class SpikingWideResNet(SpikingBackbone):
     ) -> None:
         if (depth - 4) % 6:
             raise InputError(f"depth must be 6 n + 4, got {depth}")
-        options = NeuronOptions(**neuron)
+        options = NeuronOptions.read(neuron, type(self))
 
         def act(chans: int, size: tuple[int, int]) -> NormSpike:
             spiking = build_neuron(mechanism, (chans, *size), options)

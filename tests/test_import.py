@@ -1,0 +1,23 @@
+"""A plain import is light, and registers the models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("art", "foolbox", "matplotlib", "numba", "pyautoattack", "sklearn", "torchattacks")
+
+SCRIPT = """
+import sys, timm
+before = set(sys.modules)
+import robust_snn, torch
+loaded = {name.split(".")[0] for name in set(sys.modules) - before}
+assert not loaded & set(sys.argv[1:]), loaded & set(sys.argv[1:])
+assert not torch.cuda.is_initialized()
+assert "snn_wrn16_stog" in timm.list_models("snn_*")
+"""
+
+
+def test_import_loads_nothing_heavy_and_registers_the_models() -> None:
+    # timm itself may load Triton through PyTorch; what counts is what comes on top of it.
+    subprocess.run([sys.executable, "-c", SCRIPT, *HEAVY, "triton"], check=True)
