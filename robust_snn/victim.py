@@ -189,7 +189,7 @@ def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost) -> Tensor:
     if differentiable and len(keys) > 1:
         return _Replay.apply(x, run, keys, cost)
     cost.forwards += len(x) * len(keys)
-    logits = sum(run(x, key) for key in keys) / len(keys)
+    logits = torch.stack([run(x, key) for key in keys]).mean(0)
     if differentiable:
         logits.register_hook(lambda _: _count_backward(cost, len(x)))
     return logits

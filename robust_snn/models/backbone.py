@@ -39,6 +39,7 @@ class SpikingBackbone(nn.Module):
     """
 
     output_fmt = "NCHW"
+    global_pool: str
 
     def __init__(
         self,

@@ -27,6 +27,9 @@ class DirectEncoding(nn.Module):
     every time step, so everything before that layer runs once. Event frames keep their steps.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         in_chans: int,

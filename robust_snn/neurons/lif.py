@@ -76,7 +76,7 @@ class LIF(nn.Module):
             self.gradient.rule(),
             steps=steps,
             affine=affine,
-            gate=self.gate and self.gate.spec(current.shape[1]),
+            gate=None if self.gate is None else self.gate.spec(current.shape[1]),
             backend=self.backend,
         )
 
