@@ -36,8 +36,13 @@ class StochasticGate(NoisyModule):
 
     @property
     def opening(self) -> Tensor:
-        """Opening probability per neuron, `[*shape]`."""
-        return self.probability.clamp(LOWEST, HIGHEST)
+        """Opening probability per neuron, `[*shape]`.
+
+        The gradient passes the clip, so that a gate that stands at 1 can still learn to close;
+        `clamp_` after each optimiser step makes that projected gradient descent.
+        """
+        clipped = self.probability.detach().clamp(LOWEST, HIGHEST)
+        return self.probability + (clipped - self.probability.detach())
 
     @property
     def stochastic(self) -> bool:

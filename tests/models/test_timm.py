@@ -1,0 +1,203 @@
+"""timm's conventions, which its scripts and users rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.models import create_feature_extractor, model_parameters
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+
+from helpers import assert_close_rms
+from robust_snn.errors import InputError
+from robust_snn.neurons import set_noise
+from zoo import BACKBONES, NARROW, narrow
+
+# A gate in every layer makes a model the hardest case: it has noise, parameters and shapes.
+over_backbones = pytest.mark.parametrize("name", [f"{name}_stog" for name in BACKBONES])
+IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def build(name: str, **kwargs: Any) -> nn.Module:
+    return narrow(name, img_size=16, **kwargs)
+
+
+def test_models_are_listed_under_modules_of_their_own() -> None:
+    assert set(BACKBONES) <= set(timm.list_models("snn_*"))
+    for name in BACKBONES:
+        entry = timm.model_entrypoint(name)
+        assert entry.__module__.startswith("robust_snn.models.snn_")
+        assert name in timm.list_models(module=entry.__module__.rsplit(".", 1)[-1])
+
+
+@over_backbones
+def test_the_head_follows_the_features(name: str) -> None:
+    net = build(name, num_classes=5)
+    assert net.num_classes == 5
+    assert net.get_classifier().out_features == 5
+    features = net.forward_features(IMAGES)
+    assert features.dim() == 4
+    assert features.shape[:2] == (2, net.num_features)
+    assert features.min() >= 0 and features.max() <= 1
+    assert net.forward_head(features).shape == (2, 5)
+    assert net.forward_head(features, pre_logits=True).shape == (2, net.head_hidden_size)
+    assert net(IMAGES).shape == (2, 5)
+
+
+@over_backbones
+def test_the_classifier_can_be_replaced_and_removed(name: str) -> None:
+    net = build(name)
+    net.reset_classifier(7)
+    assert net(IMAGES).shape == (2, 7)
+    net.reset_classifier(0)
+    assert net(IMAGES).shape == (2, net.head_hidden_size)
+    net.reset_classifier(0, "")
+    features = net.forward_features(IMAGES)
+    assert torch.equal(net(IMAGES), features)
+    bare = build(name, num_classes=0, global_pool="")
+    bare.load_state_dict(net.state_dict())
+    assert torch.equal(bare(IMAGES), features)
+    with pytest.raises(InputError, match="nothing to classify"):
+        net.reset_classifier(10, "")
+    with pytest.raises(InputError, match="global_pool"):
+        net.reset_classifier(10, "max")
+
+
+@over_backbones
+def test_input_channels_and_drop_rate(name: str) -> None:
+    net = build(name, in_chans=1, drop_rate=0.5)
+    assert net(torch.rand(1, 1, 16, 16)).shape == (1, 10)
+    assert net.drop.p == 0.5
+
+
+@over_backbones
+def test_features_only_gives_one_map_per_level(name: str) -> None:
+    net = build(name, features_only=True)
+    maps = net(IMAGES)
+    assert len(maps) >= 3
+    assert [m.shape[1] for m in maps] == net.feature_info.channels()
+    assert [m.shape[-1] for m in maps] == [16 // r for r in net.feature_info.reduction()]
+    chosen = build(name, features_only=True, out_indices=(0, 2))(IMAGES)
+    assert len(chosen) == 2
+    assert torch.equal(chosen[1], maps[2])
+
+
+@over_backbones
+def test_intermediates_agree_with_the_features(name: str) -> None:
+    net = build(name)
+    features, maps = net.forward_intermediates(IMAGES, norm=True)
+    assert torch.equal(features, net.forward_features(IMAGES))
+    assert torch.equal(maps[-1], features)
+    info = net.feature_info
+    assert [m.shape[1] for m in maps] == [level["num_chs"] for level in info]
+    first = net.forward_intermediates(IMAGES, indices=[0], stop_early=True, intermediates_only=True)
+    assert torch.equal(first[0], maps[0])
+    with pytest.raises(InputError, match="NCHW"):
+        net.forward_intermediates(IMAGES, output_fmt="NLC")
+
+
+@over_backbones
+def test_a_pruned_net_still_gives_its_levels(name: str) -> None:
+    net = build(name)
+    maps = net.forward_intermediates(IMAGES, intermediates_only=True)
+    taken = net.prune_intermediate_layers([0, 1])
+    assert taken == [0, 1]
+    kept = net.forward_intermediates(IMAGES, taken, intermediates_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(kept, maps, strict=False))
+    assert net(IMAGES).shape[1] == net.num_features == maps[1].shape[1]
+
+
+def gradients(net: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+    x = IMAGES.clone().requires_grad_()
+    net.zero_grad()
+    (net(x) * torch.arange(10)).sum().backward()
+    return x.grad, {name: p.grad for name, p in net.named_parameters()}
+
+
+@pytest.mark.parametrize("noise", ["frozen", "fresh"])
+@over_backbones
+def test_gradient_checkpointing_changes_no_gradient(name: str, noise: str) -> None:
+    plain, saving = build(name), build(name)
+    saving.load_state_dict(plain.state_dict())
+    saving.set_grad_checkpointing()
+    for net in (plain, saving):
+        set_noise(net, noise, seed=3)
+    expected, actual = gradients(plain), gradients(saving)
+    assert_close_rms(actual[0], expected[0])
+    for parameter, gradient in expected[1].items():
+        assert_close_rms(actual[1][parameter], gradient)
+
+
+@over_backbones
+def test_parameters_fall_into_groups(name: str) -> None:
+    net = build(name)
+    parameters = {n for n, _ in net.named_parameters()}
+    assert net.no_weight_decay() <= parameters
+    for coarse in (False, True):
+        assert net.group_matcher(coarse)
+    groups = param_groups_layer_decay(
+        net, weight_decay=0.1, no_weight_decay_list=net.no_weight_decay(), layer_decay=0.5
+    )
+    assert sum(len(group["params"]) for group in groups) == len(parameters)
+    assert len({group["lr_scale"] for group in groups}) >= 3
+    assert list(model_parameters(net, exclude_head=True))
+
+
+@over_backbones
+def test_fx_traces_the_net(name: str) -> None:
+    net = build(name)
+    x = IMAGES.clone().requires_grad_()
+    logits = create_feature_extractor(net, ["fc"])(x)["fc"]
+    assert torch.equal(logits, net(IMAGES))
+    logits.sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+@over_backbones
+def test_local_directories_and_checkpoints_round_trip(name: str, tmp_path: Path) -> None:
+    backbone = name.split("_")[1]
+    kwargs = {"T": 2, "img_size": 16, "num_classes": 5, **NARROW[backbone]}
+    net = timm.create_model(name, **kwargs).eval()
+    set_noise(net, "frozen", seed=0)
+    logits = net(IMAGES)
+
+    timm.models.save_for_hf(net, tmp_path / "hub", model_args=kwargs, safe_serialization=True)
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True).eval()
+    set_noise(loaded, "frozen", seed=0)
+    assert torch.equal(loaded(IMAGES), logits)
+
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    loaded = timm.create_model(
+        name, checkpoint_path=str(tmp_path / "model.safetensors"), **kwargs
+    ).eval()
+    set_noise(loaded, "frozen", seed=0)
+    assert torch.equal(loaded(IMAGES), logits)
+
+
+@over_backbones
+def test_there_are_no_pretrained_weights_and_timm_says_so(name: str) -> None:
+    with pytest.raises(RuntimeError, match="No pretrained weights exist"):
+        timm.create_model(name, pretrained=True)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_data_config_leaves_pixels_alone(name: str) -> None:
+    config = timm.data.resolve_data_config({}, model=build(name))
+    assert config["mean"] == (0.0, 0.0, 0.0)
+    assert config["std"] == (1.0, 1.0, 1.0)
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    net = narrow(name, img_size=cfg.input_size[-1])
+    x = torch.rand(1, *cfg.input_size)
+    assert net.forward_features(x).shape[-2:] == cfg.pool_size
+    assert isinstance(net.get_submodule(cfg.first_conv), nn.Conv2d)
+    assert isinstance(net.get_submodule(cfg.classifier), nn.Linear)
+
+
+def test_device_and_dtype_are_accepted() -> None:
+    net = build("snn_wrn16", dtype=torch.float64, device="cpu")
+    assert net(IMAGES.double()).dtype == torch.float64

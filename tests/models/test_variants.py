@@ -1,0 +1,116 @@
+"""What every backbone with every mechanism must do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from helpers import assert_close_rms
+from robust_snn.errors import InputError
+from robust_snn.neurons.noise import NoisyModule
+from zoo import BACKBONES, NAMES, awake, narrow
+
+over_names = pytest.mark.parametrize("name", NAMES)
+
+
+def images(batch: int = 2, size: int = 16, seed: int = 0) -> Tensor:
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("T", [1, 4])
+@over_names
+def test_every_parameter_learns(name: str, T: int) -> None:
+    net = narrow(name, noise="fresh", T=T, img_size=16).train()
+    logits = net(images(4))
+    assert logits.shape == (4, 10)
+    (logits * torch.rand_like(logits)).sum().backward()
+    for parameter_name, parameter in net.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        if parameter.dim() > 1:
+            assert parameter.grad.any(), parameter_name
+
+
+@over_names
+def test_evaluation_is_a_differentiable_function_of_each_image(name: str) -> None:
+    net, x = awake(narrow(name, img_size=16), 3, 16, 16), images(3).requires_grad_()
+    logits = net(x)
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert (x.grad.flatten(1).abs().sum(1) > 0).all()
+    assert torch.equal(logits, net(x))  # no state stays behind
+    order = torch.tensor([2, 0, 1])
+    assert torch.equal(logits[order], net(x[order]))
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert torch.equal(logits, twin(x))
+
+
+@over_names
+def test_fresh_noise_is_new_and_known_as_noise(name: str) -> None:
+    net = narrow(name, noise="fresh", img_size=16)
+    noisy = any(m.stochastic for m in net.modules() if isinstance(m, NoisyModule))
+    same = torch.equal(net(images()), net(images()))
+    assert same is not noisy
+    addresses = [m.layer for m in net.modules() if isinstance(m, NoisyModule)]
+    assert len(set(addresses)) == len(addresses)
+
+
+@over_names
+def test_weights_and_nothing_else_are_saved(name: str) -> None:
+    net = narrow(name, img_size=16)
+    before = {key: value.shape for key, value in net.state_dict().items()}
+    net(images(1))
+    net(images(3))
+    assert {key: value.shape for key, value in net.state_dict().items()} == before
+    norms = {f"{n}." for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    buffers = [key for key, _ in net.named_buffers() if key in before]
+    assert all(any(key.startswith(norm) for norm in norms) for key in buffers)
+
+
+@pytest.mark.parametrize("size", [8, 32, 48, 64])
+@over_names
+def test_image_sizes(name: str, size: int) -> None:
+    net = narrow(name, img_size=size, T=2)
+    with torch.no_grad():
+        assert net(images(1, size)).isfinite().all()
+
+
+@over_names
+def test_event_frames_keep_their_time_axis(name: str) -> None:
+    net = awake(narrow(name, img_size=16, in_chans=2), 3, 2, 16, 16)
+    x = torch.rand(2, 3, 2, 16, 16)
+    with torch.no_grad():
+        logits = net(x)
+        assert logits.shape == (2, 10)
+        assert_close_rms(net(x[:1]), logits[:1])
+        assert not torch.equal(logits, net(x.flip(1)))  # the order of the frames matters
+
+
+@over_names
+def test_frames_that_repeat_an_image_give_the_logits_of_the_image(name: str) -> None:
+    net, x = awake(narrow(name, img_size=16), 3, 16, 16), images()
+    with torch.no_grad():
+        assert_close_rms(net(x.unsqueeze(1).expand(-1, 4, -1, -1, -1)), net(x))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_wrong_input_and_arguments_are_refused(name: str) -> None:
+    net = narrow(name, img_size=16)
+    with pytest.raises(InputError, match=r"expected images \[B, 3, H, W\]"):
+        net(torch.rand(1, 1, 16, 16))
+    with pytest.raises(InputError, match=r"expected images"):
+        net(torch.rand(3, 16, 16))
+    with pytest.raises(InputError, match="did you mean 'threshold'"):
+        narrow(name, treshold=2.0)
+    with pytest.raises(InputError, match="one number per channel"):
+        narrow(name, mean=(0.5,))
+
+
+@pytest.mark.parametrize("name", ["snn_vgg5", "snn_vgg11"])
+def test_an_image_must_survive_the_pooling(name: str) -> None:
+    with pytest.raises(InputError, match="too small"):
+        narrow(name, img_size=1)
