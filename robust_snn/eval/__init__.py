@@ -1,0 +1,21 @@
+"""Evaluation: a worst case over attacks, with intervals, on noise that no attack has seen."""
+
+from __future__ import annotations
+
+from robust_snn.eval.constraints import ConstraintViolation
+from robust_snn.eval.progress import Progress
+from robust_snn.eval.runner import evaluate
+from robust_snn.eval.suite import Attack, Draws, Suite, load_suite, shipped
+from robust_snn.eval.verdict import Verdict
+
+__all__ = [
+    "Attack",
+    "ConstraintViolation",
+    "Draws",
+    "Progress",
+    "Suite",
+    "Verdict",
+    "evaluate",
+    "load_suite",
+    "shipped",
+]

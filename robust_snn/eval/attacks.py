@@ -1,0 +1,174 @@
+"""Implementations that a suite's rows can name: from a row and a batch to adversarial images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robust_snn.errors import InputError, unknown
+from robust_snn.eval.constraints import Threat
+from robust_snn.eval.suite import Attack
+from robust_snn.victim import Victim
+
+
+@dataclass(frozen=True)
+class Crafted:
+    """What an attack made of a batch.
+
+    Attributes:
+        candidates: Adversarial images `[B, C, H, W]`, one or more versions.
+        survived: What the attack itself takes for robust, bool `[B]`.
+        warnings: What the library complained about.
+    """
+
+    candidates: tuple[Tensor, ...]
+    survived: Tensor
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """How to run the attacks of one library.
+
+    Attributes:
+        package: Name of the distribution, for the record.
+        check: Refuses a row that the library cannot run under a threat, with an `InputError`.
+        craft: Attacks a batch; the seed decides every random number of the attack.
+        least_classes: Fewest classes that an attack can handle.
+    """
+
+    package: str
+    check: Callable[[Attack, Threat], None]
+    craft: Callable[[Victim, Tensor, Tensor, Attack, Threat, int], Crafted]
+    least_classes: Callable[[Attack], int]
+
+    def describe(self, row: Attack) -> str:
+        """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""
+        settings: dict[str, Any] = {"steps": row.steps, "restarts": row.restarts}
+        settings |= {"noise": None if row.noise == "fresh" else row.noise, **row.options}
+        given = ",".join(f"{key}={value}" for key, value in settings.items() if value is not None)
+        text = f"{self.package} {version(self.package)}: {row.attack}"
+        return f"{text}({given})" if given else text
+
+
+def implementation(row: Attack) -> Implementation:
+    """The implementation that a row names.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if row.implementation not in IMPLEMENTATIONS:
+        raise unknown(f"implementation of '{row.name}'", row.implementation, IMPLEMENTATIONS)
+    return IMPLEMENTATIONS[row.implementation]
+
+
+def view(victim: Victim, row: Attack, seed: int) -> Victim:
+    """The victim as one attack sees it.
+
+    Raises:
+        InputError: If the row's gradient mode or noise policy is not known.
+    """
+    gradient = row.gradient or victim.gradient
+    return victim.with_(gradient=gradient, eot=row.eot, noise=row.noise, seed=seed)
+
+
+def _check_autoattack(row: Attack, threat: Threat) -> None:
+    from robust_snn.adapters.autoattack import LEAST_CLASSES
+
+    if row.attack not in LEAST_CLASSES:
+        raise unknown(f"AutoAttack attack in '{row.name}'", row.attack, LEAST_CLASSES)
+    for key in row.options:
+        if key != "eot_iter":
+            raise unknown(f"option of '{row.name}'", key, ("eot_iter",))
+
+
+def _autoattack(
+    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+) -> Crafted:
+    from robust_snn.adapters.autoattack import autoattack
+
+    result = autoattack(
+        victim,
+        images,
+        labels,
+        threat.eps,
+        threat.norm,
+        attacks=[row.attack],
+        n_iter=row.steps,
+        n_queries=row.steps,
+        restarts=row.restarts,
+        batch_size=len(images),
+        seed=seed,
+        **row.options,
+    )
+    candidates = (result.images,) if result.hardest is None else (result.images, result.hardest)
+    return Crafted(candidates, result.survived, result.warnings)
+
+
+def _least_classes_autoattack(row: Attack) -> int:
+    from robust_snn.adapters.autoattack import LEAST_CLASSES
+
+    return LEAST_CLASSES[row.attack]
+
+
+def _check_torchattacks(row: Attack, threat: Threat) -> None:
+    from robust_snn.adapters.torchattacks import parameters
+
+    accepted = parameters(row.attack)
+    if "eps" not in accepted:
+        raise InputError(f"'{row.name}': torchattacks' {row.attack} cannot be held to an eps")
+    native = "L2" if row.attack.endswith("L2") else "Linf"
+    if "norm" not in accepted and native != threat.norm:
+        raise InputError(
+            f"'{row.name}': torchattacks' {row.attack} perturbs in {native}, not {threat.norm}"
+        )
+    for key in row.options:
+        if key not in accepted:
+            raise unknown(f"option of '{row.name}'", key, accepted)
+    if row.restarts is not None and "n_restarts" not in accepted:
+        raise InputError(f"'{row.name}': torchattacks' {row.attack} has no restarts")
+    if row.steps is not None and not {"steps", "n_queries"} & set(accepted):
+        raise InputError(f"'{row.name}': torchattacks' {row.attack} has no steps")
+
+
+def _torchattacks(
+    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+) -> Crafted:
+    """Without a step size in the row, the library's own, in proportion to eps."""
+    import torchattacks
+
+    from robust_snn.adapters.torchattacks import attack
+
+    accepted = signature(getattr(torchattacks, row.attack)).parameters
+    steps = "n_queries" if "n_queries" in accepted else "steps"
+    settings = {"n_restarts": row.restarts, steps: row.steps}
+    arguments: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
+    arguments["eps"] = threat.eps
+    if "norm" in accepted:
+        arguments["norm"] = threat.norm
+    if "alpha" in accepted:
+        arguments["alpha"] = accepted["alpha"].default * threat.eps / accepted["eps"].default
+    craft = attack(victim, row.attack, seed=seed, **(arguments | row.options))
+    adversarial = craft(images, labels)
+    with torch.no_grad():
+        survived = victim(adversarial).argmax(1) == labels
+    return Crafted((adversarial,), survived)
+
+
+IMPLEMENTATIONS = {
+    "autoattack": Implementation(
+        "pyautoattack", _check_autoattack, _autoattack, _least_classes_autoattack
+    ),
+    "torchattacks": Implementation(
+        "torchattacks",
+        _check_torchattacks,
+        _torchattacks,
+        lambda row: 4 if row.attack == "APGDT" else 2,
+    ),
+}

@@ -1,0 +1,145 @@
+"""What a run computes: a function from (attack, shard) to a piece, with no memory of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_snn.adapters import device_of
+from robust_snn.eval.attacks import implementation, view
+from robust_snn.eval.constraints import Threat
+from robust_snn.eval.diagnostics import zero_gradient
+from robust_snn.eval.memory import in_parts
+from robust_snn.eval.pieces import Piece
+from robust_snn.eval.scoring import Score, harder, score
+from robust_snn.eval.suite import Attack, Suite
+from robust_snn.kernels import derive_seed
+from robust_snn.victim import Victim
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the numbers depend on.
+
+    Attributes:
+        victim: The victim, in eval mode.
+        images: `[N, C, H, W]`.
+        labels: `[N]`.
+        suite: The protocol as it runs.
+        threat: What an attack may do.
+        seed: Seed of all noise and all attacks.
+        batch_size: Images per shard, which are attacked together.
+    """
+
+    victim: Victim
+    images: Tensor
+    labels: Tensor
+    suite: Suite
+    threat: Threat
+    seed: int
+    batch_size: int
+
+    @property
+    def shards(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def ids(self, shard: int) -> np.ndarray:
+        """Indices of a shard's images in the evaluated set."""
+        start = shard * self.batch_size
+        return np.arange(start, min(start + self.batch_size, len(self.images)))
+
+    def clean(self, shard: int) -> Piece:
+        """Scores the clean images of a shard."""
+        ids = self.ids(shard)
+        return self._piece(self._clean, ids, np.arange(len(ids)))
+
+    def attack(self, row: Attack, shard: int, positions: np.ndarray) -> Piece:
+        """Attacks some images of a shard, checks and scores what comes back.
+
+        Args:
+            row: The attack.
+            shard: Number of the shard.
+            positions: The images to attack, as rows of the shard; at least one.
+        """
+        return self._piece(partial(self._attack, row), self.ids(shard)[positions], positions)
+
+    def _piece(
+        self, work: Callable[[np.ndarray], Piece], ids: np.ndarray, positions: np.ndarray
+    ) -> Piece:
+        started = time.perf_counter()
+        parts = in_parts(lambda start, stop: work(ids[start:stop]), 0, len(ids))
+        seconds = time.perf_counter() - started
+        return replace(Piece.join(parts), positions=positions, seconds=seconds)
+
+    def _clean(self, ids: np.ndarray) -> Piece:
+        images, labels = self._batch(ids)
+        select, report = (self._score(images, labels, ids, p) for p in ("select", "report"))
+        return Piece(
+            positions=ids,
+            images=np.empty((0, *images.shape[1:]), np.float32),
+            select=select.accuracy,
+            margin=select.margin,
+            predictions=report.predictions.astype(np.int16),
+            survived=np.ones(len(ids), bool),
+            zero_gradient=np.zeros(len(ids), bool),
+        )
+
+    def _attack(self, row: Attack, ids: np.ndarray) -> Piece:
+        images, labels = self._batch(ids)
+        seed = derive_seed(self.seed, "attack", row.name, int(ids[0]))
+        attacker = view(self.victim, row, seed)
+        crafted = implementation(row).craft(attacker, images, labels, row, self.threat, seed)
+        cost = replace(attacker.cost)
+        for candidate in crafted.candidates:
+            self.threat.check(candidate, images, row.name)
+        adversarial, select = self._hardest(crafted.candidates, labels, ids)
+        report = self._score(adversarial, labels, ids, "report")
+        return Piece(
+            positions=ids,
+            images=adversarial.cpu().numpy(),
+            select=select.accuracy,
+            margin=select.margin,
+            predictions=report.predictions.astype(np.int16),
+            survived=crafted.survived.cpu().numpy(),
+            zero_gradient=zero_gradient(attacker, images, labels).cpu().numpy(),
+            forwards=cost.forwards,
+            backwards=cost.backwards,
+            warnings=crafted.warnings,
+        )
+
+    def _hardest(
+        self, candidates: Sequence[Tensor], labels: Tensor, ids: np.ndarray
+    ) -> tuple[Tensor, Score]:
+        """The version of every image that the select draws find hardest, and its score."""
+        scores = [self._score(images, labels, ids, "select") for images in candidates]
+        best, chosen = scores[0], candidates[0].clone()
+        for images, other in zip(candidates[1:], scores[1:], strict=True):
+            at = harder(other.accuracy, other.margin, best.accuracy, best.margin)
+            mask = torch.from_numpy(at).to(chosen.device)
+            chosen[mask] = images[mask]
+            best = Score(
+                np.where(at[:, None], other.predictions, best.predictions),
+                np.where(at, other.accuracy, best.accuracy),
+                np.where(at, other.margin, best.margin),
+            )
+        return chosen, best
+
+    def _batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(ids)
+        device = device_of(self.victim)
+        return self.images[rows].to(device), self.labels[rows].to(device)
+
+    def _score(self, images: Tensor, labels: Tensor, ids: np.ndarray, purpose: str) -> Score:
+        draws = getattr(self.suite.draws, purpose)
+        rows = torch.from_numpy(ids).to(images.device)
+        return score(self._judge, images, labels, rows, draws=draws, purpose=purpose)
+
+    @cached_property
+    def _judge(self) -> Victim:
+        return self.victim.with_(seed=derive_seed(self.seed, "score"))

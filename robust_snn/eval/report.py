@@ -1,0 +1,92 @@
+"""A verdict and a run's progress on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console, Group
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from robust_snn.eval.progress import Progress
+from robust_snn.eval.verdict import Interval, Verdict
+
+COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
+
+
+def render(verdict: Verdict) -> Group:
+    """The verdict as a table per attack, one sentence, and what its diagnostics found."""
+    table = Table(title=f"{verdict.model['name']} on {verdict.data['name']}")
+    table.add_column("attack")
+    for column in ("gradient", "claimed", "measured", "95 %", "passes per image", "seconds"):
+        table.add_column(column, justify="left" if column == "gradient" else "right")
+    table.add_row("none", "", "", *_measured(verdict.clean.accuracy, verdict.clean.ci), "", "")
+    for attack in verdict.attacks:
+        table.add_row(
+            attack.name,
+            attack.gradient,
+            f"{attack.claimed:.1%}",
+            *_measured(attack.accuracy, attack.ci),
+            f"{(attack.forwards + attack.backwards) / verdict.data['n']:,.0f}",
+            f"{attack.seconds:,.1f}",
+        )
+    worst = _measured(verdict.robust.accuracy, verdict.robust.ci)
+    table.add_row("worst case", "", "", *worst, "", "", style="bold")
+    notes = [
+        Text.assemble((f"{note.status}: ", COLOURS[note.status]), f"{note.name}: {note.why}")
+        for note in verdict.diagnostics
+        if note.status != "pass"
+    ]
+    return Group(table, Text(sentence(verdict)), *notes)
+
+
+def sentence(verdict: Verdict) -> str:
+    """The verdict in one sentence."""
+    low, high = verdict.robust.ci
+    noise = f", {verdict.draws['report']} noise draws" if verdict.stochastic else ""
+    return (
+        f"Robust accuracy {verdict.robust.accuracy:.1%} (95 %: {low:.1%} to {high:.1%}) of "
+        f"{verdict.clean.accuracy:.1%} clean, under suite {verdict.suite} in "
+        f"{verdict.threat['norm']} at eps = {verdict.threat['eps']:.4g}; "
+        f"{verdict.data['n']} images{noise}."
+    )
+
+
+def _measured(accuracy: float, interval: Interval) -> tuple[str, str]:
+    low, high = interval
+    return f"{accuracy:.1%}", f"{low:.1%} - {high:.1%}"
+
+
+@contextmanager
+def listening(
+    progress: bool | Callable[[Progress], None],
+) -> Iterator[Callable[[Progress], None]]:
+    """A listener for a run's progress: the caller's own, a bar on stderr, or one that is deaf."""
+    if not isinstance(progress, bool):
+        yield progress
+    elif not progress:
+        yield lambda _: None
+    else:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[known]}"),
+        )
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("starting", total=1, known="")
+            yield lambda now: bar.update(
+                task, completed=now.done, description=now.doing, known=_known(now)
+            )
+
+
+def _known(now: Progress) -> str:
+    parts = [f"{now.done:.0%}"]
+    if now.remaining is not None:
+        parts.append(f"{timedelta(seconds=round(now.remaining))} left")
+    if now.robust is not None:
+        parts.append(f"robust so far {now.robust:.1%}")
+    return ", ".join(parts)

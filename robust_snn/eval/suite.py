@@ -1,0 +1,220 @@
+"""Suites: what is attacked, how, and how often it is scored, read from YAML.
+
+    name: mine
+    source: where the protocol comes from, and how this differs from it
+    norm: Linf
+    draws: {select: 100, report: 20}
+    attacks:
+      - {name: apgd-ce, implementation: autoattack, attack: apgd-ce, eot: 20, steps: 100}
+
+The fields of an attack are those of `Attack`. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from robust_snn.errors import InputError, unknown
+
+NORMS = ("Linf", "L2")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One row of a suite.
+
+    Attributes:
+        name: How the verdict calls it; unique in the suite.
+        implementation: Who runs it, a row of `robust_snn.eval.attacks.IMPLEMENTATIONS`.
+        attack: Its name there.
+        gradient: Gradient mode of the attacked view; the victim's own if left out.
+        eot: Draws whose logits the view averages; 1 on a deterministic victim.
+        noise: Noise policy of the view: `fresh`, `frozen` or `mean`.
+        steps: Steps, or queries for a search without gradients; the library's own number if left
+            out.
+        restarts: Restarts; the library's own number if left out.
+        options: More arguments of the implementation.
+    """
+
+    name: str
+    implementation: str
+    attack: str
+    gradient: str | None = None
+    eot: int = 1
+    noise: str = "fresh"
+    steps: int | None = None
+    restarts: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Noise draws per image: `select` choose the worst attack, `report` give the number.
+
+    Select draws are cheap beside an attack. With few of them, luck chooses instead of strength.
+    """
+
+    select: int = 40
+    report: int = 20
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A protocol: threat model, draws and attacks in order."""
+
+    name: str
+    attacks: tuple[Attack, ...]
+    source: str = ""
+    norm: str = "Linf"
+    draws: Draws = Draws()
+
+    def adapted(
+        self,
+        *,
+        norm: str | None = None,
+        draws: int | None = None,
+        steps: int | None = None,
+        eot: int | None = None,
+    ) -> Suite:
+        """The suite with the caller's numbers, which its name then shows: `quick(steps=5)`.
+
+        Args:
+            norm: Another norm.
+            draws: Report draws.
+            steps: Steps (for Square: queries) of every attack.
+            eot: Draws that every attack's view averages.
+        """
+        given = {"norm": norm, "draws": draws, "steps": steps, "eot": eot}
+        changes = {key: value for key, value in given.items() if value is not None}
+        if not changes:
+            return self
+        rows: dict[str, Any] = {k: v for k, v in changes.items() if k in ("steps", "eot")}
+        suite = replace(
+            self,
+            name=f"{self.name}({','.join(f'{key}={value}' for key, value in changes.items())})",
+            norm=norm or self.norm,
+            draws=replace(self.draws, report=draws if draws is not None else self.draws.report),
+            attacks=tuple(replace(attack, **rows) for attack in self.attacks),
+        )
+        _check(suite)
+        return suite
+
+    def deterministic(self) -> Suite:
+        """The suite for a victim without noise, where every draw is the same one."""
+        rows = tuple(replace(attack, eot=1, noise="fresh") for attack in self.attacks)
+        return replace(self, draws=Draws(1, 1), attacks=rows)
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the suites in the package."""
+    entries = (files(__package__) / "suites").iterdir()
+    return tuple(sorted(Path(e.name).stem for e in entries if e.name.endswith(".yaml")))
+
+
+def load_suite(suite: str | Path | Suite) -> Suite:
+    """Reads a suite of the package by name, or a user's own by path.
+
+    Raises:
+        InputError: If there is none, or it does not follow the schema.
+    """
+    if isinstance(suite, Suite):
+        _check(suite)
+        return suite
+    if str(suite) in shipped():
+        text = (files(__package__) / "suites" / f"{suite}.yaml").read_text(encoding="utf-8")
+    elif Path(suite).suffix in (".yaml", ".yml"):
+        try:
+            text = Path(suite).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the suite '{suite}': {error}") from None
+    else:
+        raise unknown("suite", str(suite), shipped())
+    return parse_suite(text, str(suite))
+
+
+def parse_suite(text: str, where: str) -> Suite:
+    """Reads a suite from YAML.
+
+    Args:
+        text: The YAML.
+        where: What messages call it.
+
+    Raises:
+        InputError: If it does not follow the schema.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"suite '{where}' is not YAML: {' '.join(str(error).split())}") from None
+    tree = _mapping(tree, f"suite '{where}'")
+    rows = tree.get("attacks")
+    if not isinstance(rows, list):
+        raise InputError(f"suite '{where}' needs 'attacks', a list")
+    tree["attacks"] = tuple(
+        _build(Attack, row, f"attack {number} of suite '{where}'")
+        for number, row in enumerate(rows, 1)
+    )
+    tree["draws"] = _build(Draws, tree.get("draws", {}), f"'draws' of suite '{where}'")
+    suite = _build(Suite, tree, f"suite '{where}'")
+    _check(suite)
+    return suite
+
+
+T = TypeVar("T")
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"{where} must be a mapping from names to values, got {value!r:.60}")
+    return dict(value)
+
+
+def _build(cls: type[T], value: Any, where: str) -> T:
+    """A dataclass from a mapping whose keys are its fields."""
+    value = _mapping(value, where)
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    for key in value:
+        if key not in known:
+            raise unknown(f"key of {where}", key, known)
+    for key, f in known.items():
+        if key not in value and f.default is MISSING and f.default_factory is MISSING:
+            raise InputError(f"{where} needs '{key}'")
+    return cls(**value)
+
+
+def _check(suite: Suite) -> None:
+    """Refuses values that no run could use."""
+    where = f"suite '{suite.name}'"
+    if suite.norm not in NORMS:
+        raise unknown(f"norm of {where}", str(suite.norm), NORMS)
+    _positive(suite.draws.select, f"draws.select of {where}")
+    _positive(suite.draws.report, f"draws.report of {where}")
+    if not suite.attacks:
+        raise InputError(f"{where} has no attacks")
+    for attack in suite.attacks:
+        which = f"'{attack.name}' of {where}"
+        for key in ("name", "implementation", "attack", "noise"):
+            if not isinstance(value := getattr(attack, key), str) or not value:
+                raise InputError(f"{key} of {which} must be a word, got {value!r}")
+        if not isinstance(attack.gradient, str | None):
+            raise InputError(f"gradient of {which} must be text, got {attack.gradient!r}")
+        _mapping(attack.options, f"options of {which}")
+        _positive(attack.eot, f"eot of {which}")
+        for key in ("steps", "restarts"):
+            if (value := getattr(attack, key)) is not None:
+                _positive(value, f"{key} of {which}")
+    names = [attack.name for attack in suite.attacks]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{where} has two attacks called '{name}'")
+
+
+def _positive(value: Any, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{where} must be a whole number of at least 1, got {value!r}")
