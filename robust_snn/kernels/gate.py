@@ -15,7 +15,7 @@ def relaxed_gate(probability: Tensor, uniform: Tensor) -> Tensor:
     """Binary-concrete relaxation of the gate `[uniform < probability]`.
 
     Its derivative `sig (1 - sig) (1 + eps) / (tau p (1 - p + eps))` is positive and finite up to
-    p = 1. The released StoG code has the opposite sign, a mean instead of a sum and a pole at p = 1.
+    p = 1. The released StoG code has the opposite sign, a mean for the sum and a pole at p = 1.
     """
     logit = torch.log(probability / (1 - probability + EPSILON))
     noise = torch.log((1 - uniform) / (uniform + EPSILON))

@@ -104,6 +104,6 @@ def sample_keys(seed: int, ids: Tensor, draw: int = 0, call: int | Tensor = 0) -
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A stable 63-bit seed for a named sub-stream, such as `derive_seed(0, "attack", "apgd-ce")`."""
+    """A stable 63-bit seed for a named sub-stream: `derive_seed(0, "attack", "apgd-ce")`."""
     text = "\x1f".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

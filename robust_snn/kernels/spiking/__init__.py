@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robust_snn.errors import InputError
 from robust_snn.kernels.backend import choose_backend
-from robust_snn.kernels.spiking import reference
+from robust_snn.kernels.spiking import fused, reference
 from robust_snn.kernels.spiking.spec import Bptr, Bptt, Dynamics, Gate, Rule, Surrogate
 
 __all__ = ["Bptr", "Bptt", "Dynamics", "Gate", "Rule", "Surrogate", "spiking_loop"]
@@ -27,7 +27,7 @@ def spiking_loop(
     """Runs a layer of spiking neurons over time; see `Dynamics` for the equations.
 
     Args:
-        current: Input currents `[T, B, ...]`, or `[1, B, ...]` when they are the same at every step.
+        current: Input currents `[T, B, ...]`, or `[1, B, ...]` if the same at every step.
         dynamics: Constants of the membrane equation.
         rule: How a gradient on spikes becomes a gradient on currents; it never changes a spike.
         steps: Number of time steps `T`; needed only for a constant current.
@@ -35,7 +35,8 @@ def spiking_loop(
         membrane_gain: Per-step factor `a` on the carried membrane, `[T]` (DLIF, paper form).
         input_gain: Per-step factor `b` on the current, `[T]` (DLIF, code form).
         gate: Stochastic gate on the outgoing spikes.
-        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
+        backend: `"auto"`, `"numba"` (CPU) or `"torch"` (anywhere); `"auto"` is Numba for CPU
+            tensors and the reference for float64 and for other devices.
 
     Returns:
         Spikes `[T, B, ...]` in the dtype of `current`.
@@ -45,10 +46,10 @@ def spiking_loop(
     """
     steps = steps or current.shape[0]
     _check_shapes(current, steps, membrane_gain, input_gain, gate)
-    chosen = choose_backend(backend, current)
-    if chosen != "torch":
-        raise InputError(f"backend '{chosen}' is not built yet; use 'torch'")
-    return reference.spiking_loop(
+    tensors = [current, *(affine or ()), membrane_gain, input_gain, gate and gate.probability]
+    chosen = choose_backend(backend, *tensors)
+    run = reference.spiking_loop if chosen == "torch" else fused.spiking_loop
+    return run(
         current,
         dynamics,
         rule,
@@ -79,8 +80,8 @@ def _check_shapes(
     if gate.probability.shape != current.shape[2:]:
         raise InputError(
             f"the gate has one probability per neuron of {tuple(gate.probability.shape)}, but the "
-            f"currents are {tuple(current.shape[2:])} per sample; build the model with the img_size "
-            "of its input"
+            f"currents are {tuple(current.shape[2:])} per sample; build the model with the "
+            "img_size of its input"
         )
     if gate.keys.shape != current.shape[1:2]:
         raise InputError(

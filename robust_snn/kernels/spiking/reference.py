@@ -31,9 +31,9 @@ class _Spike(torch.autograd.Function):
         return upstream[0] * derivative(z, ctx.surrogate), None
 
 
-def _fire(drive: Tensor, decays: list[Tensor | float], dynamics: Dynamics, rule: Bptt) -> Tensor:
+def _fire(drive: Tensor, decays: list[Tensor], dynamics: Dynamics, rule: Bptt) -> Tensor:
     """Integrates `drive` `[T, B, ...]` and returns the spikes, differentiable by BPTT."""
-    membrane: Tensor | float = dynamics.v_reset if dynamics.reset == "hard" else 0.0
+    membrane = drive.new_tensor(dynamics.v_reset if dynamics.reset == "hard" else 0.0)
     spikes = []
     for decay, step in zip(decays, drive.unbind(0), strict=True):
         v = decay * membrane + step
@@ -73,7 +73,7 @@ def spiking_loop(
     drive = drive.expand(steps, *drive.shape[1:])
     if input_gain is not None:
         drive = drive * input_gain.reshape(-1, *[1] * (drive.dim() - 1))
-    decays: list[Tensor | float] = [dynamics.decay] * steps
+    decays = [drive.new_tensor(dynamics.decay)] * steps
     if membrane_gain is not None:
         decays = list((dynamics.decay * membrane_gain).unbind(0))
 

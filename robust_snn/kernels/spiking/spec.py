@@ -12,9 +12,11 @@ from torch import Tensor
 class Dynamics:
     """Constants of the membrane equation.
 
-        v[t] = decay * a[t] * u[t-1] + gain * b[t] * current[t],    u[0] = v_reset (hard) or 0 (soft)
+        v[t] = decay * a[t] * u[t-1] + gain * b[t] * current[t]
         s[t] = [v[t] >= threshold]
         u[t] = v[t] * (1 - s[t]) + v_reset * s[t]  (hard)   or   v[t] - threshold * s[t]  (soft)
+
+    and the membrane starts at `v_reset` (hard) or 0 (soft).
 
     Attributes:
         decay: Leak per step, in (0, 1]; 1 is an integrate-and-fire neuron.
@@ -33,7 +35,9 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Stand-in for the derivative of the step: `scale * sharpness * k(sharpness * z)`, z = v - threshold.
+    """Stand-in for the derivative of the step at `z = v - threshold`.
+
+    It is `scale * sharpness * k(sharpness * z)`.
 
     Attributes:
         family: Row of `surrogates.FAMILIES`, which names the unit shape `k`.

@@ -1,0 +1,146 @@
+"""Passes over a block of neurons that stays in the first-level cache.
+
+Operations come in the order of the reference, so membranes and spikes have the same bits.
+"""
+
+# mypy: allow-untyped-defs
+# Numba infers the types of compiled functions.
+from __future__ import annotations
+
+import numpy as np
+
+from robust_snn.kernels.spiking.numba.compile import device
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_EPSILON = np.float32(1e-3)  # of the relaxed gate
+
+
+@device
+def integrate(current, scale, shift, gain, step_gain, decay, u, v):
+    """`v = decay u + b gain (scale current + shift)`."""
+    for j in range(v.size):
+        drive = (gain * (current[j] * scale[j] + shift[j])) * step_gain
+        v[j] = decay * u[j] + drive
+
+
+@device
+def fire(v, threshold, spike):
+    for j in range(v.size):
+        spike[j] = np.float32(v[j] - threshold >= _ZERO)
+
+
+@device
+def reset(v, spike, hard, v_reset, threshold, u):
+    if hard:
+        for j in range(v.size):
+            u[j] = (_ONE - spike[j]) * v[j] + v_reset * spike[j]
+    else:
+        for j in range(v.size):
+            u[j] = v[j] - threshold * spike[j]
+
+
+@device
+def multiply(a, b, out):
+    for j in range(out.size):
+        out[j] = a[j] * b[j]
+
+
+@device
+def open_gate(uniform, probability, gate):
+    for j in range(gate.size):
+        gate[j] = np.float32(uniform[j] < probability[j])
+
+
+@device
+def add_relaxed_gate(upstream, spike, uniform, probability, grad):
+    """Adds `upstream * spike * d relaxed_gate / d probability`, at temperature 1/2.
+
+    With odds `r = p / (1 - p + eps) * (1 - u) / (u + eps)` the relaxed gate is `r^2 / (1 + r^2)`.
+    """
+    for j in range(grad.size):
+        p, u = probability[j], uniform[j]
+        closed = _ONE - p + _EPSILON
+        odds = p / closed * ((_ONE - u) / (u + _EPSILON))
+        bend = odds / (_ONE + odds * odds)
+        slope = np.float32(2) * bend * bend * (_ONE + _EPSILON) / (p * closed)
+        grad[j] += upstream[j] * spike[j] * slope
+
+
+@device
+def step_back(e, slope, spike, v, hard, cross, cross_v, decay, carried, grad):
+    """One step of the recursion; `carried` is the gradient on the membrane after the reset.
+
+    `grad = (1 - s) carried + slope (e + (cross + cross_v v) carried)`, without `(1 - s)` for a soft
+    reset. Leaves `decay grad`, the gradient on the step before, in `carried`.
+    """
+    for j in range(grad.size):
+        a = carried[j]
+        kept = (_ONE - hard * spike[j]) * a
+        grad[j] = kept + slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
+        carried[j] = decay * grad[j]
+
+
+@device
+def subtract(a, constant, out):
+    for j in range(out.size):
+        out[j] = a[j] - constant
+
+
+@device
+def add_product(a, b, out):
+    for j in range(out.size):
+        out[j] += a[j] * b[j]
+
+
+@device
+def add_affine_gradient(grad, current, gain, grad_affine):
+    for j in range(grad.size):
+        grad_affine[0, j] += gain * grad[j] * current[j]
+        grad_affine[1, j] += gain * grad[j]
+
+
+@device
+def dot(a, b):
+    total = 0.0
+    for j in range(a.size):
+        total += np.float64(a[j]) * np.float64(b[j])
+    return total
+
+
+@device
+def dot_drive(grad, current, scale, shift, gain):
+    """Gradient of a step's input gain: `sum grad gain (scale current + shift)`."""
+    total = 0.0
+    for j in range(grad.size):
+        total += np.float64(grad[j] * gain * (current[j] * scale[j] + shift[j]))
+    return total
+
+
+@device
+def chain_to_current(grad, scale, gain, out):
+    for j in range(out.size):
+        out[j] = gain * scale[j] * grad[j]
+
+
+@device
+def add_to_current(grad, scale, gain, out):
+    for j in range(out.size):
+        out[j] += gain * scale[j] * grad[j]
+
+
+@device
+def mark(spike, fired):
+    for j in range(spike.size):
+        fired[j] |= spike[j] > _ZERO
+
+
+@device
+def copy(a, out):
+    for j in range(out.size):
+        out[j] = a[j]
+
+
+@device
+def fill(value, out):
+    for j in range(out.size):
+        out[j] = value

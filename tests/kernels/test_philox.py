@@ -1,0 +1,56 @@
+"""The random stream: known answers, independence of everything but the address."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from robust_snn.kernels import derive_seed, philox, sample_keys
+from robust_snn.kernels.philox import Purpose, draw
+
+# Random123's known answers for Philox4x32-10.
+KNOWN = [
+    (0, (0, 0, 0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    (-1, (0xFFFFFFFF,) * 4, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    (
+        0x299F31D0A4093822,
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
+]
+
+
+@pytest.mark.parametrize("key, counter, words", KNOWN)
+def test_philox_known_answers(key, counter, words):
+    drawn = philox(torch.tensor(key), counter)
+    assert " ".join(f"{int(word):08x}" for word in drawn) == words
+
+
+def test_draw_depends_on_the_address_alone():
+    keys = sample_keys(7, torch.arange(5))
+    everything = draw(keys, (3, 4), 9, 2, Purpose.GATE)
+    for order in ([4, 0, 2], [1]):
+        assert torch.equal(draw(keys[order], (3, 4), 9, 2, Purpose.GATE), everything[:, order])
+    assert torch.equal(draw(keys, (3, 4), 6, 2, Purpose.GATE), everything[:6])
+    assert not torch.equal(draw(keys, (3, 4), 9, 3, Purpose.GATE), everything)
+    assert not torch.equal(draw(keys, (3, 4), 9, 2, Purpose.SPIKE), everything)
+
+
+def test_draw_is_uniform():
+    drawn = draw(sample_keys(0, torch.arange(64)), (256,), 8, 0, Purpose.GATE).double()
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    assert drawn.mean().item() == pytest.approx(0.5, abs=3e-3)
+    assert drawn.var().item() == pytest.approx(1 / 12, abs=2e-3)
+
+
+def test_sample_keys_tell_ids_draws_and_calls_apart():
+    ids = torch.arange(100)
+    keys = torch.cat([sample_keys(1, ids, d, c) for d in range(3) for c in range(3)])
+    assert keys.unique().numel() == keys.numel()
+
+
+def test_derive_seed_is_stable():
+    assert derive_seed(0, "attack", "apgd-ce", 3) == derive_seed(0, "attack", "apgd-ce", 3)
+    assert derive_seed(0, "ab", "c") != derive_seed(0, "a", "bc")
+    assert 0 <= derive_seed(2**62, "x") < 2**63

@@ -1,0 +1,152 @@
+"""Compiled backends against the reference, over shapes, dynamics, rules, gates and gains."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import assert_close_rms
+from loops import BACKENDS, COMPILED, run
+from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Surrogate, sample_keys, spiking_loop
+from robust_snn.kernels.spiking.surrogates import FAMILIES
+
+SAMPLES = [(1,), (3,), (63,), (127,), (2, 5, 5), (3, 17, 13), (600,)]
+
+dynamics = st.builds(
+    Dynamics,
+    decay=st.sampled_from([1.0, 0.99, 0.9, 0.5, 0.3]),
+    threshold=st.sampled_from([1.0, 0.5, 0.7]),
+    gain=st.sampled_from([1.0, 0.5, 0.3]),
+    reset=st.sampled_from(["hard", "soft"]),
+    v_reset=st.sampled_from([0.0, 0.1, -0.2]),
+)
+surrogates = st.builds(
+    Surrogate,
+    family=st.sampled_from(list(FAMILIES)),
+    sharpness=st.sampled_from([0.5, 1.0, 2.0]),
+    scale=st.sampled_from([1.0, 0.3]),
+)
+rules = st.builds(Bptt, surrogate=surrogates, detach_reset=st.booleans()) | st.builds(Bptr)
+
+
+@st.composite
+def calls(draw):
+    """Everything a call needs, built from one seed."""
+    steps, batch = draw(st.integers(1, 20)), draw(st.integers(1, 3))
+    sample = draw(st.sampled_from(SAMPLES))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    rand = lambda *size: torch.rand(*size, generator=generator)  # noqa: E731
+    parameters = {}
+    if draw(st.booleans()):
+        parameters |= {"scale": rand(sample[0]) + 0.5, "shift": rand(sample[0]) - 0.5}
+    if draw(st.booleans()):
+        parameters["membrane_gain"] = rand(steps) + 0.5
+    if draw(st.booleans()):
+        parameters["input_gain"] = rand(steps) + 0.5
+    gate = draw(st.sampled_from(["none", "draw", "mean"]))
+    if gate != "none":
+        parameters["probability"] = rand(sample) * 0.9 + 0.1
+    keys = sample_keys(draw(st.integers(0, 2**40)), torch.arange(batch))
+
+    def build(p):
+        affine = (p["scale"], p["shift"]) if "scale" in p else None
+        gated = Gate(p["probability"], keys, 5, gate == "mean") if gate != "none" else None
+        gains = {name: p.get(name) for name in ("membrane_gain", "input_gain")}
+        return {"affine": affine, "gate": gated, **gains}
+
+    current = torch.randn(draw(st.sampled_from([1, steps])), batch, *sample, generator=generator)
+    upstream = torch.randn(steps, batch, *sample, generator=generator)
+    return current, upstream, {"build": build, "parameters": parameters, "steps": steps}
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@settings(max_examples=150, deadline=None)
+@given(call=calls(), neuron=dynamics, rule=rules)
+def test_agrees_with_the_reference(backend, call, neuron, rule):
+    current, upstream, arguments = call
+    expected, gradients = run(current, upstream, neuron, rule, "torch", **arguments)
+    spikes, got = run(current, upstream, neuron, rule, backend, **arguments)
+    assert torch.equal(spikes, expected)
+    for name, gradient in gradients.items():
+        assert_close_rms(got[name], gradient)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_float32_membranes(backend, dtype):
+    torch.manual_seed(0)
+    current, upstream = torch.randn(8, 2, 3, 9, 9).to(dtype), torch.randn(8, 2, 3, 9, 9).to(dtype)
+    rule = Bptt(Surrogate("triangle", 1.0))
+    expected, gradients = run(current, upstream, Dynamics(0.9), rule, "torch")
+    spikes, got = run(current, upstream, Dynamics(0.9), rule, backend)
+    assert spikes.dtype == got["current"].dtype == dtype
+    assert torch.equal(spikes, expected)
+    assert_close_rms(got["current"], gradients["current"], torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_layouts_and_expanded_gradients(backend):
+    torch.manual_seed(0)
+    current = torch.randn(4, 3, 5, 6, 7)
+    rule = Bptt(Surrogate("atan", 2.0))
+    upstream = torch.randn(3, 5, 1, 1).expand(4, 3, 5, 6, 7)
+    expected, gradients = run(current, upstream.contiguous(), Dynamics(), rule, "torch")
+    last = current.flatten(0, 1).to(memory_format=torch.channels_last).view(4, 3, 5, 6, 7)
+    strided = torch.randn(4, 3, 10, 6, 7)[:, :, ::2].copy_(current)
+    for laid_out in (last, strided):
+        leaf = laid_out.requires_grad_()
+        spikes = spiking_loop(leaf, Dynamics(), rule, backend=backend)
+        (gradient,) = torch.autograd.grad(spikes, leaf, upstream)
+        assert torch.equal(spikes, expected)
+        assert_close_rms(gradient, gradients["current"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_repeated_backward_is_identical(backend):
+    current = torch.randn(6, 2, 40, requires_grad=True)
+    probability = torch.full((40,), 0.5, requires_grad=True)
+    gate = Gate(probability, sample_keys(0, torch.arange(2)))
+    spikes = spiking_loop(
+        current, Dynamics(), Bptt(Surrogate("triangle", 1.0)), gate=gate, backend=backend
+    )
+    upstream = torch.randn_like(spikes)
+    leaves = (current, probability)
+    first = torch.autograd.grad(spikes, leaves, upstream, retain_graph=True)
+    second = torch.autograd.grad(spikes, leaves, upstream)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_draws_ignore_batch_split_and_order(backend):
+    torch.manual_seed(0)
+    current = torch.randn(6, 8, 3, 4, 4) + 0.5
+    keys = sample_keys(3, torch.arange(8))
+    probability = torch.rand(3, 4, 4) * 0.9 + 0.1
+
+    def spikes(index):
+        gate = Gate(probability, keys[index], 4)
+        return spiking_loop(current[:, index], Dynamics(), Bptr(), gate=gate, backend=backend)
+
+    together = spikes(list(range(8)))
+    for index in ([0], [5, 2, 7], list(range(7, -1, -1))):
+        assert torch.equal(spikes(index), together[:, index])
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_every_output_is_written(backend, poisoned_empty):
+    for sample, steps in (((1,), 1), ((513,), 3), ((2, 3, 5), 9)):
+        current, upstream = torch.randn(2, steps, 2, *sample)
+        for rule in (Bptr(), Bptt(Surrogate("sigmoid", 4.0))):
+            spikes, gradients = run(current, upstream, Dynamics(), rule, backend)
+            assert spikes.isfinite().all()
+            assert gradients["current"].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_empty_batch(backend):
+    current = torch.randn(4, 0, 3, 2, 2, requires_grad=True)
+    spikes = spiking_loop(current, Dynamics(), Bptr(), backend=backend)
+    spikes.sum().backward()
+    assert spikes.shape == current.grad.shape == (4, 0, 3, 2, 2)
