@@ -1,0 +1,120 @@
+"""What an attack raises, one number per image: the higher, the worse for the victim."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from robust_snn.attacks.ball import Dice
+from robust_snn.errors import InputError, unknown
+
+TINY = 1e-12
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """`-log softmax(logits)[label]`, `[B]`."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Best other logit minus that of the label, `[B]`; positive where misclassified."""
+    other = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return other - logits.gather(1, labels[:, None])[:, 0]
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce and Hein, 2020): margin over spread of the top 3, `[B]`."""
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + TINY)
+
+
+def targeted_cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """`log softmax(logits)[target]`, `[B]`."""
+    return -F.cross_entropy(logits, targets, reduction="none")
+
+
+def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Logit of the target minus that of the label, `[B]`."""
+    return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None]))[:, 0]
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The targeted difference of logits ratio (Croce and Hein, 2020), over the top 4, `[B]`."""
+    top = logits.topk(4, dim=1).values
+    spread = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
+    return targeted_margin(logits, labels, targets) / (spread + TINY)
+
+
+LOSSES = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+TARGETED = {"ce": targeted_cross_entropy, "margin": targeted_margin, "dlr": targeted_dlr}
+
+
+def least_classes_of(loss: str, targeted: bool = False) -> int:
+    """Fewest classes for which a loss is defined."""
+    return 3 + targeted if loss == "dlr" else 2
+
+
+class Goal:
+    """A loss of some images with its labels and targets.
+
+    Args:
+        loss: A row of `LOSSES`.
+        labels: `[B]`.
+        targets: Classes to be predicted instead, `[B]`, or none in particular.
+        classes: Number of classes.
+
+    Raises:
+        InputError: If the name is not known or there are too few classes.
+    """
+
+    def __init__(self, loss: str, labels: Tensor, targets: Tensor | None, classes: int) -> None:
+        if loss not in LOSSES:
+            raise unknown("loss", loss, LOSSES)
+        if classes < (least := least_classes_of(loss, targets is not None)):
+            raise InputError(
+                f"loss '{loss}' needs at least {least} classes, the victim has {classes}"
+            )
+        self.name, self.labels, self.targets = loss, labels, targets
+
+    def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Losses of the given rows, whose logits are `[len(rows), K]`."""
+        if self.targets is None:
+            return LOSSES[self.name](logits, self.labels[rows])
+        return TARGETED[self.name](logits, self.labels[rows], self.targets[rows])
+
+    def wrong(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """1 where the given rows are misclassified, else 0."""
+        return (logits.argmax(1) != self.labels[rows]).float()
+
+
+def choose_targets(how: str | int | Tensor, logits: Tensor, labels: Tensor, dice: Dice) -> Tensor:
+    """Rounds of targets, one class per image each, never the label, `[rounds, B]`.
+
+    Args:
+        how: A number n for the n likeliest other classes in turn, `"random"`, `"least-likely"`, or
+            the targets themselves, `[B]`.
+        logits: Answers to the clean images, `[B, K]`.
+        labels: `[B]`.
+        dice: Throws random targets.
+
+    Raises:
+        InputError: If `how` is not known, or a given target is the label or no class.
+    """
+    classes = logits.shape[1]
+    others = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True).T[:-1]
+    if isinstance(how, Tensor):
+        targets = how.to(labels.device).long()
+        fits = targets.shape == labels.shape and bool((targets != labels).all())
+        if not (fits and bool(((targets >= 0) & (targets < classes)).all())):
+            raise InputError(f"targets must be {len(labels)} classes other than the labels")
+        return targets[None]
+    if isinstance(how, int) and how >= 1:
+        return others[:how]
+    if how == "random":
+        numbers = dice.uniform("target").flatten(1)[:, 0]
+        shift = 1 + ((numbers + 1) / 2 * (classes - 1)).long().clamp(max=classes - 2)
+        return ((labels + shift) % classes)[None]
+    if how == "least-likely":
+        return others[-1:]
+    raise unknown("choice of targets", str(how), ("random", "least-likely", "a number of classes"))

@@ -1,0 +1,77 @@
+"""The attacks by name, and what a suite must know of one before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from inspect import Parameter, signature
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from robust_snn.attacks.ball import NORMS
+from robust_snn.attacks.losses import LOSSES, least_classes_of
+from robust_snn.attacks.pgd import pgd
+from robust_snn.attacks.search import Adversarial, Search
+from robust_snn.errors import unknown
+from robust_snn.victim import Victim
+
+
+class Attack(Protocol):
+    """The form of every attack; their options differ."""
+
+    def __call__(
+        self,
+        victim: Victim,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        eps: float,
+        norm: str = "Linf",
+        seed: int = 0,
+        **options: Any,
+    ) -> Adversarial: ...
+
+
+ATTACKS: dict[str, Attack] = {"pgd": pgd}
+_THREAT = ("victim", "images", "labels", "eps", "norm", "seed")
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """Names of the options of an attack, its own and those of `Search`.
+
+    Raises:
+        InputError: If there is no attack of that name.
+    """
+    if name not in ATTACKS:
+        raise unknown("attack", name, ATTACKS)
+    parameters = signature(ATTACKS[name]).parameters.values()
+    own = [p.name for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
+    if len(own) < len(parameters):
+        own += [f.name for f in fields(Search)]
+    return tuple(option for option in own if option not in _THREAT)
+
+
+def check_attack(name: str, norm: str, options: Mapping[str, Any]) -> None:
+    """Refuses what `ATTACKS[name]` could not run, before anything runs.
+
+    Raises:
+        InputError: If the attack, an option, the norm or the loss is not known.
+    """
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
+    if (loss := options.get("loss", "ce")) not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    Search(**{f.name: options[f.name] for f in fields(Search) if f.name in options})
+
+
+def least_classes(name: str, options: Mapping[str, Any]) -> int:
+    """Fewest classes with which an attack can run."""
+    parameters = signature(ATTACKS[name]).parameters
+    own = {key: p.default for key, p in parameters.items() if key in ("loss", "targets")}
+    given = {"loss": "ce", "targets": None, **own, **options}
+    return least_classes_of(given["loss"], given["targets"] is not None)

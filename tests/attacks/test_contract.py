@@ -1,0 +1,184 @@
+"""What every attack of the table keeps to, on victims with and without noise; a row tests one."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import robust_snn
+from robust_snn import InputError, Victim
+from robust_snn.attacks import ATTACKS, check_attack, options_of
+
+ROWS: list[tuple[str, str, dict[str, Any]]] = [
+    ("pgd", "Linf", {"steps": 4}),
+    ("pgd", "L2", {"steps": 4, "loss": "dlr", "random_start": False}),
+    ("pgd", "Linf", {"steps": 2, "targets": "random", "restarts": 2, "eot_loss": "adaptive"}),
+]
+NAMES = [f"{name}-{norm}-{'-'.join(map(str, options.values()))}" for name, norm, options in ROWS]
+EPS = {"Linf": 0.1, "L2": 0.7}
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=NAMES)
+both = pytest.mark.parametrize("net", ["snn_vgg5", "snn_vgg5_stog"])
+
+
+def build(net: str, **settings: Any) -> Victim:
+    """A narrow victim whose sums are exact in float32, so that no order of summation shows."""
+    torch.manual_seed(0)
+    size = {"img_size": 8, "in_chans": 1, "mean": (0.5,), "std": (0.5,), "num_classes": 5}
+    victim = robust_snn.adapt(net, T=2, width=0.125, head_width=16, **size, **settings)
+    for parameter in victim.net.parameters():
+        parameter.data = (parameter.data * 64).round() / 64
+    return victim
+
+
+@pytest.fixture
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 65, (4, 1, 8, 8), generator=generator) / 64
+
+
+@pytest.fixture
+def labels() -> Tensor:
+    return torch.tensor([0, 1, 2, 3])
+
+
+def run(row: tuple[str, str, dict[str, Any]], victim: Victim, *batch: Tensor, **more: Any) -> Any:
+    name, norm, options = row
+    return ATTACKS[name](victim, *batch, norm=norm, **{"eps": EPS[norm], **options, **more})
+
+
+def test_every_attack_has_a_row() -> None:
+    assert {name for name, _, _ in ROWS} == set(ATTACKS)
+
+
+@every_row
+@both
+def test_stays_in_the_ball(net: str, row: Any, images: Tensor, labels: Tensor) -> None:
+    found = run(row, build(net), images, labels)
+    assert found.images.dtype == torch.float32 and found.images.shape == images.shape
+    assert found.survived.dtype == torch.bool and found.survived.shape == labels.shape
+    assert found.images.min() >= 0 and found.images.max() <= 1
+    delta = (found.images.double() - images.double()).flatten(1)
+    size = delta.abs().amax(1) if row[1] == "Linf" else delta.norm(dim=1)
+    assert (size <= EPS[row[1]]).all()
+
+
+@every_row
+@both
+def test_depends_on_the_seed_alone(net: str, row: Any, images: Tensor, labels: Tensor) -> None:
+    victim = build(net)
+    first = run(row, victim, images, labels, seed=3)
+    torch.manual_seed(99)
+    victim(images)  # the victim's count of calls moves on
+    again = run(row, victim, images, labels, seed=3)
+    assert torch.equal(first.images, again.images) and torch.equal(first.survived, again.survived)
+
+
+@every_row
+def test_a_split_changes_nothing_without_noise(row: Any, images: Tensor, labels: Tensor) -> None:
+    """On a smooth net: a spiking one makes much of the last bit, which batch sizes change."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 5))
+    victim, ids = Victim(net), torch.tensor([7, 3, 9, 4])
+    more = {"ids": ids} if "ids" in options_of(row[0]) else {}
+    whole = run(row, victim, images, labels, **more)
+    order = torch.tensor([3, 0])
+    more = {"ids": ids[order]} if more else {}
+    part = run(row, victim, images[order], labels[order], **more)
+    assert torch.allclose(part.images, whole.images[order], atol=1e-5)
+
+
+@every_row
+@both
+def test_leaves_everything_as_it_was(net: str, row: Any, images: Tensor, labels: Tensor) -> None:
+    victim = build(net)
+    victim.net.train()
+    victim.net.fc.eval()
+    modes = [module.training for module in victim.net.modules()]
+    weights = [p.clone() for p in victim.net.state_dict().values()]
+    before, kept = (torch.get_rng_state(), np.random.get_state()[1].copy()), images.clone()
+    python = random.getstate()
+    with torch.no_grad():
+        run(row, victim, images, labels)
+    assert torch.equal(before[0], torch.get_rng_state()) and random.getstate() == python
+    assert (before[1] == np.random.get_state()[1]).all() and torch.equal(images, kept)
+    assert [module.training for module in victim.net.modules()] == modes
+    states = victim.net.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(weights, states, strict=True))
+    assert all(p.requires_grad and p.grad is None for p in victim.net.parameters())
+    assert victim.cost.forwards and not images.requires_grad
+
+
+class Dead(nn.Module):
+    """Answers with constants that its input reaches with a gradient of zero, NaN or infinity."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.arange(5.0).expand(len(x), 5) + _Scaled.apply(x, self.factor).sum() * 0
+
+
+class _Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return torch.full_like(upstream[0], ctx.factor), None
+
+
+@every_row
+@pytest.mark.parametrize("factor", [0.0, float("nan"), float("inf"), 1e-44])
+def test_useless_gradients_do_no_harm(
+    factor: float, row: Any, images: Tensor, labels: Tensor
+) -> None:
+    found = run(row, Victim(Dead(factor)), images, labels)
+    assert found.images.isfinite().all()
+    assert found.survived.tolist() == [False] * 4
+
+
+@every_row
+def test_no_images_and_no_radius(row: Any, images: Tensor, labels: Tensor) -> None:
+    victim = build("snn_vgg5")
+    assert run(row, victim, images[:0], labels[:0]).images.shape == (0, 1, 8, 8)
+    assert torch.equal(run(row, victim, images, labels, eps=0.0).images, images)
+
+
+@every_row
+def test_raises_the_loss(row: Any, images: Tensor) -> None:
+    """On a linear net, whose gradient tells all, labels of random images must not survive."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    labels = net(images).argmax(1)
+    found = run(row, Victim(net), images, labels, eps={"Linf": 0.2, "L2": 2.0}[row[1]])
+    assert (F.cross_entropy(net(found.images), labels, reduction="none") > 1.2).all()
+    assert torch.equal(found.survived, net(found.images).argmax(1) == labels)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_wrong_options_are_refused_by_name(name: str, images: Tensor, labels: Tensor) -> None:
+    victim = build("snn_vgg5")
+    norm = next(norm for attack, norm, _ in ROWS if attack == name)
+    for wrong, message in [
+        ({"stepz": 3}, "stepz"),
+        ({"norm": "L7"}, "L7"),
+        ({"restarts": 0}, "restarts"),
+        ({"loss": "mse"}, "mse"),
+        ({"eot_loss": "adaptiv"}, "adaptive"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            ATTACKS[name](victim, images, labels, **{"eps": 0.1, "norm": norm, **wrong})
+        options = {key: value for key, value in wrong.items() if key != "norm"}
+        with pytest.raises(InputError, match=message):
+            check_attack(name, wrong.get("norm", norm), options)
+    with pytest.raises(InputError, match="eps"):
+        ATTACKS[name](victim, images, labels, eps=-1.0, norm=norm)
