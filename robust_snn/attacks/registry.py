@@ -9,11 +9,17 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from robust_snn.attacks.apgd import apgd, apgd_t
 from robust_snn.attacks.ball import NORMS
-from robust_snn.attacks.losses import LOSSES, least_classes_of
+from robust_snn.attacks.do import do
+from robust_snn.attacks.losses import least_classes_of
+from robust_snn.attacks.mim import mim
 from robust_snn.attacks.pgd import pgd
+from robust_snn.attacks.sapgd import sapgd
 from robust_snn.attacks.search import Adversarial, Search
-from robust_snn.errors import unknown
+from robust_snn.attacks.single_step import fast_gradient, random_fast_gradient
+from robust_snn.attacks.transfer import transfer
+from robust_snn.errors import InputError, unknown
 from robust_snn.victim import Victim
 
 
@@ -33,7 +39,17 @@ class Attack(Protocol):
     ) -> Adversarial: ...
 
 
-ATTACKS: dict[str, Attack] = {"pgd": pgd}
+ATTACKS: dict[str, Attack] = {
+    "fgsm": fast_gradient,
+    "rfgsm": random_fast_gradient,
+    "pgd": pgd,
+    "mim": mim,
+    "apgd": apgd,
+    "apgd-t": apgd_t,
+    "sapgd": sapgd,
+    "do": do,
+    "transfer": transfer,
+}
 _THREAT = ("victim", "images", "labels", "eps", "norm", "seed")
 
 
@@ -56,7 +72,7 @@ def check_attack(name: str, norm: str, options: Mapping[str, Any]) -> None:
     """Refuses what `ATTACKS[name]` could not run, before anything runs.
 
     Raises:
-        InputError: If the attack, an option, the norm or the loss is not known.
+        InputError: If the attack, an option or the norm is not known, or a shared option is wrong.
     """
     known = options_of(name)
     for option in options:
@@ -64,8 +80,8 @@ def check_attack(name: str, norm: str, options: Mapping[str, Any]) -> None:
             raise unknown(f"option of {name}", option, known)
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
-    if (loss := options.get("loss", "ce")) not in LOSSES:
-        raise unknown("loss", loss, LOSSES)
+    if name == "do" and norm != "L2":
+        raise InputError(f"do moves on a sphere, which is L2's; got norm {norm}")
     Search(**{f.name: options[f.name] for f in fields(Search) if f.name in options})
 
 

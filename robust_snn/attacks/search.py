@@ -14,7 +14,7 @@ from torch import Tensor
 from robust_snn.attacks.ball import Ball, Dice, wide
 from robust_snn.attacks.best import Best, answers
 from robust_snn.attacks.draws import Adaptive, Estimate, Fixed, parse_draws
-from robust_snn.attacks.losses import Goal, choose_targets
+from robust_snn.attacks.losses import LOSSES, TARGETS, Goal, choose_targets
 from robust_snn.errors import InputError, unknown
 from robust_snn.kernels import derive_seed
 from robust_snn.victim import Victim
@@ -64,6 +64,12 @@ class Search:
     def __post_init__(self) -> None:
         for name in ("restarts", "keep", "select"):
             positive(name, getattr(self, name))
+        if self.loss not in LOSSES:
+            raise unknown("loss", str(self.loss), LOSSES)
+        if isinstance(self.targets, int):
+            positive("targets", self.targets)
+        elif isinstance(self.targets, str) and self.targets not in TARGETS:
+            raise unknown("choice of targets", self.targets, TARGETS)
         parse_draws(self.eot_loss)
 
     @classmethod
@@ -245,3 +251,8 @@ def positive(name: str, value: Any) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def mean_size(gradient: Tensor) -> Tensor:
+    """Mean absolute entry of every image's gradient, `[B, 1, ...]`."""
+    return wide(gradient.flatten(1).abs().mean(1), gradient)

@@ -16,9 +16,21 @@ from robust_snn import InputError, Victim
 from robust_snn.attacks import ATTACKS, check_attack, options_of
 
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
+    ("fgsm", "Linf", {}),
+    ("rfgsm", "L2", {}),
     ("pgd", "Linf", {"steps": 4}),
     ("pgd", "L2", {"steps": 4, "loss": "dlr", "random_start": False}),
     ("pgd", "Linf", {"steps": 2, "targets": "random", "restarts": 2, "eot_loss": "adaptive"}),
+    ("mim", "Linf", {"steps": 4}),
+    ("mim", "L2", {"steps": 4, "eot_loss": 2, "random_start": True}),
+    ("apgd", "Linf", {"steps": 9, "eot_loss": 2}),
+    ("apgd", "L2", {"steps": 9, "loss": "dlr"}),
+    ("apgd-t", "Linf", {"steps": 3, "targets": 2}),
+    ("sapgd", "Linf", {"steps": 9}),
+    ("sapgd", "L2", {"steps": 9, "loss": "margin"}),
+    ("do", "L2", {"steps": 9, "targets": "least-likely"}),
+    ("transfer", "Linf", {"steps": 5}),
+    ("transfer", "L2", {"steps": 5, "source": "bptr"}),
 ]
 NAMES = [f"{name}-{norm}-{'-'.join(map(str, options.values()))}" for name, norm, options in ROWS]
 EPS = {"Linf": 0.1, "L2": 0.7}
