@@ -19,7 +19,7 @@ def do(
     labels: Tensor,
     *,
     eps: float,
-    norm: str = "Linf",
+    norm: str = "L2",
     seed: int = 0,
     steps: int = 30,
     lr: float | None = None,
@@ -35,7 +35,7 @@ def do(
         images: `[B, C, H, W]` in [0, 1].
         labels: `[B]`.
         eps: Radius of the ball.
-        norm: `"Linf"` or `"L2"`.
+        norm: `"L2"`; other norms have no sphere to move on smoothly.
         seed: Seed of all noise and random numbers.
         steps: Gradients per start.
         lr: Length of a step; `2.5 * eps / steps` if left out.

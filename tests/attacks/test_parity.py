@@ -1,0 +1,106 @@
+"""APGD takes the steps of the released code; SA-PGD keeps to its paper where the release does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from torch import Tensor, nn
+
+from robust_snn import Victim
+from robust_snn.attacks import ATTACKS
+from robust_snn.attacks.apgd import ascend
+from robust_snn.attacks.ball import Ball, Dice
+from robust_snn.attacks.draws import Estimate, Fixed
+from robust_snn.attacks.losses import Goal
+from robust_snn.attacks.sapgd import halving_steps
+from robust_snn.attacks.search import Problem
+
+EPS = {"Linf": 0.02, "L2": 0.1}  # small: where the label is third, DLR has no gradient
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    """A smooth net, on which rounding errors stay small."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 36, 6), nn.Softplus(beta=3)
+    )
+
+
+class Trace:
+    """A problem that keeps every point and its loss."""
+
+    def __init__(
+        self, net: nn.Module, x: Tensor, norm: str, goal: Goal, eps: float | None = None
+    ) -> None:
+        self.points: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        dice = Dice(0, torch.arange(len(x)), x)
+        ball = Ball(x, EPS[norm] if eps is None else eps, norm)
+        self.problem = Problem(Victim(net), ball, dice, 0, goal, Fixed(1), self._keep)
+
+    def _keep(self, x: Tensor, estimate: Estimate) -> None:
+        self.points.append(x)
+        self.losses.append(estimate.loss)
+
+
+@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("loss", ["ce", "dlr", "dlr-targeted"])
+@pytest.mark.parametrize("steps", [1, 7, 60])
+def test_apgd_takes_the_released_steps(net: nn.Module, norm: str, loss: str, steps: int) -> None:
+    x = torch.rand(12, 1, 8, 8)
+    labels = net(x).argmax(1)
+    targets = (labels + 2) % 6 if "targeted" in loss else None
+    trace = Trace(net, x, norm, Goal(loss[:3].rstrip("-"), labels, targets, 6))
+    start = trace.problem.ball.surface(trace.problem.dice, 0)
+    ascend(trace.problem, start, steps)
+
+    engine = APGDAttack_targeted if targets is not None else APGDAttack
+    released: Any = engine(net, n_iter=steps, norm=norm, eps=EPS[norm], device="cpu")
+    released.loss, released.y_target = loss, targets
+    released.init_hyperparam(x)
+    hardest, _, highest, _ = released.attack_single_run(x, labels, x_init=start)
+
+    losses = torch.stack(trace.losses)
+    assert len(losses) == steps + 1
+    assert torch.allclose(losses.amax(0), highest, rtol=1e-4, atol=1e-5)
+    found = torch.stack(trace.points)[losses.argmax(0), torch.arange(12)]
+    assert (found - hardest).abs().flatten(1).amax(1).median() < 1e-5
+
+
+def test_sapgd_starts_with_a_full_sign_step(net: nn.Module) -> None:
+    x, labels = torch.full((3, 1, 8, 8), 0.5), torch.arange(3)
+    trace = Trace(net, x, "Linf", Goal("ce", labels, None, 6), eps=0.4)
+    start, walk = 0.5 + torch.rand_like(x) * 0.01, _walk("sapgd", net, x, labels, steps=1)
+    trace.problem.ball.surface = lambda dice, restart: start  # type: ignore[method-assign]
+    walk(trace.problem)
+    leaf = start.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        nn.functional.cross_entropy(net(leaf), labels, reduction="sum"), leaf
+    )
+    expected = trace.problem.ball.project(start + 0.4 * gradient.sign())
+    assert torch.allclose(trace.points[1], expected, atol=1e-6)
+
+
+def _walk(name: str, net: nn.Module, x: Tensor, labels: Tensor, **options: Any) -> Any:
+    """The iteration of an attack, caught on its way to `search`."""
+    module = ATTACKS[name].__globals__  # type: ignore[attr-defined]
+    caught: list[Any] = []
+    original = module["search"]
+    module["search"] = lambda walk, *args, **kwargs: caught.append(walk)
+    try:
+        ATTACKS[name](Victim(net), x, labels, eps=0.4, **options)
+    finally:
+        module["search"] = original
+    return caught[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [(100, [22, 41, 57, 70, 80, 87, 93, 99]), (10, [2, 3, 4, 5, 6, 7, 8, 9, 10]), (1, [1])],
+)
+def test_sapgd_halves_when_the_release_does(steps: int, expected: list[int]) -> None:
+    assert halving_steps(steps) == expected

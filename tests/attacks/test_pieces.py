@@ -1,0 +1,157 @@
+"""The ball, losses, targets, adaptive draws and the choice of the hardest point."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pyautoattack.autopgd_base import APGDAttack_targeted
+from torch import Tensor, nn
+
+from robust_snn import InputError, Victim
+from robust_snn.attacks import ATTACKS, least_classes, options_of
+from robust_snn.attacks.ball import Ball, Dice
+from robust_snn.attacks.best import Best
+from robust_snn.attacks.draws import Adaptive, Estimate, Fixed, parse_draws
+from robust_snn.attacks.losses import Goal, choose_targets
+from robust_snn.neurons.noise import NoisyModule
+
+EVERY = torch.arange(64)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("eps", [0.0, 1e-7, 8 / 255, 0.5, 3.0])
+def test_no_rounding_leads_out_of_the_ball(norm: str, eps: float) -> None:
+    x = torch.rand(64, 3, 9, 9)
+    ball, dice = Ball(x, eps, norm), Dice(0, EVERY, x)
+    far = x + 2 * eps * torch.randn_like(x) + eps * 1e-7
+    for points in (ball.project(far), ball.inside(dice, 0), ball.surface(dice, 0)):
+        delta = (points.double() - x.double()).flatten(1)
+        size = delta.abs().amax(1) if norm == "Linf" else delta.norm(dim=1)
+        assert (size <= eps).all() and points.min() >= 0 and points.max() <= 1
+        if 0.01 < eps < 1:  # rounding aside, all of it is used
+            assert size.max() > 0.98 * eps
+    assert torch.equal(ball.project(x), x)
+
+
+def test_random_starts_of_an_image_depend_on_its_id() -> None:
+    x = torch.rand(3, 1, 4, 4)
+    a = Dice(0, torch.tensor([5, 6, 7]), x).uniform("start", 0)
+    b = Dice(0, torch.tensor([7, 5]), x).uniform("start", 0)
+    assert torch.equal(a[[2, 0]], b)
+    for other in (Dice(1, EVERY[5:8], x).uniform("start", 0), Dice(0, EVERY[5:8], x).normal("x")):
+        assert not torch.equal(a, other)
+    assert (a.abs() <= 1).all() and a.std() > 0.4
+
+
+def test_targeted_dlr_is_the_released_one() -> None:
+    logits, labels = torch.randn(64, 7), EVERY % 7
+    targets = (labels + 3) % 7
+    released = APGDAttack_targeted(None, eps=0.1, device="cpu")
+    released.y_target = targets
+    found = Goal("dlr", labels, targets, 7).loss(logits, EVERY)
+    assert torch.allclose(found, released.dlr_loss_targeted(logits, labels), atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])
+@pytest.mark.parametrize("targeted", [False, True])
+def test_losses_rise_with_success(loss: str, targeted: bool) -> None:
+    labels, targets = torch.zeros(2).long(), torch.ones(2).long()
+    logits = torch.tensor([[2.0, 1.9, 0.0, -1.0], [1.9, 2.0, 0.0, -1.0]])
+    goal = Goal(loss, labels, targets if targeted else None, 4)
+    easy, hard = goal.loss(logits, EVERY[:2])
+    assert easy < hard and goal.wrong(logits, EVERY[:2]).tolist() == [0, 1]
+    if loss == "dlr":
+        with pytest.raises(InputError, match="classes"):
+            Goal(loss, labels, targets if targeted else None, 2)
+
+
+def test_targets_never_are_the_label() -> None:
+    labels, logits = torch.arange(600) % 4, torch.randn(600, 4)
+    dice = Dice(0, torch.arange(600), torch.zeros(600, 1))
+    random = choose_targets("random", logits, labels, dice)
+    shift = (random[0] - labels) % 4
+    assert [int((shift == s).sum()) > 150 for s in range(4)] == [False, True, True, True]
+    ranked = choose_targets(9, logits, labels, dice)
+    assert ranked.shape == (3, 600) and (ranked != labels).all()
+    values = logits.gather(1, ranked.T)
+    assert (values[:, :-1] >= values[:, 1:]).all()
+    least = choose_targets("least-likely", logits, labels, dice)
+    assert torch.equal(least[0], ranked[2])
+    with pytest.raises(InputError, match="targets"):
+        choose_targets(labels, logits, labels, dice)
+
+
+def noisy(noise: Tensor, generator: torch.Generator):  # type: ignore[no-untyped-def]
+    """Draws of gradients whose mean is 1 in every entry and whose noise each image has its own."""
+
+    def draw(rows: Tensor) -> Estimate:
+        g = 1 + noise[rows, None] * torch.randn((len(rows), 500), generator=generator)
+        ones = torch.ones(len(rows))
+        return Estimate(g, ones, ones.clone(), ones.clone())
+
+    return draw
+
+
+@pytest.mark.parametrize("error", [0.2, 0.4])
+def test_adaptive_draws_buy_the_stated_cosine(error: float) -> None:
+    noise = torch.tensor([0.0, 1.0, 2.0, 4.0, 1000.0]).repeat(40)
+    found = Adaptive(error, 30).estimate(
+        noisy(noise, torch.Generator().manual_seed(0)), 200, noise.device
+    )
+    cosine = torch.cosine_similarity(found.gradient, torch.ones(200, 500)).reshape(40, 5).mean(0)
+    sign = found.gradient.sign().mean(1).reshape(40, 5).mean(0)
+    draws = found.draws.reshape(40, 5).mean(0)
+    assert (cosine[:4] > 1 - error - 0.03).all() and (sign[:4] > 1 - error - 0.15).all()
+    assert draws[0] == 2 and draws[1] < 2.5 and draws[1] < draws[2] < draws[3] < draws[4] == 30
+    assert draws[3] < 2 + 16 / ((1 - error) ** -2 - 1)
+    assert torch.equal(found.loss, torch.ones(200))
+
+
+def test_images_without_gradient_get_two_draws() -> None:
+    def draw(rows: Tensor) -> Estimate:
+        return Estimate(torch.zeros(len(rows), 5), *torch.ones(3, len(rows)))
+
+    found = Adaptive().estimate(draw, 3, torch.device("cpu"))
+    assert found.draws.tolist() == [2, 2, 2] and (found.gradient == 0).all()
+
+
+def test_numbers_of_draws_are_read_from_text() -> None:
+    assert parse_draws(3) == Fixed(3)
+    assert parse_draws("adaptive(error=0.3,most=50)") == Adaptive(0.3, 50)
+    assert parse_draws(str(Adaptive(0.1))) == Adaptive(0.1)
+    for wrong in (0, True, 1.5, "adaptive(error=2)", "adaptive(most=1)", "adaptive(m=1)", "all"):
+        with pytest.raises(InputError):
+            parse_draws(wrong)  # type: ignore[arg-type]
+
+
+class Lucky(NoisyModule):
+    """Right with a probability that falls with the mean pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = self.draw(len(x), x.device).keys
+        luck = (keys % 1000) / 1000
+        right = (luck > x.flatten(1).mean(1)).float()
+        return torch.stack([right, 1 - right], 1)
+
+
+def test_fresh_draws_choose_and_luck_does_not() -> None:
+    x = torch.zeros(2, 1, 2, 2)
+    best = Best(x, 3)
+    rows, ones = torch.arange(2), torch.ones(2)
+    # the first point was wrong by luck on its draw, the second is wrong nine times of ten
+    for level, wrong in [(0.1, 1.0), (0.9, 0.75), (0.2, 0.5), (0.3, 0.1)]:
+        best.offer(rows, torch.full_like(x, level), Estimate(x, ones, wrong * ones, ones))
+    kept = sorted(round(float(v), 2) for v in best.points[:, 0, 0, 0, 0])
+    assert kept == [0.1, 0.2, 0.9]
+    chosen, survived = best.choose(Victim(nn.Sequential(Lucky())), rows * 0, rows, 50)
+    assert torch.allclose(chosen, torch.full_like(x, 0.9)) and not survived.any()
+
+
+def test_a_suite_can_ask_for_options_and_classes() -> None:
+    assert {"steps", "alpha", "restarts", "eot_loss"} <= set(options_of("pgd"))
+    assert not {"eps", "norm", "seed", "victim", "shared"} & set(options_of("pgd"))
+    asked = [("pgd", {}), ("apgd", {"loss": "dlr"}), ("apgd-t", {}), ("apgd-t", {"loss": "ce"})]
+    assert [least_classes(name, options) for name, options in asked] == [2, 3, 4, 2]
+    with pytest.raises(InputError, match="apgd"):
+        options_of("apgt")
+    assert all(options_of(name) for name in ATTACKS)
