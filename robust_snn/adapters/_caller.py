@@ -38,7 +38,7 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def count_classes(victim: Victim, images: Tensor) -> int:
     """Number of classes `K`, read off the logits of the first image."""
-    return victim.with_(eot=1)(images[:1]).shape[-1]
+    return victim.with_(eot=1)(images[:1].to(device_of(victim))).shape[-1]
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -161,7 +161,36 @@ def _torchattacks(
     return Crafted((adversarial,), survived)
 
 
+def _options(row: Attack) -> dict[str, Any]:
+    """The options of an attack of ours: the row's own, and its steps and restarts."""
+    given = {"steps": row.steps, "restarts": row.restarts}
+    return {key: value for key, value in given.items() if value is not None} | row.options
+
+
+def _check_own(row: Attack, threat: Threat) -> None:
+    from robust_snn.attacks import check_attack
+
+    check_attack(row.attack, threat.norm, _options(row))
+
+
+def _own(
+    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+) -> Crafted:
+    from robust_snn.attacks import ATTACKS
+
+    attack, options = ATTACKS[row.attack], _options(row)
+    crafted = attack(victim, images, labels, eps=threat.eps, norm=threat.norm, seed=seed, **options)
+    return Crafted((crafted.images,), crafted.survived)
+
+
+def _least_classes_own(row: Attack) -> int:
+    from robust_snn.attacks import least_classes
+
+    return least_classes(row.attack, row.options)
+
+
 IMPLEMENTATIONS = {
+    "robust_snn": Implementation("robust_snn", _check_own, _own, _least_classes_own),
     "autoattack": Implementation(
         "pyautoattack", _check_autoattack, _autoattack, _least_classes_autoattack
     ),

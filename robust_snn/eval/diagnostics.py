@@ -29,12 +29,10 @@ def noise(declared: bool, spread: float) -> Diagnostic:
     """Does the victim's word on its noise agree with what repeated answers show?"""
     measured = spread > SAME
     said, seen = ("noisy" if noisy else "deterministic" for noisy in (declared, measured))
-    return Diagnostic(
-        "noise",
-        spread,
-        "pass" if declared == measured else "warn",
-        f"the victim is {said}, and {PROBES} repeated answers look {seen}",
-    )
+    why = f"the victim says that it is {said}, {PROBES} answers to one image look {seen}"
+    if measured and not declared:
+        why += "; noise from elsewhere is not under control, so numbers change from run to run"
+    return Diagnostic("noise", spread, "pass" if declared == measured else "warn", why)
 
 
 def zero_gradients(shares: Mapping[str, np.ndarray]) -> list[Diagnostic]:

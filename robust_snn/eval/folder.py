@@ -39,7 +39,7 @@ class RunFolder:
             self._refuse_other(found, config)
         try:
             (self.path / "pieces").mkdir(parents=True, exist_ok=True)
-            write_json(self.path / CONFIG, config)
+            write_json(self.path / CONFIG, config)  # again: it shows now whether this is possible
         except OSError as error:
             raise InputError(f"cannot write a run to '{self.path}': {error.strerror}") from None
 
@@ -74,7 +74,7 @@ class RunFolder:
         """A finished piece, or None. A damaged file counts as not there."""
         path = self._file(name)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return Piece.from_arrays(dict(arrays))
         except FileNotFoundError:
             return None

@@ -51,9 +51,7 @@ def score(
     """
     answers, margins = [], []
     for draw in range(draws):
-        logits = victim.sample(images, ids, draw=draw, purpose=purpose)
-        if not logits.isfinite().all():
-            raise InputError("the victim's logits are not finite; check its weights")
+        logits = _finite(victim.sample(images, ids, draw=draw, purpose=purpose))
         answers.append(logits.argmax(1))
         right = logits.gather(1, labels[:, None])[:, 0]
         margins.append(right - logits.scatter(1, labels[:, None], -torch.inf).amax(1))
@@ -76,8 +74,17 @@ def spread(victim: Victim, images: Tensor) -> float:
     """Largest distance between the normalised logits of two draws, over all images.
 
     Above `SAME` the victim is noisy, whatever it says of itself.
+
+    Raises:
+        InputError: If the victim's answers are not finite.
     """
     ids = torch.arange(len(images), device=images.device)
     draws = [victim.sample(images, ids, draw=draw, purpose="probe") for draw in range(PROBES)]
-    unit = torch.nn.functional.normalize(torch.stack(draws), dim=-1)
+    unit = torch.nn.functional.normalize(_finite(torch.stack(draws)), dim=-1)
     return float((unit[:, None] - unit[None]).norm(dim=-1).max())
+
+
+def _finite(logits: Tensor) -> Tensor:
+    if not logits.isfinite().all():
+        raise InputError("the victim's logits are not finite; check its weights")
+    return logits

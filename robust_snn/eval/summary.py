@@ -94,7 +94,7 @@ def _attack(
         claimed=float(sum(piece.survived.sum() for piece in done) / len(labels)),
         forwards=sum(piece.forwards for piece in done),
         backwards=sum(piece.backwards for piece in done),
-        seconds=sum(piece.seconds for piece in done),
+        seconds=float(sum(piece.seconds for piece in done)),
     )
 
 

@@ -1,0 +1,156 @@
+"""What a run will do: every check that needs no attack, and the record of what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import robust_snn
+from robust_snn.adapters import count_classes, device_of
+from robust_snn.data import ImageSet, check_images
+from robust_snn.errors import InputError
+from robust_snn.eval import diagnostics
+from robust_snn.eval.attacks import implementation, view
+from robust_snn.eval.constraints import Threat
+from robust_snn.eval.job import Job
+from robust_snn.eval.scoring import SAME, spread
+from robust_snn.eval.suite import Suite
+from robust_snn.eval.verdict import Diagnostic
+from robust_snn.kernels.backend import choose_backend
+from robust_snn.victim import Victim
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked job, and what the checks found out."""
+
+    job: Job
+    stochastic: bool
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def plan(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    suite: Suite,
+    threat: Threat,
+    batch_size: int,
+    seed: int,
+) -> Plan:
+    """Checks everything that can be checked before the first attack, and writes nothing."""
+    classes = _check_data(victim, images, labels)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    for row in suite.attacks:
+        implementation(row).check(row, threat)
+        view(victim, row, seed)
+    first = images[:batch_size].to(device_of(victim)).float()
+    distance = spread(victim, first)
+    stochastic = victim.stochastic or distance > SAME
+    fits = [row for row in suite.attacks if implementation(row).least_classes(row) <= classes]
+    unfit = [row for row in suite.attacks if row not in fits]
+    if not fits:
+        raise InputError(f"no attack of suite '{suite.name}' can run with {classes} classes")
+    suite = replace(suite, attacks=tuple(fits))
+    job = Job(
+        victim,
+        images.detach().float(),
+        labels.detach().long(),
+        suite if stochastic else suite.deterministic(),
+        threat,
+        seed,
+        batch_size,
+    )
+    notes = (diagnostics.noise(victim.stochastic, distance), *diagnostics.left_out(unfit, classes))
+    return Plan(job, stochastic, notes)
+
+
+def _check_data(victim: Victim, images: Tensor, labels: Tensor) -> int:
+    """Refuses images and labels that do not suit the victim; returns the number of classes."""
+    static = isinstance(images, Tensor) and images.ndim == 4
+    classes = sys.maxsize
+    if static and images.is_floating_point() and len(images):
+        classes = count_classes(victim, images)  # a spiking net refuses other channel counts
+    channels = images.shape[-3] if isinstance(images, Tensor) and images.ndim > 2 else 0
+    check_images(images, labels, in_chans=channels, num_classes=classes)
+    if not static:
+        raise InputError(f"suites attack static images [N, C, H, W], got {tuple(images.shape)}")
+    return classes
+
+
+def configuration(
+    plan: Plan, model_info: Mapping[str, Any], data_info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that the numbers depend on."""
+    job = plan.job
+    net = job.victim.net
+    weights = _weights_sha256(net)
+    model = {
+        "name": type(net).__name__,
+        "kwargs": {},
+        "weights_sha256": weights,
+        "parameters": sum(p.numel() for p in net.parameters()),
+    }
+    data = {
+        **_overridden({"name": "images", "split": "all"}, data_info),
+        "n": len(job.images),
+        "sha256": ImageSet("", "", job.images, job.labels, ()).sha256,
+    }
+    return {
+        "model": _overridden(model, model_info),
+        "data": data,
+        "threat": asdict(job.threat),
+        "suite": asdict(job.suite),
+        "implementations": [implementation(row).describe(row) for row in job.suite.attacks],
+        "weights": weights,
+        "gradient": str(job.victim.gradient),
+        "stochastic": plan.stochastic,
+        "batch_size": job.batch_size,
+        "seed": job.seed,
+        "device": device_of(job.victim).type,
+        "backend": _backend(job),
+        "robust_snn": robust_snn.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def _overridden(own: dict[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The caller's words, as JSON, in place of what a net and a tensor know about themselves."""
+    chosen = {key: info.get(key, value) for key, value in own.items()}
+    words: dict[str, Any] = json.loads(json.dumps(chosen, default=str))
+    return words
+
+
+def environment(job: Job) -> dict[str, Any]:
+    """Where a job runs, for the record."""
+    device = device_of(job.victim)
+    return {
+        "robust_snn": robust_snn.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "backend": _backend(job),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _weights_sha256(net: nn.Module) -> str:
+    """Digest of every named tensor of a net's state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _backend(job: Job) -> str:
+    return choose_backend("auto", next(job.victim.net.parameters(), job.images))

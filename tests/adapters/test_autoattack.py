@@ -1,0 +1,158 @@
+"""AutoAttack through the adapter: constraints, class counts, honesty, an untouched caller."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+import torch
+from pyautoattack import AutoAttack, checks
+from torch import Tensor
+
+from robust_snn import InputError, Victim
+from robust_snn.adapters.autoattack import LEAST_CLASSES, VERSIONS, autoattack
+from victims import tiny_victim, told_by
+
+EPS = {"Linf": 0.1, "L2": 0.8, "L1": 6.0}
+SHORT = {"n_iter": 4, "n_queries": 6}
+
+
+def distance(adversarial: Tensor, images: Tensor, norm: str) -> float:
+    order = {"Linf": torch.inf, "L2": 2, "L1": 1}[norm]
+    delta = (adversarial.double() - images.double()).flatten(1)
+    return float(delta.norm(p=order, dim=1).max())
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["deterministic", "noisy"])
+def victim(request: pytest.FixtureRequest) -> Victim:
+    return tiny_victim(request.param)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("name", LEAST_CLASSES)
+def test_every_attack_alone(victim: Victim, name: str, norm: str) -> None:
+    images, labels = told_by(victim, 5)
+    eps = EPS[norm]
+    result = autoattack(victim, images, labels, eps, norm, attacks=[name], batch_size=3, **SHORT)
+    for adversarial in (result.images, result.hardest):
+        if adversarial is not None:
+            assert adversarial.shape == images.shape and adversarial.isfinite().all()
+            assert not adversarial.requires_grad
+            assert adversarial.min() >= 0 and adversarial.max() <= 1
+            assert distance(adversarial, images, norm) <= eps + 1e-6
+    assert result.attacks == (name,)
+    assert result.survived.dtype == torch.bool and result.claimed == result.survived.float().mean()
+    assert torch.equal(result.images[result.survived], images[result.survived])
+
+
+def test_l1_works(victim: Victim) -> None:
+    images, labels = told_by(victim, 3)
+    result = autoattack(victim, images, labels, EPS["L1"], "L1", **SHORT)
+    assert distance(result.images, images, "L1") <= EPS["L1"] + 1e-5
+
+
+def test_caller_is_left_alone(victim: Victim) -> None:
+    images, labels = told_by(victim, 3)
+    modes = {name: module.training for name, module in victim.named_modules()}
+    weights = {name: value.clone() for name, value in victim.state_dict().items()}
+    checks.funcs["grad"] += 3  # what another model's forward left behind
+    counted, state, trace = dict(checks.funcs), torch.get_rng_state(), sys.gettrace()
+    logger = logging.getLogger("auto-attack")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+
+    first = autoattack(victim, images, labels, 0.1, **SHORT)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert sys.gettrace() is trace
+    assert checks.funcs == counted
+    assert (logger.handlers, logger.level, logger.propagate) == (handlers, level, propagate)
+    assert modes == {name: module.training for name, module in victim.named_modules()}
+    for name, value in victim.state_dict().items():
+        assert torch.equal(value, weights[name])
+    assert all(p.grad is None for p in victim.parameters())
+    checks.funcs["grad"] -= 3
+
+    assert not any("dynamic" in text for text in first.warnings)
+    if not victim.stochastic:
+        assert torch.equal(autoattack(victim, images, labels, 0.1, **SHORT).images, first.images)
+
+
+def test_deterministic_victim_gets_the_library_bit_for_bit() -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 9)
+    labels[0] = (labels[0] + 1) % 4  # one image is wrong from the start
+    ours = autoattack(victim, images, labels, 0.03, batch_size=4, seed=7)
+    engine = AutoAttack(victim, eps=0.03, norm="Linf", seed=7, version="standard")
+    engine.apgd_targeted.n_target_classes = engine.fab.n_target_classes = 3
+    theirs, answers = engine.run_standard_evaluation(images, labels, batch_size=4)
+    assert torch.equal(ours.images, theirs)
+    assert torch.equal(ours.survived, answers == labels)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+def test_class_counts(classes: int, noisy: bool) -> None:
+    victim = tiny_victim(noisy, classes)
+    images, labels = told_by(victim, 2)
+    possible = {name for name, least in LEAST_CLASSES.items() if classes >= least}
+    for version, names in VERSIONS.items():
+        result = autoattack(victim, images, labels, 0.1, version=version, n_iter=2, n_queries=2)
+        assert result.attacks == tuple(name for name in names if name in possible)
+    auto = autoattack(victim, images, labels, 0.1, n_iter=2, n_queries=2).attacks
+    assert set(auto) <= possible and ("square" in auto)
+    for name in set(LEAST_CLASSES) - possible:
+        with pytest.raises(InputError, match=f"{name} needs at least"):
+            autoattack(victim, images, labels, 0.1, attacks=[name])
+
+
+def test_null_attack_is_exposed() -> None:
+    """At eps = 1e-6 nothing is attacked; AutoAttack still claims that many images fall."""
+    victim = tiny_victim(True)
+    images, labels = told_by(victim, 32)
+    result = autoattack(victim, images, labels, 1e-6, version="rand", n_iter=10)
+
+    def accuracy(x: Tensor) -> float:
+        ids = torch.arange(len(x))
+        answers = torch.stack([victim.sample(x, ids, draw).argmax(1) for draw in range(40)])
+        return float((answers == labels).float().mean())
+
+    assert result.claimed < accuracy(images) - 0.3
+    assert abs(accuracy(result.images) - accuracy(images)) < 0.05
+
+
+def test_noise_is_no_news_but_a_probability_output_is() -> None:
+    victim = tiny_victim(True)
+    images, labels = told_by(victim, 3)
+    assert not autoattack(victim, images, labels, 0.1, **SHORT).warnings
+    view = victim.with_(output="probabilities")
+    warnings = autoattack(view, images, labels, 0.1, attacks=["apgd-ce"], **SHORT).warnings
+    assert any("probability distribution" in text for text in warnings)
+
+
+def test_hardest_is_the_highest_loss_of_a_noisy_victim() -> None:
+    victim = tiny_victim(True).with_(eot=4)
+    images, labels = told_by(victim, 6)
+    result = autoattack(victim, images, labels, 0.1, attacks=["apgd-ce"], restarts=2, n_iter=10)
+    assert result.hardest is not None
+
+    def loss(x: Tensor) -> float:
+        logits = victim.with_(eot=64, noise="frozen")(x)
+        return float(torch.nn.functional.cross_entropy(logits, labels))
+
+    assert loss(result.hardest) > loss(images)
+    assert distance(result.hardest, images, "Linf") > 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"norm": "linf"}, "did you mean 'Linf'"),
+        ({"version": "standart"}, "did you mean 'standard'"),
+        ({"attacks": ["apgd"]}, "did you mean 'apgd-"),
+        ({"eps": -0.1}, "eps must not be negative"),
+    ],
+)
+def test_wrong_names(arguments: dict[str, object], message: str) -> None:
+    victim = tiny_victim(False)
+    with pytest.raises(InputError, match=message):
+        autoattack(victim, *told_by(victim, 1), **arguments)  # type: ignore[arg-type]

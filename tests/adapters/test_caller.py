@@ -1,0 +1,75 @@
+"""Adapters load late, and leave the caller's process as they found it."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from robust_snn.adapters import LIBRARIES, undisturbed
+
+
+def test_import_loads_no_library() -> None:
+    code = (
+        "import sys, robust_snn; robust_snn.adapters\n"
+        "loaded = {'art', 'torchattacks', 'pyautoattack'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_adapter_is_an_attribute_error() -> None:
+    import robust_snn
+
+    with pytest.raises(AttributeError, match="no attribute 'artt'"):
+        _ = robust_snn.adapters.artt
+
+
+@pytest.mark.parametrize(
+    ("library", "extra"), [("art", "robust-snn[art]"), ("torchattacks", "robust-snn[torchattacks]")]
+)
+def test_absent_library_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch, library: str, extra: str
+) -> None:
+    import robust_snn
+
+    assert library in LIBRARIES
+    for name in list(sys.modules):
+        if name == library or name.startswith((f"{library}.", f"robust_snn.adapters.{library}")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delattr(robust_snn.adapters, library, raising=False)
+    with pytest.raises(ImportError, match="pip install") as caught:
+        getattr(robust_snn.adapters, library)
+    assert extra in str(caught.value)
+
+
+def test_undisturbed_gives_everything_back() -> None:
+    net = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).eval())
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+
+    def trace(*_: object) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(KeyError), undisturbed(net):
+            random.random()
+            np.random.rand()
+            torch.rand(1)
+            net.eval()
+            sys.settrace(None)
+            raise KeyError
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)
+    assert random.getstate() == states[0]
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert torch.equal(torch.get_rng_state(), states[2])
+    assert net[0].training and not net[1].training
