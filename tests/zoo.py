@@ -16,28 +16,52 @@ NAMES = timm.list_models("snn_*")
 BACKBONES = [name for name in NAMES if name.rsplit("_", 1)[-1] not in MECHANISMS]
 
 NARROW: dict[str, dict[str, Any]] = {
+    "cifarnet": {"width": 1 / 16, "head_width": (32, 16)},
+    "resnet18": {"width": 1 / 8},
+    "resnet19": {"width": 1 / 16},
+    "resnet20": {"width": 1 / 2},
+    "sew7b": {"width": 1 / 4},
     "vgg5": {"width": 1 / 8, "head_width": 32},
     "vgg11": {"width": 1 / 16, "head_width": 32},
+    "vgg13": {"width": 1 / 16, "head_width": 32},
+    "vgg16": {"width": 1 / 16, "head_width": 32},
+    "vggsnn": {"width": 1 / 16},
     "wrn16": {"width": 1 / 8},
+    "wrn28": {"width": 1 / 16},
 }
+
+# Five poolings by two need a larger image than the other networks are tested with.
+LARGE = ("vgg13", "vgg16")
+
+
+def size_of(name: str) -> int:
+    """Height and width of the images that `narrow` builds a network for."""
+    return 32 if name.split("_")[1] in LARGE else 16
+
+
+def images(name: str, batch: int = 2, channels: int = 3) -> torch.Tensor:
+    """The same random images on every call, `[batch, channels, size, size]`."""
+    size = size_of(name)
+    return torch.rand(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def narrow(name: str, noise: str = "frozen", **kwargs: Any) -> nn.Module:
     """Builds a registered network with few channels, in eval mode, with a noise policy."""
     torch.manual_seed(0)
     backbone = name.split("_")[1]
-    net = timm.create_model(name, **{"T": 4, **NARROW[backbone], **kwargs})
+    arguments = {"T": 4, "img_size": size_of(name), **NARROW[backbone], **kwargs}
+    net = timm.create_model(name, **arguments)
     set_noise(net, noise, seed=0)
     return net.eval()
 
 
-def awake(net: nn.Module, *shape: int) -> nn.Module:
-    """Gives the batch norms statistics, so that every layer fires: `shape` is that of an input."""
+def awake(net: nn.Module, x: torch.Tensor) -> nn.Module:
+    """Gives the batch norms the statistics of `x`, so that every layer fires."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        net.train()(torch.rand(4, *shape))
+        net.train()(x)
     for norm in norms:
         norm.momentum = 0.1
     return net.eval()

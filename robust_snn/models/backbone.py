@@ -2,73 +2,125 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
+from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from robust_snn.errors import InputError, unknown
 from robust_snn.models.checkpoint import checkpointed
-from robust_snn.models.layers import DirectEncoding, init_weights
-from robust_snn.models.mechanisms import MECHANISMS
+from robust_snn.models.layers import Readout, init_weights
+from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
 from robust_snn.neurons import number_layers
+
+
+class Trunk(NamedTuple):
+    """What a backbone family builds.
+
+    Attributes:
+        stages: Modules from `[T, B, C, H, W]` to the same, one per feature level.
+        channels: Channels after each stage.
+        sizes: Height and width after each stage.
+        norm: Last spiking layer after the stages, or an identity.
+        head: From spikes `[T, B, C, H, W]` to hidden features `[B, width]`.
+        width: Number of hidden features.
+    """
+
+    stages: list[nn.Module]
+    channels: list[int]
+    sizes: list[tuple[int, int]]
+    norm: nn.Module
+    head: nn.Module
+    width: int
+
+
+class Input(NamedTuple):
+    """What a family builds its trunk for."""
+
+    channels: int
+    size: tuple[int, int]
+    readout: Readout
+
+
+Family = Callable[..., Trunk]
 
 
 class SpikingBackbone(nn.Module):
     """A spiking network from images to logits, with timm's conventions.
 
-    The time axis stays inside: features and logits are means over time.
+    The time axis stays inside: features and logits are read out over time.
 
     Args:
-        stages: Modules from `[T, B, C, H, W]` to the same, one per feature level.
-        feature_info: One dict per stage with `num_chs`, `reduction` and `module`.
-        norm: Last spiking layer after the stages, or an identity.
-        pre_logits: From spikes `[T, B, C, H, W]` to hidden features `[B, head_hidden_size]`.
-        head_hidden_size: Width of the hidden features.
+        family: Function that builds the trunk from a `Builder`, an `Input` and its own arguments.
+        T: Time steps that a static image is presented for.
+        mechanism: Row of `robust_snn.models.mechanisms.MECHANISMS`.
+        img_size: Height and width of the input; gates and flattened features are built for it.
         in_chans: Input channels.
         num_classes: Number of classes; 0 removes the classifier.
         global_pool: `"avg"`, or `""` for features without pooling and classifier.
         drop_rate: Dropout before the classifier.
-        mean: Mean per input channel, subtracted inside the model.
+        readout: `"mean"` over time, or `"membrane"` of a leaky neuron that never fires.
+        mean: Mean per input channel, subtracted inside the model; CIFAR-10's for three channels.
         std: Standard deviation per input channel.
+        defaults: Fields of `NeuronOptions` in which the backbone's paper differs from the defaults.
         device: Where to put the parameters.
         dtype: Type of the parameters.
+        **kwargs: Arguments of the family, and fields of `NeuronOptions`.
+
+    Raises:
+        InputError: If an argument is not known or out of range.
     """
 
     output_fmt = "NCHW"
-    global_pool: str
 
     def __init__(
         self,
-        stages: list[nn.Module],
-        feature_info: list[dict[str, Any]],
-        norm: nn.Module,
-        pre_logits: nn.Module,
-        head_hidden_size: int,
+        family: Family,
         *,
-        in_chans: int,
-        num_classes: int,
-        global_pool: str,
-        drop_rate: float,
-        mean: tuple[float, ...] | None,
-        std: tuple[float, ...] | None,
-        device: torch.device | None,
-        dtype: torch.dtype | None,
+        T: int = 8,
+        mechanism: str = "none",
+        img_size: int | tuple[int, int] = 32,
+        in_chans: int = 3,
+        num_classes: int = 10,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        readout: Literal["mean", "membrane"] = "mean",
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        defaults: dict[str, Any] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__()
-        self.feature_info = feature_info
-        self.num_features: int = feature_info[-1]["num_chs"]
-        self.head_hidden_size = head_hidden_size
+        if T < 1:
+            raise InputError(f"T must be at least 1, got {T}")
+        wiring, options = _split_arguments(family, kwargs)
+        build = Builder(mechanism, T, defaults, **options)
+        self.encoder = build.mechanism.encoding(in_chans, T, mean, std)
+        size = to_2tuple(img_size)
+        entry = Input(in_chans, size, Readout(readout, build.options.decay))
+        trunk = family(build, entry, **wiring)
+        self.feature_info = [
+            {"num_chs": channels, "reduction": size[0] // height, "module": f"stages.{index}"}
+            for index, (channels, (height, _)) in enumerate(
+                zip(trunk.channels, trunk.sizes, strict=True)
+            )
+        ]
+        self.num_features = trunk.channels[-1]
+        self.head_hidden_size = trunk.width
         self.grad_checkpointing = False
-        self.encoder = DirectEncoding(in_chans, mean, std)
-        self.stages = nn.Sequential(*stages)
-        self.norm = norm
-        self.pre_logits = pre_logits
+        self.stages = nn.Sequential(*trunk.stages)
+        self.norm = trunk.norm
+        self.pre_logits = trunk.head
         self.drop = nn.Dropout(drop_rate)
-        self.reset_classifier(num_classes, global_pool)
+        self.global_pool = global_pool
+        self.reset_classifier(num_classes)
         self.apply(init_weights)
         number_layers(self)
         self.to(device=device, dtype=dtype)
@@ -207,37 +259,47 @@ def variants(backbone: str) -> dict[str, str]:
     }
 
 
-def register_variants(
-    module: str, cls: type[SpikingBackbone], backbone: str, levels: int, **defaults: Any
-) -> None:
+def register_variants(module: str, family: Family, backbone: str, **defaults: Any) -> None:
     """Registers a backbone with every mechanism in timm.
 
     Args:
         module: `__name__` of the calling module, which holds `default_cfgs`.
-        cls: The backbone.
-        backbone: Its name, such as `"wrn16"`.
-        levels: Number of feature levels.
-        **defaults: Constructor arguments that make the variant.
+        family: Function that builds the trunk.
+        backbone: Name of the variant, such as `"wrn16"`.
+        **defaults: Arguments that make it.
     """
     for name, mechanism in variants(backbone).items():
-        entry = _entry_point(cls, name, levels, {**defaults, "mechanism": mechanism})
+        entry = _entry_point(name, {**defaults, "family": family, "mechanism": mechanism})
         entry.__name__ = entry.__qualname__ = name
         entry.__module__ = module
-        entry.__doc__ = cls.__doc__
+        entry.__doc__ = family.__doc__
         register_model(entry)
 
 
-def _entry_point(
-    cls: type[SpikingBackbone], name: str, levels: int, defaults: dict[str, Any]
-) -> Callable[..., SpikingBackbone]:
+def _entry_point(name: str, defaults: dict[str, Any]) -> Callable[..., SpikingBackbone]:
     def entry(pretrained: bool = False, **kwargs: Any) -> SpikingBackbone:
         model: SpikingBackbone = build_model_with_cfg(
-            cls,
+            SpikingBackbone,
             name,
             pretrained,
-            feature_cfg={"out_indices": tuple(range(levels)), "feature_cls": "getter"},
+            feature_cfg={"out_indices": (0, 1, 2), "feature_cls": "getter"},
             **{**defaults, **kwargs},
         )
         return model
 
     return entry
+
+
+def _split_arguments(
+    family: Family, arguments: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of the family, and those of the neurons."""
+    wiring = list(inspect.signature(family).parameters)[2:]
+    own = set(inspect.signature(SpikingBackbone).parameters) - {"family", "kwargs"}
+    for name in arguments:
+        if name not in wiring and name not in OPTIONS:
+            raise unknown("argument of the model", name, {*own, *wiring, *OPTIONS})
+    return (
+        {name: value for name, value in arguments.items() if name in wiring},
+        {name: value for name, value in arguments.items() if name in OPTIONS},
+    )

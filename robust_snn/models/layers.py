@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError
-from robust_snn.neurons import LIF, NormSpike, StochasticGate, over_time
+from robust_snn.errors import InputError, unknown
+from robust_snn.neurons import (
+    DLIF,
+    LIF,
+    NormSpike,
+    PoissonEncoder,
+    StochasticGate,
+    TimeBatchNorm2d,
+    over_time,
+)
 
-# Statistics of CIFAR-10, as the three papers use them; other channel counts take their mean.
+# Statistics of CIFAR-10, as the three papers use them. Two channels are the polarities of events,
+# which stay as they are; other channel counts take the mean of the colours.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 # Firing rate of a spiking layer whose currents have zero mean and unit variance.
 RATE = 0.15
 
-for _neuron in (LIF, NormSpike, StochasticGate):
-    register_notrace_module(_neuron)
+for _module in (LIF, DLIF, NormSpike, TimeBatchNorm2d, StochasticGate, PoissonEncoder):
+    register_notrace_module(_module)
+
+
+def default_statistics(in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per input channel."""
+    if in_chans == 3:
+        return MEAN, STD
+    if in_chans == 2:
+        return (0.0,) * 2, (1.0,) * 2
+    return (sum(MEAN) / 3,) * in_chans, (sum(STD) / 3,) * in_chans
 
 
 @register_notrace_module
@@ -33,17 +53,19 @@ class DirectEncoding(nn.Module):
     def __init__(
         self,
         in_chans: int,
+        steps: int,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
-        mean = mean or (MEAN if in_chans == 3 else (sum(MEAN) / 3,) * in_chans)
-        std = std or (STD if in_chans == 3 else (sum(STD) / 3,) * in_chans)
+        default_mean, default_std = default_statistics(in_chans)
+        mean, std = mean or default_mean, std or default_std
         if not len(mean) == len(std) == in_chans:
             raise InputError(
                 f"mean and std need one number per channel: {in_chans}, got {len(mean)}, {len(std)}"
             )
         self.in_chans = in_chans
+        self.steps = steps
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -54,8 +76,33 @@ class DirectEncoding(nn.Module):
                 f"expected images [B, {self.in_chans}, H, W] or event frames "
                 f"[B, T, {self.in_chans}, H, W], got {tuple(x.shape)}"
             )
-        x = (x - self.mean) / self.std
-        return x.unsqueeze(0) if x.dim() == 4 else x.transpose(0, 1)
+        return self.encode(x.unsqueeze(0) if x.dim() == 4 else x.transpose(0, 1))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+@register_notrace_module
+class PoissonEncoding(DirectEncoding):
+    """Turns images in [0, 1] into Poisson spike trains `[T, B, C, H, W]`, which are not normalised.
+
+    The values of event frames are spiking probabilities in the same way, one draw per frame.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        steps: int,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        if mean or std:
+            raise InputError("Poisson coding samples the pixels themselves: drop mean and std")
+        super().__init__(in_chans, steps)
+        self.spikes = PoissonEncoder()
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.spikes(x, self.steps if x.shape[0] == 1 else x.shape[0])
 
 
 class TimeConv2d(nn.Conv2d):
@@ -72,16 +119,32 @@ class TimeAvgPool2d(nn.AvgPool2d):
         return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-class ConvSpike(nn.Module):
-    """3x3 convolution, batch norm, spiking neurons."""
-
-    def __init__(self, in_chans: int, out_chans: int, neuron: nn.Module, T: int) -> None:
-        super().__init__()
-        self.conv = TimeConv2d(in_chans, out_chans, kernel_size=3, padding=1)
-        self.act = NormSpike(nn.BatchNorm2d(out_chans), neuron, T)
+class TimeMaxPool2d(nn.MaxPool2d):
+    """Max pooling of every step of `[T, B, C, H, W]`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps `[T, B, C, H, W]` to spikes `[T, B, out_chans, H, W]`."""
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class ConvSpike(nn.Module):
+    """Convolution that keeps the size, batch norm, spiking neurons."""
+
+    def __init__(
+        self,
+        in_chans: int,
+        out_chans: int,
+        act: NormSpike,
+        kernel_size: int = 3,
+        stride: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.conv = TimeConv2d(in_chans, out_chans, kernel_size, stride, padding, bias=bias)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `[T, B, C, H, W]` to spikes `[T, B, out_chans, h, w]`."""
         return self.act(self.conv(x))
 
 
@@ -103,48 +166,100 @@ class SimplexSum(nn.Module):
             self.weight[1] = 1 - self.weight[0]
 
 
-class MeanPool(nn.Module):
-    """Mean over time and space: `[T, B, C, H, W]` to `[B, C]`."""
+READOUTS = ("mean", "membrane")
+
+
+@register_notrace_module
+class Readout(nn.Module):
+    """Takes the time axis out of spikes `[T, B, ...]`.
+
+    The linear classifier behind it commutes with any weighting of time.
+
+    Args:
+        kind: `"mean"`, or `"membrane"` for the last potential of a neuron that leaks like the
+            others and never fires, scaled so that a constant input gives the same as the mean.
+        decay: Leak of that neuron.
+
+    Raises:
+        InputError: If the kind is not known.
+    """
+
+    def __init__(self, kind: Literal["mean", "membrane"], decay: float) -> None:
+        super().__init__()
+        if kind not in READOUTS:
+            raise unknown("readout", kind, READOUTS)
+        self.decay = decay if kind == "membrane" else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean(0).mean((-2, -1))
+        if self.decay == 1.0:
+            return x.mean(0)
+        age = torch.arange(x.shape[0] - 1, -1, -1, device=x.device)
+        weights = (self.decay**age).to(x.dtype)
+        return torch.tensordot(weights / weights.sum(), x, dims=1)
+
+
+class MeanPool(nn.Module):
+    """Mean over space and readout over time: `[T, B, C, H, W]` to `[B, C]`."""
+
+    def __init__(self, readout: Readout) -> None:
+        super().__init__()
+        self.readout = readout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(x).mean((-2, -1))
+
+
+class LinearSpike(nn.Module):
+    """Linear layer, spiking neurons."""
+
+    def __init__(self, in_features: int, out_features: int, neuron: nn.Module) -> None:
+        super().__init__()
+        self.fc = nn.Linear(in_features, out_features)
+        self.neuron = neuron
+
+    def forward(self, x: Tensor, steps: int) -> Tensor:
+        """Maps `[T, B, in_features]` to spikes `[steps, B, out_features]`."""
+        return self.neuron(self.fc(x), steps=steps)
 
 
 @register_notrace_module
 class SpikingMLP(nn.Module):
-    """Two hidden spiking layers, read out as their firing rate.
+    """Hidden spiking layers on flattened features, read out over time.
 
     Args:
         in_chans: Channels of the features.
         grid: Height and width that the weights expect; other sizes are pooled to it.
-        width: Neurons per hidden layer.
-        neurons: The two spiking layers.
-        T: Time steps that constant features `[1, B, C, H, W]` are presented for.
+        widths: Neurons per hidden layer; without any, the features themselves are read out.
+        neurons: The spiking layers.
+        steps: Time steps that constant features `[1, B, C, H, W]` are presented for.
+        readout: Takes the time axis out.
     """
 
     def __init__(
         self,
         in_chans: int,
         grid: tuple[int, int],
-        width: int,
-        neurons: tuple[nn.Module, nn.Module],
-        T: int,
+        widths: tuple[int, ...],
+        neurons: list[nn.Module],
+        steps: int,
+        readout: Readout,
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.steps = T
-        self.fc1 = nn.Linear(in_chans * grid[0] * grid[1], width)
-        self.neuron1 = neurons[0]
-        self.fc2 = nn.Linear(width, width)
-        self.neuron2 = neurons[1]
+        self.steps = steps
+        sizes = (in_chans * grid[0] * grid[1], *widths)
+        self.layers = nn.ModuleList(map(LinearSpike, sizes, widths, neurons))
+        self.readout = readout
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps `[T, B, C, H, W]` to the rates of the second layer, `[B, width]`."""
+        """Maps `[T, B, C, H, W]` to what is read out of the last layer, `[B, width]`."""
         if x.shape[-2:] != self.grid:
             x = over_time(nn.AdaptiveAvgPool2d(self.grid), x)
         steps = self.steps if x.shape[0] == 1 else x.shape[0]
-        hidden = self.neuron1(self.fc1(x.flatten(2)), steps=steps)
-        return self.neuron2(self.fc2(hidden)).mean(0)
+        x = x.flatten(2)
+        for layer in self.layers:
+            x = layer(x, steps)
+        return self.readout(x)
 
 
 def init_weights(module: nn.Module) -> None:

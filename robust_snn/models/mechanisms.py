@@ -1,16 +1,18 @@
-"""Mechanisms: which neuron a backbone is built from. A row here gives every backbone a variant."""
+"""Mechanisms: the neurons and input code of a backbone. A row here gives each one a variant."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from torch import nn
 
 from robust_snn.errors import unknown
-from robust_snn.neurons import LIF, StochasticGate
+from robust_snn.models.layers import DirectEncoding, PoissonEncoding
+from robust_snn.neurons import DLIF, LIF, NormSpike, StochasticGate, TimeBatchNorm2d
+
+NORMS = ("bn", "tdbn")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class NeuronOptions:
         reset: `"hard"` or `"soft"`.
         gradient: Gradient mode in training and in attacks that choose none.
         backend: Backend of the spiking loop.
+        norm: `"bn"` for batch norm over time, or `"tdbn"`, whose weights start at the threshold.
         gate_probability: Initial opening probability of StoG's gates.
+        gate_rule: Gradient of that probability, `"relaxed"` or `"released"`.
+        dlif_form: Where DLIF's factors act, `"membrane"` (paper) or `"input"` (code).
     """
 
     decay: float = 1.0
@@ -31,58 +36,93 @@ class NeuronOptions:
     reset: Literal["hard", "soft"] = "hard"
     gradient: str = "bptt"
     backend: str = "auto"
+    norm: Literal["bn", "tdbn"] = "bn"
     gate_probability: float = 0.95
+    gate_rule: Literal["relaxed", "released"] = "relaxed"
+    dlif_form: Literal["membrane", "input"] = "membrane"
 
-    @classmethod
-    def read(cls, arguments: dict[str, Any], model: type) -> NeuronOptions:
-        """Takes the keyword arguments that the constructor of `model` left over.
-
-        Raises:
-            InputError: If one of them is no argument of the neurons either.
-        """
-        known = [field.name for field in fields(cls)]
-        for name in arguments:
-            if name not in known:
-                accepted = [*inspect.signature(model).parameters, *known]
-                raise unknown(f"argument of {model.__name__}", name, set(accepted) - {"neuron"})
-        return cls(**arguments)
-
-    def lif(self, gate: StochasticGate | None = None) -> LIF:
-        return LIF(
-            self.decay,
-            self.threshold,
-            self.reset,
-            gradient=self.gradient,
-            backend=self.backend,
-            gate=gate,
-        )
+    @property
+    def lif(self) -> dict[str, Any]:
+        """The arguments that every neuron takes."""
+        names = ("decay", "threshold", "reset", "gradient", "backend")
+        return {name: getattr(self, name) for name in names}
 
 
-def _plain(shape: tuple[int, ...], options: NeuronOptions) -> nn.Module:
-    return options.lif()
+Neurons = Callable[[tuple[int, ...], int, NeuronOptions], nn.Module]
 
 
-def _stog(shape: tuple[int, ...], options: NeuronOptions) -> nn.Module:
-    return options.lif(StochasticGate(shape, options.gate_probability))
+def _lif(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
+    return LIF(**options.lif)
 
 
-MECHANISMS: dict[str, Callable[[tuple[int, ...], NeuronOptions], nn.Module]] = {
-    "none": _plain,
-    "stog": _stog,
+def _stog(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
+    gate = StochasticGate(shape, options.gate_probability, options.gate_rule)
+    return LIF(**options.lif, gate=gate)
+
+
+def _dlif(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
+    return DLIF(steps, options.dlif_form, **options.lif)
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """What a mechanism changes in a backbone.
+
+    Attributes:
+        neurons: Builds the neurons of a layer from its shape, the time steps and the options.
+        encoding: Class of the input code.
+        defaults: Options in which its paper differs from the defaults.
+    """
+
+    neurons: Neurons
+    encoding: type[DirectEncoding] = DirectEncoding
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+MECHANISMS: dict[str, Mechanism] = {
+    "none": Mechanism(_lif),
+    "stog": Mechanism(_stog, defaults={"decay": 1.0}),
+    "dlif": Mechanism(_dlif, defaults={"decay": 0.99}),
+    "poisson": Mechanism(_lif, PoissonEncoding),
 }
 
+OPTIONS = tuple(option.name for option in fields(NeuronOptions))
 
-def build_neuron(mechanism: str, shape: tuple[int, ...], options: NeuronOptions) -> nn.Module:
-    """Builds the neurons of one layer.
+
+class Builder:
+    """Builds the layers of one network: every layer has the same mechanism, options and steps.
 
     Args:
         mechanism: Row of `MECHANISMS`.
-        shape: Shape of the layer for one sample, such as `(C, H, W)`.
-        options: Numbers of the neurons.
+        steps: Time steps.
+        defaults: Options of the backbone's paper; the mechanism's own defaults go first.
+        **options: Fields of `NeuronOptions`.
 
     Raises:
         InputError: If the mechanism or an option is not known.
     """
-    if mechanism not in MECHANISMS:
-        raise unknown("mechanism", mechanism, MECHANISMS)
-    return MECHANISMS[mechanism](shape, options)
+
+    def __init__(
+        self, mechanism: str, steps: int, defaults: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        if mechanism not in MECHANISMS:
+            raise unknown("mechanism", mechanism, MECHANISMS)
+        self.mechanism = MECHANISMS[mechanism]
+        self.steps = steps
+        self.options = NeuronOptions(**{**(defaults or {}), **self.mechanism.defaults, **options})
+        if self.options.norm not in NORMS:
+            raise unknown("norm", self.options.norm, NORMS)
+
+    def neurons(self, *shape: int) -> nn.Module:
+        """The neurons of a layer of the given shape for one sample, such as `(C, H, W)`."""
+        return self.mechanism.neurons(shape, self.steps, self.options)
+
+    def norm(self, channels: int, branches: int = 1) -> TimeBatchNorm2d:
+        """The norm of a current that is the sum of `branches` normalised currents."""
+        threshold_dependent = self.options.norm == "tdbn"
+        scale = self.options.threshold * branches**-0.5 if threshold_dependent else 1.0
+        return TimeBatchNorm2d(channels, scale)
+
+    def act(self, channels: int, size: tuple[int, int]) -> NormSpike:
+        """Norm and neurons of a layer `[channels, *size]`."""
+        return NormSpike(self.norm(channels), self.neurons(channels, *size), self.steps)

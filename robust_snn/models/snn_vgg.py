@@ -7,105 +7,76 @@ the papers' code; the order of layers is the same.
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from timm.layers import to_2tuple
 from timm.models import generate_default_cfgs
 from torch import nn
 
 from robust_snn.errors import InputError
-from robust_snn.models.backbone import (
-    SpikingBackbone,
-    default_cfg,
-    register_variants,
-    variants,
-)
+from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.layers import ConvSpike, SpikingMLP, TimeAvgPool2d
-from robust_snn.models.mechanisms import NeuronOptions, build_neuron
+from robust_snn.models.mechanisms import Builder
 
 # "A" is 2x2 average pooling, a number the channels of a convolution.
-STAGES: dict[str, tuple[tuple[int | str, ...], ...]] = {
+Stages = tuple[tuple[int | str, ...], ...]
+
+STAGES: dict[str, Stages] = {
     "vgg5": ((64,), ("A", 128, 128), ("A",)),
     "vgg11": ((64,), ("A", 128, 256), ("A", 512, 512, 512), ("A", 512, 512)),
+    "vgg13": ((64, 64), ("A", 128, 128), ("A", 256, 256), ("A", 512, 512), ("A", 512, 512), ("A",)),
+    "vgg16": (
+        (64, 64),
+        ("A", 128, 128),
+        ("A", 256, 256, 256),
+        ("A", 512, 512, 512),
+        ("A", 512, 512, 512),
+        ("A",),
+    ),
 }
 
 
-class SpikingVGG(SpikingBackbone):
-    """Spiking VGG.
+def vgg(
+    build: Builder,
+    entry: Input,
+    stages: Stages,
+    width: float = 1.0,
+    head_width: int | tuple[int, ...] = (4096, 4096),
+) -> Trunk:
+    """Spiking VGG: stages of 3x3 convolutions, average pooling, hidden spiking layers.
 
     Args:
+        build: Builds the layers.
+        entry: What the network is built for.
         stages: Layers of each stage; see `STAGES`.
-        T: Time steps.
         width: Factor on all channel counts.
-        head_width: Neurons in each of the two hidden layers of the head.
-        img_size: Height and width of the input; the head and the gates are built for it.
-        mechanism: Row of `robust_snn.models.mechanisms.MECHANISMS`.
-        in_chans: Input channels.
-        num_classes: Number of classes.
-        global_pool: `"avg"`, or `""` for the feature map.
-        drop_rate: Dropout before the classifier.
-        mean: Mean per input channel; CIFAR-10's by default.
-        std: Standard deviation per input channel.
-        device: Where to put the parameters.
-        dtype: Type of the parameters.
-        **neuron: Fields of `NeuronOptions`.
+        head_width: Neurons per hidden layer of the head; a single number stands for two layers.
     """
-
-    def __init__(
-        self,
-        stages: tuple[tuple[int | str, ...], ...],
-        *,
-        T: int = 8,
-        width: float = 1.0,
-        head_width: int = 4096,
-        img_size: int | tuple[int, int] = 32,
-        mechanism: str = "none",
-        in_chans: int = 3,
-        num_classes: int = 10,
-        global_pool: str = "avg",
-        drop_rate: float = 0.0,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        **neuron: Any,
-    ) -> None:
-        options = NeuronOptions.read(neuron, type(self))
-        channels, size = in_chans, to_2tuple(img_size)
-        modules: list[nn.Module] = []
-        info: list[dict[str, Any]] = []
-        for index, layers in enumerate(stages):
-            stage: list[nn.Module] = []
-            for layer in layers:
-                if layer == "A":
-                    stage.append(TimeAvgPool2d(2))
-                    size = size[0] // 2, size[1] // 2
-                    continue
-                outputs = max(1, round(int(layer) * width))
-                spiking = build_neuron(mechanism, (outputs, *size), options)
-                stage.append(ConvSpike(channels, outputs, spiking, T))
-                channels = outputs
-            if not min(size):
-                raise InputError(f"img_size {img_size} is too small for {index} poolings")
-            modules.append(nn.Sequential(*stage))
-            info.append({"num_chs": channels, "reduction": 2**index, "module": f"stages.{index}"})
-        hidden = [build_neuron(mechanism, (head_width,), options) for _ in range(2)]
-        super().__init__(
-            modules,
-            info,
-            nn.Identity(),
-            SpikingMLP(channels, size, head_width, (hidden[0], hidden[1]), T),
-            head_width,
-            in_chans=in_chans,
-            num_classes=num_classes,
-            global_pool=global_pool,
-            drop_rate=drop_rate,
-            mean=mean,
-            std=std,
-            device=device,
-            dtype=dtype,
-        )
+    channels, size = entry.channels, entry.size
+    modules: list[nn.Module] = []
+    chans: list[int] = []
+    sizes: list[tuple[int, int]] = []
+    for stage in stages:
+        layers: list[nn.Module] = []
+        for layer in stage:
+            if layer == "A":
+                layers.append(TimeAvgPool2d(2))
+                size = size[0] // 2, size[1] // 2
+                if not min(size):
+                    poolings = sum(step == "A" for steps in stages for step in steps)
+                    raise InputError(
+                        f"img_size {entry.size} is too small for {poolings} poolings; it must be "
+                        f"at least {2**poolings}"
+                    )
+                continue
+            outputs = max(1, round(int(layer) * width))
+            layers.append(ConvSpike(channels, outputs, build.act(outputs, size), bias=True))
+            channels = outputs
+        modules.append(nn.Sequential(*layers))
+        chans.append(channels)
+        sizes.append(size)
+    widths = (head_width,) * 2 if isinstance(head_width, int) else tuple(head_width)
+    neurons = [build.neurons(hidden) for hidden in widths]
+    head = SpikingMLP(channels, size, widths, neurons, build.steps, entry.readout)
+    hidden = widths[-1] if widths else channels * size[0] * size[1]
+    return Trunk(modules, chans, sizes, nn.Identity(), head, hidden)
 
 
 default_cfgs = generate_default_cfgs(
@@ -117,4 +88,4 @@ default_cfgs = generate_default_cfgs(
 )
 
 for _backbone, _stages in STAGES.items():
-    register_variants(__name__, SpikingVGG, _backbone, len(_stages), stages=_stages)
+    register_variants(__name__, vgg, _backbone, stages=_stages)

@@ -6,26 +6,17 @@ the spikes, are added. A last batch norm and spiking layer precede the pooled, l
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from timm.layers import to_2tuple
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from robust_snn.errors import InputError
-from robust_snn.models.backbone import (
-    SpikingBackbone,
-    default_cfg,
-    register_variants,
-    variants,
-)
+from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.layers import MeanPool, SimplexSum, TimeConv2d
-from robust_snn.models.mechanisms import NeuronOptions, build_neuron
+from robust_snn.models.mechanisms import Builder
 from robust_snn.neurons import NormSpike
 
 # Depth and widening factor.
-SHAPES: dict[str, tuple[int, int]] = {"wrn16": (16, 4)}
+SHAPES: dict[str, tuple[int, int]] = {"wrn16": (16, 4), "wrn28": (28, 10)}
 
 
 class PreActivationBlock(nn.Module):
@@ -53,85 +44,43 @@ class PreActivationBlock(nn.Module):
         return self.sum(x if self.shortcut is None else self.shortcut(spikes), branch)
 
 
-class SpikingWideResNet(SpikingBackbone):
+def wide_resnet(build: Builder, entry: Input, depth: int, widen: int, width: float = 1.0) -> Trunk:
     """Spiking wide residual network.
 
     Args:
+        build: Builds the layers.
+        entry: What the network is built for.
         depth: Number of layers, `6 n + 4`.
         widen: Widening factor of the three stages.
-        T: Time steps.
         width: Factor on all channel counts.
-        img_size: Height and width of the input; the gates are built for it.
-        mechanism: Row of `robust_snn.models.mechanisms.MECHANISMS`.
-        in_chans: Input channels.
-        num_classes: Number of classes.
-        global_pool: `"avg"`, or `""` for the feature map.
-        drop_rate: Dropout before the classifier.
-        mean: Mean per input channel; CIFAR-10's by default.
-        std: Standard deviation per input channel.
-        device: Where to put the parameters.
-        dtype: Type of the parameters.
-        **neuron: Fields of `NeuronOptions`.
     """
+    if (depth - 4) % 6:
+        raise InputError(f"depth must be 6 n + 4, got {depth}")
+    channels, size = max(1, round(16 * width)), entry.size
+    stages: list[nn.Module] = []
+    chans: list[int] = []
+    sizes: list[tuple[int, int]] = []
+    for index in range(3):
+        stage: list[nn.Module] = []
+        if index == 0:
+            stage.append(TimeConv2d(entry.channels, channels, 3, padding=1, bias=False))
+        outputs = max(1, round(16 * 2**index * widen * width))
+        for block in range((depth - 4) // 6):
+            stride = 2 if index > 0 and block == 0 else 1
+            reduced = halved(size) if stride == 2 else size
+            acts = build.act(channels, size), build.act(outputs, reduced)
+            stage.append(PreActivationBlock(channels, outputs, stride, *acts))
+            channels, size = outputs, reduced
+        stages.append(nn.Sequential(*stage))
+        chans.append(channels)
+        sizes.append(size)
+    head = MeanPool(entry.readout)
+    return Trunk(stages, chans, sizes, build.act(channels, size), head, channels)
 
-    def __init__(
-        self,
-        depth: int,
-        widen: int,
-        *,
-        T: int = 8,
-        width: float = 1.0,
-        img_size: int | tuple[int, int] = 32,
-        mechanism: str = "none",
-        in_chans: int = 3,
-        num_classes: int = 10,
-        global_pool: str = "avg",
-        drop_rate: float = 0.0,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        **neuron: Any,
-    ) -> None:
-        if (depth - 4) % 6:
-            raise InputError(f"depth must be 6 n + 4, got {depth}")
-        options = NeuronOptions.read(neuron, type(self))
 
-        def act(chans: int, size: tuple[int, int]) -> NormSpike:
-            spiking = build_neuron(mechanism, (chans, *size), options)
-            return NormSpike(nn.BatchNorm2d(chans), spiking, T)
-
-        channels, size = max(1, round(16 * width)), to_2tuple(img_size)
-        stages: list[nn.Module] = []
-        info: list[dict[str, Any]] = []
-        for index in range(3):
-            stage: list[nn.Module] = []
-            if index == 0:
-                stage.append(TimeConv2d(in_chans, channels, 3, padding=1, bias=False))
-            outputs = max(1, round(16 * 2**index * widen * width))
-            for block in range((depth - 4) // 6):
-                stride = 2 if index > 0 and block == 0 else 1
-                reduced = -(-size[0] // stride), -(-size[1] // stride)
-                acts = act(channels, size), act(outputs, reduced)
-                stage.append(PreActivationBlock(channels, outputs, stride, *acts))
-                channels, size = outputs, reduced
-            stages.append(nn.Sequential(*stage))
-            info.append({"num_chs": channels, "reduction": 2**index, "module": f"stages.{index}"})
-        super().__init__(
-            stages,
-            info,
-            act(channels, size),
-            MeanPool(),
-            channels,
-            in_chans=in_chans,
-            num_classes=num_classes,
-            global_pool=global_pool,
-            drop_rate=drop_rate,
-            mean=mean,
-            std=std,
-            device=device,
-            dtype=dtype,
-        )
+def halved(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width after a convolution of stride 2 that pads."""
+    return -(-size[0] // 2), -(-size[1] // 2)
 
 
 default_cfgs = generate_default_cfgs(
@@ -139,4 +88,4 @@ default_cfgs = generate_default_cfgs(
 )
 
 for _backbone, (_depth, _widen) in SHAPES.items():
-    register_variants(__name__, SpikingWideResNet, _backbone, 3, depth=_depth, widen=_widen)
+    register_variants(__name__, wide_resnet, _backbone, depth=_depth, widen=_widen)

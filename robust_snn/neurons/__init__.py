@@ -1,16 +1,26 @@
 """Spiking neurons and stochastic gates as thin modules that keep nothing between calls."""
 
+from robust_snn.neurons.encoder import PoissonEncoder
 from robust_snn.neurons.gate import StochasticGate
-from robust_snn.neurons.lif import LIF
+from robust_snn.neurons.lif import DLIF, LIF
 from robust_snn.neurons.noise import NoisyModule, Tape, keyed, number_layers, set_noise
-from robust_snn.neurons.norm import NormSpike, fused_norm, norm_is_fused, over_time
+from robust_snn.neurons.norm import (
+    NormSpike,
+    TimeBatchNorm2d,
+    fused_norm,
+    norm_is_fused,
+    over_time,
+)
 
 __all__ = [
+    "DLIF",
     "LIF",
     "NoisyModule",
     "NormSpike",
+    "PoissonEncoder",
     "StochasticGate",
     "Tape",
+    "TimeBatchNorm2d",
     "fused_norm",
     "keyed",
     "norm_is_fused",

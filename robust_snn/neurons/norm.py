@@ -35,6 +35,29 @@ def over_time(module: nn.Module, x: Tensor) -> Tensor:
     return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+class TimeBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm of `[T, B, C, H, W]` with statistics over time, batch and space.
+
+    Args:
+        channels: Number of channels.
+        scale: Initial weight. Threshold-dependent batch norm (tdBN, AAAI 2021) is
+            `scale = threshold / sqrt(n)` for a current that is the sum of `n` branches.
+    """
+
+    def __init__(self, channels: int, scale: float = 1.0) -> None:
+        super().__init__(channels)
+        nn.init.constant_(self.weight, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def affine_map(self) -> tuple[Tensor, Tensor]:
+        """The scale and shift, each `[C]`, that it applies in eval mode."""
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+
 class NormSpike(nn.Module):
     """Batch norm over time and batch, then spiking neurons.
 
@@ -44,7 +67,7 @@ class NormSpike(nn.Module):
         steps: Time steps that a constant current `[1, B, ...]` is presented for.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, neuron: nn.Module, steps: int) -> None:
+    def __init__(self, norm: TimeBatchNorm2d, neuron: nn.Module, steps: int) -> None:
         super().__init__()
         self.norm = norm
         self.neuron = neuron
@@ -54,12 +77,5 @@ class NormSpike(nn.Module):
         """Maps currents `[T, B, C, H, W]` or `[1, B, C, H, W]` to spikes `[T, B, C, H, W]`."""
         steps = self.steps if current.shape[0] == 1 else current.shape[0]
         if _fused.get() and not self.norm.training:
-            return self.neuron(current, steps=steps, affine=_affine(self.norm))
-        return self.neuron(over_time(self.norm, current), steps=steps)
-
-
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """The scale and shift, each `[C]`, that batch norm applies in eval mode."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return scale, norm.bias - norm.running_mean * scale
+            return self.neuron(current, steps=steps, affine=self.norm.affine_map())
+        return self.neuron(self.norm(current), steps=steps)

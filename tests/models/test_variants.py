@@ -7,25 +7,22 @@ import pickle
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from helpers import assert_close_rms
 from robust_snn.errors import InputError
+from robust_snn.models.layers import Readout
 from robust_snn.neurons.noise import NoisyModule
-from zoo import BACKBONES, NAMES, awake, narrow
+from zoo import BACKBONES, NAMES, awake, images, narrow
 
 over_names = pytest.mark.parametrize("name", NAMES)
-
-
-def images(batch: int = 2, size: int = 16, seed: int = 0) -> Tensor:
-    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("T", [1, 4])
 @over_names
 def test_every_parameter_learns(name: str, T: int) -> None:
-    net = narrow(name, noise="fresh", T=T, img_size=16).train()
-    logits = net(images(4))
+    net = narrow(name, noise="fresh", T=T).train()
+    logits = net(images(name, 4))
     assert logits.shape == (4, 10)
     (logits * torch.rand_like(logits)).sum().backward()
     for parameter_name, parameter in net.named_parameters():
@@ -37,7 +34,7 @@ def test_every_parameter_learns(name: str, T: int) -> None:
 
 @over_names
 def test_evaluation_is_a_differentiable_function_of_each_image(name: str) -> None:
-    net, x = awake(narrow(name, img_size=16), 3, 16, 16), images(3).requires_grad_()
+    net, x = awake(narrow(name), images(name, 4)), images(name, 3).requires_grad_()
     logits = net(x)
     logits.sum().backward()
     assert logits.isfinite().all()
@@ -51,9 +48,9 @@ def test_evaluation_is_a_differentiable_function_of_each_image(name: str) -> Non
 
 @over_names
 def test_fresh_noise_is_new_and_known_as_noise(name: str) -> None:
-    net = narrow(name, noise="fresh", img_size=16)
+    net = awake(narrow(name, noise="fresh"), images(name, 4))
     noisy = any(m.stochastic for m in net.modules() if isinstance(m, NoisyModule))
-    same = torch.equal(net(images()), net(images()))
+    same = torch.equal(net(images(name)), net(images(name)))
     assert same is not noisy
     addresses = [m.layer for m in net.modules() if isinstance(m, NoisyModule)]
     assert len(set(addresses)) == len(addresses)
@@ -61,45 +58,53 @@ def test_fresh_noise_is_new_and_known_as_noise(name: str) -> None:
 
 @over_names
 def test_weights_and_nothing_else_are_saved(name: str) -> None:
-    net = narrow(name, img_size=16)
+    net = narrow(name)
     before = {key: value.shape for key, value in net.state_dict().items()}
-    net(images(1))
-    net(images(3))
+    net(images(name, 1))
+    net(images(name, 3))
     assert {key: value.shape for key, value in net.state_dict().items()} == before
     norms = {f"{n}." for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
     buffers = [key for key, _ in net.named_buffers() if key in before]
     assert all(any(key.startswith(norm) for norm in norms) for key in buffers)
 
 
+# The image must survive the poolings: five, or four.
+MINIMUM = {"vgg13": 32, "vgg16": 32, "vggsnn": 16}
+
+
 @pytest.mark.parametrize("size", [8, 32, 48, 64])
-@over_names
+@pytest.mark.parametrize("name", [f"{name}_stog" for name in BACKBONES])
 def test_image_sizes(name: str, size: int) -> None:
+    if size < MINIMUM.get(name.split("_")[1], 8):
+        with pytest.raises(InputError, match="too small"):
+            narrow(name, img_size=size)
+        return
     net = narrow(name, img_size=size, T=2)
     with torch.no_grad():
-        assert net(images(1, size)).isfinite().all()
+        assert net(torch.rand(1, 3, size, size)).isfinite().all()
 
 
 @over_names
 def test_event_frames_keep_their_time_axis(name: str) -> None:
-    net = awake(narrow(name, img_size=16, in_chans=2), 3, 2, 16, 16)
-    x = torch.rand(2, 3, 2, 16, 16)
+    x = torch.stack([images(name, 2, channels=2), 1 - images(name, 2, channels=2)] * 2, 1)
+    net = awake(narrow(name, in_chans=2), x)
     with torch.no_grad():
         logits = net(x)
         assert logits.shape == (2, 10)
         assert_close_rms(net(x[:1]), logits[:1])
-        assert not torch.equal(logits, net(x.flip(1)))  # the order of the frames matters
+        assert not torch.equal(logits, net(x.roll(1, dims=1)))  # the order of the frames matters
 
 
 @over_names
 def test_frames_that_repeat_an_image_give_the_logits_of_the_image(name: str) -> None:
-    net, x = awake(narrow(name, img_size=16), 3, 16, 16), images()
+    net, x = awake(narrow(name), images(name, 4)), images(name)
     with torch.no_grad():
         assert_close_rms(net(x.unsqueeze(1).expand(-1, 4, -1, -1, -1)), net(x))
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_wrong_input_and_arguments_are_refused(name: str) -> None:
-    net = narrow(name, img_size=16)
+    net = narrow(name)
     with pytest.raises(InputError, match=r"expected images \[B, 3, H, W\]"):
         net(torch.rand(1, 1, 16, 16))
     with pytest.raises(InputError, match=r"expected images"):
@@ -110,7 +115,23 @@ def test_wrong_input_and_arguments_are_refused(name: str) -> None:
         narrow(name, mean=(0.5,))
 
 
-@pytest.mark.parametrize("name", ["snn_vgg5", "snn_vgg11"])
-def test_an_image_must_survive_the_pooling(name: str) -> None:
-    with pytest.raises(InputError, match="too small"):
-        narrow(name, img_size=1)
+@over_names
+def test_time_can_be_read_out_by_a_leaky_membrane(name: str) -> None:
+    x = images(name, 4)
+    mean, membrane = (
+        awake(narrow(name, decay=0.5, readout=kind), x) for kind in ("mean", "membrane")
+    )
+    with torch.no_grad():
+        assert not torch.equal(mean(x), membrane(x))
+        constant = torch.rand(1, 2, 3).expand(4, -1, -1)
+        assert_close_rms(Readout("membrane", 0.5)(constant), constant[0])
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_threshold_dependent_norms_start_at_the_threshold(name: str) -> None:
+    net = narrow(name, norm="tdbn", threshold=0.5)
+    scales = {float(w) for m in net.modules() if isinstance(m, nn.BatchNorm2d) for w in m.weight}
+    assert {round(scale, 4) for scale in scales} <= {0.5, round(0.5 / 2**0.5, 4)}
+    assert net(images(name)).isfinite().all()
+    with pytest.raises(InputError, match="did you mean 'tdbn'"):
+        narrow(name, norm="tdbm")

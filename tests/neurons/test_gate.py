@@ -99,3 +99,25 @@ def test_impossible_probabilities_are_refused(p: float) -> None:
 def test_a_gate_for_another_image_size_says_so() -> None:
     with pytest.raises(InputError, match="img_size"):
         LIF(gate=StochasticGate((2, 4, 4)))(torch.rand(3, 1, 2, 8, 8))
+
+
+@pytest.mark.parametrize("p", [0.3, 0.6, 0.9])
+def test_the_released_rule_ascends_and_averages(p: float) -> None:
+    relaxed, released = StochasticGate((4,), p), StochasticGate((4,), p, rule="released")
+    for gate in (relaxed, released):
+        set_noise(gate, "frozen", seed=1)
+        gate(torch.ones(8, 5, 4)).sum().backward()
+    assert (released.probability.grad < 0).all()
+    scale = (1 - p + 1e-3) / ((1 + 1e-3) * (1 - p)) / (8 * 5)
+    assert_close_rms(released.probability.grad, -scale * relaxed.probability.grad)
+
+
+def test_the_released_rule_gives_nothing_to_a_gate_that_starts_at_one() -> None:
+    gate = StochasticGate((4,), 1.0, rule="released")
+    opened(gate).sum().backward()
+    assert not gate.probability.grad.any()
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'released'"):
+        StochasticGate((2,), rule="release")

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from helpers import assert_close_rms
-from robust_snn.neurons import LIF, NormSpike, fused_norm, norm_is_fused
+from robust_snn.neurons import LIF, NormSpike, TimeBatchNorm2d, fused_norm, norm_is_fused
 
 
 def build() -> NormSpike:
-    norm = nn.BatchNorm2d(3)
+    norm = TimeBatchNorm2d(3)
     nn.init.uniform_(norm.weight, 0.5, 1.5)
     nn.init.uniform_(norm.bias, -0.5, 0.5)
     norm.running_mean.uniform_(-0.5, 0.5)

@@ -1,0 +1,23 @@
+"""VGGSNN (Deng et al., TET, ICLR 2022) for event frames, as NSNN trains it (ICLR 2023, table 5).
+
+    64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2-fc
+
+On DVS-CIFAR it reads frames `[B, 10, 2, 48, 48]`: `in_chans=2, img_size=48`.
+"""
+
+from __future__ import annotations
+
+from timm.models import generate_default_cfgs
+
+from robust_snn.models.backbone import default_cfg, register_variants, variants
+from robust_snn.models.snn_vgg import vgg
+
+STAGES = ((64, 128), ("A", 256, 256), ("A", 512, 512), ("A", 512, 512), ("A",))
+
+default_cfgs = generate_default_cfgs(
+    {name: default_cfg("stages.0.0.conv", 2) for name in variants("vggsnn")}
+)
+
+register_variants(
+    __name__, vgg, "vggsnn", T=10, stages=STAGES, head_width=(), defaults={"decay": 0.5}
+)

@@ -1,0 +1,92 @@
+"""Oracle 9: Poisson coding of pixels, and that it is a gate on an input of ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from helpers import assert_close_rms
+from robust_snn.kernels import open_gates, sample_keys
+from robust_snn.neurons import PoissonEncoder, StochasticGate, keyed, set_noise
+
+PIXELS = torch.tensor([0.0, 0.1, 0.35, 0.5, 0.8, 1.0])
+SAMPLES, STEPS = 4000, 8
+
+
+def spikes(x: torch.Tensor = PIXELS) -> torch.Tensor:
+    return PoissonEncoder()(x.expand(1, SAMPLES, -1), steps=STEPS)
+
+
+def test_mean_and_variance_are_those_of_the_pixel() -> None:
+    s = spikes().flatten(0, 1)
+    assert set(s.unique().tolist()) == {0.0, 1.0}
+    sigma = (PIXELS * (1 - PIXELS) / len(s)).sqrt()
+    assert ((s.mean(0) - PIXELS).abs() <= 5 * sigma).all()
+    assert (s.var(0) - PIXELS * (1 - PIXELS)).abs().max() < 0.01
+
+
+def test_pixels_outside_the_range_saturate() -> None:
+    s = spikes(torch.tensor([-0.5, 1.5]))
+    assert s[..., 0].sum() == 0
+    assert s[..., 1].all()
+
+
+def test_the_gradient_is_exact_for_a_linear_readout_and_gated_outside_the_range() -> None:
+    encoder, weight = PoissonEncoder(), torch.randn(STEPS, 1, 5)
+    x = torch.tensor([-0.1, 0.0, 0.4, 1.0, 1.1]).view(1, 1, 5).requires_grad_()
+    (encoder(x, steps=STEPS) * weight).sum().backward()
+    # E[loss] = sum_t w_t clip(x), whose derivative is sum_t w_t inside [0, 1]
+    inside = torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0])
+    assert_close_rms(x.grad.flatten(), weight.sum(0).flatten() * inside)
+
+
+def test_frames_are_sampled_one_by_one() -> None:
+    frames = torch.rand(STEPS, 3, 4).round()
+    assert torch.equal(PoissonEncoder()(frames), frames)
+
+
+def test_the_mean_field_is_the_clipped_pixel_with_the_same_gradient() -> None:
+    encoder = PoissonEncoder()
+    set_noise(encoder, "mean")
+    x = torch.tensor([[[-0.5, 0.0, 0.3, 1.5]]], requires_grad=True)
+    rates = encoder(x, steps=3)
+    assert torch.equal(rates, x.clamp(0, 1).expand(3, -1, -1))
+    rates.sum().backward()
+    assert x.grad.flatten().tolist() == [0.0, 3.0, 3.0, 0.0]
+
+
+def test_noise_is_keyed_by_sample_and_leaves_images_alone() -> None:
+    encoder, x = PoissonEncoder(), torch.rand(1, 6, 9)
+    keys, order = sample_keys(3, torch.arange(6)), torch.tensor([5, 2, 0])
+    with keyed(keys):
+        whole = encoder(x, steps=5)
+    with keyed(keys[order]):
+        assert torch.equal(whole[:, order], encoder(x[:, order], steps=5))
+
+
+def test_poisson_coding_is_a_gate_on_an_input_of_ones() -> None:
+    keys = sample_keys(0, torch.arange(SAMPLES))
+    p = torch.tensor([0.15, 0.5, 0.9])
+    gated = torch.ones(STEPS, SAMPLES, 3) * open_gates(p, keys, STEPS, 0, False)
+    with keyed(keys):
+        coded = PoissonEncoder()(p.expand(1, SAMPLES, -1), steps=STEPS)
+    # the same law: every pixel and every pair of (step, pixel) agrees in its first two moments
+    for moments in (lambda s: s.mean((0, 1)), lambda s: torch.cov(s.transpose(1, 2).flatten(0, 1))):
+        assert (moments(gated) - moments(coded)).abs().max() < 5 / SAMPLES**0.5
+    # and the same network: under the mean field, both present p
+    gate, encoder = StochasticGate((3,), 0.5), PoissonEncoder()
+    gate.probability = nn.Parameter(p)
+    for module in (gate, encoder):
+        set_noise(module, "mean")
+    presented = encoder(p.expand(1, 2, -1), steps=4)
+    assert torch.equal(gate(torch.ones(4, 2, 3)), presented)
+
+
+def test_the_gradient_on_ones_gates_is_that_of_the_pixels_up_to_the_relaxation() -> None:
+    gate = StochasticGate((1,), 0.5)
+    gate(torch.ones(STEPS, SAMPLES, 1)).mean().backward()
+    x = torch.full((1, SAMPLES, 1), 0.5, requires_grad=True)
+    PoissonEncoder()(x, steps=STEPS).mean().backward()
+    assert float(x.grad.sum()) == pytest.approx(1.0)
+    assert float(gate.probability.grad) == pytest.approx(0.86, abs=0.03)
