@@ -18,7 +18,7 @@ def tiny_victim(noisy: bool, classes: int = 4, opening: float = 0.7) -> Victim:
     net = narrow(name, "fresh", T=2, img_size=8, num_classes=classes)
     for gate in (m for m in net.modules() if isinstance(m, StochasticGate)):
         gate.probability.data.fill_(opening)
-    return Victim(awake(net, *SHAPE))
+    return Victim(awake(net, torch.rand(4, *SHAPE)))
 
 
 def told_by(victim: Victim, count: int) -> tuple[Tensor, Tensor]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from robust_snn.disk import differences, write_json, write_whole
 from robust_snn.errors import InputError
 from robust_snn.eval.pieces import Piece
 
@@ -90,41 +89,3 @@ class RunFolder:
 
     def _file(self, name: str) -> Path:
         return self.path / "pieces" / f"{name}.npz"
-
-
-def write_json(path: Path, tree: Any) -> None:
-    """Writes JSON, whole or not at all."""
-    text = json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(path, lambda file: file.write(f"{text}\n".encode()))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file beside its place, waits for the disk, then renames it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
-    """What changed between two trees of JSON values, such as `seed: 0, now 1`."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in {**old, **new}:
-            inner = f"{key}.{name}" if key else name
-            yield from differences(old.get(name), new.get(name), inner)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, pair in enumerate(zip(old, new, strict=True), 1):
-            yield from differences(*pair, f"{key}.{number}")
-    elif old != new:
-        yield f"{key}: {_short(old)}, now {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -42,7 +42,7 @@ def evaluate(
     draws: int | None = None,
     steps: int | None = None,
     eot: int | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     seed: int = 0,
     model_info: Mapping[str, Any] | None = None,
     data_info: Mapping[str, Any] | None = None,
@@ -70,7 +70,7 @@ def evaluate(
         draws: Instead of the suite's report draws.
         steps: Instead of every attack's steps (for Square: queries).
         eot: Instead of the number of draws that every attack averages.
-        batch_size: Images attacked together; halved where memory does not suffice.
+        batch_size: Images attacked together, 64 by default; halved where memory does not suffice.
         seed: Seed of all noise and all attacks.
         model_info: `name`, `kwargs` and `weights_sha256` of the model, for the record.
         data_info: `name` and `split` of the data, for the record.
@@ -84,7 +84,8 @@ def evaluate(
         protocol = load_suite(suite).adapted(norm=norm, draws=draws, steps=steps, eot=eot)
         threat = Threat(protocol.norm, eps)
         subject = adapt(victim, output="logits").eval()
-        planned = plan(subject, images, labels, protocol, threat, batch_size, seed)
+        size = BATCH_SIZE if batch_size is None else batch_size
+        planned = plan(subject, images, labels, protocol, threat, size, seed)
         config = configuration(planned, model_info or {}, data_info or {})
         folder = RunFolder(out, config)
         with listening(progress) as listener:

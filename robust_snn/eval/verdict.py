@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from robust_snn.disk import write_json
 from robust_snn.errors import InputError
-from robust_snn.eval.folder import write_json
 
 SCHEMA = 1
 Interval = tuple[float, float]

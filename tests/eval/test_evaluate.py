@@ -258,7 +258,7 @@ def test_a_resumed_run_computes_nothing_twice(
         ({"eps": 0.05}, "threat.eps: 0.1, now 0.05"),
         ({"seed": 1}, "seed: 0, now 1"),
         ({"batch_size": 1}, "batch_size: 64, now 1"),
-        ({"steps": 7}, "attacks.1.steps: null, now 7"),
+        ({"steps": 7}, "attacks.move.steps: null, now 7"),
         ({"data": [0.6, 0.8]}, "data.sha256"),
         ({"weight": 2.0}, "weights"),
     ],

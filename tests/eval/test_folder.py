@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from robust_snn import InputError
-from robust_snn.eval.folder import RunFolder, differences, write_whole
+from robust_snn.eval.folder import RunFolder
 from robust_snn.eval.memory import in_parts
 from robust_snn.eval.pieces import Piece, Worst
 
-CONFIG: dict[str, Any] = {"seed": 0, "suite": {"attacks": [{"steps": 5}]}, "eps": 0.1}
+CONFIG: dict[str, Any] = {"seed": 0, "attacks": {"square": {"steps": 5}}, "eps": 0.1}
 
 
 def piece(select: list[float], margin: list[float], prediction: int = 0) -> Piece:
@@ -62,32 +62,15 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     assert folder.load("a/0") is None
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(path, fail)
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
 def test_another_configuration_is_refused_with_what_differs(tmp_path: Path) -> None:
     RunFolder(tmp_path, CONFIG)
     before = (tmp_path / "config.json").read_bytes()
-    changed = {**CONFIG, "seed": 1, "suite": {"attacks": [{"steps": 6}]}}
+    changed = {**CONFIG, "seed": 1, "attacks": {"square": {"steps": 6}}}
     with pytest.raises(InputError, match="another configuration") as caught:
         RunFolder(tmp_path, changed)
     assert "seed: 0, now 1" in str(caught.value)
-    assert "suite.attacks.1.steps: 5, now 6" in str(caught.value)
+    assert "attacks.square.steps: 5, now 6" in str(caught.value)
     assert (tmp_path / "config.json").read_bytes() == before
-
-
-def test_differences_of_shapes() -> None:
-    assert list(differences({"a": [1]}, {"a": [1, 2]})) == ["a: [1], now [1, 2]"]
-    assert list(differences({}, {"b": 1})) == ["b: null, now 1"]
 
 
 @pytest.mark.parametrize(
