@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from robust_snn.errors import InputError
+from robust_snn.gradients.activations import ACTIVATIONS, QCFS, ActivationFunction, ReLU
 from robust_snn.gradients.surrogates import SURROGATES, SurrogateFunction, Triangle
 from robust_snn.gradients.text import Textual, parse
-from robust_snn.kernels import Bptr, Bptt, Rule
+from robust_snn.gradients.vanishing import OMEGA
+from robust_snn.kernels import (
+    Activate,
+    Assg,
+    Bptr,
+    Bptt,
+    Hart,
+    Pdsg,
+    Rga,
+    Rule,
+    SharpnessMemory,
+)
 
 
 @dataclass(frozen=True)
 class GradientMode(Textual):
-    """Base of the modes. A mode never changes a spike, only the backward pass."""
+    """Base of the modes. A mode never changes a spike, only the backward pass.
+
+    Raises:
+        InputError: If a number is not positive and finite.
+    """
+
+    def __post_init__(self) -> None:
+        for argument in fields(self):
+            value = getattr(self, argument.name)
+            if isinstance(value, float) and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{argument.name} of {self.name} must be positive, got {value:g}")
 
     def rule(self) -> Rule:
         """The same rule in the kernels' terms."""
         raise TypeError(f"{type(self).__name__} does not say what its rule is")
+
+    def at(self, layer: str) -> GradientMode:
+        """The mode as the layer of that name uses it."""
+        return self
+
+    def observe(self, images: Tensor) -> None:
+        """Tells the mode which images `[B, ...]` the coming pass is about."""
+
+    def restart(self) -> None:
+        """Tells the mode that an attack run starts."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +77,16 @@ class BPTT(GradientMode):
 
 
 @dataclass(frozen=True)
+class STE(GradientMode):
+    """Straight-through: backpropagation through time as if the step function had slope one."""
+
+    name = "ste"
+
+    def rule(self) -> Rule:
+        return Bptt(SURROGATES["ste"]().kernel())
+
+
+@dataclass(frozen=True)
 class BPTR(GradientMode):
     """Backward pass through rate (SNN-RAT, NeurIPS 2022): passes where a neuron fired at all.
 
@@ -53,7 +99,133 @@ class BPTR(GradientMode):
         return Bptr()
 
 
-MODES: dict[str, type[GradientMode]] = {cls.name: cls for cls in (BPTT, BPTR)}
+@dataclass(frozen=True)
+class RGA(GradientMode):
+    """Rate gradient approximation (CVPR 2023): slope of a piecewise linear rate.
+
+    The current's gain and the threshold enter the slope and its edges, unlike in released code.
+
+    Attributes:
+        gamma: Slope below the rheobase.
+        beta: Mean current, in thresholds, at which the rate reaches one.
+    """
+
+    name = "rga"
+    gamma: float = 0.2
+    beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beta <= 1:
+            raise InputError(f"beta of rga must be above 1, got {self.beta:g}")
+
+    def rule(self) -> Rule:
+        return Rga(self.gamma, self.beta)
+
+
+@dataclass(frozen=True)
+class HART(GradientMode):
+    """Rate and temporal hybrid (ICLR 2024): surrogate times upstream, averaged over time.
+
+    Attributes:
+        gamma: Half the base of the triangle; smaller keeps more temporal information.
+    """
+
+    name = "hart"
+    gamma: float = 1.0
+
+    def rule(self) -> Rule:
+        return Hart(Triangle(self.gamma).kernel())
+
+
+@dataclass(frozen=True)
+class PDSG(GradientMode):
+    """Potential-dependent surrogate (CVPR 2025): a Gaussian as wide as the membranes.
+
+    Attributes:
+        scope: `"batch"` reproduces the paper, and the gradient of an image then depends on its
+            batch mates; `"sample"` measures each image alone.
+    """
+
+    name = "pdsg"
+    scope: Literal["sample", "batch"] = "sample"
+
+    def rule(self) -> Rule:
+        return Pdsg(self.scope)
+
+
+@dataclass(frozen=True)
+class ASSG(GradientMode):
+    """Adaptive sharpness (arXiv 2512.22522): each surrogate as wide as its neuron's distance.
+
+    The running statistics live in this object and not in the net: one object is one attack run.
+    `restart` starts a run; `observe` shows the images, so that new ones restart by themselves.
+
+    Attributes:
+        family: Shape of the surrogate.
+        a: Degree of vanishing in (0, 1) that the sharpness aims at (the released code's 0.425 for
+            the arctangent is 0.85 here).
+        relax: Weight of the mean deviation in the distance.
+        beta: Decay of the running statistics, in (0, 1).
+    """
+
+    name = "assg"
+    family: Literal[
+        "atan", "rectangle", "triangle", "sigmoid", "gaussian", "softsign", "exponential"
+    ] = "atan"
+    a: float = 0.85
+    relax: float = 1.5
+    beta: float = 0.9
+    layer: str = field(default="", init=False, repr=False, compare=False)
+    memory: SharpnessMemory = field(
+        default_factory=SharpnessMemory, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("a", "beta"):
+            if getattr(self, name) >= 1:
+                raise InputError(f"{name} of assg must be below 1, got {getattr(self, name):g}")
+
+    def rule(self) -> Rule:
+        omega = OMEGA[self.family](self.a)
+        return Assg(self.family, omega, self.relax, self.beta, self.memory, self.layer)
+
+    def at(self, layer: str) -> ASSG:
+        here = copy.copy(self)
+        object.__setattr__(here, "layer", layer)
+        return here
+
+    def observe(self, images: Tensor) -> None:
+        self.memory.observe(images)
+
+    def restart(self) -> None:
+        self.memory.restart()
+
+
+@dataclass(frozen=True)
+class Activation(GradientMode):
+    """Conversion-based: every neuron becomes an activation of its mean current.
+
+    Loss and gradient are those of the rate-equivalent network without time. It is the one mode
+    with another forward pass, so it crafts attacks and never scores them.
+
+    Attributes:
+        function: `relu`, or `qcfs(levels=8)` with a straight-through gradient in [0, 1].
+    """
+
+    name = "activation"
+    positional = True
+    function: ActivationFunction = field(default_factory=ReLU)
+
+    def rule(self) -> Rule:
+        levels = self.function.levels if isinstance(self.function, QCFS) else 0
+        return Activate(levels)
+
+
+MODES: dict[str, type[GradientMode]] = {
+    cls.name: cls for cls in (BPTT, STE, BPTR, RGA, HART, PDSG, ASSG, Activation)
+}
 
 
 def parse_mode(mode: str | GradientMode) -> GradientMode:
@@ -64,7 +236,7 @@ def parse_mode(mode: str | GradientMode) -> GradientMode:
     """
     if isinstance(mode, GradientMode):
         return mode
-    return parse(mode, "gradient mode", MODES, SURROGATES)
+    return parse(mode, "gradient mode", MODES, {**SURROGATES, **ACTIVATIONS})
 
 
 @contextmanager
@@ -75,12 +247,16 @@ def gradient_mode(module: nn.Module, mode: str | GradientMode) -> Iterator[None]
         InputError: If the mode is not known.
     """
     chosen = parse_mode(mode)
-    neurons = [m for m in module.modules() if isinstance(vars(m).get("gradient"), GradientMode)]
-    before = [m.gradient for m in neurons]
+    neurons = {
+        name: m
+        for name, m in module.named_modules()
+        if isinstance(vars(m).get("gradient"), GradientMode)
+    }
+    before = {name: neuron.gradient for name, neuron in neurons.items()}
     try:
-        for neuron in neurons:
-            vars(neuron)["gradient"] = chosen
+        for name, neuron in neurons.items():
+            vars(neuron)["gradient"] = chosen.at(name)
         yield
     finally:
-        for neuron, original in zip(neurons, before, strict=True):
-            vars(neuron)["gradient"] = original
+        for name, original in before.items():
+            vars(neurons[name])["gradient"] = original

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import Field, fields
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from robust_snn.errors import InputError, unknown
 
@@ -14,13 +14,19 @@ T = TypeVar("T")
 
 
 class Textual:
-    """A dataclass with a text form; subclasses set `name` and register in a table."""
+    """A dataclass with a text form; subclasses set `name` and register in a table.
+
+    Attributes:
+        name: The name in the text form.
+        positional: Whether the only argument stands without its name: `activation(relu)`.
+    """
 
     name: str
+    positional = False
 
     def __str__(self) -> str:
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
-        arguments = ",".join(f"{name}={_print_value(value)}" for name, value in values)
+        values = [(f.name, _print_value(getattr(self, f.name))) for f in _arguments(type(self))]
+        arguments = ",".join(v if self.positional else f"{name}={v}" for name, v in values)
         return f"{self.name}({arguments})" if arguments else self.name
 
 
@@ -45,6 +51,10 @@ def parse(text: str, kind: str, table: dict[str, type[T]], nested: dict[str, typ
     return value
 
 
+def _arguments(cls: type) -> list[Field[Any]]:
+    return [f for f in fields(cls) if f.init]
+
+
 class _Reader:
     """Recursive-descent reader over the tokens of one text."""
 
@@ -58,8 +68,9 @@ class _Reader:
     def error(self) -> InputError:
         return InputError(f"cannot read '{self.text}': expected the form name(argument=value,...)")
 
-    def peek(self) -> str:
-        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+    def peek(self, ahead: int = 0) -> str:
+        position = self.position + ahead
+        return self.tokens[position] if position < len(self.tokens) else ""
 
     def word(self) -> str:
         token = self.peek()
@@ -83,21 +94,27 @@ class _Reader:
 
     def call(self, name: str, cls: type[T], nested: dict[str, type]) -> T:
         hints = get_type_hints(cls)
-        allowed = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        allowed = [f.name for f in _arguments(cls)]
         arguments: dict[str, Any] = {}
         if self.accept("(") and not self.accept(")"):
             while True:
-                key = self.word()
-                if key not in allowed:
-                    raise unknown(f"argument of {name}", key, allowed)
+                key = self.key(name, cls, allowed)
                 if key in arguments:
                     raise InputError(f"argument '{key}' of {name} is given twice in '{self.text}'")
-                self.expect("=")
                 arguments[key] = self.value(name, key, hints[key], nested)
                 if self.accept(")"):
                     break
                 self.expect(",")
         return cls(**arguments)
+
+    def key(self, name: str, cls: type, allowed: list[str]) -> str:
+        if getattr(cls, "positional", False) and self.peek(1) != "=":
+            return allowed[0]
+        key = self.word()
+        if key not in allowed:
+            raise unknown(f"argument of {name}", key, allowed)
+        self.expect("=")
+        return key
 
     def value(self, name: str, key: str, kind: Any, nested: dict[str, type]) -> Any:
         word = self.word()
@@ -105,14 +122,20 @@ class _Reader:
             if word not in ("true", "false"):
                 raise InputError(f"{key} of {name} must be true or false, got '{word}'")
             return word == "true"
-        if kind is float:
+        if kind in (float, int):
             try:
-                return float(word)
+                return kind(word)
             except ValueError:
-                raise InputError(f"{key} of {name} must be a number, got '{word}'") from None
-        if word not in nested:
-            raise unknown(key, word, nested)
-        return self.call(word, nested[word], nested)
+                number = "a number" if kind is float else "a whole number"
+                raise InputError(f"{key} of {name} must be {number}, got '{word}'") from None
+        if get_origin(kind) is Literal:
+            if word not in get_args(kind):
+                raise unknown(f"{key} of {name}", word, get_args(kind))
+            return word
+        candidates = {n: cls for n, cls in nested.items() if issubclass(cls, kind)}
+        if word not in candidates:
+            raise unknown(key, word, candidates)
+        return self.call(word, candidates[word], nested)
 
 
 def _print_value(value: Any) -> str:

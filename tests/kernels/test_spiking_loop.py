@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 
 from helpers import assert_close_rms
 from loops import BACKENDS, COMPILED, run
-from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Surrogate, sample_keys, spiking_loop
+from robust_snn.kernels import (
+    Bptr,
+    Bptt,
+    Dynamics,
+    Gate,
+    Hart,
+    Noise,
+    Pdsg,
+    Rga,
+    Surrogate,
+    sample_keys,
+    spiking_loop,
+)
+from robust_snn.kernels.spiking.noise import CUMULATIVE
 from robust_snn.kernels.spiking.surrogates import FAMILIES
 
 SAMPLES = [(1,), (3,), (63,), (127,), (2, 5, 5), (3, 17, 13), (600,)]
@@ -27,8 +40,15 @@ surrogates = st.builds(
     family=st.sampled_from(list(FAMILIES)),
     sharpness=st.sampled_from([0.5, 1.0, 2.0]),
     scale=st.sampled_from([1.0, 0.3]),
+    floor=st.sampled_from([0.0, 0.1]),
 )
-rules = st.builds(Bptt, surrogate=surrogates, detach_reset=st.booleans()) | st.builds(Bptr)
+rules = st.one_of(
+    st.builds(Bptt, surrogate=surrogates, detach_reset=st.booleans()),
+    st.builds(Bptr),
+    st.builds(Rga, gamma=st.sampled_from([0.2, 0.5]), beta=st.sampled_from([1.5, 2.0])),
+    st.builds(Hart, surrogate=surrogates),
+    st.builds(Pdsg, scope=st.sampled_from(["sample", "batch"])),
+)
 
 
 @st.composite
@@ -49,12 +69,16 @@ def calls(draw):
     if gate != "none":
         parameters["probability"] = rand(sample) * 0.9 + 0.1
     keys = sample_keys(draw(st.integers(0, 2**40)), torch.arange(batch))
+    noise = None
+    if draw(st.booleans()):
+        family = draw(st.sampled_from(list(CUMULATIVE)))
+        noise = Noise(family, draw(st.sampled_from([1.0, 3.0])), keys, 6, draw(st.booleans()))
 
     def build(p):
         affine = (p["scale"], p["shift"]) if "scale" in p else None
         gated = Gate(p["probability"], keys, 5, gate == "mean") if gate != "none" else None
         gains = {name: p.get(name) for name in ("membrane_gain", "input_gain")}
-        return {"affine": affine, "gate": gated, **gains}
+        return {"affine": affine, "gate": gated, "noise": noise, **gains}
 
     current = torch.randn(draw(st.sampled_from([1, steps])), batch, *sample, generator=generator)
     upstream = torch.randn(steps, batch, *sample, generator=generator)
@@ -62,15 +86,17 @@ def calls(draw):
 
 
 @pytest.mark.parametrize("backend", COMPILED)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(call=calls(), neuron=dynamics, rule=rules)
 def test_agrees_with_the_reference(backend, call, neuron, rule):
     current, upstream, arguments = call
     expected, gradients = run(current, upstream, neuron, rule, "torch", **arguments)
     spikes, got = run(current, upstream, neuron, rule, backend, **arguments)
     assert torch.equal(spikes, expected)
-    for name, gradient in gradients.items():
-        assert_close_rms(got[name], gradient)
+    assert_close_rms(got["current"] + 1e-30, gradients["current"] + 1e-30)  # no subnormal numbers
+    for name, gradient in gradients.items():  # of parameters: sums whose terms may cancel
+        error, size = (x.square().mean().sqrt() for x in (got[name] - gradient, gradient))
+        assert error <= 2e-5 * max(1, size), name
 
 
 @pytest.mark.parametrize("backend", COMPILED)

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
+import torch
 from torch import Tensor
 
-from robust_snn.errors import InputError
+from robust_snn.errors import InputError, unknown
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.kernels.spiking import fused, reference
-from robust_snn.kernels.spiking.spec import Bptr, Bptt, Dynamics, Gate, Rule, Surrogate
+from robust_snn.kernels.spiking.adaptive import Assg, Pdsg, SharpnessMemory, adapt
+from robust_snn.kernels.spiking.noise import CUMULATIVE
+from robust_snn.kernels.spiking.spec import (
+    Activate,
+    Bptr,
+    Bptt,
+    Dynamics,
+    FixedRule,
+    Gate,
+    Hart,
+    Noise,
+    Rga,
+    Surrogate,
+)
 
-__all__ = ["Bptr", "Bptt", "Dynamics", "Gate", "Rule", "Surrogate", "spiking_loop"]
+Rule: TypeAlias = FixedRule | Pdsg | Assg | Activate
+
+__all__ = [
+    "Activate",
+    "Assg",
+    "Bptr",
+    "Bptt",
+    "Dynamics",
+    "Gate",
+    "Hart",
+    "Noise",
+    "Pdsg",
+    "Rga",
+    "Rule",
+    "SharpnessMemory",
+    "Surrogate",
+    "spiking_loop",
+]
 
 
 def spiking_loop(
@@ -22,6 +55,7 @@ def spiking_loop(
     membrane_gain: Tensor | None = None,
     input_gain: Tensor | None = None,
     gate: Gate | None = None,
+    noise: Noise | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Runs a layer of spiking neurons over time; see `Dynamics` for the equations.
@@ -35,6 +69,7 @@ def spiking_loop(
         membrane_gain: Per-step factor `a` on the carried membrane, `[T]` (DLIF, paper form).
         input_gain: Per-step factor `b` on the current, `[T]` (DLIF, code form).
         gate: Stochastic gate on the outgoing spikes.
+        noise: Membrane noise, which makes the spikes themselves random.
         backend: `"auto"`, `"numba"` (CPU) or `"torch"` (anywhere); `"auto"` is Numba for CPU
             tensors and the reference for float64 and for other devices.
 
@@ -45,20 +80,25 @@ def spiking_loop(
         InputError: If shapes do not fit or the backend cannot run.
     """
     steps = steps or current.shape[0]
-    _check_shapes(current, steps, membrane_gain, input_gain, gate)
+    _check_shapes(current, steps, membrane_gain, input_gain, gate, noise)
     tensors = [current, *(affine or ()), membrane_gain, input_gain, gate and gate.probability]
-    chosen = choose_backend(backend, *tensors)
-    run = reference.spiking_loop if chosen == "torch" else fused.spiking_loop
-    return run(
-        current,
-        dynamics,
-        rule,
-        steps=steps,
-        affine=affine,
-        membrane_gain=membrane_gain,
-        input_gain=input_gain,
-        gate=gate,
-    )
+    backend = choose_backend(backend, *tensors)
+    run = reference if backend == "torch" else fused
+    layer: dict[str, Any] = {
+        "steps": steps,
+        "affine": affine,
+        "membrane_gain": membrane_gain,
+        "input_gain": input_gain,
+        "noise": noise,
+    }
+    if isinstance(rule, Pdsg | Assg):
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            rule = adapt(rule, run.membranes(current, dynamics, **layer))
+        else:
+            rule = Bptr()  # no gradient will pass
+    if isinstance(rule, Activate):
+        return reference.activate(current, dynamics, rule, gate=gate, **layer)
+    return run.spiking_loop(current, dynamics, rule, gate=gate, **layer)
 
 
 def _check_shapes(
@@ -67,6 +107,7 @@ def _check_shapes(
     membrane_gain: Tensor | None,
     input_gain: Tensor | None,
     gate: Gate | None,
+    noise: Noise | None,
 ) -> None:
     if current.dim() < 2 or current.shape[0] not in (1, steps):
         raise InputError(
@@ -75,15 +116,17 @@ def _check_shapes(
     for name, gain in (("membrane_gain", membrane_gain), ("input_gain", input_gain)):
         if gain is not None and gain.shape != (steps,):
             raise InputError(f"{name} must be [T] with T = {steps}, got {tuple(gain.shape)}")
-    if gate is None:
-        return
-    if gate.probability.shape != current.shape[2:]:
+    if gate is not None and gate.probability.shape != current.shape[2:]:
         raise InputError(
             f"the gate has one probability per neuron of {tuple(gate.probability.shape)}, but the "
             f"currents are {tuple(current.shape[2:])} per sample; build the model with the "
             "img_size of its input"
         )
-    if gate.keys.shape != current.shape[1:2]:
-        raise InputError(
-            f"the gate needs one key per sample: {current.shape[1]}, got {tuple(gate.keys.shape)}"
-        )
+    if noise is not None and noise.family not in CUMULATIVE:
+        raise unknown("membrane noise", noise.family, CUMULATIVE)
+    for source in (gate, noise):
+        if source is not None and source.keys.shape != current.shape[1:2]:
+            raise InputError(
+                f"random draws need one key per sample: {current.shape[1]}, "
+                f"got {tuple(source.keys.shape)}"
+            )

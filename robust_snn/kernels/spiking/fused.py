@@ -1,6 +1,7 @@
-"""The compiled backends as one operator: registered with PyTorch, differentiable once.
+"""The compiled backends as operators that PyTorch knows, differentiable once.
 
-The kernels are operators of their own, so that `torch.compile` sees them as single nodes.
+`torch.compile` and fake tensors see each kernel as one node. The operators take the fields of
+`Parameters` and `Plan` one by one, since a schema has no other way.
 """
 
 from __future__ import annotations
@@ -12,21 +13,20 @@ import torch
 from torch import Tensor
 
 from robust_snn.errors import InputError
-from robust_snn.kernels.spiking.plan import Back, Plan, make_plan
-from robust_snn.kernels.spiking.spec import Dynamics, Gate, Rule
+from robust_snn.kernels.spiking.plan import Back, Parameters, Plan, Zoning, make_plan
+from robust_snn.kernels.spiking.spec import Bptt, Dynamics, FixedRule, Gate, Noise, Surrogate
 
 _PLAN = ", ".join(f"{kind.__name__} {name}" for name, kind in get_type_hints(Plan).items())
-_PARAMETERS = (
-    "Tensor? scale, Tensor? shift, Tensor? membrane_gain, Tensor? input_gain, "
-    "Tensor? probability, Tensor? keys"
-)
+_PARAMETERS = ", ".join(f"Tensor? {name}" for name in Parameters._fields)
+_COUNT = len(Parameters._fields)
 
 _library = torch.library.Library("robust_snn", "DEF")
 _library.define(f"spiking_forward(Tensor current, {_PARAMETERS}, {_PLAN}) -> (Tensor, Tensor)")
+_library.define(f"membranes(Tensor current, {_PARAMETERS}, {_PLAN}) -> Tensor")
 _library.define(
-    f"spiking_backward(Tensor upstream, Tensor? current, Tensor fired, {_PARAMETERS}, "
-    f"bool constant, bool wants_affine, bool wants_gains, bool wants_probability, {_PLAN}) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "spiking_backward(Tensor upstream, Tensor? current, Tensor zone, Tensor? sharpness_map, "
+    f"{_PARAMETERS}, bool constant, bool wants_affine, bool wants_gains, bool wants_probability, "
+    f"{_PLAN}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -37,35 +37,56 @@ def _cpu() -> ModuleType:
     return numba
 
 
+def _split(rest: tuple[Any, ...]) -> tuple[Parameters, Plan]:
+    return Parameters(*rest[:_COUNT]), Plan(*rest[_COUNT:])
+
+
 @torch.library.impl(_library, "spiking_forward", "CPU")
 def _forward_cpu(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return _cpu().forward(Plan(*rest[6:]), current, *rest[:6])
+    parameters, plan = _split(rest)
+    return _cpu().forward(plan, current, parameters)
+
+
+@torch.library.impl(_library, "membranes", "CPU")
+def _membranes_cpu(current: Tensor, *rest: Any) -> Tensor:
+    parameters, plan = _split(rest)
+    return _cpu().membranes(plan, current, parameters)
 
 
 @torch.library.impl(_library, "spiking_backward", "CPU")
-def _backward_cpu(upstream: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    tensors, constant, wants, plan = rest[:8], rest[8], rest[9:12], rest[12:]
-    return _cpu().backward(Plan(*plan), upstream, *tensors, constant, wants)
+def _backward_cpu(
+    upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
+) -> tuple[Tensor, ...]:
+    constant, *wants = rest[_COUNT : _COUNT + 4]
+    parameters, plan = _split(rest[:_COUNT] + rest[_COUNT + 4 :])
+    return _cpu().backward(
+        plan, upstream, current, zone, sharpness, parameters, constant, tuple(wants)
+    )
 
 
-@torch.library.register_fake("robust_snn::spiking_forward")
+@torch.library.register_fake("robust_snn::spiking_forward", lib=_library)
 def _forward_fake(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    plan, shape = Plan(*rest[6:]), current.shape[1:]
-    remembered = shape if plan.back == Back.FIRED else (shape[0], 0)
+    plan, shape = _split(rest)[1], current.shape[1:]
+    remembered = (shape[0], 0) if plan.zoning == Zoning.NONE else shape
     out = current.new_empty(plan.steps, *shape)
-    return out, current.new_empty(remembered, dtype=torch.bool)
+    return out, current.new_empty(remembered, dtype=torch.uint8)
 
 
-@torch.library.register_fake("robust_snn::spiking_backward")
-def _backward_fake(upstream: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    constant, (affine, gains, probability), plan = rest[8], rest[9:12], Plan(*rest[12:])
-    batch, sample = upstream.shape[1], upstream.shape[2:]
-    grad_current = upstream.new_empty(1 if constant else plan.steps, batch, *sample)
-    full = upstream.new_empty
-    channels = (sample[0] if affine else 0,)
-    steps = (plan.steps if gains else 0,)
-    sizes = (channels, channels, steps, steps, sample if probability else (0,))
-    return grad_current, *(full(size, dtype=torch.float32) for size in sizes)
+@torch.library.register_fake("robust_snn::membranes", lib=_library)
+def _membranes_fake(current: Tensor, *rest: Any) -> Tensor:
+    return current.new_empty(_split(rest)[1].steps, *current.shape[1:], dtype=torch.float32)
+
+
+@torch.library.register_fake("robust_snn::spiking_backward", lib=_library)
+def _backward_fake(
+    upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
+) -> tuple[Tensor, ...]:
+    constant, affine, gains, probability = rest[_COUNT : _COUNT + 4]
+    steps, sample = Plan(*rest[_COUNT + 4 :]).steps, upstream.shape[2:]
+    grad_current = upstream.new_empty(1 if constant else steps, *upstream.shape[1:])
+    channels, gained = (sample[0] if affine else 0,), (steps if gains else 0,)
+    sizes = (channels, channels, gained, gained, sample if probability else (0,))
+    return grad_current, *(upstream.new_empty(size, dtype=torch.float32) for size in sizes)
 
 
 def _refuse(ctx: Any, *gradients: Any) -> Any:
@@ -83,13 +104,17 @@ class _SpikingLoop(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, keys: Tensor | None, current: Tensor, *parameters: Tensor | None
+        ctx: Any,
+        plan: Plan,
+        sharpness: Tensor | None,
+        current: Tensor,
+        *parameters: Tensor | None,
     ) -> Tensor:
-        out, fired = torch.ops.robust_snn.spiking_forward(current, *parameters, keys, *plan)
-        scale, shift, membrane_gain, input_gain, probability = ctx.needs_input_grad[3:]
+        out, zone = torch.ops.robust_snn.spiking_forward(current, *parameters, *plan)
+        scale, shift, membrane_gain, input_gain, probability = ctx.needs_input_grad[3:8]
         ctx.wants = (scale or shift, membrane_gain or input_gain, probability)
-        recomputes = plan.back == Back.THROUGH_TIME or any(ctx.wants)
-        ctx.save_for_backward(current if recomputes else None, fired, *parameters, keys)
+        recomputes = plan.back != Back.RATE or any(ctx.wants)
+        ctx.save_for_backward(current if recomputes else None, zone, sharpness, *parameters)
         ctx.plan, ctx.constant = plan, current.shape[0] == 1
         return out
 
@@ -98,25 +123,60 @@ class _SpikingLoop(torch.autograd.Function):
         gradients = torch.ops.robust_snn.spiking_backward(
             upstream[0], *ctx.saved_tensors, ctx.constant, *ctx.wants, *ctx.plan
         )
-        needed = zip(gradients, ctx.needs_input_grad[2:], strict=True)
-        return None, None, *(gradient if need else None for gradient, need in needed)
+        needed = zip(gradients, ctx.needs_input_grad[2:8], strict=True)
+        return None, None, *(g if need else None for g, need in needed), None, None
 
 
 def spiking_loop(
     current: Tensor,
     dynamics: Dynamics,
-    rule: Rule,
+    rule: FixedRule,
     *,
     steps: int,
     affine: tuple[Tensor, Tensor] | None = None,
     membrane_gain: Tensor | None = None,
     input_gain: Tensor | None = None,
     gate: Gate | None = None,
+    noise: Noise | None = None,
 ) -> Tensor:
     """See `robust_snn.kernels.spiking.spiking_loop`, which checks the arguments."""
-    plan = make_plan(dynamics, rule, steps, gate)
+    plan = make_plan(dynamics, rule, steps, gate, noise)
+    sharpness = rule.sharpness if isinstance(rule, Bptt) else None
+    parameters = _parameters(affine, membrane_gain, input_gain, gate, noise)
+    return _SpikingLoop.apply(plan, sharpness, current, *parameters)
+
+
+@torch.no_grad()
+def membranes(
+    current: Tensor,
+    dynamics: Dynamics,
+    *,
+    steps: int,
+    affine: tuple[Tensor, Tensor] | None = None,
+    membrane_gain: Tensor | None = None,
+    input_gain: Tensor | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """`v - threshold` of every step, `[T, B, ...]`; arguments as in `spiking_loop`."""
+    plan = make_plan(dynamics, Bptt(Surrogate("triangle", 1.0)), steps, None, noise)
+    parameters = _parameters(affine, membrane_gain, input_gain, None, noise)
+    return torch.ops.robust_snn.membranes(current, *parameters, *plan)
+
+
+def _parameters(
+    affine: tuple[Tensor, Tensor] | None,
+    membrane_gain: Tensor | None,
+    input_gain: Tensor | None,
+    gate: Gate | None,
+    noise: Noise | None,
+) -> Parameters:
     scale, shift = affine or (None, None)
-    probability, keys = (None, None) if gate is None else (gate.probability, gate.keys)
-    return _SpikingLoop.apply(
-        plan, keys, current, scale, shift, membrane_gain, input_gain, probability
+    return Parameters(
+        scale,
+        shift,
+        membrane_gain,
+        input_gain,
+        None if gate is None else gate.probability,
+        None if gate is None else gate.keys,
+        None if noise is None else noise.keys,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -37,25 +37,34 @@ class Dynamics:
 class Surrogate:
     """Stand-in for the derivative of the step at `z = v - threshold`.
 
-    It is `scale * sharpness * k(sharpness * z)`.
+    It is `scale * sharpness * k(sharpness * z) + floor`.
 
     Attributes:
         family: Row of `surrogates.FAMILIES`, which names the unit shape `k`.
         sharpness: Inverse width.
         scale: Factor for catalogue entries that are not normalised.
+        floor: Value far from the threshold, for entries that never vanish.
     """
 
     family: str
     sharpness: float
     scale: float = 1.0
+    floor: float = 0.0
 
 
 @dataclass(frozen=True)
 class Bptt:
-    """Exact backward recursion through time with a surrogate derivative."""
+    """Exact backward recursion through time with a surrogate derivative.
+
+    Attributes:
+        surrogate: Derivative of the step function.
+        detach_reset: Whether the gradient ignores that a spike resets the membrane.
+        sharpness: Replaces that of the surrogate, element by element; broadcasts to `[T, B, ...]`.
+    """
 
     surrogate: Surrogate
     detach_reset: bool = False
+    sharpness: Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,64 @@ class Bptr:
     """Backward pass through rate: the gradient passes where the neuron fired at least once."""
 
 
-Rule: TypeAlias = Bptt | Bptr
+@dataclass(frozen=True)
+class Rga:
+    """Rate gradient approximation: the slope of a piecewise linear rate of the time-mean current.
+
+    The slope is `gamma` up to the rheobase `(1 - decay) threshold`, then constant so that the rate
+    reaches one at `beta threshold`, and zero outside.
+    """
+
+    gamma: float = 0.2
+    beta: float = 2.0
+
+    def slopes(self, dynamics: Dynamics) -> tuple[float, float]:
+        """The slopes below and above the rheobase."""
+        below = self.gamma * (1 - dynamics.decay)
+        above = 1 / dynamics.threshold - below
+        return self.gamma, above / (dynamics.decay + self.beta - 1)
+
+
+@dataclass(frozen=True)
+class Hart:
+    """Rate and temporal hybrid: at each step, the time mean of surrogate times upstream."""
+
+    surrogate: Surrogate
+
+
+@dataclass(frozen=True)
+class Activate:
+    """No spikes: every neuron is a static activation of its mean current, in thresholds.
+
+    Attributes:
+        levels: Steps of a quantised clip to [0, 1]; 0 stands for a ReLU.
+    """
+
+    levels: int = 0
+
+
+FixedRule: TypeAlias = Bptt | Bptr | Rga | Hart
+
+
+class Noise(NamedTuple):
+    """Membrane noise: `s[t] ~ Bernoulli(F(v[t] - threshold))`.
+
+    The density `F'` is a surrogate's shape, which makes that surrogate the exact local gradient of
+    the firing probability.
+
+    Attributes:
+        family: Density: a row of `noise.CUMULATIVE`.
+        sharpness: Inverse width of the density.
+        keys: Sample keys `[B]`, int64.
+        layer: Address of the layer in the random stream.
+        mean: Whether the firing probability stands in for the spikes.
+    """
+
+    family: str
+    sharpness: float
+    keys: Tensor
+    layer: int = 0
+    mean: bool = False
 
 
 class Gate(NamedTuple):

@@ -24,7 +24,7 @@ SOURCES = int.from_bytes(
 )
 
 
-# Helpers are called by compiled code alone, so the wrappers for Python would be compiled for nothing.
+# Only compiled code calls helpers, so wrappers for Python would be compiled for nothing.
 _HELPER: dict[str, Any] = {
     "error_model": "numpy",
     "no_cpython_wrapper": True,

@@ -1,4 +1,4 @@
-"""Forward kernel: takes a block of neurons through all time steps."""
+"""Forward kernels: take a block of neurons through all time steps."""
 
 # mypy: allow-untyped-defs
 # Numba infers the types of compiled functions.
@@ -11,8 +11,9 @@ from robust_snn.kernels.spiking.numba.compile import SOURCES, device, kernel
 from robust_snn.kernels.spiking.numba.draws import draw_quad
 
 BLOCK = 512  # neurons; eight steps of their membranes fill half of a first-level cache
-DRAW = 1  # of `Gating`
-GATE = 1  # of `Purpose`
+NONE, DRAW = 0, 1  # of `Mode`
+FIRED, MEAN = 1, 2  # of `Zoning`
+GATE, SPIKE = 1, 2  # of `Purpose`
 
 
 @device
@@ -23,16 +24,28 @@ def pick(stack, t):
 
 @device
 def start_membrane(plan, n):
-    return np.full(n, np.float32(plan.v_reset if plan.hard else 0.0), np.float32)
+    u = np.empty(n, np.float32)
+    passes.fill(np.float32(plan.v_reset if plan.hard else 0.0), u)
+    return u
 
 
 @device
-def advance(plan, steps, t, x, scale, shift, u, v, spike):
+def advance(plan, t, first, key, x, steps, own, table, uniform, u, v, spike):
     """One step from the membrane `u` to `v`, `spike` and the new `u`."""
     threshold = np.float32(plan.threshold)
-    passes.integrate(x, scale, shift, np.float32(plan.gain), steps[1, t], steps[0, t], u, v)
-    passes.fire(v, threshold, spike)
-    passes.reset(v, spike, plan.hard, np.float32(plan.v_reset), threshold, u)
+    gain = np.float32(plan.gain)
+    passes.integrate(x, own[0], own[1], gain, steps[1, t], steps[0, t], u, v)
+    if plan.firing == NONE:
+        passes.fire(v, threshold, spike)
+    else:
+        sharpness = np.float32(plan.noise_sharpness)
+        passes.firing_probability(v, threshold, sharpness, table, spike)
+        if plan.firing == DRAW:
+            if t % 4 == 0:
+                draw_quad(key, first, t // 4, plan.noise_layer, SPIKE, uniform)
+            passes.less(uniform[t % 4], spike, spike)
+    drop = np.float32(plan.v_reset if plan.hard else -plan.threshold)
+    passes.reset(v, spike, np.float32(plan.hard), drop, u)
 
 
 @kernel
@@ -43,31 +56,70 @@ def spiking_forward(
     current,  # float32 [T or 1, B, N]
     steps,  # float32 [2, T]: decay and input gain of each step
     neurons,  # float32 [3, N]: scale, shift and gate probability; [3, BLOCK] if all the same
-    keys,  # int64 [B]
+    keys,  # int64 [2, B]: of the gate and of the noise
+    table,  # float32: distribution of the noise
     out,  # float32 [T, B, N]
-    fired,  # bool [B, N], or empty
+    zone,  # uint8 [B, N] zeros, or [B, 0]
     sources=SOURCES,
 ):
-    T, _, N = out.shape
+    T, N = plan.steps, out.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
         own = neurons[:, here] if neurons.shape[1] == N else neurons[:, :n]
-        scale, shift, probability = own[0], own[1], own[2]
         u, v, spike = start_membrane(plan, n), np.empty(n, np.float32), np.empty(n, np.float32)
-        uniform = np.empty((4, n), np.float32)
+        gate_draws, spike_draws = np.empty((4, n), np.float32), np.empty((4, n), np.float32)
+        total = np.zeros(n, np.float32)
         for t in range(T):
-            advance(plan, steps, t, pick(current, t)[b, here], scale, shift, u, v, spike)
-            if fired.size > 0:
-                passes.mark(spike, fired[b, here])
-            if plan.gating == 0:
+            x = pick(current, t)[b, here]
+            advance(
+                plan, t, first, keys[1, b], x, steps, own, table, spike_draws, u, v, spike
+            )  # fmt: skip
+            if plan.zoning == FIRED:
+                passes.mark_fired(spike, zone[b, here])
+            elif plan.zoning == MEAN:
+                gain = np.float32(plan.gain)
+                passes.add_drive(x, own[0], own[1], gain, steps[1, t], total)
+            if plan.gating == NONE:
                 passes.copy(spike, out[t, b, here])
             elif plan.gating == DRAW:
                 if t % 4 == 0:
-                    draw_quad(keys[b], first, t // 4, plan.layer, GATE, uniform)
-                passes.open_gate(uniform[t % 4], probability, v)
+                    draw_quad(keys[0, b], first, t // 4, plan.layer, GATE, gate_draws)
+                passes.less(gate_draws[t % 4], own[2], v)
                 passes.multiply(spike, v, out[t, b, here])
             else:
-                passes.multiply(spike, probability, out[t, b, here])
+                passes.multiply(spike, own[2], out[t, b, here])
+        if plan.zoning == MEAN:
+            lower, upper = np.float32(plan.lower_edge), np.float32(plan.upper_edge)
+            passes.mark_mean(total, T, lower, upper, zone[b, here])
+
+
+@kernel
+def membrane_trace(
+    start,
+    stop,
+    plan,
+    current,
+    steps,
+    neurons,
+    keys,
+    table,
+    out,  # float32 [T, B, N]: membrane minus threshold
+    sources=SOURCES,
+):
+    N = out.shape[2]
+    threshold = np.float32(plan.threshold)
+    blocks = (N + BLOCK - 1) // BLOCK
+    for task in range(start, stop):
+        b, first = task // blocks, task % blocks * BLOCK
+        n = min(BLOCK, N - first)
+        here = slice(first, first + n)
+        own = neurons[:, here] if neurons.shape[1] == N else neurons[:, :n]
+        u, v, spike = start_membrane(plan, n), np.empty(n, np.float32), np.empty(n, np.float32)
+        uniform = np.empty((4, n), np.float32)
+        for t in range(plan.steps):
+            x = pick(current, t)[b, here]
+            advance(plan, t, first, keys[1, b], x, steps, own, table, uniform, u, v, spike)
+            passes.subtract(v, threshold, out[t, b, here])

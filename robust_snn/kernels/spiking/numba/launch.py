@@ -1,4 +1,4 @@
-"""From tensors to kernels: lays out the arguments, allocates the results."""
+"""From tensors to kernels: lays out the arguments and allocates the results."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.spiking.noise import CUMULATIVE, firing_table
 from robust_snn.kernels.spiking.numba.backward import spiking_backward
-from robust_snn.kernels.spiking.numba.forward import BLOCK, spiking_forward
+from robust_snn.kernels.spiking.numba.forward import BLOCK, membrane_trace, spiking_forward
 from robust_snn.kernels.spiking.numba.threads import run_blocks
-from robust_snn.kernels.spiking.plan import Back, Gating, Plan
+from robust_snn.kernels.spiking.plan import Mode, Parameters, Plan, Zoning
 
 _UNIFORM = np.concatenate([np.ones((1, BLOCK)), np.zeros((1, BLOCK)), np.ones((1, BLOCK))])
 _SAME = _UNIFORM.astype(np.float32)  # scale 1, shift 0, probability 1 for a block of neurons
-_NO_KEYS = np.zeros(0, np.int64)
+_NO_TABLE = np.zeros(0, np.float32)
+_NO_SHARPNESS = np.zeros((0, 0, 0), np.float32)
 
 
 def _flat(tensor: Tensor, leading: int = 2) -> Tensor:
@@ -28,29 +30,26 @@ def _array(tensor: Tensor) -> np.ndarray:
     return _flat(tensor.detach()).float().contiguous().numpy()
 
 
-def _tasks(current: Tensor) -> int:
+def _tasks(tensor: Tensor) -> int:
     """Number of blocks over all samples."""
-    return current.shape[1] * -(-current.shape[2:].numel() // BLOCK)
+    return tensor.shape[1] * -(-tensor.shape[2:].numel() // BLOCK)
 
 
-def _steps(plan: Plan, membrane_gain: Tensor | None, input_gain: Tensor | None) -> np.ndarray:
+def _steps(plan: Plan, parameters: Parameters) -> np.ndarray:
     """Decay and input gain of each step, `[2, T]`."""
     table = np.ones((2, plan.steps), np.float32)
-    if membrane_gain is not None:
-        table[0] = membrane_gain.detach().float().numpy()
-    if input_gain is not None:
-        table[1] = input_gain.detach().float().numpy()
+    for row, gain in enumerate((parameters.membrane_gain, parameters.input_gain)):
+        if gain is not None:
+            table[row] = gain.detach().float().numpy()
     table[0] *= np.float32(plan.decay)
     return table
 
 
-def _neurons(
-    current: Tensor, scale: Tensor | None, shift: Tensor | None, probability: Tensor | None
-) -> np.ndarray:
+def _neurons(sample: torch.Size, parameters: Parameters) -> np.ndarray:
     """Scale, shift and gate probability of each neuron, `[3, N]`, or of all in a block."""
+    scale, shift, probability = parameters.scale, parameters.shift, parameters.probability
     if scale is None and probability is None:
         return _SAME
-    sample = current.shape[2:]
     table = torch.empty(3, *sample)
     table[0], table[1], table[2] = 1, 0, 1
     if scale is not None and shift is not None:
@@ -58,49 +57,69 @@ def _neurons(
         table[0], table[1] = scale.detach().view(channel), shift.detach().view(channel)
     if probability is not None:
         table[2] = probability.detach()
-    return table.view(3, -1).numpy()
+    return _flat(table, 1).numpy()
 
 
-def forward(
-    plan: Plan,
-    current: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    membrane_gain: Tensor | None,
-    input_gain: Tensor | None,
-    probability: Tensor | None,
-    keys: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Returns the spikes `[T, B, ...]` and, for a rate rule, which neurons fired `[B, ...]`."""
+def _keys(plan: Plan, batch: int, parameters: Parameters) -> np.ndarray:
+    """Sample keys of the gate and of the noise, `[2, B]`; zeros for what draws nothing."""
+    keys = np.zeros((2, batch), np.int64)
+    if plan.gating == Mode.DRAW and parameters.gate_keys is not None:
+        keys[0] = parameters.gate_keys.numpy()
+    if plan.firing == Mode.DRAW and parameters.noise_keys is not None:
+        keys[1] = parameters.noise_keys.numpy()
+    return keys
+
+
+def _table(plan: Plan) -> np.ndarray:
+    if plan.firing == Mode.NONE:
+        return _NO_TABLE
+    return firing_table(list(CUMULATIVE)[plan.noise_family]).numpy()
+
+
+def forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """Returns the spikes `[T, B, ...]` and, for a rate rule, the zone of each neuron `[B, ...]`."""
     shape = current.shape[1:]
     out = torch.empty(plan.steps, *shape)
-    remembers = plan.back == Back.FIRED
-    fired = torch.zeros(shape if remembers else (shape[0], 0), dtype=torch.bool)
+    zone = torch.zeros((shape[0], 0) if plan.zoning == Zoning.NONE else shape, dtype=torch.uint8)
     run_blocks(
         spiking_forward,
         _tasks(current),
         plan,
         _array(current),
-        _steps(plan, membrane_gain, input_gain),
-        _neurons(current, scale, shift, probability),
-        _NO_KEYS if plan.gating != Gating.DRAW or keys is None else keys.numpy(),
+        _steps(plan, parameters),
+        _neurons(shape[1:], parameters),
+        _keys(plan, shape[0], parameters),
+        _table(plan),
         _flat(out).numpy(),
-        _flat(fired, 1).numpy(),
+        _flat(zone, 1).numpy(),
     )
-    return out.to(current.dtype), fired
+    return out.to(current.dtype), zone
+
+
+def membranes(plan: Plan, current: Tensor, parameters: Parameters) -> Tensor:
+    """Returns `v - threshold` of every step, float32 `[T, B, ...]`."""
+    out = torch.empty(plan.steps, *current.shape[1:])
+    run_blocks(
+        membrane_trace,
+        _tasks(current),
+        plan,
+        _array(current),
+        _steps(plan, parameters),
+        _neurons(current.shape[2:], parameters),
+        _keys(plan, current.shape[1], parameters),
+        _table(plan),
+        _flat(out).numpy(),
+    )
+    return out
 
 
 def backward(
     plan: Plan,
     upstream: Tensor,
     current: Tensor | None,
-    fired: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    membrane_gain: Tensor | None,
-    input_gain: Tensor | None,
-    probability: Tensor | None,
-    keys: Tensor | None,
+    zone: Tensor,
+    sharpness: Tensor | None,
+    parameters: Parameters,
     constant: bool,
     wants: tuple[bool, bool, bool],
 ) -> tuple[Tensor, ...]:
@@ -120,19 +139,21 @@ def backward(
     grad_probability = torch.zeros(batch, size if wants_probability else 0)
     grad_steps = np.zeros((tasks if wants_gains else 0, 2, plan.steps))
     nothing = np.empty((0, batch, size), np.float32)
-    rate = np.empty((batch, 0), np.float32)
-    if plan.back == Back.FIRED:
-        rate = (_flat(fired, 1) * (1 / plan.threshold)).numpy()
+    sharp = _NO_SHARPNESS
+    if sharpness is not None:
+        sharp = _array(sharpness.expand(*sharpness.shape[:2], *sample))
     run_blocks(
         spiking_backward,
         tasks,
         plan,
         _array(upstream),
         nothing if current is None else _array(current),
-        rate,
-        _steps(plan, membrane_gain, input_gain),
-        _neurons(upstream, scale, shift, probability),
-        _NO_KEYS if plan.gating != Gating.DRAW or keys is None else keys.numpy(),
+        _flat(zone, 1).numpy(),
+        sharp,
+        _steps(plan, parameters),
+        _neurons(sample, parameters),
+        _keys(plan, batch, parameters),
+        _table(plan),
         _flat(grad_current).numpy(),
         grad_affine.numpy(),
         grad_probability.numpy(),

@@ -16,27 +16,15 @@ _EPSILON = np.float32(1e-3)  # of the relaxed gate
 
 
 @device
-def integrate(current, scale, shift, gain, step_gain, decay, u, v):
-    """`v = decay u + b gain (scale current + shift)`."""
-    for j in range(v.size):
-        drive = (gain * (current[j] * scale[j] + shift[j])) * step_gain
-        v[j] = decay * u[j] + drive
+def fill(value, out):
+    for j in range(out.size):
+        out[j] = value
 
 
 @device
-def fire(v, threshold, spike):
-    for j in range(v.size):
-        spike[j] = np.float32(v[j] - threshold >= _ZERO)
-
-
-@device
-def reset(v, spike, hard, v_reset, threshold, u):
-    if hard:
-        for j in range(v.size):
-            u[j] = (_ONE - spike[j]) * v[j] + v_reset * spike[j]
-    else:
-        for j in range(v.size):
-            u[j] = v[j] - threshold * spike[j]
+def copy(a, out):
+    for j in range(out.size):
+        out[j] = a[j]
 
 
 @device
@@ -46,9 +34,84 @@ def multiply(a, b, out):
 
 
 @device
-def open_gate(uniform, probability, gate):
-    for j in range(gate.size):
-        gate[j] = np.float32(uniform[j] < probability[j])
+def add_product(a, b, out):
+    for j in range(out.size):
+        out[j] += a[j] * b[j]
+
+
+@device
+def subtract(a, constant, out):
+    for j in range(out.size):
+        out[j] = a[j] - constant
+
+
+@device
+def dot(a, b):
+    total = 0.0
+    for j in range(a.size):
+        total += np.float64(a[j]) * np.float64(b[j])
+    return total
+
+
+@device
+def integrate(current, scale, shift, gain, step_gain, decay, u, v):
+    """`v = decay u + b gain (scale current + shift)`."""
+    for j in range(v.size):
+        drive = (gain * (current[j] * scale[j] + shift[j])) * step_gain
+        v[j] = decay * u[j] + drive
+
+
+@device
+def add_drive(current, scale, shift, gain, step_gain, total):
+    for j in range(total.size):
+        total[j] += (gain * (current[j] * scale[j] + shift[j])) * step_gain
+
+
+@device
+def fire(v, threshold, spike):
+    for j in range(v.size):
+        spike[j] = np.float32(v[j] - threshold >= _ZERO)
+
+
+@device
+def firing_probability(v, threshold, sharpness, table, out):
+    """See `robust_snn.kernels.spiking.noise.firing_probability`."""
+    last = table.size - 2
+    half = np.float32((table.size - 1) // 2)
+    for j in range(v.size):
+        u = sharpness * (v[j] - threshold)
+        position = (u / (_ONE + abs(u)) + _ONE) * half
+        knot = min(max(np.int32(position), 0), last)
+        below = table[knot]
+        out[j] = below + (position - np.float32(knot)) * (table[knot + 1] - below)
+
+
+@device
+def less(uniform, probability, out):
+    for j in range(out.size):
+        out[j] = np.float32(uniform[j] < probability[j])
+
+
+@device
+def reset(v, spike, hard, drop, u):
+    """`u = (1 - s) v + v_reset s` (hard) or `v - threshold s`; `drop` is the factor of `s`."""
+    for j in range(v.size):
+        u[j] = (_ONE - hard * spike[j]) * v[j] + drop * spike[j]
+
+
+@device
+def mark_fired(spike, zone):
+    for j in range(zone.size):
+        zone[j] |= spike[j] > _ZERO
+
+
+@device
+def mark_mean(total, steps, lower, upper, zone):
+    """Zone of the mean current: 0 outside (0, upper], else 1 up to `lower` and 2 above."""
+    for j in range(zone.size):
+        mean = total[j] / np.float32(steps)
+        inside = (mean > _ZERO) & (mean <= upper)
+        zone[j] = np.uint8(inside) * (np.uint8(1) + np.uint8(mean > lower))
 
 
 @device
@@ -81,39 +144,11 @@ def step_back(e, slope, spike, v, hard, cross, cross_v, decay, carried, grad):
 
 
 @device
-def subtract(a, constant, out):
-    for j in range(out.size):
-        out[j] = a[j] - constant
-
-
-@device
-def add_product(a, b, out):
-    for j in range(out.size):
-        out[j] += a[j] * b[j]
-
-
-@device
-def add_affine_gradient(grad, current, gain, grad_affine):
+def pick_slope(e, zone, lower, upper, grad):
+    """`grad = e slope` with the slope of each neuron's zone."""
     for j in range(grad.size):
-        grad_affine[0, j] += gain * grad[j] * current[j]
-        grad_affine[1, j] += gain * grad[j]
-
-
-@device
-def dot(a, b):
-    total = 0.0
-    for j in range(a.size):
-        total += np.float64(a[j]) * np.float64(b[j])
-    return total
-
-
-@device
-def dot_drive(grad, current, scale, shift, gain):
-    """Gradient of a step's input gain: `sum grad gain (scale current + shift)`."""
-    total = 0.0
-    for j in range(grad.size):
-        total += np.float64(grad[j] * gain * (current[j] * scale[j] + shift[j]))
-    return total
+        slope = lower if zone[j] == 1 else (upper if zone[j] == 2 else _ZERO)
+        grad[j] = e[j] * slope
 
 
 @device
@@ -129,18 +164,16 @@ def add_to_current(grad, scale, gain, out):
 
 
 @device
-def mark(spike, fired):
-    for j in range(spike.size):
-        fired[j] |= spike[j] > _ZERO
+def add_affine_gradient(grad, current, gain, grad_affine):
+    for j in range(grad.size):
+        grad_affine[0, j] += gain * grad[j] * current[j]
+        grad_affine[1, j] += gain * grad[j]
 
 
 @device
-def copy(a, out):
-    for j in range(out.size):
-        out[j] = a[j]
-
-
-@device
-def fill(value, out):
-    for j in range(out.size):
-        out[j] = value
+def dot_drive(grad, current, scale, shift, gain):
+    """Gradient of a step's input gain: `sum grad gain (scale current + shift)`."""
+    total = 0.0
+    for j in range(grad.size):
+        total += np.float64(grad[j] * gain * (current[j] * scale[j] + shift[j]))
+    return total

@@ -1,0 +1,129 @@
+"""Rules whose surrogate adapts to the membranes: PDSG (CVPR 2025) and ASSG (arXiv 2512.22522)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from robust_snn.kernels.spiking.spec import Bptt, Surrogate
+
+_logger = logging.getLogger("robust_snn")
+
+
+@dataclass(frozen=True)
+class Pdsg:
+    """A Gaussian surrogate as wide as the membranes, shifted by half its width.
+
+    Attributes:
+        scope: `"sample"` measures the width in each sample. `"batch"` measures it in the whole
+            batch as the paper does, so an image's gradient depends on its batch mates.
+    """
+
+    scope: Literal["sample", "batch"] = "sample"
+
+
+class SharpnessMemory:
+    """Running statistics of one attack run: how far membranes are from the threshold.
+
+    The statistics of a sample belong to its position in the batch. They restart when the batch size
+    changes or, if the attack shows its images, when another image takes the position; EOT passes
+    over the same images leave them alone. A copy starts empty.
+    """
+
+    SAME_IMAGE = 0.15  # mean absolute difference that an attack stays below, and other images above
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SharpnessMemory, ()
+
+    def restart(self) -> None:
+        """Forgets everything; an attack calls it when a run starts."""
+        self.layers: dict[str, tuple[Tensor, Tensor]] = {}
+        self.images: Tensor | None = None
+        self.frozen = False
+
+    def observe(self, images: Tensor) -> None:
+        """Notes the images `[B, ...]` of the coming pass, and what must restart or stay."""
+        images, before = images.detach(), self.images
+        self.images = images.clone()
+        if before is None or before.shape != images.shape:
+            self.layers, self.frozen = {}, False
+            return
+        moved = (images - before).flatten(1).abs().mean(1)
+        self.frozen = bool((moved == 0).all())
+        other = moved > self.SAME_IMAGE
+        if other.any():
+            _logger.info("assg: %d of %d images are new; their statistics restart", *_count(other))
+            for mean, deviation in self.layers.values():
+                mean[:, other], deviation[:, other] = 1.0, 0.0
+
+    def update(self, layer: str, distance: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+        """Mean of `distance` `[T, B, ...]` and mean deviation from it, this pass included."""
+        mean, deviation = self.layers.get(layer, (None, None))
+        if mean is None or deviation is None or mean.shape != distance.shape:
+            mean, deviation = torch.ones_like(distance), torch.zeros_like(distance)
+        elif self.frozen:
+            return mean, deviation
+        mean = beta * mean + (1 - beta) * distance
+        deviation = beta * deviation + (1 - beta) * (distance - mean).abs()
+        self.layers[layer] = mean, deviation
+        return mean, deviation
+
+
+def _count(mask: Tensor) -> tuple[int, int]:
+    return int(mask.sum()), mask.numel()
+
+
+@dataclass(frozen=True)
+class Assg:
+    """A surrogate whose sharpness follows each neuron's distance from the threshold.
+
+    `sharpness = omega / (M + relax D + 1e-4)` with the running mean `M` and mean deviation `D` of
+    the distance, which keeps the expected share of the surrogate inside that distance below the
+    degree that `omega` stands for. The reset is detached, as in the paper.
+
+    Attributes:
+        family: Row of `surrogates.FAMILIES`.
+        memory: The statistics of the attack run.
+        layer: Name of the layer in the memory.
+    """
+
+    family: str
+    omega: float
+    relax: float
+    beta: float
+    memory: SharpnessMemory
+    layer: str = ""
+
+
+def adapt(rule: Pdsg | Assg, z: Tensor) -> Bptt:
+    """The rule at the membranes `z = v - threshold` `[T, B, ...]`, as BPTT with a sharpness map."""
+    if isinstance(rule, Pdsg):
+        return Bptt(Surrogate("shifted", 1.0), sharpness=1 / _spread(z, rule.scope))
+    mean, deviation = rule.memory.update(rule.layer, z.abs(), rule.beta)
+    sharpness = rule.omega / (mean + rule.relax * deviation + 1e-4)
+    return Bptt(Surrogate(rule.family, 1.0), detach_reset=True, sharpness=sharpness)
+
+
+def _spread(z: Tensor, scope: str) -> Tensor:
+    """Standard deviation over the steps so far, per channel of a map or over all features.
+
+    One where it is zero or not defined, which is the case for a single value.
+    """
+    pooled = list(range(3, z.dim())) if z.dim() > 3 else [2]
+    if scope == "batch":
+        pooled.append(1)
+    values = z.double()
+    steps = torch.arange(1, len(z) + 1, device=z.device).view(-1, *[1] * (z.dim() - 1))
+    count = steps * torch.Size(z.shape[d] for d in pooled).numel()
+    total = values.sum(pooled, keepdim=True).cumsum(0)
+    square = values.square().sum(pooled, keepdim=True).cumsum(0)
+    variance = (square - total.square() / count) / (count - 1)
+    spread = variance.clamp(min=0).sqrt().to(z.dtype)
+    return torch.where(spread > 0, spread, torch.ones_like(spread))

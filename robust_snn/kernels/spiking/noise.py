@@ -1,0 +1,46 @@
+"""Firing probabilities of noisy membranes, the same bits on every backend.
+
+Elementary functions differ between libraries in the last bit, and a spike depends on that bit. So
+`F` is a table, made once in float64 and interpolated with operations that round alike everywhere.
+The argument `u / (1 + |u|)` covers the whole line, heavy tails included; the kinks of the uniform
+and the triangular distribution fall on knots.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from robust_snn.kernels.spiking.spec import Noise
+
+INTERVALS = 3072
+
+# Cumulative distributions of the normalised surrogate families with the same names.
+CUMULATIVE: dict[str, Callable[[Tensor], Tensor]] = {
+    "gaussian": lambda u: (1 + torch.erf(u)) / 2,
+    "sigmoid": torch.sigmoid,
+    "rectangle": lambda u: (u + 0.5).clamp(0, 1),
+    "triangle": lambda u: 0.5 + u.clamp(-1, 1) - u.clamp(-1, 1) * u.clamp(-1, 1).abs() / 2,
+    "atan": lambda u: 0.5 + torch.atan(math.pi / 2 * u) / math.pi,
+}
+
+
+@lru_cache
+def firing_table(family: str) -> Tensor:
+    """`F` at equal steps of `u / (1 + |u|)` from -1 to 1, float32 `[INTERVALS + 1]`."""
+    w = torch.linspace(-1, 1, INTERVALS + 1, dtype=torch.float64)
+    return CUMULATIVE[family](w / (1 - w.abs())).float()
+
+
+def firing_probability(z: Tensor, noise: Noise) -> Tensor:
+    """`F(z)`, to about 3e-7."""
+    table = firing_table(noise.family).to(z)
+    u = noise.sharpness * z
+    position = (u / (1 + u.abs()) + 1) * (INTERVALS // 2)
+    knot = position.long().clamp(0, INTERVALS - 1)
+    below = table[knot]
+    return below + (position - knot) * (table[knot + 1] - below)

@@ -1,0 +1,73 @@
+"""The catalogue against its formulas, integrals and degrees of vanishing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from helpers import assert_close_rms
+from loops import BACKENDS, run
+from robust_snn.gradients import OMEGA, SURROGATES, parse_mode
+from robust_snn.kernels import Bptt, Dynamics
+from robust_snn.kernels.spiking.surrogates import FAMILIES, derivative
+
+PI = math.pi
+FORMULAS = {
+    "triangle(gamma=0.5)": lambda z: (0.5 - z.abs()).clamp(min=0) / 0.25,
+    "piecewise_quadratic(alpha=2)": lambda z: (2 - 4 * z.abs()).clamp(min=0),
+    "rectangle(width=0.8)": lambda z: (z.abs() < 0.4) / 0.8,
+    "atan(alpha=3)": lambda z: 1.5 / (1 + (PI * 3 * z / 2) ** 2),
+    "sigmoid(alpha=4)": lambda z: 4 * torch.sigmoid(4 * z) * torch.sigmoid(-4 * z),
+    "erf(alpha=2)": lambda z: 2 / PI**0.5 * torch.exp(-((2 * z) ** 2)),
+    "gaussian(sigma=0.5)": lambda z: 2 / (2 * PI) ** 0.5 * torch.exp(-((2 * z) ** 2) / 2),
+    "softsign(alpha=2)": lambda z: 2 / (2 * (1 + 2 * z.abs()) ** 2),
+    "fast_sigmoid(slope=25)": lambda z: 1 / (1 + 25 * z.abs()) ** 2,
+    "superspike(alpha=3)": lambda z: 3 / (1 + z.abs()) ** 2,
+    "piecewise_exp(alpha=2)": lambda z: torch.exp(-2 * z.abs()),
+    "exponential(gamma=2,peak=0.3)": lambda z: 0.3 * torch.exp(-2 * z.abs()),
+    "log_abs(alpha=2)": lambda z: 1 / (0.5 + z.abs()),
+    "leaky_rectangle(width=0.5,leak=0.01)": lambda z: torch.where(z.abs() < 0.5, 1.0, 0.01),
+    "leaky_relu(slope=2,leak=0.1)": lambda z: torch.where(z >= 0, 2.0, 0.1),
+    "ste": lambda z: torch.ones_like(z),
+}
+NORMALISED = list(FAMILIES)[: list(FAMILIES).index("logarithm")]
+
+
+def _kernel(text):
+    return parse_mode(f"bptt(surrogate={text})").surrogate.kernel()
+
+
+def test_every_surrogate_has_a_formula():
+    assert {text.split("(")[0] for text in FORMULAS} == set(SURROGATES)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("text", FORMULAS)
+def test_formula(text, backend):
+    """One step from rest: the gradient is the surrogate at `current - threshold`."""
+    z = torch.linspace(-3.03, 3.07, 1001)
+    rule = Bptt(_kernel(text))
+    _, gradients = run((z + 1).view(1, 1, -1), torch.ones(1, 1, 1001), Dynamics(), rule, backend)
+    assert_close_rms(gradients["current"].view(-1), FORMULAS[text]((z + 1) - 1), 2e-6)
+
+
+@pytest.mark.parametrize("family", NORMALISED)
+def test_unit_shapes_integrate_to_one(family):
+    u = torch.linspace(-2000, 2000, 4_000_001, dtype=torch.float64)
+    assert torch.trapezoid(FAMILIES[family](u), u).item() == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("family", sorted(OMEGA))
+@pytest.mark.parametrize("a", [0.2, 0.5, 0.85])
+def test_omega_inverts_the_degree_of_vanishing(family, a):
+    u = torch.linspace(-OMEGA[family](a), OMEGA[family](a), 200_001, dtype=torch.float64)
+    assert torch.trapezoid(FAMILIES[family](u), u).item() == pytest.approx(a, abs=1e-4)
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_far_from_the_threshold_nothing_breaks(text):
+    surrogate = _kernel(text)
+    far = torch.tensor([-1e4, 1e4, -1e30, 1e30])
+    assert derivative(far, surrogate, surrogate.sharpness).isfinite().all()

@@ -1,0 +1,72 @@
+"""Which backend runs, and what a wrong choice says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from robust_snn.errors import InputError
+from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Noise, Surrogate, spiking_loop
+from robust_snn.kernels.backend import choose_backend
+
+
+def test_auto_suits_the_tensors(monkeypatch):
+    monkeypatch.delenv("ROBUST_SNN_BACKEND", raising=False)
+    assert choose_backend("auto", torch.zeros(1)) == "numba"
+    assert choose_backend("auto", torch.zeros(1, dtype=torch.bfloat16), None) == "numba"
+    assert choose_backend("auto", torch.zeros(1, dtype=torch.float64)) == "torch"
+    assert choose_backend("auto", torch.zeros(1), torch.zeros(1, device="meta")) == "torch"
+
+
+def test_the_environment_overrides_auto_only(monkeypatch):
+    monkeypatch.setenv("ROBUST_SNN_BACKEND", "torch")
+    assert choose_backend("auto", torch.zeros(1)) == "torch"
+    assert choose_backend("numba", torch.zeros(1)) == "numba"
+    monkeypatch.setenv("ROBUST_SNN_BACKEND", "nunba")
+    with pytest.raises(InputError, match="did you mean 'numba'"):
+        choose_backend("auto", torch.zeros(1))
+
+
+def test_an_explicit_choice_never_falls_back():
+    with pytest.raises(InputError, match="float64"):
+        choose_backend("numba", torch.zeros(1, dtype=torch.float64))
+    with pytest.raises(InputError, match="meta"):
+        choose_backend("numba", torch.zeros(1, device="meta"))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"steps": 5}, r"T = 5 or 1, got \(4, 2, 3\)"),
+        ({"membrane_gain": torch.ones(3)}, r"membrane_gain must be \[T\] with T = 4"),
+        ({"gate": Gate(torch.ones(2), torch.zeros(2).long())}, "one probability per neuron"),
+        ({"gate": Gate(torch.ones(3), torch.zeros(1).long())}, "one key per sample: 2"),
+        ({"noise": Noise("cauchy", 1.0, torch.zeros(2).long())}, "unknown membrane noise"),
+    ],
+)
+def test_shapes_that_do_not_fit(arguments, message):
+    with pytest.raises(InputError, match=message):
+        spiking_loop(torch.zeros(4, 2, 3), Dynamics(), Bptr(), **arguments)
+
+
+def test_second_derivatives_need_the_reference():
+    current = torch.randn(4, 2, 30, requires_grad=True)
+    spikes = spiking_loop(current, Dynamics(), Bptt(Surrogate("atan", 2.0)), backend="numba")
+    (first,) = torch.autograd.grad(spikes.sum(), current, create_graph=True)
+    with pytest.raises(InputError, match="backend='torch'"):
+        first.sum().backward()
+
+
+@pytest.mark.slow
+def test_compiles_without_graph_breaks():
+    probability, keys = torch.rand(30), torch.arange(2)
+
+    def layer(current):
+        rule = Bptt(Surrogate("atan", 2.0))
+        return spiking_loop(current, Dynamics(0.5), rule, gate=Gate(probability, keys, 1))
+
+    current = torch.randn(4, 2, 30, requires_grad=True)
+    spikes, compiled = layer(current), torch.compile(layer, fullgraph=True)(current)
+    assert torch.equal(spikes, compiled)
+    gradients = [torch.autograd.grad(s.square().sum(), current)[0] for s in (spikes, compiled)]
+    assert torch.equal(*gradients)
