@@ -30,5 +30,5 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
 def missing_extra(library: str, extra: str) -> ImportError:
     """Builds the error for an optional library that is not installed."""
     return ImportError(
-        f"{library} is not installed; install it with: pip install \"robust-snn[{extra}]\""
+        f'{library} is not installed; install it with: pip install "robust-snn[{extra}]"'
     )

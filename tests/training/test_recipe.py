@@ -1,0 +1,78 @@
+"""Recipes: what ships loads, and what no training could use is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from robust_snn import InputError
+from robust_snn.training import Recipe, load_recipe
+from robust_snn.training.recipe import shipped
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.source
+    assert Recipe(**asdict(recipe)) == recipe
+
+
+def test_fractions_and_overrides() -> None:
+    recipe = load_recipe("at")
+    assert recipe.eps == 2 / 255
+    assert recipe.with_(eps="8/255", epochs=3, lr=None).eps == 8 / 255
+    assert recipe.with_(lr="1e-3").lr == 1e-3
+    assert recipe.with_(alpha=None).alpha is None
+    with pytest.raises(InputError, match="did you mean 'epochs'"):
+        recipe.with_(epoch=3)
+
+
+def test_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{name: mine, source: me, perturbation: rfgsm, eps: 8/255, alpha: 2/255}")
+    assert load_recipe(path).alpha == 2 / 255
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{name: a, source: b, learning_rate: 1}", "unknown key of recipe .*known: .*lr"),
+        ("{name: a, source: b, epoch: 1}", "did you mean 'epochs'"),
+        ("{name: a}", "needs 'source'"),
+        ("[1, 2]", "must be a mapping"),
+        ("{a: [", "is not YAML"),
+        ("!!python/object/apply:os.system ['false']", "is not YAML"),
+        ("{name: a, source: b, epochs: 0}", "epochs .* must be at least 1, got 0"),
+        ("{name: a, source: b, epochs: 1.5}", "epochs .* must be a whole number, got 1.5"),
+        ("{name: a, source: b, epochs: true}", "epochs .* must be a whole number, got True"),
+        ("{name: a, source: b, augment: 1}", "augment .* must be true or false, got 1"),
+        ("{name: a, source: b, lr: fast}", "lr .* must be a number .* got 'fast'"),
+        ("{name: a, source: b, lr: .nan}", "lr .* must be a number"),
+        ("{name: a, source: b, lr: 0}", "lr of recipe"),
+        ("{name: a, source: b, eps: -1/255}", r"eps .* must be in \[0, 1\]"),
+        ("{name: a, source: b, eps: 8}", r"eps .* must be in \[0, 1\], got 8"),
+        ("{name: a, source: b, eps: 1/0}", "eps .* must be a number"),
+        ("{name: a, source: b, eps: 0.1, alpha: 0.2}", "alpha .* must be at most eps"),
+        ("{name: a, source: b, min_lr: 1}", "min_lr .* must be at most lr"),
+        ("{name: a, source: b, epochs: 2, warmup_epochs: 2}", "fewer than its 2 epochs"),
+        ("{name: a, source: b, optimizer: adam}", "did you mean 'adamw'"),
+        ("{name: a, source: b, perturbation: fgms}", "did you mean 'fgsm'"),
+        ("{name: a, source: b, gradient: bpttt}", "did you mean 'bptt'"),
+    ],
+)
+def test_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        load_recipe(path)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown recipe 'natual': did you mean 'natural'"):
+        load_recipe("natual")
+    with pytest.raises(InputError, match="cannot read the recipe"):
+        load_recipe(tmp_path / "none.yaml")
