@@ -1,0 +1,114 @@
+"""Spike operations and energy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robust_snn.errors import unknown
+from robust_snn.metrics.activity import Activity, Synapse
+
+# Energy of one operation in picojoules: 32-bit arithmetic in 45 nm (Horowitz, ISSCC 2014), which
+# the field takes for spiking hardware.
+MAC_PICOJOULES, SOP_PICOJOULES = 4.6, 0.9
+
+WHOLE = 1e-3  # how far rounding may carry a mean of spikes from a whole number of them
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operations per image.
+
+    Attributes:
+        spikes: Spikes of all neurons.
+        sops: Spike operations: additions that a spike causes at the synapses behind it.
+        macs: Multiplications of layers whose input is no spikes, as the first under direct coding.
+    """
+
+    spikes: float
+    sops: float
+    macs: float
+
+
+def fan_out(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Synapses that every input of a layer has, exact at the borders.
+
+    Args:
+        layer: A convolution or linear layer.
+        shape: Shape of one input, such as `(C, H, W)`.
+
+    Returns:
+        `[*shape]`.
+    """
+    if isinstance(layer, nn.Linear):
+        return torch.full(shape, float(layer.out_features), device=layer.weight.device)
+    assert isinstance(layer, nn.Conv2d)
+    x = torch.zeros(1, *shape, device=layer.weight.device)
+    ones = torch.ones_like(layer.weight, dtype=x.dtype)
+
+    def connections(image: Tensor) -> Tensor:
+        # by name: subclasses may take a time axis
+        return F.conv2d(
+            image, ones, None, layer.stride, layer.padding, layer.dilation, layer.groups
+        ).sum()
+
+    return torch.func.grad(connections)(x)[0]
+
+
+def operations(
+    activity: Activity, static: Literal["each step", "once"] = "each step"
+) -> Operations:
+    """Operations per image.
+
+    An input counts as spikes where its values are whole numbers of them; average pooling is merged
+    into the synapses behind it. Anything else is multiplied: a MAC per synapse.
+
+    Args:
+        activity: What `record` collected.
+        static: Whether a layer that sees a static image multiplies at each step, as energy is
+            usually reported, or once, as it runs here.
+
+    Raises:
+        InputError: If `static` is not known, or nothing is recorded.
+    """
+    if static not in ("each step", "once"):
+        raise unknown("count of static input", static, ("each step", "once"))
+    steps, batch = activity.last.spikes.shape[:2]
+    spikes = sum(float(layer.spikes.sum(dtype=torch.float64)) for layer in activity.layers.values())
+    sops = macs = 0.0
+    for synapse in activity.synapses.values():
+        repeats = steps if static == "each step" and synapse.x.shape[:2] == (1, batch) else 1
+        events, counts = _events(synapse)
+        if counts:
+            sops += float(events.sum(dtype=torch.float64)) * repeats
+        else:
+            macs += float(fan_out(synapse.layer, _shape(synapse)).sum()) * _rows(synapse) * repeats
+    return Operations(spikes / batch, sops / batch, macs / batch)
+
+
+def energy(operations: Operations) -> float:
+    """Energy per image in joules: 4.6 pJ per MAC and 0.9 pJ per spike operation."""
+    return (MAC_PICOJOULES * operations.macs + SOP_PICOJOULES * operations.sops) * 1e-12
+
+
+def _shape(synapse: Synapse) -> tuple[int, ...]:
+    """Shape of one input of the layer."""
+    axes = 1 if isinstance(synapse.layer, nn.Linear) else 3
+    return tuple(synapse.x.shape[-axes:])
+
+
+def _rows(synapse: Synapse) -> int:
+    """Inputs that the layer saw: images times steps."""
+    shape = _shape(synapse)
+    return synapse.x.numel() // torch.Size(shape).numel()
+
+
+def _events(synapse: Synapse) -> tuple[Tensor, bool]:
+    """Spike operations per input of the layer, and whether its input is spikes at all."""
+    counts = synapse.x.detach() * synapse.events
+    whole = bool(((counts - counts.round()).abs() < WHOLE).all() and (counts >= 0).all())
+    return counts.round() * fan_out(synapse.layer, _shape(synapse)), whole

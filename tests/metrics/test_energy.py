@@ -1,0 +1,118 @@
+"""Oracle 15: spike operations, exact at the borders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from robust_snn.metrics import Operations, energy, fan_out, operations, record
+from zoo import BACKBONES, awake, images, narrow
+
+
+def test_the_fan_out_of_a_convolution_knows_its_borders() -> None:
+    fan = fan_out(nn.Conv2d(1, 5, 3, padding=1), (1, 6, 6))
+    assert fan[0, 2, 3] == 9 * 5  # interior
+    assert fan[0, 0, 0] == 4 * 5  # corner
+    assert fan[0, 0, 3] == 6 * 5  # edge
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kernel_size": 3, "padding": 1, "stride": 2},
+        {"kernel_size": 1, "stride": 2},
+        {"kernel_size": 3, "groups": 2},
+        {"kernel_size": 3, "dilation": 2, "padding": 2},
+        {"kernel_size": 5, "padding": 1},
+    ],
+)
+def test_the_fan_out_is_the_number_of_outputs_that_an_input_reaches(
+    arguments: dict[str, Any],
+) -> None:
+    conv = nn.Conv2d(2, 4, bias=False, **arguments)
+    nn.init.ones_(conv.weight)
+    fan = fan_out(conv, (2, 7, 7))
+    for index in [(0, 0, 0), (1, 3, 3), (0, 6, 2), (1, 1, 6)]:
+        spike = torch.zeros(1, 2, 7, 7)
+        spike[(0, *index)] = 1
+        assert fan[index] == conv(spike).sum()
+
+
+def test_the_fan_out_of_a_linear_layer_is_its_width() -> None:
+    assert fan_out(nn.Linear(3, 7), (3,)).tolist() == [7.0] * 3
+
+
+def test_energy_weighs_multiplications_and_additions() -> None:
+    assert energy(Operations(spikes=0, sops=1e12, macs=0)) == pytest.approx(0.9)
+    assert energy(Operations(spikes=0, sops=0, macs=1e12)) == pytest.approx(4.6)
+
+
+def counted_by_hand(net: nn.Module, x: torch.Tensor) -> float:
+    """Additions of vgg5, spike by spike: what every layer of weights receives."""
+    with torch.no_grad(), record(net) as activity:
+        net(x)
+    spikes = [layer.spikes for layer in activity.layers.values()]
+    convs = [s.layer for s in activity.synapses.values()]
+    total = 0.0
+    for index, layer in enumerate(convs[1:]):
+        fired = spikes[index]
+        if isinstance(layer, nn.Conv2d) and index in (0,):  # a pooling lies between
+            fan = fan_out(layer, (fired.shape[2], *(side // 2 for side in fired.shape[3:])))
+            fan = fan.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        elif isinstance(layer, nn.Conv2d):
+            fan = fan_out(layer, tuple(fired.shape[2:]))
+        else:
+            fan = torch.tensor(float(layer.out_features))
+        total += float((fired * fan).sum())
+    return total / len(x)
+
+
+def test_operations_of_a_network_are_those_counted_by_hand() -> None:
+    net = awake(narrow("snn_vgg5"), images("snn_vgg5", 4))
+    x = images("snn_vgg5", 3)
+    with torch.no_grad(), record(net) as activity:
+        net(x)
+    found = operations(activity)
+    assert found.sops == pytest.approx(counted_by_hand(net, x), rel=1e-6)
+    first = net.get_submodule("stages.0.0.conv")
+    assert found.macs == float(fan_out(first, (3, 16, 16)).sum()) * 4
+    assert operations(activity, static="once").macs == found.macs / 4
+    assert found.spikes == sum(float(a.spikes.sum()) for a in activity.layers.values()) / 3
+
+
+def test_poisson_coding_needs_no_multiplication() -> None:
+    net = awake(narrow("snn_wrn16_poisson"), images("snn_wrn16", 4))
+    with torch.no_grad(), record(net) as activity:
+        net(images("snn_wrn16"))
+    assert operations(activity).macs == 0
+
+
+def test_closed_gates_save_operations() -> None:
+    counts = []
+    for p in (1.0, 0.3):
+        net = awake(narrow("snn_vgg5_stog", gate_probability=p), images("snn_vgg5", 4))
+        with torch.no_grad(), record(net) as activity:
+            net(images("snn_vgg5"))
+        counts.append(operations(activity).sops)
+    assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_has_spikes_operations_and_energy(name: str) -> None:
+    net = awake(narrow(name), images(name, 4))
+    with torch.no_grad(), record(net) as activity:
+        net(images(name))
+    found = operations(activity)
+    assert found.spikes > 0
+    assert found.sops > found.spikes
+    first = net.get_submodule(timm.get_pretrained_cfg(name).first_conv)
+    size = images(name).shape[1:]
+    # the pooled features of resnet19 are rates: its hidden linear layer multiplies
+    assert found.macs >= float(fan_out(first, tuple(size)).sum()) * 4
+    if "resnet19" not in name:
+        assert found.macs == float(fan_out(first, tuple(size)).sum()) * 4
+    assert energy(found) > 0
