@@ -62,7 +62,7 @@ class Adaptive(Textual):
     """
 
     name = "adaptive"
-    error: float = 0.4
+    error: float = 0.05
     most: float = 20
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -14,8 +15,10 @@ from torch import Tensor
 from robust_snn.attacks.ball import Ball, Dice, wide
 from robust_snn.attacks.best import Best, answers
 from robust_snn.attacks.draws import Adaptive, Estimate, Fixed, parse_draws
+from robust_snn.attacks.fgsm import evaluating
 from robust_snn.attacks.losses import LOSSES, TARGETS, Goal, choose_targets
 from robust_snn.errors import InputError, unknown
+from robust_snn.gradients import ASSG
 from robust_snn.kernels import derive_seed
 from robust_snn.victim import Victim
 
@@ -45,8 +48,8 @@ class Search:
             counts as a success.
         restarts: Starts, in every round of targets.
         eot_loss: Draws over which the loss and its gradient are averaged: a count, or
-            `"adaptive(error=0.4,most=20)"`; 1 where the victim draws nothing fresh. Multiplies with
-            the victim's own `eot`, which averages logits.
+            `"adaptive(error=0.05,most=20)"`; 1 where the victim draws nothing fresh. It multiplies
+            with the victim's own `eot`, which averages logits.
         keep: Points per image among which the selection draws choose.
         select: Selection draws; 1 on a deterministic victim.
         ids: Index of each image in the attacked set, `[B]`; positions in the batch if left out.
@@ -58,7 +61,7 @@ class Search:
     restarts: int = 1
     eot_loss: int | str | Fixed | Adaptive = 1
     keep: int = 4
-    select: int = 20
+    select: int = 10
     ids: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -138,13 +141,18 @@ class Problem:
         self._remember(x, Estimate(torch.zeros_like(x), loss, wrong, torch.full_like(loss, count)))
 
     def _draw(self, x: Tensor, rows: Tensor) -> Estimate:
+        asked = rows
+        if isinstance(self._victim.gradient, ASSG):  # its statistics belong to places in the batch
+            rows = torch.arange(len(x), device=x.device)
         with torch.enable_grad():
             leaf = x[rows].detach().requires_grad_()
+            self._victim.gradient.observe(leaf)
             logits = self._victim(leaf)
             loss = self._goal.loss(logits, rows)
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         wrong = self._goal.wrong(logits, rows)
-        return Estimate(gradient, loss.detach(), wrong, torch.ones_like(wrong))
+        at = torch.searchsorted(rows, asked)
+        return Estimate(gradient[at], loss.detach()[at], wrong[at], torch.ones_like(wrong[at]))
 
 
 def search(
@@ -198,6 +206,7 @@ def search(
             if not len(rows):
                 break
             targets = rounds[start // options.restarts]
+            view.gradient.restart()
             problem = Problem(
                 view,
                 Ball(x[rows], eps, norm),
@@ -214,18 +223,15 @@ def search(
 
 @contextmanager
 def attack_view(victim: Victim, seed: int) -> Iterator[Victim]:
-    """A view of the victim in eval mode whose noise depends on `seed` alone and whose passes count
-    as the victim's; afterwards every module has the mode it had.
+    """A view of the victim in eval mode, whose passes count as the victim's.
+
+    Its noise depends on `seed` alone, and what its gradient mode remembers is its own.
     """
-    modes = {module: module.training for module in victim.net.modules()}
-    victim.net.eval()
-    view = victim.with_(seed=derive_seed(seed, "noise"), output="logits")
-    view.cost = victim.cost
-    try:
+    with evaluating(victim.net):
+        gradient, noise = copy.deepcopy(victim.gradient), derive_seed(seed, "noise")
+        view = victim.with_(seed=noise, gradient=gradient, output="logits")
+        view.cost = victim.cost
         yield view
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def on_device(
