@@ -46,8 +46,8 @@ class AutoAttackResult:
     Attributes:
         images: Adversarial where AutoAttack believes it succeeded, else clean, `[N, C, H, W]`.
         survived: The images that AutoAttack claims to be robust, bool `[N]`.
-        hardest: For a noisy victim, the image of highest loss that the last APGD met, `[N, C, H,
-            W]`.
+        hardest: For a noisy victim, the images of highest loss that the last APGD met,
+            `[N, C, H, W]`.
         attacks: The attacks that ran, in order.
         warnings: What AutoAttack complained about, save that a noisy victim is noisy.
     """

@@ -26,7 +26,7 @@ class Piece:
         zero_gradient: Whether the gradient at the clean image is exactly zero, `[A]`.
         forwards: Images passed forwards by the attack.
         backwards: Images passed backwards by the attack.
-        seconds: Time of the attack.
+        seconds: Time, scoring included.
         warnings: What the library complained about.
     """
 

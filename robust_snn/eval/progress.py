@@ -23,8 +23,7 @@ class Progress:
         seconds: Time since this process began.
         remaining: Expected time that is left; None before anything is finished.
         doing: What runs now.
-        robust: Robust accuracy over the finished shards, on the select draws; None before the
-            first.
+        robust: Robust accuracy on the select draws over the finished shards; None before one is.
     """
 
     done: float
@@ -84,6 +83,5 @@ def _passes(job: Job, attack: Attack | None) -> float:
         return scoring
     per_step = 1 if attack.attack.lower() == "square" else 3
     targets = 9 if attack.attack.endswith("-t") else 1
-    return (attack.steps or STEPS) * attack.eot * (
-        attack.restarts or 1
-    ) * per_step * targets + scoring
+    steps = (attack.steps or STEPS) * (attack.restarts or 1) * targets
+    return steps * attack.eot * per_step + scoring

@@ -55,7 +55,7 @@ class AttackResult:
         claimed: What the attack itself takes for the robust accuracy.
         forwards: Images passed forwards.
         backwards: Images passed backwards.
-        seconds: Time.
+        seconds: Time, scoring included.
     """
 
     name: str

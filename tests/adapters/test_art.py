@@ -18,15 +18,23 @@ from art.estimators.classification import PyTorchClassifier  # noqa: E402
 from robust_snn.adapters.art import SNNClassifier, to_art  # noqa: E402
 
 EPS = 0.1
+APGD = {"eps": EPS, "eps_step": EPS / 4, "max_iter": 3, "nb_random_init": 1, "verbose": False}
+PGD = {"eps": EPS, "eps_step": EPS / 4, "max_iter": 3, "verbose": False}
+SHORT = {"max_iter": 2, "verbose": False}
 ATTACKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "fgm": (evasion.FastGradientMethod, {"eps": EPS}),
-    "pgd": (evasion.ProjectedGradientDescent, {"eps": EPS, "eps_step": EPS / 4, "max_iter": 3}),
-    "apgd": (evasion.AutoProjectedGradientDescent, {"loss_type": None}),
-    "apgd-ce": (evasion.AutoProjectedGradientDescent, {"loss_type": "cross_entropy"}),
-    "apgd-dlr": (evasion.AutoProjectedGradientDescent, {"loss_type": "difference_logits_ratio"}),
-    "square": (evasion.SquareAttack, {"eps": EPS, "max_iter": 4}),
-    "boundary": (evasion.BoundaryAttack, {"targeted": False, "max_iter": 2, "num_trial": 2}),
+    "pgd": (evasion.ProjectedGradientDescent, PGD),
+    "apgd": (evasion.AutoProjectedGradientDescent, APGD),
+    "apgd-ce": (evasion.AutoProjectedGradientDescent, {**APGD, "loss_type": "cross_entropy"}),
+    "apgd-dlr": (
+        evasion.AutoProjectedGradientDescent,
+        {**APGD, "loss_type": "difference_logits_ratio"},
+    ),
+    "square": (evasion.SquareAttack, {**SHORT, "eps": EPS}),
+    "deepfool": (evasion.DeepFool, {**SHORT, "nb_grads": 4}),
+    "boundary": (evasion.BoundaryAttack, {**SHORT, "targeted": False, "num_trial": 2}),
 }
+SEARCH_A_BOUNDARY = {"deepfool", "boundary"}
 
 
 @pytest.fixture(params=[False, True], ids=["deterministic", "noisy"])
@@ -38,26 +46,28 @@ def victim(request: pytest.FixtureRequest) -> Victim:
 def test_attacks(victim: Victim, name: str) -> None:
     images, labels = told_by(victim, 3)
     attack, arguments = ATTACKS[name]
-    if name.startswith("apgd"):
-        arguments = {
-            "eps": EPS,
-            "eps_step": EPS / 4,
-            "max_iter": 3,
-            "nb_random_init": 1,
-            **arguments,
-        }
-    noise = "frozen" if name == "boundary" else "fresh"
+    noise = "frozen" if name in SEARCH_A_BOUNDARY else "fresh"
     estimator = to_art(victim.with_(noise=noise, eot=2), input_shape=SHAPE)
-    adversarial = (
-        attack(estimator, verbose=False, **arguments).generate(images.numpy(), labels.numpy())
-        if name != "fgm"
-        else attack(estimator, **arguments).generate(images.numpy(), labels.numpy())
-    )
+    adversarial = attack(estimator, **arguments).generate(images.numpy(), labels.numpy())
     assert adversarial.shape == images.shape and adversarial.dtype == np.float32
     assert adversarial.min() >= 0 and adversarial.max() <= 1
-    if name != "boundary":
+    if name not in SEARCH_A_BOUNDARY:
         assert np.abs(adversarial - images.numpy()).max() <= EPS + 1e-6
     assert all(p.grad is None for p in victim.parameters())
+
+
+def test_autoattack_of_art() -> None:
+    pytest.importorskip("multiprocess")  # ART needs it and does not install it
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 2)
+    estimator = to_art(victim, input_shape=SHAPE)
+    parts = [
+        evasion.AutoProjectedGradientDescent(estimator, **APGD, loss_type="cross_entropy"),
+        evasion.SquareAttack(estimator, eps=EPS, max_iter=4, verbose=False),
+    ]
+    attack = evasion.AutoAttack(estimator, eps=EPS, eps_step=EPS / 4, attacks=parts)
+    adversarial = attack.generate(images.numpy(), labels.numpy())
+    assert np.abs(adversarial - images.numpy()).max() <= EPS + 1e-6
 
 
 def test_estimator_is_the_stock_one_where_that_is_right() -> None:
