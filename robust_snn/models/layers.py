@@ -12,6 +12,7 @@ from robust_snn.errors import InputError, unknown
 from robust_snn.neurons import (
     DLIF,
     LIF,
+    NoisyLIF,
     NormSpike,
     PoissonEncoder,
     StochasticGate,
@@ -26,7 +27,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 # Firing rate of a spiking layer whose currents have zero mean and unit variance.
 RATE = 0.15
 
-for _module in (LIF, DLIF, NormSpike, TimeBatchNorm2d, StochasticGate, PoissonEncoder):
+for _module in (LIF, DLIF, NoisyLIF, NormSpike, TimeBatchNorm2d, StochasticGate, PoissonEncoder):
     register_notrace_module(_module)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from robust_snn.errors import unknown
 from robust_snn.models.layers import DirectEncoding, PoissonEncoding
-from robust_snn.neurons import DLIF, LIF, NormSpike, StochasticGate, TimeBatchNorm2d
+from robust_snn.neurons import DLIF, LIF, NoisyLIF, NormSpike, StochasticGate, TimeBatchNorm2d
 
 NORMS = ("bn", "tdbn")
 
@@ -23,29 +23,35 @@ class NeuronOptions:
         decay: Leak per step; 1 is the integrate-and-fire neuron of the released code.
         threshold: Firing threshold.
         reset: `"hard"` or `"soft"`.
-        gradient: Gradient mode in training and in attacks that choose none.
+        gradient: Gradient mode in training and in attacks that choose none; `"bptt"`, or
+            noise-driven learning for noisy neurons, if left out.
         backend: Backend of the spiking loop.
         norm: `"bn"` for batch norm over time, or `"tdbn"`, whose weights start at the threshold.
         gate_probability: Initial opening probability of StoG's gates.
         gate_rule: Gradient of that probability, `"relaxed"` or `"released"`.
         dlif_form: Where DLIF's factors act, `"membrane"` (paper) or `"input"` (code).
+        membrane_noise: Noise of NSNN's neurons, such as `"gaussian(sigma=0.2)"`.
+        noise_form: How it acts, `"single"` (paper) or `"double"` (code).
     """
 
     decay: float = 1.0
     threshold: float = 1.0
     reset: Literal["hard", "soft"] = "hard"
-    gradient: str = "bptt"
+    gradient: str | None = None
     backend: str = "auto"
     norm: Literal["bn", "tdbn"] = "bn"
     gate_probability: float = 0.95
     gate_rule: Literal["relaxed", "released"] = "relaxed"
     dlif_form: Literal["membrane", "input"] = "membrane"
+    membrane_noise: str = "gaussian(sigma=0.3)"
+    noise_form: Literal["single", "double"] = "single"
 
     @property
     def lif(self) -> dict[str, Any]:
         """The arguments that every neuron takes."""
-        names = ("decay", "threshold", "reset", "gradient", "backend")
-        return {name: getattr(self, name) for name in names}
+        names = ("decay", "threshold", "reset", "backend")
+        chosen = {} if self.gradient is None else {"gradient": self.gradient}
+        return {name: getattr(self, name) for name in names} | chosen
 
 
 Neurons = Callable[[tuple[int, ...], int, NeuronOptions], nn.Module]
@@ -62,6 +68,10 @@ def _stog(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Modu
 
 def _dlif(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
     return DLIF(steps, options.dlif_form, **options.lif)
+
+
+def _nlif(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
+    return NoisyLIF(options.membrane_noise, options.noise_form, **options.lif)
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ MECHANISMS: dict[str, Mechanism] = {
     "none": Mechanism(_lif),
     "stog": Mechanism(_stog, defaults={"decay": 1.0}),
     "dlif": Mechanism(_dlif, defaults={"decay": 0.99}),
+    "nlif": Mechanism(_nlif, defaults={"decay": 0.5}),
     "poisson": Mechanism(_lif, PoissonEncoding),
 }
 

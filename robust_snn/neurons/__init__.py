@@ -4,6 +4,7 @@ from robust_snn.neurons.encoder import PoissonEncoder
 from robust_snn.neurons.gate import StochasticGate
 from robust_snn.neurons.lif import DLIF, LIF
 from robust_snn.neurons.noise import NoisyModule, Tape, keyed, number_layers, set_noise
+from robust_snn.neurons.noisy import NOISES, NoisyLIF, parse_noise
 from robust_snn.neurons.norm import (
     NormSpike,
     TimeBatchNorm2d,
@@ -15,6 +16,8 @@ from robust_snn.neurons.norm import (
 __all__ = [
     "DLIF",
     "LIF",
+    "NOISES",
+    "NoisyLIF",
     "NoisyModule",
     "NormSpike",
     "PoissonEncoder",
@@ -26,5 +29,6 @@ __all__ = [
     "norm_is_fused",
     "number_layers",
     "over_time",
+    "parse_noise",
     "set_noise",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import GradientMode, parse_mode
-from robust_snn.kernels import Dynamics, spiking_loop
+from robust_snn.kernels import Dynamics, Noise, spiking_loop
 from robust_snn.kernels.backend import BACKENDS
 from robust_snn.neurons.gate import StochasticGate
 
@@ -71,7 +71,16 @@ class LIF(nn.Module):
         Returns:
             Spikes `[T, B, ...]`, zeros and ones.
         """
-        steps = steps or current.shape[0]
+        return self.fire(current, steps or current.shape[0], affine)
+
+    def fire(
+        self,
+        current: Tensor,
+        steps: int,
+        affine: tuple[Tensor, Tensor] | None,
+        noise: Noise | None = None,
+    ) -> Tensor:
+        """Runs the spiking loop; subclasses bring what they add to it."""
         membrane_gain, input_gain = self.gains(steps)
         return spiking_loop(
             current,
@@ -82,6 +91,7 @@ class LIF(nn.Module):
             membrane_gain=membrane_gain,
             input_gain=input_gain,
             gate=None if self.gate is None else self.gate.spec(current.shape[1], steps),
+            noise=noise,
             backend=self.backend,
         )
 

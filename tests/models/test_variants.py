@@ -130,7 +130,9 @@ def test_time_can_be_read_out_by_a_leaky_membrane(name: str) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_threshold_dependent_norms_start_at_the_threshold(name: str) -> None:
     net = narrow(name, norm="tdbn", threshold=0.5)
-    scales = {float(w) for m in net.modules() if isinstance(m, nn.BatchNorm2d) for w in m.weight}
+    scales = {
+        float(w) for m in net.modules() if isinstance(m, nn.BatchNorm2d) for w in m.weight.detach()
+    }
     assert {round(scale, 4) for scale in scales} <= {0.5, round(0.5 / 2**0.5, 4)}
     assert net(images(name)).isfinite().all()
     with pytest.raises(InputError, match="did you mean 'tdbn'"):
