@@ -5,18 +5,38 @@ but its arguments, and changes neither the victim nor a global generator. A row 
 that a suite needs to name an attack.
 """
 
+from robust_snn.attacks.apgd import apgd, apgd_t
 from robust_snn.attacks.ball import NORMS
+from robust_snn.attacks.do import do
+from robust_snn.attacks.draws import Adaptive
+from robust_snn.attacks.mim import mim
 from robust_snn.attacks.pgd import pgd
+from robust_snn.attacks.probe import BUDGETS, Row, Trial, gradient_evaluations, plan, probe
 from robust_snn.attacks.registry import ATTACKS, check_attack, least_classes, options_of
+from robust_snn.attacks.sapgd import sapgd
 from robust_snn.attacks.search import Adversarial, Search
+from robust_snn.attacks.transfer import transfer
 
 __all__ = [
     "ATTACKS",
+    "BUDGETS",
     "NORMS",
+    "Adaptive",
     "Adversarial",
+    "Row",
     "Search",
+    "Trial",
+    "apgd",
+    "apgd_t",
     "check_attack",
+    "do",
+    "gradient_evaluations",
     "least_classes",
+    "mim",
     "options_of",
     "pgd",
+    "plan",
+    "probe",
+    "sapgd",
+    "transfer",
 ]
