@@ -2,13 +2,17 @@
 
 from robust_snn.models import snn_cifarnet, snn_resnet, snn_sew, snn_vgg, snn_vggsnn, snn_wrn
 from robust_snn.models.backbone import SpikingBackbone
+from robust_snn.models.convert import Conversion, convert, load_released
 from robust_snn.models.create import create_network
 from robust_snn.models.mechanisms import MECHANISMS
 
 __all__ = [
     "MECHANISMS",
+    "Conversion",
     "SpikingBackbone",
+    "convert",
     "create_network",
+    "load_released",
     "snn_cifarnet",
     "snn_resnet",
     "snn_sew",

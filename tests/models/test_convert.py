@@ -1,0 +1,235 @@
+"""Released weights: networks written down with their module names, and what loads of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from helpers import assert_close_rms
+from robust_snn.errors import InputError
+from robust_snn.models.convert import convert, load_released
+from robust_snn.models.layers import MEAN, STD
+from zoo import images, narrow
+
+T, WIDTH, HEAD = 4, 1 / 8, 32
+
+
+class Neuron(nn.Module):
+    """Hard-reset neurons on `[T * B, ...]`, with one factor per step on the input if asked."""
+
+    def __init__(self, decay: float, factors: bool) -> None:
+        super().__init__()
+        self.decay = decay
+        self.p = nn.Parameter(torch.empty(T).uniform_(0.8, 1.2)) if factors else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        membrane, spikes = torch.zeros_like(x[: len(x) // T]), []
+        for t, step in enumerate(x.chunk(T)):
+            membrane = self.decay * membrane + (step if self.p is None else self.p[t] * step)
+            spikes.append((membrane >= 1).float())
+            membrane = membrane * (1 - spikes[-1])
+        return torch.cat(spikes)
+
+
+class Gate(nn.Module):
+    """A gate whose parameter is only named: it stays open."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.poisson_rate = nn.Parameter(torch.empty(shape).uniform_(0.1, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+Make = Callable[..., nn.Module]
+
+
+def plain(decay: float = 1.0, factors: bool = False) -> Make:
+    return lambda *shape: Neuron(decay, factors)
+
+
+def gated(*shape: int) -> nn.Module:
+    return nn.Sequential(Neuron(1.0, False), Gate(*shape))
+
+
+class Released(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(s).view(-1, 1, 1) for s in (MEAN, STD))
+        x = ((images - mean) / std).repeat(T, 1, 1, 1)
+        return self.body(x).unflatten(0, (T, -1)).mean(0)
+
+    def body(self, x: Tensor) -> Tensor:
+        raise TypeError
+
+
+class ReleasedVGG5(Released):
+    def __init__(self, make: Make, flatten: bool) -> None:
+        super().__init__()
+        chans, size = [3, 8, 16, 16], [16, 8, 8]
+        parts = [
+            [
+                nn.Conv2d(chans[i], chans[i + 1], 3, padding=1),
+                nn.BatchNorm2d(chans[i + 1]),
+                make(chans[i + 1], size[i], size[i]),
+            ]
+            for i in range(3)
+        ]
+        self.layer1 = nn.Sequential(*parts[0], nn.AvgPool2d(2))
+        self.layer2 = nn.Sequential(*parts[1], *parts[2], nn.AvgPool2d(2))
+        self.layer3 = nn.Sequential()
+        dense = [nn.Linear(16 * 4 * 4, HEAD), make(HEAD), nn.Linear(HEAD, HEAD), make(HEAD)]
+        head = [*dense, nn.Linear(HEAD, 10)]
+        self.classifier = nn.Sequential(*([nn.Flatten()] if flatten else []), *head)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.classifier(self.layer3(self.layer2(self.layer1(x))).flatten(1))
+
+
+class Convex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.comb = nn.Parameter(torch.tensor([0.3, 0.7]))
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, size: int, make: Make) -> None:
+        super().__init__()
+        self.bn1, self.act1 = nn.BatchNorm2d(inputs), make(inputs, size, size)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.act2 = make(outputs, size // stride, size // stride)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        if inputs != outputs:
+            self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.convex = Convex()
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.act1(self.bn1(x))
+        branch = self.conv2(self.act2(self.bn2(self.conv1(spikes))))
+        shortcut = self.convShortcut(spikes) if hasattr(self, "convShortcut") else x
+        return self.convex.comb[0] * shortcut + self.convex.comb[1] * branch
+
+
+class ReleasedWRN16(Released):
+    def __init__(self, make: Make, flatten: bool = False) -> None:
+        super().__init__()
+        chans, sizes = [2, 8, 16, 32], [16, 16, 8]
+        self.conv1 = nn.Conv2d(3, chans[0], 3, padding=1, bias=False)
+        for level in range(3):
+            stride = 1 if level == 0 else 2
+            block = Block(chans[level], chans[level + 1], stride, sizes[level], make)
+            size = sizes[level] // stride
+            again = Block(chans[level + 1], chans[level + 1], 1, size, make)
+            setattr(self, f"block{level + 1}", nn.Sequential(block, again))
+        self.bn1, self.act = nn.BatchNorm2d(32), make(32, 4, 4)
+        self.fc = nn.Linear(32, 10)
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        return self.fc(self.act(self.bn1(x)).mean((-2, -1)))
+
+
+def trained(net: nn.Module) -> nn.Module:
+    """Weights as after training: every norm has statistics of its own, and every layer fires."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.uniform_(module.weight, 1.0, 2.0)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=(0.15 * module.in_features) ** -0.5)
+    with torch.no_grad():
+        net.train()(torch.rand(8, 3, 16, 16))
+    return net.eval()
+
+
+CASES = [
+    ("snn_vgg5", ReleasedVGG5, plain(), True, {}),  # SNN-RAT
+    ("snn_wrn16", ReleasedWRN16, plain(), False, {}),
+    ("snn_vgg5_dlif", ReleasedVGG5, plain(0.99, True), False, {"dlif_form": "input"}),  # stable SNN
+    ("snn_wrn16_dlif", ReleasedWRN16, plain(0.99, True), False, {"dlif_form": "input"}),
+]
+
+
+@pytest.mark.parametrize(("name", "cls", "make", "flatten", "kwargs"), CASES)
+def test_released_weights_give_the_released_network(
+    name: str, cls: type[Released], make: Make, flatten: bool, kwargs: dict[str, str]
+) -> None:
+    released = trained(cls(make, flatten))
+    net = narrow(name, T=T, **kwargs)
+    conversion = load_released(net, released.state_dict())
+    assert not conversion.unused
+    assert not conversion.missing
+    x = images(name, 4)
+    with torch.no_grad():
+        expected = released(x)
+        assert expected.abs().max() > 0
+        assert_close_rms(net(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "flatten"),
+    [("snn_vgg5_stog", ReleasedVGG5, True), ("snn_wrn16_stog", ReleasedWRN16, False)],
+)
+def test_released_gates_open_as_often_as_in_the_release(
+    name: str, cls: type[Released], flatten: bool
+) -> None:
+    released = cls(gated, flatten)
+    rates = {k: v for k, v in released.state_dict().items() if k.endswith("poisson_rate")}
+    net = narrow(name, T=T)
+    conversion = load_released(net, released.state_dict())
+    assert not conversion.unused and not conversion.missing
+    ours = [v for k, v in net.state_dict().items() if k.endswith("gate.probability")]
+    assert len(ours) == len(rates)
+    found, raw = (
+        torch.cat([v.flatten() for v in ours]),
+        torch.cat([*map(Tensor.flatten, rates.values())]),
+    )
+    assert_close_rms(found.sort().values, raw.sort().values, 5e-3)
+    assert (found.sort().values <= raw.sort().values).all()
+
+
+def test_a_gate_that_starts_at_one_opens_with_the_released_probability() -> None:
+    released = ReleasedVGG5(gated, True)
+    for module in released.modules():
+        if isinstance(module, Gate):
+            nn.init.ones_(module.poisson_rate)
+    net = narrow("snn_vgg5_stog", T=T)
+    load_released(net, released.state_dict())
+    openings = [v for k, v in net.state_dict().items() if k.endswith("gate.probability")]
+    assert all(torch.allclose(v, torch.tensor(0.999), atol=1e-6) for v in openings)
+
+
+def test_names_of_parallel_training_are_understood() -> None:
+    state = {f"module.{k}": v for k, v in ReleasedVGG5(plain(), True).state_dict().items()}
+    assert not convert(state, narrow("snn_vgg5", T=T)).unused
+
+
+def test_what_is_not_used_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    state = ReleasedVGG5(gated, True).state_dict()
+    net = narrow("snn_vgg5", T=T)
+    with pytest.raises(InputError, match=r"5 unused: layer1\.2\.1\.poisson_rate"):
+        load_released(net, state)
+    with caplog.at_level(logging.INFO, logger="robust_snn"):
+        conversion = load_released(net, state, strict=False)
+    assert len(conversion.unused) == 5
+    assert caplog.records[0].levelno == logging.WARNING
+    assert "poisson_rate" in caplog.text
+
+    with pytest.raises(InputError, match=r"5 missing: .*gate\.probability"):
+        load_released(narrow("snn_vgg5_stog", T=T), ReleasedVGG5(plain(), True).state_dict())
+
+
+def test_weights_that_cannot_fit_are_refused() -> None:
+    state = ReleasedVGG5(plain(0.99, True), False).state_dict()
+    with pytest.raises(InputError, match="dlif_form='input'"):
+        convert(state, narrow("snn_vgg5_dlif", T=T))
+    with pytest.raises(InputError, match="build it with the T"):
+        convert(state, narrow("snn_vgg5_dlif", T=8, dlif_form="input"))
+    with pytest.raises(InputError, match="got conv.weight"):
+        convert({"conv.weight": torch.zeros(1)}, narrow("snn_vgg5", T=T))
