@@ -23,6 +23,7 @@ from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.victim import Victim
 
+EOT = "adaptive(error=0.2)"  # few draws: steps are worth more
 DRAWS = 10  # that score a point of a noisy victim
 OCTAVES = 3  # to either side of its default, within which a sharpness is searched
 OTHER_FORWARD = ("activation",)  # the mode whose forward pass is not the network's
@@ -104,9 +105,7 @@ def probe(
     def attempt(mode: GradientMode) -> Trial:
         view, before = victim.with_(gradient=mode), victim.cost.backwards
         view.cost = victim.cost
-        found = apgd(
-            view, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, eot_loss="adaptive"
-        )
+        found = apgd(view, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, eot_loss=EOT)
         margins = _margins(victim, found.images, labels, seed)
         held = torch.sigmoid(margins / scale).mean(0)
         accuracy = float((margins > 0).double().mean())
@@ -188,7 +187,7 @@ def plan(
     """
     if budget not in BUDGETS:
         raise unknown("budget", budget, BUDGETS)
-    draws = {"eot_loss": "adaptive(error=0.2)"} if stochastic else {}
+    draws = {"eot_loss": EOT} if stochastic else {}
     rows: list[Row] = []
     for number, (attack, loss, place, steps, restarts) in enumerate(BUDGETS[budget], 1):
         targeted = attack == "apgd-t"
