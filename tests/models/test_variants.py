@@ -6,11 +6,13 @@ import copy
 import pickle
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from helpers import assert_close_rms
 from robust_snn.errors import InputError
+from robust_snn.metrics import operations, record
 from robust_snn.models.layers import Readout
 from robust_snn.neurons.noise import NoisyModule
 from zoo import BACKBONES, NAMES, awake, images, narrow
@@ -137,3 +139,23 @@ def test_threshold_dependent_norms_start_at_the_threshold(name: str) -> None:
     assert net(images(name)).isfinite().all()
     with pytest.raises(InputError, match="did you mean 'tdbn'"):
         narrow(name, norm="tdbm")
+
+
+@pytest.mark.slow
+@over_names
+def test_large_images_and_frames(name: str) -> None:
+    net = awake(narrow(name, img_size=128, in_chans=2), torch.rand(2, 4, 2, 128, 128))
+    x = torch.rand(1, 4, 2, 128, 128, requires_grad=True)
+    net(x).sum().backward()
+    assert x.grad.isfinite().all() and x.grad.any()
+
+
+@pytest.mark.slow
+@over_names
+def test_the_networks_of_the_papers_fire_in_every_layer(name: str) -> None:
+    torch.manual_seed(0)
+    net = timm.create_model(name).eval()
+    with torch.no_grad(), record(net) as activity:
+        net(torch.rand(1, 3, 32, 32))
+    assert all(layer.spikes.any() for layer in activity.layers.values())
+    assert operations(activity).sops > 0
