@@ -14,7 +14,7 @@ from robust_snn.metrics.code import (
     prediction_similarity,
     psth,
 )
-from robust_snn.metrics.energy import Operations, energy, fan_out, operations
+from robust_snn.metrics.energy import Operations, energy, fan_out, operations, profile
 from robust_snn.metrics.perturbation import (
     leak_gain,
     membrane_potential,
@@ -53,6 +53,7 @@ __all__ = [
     "operations",
     "operator_norm",
     "prediction_similarity",
+    "profile",
     "psth",
     "record",
     "spike_train_distance",

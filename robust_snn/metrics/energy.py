@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robust_snn.errors import unknown
-from robust_snn.metrics.activity import Activity, Synapse
+from robust_snn.metrics.activity import Activity, Synapse, record
 
 # Energy of one operation in picojoules: 32-bit arithmetic in 45 nm (Horowitz, ISSCC 2014), which
 # the field takes for spiking hardware.
@@ -88,6 +88,13 @@ def operations(
         else:
             macs += float(fan_out(synapse.layer, _shape(synapse)).sum()) * _rows(synapse) * repeats
     return Operations(spikes / batch, sops / batch, macs / batch)
+
+
+def profile(net: nn.Module, x: Tensor) -> Operations:
+    """Operations per image of one pass of a network over images or event frames `x`."""
+    with torch.no_grad(), record(net) as activity:
+        net(x)
+    return operations(activity)
 
 
 def energy(operations: Operations) -> float:

@@ -1,6 +1,6 @@
 """Spiking neurons and stochastic gates as thin modules that keep nothing between calls."""
 
-from robust_snn.neurons.encoder import PoissonEncoder
+from robust_snn.neurons.encoder import LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.gate import StochasticGate
 from robust_snn.neurons.lif import DLIF, LIF
 from robust_snn.neurons.noise import NoisyModule, Tape, keyed, number_layers, set_noise
@@ -17,9 +17,11 @@ __all__ = [
     "DLIF",
     "LIF",
     "NOISES",
+    "LatencyEncoder",
     "NoisyLIF",
     "NoisyModule",
     "NormSpike",
+    "PhaseEncoder",
     "PoissonEncoder",
     "StochasticGate",
     "Tape",

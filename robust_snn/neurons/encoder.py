@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from robust_snn.errors import InputError
 from robust_snn.kernels.philox import Purpose, draw
 from robust_snn.neurons.noise import NoisyModule
 
@@ -36,6 +37,56 @@ class PoissonEncoder(NoisyModule):
             return _Coded.apply(x, x.detach().clamp(0, 1))
         uniform = draw(keys, tuple(x.shape[2:]), steps, self.layer, Purpose.ENCODER)
         return _Coded.apply(x, (uniform < x).to(x.dtype))
+
+
+class LatencyEncoder(nn.Module):
+    """Time-to-first-spike coding: a pixel spikes once, the earlier the brighter, 0 never.
+
+        s[t] = [t = T - ceil(T x)],   t = 0, ..., T - 1
+
+    The gradient is straight through, and zero where x is outside [0, 1].
+    """
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        """Maps pixels `[1, B, ...]` to spikes `[steps, B, ...]`."""
+        x, time = _presented(x, steps)
+        first = len(x) - torch.ceil(len(x) * x.clamp(0, 1))
+        return _Coded.apply(x, (time == first).to(x.dtype))
+
+
+class PhaseEncoder(nn.Module):
+    """Phase coding: the bits of a pixel, from the most significant on, repeated after `bits` steps.
+
+    The spike of bit k weighs `2 ** -k`, so that one period adds up to the pixel in `bits` bits. The
+    gradient is straight through, and zero where x is outside [0, 1].
+
+    Args:
+        bits: Length of a period.
+
+    Raises:
+        InputError: If `bits` is not positive.
+    """
+
+    def __init__(self, bits: int = 8) -> None:
+        super().__init__()
+        if bits < 1:
+            raise InputError(f"bits of a phase code must be at least 1, got {bits}")
+        self.bits = bits
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        """Maps pixels `[1, B, ...]` to weighted spikes `[steps, B, ...]`."""
+        x, time = _presented(x, steps)
+        phase = time % self.bits
+        levels = (x.clamp(0, 1) * 2**self.bits).floor().clamp(max=2**self.bits - 1)
+        bit = (levels / 2 ** (self.bits - 1 - phase)).floor() % 2
+        return _Coded.apply(x, bit * 2.0 ** -(phase + 1))
+
+
+def _presented(x: Tensor, steps: int | None) -> tuple[Tensor, Tensor]:
+    """Pixels at every step `[T, B, ...]`, and the number of the step `[T, 1, ...]`."""
+    steps = steps or x.shape[0]
+    time = torch.arange(steps, device=x.device, dtype=x.dtype)
+    return x.expand(steps, *x.shape[1:]), time.view(-1, *[1] * (x.dim() - 1))
 
 
 class _Coded(torch.autograd.Function):

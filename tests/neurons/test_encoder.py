@@ -7,8 +7,16 @@ import torch
 from torch import nn
 
 from helpers import assert_close_rms
+from robust_snn.errors import InputError
 from robust_snn.kernels import open_gates, sample_keys
-from robust_snn.neurons import PoissonEncoder, StochasticGate, keyed, set_noise
+from robust_snn.neurons import (
+    LatencyEncoder,
+    PhaseEncoder,
+    PoissonEncoder,
+    StochasticGate,
+    keyed,
+    set_noise,
+)
 
 PIXELS = torch.tensor([0.0, 0.1, 0.35, 0.5, 0.8, 1.0])
 SAMPLES, STEPS = 4000, 8
@@ -90,3 +98,30 @@ def test_the_gradient_on_ones_gates_is_that_of_the_pixels_up_to_the_relaxation()
     PoissonEncoder()(x, steps=STEPS).mean().backward()
     assert float(x.grad.sum()) == pytest.approx(1.0)
     assert float(gate.probability.grad) == pytest.approx(0.86, abs=0.03)
+
+
+def test_latency_coding_spikes_once_and_earlier_for_brighter_pixels() -> None:
+    x = torch.tensor([0.0, 0.1, 0.25, 0.6, 1.0]).view(1, 1, 5)
+    s = LatencyEncoder()(x, steps=4)
+    assert s.sum(0).flatten().tolist() == [0, 1, 1, 1, 1]
+    assert s.argmax(0).flatten()[1:].tolist() == [3, 3, 1, 0]
+
+
+def test_phase_coding_adds_up_to_the_pixel() -> None:
+    x = torch.rand(1, 2, 50)
+    s = PhaseEncoder(bits=6)(x, steps=12)
+    for period in (s[:6], s[6:]):
+        assert ((x[0] - period.sum(0)) >= 0).all()
+        assert (x[0] - period.sum(0)).max() < 2**-6
+    assert torch.equal(
+        PhaseEncoder(2)(torch.ones(1, 1, 1), steps=2).flatten(), torch.tensor([0.5, 0.25])
+    )
+    with pytest.raises(InputError, match="at least 1"):
+        PhaseEncoder(0)
+
+
+@pytest.mark.parametrize("encoder", [LatencyEncoder(), PhaseEncoder()])
+def test_deterministic_codes_pass_the_gradient_straight_through(encoder: nn.Module) -> None:
+    x = torch.tensor([-0.1, 0.0, 0.4, 1.0, 1.1]).view(1, 1, 5).requires_grad_()
+    encoder(x, steps=3).sum().backward()
+    assert x.grad.flatten().tolist() == [0, 3, 3, 3, 0]
