@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from robust_snn.kernels import Dynamics, Rule, spiking_loop
 
-COMPILED = ("numba",)
+# Under the interpreter Triton's kernels run on CPU tensors, slowly; `test_triton` starts it.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+COMPILED = ("triton",) if INTERPRETED else ("numba",)
 BACKENDS = ("torch", *COMPILED)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -16,8 +18,8 @@ _COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def choose_backend(backend: str, *tensors: Tensor | None) -> str:
     """Resolves `"auto"` and refuses a choice that cannot run.
 
-    `"auto"` is `ROBUST_SNN_BACKEND` if set; else Numba for CPU tensors. float64 and devices without
-    compiled kernels go to the PyTorch reference.
+    `"auto"` is `ROBUST_SNN_BACKEND` if set; else Triton for GPU tensors and Numba for CPU tensors.
+    float64, other devices and a GPU without Triton installed go to the PyTorch reference.
 
     Args:
         backend: One of `BACKENDS`.
@@ -34,19 +36,32 @@ def choose_backend(backend: str, *tensors: Tensor | None) -> str:
         return backend
     given = [tensor for tensor in tensors if tensor is not None]
     if backend == "auto":
-        return "torch" if _why_not_numba(given) else "numba"
-    if backend == "triton":
-        raise InputError("backend 'triton' is not part of this version; use 'auto'")
-    reason = _why_not_numba(given)
+        return next((b for b in ("numba", "triton") if not why_not(b, given)), "torch")
+    reason = why_not(backend, given)
     if reason:
-        raise InputError(f"backend 'numba' cannot run: {reason}; use 'torch' or 'auto'")
+        raise InputError(f"backend '{backend}' cannot run: {reason}; use 'torch' or 'auto'")
     return backend
 
 
-def _why_not_numba(tensors: list[Tensor]) -> str:
+def why_not(backend: str, tensors: list[Tensor]) -> str:
+    """Why a compiled backend cannot take these tensors, or nothing if it can."""
+    device = "cpu" if backend == "numba" or _interprets() else "cuda"
     for tensor in tensors:
-        if tensor.device.type != "cpu":
-            return f"it needs CPU tensors, got one on {tensor.device}"
+        if tensor.device.type != device:
+            kind = "CPU" if device == "cpu" else "GPU"
+            return f"it needs {kind} tensors, got one on {tensor.device}"
         if tensor.dtype not in _COMPILED_DTYPES:
             return f"it computes in float32, got {tensor.dtype}"
+    if backend == "triton" and not _has_triton():
+        return "the package 'triton' is not installed"
     return ""
+
+
+def _interprets() -> bool:
+    """Whether Triton runs its kernels in Python, on CPU tensors, to test them."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@lru_cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None

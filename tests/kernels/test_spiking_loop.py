@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import assert_close_rms
-from loops import BACKENDS, COMPILED, run
+from loops import BACKENDS, COMPILED, INTERPRETED, run
 from robust_snn.kernels import (
     Bptr,
     Bptt,
@@ -86,7 +86,7 @@ def calls(draw):
 
 
 @pytest.mark.parametrize("backend", COMPILED)
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=25 if INTERPRETED else 200, deadline=None, derandomize=True)
 @given(call=calls(), neuron=dynamics, rule=rules)
 def test_agrees_with_the_reference(backend, call, neuron, rule):
     current, upstream, arguments = call

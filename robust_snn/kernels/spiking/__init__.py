@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -83,7 +84,6 @@ def spiking_loop(
     _check_shapes(current, steps, membrane_gain, input_gain, gate, noise)
     tensors = [current, *(affine or ()), membrane_gain, input_gain, gate and gate.probability]
     backend = choose_backend(backend, *tensors)
-    run = reference if backend == "torch" else fused
     layer: dict[str, Any] = {
         "steps": steps,
         "affine": affine,
@@ -91,14 +91,18 @@ def spiking_loop(
         "input_gain": input_gain,
         "noise": noise,
     }
-    if isinstance(rule, Pdsg | Assg):
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-            rule = adapt(rule, run.membranes(current, dynamics, **layer))
-        else:
-            rule = Bptr()  # no gradient will pass
     if isinstance(rule, Activate):
         return reference.activate(current, dynamics, rule, gate=gate, **layer)
-    return run.spiking_loop(current, dynamics, rule, gate=gate, **layer)
+    spikes, membranes = reference.spiking_loop, reference.membranes
+    if backend != "torch":
+        spikes = partial(fused.spiking_loop, backend=backend)
+        membranes = partial(fused.membranes, backend=backend)
+    if isinstance(rule, Pdsg | Assg):
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            rule = adapt(rule, membranes(current, dynamics, **layer))
+        else:
+            rule = Bptr()  # no gradient will pass
+    return spikes(current, dynamics, rule, gate=gate, **layer)
 
 
 def _check_shapes(

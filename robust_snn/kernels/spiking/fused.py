@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -20,53 +21,57 @@ _PLAN = ", ".join(f"{kind.__name__} {name}" for name, kind in get_type_hints(Pla
 _PARAMETERS = ", ".join(f"Tensor? {name}" for name in Parameters._fields)
 _COUNT = len(Parameters._fields)
 
+_LAYER = f"Tensor current, {_PARAMETERS}, str backend, {_PLAN}"
+
 _library = torch.library.Library("robust_snn", "DEF")
-_library.define(f"spiking_forward(Tensor current, {_PARAMETERS}, {_PLAN}) -> (Tensor, Tensor)")
-_library.define(f"membranes(Tensor current, {_PARAMETERS}, {_PLAN}) -> Tensor")
+_library.define(f"spiking_forward({_LAYER}) -> (Tensor, Tensor)")
+_library.define(f"membranes({_LAYER}) -> Tensor")
 _library.define(
     "spiking_backward(Tensor upstream, Tensor? current, Tensor zone, Tensor? sharpness_map, "
     f"{_PARAMETERS}, bool constant, bool wants_affine, bool wants_gains, bool wants_probability, "
-    f"{_PLAN}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    f"str backend, {_PLAN}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
-def _cpu() -> ModuleType:
-    """The Numba backend; importing Numba takes a second, so it waits for the first call."""
-    from robust_snn.kernels.spiking import numba
-
-    return numba
+def _load(backend: str) -> ModuleType:
+    """The kernels of a backend; importing their compiler takes a second, so it waits till here."""
+    return import_module(f"robust_snn.kernels.spiking.{backend}")
 
 
-def _split(rest: tuple[Any, ...]) -> tuple[Parameters, Plan]:
-    return Parameters(*rest[:_COUNT]), Plan(*rest[_COUNT:])
+def _split(rest: tuple[Any, ...]) -> tuple[Parameters, str, Plan]:
+    """The arguments from the parameters on."""
+    return Parameters(*rest[:_COUNT]), rest[_COUNT], Plan(*rest[_COUNT + 1 :])
 
 
-@torch.library.impl(_library, "spiking_forward", "CPU")
-def _forward_cpu(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    parameters, plan = _split(rest)
-    return _cpu().forward(plan, current, parameters)
+def _forward(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    parameters, backend, plan = _split(rest)
+    return _load(backend).run_forward(plan, current, parameters)
 
 
-@torch.library.impl(_library, "membranes", "CPU")
-def _membranes_cpu(current: Tensor, *rest: Any) -> Tensor:
-    parameters, plan = _split(rest)
-    return _cpu().membranes(plan, current, parameters)
+def _membranes(current: Tensor, *rest: Any) -> Tensor:
+    parameters, backend, plan = _split(rest)
+    return _load(backend).run_membranes(plan, current, parameters)
 
 
-@torch.library.impl(_library, "spiking_backward", "CPU")
-def _backward_cpu(
+def _backward(
     upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
     constant, *wants = rest[_COUNT : _COUNT + 4]
-    parameters, plan = _split(rest[:_COUNT] + rest[_COUNT + 4 :])
-    return _cpu().backward(
+    parameters, backend, plan = _split(rest[:_COUNT] + rest[_COUNT + 4 :])
+    return _load(backend).run_backward(
         plan, upstream, current, zone, sharpness, parameters, constant, tuple(wants)
     )
 
 
+for _device in ("CPU", "CUDA"):
+    _library.impl("spiking_forward", _forward, _device)
+    _library.impl("membranes", _membranes, _device)
+    _library.impl("spiking_backward", _backward, _device)
+
+
 @torch.library.register_fake("robust_snn::spiking_forward", lib=_library)
 def _forward_fake(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    plan, shape = _split(rest)[1], current.shape[1:]
+    plan, shape = _split(rest)[2], current.shape[1:]
     remembered = (shape[0], 0) if plan.zoning == Zoning.NONE else shape
     out = current.new_empty(plan.steps, *shape)
     return out, current.new_empty(remembered, dtype=torch.uint8)
@@ -74,7 +79,7 @@ def _forward_fake(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.register_fake("robust_snn::membranes", lib=_library)
 def _membranes_fake(current: Tensor, *rest: Any) -> Tensor:
-    return current.new_empty(_split(rest)[1].steps, *current.shape[1:], dtype=torch.float32)
+    return current.new_empty(_split(rest)[2].steps, *current.shape[1:], dtype=torch.float32)
 
 
 @torch.library.register_fake("robust_snn::spiking_backward", lib=_library)
@@ -82,7 +87,7 @@ def _backward_fake(
     upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
     constant, affine, gains, probability = rest[_COUNT : _COUNT + 4]
-    steps, sample = Plan(*rest[_COUNT + 4 :]).steps, upstream.shape[2:]
+    steps, sample = Plan(*rest[_COUNT + 5 :]).steps, upstream.shape[2:]
     grad_current = upstream.new_empty(1 if constant else steps, *upstream.shape[1:])
     channels, gained = (sample[0] if affine else 0,), (steps if gains else 0,)
     sizes = (channels, channels, gained, gained, sample if probability else (0,))
@@ -105,26 +110,27 @@ class _SpikingLoop(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        backend: str,
         plan: Plan,
         sharpness: Tensor | None,
         current: Tensor,
         *parameters: Tensor | None,
     ) -> Tensor:
-        out, zone = torch.ops.robust_snn.spiking_forward(current, *parameters, *plan)
-        scale, shift, membrane_gain, input_gain, probability = ctx.needs_input_grad[3:8]
+        out, zone = torch.ops.robust_snn.spiking_forward(current, *parameters, backend, *plan)
+        scale, shift, membrane_gain, input_gain, probability = ctx.needs_input_grad[4:9]
         ctx.wants = (scale or shift, membrane_gain or input_gain, probability)
         recomputes = plan.back != Back.RATE or any(ctx.wants)
         ctx.save_for_backward(current if recomputes else None, zone, sharpness, *parameters)
-        ctx.plan, ctx.constant = plan, current.shape[0] == 1
+        ctx.backend, ctx.plan, ctx.constant = backend, plan, current.shape[0] == 1
         return out
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients = torch.ops.robust_snn.spiking_backward(
-            upstream[0], *ctx.saved_tensors, ctx.constant, *ctx.wants, *ctx.plan
+            upstream[0], *ctx.saved_tensors, ctx.constant, *ctx.wants, ctx.backend, *ctx.plan
         )
-        needed = zip(gradients, ctx.needs_input_grad[2:8], strict=True)
-        return None, None, *(g if need else None for g, need in needed), None, None
+        needed = zip(gradients, ctx.needs_input_grad[3:9], strict=True)
+        return None, None, None, *(g if need else None for g, need in needed), None, None
 
 
 def spiking_loop(
@@ -132,6 +138,7 @@ def spiking_loop(
     dynamics: Dynamics,
     rule: FixedRule,
     *,
+    backend: str,
     steps: int,
     affine: tuple[Tensor, Tensor] | None = None,
     membrane_gain: Tensor | None = None,
@@ -143,7 +150,7 @@ def spiking_loop(
     plan = make_plan(dynamics, rule, steps, gate, noise)
     sharpness = rule.sharpness if isinstance(rule, Bptt) else None
     parameters = _parameters(affine, membrane_gain, input_gain, gate, noise)
-    return _SpikingLoop.apply(plan, sharpness, current, *parameters)
+    return _SpikingLoop.apply(backend, plan, sharpness, current, *parameters)
 
 
 @torch.no_grad()
@@ -151,6 +158,7 @@ def membranes(
     current: Tensor,
     dynamics: Dynamics,
     *,
+    backend: str,
     steps: int,
     affine: tuple[Tensor, Tensor] | None = None,
     membrane_gain: Tensor | None = None,
@@ -160,7 +168,7 @@ def membranes(
     """`v - threshold` of every step, `[T, B, ...]`; arguments as in `spiking_loop`."""
     plan = make_plan(dynamics, Bptt(Surrogate("triangle", 1.0)), steps, None, noise)
     parameters = _parameters(affine, membrane_gain, input_gain, None, noise)
-    return torch.ops.robust_snn.membranes(current, *parameters, *plan)
+    return torch.ops.robust_snn.membranes(current, *parameters, backend, *plan)
 
 
 def _parameters(

@@ -4,6 +4,6 @@ A block of one sample goes through all time steps while its membranes stay in th
 cache, so every value of the current is read once from memory and every spike written once.
 """
 
-from robust_snn.kernels.spiking.numba.launch import backward, forward, membranes
+from robust_snn.kernels.spiking.numba.launch import run_backward, run_forward, run_membranes
 
-__all__ = ["backward", "forward", "membranes"]
+__all__ = ["run_backward", "run_forward", "run_membranes"]

@@ -76,7 +76,7 @@ def _table(plan: Plan) -> np.ndarray:
     return firing_table(list(CUMULATIVE)[plan.noise_family]).numpy()
 
 
-def forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
+def run_forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
     """Returns the spikes `[T, B, ...]` and, for a rate rule, the zone of each neuron `[B, ...]`."""
     shape = current.shape[1:]
     out = torch.empty(plan.steps, *shape)
@@ -96,7 +96,7 @@ def forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor
     return out.to(current.dtype), zone
 
 
-def membranes(plan: Plan, current: Tensor, parameters: Parameters) -> Tensor:
+def run_membranes(plan: Plan, current: Tensor, parameters: Parameters) -> Tensor:
     """Returns `v - threshold` of every step, float32 `[T, B, ...]`."""
     out = torch.empty(plan.steps, *current.shape[1:])
     run_blocks(
@@ -113,7 +113,7 @@ def membranes(plan: Plan, current: Tensor, parameters: Parameters) -> Tensor:
     return out
 
 
-def backward(
+def run_backward(
     plan: Plan,
     upstream: Tensor,
     current: Tensor | None,

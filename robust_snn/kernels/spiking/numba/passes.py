@@ -76,14 +76,13 @@ def fire(v, threshold, spike):
 @device
 def firing_probability(v, threshold, sharpness, table, out):
     """See `robust_snn.kernels.spiking.noise.firing_probability`."""
-    last = table.size - 2
-    half = np.float32((table.size - 1) // 2)
+    last, half = np.int32(table.size - 2), np.float32((table.size - 1) // 2)
     for j in range(v.size):
         u = sharpness * (v[j] - threshold)
         position = (u / (_ONE + abs(u)) + _ONE) * half
-        knot = min(max(np.int32(position), 0), last)
+        knot = np.uint32(min(np.int32(position), last))  # unsigned: no wraparound to check
         below = table[knot]
-        out[j] = below + (position - np.float32(knot)) * (table[knot + 1] - below)
+        out[j] = below + (position - np.float32(knot)) * (table[knot + np.uint32(1)] - below)
 
 
 @device

@@ -1,0 +1,130 @@
+"""Forward kernel: a block of neurons of one sample goes through all steps in registers."""
+
+# mypy: ignore-errors
+# Triton infers the types of compiled functions.
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from robust_snn.kernels.spiking.triton.draws import draw_quad, firing_probability
+
+
+@triton.jit
+def load_step(stack, t: tl.constexpr, sample, stride, mask, SINGLE: tl.constexpr):
+    """The block at step `t` as float32; a stack of one stands for all steps."""
+    step: tl.constexpr = 0 if SINGLE else t
+    return tl.load(stack + step * stride + sample, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def drive_at(x, t: tl.constexpr, own, gain, steps, T: tl.constexpr, GAINS: tl.constexpr):
+    """What the current adds to the membrane, in the reference's order of roundings."""
+    drive = gain * (x * own[0] + own[1])
+    if GAINS:
+        drive = drive * tl.load(steps + T + t)
+    return drive
+
+
+@triton.jit
+def load_own(neurons, offsets, N, mask, AFFINE: tl.constexpr, GATING: tl.constexpr):
+    """Scale, shift and gate probability of each neuron; what is not given costs nothing."""
+    scale, shift, probability = 1.0, 0.0, 1.0
+    if AFFINE:
+        scale = tl.load(neurons + offsets, mask=mask, other=1.0)
+        shift = tl.load(neurons + N + offsets, mask=mask, other=0.0)
+    if GATING != 0:
+        probability = tl.load(neurons + 2 * N + offsets, mask=mask, other=1.0)
+    return scale, shift, probability
+
+
+@triton.jit
+def fire(
+    z,
+    t: tl.constexpr,
+    draws,
+    noise_sharpness,
+    table,
+    INTERVALS: tl.constexpr,
+    FIRING: tl.constexpr,
+):
+    """Spikes at `z = v - threshold`, or their probability in the mean field."""
+    if FIRING == 0:
+        return (z >= 0.0).to(tl.float32)
+    probability = firing_probability(z, noise_sharpness, table, INTERVALS)
+    if FIRING == 1:
+        return (draws[t % 4] < probability).to(tl.float32)
+    return probability
+
+
+@triton.jit(do_not_specialize=["layer", "noise_layer"])
+def spiking_forward(
+    current,  # [T or 1, B, N]
+    steps,  # float32 [2, T]: decay and input gain of each step
+    neurons,  # float32 [3, N]: scale, shift and gate probability
+    keys,  # int64 [2, B]: of the gate and of the noise
+    table,  # float32 [INTERVALS + 1]: distribution of the noise
+    out,  # [T, B, N]
+    zone,  # uint8 [B, N]
+    N,
+    decay,
+    threshold,
+    gain,
+    v_reset,
+    lower_edge,
+    upper_edge,
+    layer,
+    noise_sharpness,
+    noise_layer,
+    T: tl.constexpr,
+    SINGLE: tl.constexpr,  # one current for all steps
+    AFFINE: tl.constexpr,
+    GAINS: tl.constexpr,
+    HARD: tl.constexpr,
+    ZONING: tl.constexpr,
+    GATING: tl.constexpr,
+    FIRING: tl.constexpr,
+    TRACE: tl.constexpr,  # write membranes minus threshold in place of spikes
+    INTERVALS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    b = tl.program_id(1)
+    mask = offsets < N
+    sample = b.to(tl.int64) * N + offsets
+    stride = tl.num_programs(1).to(tl.int64) * N
+    own = load_own(neurons, offsets, N, mask, AFFINE, GATING)
+    start = v_reset if HARD else 0.0
+    u = tl.zeros([BLOCK], tl.float32) + start
+    total = tl.zeros([BLOCK], tl.float32)
+    fired = tl.zeros([BLOCK], tl.int1)
+    gate_draws = (u, u, u, u)
+    spike_draws = (u, u, u, u)
+    for t in tl.static_range(0, T):
+        x = load_step(current, t, sample, stride, mask, SINGLE)
+        drive = drive_at(x, t, own, gain, steps, T, GAINS)
+        leak = tl.load(steps + t) if GAINS else decay
+        v = leak * u + drive
+        z = v - threshold
+        if FIRING == 1 and t % 4 == 0:
+            key = tl.load(keys + tl.num_programs(1) + b)
+            spike_draws = draw_quad(key, offsets, noise_layer, t // 4, 2)
+        spike = fire(z, t, spike_draws, noise_sharpness, table, INTERVALS, FIRING)
+        u = (1.0 - spike) * v + v_reset * spike if HARD else v - threshold * spike
+        if ZONING == 1:
+            fired = fired | (spike > 0.0)
+        if ZONING == 2:
+            total += drive
+        if GATING == 1:
+            if t % 4 == 0:
+                gate_draws = draw_quad(tl.load(keys + b), offsets, layer, t // 4, 1)
+            spike = spike * (gate_draws[t % 4] < own[2]).to(tl.float32)
+        if GATING == 2:
+            spike = spike * own[2]
+        tl.store(out + t * stride + sample, z if TRACE else spike, mask=mask)
+    if ZONING == 1:
+        tl.store(zone + sample, fired.to(tl.uint8), mask=mask)
+    if ZONING == 2:
+        mean = tl.div_rn(total, tl.zeros([BLOCK], tl.float32) + T)
+        inside = (mean > 0.0) & (mean <= upper_edge)
+        tl.store(zone + sample, tl.where(inside, tl.where(mean > lower_edge, 2, 1), 0), mask=mask)

@@ -1,0 +1,76 @@
+"""Triton without a GPU: the interpreter against the reference, and what compilation yields.
+
+Both need a process of their own, since Triton reads `TRITON_INTERPRET` when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+HERE = Path(__file__).parent
+
+
+def _run(arguments: list[str], interpret: bool, tmp_path: Path) -> str:
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment["TRITON_INTERPRET"] = "1" if interpret else "0"
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=HERE.parents[1],
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="this is the inner run")
+@pytest.mark.parametrize(
+    "file",
+    [
+        "test_spiking_loop.py",
+        pytest.param("test_golden.py", marks=pytest.mark.slow),
+        pytest.param("test_reference.py", marks=pytest.mark.slow),
+    ],
+)
+def test_interpreter(file, tmp_path):
+    """The tests of every backend, with Triton's kernels on CPU tensors."""
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / file), "-k", "triton"]
+    assert "passed" in _run(arguments, True, tmp_path)
+
+
+_REPORT = """
+import json, sys
+from dataclasses import asdict
+from robust_snn.kernels.static import report
+cases = json.loads(sys.argv[1])
+print(json.dumps([asdict(report(*case)) for case in cases]))
+"""
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
+def test_compiles_without_spills_at_the_least_traffic(target, tmp_path):
+    """Each value of the current and of the gradient is loaded once, as vectors of four."""
+    cases = [
+        (kernel, case, target, steps)
+        for case, steps in (("bptt", 8), ("bptt+gate", 16), ("hart", 4), ("bptr", 8))
+        for kernel in ("forward", "backward")
+    ]
+    reports = json.loads(_run(["-c", _REPORT, json.dumps(cases)], False, tmp_path))
+    for found in reports:
+        vectors = found["block"] // (4 * 128)  # neurons per thread over those of one vector
+        assert found["spills"] == 0, found
+        assert found["registers"] <= 255, found
+        if vectors == 0 or found["case"] == "bptt+gate":
+            continue
+        recomputes = found["kernel"] == "backward" and found["case"] != "bptr"
+        assert found["loads"] == vectors * found["steps"] * (2 if recomputes else 1), found
+        assert found["stores"] == vectors * found["steps"], found
