@@ -1,0 +1,123 @@
+"""`robust-snn demo`: what an attack claims, what fresh noise says, and the worst case.
+
+Two narrow networks, one deterministic and one with stochastic gates, learn scikit-learn's digits
+and meet the same attacks. Everything lies in one folder, so a second run continues or repeats it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from rich.table import Table
+
+from robust_snn.data import load_dataset
+from robust_snn.eval import Suite, Verdict, evaluate, load_suite
+from robust_snn.eval.plots import plot_curves
+from robust_snn.training import load_recipe, train
+from robust_snn.victim import Victim
+
+_log = logging.getLogger("robust_snn")
+
+MODELS = ("snn_vgg5", "snn_vgg5_stog")
+MODEL_KWARGS = {"T": 4, "width": 0.125, "head_width": 64}
+EPS = 0.1
+CURVE = (0.05, 0.2)  # besides EPS
+IMAGES = 64
+EPOCHS = 8
+
+
+def run(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
+    """Trains or loads both networks, attacks them, and draws accuracy against eps.
+
+    Args:
+        out: Folder for weights, verdicts and the picture `accuracy.png`.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The verdict of each model at `EPS`.
+    """
+    out = Path(out)
+    suite = load_suite("demo")
+    verdicts, curves = {}, {}
+    for model in MODELS:
+        victim = _victim(model, out, progress)
+        by_eps = {
+            eps: _judge(victim, model, eps, suite if eps == EPS else _short(suite), out, progress)
+            for eps in sorted((*CURVE, EPS))
+        }
+        verdicts[model], curves[model] = by_eps[EPS], list(by_eps.values())
+    plot_curves(curves, out / "accuracy.png")
+    return verdicts
+
+
+def _victim(model: str, out: Path, progress: bool) -> Victim:
+    _log.info("training %s on digits, or loading it from %s", model, out / model)
+    trained = train(
+        model,
+        load_dataset("digits", split="train"),
+        load_dataset("digits", split="test"),
+        load_recipe("at").with_(epochs=EPOCHS, eps=EPS / 2),
+        out=out / model,
+        model_kwargs=MODEL_KWARGS,
+        progress=progress,
+    )
+    return Victim(trained.net)
+
+
+def _judge(
+    victim: Victim, model: str, eps: float, suite: Suite, out: Path, progress: bool
+) -> Verdict:
+    data = load_dataset("digits", split="test", n=IMAGES)
+    return evaluate(
+        victim,
+        data.images,
+        data.labels,
+        suite=suite,
+        out=out / model / f"eps-{eps:g}",
+        eps=eps,
+        model_info={"name": model, "kwargs": MODEL_KWARGS},
+        data_info={"name": data.name, "split": data.split},
+        progress=progress,
+    )
+
+
+def _short(suite: Suite) -> Suite:
+    """Only the two APGDs, for the points of the curve that no table shows."""
+    attacks = tuple(row for row in suite.attacks if row.name.startswith("apgd"))
+    return replace(suite, name=f"{suite.name}-curve", attacks=attacks)
+
+
+def render(verdicts: dict[str, Verdict]) -> Table:
+    """One table of what each attack claims and what fresh noise says."""
+    table = Table(
+        title=f"{IMAGES} test digits, Linf eps = {EPS:g}; short attacks, for demonstration only",
+        caption="claimed: share of the images that the attack says it could not break.\n"
+        "measured: accuracy on the same images under fresh noise, with its 95 % interval.",
+    )
+    for column in ("network", "attack", "gradient", "steps", "EOT", "claimed", "measured"):
+        table.add_column(column)
+    suite = load_suite("demo")
+    for model, verdict in verdicts.items():
+        table.add_row(
+            model, "none", "", "", "", "", _measured(verdict.clean.accuracy, verdict.clean.ci)
+        )
+        for attack in verdict.attacks:
+            row = next(row for row in suite.attacks if row.name == attack.name)
+            table.add_row(
+                "",
+                f"{row.implementation} {row.attack}",
+                row.gradient or "none needed",
+                str(row.steps),
+                str(attack.eot),
+                f"{attack.claimed:.0%}",
+                _measured(attack.accuracy, attack.ci),
+            )
+        worst = _measured(verdict.robust.accuracy, verdict.robust.ci)
+        table.add_row("", "worst case", "", "", "", "", worst, style="bold", end_section=True)
+    return table
+
+
+def _measured(accuracy: float, interval: tuple[float, float]) -> str:
+    return f"{accuracy:.0%} ({interval[0]:.0%} to {interval[1]:.0%})"
