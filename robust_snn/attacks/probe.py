@@ -122,7 +122,8 @@ def probe(
                 mode = turn(float(f"{default * 2**octave:.2g}"))
             except InputError:  # beyond what the mode allows
                 return math.inf
-            trials.setdefault(str(mode), attempt(mode))
+            if str(mode) not in trials:
+                trials[str(mode)] = attempt(mode)
             return trials[str(mode)].held
 
         golden_section(tried, -OCTAVES, OCTAVES, evaluations)
