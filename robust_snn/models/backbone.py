@@ -137,9 +137,9 @@ class SpikingBackbone(nn.Module):
             raise InputError("global_pool='' leaves nothing to classify: use num_classes=0 with it")
         self.global_pool = global_pool
         self.num_classes = num_classes
-        device = next(self.stages.parameters()).device
+        like = next(self.stages.parameters())
         self.fc: nn.Module = (
-            nn.Linear(self.head_hidden_size, num_classes, device=device)
+            nn.Linear(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype)
             if num_classes
             else nn.Identity()
         )
@@ -259,30 +259,36 @@ def variants(backbone: str) -> dict[str, str]:
     }
 
 
-def register_variants(module: str, family: Family, backbone: str, **defaults: Any) -> None:
+def register_variants(
+    module: str, family: Family, backbone: str, levels: int, **defaults: Any
+) -> None:
     """Registers a backbone with every mechanism in timm.
 
     Args:
         module: `__name__` of the calling module, which holds `default_cfgs`.
         family: Function that builds the trunk.
         backbone: Name of the variant, such as `"wrn16"`.
+        levels: Number of stages, each of which is a feature level.
         **defaults: Arguments that make it.
     """
     for name, mechanism in variants(backbone).items():
-        entry = _entry_point(name, {**defaults, "family": family, "mechanism": mechanism})
+        fixed = {**defaults, "family": family, "mechanism": mechanism}
+        entry = _entry_point(name, levels, fixed)
         entry.__name__ = entry.__qualname__ = name
         entry.__module__ = module
         entry.__doc__ = family.__doc__
         register_model(entry)
 
 
-def _entry_point(name: str, defaults: dict[str, Any]) -> Callable[..., SpikingBackbone]:
+def _entry_point(
+    name: str, levels: int, defaults: dict[str, Any]
+) -> Callable[..., SpikingBackbone]:
     def entry(pretrained: bool = False, **kwargs: Any) -> SpikingBackbone:
         model: SpikingBackbone = build_model_with_cfg(
             SpikingBackbone,
             name,
             pretrained,
-            feature_cfg={"out_indices": (0, 1, 2), "feature_cls": "getter"},
+            feature_cfg={"out_indices": tuple(range(levels)), "feature_cls": "getter"},
             **{**defaults, **kwargs},
         )
         return model

@@ -45,7 +45,8 @@ class DirectEncoding(nn.Module):
     """Normalises images in [0, 1] and gives them a time axis.
 
     A static image becomes one step `[1, B, C, H, W]`, which the first spiking layer presents at
-    every time step, so everything before that layer runs once. Event frames keep their steps.
+    every time step, so everything before that layer runs once. Event frames keep their steps; a
+    single frame counts as a static image.
     """
 
     mean: Tensor

@@ -20,6 +20,7 @@ register_variants(
     __name__,
     vgg,
     "cifarnet",
+    len(STAGES),
     T=4,
     stages=STAGES,
     head_width=(1024, 512),

@@ -126,4 +126,4 @@ default_cfgs = generate_default_cfgs(
 )
 
 for _backbone, _shape in SHAPES.items():
-    register_variants(__name__, resnet, _backbone, **_shape)
+    register_variants(__name__, resnet, _backbone, len(_shape["stages"]), **_shape)

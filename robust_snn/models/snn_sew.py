@@ -88,4 +88,4 @@ default_cfgs = generate_default_cfgs(
     {name: default_cfg("stages.0.0.conv", 1) for name in variants("sew7b")}
 )
 
-register_variants(__name__, sew, "sew7b", T=16, stages=(32,) * 7, defaults={"decay": 0.5})
+register_variants(__name__, sew, "sew7b", 8, T=16, stages=(32,) * 7, defaults={"decay": 0.5})

@@ -88,4 +88,4 @@ default_cfgs = generate_default_cfgs(
 )
 
 for _backbone, _stages in STAGES.items():
-    register_variants(__name__, vgg, _backbone, stages=_stages)
+    register_variants(__name__, vgg, _backbone, len(_stages), stages=_stages)

@@ -19,5 +19,12 @@ default_cfgs = generate_default_cfgs(
 )
 
 register_variants(
-    __name__, vgg, "vggsnn", T=10, stages=STAGES, head_width=(), defaults={"decay": 0.5}
+    __name__,
+    vgg,
+    "vggsnn",
+    len(STAGES),
+    T=10,
+    stages=STAGES,
+    head_width=(),
+    defaults={"decay": 0.5},
 )

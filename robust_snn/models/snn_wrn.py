@@ -88,4 +88,4 @@ default_cfgs = generate_default_cfgs(
 )
 
 for _backbone, (_depth, _widen) in SHAPES.items():
-    register_variants(__name__, wide_resnet, _backbone, depth=_depth, widen=_widen)
+    register_variants(__name__, wide_resnet, _backbone, 3, depth=_depth, widen=_widen)

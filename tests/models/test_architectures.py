@@ -124,6 +124,12 @@ def test_spike_element_wise_blocks_connect(connection: str) -> None:
         narrow("snn_sew7b", connection="xor")
 
 
+def test_polarities_of_events_are_not_normalised() -> None:
+    encode = narrow("snn_vggsnn", in_chans=2).encoder
+    frames = torch.rand(2, 3, 2, 16, 16)
+    assert torch.equal(encode(frames), frames.transpose(0, 1))
+
+
 def test_poisson_coding_replaces_the_normalisation() -> None:
     with pytest.raises(InputError, match="drop mean and std"):
         narrow("snn_vgg5_poisson", mean=(0.5,) * 3)
