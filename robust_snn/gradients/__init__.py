@@ -15,7 +15,6 @@ from robust_snn.gradients.modes import (
     gradient_mode,
     parse_mode,
 )
-from robust_snn.gradients.noises import NOISES, NoiseDensity, parse_noise
 from robust_snn.gradients.surrogates import (
     SURROGATES,
     Atan,
@@ -45,7 +44,6 @@ __all__ = [
     "BPTT",
     "HART",
     "MODES",
-    "NOISES",
     "OMEGA",
     "PDSG",
     "QCFS",
@@ -64,7 +62,6 @@ __all__ = [
     "LeakyReLU",
     "LeakyRectangle",
     "LogAbs",
-    "NoiseDensity",
     "PiecewiseExp",
     "PiecewiseQuadratic",
     "ReLU",
@@ -77,5 +74,4 @@ __all__ = [
     "Triangle",
     "gradient_mode",
     "parse_mode",
-    "parse_noise",
 ]

@@ -10,12 +10,10 @@ import pytest
 from robust_snn.errors import InputError
 from robust_snn.gradients import (
     MODES,
-    NOISES,
     QCFS,
     SURROGATES,
     Activation,
     parse_mode,
-    parse_noise,
 )
 
 
@@ -31,12 +29,6 @@ def test_default_modes_round_trip(name):
 def test_surrogates_round_trip_inside_a_mode(name):
     mode = parse_mode(f"bptt(surrogate={name})")
     assert parse_mode(str(mode)) == mode
-
-
-@pytest.mark.parametrize("name", sorted(NOISES))
-def test_noises_round_trip(name):
-    noise = parse_noise(name)
-    assert parse_noise(str(noise)) == noise
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from robust_snn.errors import InputError
 from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Noise, Surrogate, spiking_loop
 from robust_snn.kernels.backend import choose_backend
+from robust_snn.kernels.spiking.plan import Parameters, make_plan
 
 
 def test_auto_suits_the_tensors(monkeypatch):
@@ -70,3 +71,24 @@ def test_compiles_without_graph_breaks():
     assert torch.equal(spikes, compiled)
     gradients = [torch.autograd.grad(s.square().sum(), current)[0] for s in (spikes, compiled)]
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("rule", [Bptr(), Bptt(Surrogate("atan", 2.0))])
+@pytest.mark.parametrize("last", [False, True])
+def test_operators_satisfy_pytorch(rule, last):
+    """Schemas, fake tensors and layouts, as `torch.compile` relies on them."""
+    current = torch.randn(4, 2, 3, 5, 6)
+    if last:
+        current = current.flatten(0, 1).to(memory_format=torch.channels_last).view_as(current)
+    gate = Gate(torch.rand(3, 5, 6), torch.arange(2), 1)
+    plan = make_plan(Dynamics(0.5), rule, 4, gate, None)
+    parameters = Parameters(None, None, None, None, gate.probability, gate.keys, None)
+    operators = torch.ops.robust_snn
+    arguments = (current, *parameters, "numba", *plan)
+    tests = ("test_schema", "test_faketensor")
+    torch.library.opcheck(operators.spiking_forward.default, arguments, test_utils=tests)
+    torch.library.opcheck(operators.membranes.default, arguments, test_utils=tests)
+    spikes, zone = operators.spiking_forward(*arguments)
+    flags = (False, last, False, False, True)
+    back = (torch.randn_like(spikes), current, zone, None, *parameters, *flags, "numba", *plan)
+    torch.library.opcheck(operators.spiking_backward.default, back, test_utils=tests)

@@ -112,21 +112,48 @@ def test_half_precision_keeps_float32_membranes(backend, dtype):
     assert_close_rms(got["current"], gradients["current"], torch.finfo(dtype).eps)
 
 
+def _channels_last(tensor):
+    merged = tensor.flatten(0, 1).to(memory_format=torch.channels_last)
+    return merged.view(tensor.shape)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_layouts_and_expanded_gradients(backend):
-    torch.manual_seed(0)
-    current = torch.randn(4, 3, 5, 6, 7)
-    rule = Bptt(Surrogate("atan", 2.0))
-    upstream = torch.randn(3, 5, 1, 1).expand(4, 3, 5, 6, 7)
-    expected, gradients = run(current, upstream.contiguous(), Dynamics(), rule, "torch")
-    last = current.flatten(0, 1).to(memory_format=torch.channels_last).view(4, 3, 5, 6, 7)
-    strided = torch.randn(4, 3, 10, 6, 7)[:, :, ::2].copy_(current)
-    for laid_out in (last, strided):
-        leaf = laid_out.requires_grad_()
-        spikes = spiking_loop(leaf, Dynamics(), rule, backend=backend)
-        (gradient,) = torch.autograd.grad(spikes, leaf, upstream)
+@pytest.mark.parametrize("rule", [Bptt(Surrogate("atan", 2.0)), Bptr(), Pdsg("sample")])
+def test_layouts_and_expanded_gradients(backend, rule):
+    current = torch.randn(5, 3, 5, 6, 7)
+    upstream = torch.randn(3, 5, 1, 1).expand(5, 3, 5, 6, 7)
+    keys = sample_keys(0, torch.arange(3))
+    parameters = {
+        "probability": torch.rand(5, 6, 7) * 0.9 + 0.1,
+        "scale": torch.rand(5) + 0.5,
+        "shift": torch.rand(5),
+    }
+
+    def build(p):
+        gate, noise = Gate(p["probability"], keys), Noise("gaussian", 3.0, keys)
+        return {"gate": gate, "noise": noise, "affine": (p["scale"], p["shift"])}
+
+    def spike(laid_out):
+        leaves = {k: v.clone().requires_grad_() for k, v in parameters.items()}
+        leaf = laid_out.detach().requires_grad_()
+        spikes = spiking_loop(leaf, Dynamics(), rule, backend=backend, **build(leaves))
+        return spikes, torch.autograd.grad(spikes, [leaf, *leaves.values()], upstream)
+
+    expected, gradients = spike(current)
+    strided = torch.randn(5, 3, 10, 6, 7)[:, :, ::2].copy_(current)
+    for laid_out in (_channels_last(current), strided):
+        spikes, got = spike(laid_out)
         assert torch.equal(spikes, expected)
-        assert_close_rms(gradient, gradients["current"])
+        for gradient, wanted in zip(got, gradients, strict=True):
+            assert_close_rms(gradient, wanted)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="Triton's programs are laid out channels-first")
+def test_channels_last_stays_channels_last():
+    current = _channels_last(torch.randn(5, 3, 5, 6, 7)).requires_grad_()
+    spikes = spiking_loop(current, Dynamics(), Bptt(Surrogate("atan", 2.0)), backend="numba")
+    (gradient,) = torch.autograd.grad(spikes, current, torch.randn_like(spikes))
+    assert spikes.stride() == gradient.stride() == current.stride()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from robust_snn.errors import InputError
-from robust_snn.kernels.spiking.plan import Back, Parameters, Plan, Zoning, make_plan
+from robust_snn.kernels.spiking.layout import (
+    empty_stack,
+    is_channels_last,
+    logical_view,
+    storage_sample,
+)
+from robust_snn.kernels.spiking.plan import Back, Parameters, Plan, make_plan
 from robust_snn.kernels.spiking.spec import Bptt, Dynamics, FixedRule, Gate, Noise, Surrogate
 
 _PLAN = ", ".join(f"{kind.__name__} {name}" for name, kind in get_type_hints(Plan).items())
@@ -28,8 +34,8 @@ _library.define(f"spiking_forward({_LAYER}) -> (Tensor, Tensor)")
 _library.define(f"membranes({_LAYER}) -> Tensor")
 _library.define(
     "spiking_backward(Tensor upstream, Tensor? current, Tensor zone, Tensor? sharpness_map, "
-    f"{_PARAMETERS}, bool constant, bool wants_affine, bool wants_gains, bool wants_probability, "
-    f"str backend, {_PLAN}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    f"{_PARAMETERS}, bool constant, bool channels_last, bool wants_affine, bool wants_gains, "
+    f"bool wants_probability, str backend, {_PLAN}) -> ({', '.join(['Tensor'] * 6)})"
 )
 
 
@@ -56,10 +62,10 @@ def _membranes(current: Tensor, *rest: Any) -> Tensor:
 def _backward(
     upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
-    constant, *wants = rest[_COUNT : _COUNT + 4]
-    parameters, backend, plan = _split(rest[:_COUNT] + rest[_COUNT + 4 :])
+    constant, last, *wants = rest[_COUNT : _COUNT + 5]
+    parameters, backend, plan = _split(rest[:_COUNT] + rest[_COUNT + 5 :])
     return _load(backend).run_backward(
-        plan, upstream, current, zone, sharpness, parameters, constant, tuple(wants)
+        plan, upstream, current, zone, sharpness, parameters, constant, last, tuple(wants)
     )
 
 
@@ -71,27 +77,31 @@ for _device in ("CPU", "CUDA"):
 
 @torch.library.register_fake("robust_snn::spiking_forward", lib=_library)
 def _forward_fake(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    plan, shape = _split(rest)[2], current.shape[1:]
-    remembered = (shape[0], 0) if plan.zoning == Zoning.NONE else shape
-    out = current.new_empty(plan.steps, *shape)
-    return out, current.new_empty(remembered, dtype=torch.uint8)
+    plan = _split(rest)[2]
+    size = current.shape[2:].numel() if plan.zoning else 0
+    return empty_stack(current, plan.steps), current.new_empty(
+        current.shape[1], size, dtype=torch.uint8
+    )
 
 
 @torch.library.register_fake("robust_snn::membranes", lib=_library)
 def _membranes_fake(current: Tensor, *rest: Any) -> Tensor:
-    return current.new_empty(_split(rest)[2].steps, *current.shape[1:], dtype=torch.float32)
+    return empty_stack(current, _split(rest)[2].steps, torch.float32)
 
 
 @torch.library.register_fake("robust_snn::spiking_backward", lib=_library)
 def _backward_fake(
     upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
-    constant, affine, gains, probability = rest[_COUNT : _COUNT + 4]
-    steps, sample = Plan(*rest[_COUNT + 5 :]).steps, upstream.shape[2:]
-    grad_current = upstream.new_empty(1 if constant else steps, *upstream.shape[1:])
+    constant, last, affine, gains, probability = rest[_COUNT : _COUNT + 5]
+    steps, sample = Plan(*rest[_COUNT + 6 :]).steps, upstream.shape[2:]
+    stored = storage_sample(sample, last)
+    grad_current = upstream.new_empty(1 if constant else steps, upstream.shape[1], *stored)
     channels, gained = (sample[0] if affine else 0,), (steps if gains else 0,)
     sizes = (channels, channels, gained, gained, sample if probability else (0,))
-    return grad_current, *(upstream.new_empty(size, dtype=torch.float32) for size in sizes)
+    return logical_view(grad_current, last), *(
+        upstream.new_empty(size, dtype=torch.float32) for size in sizes
+    )
 
 
 def _refuse(ctx: Any, *gradients: Any) -> Any:
@@ -121,13 +131,14 @@ class _SpikingLoop(torch.autograd.Function):
         ctx.wants = (scale or shift, membrane_gain or input_gain, probability)
         recomputes = plan.back != Back.RATE or any(ctx.wants)
         ctx.save_for_backward(current if recomputes else None, zone, sharpness, *parameters)
-        ctx.backend, ctx.plan, ctx.constant = backend, plan, current.shape[0] == 1
+        ctx.backend, ctx.plan = backend, plan
+        ctx.layout = (current.shape[0] == 1, is_channels_last(current))
         return out
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients = torch.ops.robust_snn.spiking_backward(
-            upstream[0], *ctx.saved_tensors, ctx.constant, *ctx.wants, ctx.backend, *ctx.plan
+            upstream[0], *ctx.saved_tensors, *ctx.layout, *ctx.wants, ctx.backend, *ctx.plan
         )
         needed = zip(gradients, ctx.needs_input_grad[3:9], strict=True)
         return None, None, None, *(g if need else None for g, need in needed), None, None
@@ -150,6 +161,8 @@ def spiking_loop(
     plan = make_plan(dynamics, rule, steps, gate, noise)
     sharpness = rule.sharpness if isinstance(rule, Bptt) else None
     parameters = _parameters(affine, membrane_gain, input_gain, gate, noise)
+    if backend == "triton":  # programs are laid out for channels-first memory
+        current = current.contiguous()
     return _SpikingLoop.apply(backend, plan, sharpness, current, *parameters)
 
 

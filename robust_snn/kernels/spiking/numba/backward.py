@@ -24,13 +24,13 @@ EXACT, RATE, MERGED = 0, 1, 2  # of `Back`
 
 
 @device
-def _through_gate(plan, t, first, key, g, spike, probability, uniform, e, grad_probability):
+def _through_gate(plan, t, numbers, key, g, spike, probability, uniform, e, grad_probability):
     """Turns the gradient `g` on gated spikes into the one on spikes, in `e` or in place."""
     if plan.gating == NONE:
         return g
     if plan.gating == DRAW:
         if t == plan.steps - 1 or t % 4 == 3:
-            draw_quad(key, first, t // 4, plan.layer, GATE, uniform)
+            draw_quad(key, numbers, t // 4, plan.layer, GATE, uniform)
         passes.less(uniform[t % 4], probability, e)
         passes.multiply(g, e, e)
         if grad_probability.size > 0:
@@ -53,7 +53,7 @@ def _through_step(plan, decay, e, v, spike, slope, carried, grad):
 
 
 @device
-def _to_inputs(plan, t, task, b, here, grad, current, steps, own, before, outputs):
+def _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, outputs):
     """Passes the gradient on the drive of step `t` to the current, the affine and the gains."""
     grad_current, grad_affine, grad_steps = outputs
     gain = np.float32(plan.gain)
@@ -69,7 +69,7 @@ def _to_inputs(plan, t, task, b, here, grad, current, steps, own, before, output
         x = pick(current, t)[b, here]
         grad_steps[task, 1, t] = passes.dot_drive(grad, x, own[0], own[1], gain)
         if plan.back == EXACT:
-            grad_steps[task, 0, t] = passes.dot(grad, before[t])
+            grad_steps[task, 0, t] = passes.dot(grad, befores[t, : grad.size])
 
 
 @kernel
@@ -84,6 +84,7 @@ def spiking_backward(
     steps,  # float32 [2, T]: decay and input gain of each step
     neurons,  # float32 [3, N]: scale, shift and gate probability; [3, BLOCK] if all the same
     keys,  # int64 [2, B]: of the gate and of the noise
+    order,  # uint32 [N]: number of each neuron in the random stream
     table,  # float32: distribution of the noise
     grad_current,  # float32 [T, B, N], or zeros [1, B, N]
     grad_affine,  # float32 [2, B, N], zeros, or [2, B, 0]
@@ -94,28 +95,30 @@ def spiking_backward(
     T, N = plan.steps, grad_current.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
     outputs = grad_current, grad_affine, grad_steps
+    vs, spikes = np.empty((T, BLOCK), np.float32), np.empty((T, BLOCK), np.float32)
+    befores = np.empty((T if grad_steps.size > 0 else 0, BLOCK), np.float32)
+    work, uniform = np.empty((6, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
+        numbers = order[here]
         own = neurons[:, here] if neurons.shape[1] == N else neurons[:, :n]
-        v, spike = np.empty((T, n), np.float32), np.empty((T, n), np.float32)
-        before = np.empty((T if grad_steps.size > 0 else 0, n), np.float32)
-        u, uniform = start_membrane(plan, n), np.empty((4, n), np.float32)
+        u, slope, e, sharp = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
+        carried, grad = work[4, :n], work[5, :n]
+        start_membrane(plan, u)
         if current.shape[0] > 0:
             for t in range(T):
                 if grad_steps.size > 0:
-                    passes.copy(u, before[t])
-                x = pick(current, t)[b, here]
-                advance(
-                    plan, t, first, keys[1, b], x, steps, own, table, uniform, u, v[t], spike[t]
-                )  # fmt: skip
-        carried, grad = np.zeros(n, np.float32), np.empty(n, np.float32)
-        slope, e, sharp = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+                    passes.copy(u, befores[t, :n])
+                x, v, spike = pick(current, t)[b, here], vs[t, :n], spikes[t, :n]
+                advance(plan, t, numbers, keys[1, b], x, steps, own, table, uniform, u, v, spike)
+        passes.fill(np.float32(0), carried)
         passes.fill(np.float32(plan.sharpness), sharp)
         for t in range(T - 1, -1, -1):
+            v, spike = vs[t, :n], spikes[t, :n]
             g = _through_gate(
-                plan, t, first, keys[0, b], pick(upstream, t)[b, here], spike[t], own[2], uniform,
+                plan, t, numbers, keys[0, b], pick(upstream, t)[b, here], spike, own[2], uniform,
                 e, grad_probability[b, here],
             )  # fmt: skip
             if plan.back == RATE:
@@ -125,15 +128,15 @@ def spiking_backward(
                 if sharpness.size > 0:
                     row = pick(sharpness, t)
                     passes.copy(row[b if row.shape[0] > 1 else 0, here], sharp)
-                fill_slopes(plan, v[t], sharp, u, slope)
+                fill_slopes(plan, v, sharp, u, slope)
             if plan.back == EXACT:
-                _through_step(plan, steps[0, t], g, v[t], spike[t], slope, carried, grad)
+                _through_step(plan, steps[0, t], g, v, spike, slope, carried, grad)
             if plan.back == MERGED:
                 passes.add_product(g, slope, carried)
             else:
-                _to_inputs(plan, t, task, b, here, grad, current, steps, own, before, outputs)
+                _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, outputs)
         if plan.back == MERGED:
             for j in range(n):
                 grad[j] = carried[j] / np.float32(T)
             for t in range(T):
-                _to_inputs(plan, t, task, b, here, grad, current, steps, own, before, outputs)
+                _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, outputs)

@@ -15,11 +15,11 @@ _UNIT = np.float32(2.0**-24)
 
 
 @device
-def draw_quad(key, first, quad, layer, purpose, uniform):
-    """Fills `uniform` `[4, n]` for neurons `first...` and steps `4 quad ... 4 quad + 3`."""
+def draw_quad(key, neurons, quad, layer, purpose, uniform):
+    """Fills `uniform` `[4, >= n]` for `n` neurons and the steps `4 quad ... 4 quad + 3`."""
     low, high = np.uint32(key & 0xFFFFFFFF), np.uint32((key >> 32) & 0xFFFFFFFF)
-    for j in range(uniform.shape[1]):
-        c0, c1 = np.uint32(first + j), np.uint32(quad)
+    for j in range(neurons.size):
+        c0, c1 = neurons[j], np.uint32(quad)
         c2, c3 = np.uint32(layer), np.uint32(purpose)
         k0, k1 = low, high
         for _ in range(_ROUNDS):

@@ -23,14 +23,12 @@ def pick(stack, t):
 
 
 @device
-def start_membrane(plan, n):
-    u = np.empty(n, np.float32)
+def start_membrane(plan, u):
     passes.fill(np.float32(plan.v_reset if plan.hard else 0.0), u)
-    return u
 
 
 @device
-def advance(plan, t, first, key, x, steps, own, table, uniform, u, v, spike):
+def advance(plan, t, numbers, key, x, steps, own, table, uniform, u, v, spike):
     """One step from the membrane `u` to `v`, `spike` and the new `u`."""
     threshold = np.float32(plan.threshold)
     gain = np.float32(plan.gain)
@@ -42,7 +40,7 @@ def advance(plan, t, first, key, x, steps, own, table, uniform, u, v, spike):
         passes.firing_probability(v, threshold, sharpness, table, spike)
         if plan.firing == DRAW:
             if t % 4 == 0:
-                draw_quad(key, first, t // 4, plan.noise_layer, SPIKE, uniform)
+                draw_quad(key, numbers, t // 4, plan.noise_layer, SPIKE, uniform)
             passes.less(uniform[t % 4], spike, spike)
     drop = np.float32(plan.v_reset if plan.hard else -plan.threshold)
     passes.reset(v, spike, np.float32(plan.hard), drop, u)
@@ -57,6 +55,7 @@ def spiking_forward(
     steps,  # float32 [2, T]: decay and input gain of each step
     neurons,  # float32 [3, N]: scale, shift and gate probability; [3, BLOCK] if all the same
     keys,  # int64 [2, B]: of the gate and of the noise
+    order,  # uint32 [N]: number of each neuron in the random stream
     table,  # float32: distribution of the noise
     out,  # float32 [T, B, N]
     zone,  # uint8 [B, N] zeros, or [B, 0]
@@ -64,18 +63,20 @@ def spiking_forward(
 ):
     T, N = plan.steps, out.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
+    work = np.empty((4, BLOCK), np.float32)
+    gate_draws, spike_draws = np.empty((4, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
         own = neurons[:, here] if neurons.shape[1] == N else neurons[:, :n]
-        u, v, spike = start_membrane(plan, n), np.empty(n, np.float32), np.empty(n, np.float32)
-        gate_draws, spike_draws = np.empty((4, n), np.float32), np.empty((4, n), np.float32)
-        total = np.zeros(n, np.float32)
+        u, v, spike, total = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
+        start_membrane(plan, u)
+        passes.fill(np.float32(0), total)
         for t in range(T):
             x = pick(current, t)[b, here]
             advance(
-                plan, t, first, keys[1, b], x, steps, own, table, spike_draws, u, v, spike
+                plan, t, order[here], keys[1, b], x, steps, own, table, spike_draws, u, v, spike
             )  # fmt: skip
             if plan.zoning == FIRED:
                 passes.mark_fired(spike, zone[b, here])
@@ -86,7 +87,7 @@ def spiking_forward(
                 passes.copy(spike, out[t, b, here])
             elif plan.gating == DRAW:
                 if t % 4 == 0:
-                    draw_quad(keys[0, b], first, t // 4, plan.layer, GATE, gate_draws)
+                    draw_quad(keys[0, b], order[here], t // 4, plan.layer, GATE, gate_draws)
                 passes.less(gate_draws[t % 4], own[2], v)
                 passes.multiply(spike, v, out[t, b, here])
             else:
@@ -105,6 +106,7 @@ def membrane_trace(
     steps,
     neurons,
     keys,
+    order,
     table,
     out,  # float32 [T, B, N]: membrane minus threshold
     sources=SOURCES,
@@ -112,14 +114,15 @@ def membrane_trace(
     N = out.shape[2]
     threshold = np.float32(plan.threshold)
     blocks = (N + BLOCK - 1) // BLOCK
+    work, uniform = np.empty((3, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
         own = neurons[:, here] if neurons.shape[1] == N else neurons[:, :n]
-        u, v, spike = start_membrane(plan, n), np.empty(n, np.float32), np.empty(n, np.float32)
-        uniform = np.empty((4, n), np.float32)
+        u, v, spike = work[0, :n], work[1, :n], work[2, :n]
+        start_membrane(plan, u)
         for t in range(plan.steps):
             x = pick(current, t)[b, here]
-            advance(plan, t, first, keys[1, b], x, steps, own, table, uniform, u, v, spike)
+            advance(plan, t, order[here], keys[1, b], x, steps, own, table, uniform, u, v, spike)
             passes.subtract(v, threshold, out[t, b, here])

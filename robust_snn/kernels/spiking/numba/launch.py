@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.spiking.layout import (
+    empty_stack,
+    is_channels_last,
+    logical_view,
+    storage_sample,
+    storage_view,
+)
 from robust_snn.kernels.spiking.noise import CUMULATIVE, firing_table
 from robust_snn.kernels.spiking.numba.backward import spiking_backward
 from robust_snn.kernels.spiking.numba.forward import BLOCK, membrane_trace, spiking_forward
 from robust_snn.kernels.spiking.numba.threads import run_blocks
-from robust_snn.kernels.spiking.plan import Mode, Parameters, Plan, Zoning
+from robust_snn.kernels.spiking.plan import Mode, Parameters, Plan
 
 _UNIFORM = np.concatenate([np.ones((1, BLOCK)), np.zeros((1, BLOCK)), np.ones((1, BLOCK))])
 _SAME = _UNIFORM.astype(np.float32)  # scale 1, shift 0, probability 1 for a block of neurons
@@ -23,11 +32,21 @@ def _flat(tensor: Tensor, leading: int = 2) -> Tensor:
     return tensor.reshape(*tensor.shape[:leading], tensor.shape[leading:].numel())
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    """`[T, B, ...]` as float32 `[T, B, N]`, without a copy if contiguous or expanded over time."""
+def _array(tensor: Tensor, last: bool) -> np.ndarray:
+    """`[T, B, ...]` as float32 `[T, B, N]` in storage order.
+
+    Without a copy if it is float32 and in that order, or expanded over time.
+    """
     if tensor.stride(0) == 0:
         tensor = tensor[:1]
-    return _flat(tensor.detach()).float().contiguous().numpy()
+    return _flat(storage_view(tensor.detach(), last)).float().numpy()
+
+
+@lru_cache(maxsize=64)
+def _order(sample: torch.Size, last: bool) -> np.ndarray:
+    """Number of each neuron in the random stream, in storage order: draws ignore the layout."""
+    numbers = torch.arange(sample.numel()).view(1, 1, *sample)
+    return storage_view(numbers, last).flatten().numpy().astype(np.uint32)
 
 
 def _tasks(tensor: Tensor) -> int:
@@ -45,7 +64,7 @@ def _steps(plan: Plan, parameters: Parameters) -> np.ndarray:
     return table
 
 
-def _neurons(sample: torch.Size, parameters: Parameters) -> np.ndarray:
+def _neurons(sample: torch.Size, parameters: Parameters, last: bool) -> np.ndarray:
     """Scale, shift and gate probability of each neuron, `[3, N]`, or of all in a block."""
     scale, shift, probability = parameters.scale, parameters.shift, parameters.probability
     if scale is None and probability is None:
@@ -57,7 +76,7 @@ def _neurons(sample: torch.Size, parameters: Parameters) -> np.ndarray:
         table[0], table[1] = scale.detach().view(channel), shift.detach().view(channel)
     if probability is not None:
         table[2] = probability.detach()
-    return _flat(table, 1).numpy()
+    return _flat(storage_view(table[None], last)[0], 1).numpy()
 
 
 def _keys(plan: Plan, batch: int, parameters: Parameters) -> np.ndarray:
@@ -76,39 +95,48 @@ def _table(plan: Plan) -> np.ndarray:
     return firing_table(list(CUMULATIVE)[plan.noise_family]).numpy()
 
 
+def _layer(
+    plan: Plan, batch: int, sample: torch.Size, parameters: Parameters, last: bool
+) -> tuple[np.ndarray, ...]:
+    """The arguments that all kernels share."""
+    return (
+        _steps(plan, parameters),
+        _neurons(sample, parameters, last),
+        _keys(plan, batch, parameters),
+        _order(sample, last),
+        _table(plan),
+    )
+
+
 def run_forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Returns the spikes `[T, B, ...]` and, for a rate rule, the zone of each neuron `[B, ...]`."""
-    shape = current.shape[1:]
-    out = torch.empty(plan.steps, *shape)
-    zone = torch.zeros((shape[0], 0) if plan.zoning == Zoning.NONE else shape, dtype=torch.uint8)
+    """Returns the spikes `[T, B, ...]` and, for a rate rule, the zone of each neuron `[B, N]`."""
+    last = is_channels_last(current)
+    batch, sample = current.shape[1], current.shape[2:]
+    out = empty_stack(current, plan.steps, torch.float32)
+    zone = torch.zeros(batch, sample.numel() if plan.zoning else 0, dtype=torch.uint8)
     run_blocks(
         spiking_forward,
         _tasks(current),
         plan,
-        _array(current),
-        _steps(plan, parameters),
-        _neurons(shape[1:], parameters),
-        _keys(plan, shape[0], parameters),
-        _table(plan),
-        _flat(out).numpy(),
-        _flat(zone, 1).numpy(),
+        _array(current, last),
+        *_layer(plan, batch, sample, parameters, last),
+        _flat(storage_view(out, last)).numpy(),
+        zone.numpy(),
     )
     return out.to(current.dtype), zone
 
 
 def run_membranes(plan: Plan, current: Tensor, parameters: Parameters) -> Tensor:
     """Returns `v - threshold` of every step, float32 `[T, B, ...]`."""
-    out = torch.empty(plan.steps, *current.shape[1:])
+    last = is_channels_last(current)
+    out = empty_stack(current, plan.steps, torch.float32)
     run_blocks(
         membrane_trace,
         _tasks(current),
         plan,
-        _array(current),
-        _steps(plan, parameters),
-        _neurons(current.shape[2:], parameters),
-        _keys(plan, current.shape[1], parameters),
-        _table(plan),
-        _flat(out).numpy(),
+        _array(current, last),
+        *_layer(plan, current.shape[1], current.shape[2:], parameters, last),
+        _flat(storage_view(out, last)).numpy(),
     )
     return out
 
@@ -121,39 +149,38 @@ def run_backward(
     sharpness: Tensor | None,
     parameters: Parameters,
     constant: bool,
+    last: bool,
     wants: tuple[bool, bool, bool],
 ) -> tuple[Tensor, ...]:
     """Returns the gradients of current, scale, shift, both gains and probability.
 
     Args:
         constant: Whether the current had one step for all.
+        last: Whether the current lay channels-last.
         wants: Whether the gradients of the affine, the gains and the probability are needed; those
             that are not come back empty.
     """
     wants_affine, wants_gains, wants_probability = wants
     batch, sample = upstream.shape[1], upstream.shape[2:]
-    size, tasks = sample.numel(), _tasks(upstream)
+    stored, size, tasks = storage_sample(sample, last), sample.numel(), _tasks(upstream)
     allocate = torch.zeros if constant else torch.empty
-    grad_current = allocate(1 if constant else plan.steps, *upstream.shape[1:])
+    grad_current = allocate(1 if constant else plan.steps, batch, *stored)
     grad_affine = torch.zeros(2, batch, size if wants_affine else 0)
     grad_probability = torch.zeros(batch, size if wants_probability else 0)
     grad_steps = np.zeros((tasks if wants_gains else 0, 2, plan.steps))
     nothing = np.empty((0, batch, size), np.float32)
     sharp = _NO_SHARPNESS
     if sharpness is not None:
-        sharp = _array(sharpness.expand(*sharpness.shape[:2], *sample))
+        sharp = _array(sharpness.expand(*sharpness.shape[:2], *sample), last)
     run_blocks(
         spiking_backward,
         tasks,
         plan,
-        _array(upstream),
-        nothing if current is None else _array(current),
-        _flat(zone, 1).numpy(),
+        _array(upstream, last),
+        nothing if current is None else _array(current, last),
+        zone.numpy(),
         sharp,
-        _steps(plan, parameters),
-        _neurons(sample, parameters),
-        _keys(plan, batch, parameters),
-        _table(plan),
+        *_layer(plan, batch, sample, parameters, last),
         _flat(grad_current).numpy(),
         grad_affine.numpy(),
         grad_probability.numpy(),
@@ -161,14 +188,18 @@ def run_backward(
     )
     per_channel = per_step = torch.empty(2, 0)
     if wants_affine:
-        per_channel = grad_affine.view(2, batch, sample[0], -1).sum((1, 3))
+        by_neuron = logical_view(grad_affine.view(2, batch, *stored), last)
+        per_channel = by_neuron.reshape(2, batch, sample[0], -1).sum((1, 3))
     if wants_gains:
         per_step = torch.from_numpy(grad_steps.sum(0)).float()
+    probability = grad_probability.sum(0)
+    if wants_probability:
+        probability = logical_view(probability.view(1, 1, *stored), last)[0, 0]
     return (
-        grad_current.to(upstream.dtype),
+        logical_view(grad_current.to(upstream.dtype), last),
         per_channel[0].clone(),
         per_channel[1].clone(),
         per_step[0] * plan.decay,
         per_step[1].clone(),
-        grad_probability.sum(0).view(sample if wants_probability else (0,)),
+        probability.contiguous(),
     )

@@ -131,10 +131,11 @@ def _forward(
 
 
 def run_forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Returns the spikes `[T, B, ...]` and, for a rate rule, the zone of each neuron `[B, ...]`."""
+    """Returns the spikes `[T, B, ...]` and, for a rate rule, the zone of each neuron `[B, N]`."""
     shape = current.shape[1:]
     out = current.new_empty(plan.steps, *shape)
-    zone = current.new_empty(shape if plan.zoning else (shape[0], 0), dtype=torch.uint8)
+    size = shape[1:].numel() if plan.zoning else 0
+    zone = current.new_empty(shape[0], size, dtype=torch.uint8)
     _forward(plan, current, parameters, out, zone, trace=False)
     return out, zone
 
@@ -155,12 +156,14 @@ def run_backward(
     sharpness: Tensor | None,
     parameters: Parameters,
     constant: bool,
+    last: bool,
     wants: tuple[bool, bool, bool],
 ) -> tuple[Tensor, ...]:
     """Returns the gradients of current, scale, shift, both gains and probability.
 
     Args:
         constant: Whether the current had one step for all.
+        last: Whether the current lay channels-last; never here.
         wants: Whether the gradients of the affine, the gains and the probability are needed; those
             that are not come back empty.
     """
