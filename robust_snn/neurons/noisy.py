@@ -10,16 +10,8 @@ import torch
 from torch import Tensor
 
 from robust_snn.errors import InputError, unknown
-from robust_snn.gradients import (
-    BPTT,
-    SURROGATES,
-    Atan,
-    GradientMode,
-    Rectangle,
-    Sigmoid,
-    SurrogateFunction,
-    Triangle,
-)
+from robust_snn.gradients import BPTT, GradientMode, SurrogateFunction
+from robust_snn.gradients.surrogates import Atan, Gaussian, Rectangle, Sigmoid, Triangle
 from robust_snn.gradients.text import Textual, parse
 from robust_snn.kernels import Noise
 from robust_snn.kernels.philox import Purpose, draw
@@ -64,7 +56,7 @@ class GaussianNoise(NoiseFamily):
     sigma: float = 0.3
 
     def density(self) -> SurrogateFunction:
-        return SURROGATES["gaussian"](sigma=self.sigma)  # type: ignore[call-arg]
+        return Gaussian(self.sigma)
 
     def quantile(self, u: Tensor) -> Tensor:
         return self.sigma * math.sqrt(2) * torch.erfinv(2 * u - 1)
