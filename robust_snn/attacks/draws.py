@@ -62,7 +62,7 @@ class Adaptive(Textual):
     """
 
     name = "adaptive"
-    error: float = 0.05
+    error: float = 0.06
     most: float = 20
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from robust_snn.attacks.draws import Adaptive, Estimate, Fixed, parse_draws
 from robust_snn.attacks.fgsm import evaluating
 from robust_snn.attacks.losses import LOSSES, TARGETS, Goal, choose_targets
 from robust_snn.errors import InputError, unknown
-from robust_snn.gradients import ASSG
+from robust_snn.gradients import ASSG, GradientMode
 from robust_snn.kernels import derive_seed
 from robust_snn.victim import Victim
 
@@ -48,7 +48,7 @@ class Search:
             counts as a success.
         restarts: Starts, in every round of targets.
         eot_loss: Draws over which the loss and its gradient are averaged: a count, or
-            `"adaptive(error=0.05,most=20)"`; 1 where the victim draws nothing fresh. It multiplies
+            `"adaptive(error=0.06,most=20)"`; 1 where the victim draws nothing fresh. It multiplies
             with the victim's own `eot`, which averages logits.
         keep: Points per image among which the selection draws choose.
         select: Selection draws; 1 on a deterministic victim.
@@ -141,18 +141,34 @@ class Problem:
         self._remember(x, Estimate(torch.zeros_like(x), loss, wrong, torch.full_like(loss, count)))
 
     def _draw(self, x: Tensor, rows: Tensor) -> Estimate:
-        asked = rows
-        if isinstance(self._victim.gradient, ASSG):  # its statistics belong to places in the batch
-            rows = torch.arange(len(x), device=x.device)
-        with torch.enable_grad():
+        with torch.enable_grad(), _remembering(self._victim.gradient, x, rows):
             leaf = x[rows].detach().requires_grad_()
-            self._victim.gradient.observe(leaf)
             logits = self._victim(leaf)
             loss = self._goal.loss(logits, rows)
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         wrong = self._goal.wrong(logits, rows)
-        at = torch.searchsorted(rows, asked)
-        return Estimate(gradient[at], loss.detach()[at], wrong[at], torch.ones_like(wrong[at]))
+        return Estimate(gradient, loss.detach(), wrong, torch.ones_like(wrong))
+
+
+@contextmanager
+def _remembering(mode: GradientMode, x: Tensor, rows: Tensor) -> Iterator[None]:
+    """Inside, what the mode remembers of the points `x` is in the order of `rows`.
+
+    ASSG's statistics belong to places in the batch, and the first draw, which is of every point,
+    updates them. Draws of a part read them as they are.
+    """
+    if not isinstance(mode, ASSG) or len(rows) == len(x):
+        mode.observe(x)
+        yield
+        return
+    memory = mode.memory
+    layers, frozen = memory.layers, memory.frozen
+    memory.layers = {name: (m[:, rows], d[:, rows]) for name, (m, d) in layers.items()}
+    memory.frozen = True
+    try:
+        yield
+    finally:
+        memory.layers, memory.frozen = layers, frozen
 
 
 def search(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pyautoattack.autopgd_base import APGDAttack_targeted
@@ -13,6 +15,8 @@ from robust_snn.attacks.ball import Ball, Dice
 from robust_snn.attacks.best import Best
 from robust_snn.attacks.draws import Adaptive, Estimate, Fixed, parse_draws
 from robust_snn.attacks.losses import Goal, choose_targets
+from robust_snn.attacks.search import Problem
+from robust_snn.gradients import ASSG
 from robust_snn.neurons.noise import NoisyModule
 
 EVERY = torch.arange(64)
@@ -155,3 +159,29 @@ def test_a_suite_can_ask_for_options_and_classes() -> None:
     with pytest.raises(InputError, match="apgd"):
         options_of("apgt")
     assert all(options_of(name) for name in ATTACKS)
+
+
+def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
+    """Draws of some images use the statistics of those images, and leave all as they were."""
+    mode, x = ASSG(), digits.images[:4]
+    victim = digits.victim.with_(gradient=mode)
+    goal = Goal("ce", digits.labels[:4], None, 10)
+    kept: list[Estimate] = []
+    problem = Problem(
+        victim,
+        Ball(x, 0.1, "Linf"),
+        Dice(0, EVERY[:4], x),
+        0,
+        goal,
+        Fixed(1),
+        lambda _, estimate: kept.append(estimate),
+    )
+    problem.climb(x)
+    before = {name: [t.clone() for t in pair] for name, pair in mode.memory.layers.items()}
+    rows = torch.tensor([1, 3])
+    part = problem._draw(x, rows)
+    assert torch.allclose(part.gradient, kept[0].gradient[rows], rtol=1e-4, atol=1e-7)
+    for name, pair in mode.memory.layers.items():
+        assert all(torch.equal(a, b) for a, b in zip(pair, before[name], strict=True))
+    problem.climb(x + 0.01)
+    assert any(not torch.equal(before[n][0], pair[0]) for n, pair in mode.memory.layers.items())
