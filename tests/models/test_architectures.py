@@ -139,3 +139,23 @@ def test_poisson_coding_replaces_the_normalisation() -> None:
     net(images("snn_vgg5"))
     assert seen[0].shape == (4, 2, 3, 16, 16)
     assert set(seen[0].unique().tolist()) == {0.0, 1.0}
+
+
+def projected(c: torch.Tensor) -> torch.Tensor:
+    """Euclidean projection on the simplex by sorting."""
+    descending = c.sort(descending=True).values
+    excess = (descending.cumsum(0) - 1) / torch.arange(1, len(c) + 1)
+    kept = int((descending > excess).nonzero().max())
+    return (c - excess[kept]).clamp(min=0)
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.9, 0.4), (1.7, 0.1), (-0.6, 0.2), (-1.0, -3.0)])
+def test_mixing_weights_are_projected_on_the_simplex(weights: tuple[float, float]) -> None:
+    mixing = SimplexSum()
+    mixing.weight = nn.Parameter(torch.tensor(weights))
+    mixing.clamp_()
+    once = mixing.weight.detach().clone()
+    assert torch.allclose(once, projected(torch.tensor(weights)), atol=1e-6)
+    assert once.sum() == 1 and (once >= 0).all()
+    mixing.clamp_()
+    assert torch.allclose(mixing.weight, once)
