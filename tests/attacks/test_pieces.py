@@ -185,3 +185,13 @@ def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
         assert all(torch.equal(a, b) for a, b in zip(pair, before[name], strict=True))
     problem.climb(x + 0.01)
     assert any(not torch.equal(before[n][0], pair[0]) for n, pair in mode.memory.layers.items())
+
+
+def test_every_run_of_assg_starts_anew(digits: Any) -> None:
+    victim = digits.victim.with_(gradient="assg")
+    batch = digits.images[:6], digits.labels[:6]
+    first, again = (
+        ATTACKS["sapgd"](victim, *batch, eps=0.1, steps=4, restarts=2) for _ in range(2)
+    )
+    assert torch.equal(first.images, again.images)
+    assert not victim.gradient.memory.layers
