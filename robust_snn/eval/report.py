@@ -14,6 +14,7 @@ from rich.text import Text
 
 from robust_snn.eval.progress import Progress
 from robust_snn.eval.verdict import Interval, Verdict
+from robust_snn.gradients import parse_mode
 
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
@@ -28,7 +29,7 @@ def render(verdict: Verdict) -> Group:
     for attack in verdict.attacks:
         table.add_row(
             attack.name,
-            attack.gradient,
+            parse_mode(attack.gradient).brief,
             f"{attack.claimed:.1%}",
             *_measured(attack.accuracy, attack.ci),
             f"{(attack.forwards + attack.backwards) / verdict.data['n']:,.0f}",
