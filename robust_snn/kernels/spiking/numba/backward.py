@@ -15,6 +15,7 @@ from robust_snn.kernels.spiking.numba.forward import (
     GATE,
     NONE,
     advance,
+    own_rows,
     pick,
     start_membrane,
 )
@@ -64,7 +65,9 @@ def _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, outpu
         passes.add_to_current(grad, own[0], step_gain, grad_current[0, b, here])
     if grad_affine.size > 0:
         x = pick(current, t)[b, here]
-        passes.add_affine_gradient(grad, x, step_gain, grad_affine[:, b, here])
+        passes.add_affine_gradient(
+            grad, x, step_gain, grad_affine[0, b, here], grad_affine[1, b, here]
+        )
     if grad_steps.size > 0:
         x = pick(current, t)[b, here]
         grad_steps[task, 1, t] = passes.dot_drive(grad, x, own[0], own[1], gain)
@@ -103,7 +106,7 @@ def spiking_backward(
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
         numbers = order[here]
-        own = neurons[:, here] if neurons.shape[1] == N else neurons[:, :n]
+        own = own_rows(neurons, N, first, n)
         u, slope, e, sharp = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
         carried, grad = work[4, :n], work[5, :n]
         start_membrane(plan, u)
@@ -128,7 +131,7 @@ def spiking_backward(
                 if sharpness.size > 0:
                     row = pick(sharpness, t)
                     passes.copy(row[b if row.shape[0] > 1 else 0, here], sharp)
-                fill_slopes(plan, v, sharp, u, slope)
+                fill_slopes(plan, v, sharp, slope)
             if plan.back == EXACT:
                 _through_step(plan, steps[0, t], g, v, spike, slope, carried, grad)
             if plan.back == MERGED:

@@ -10,16 +10,24 @@ from robust_snn.kernels.spiking.numba import passes
 from robust_snn.kernels.spiking.numba.compile import SOURCES, device, kernel
 from robust_snn.kernels.spiking.numba.draws import draw_quad
 
-BLOCK = 512  # neurons; eight steps of their membranes fill half of a first-level cache
-NONE, DRAW = 0, 1  # of `Mode`
+BLOCK = 2048  # neurons; long enough runs for the memory, few enough for a second-level cache
+NONE, DRAW, AVERAGE = 0, 1, 2  # of `Mode`
 FIRED, MEAN = 1, 2  # of `Zoning`
-GATE, SPIKE = 1, 2  # of `Purpose`
+GATE, SPIKE = np.uint32(1), np.uint32(2)  # of `Purpose`; as plain numbers each compiles anew
 
 
 @device
 def pick(stack, t):
     """The slice of step `t`; a stack of one stands for all steps."""
     return stack[t if stack.shape[0] > 1 else 0]
+
+
+@device
+def own_rows(neurons, N, first, n):
+    """Scale, shift and gate probability of the block; rows stay contiguous, so loops vectorise."""
+    start = first if neurons.shape[1] == N else 0
+    here = slice(start, start + n)
+    return neurons[0, here], neurons[1, here], neurons[2, here]
 
 
 @device
@@ -30,20 +38,19 @@ def start_membrane(plan, u):
 @device
 def advance(plan, t, numbers, key, x, steps, own, table, uniform, u, v, spike):
     """One step from the membrane `u` to `v`, `spike` and the new `u`."""
-    threshold = np.float32(plan.threshold)
-    gain = np.float32(plan.gain)
+    threshold, gain = np.float32(plan.threshold), np.float32(plan.gain)
+    hard, drop = np.float32(plan.hard), np.float32(plan.v_reset if plan.hard else -plan.threshold)
     passes.integrate(x, own[0], own[1], gain, steps[1, t], steps[0, t], u, v)
     if plan.firing == NONE:
-        passes.fire(v, threshold, spike)
-    else:
-        sharpness = np.float32(plan.noise_sharpness)
-        passes.firing_probability(v, threshold, sharpness, table, spike)
-        if plan.firing == DRAW:
-            if t % 4 == 0:
-                draw_quad(key, numbers, t // 4, plan.noise_layer, SPIKE, uniform)
-            passes.less(uniform[t % 4], spike, spike)
-    drop = np.float32(plan.v_reset if plan.hard else -plan.threshold)
-    passes.reset(v, spike, np.float32(plan.hard), drop, u)
+        passes.fire(v, threshold, hard, drop, spike, u)
+        return
+    sharpness = np.float32(plan.noise_sharpness)
+    passes.firing_probability(v, threshold, sharpness, table, spike)
+    if plan.firing == DRAW:
+        if t % 4 == 0:
+            draw_quad(key, numbers, t // 4, plan.noise_layer, SPIKE, uniform)
+        passes.less(uniform[t % 4], spike, spike)
+    passes.reset(v, spike, hard, drop, u)
 
 
 @kernel
@@ -63,18 +70,19 @@ def spiking_forward(
 ):
     T, N = plan.steps, out.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
-    work = np.empty((4, BLOCK), np.float32)
+    work = np.empty((3, BLOCK), np.float32)
     gate_draws, spike_draws = np.empty((4, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
-        own = neurons[:, here] if neurons.shape[1] == N else neurons[:, :n]
-        u, v, spike, total = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
+        own = own_rows(neurons, N, first, n)
+        u, v, total = work[0, :n], work[1, :n], work[2, :n]
         start_membrane(plan, u)
         passes.fill(np.float32(0), total)
         for t in range(T):
             x = pick(current, t)[b, here]
+            spike = out[t, b, here]
             advance(
                 plan, t, order[here], keys[1, b], x, steps, own, table, spike_draws, u, v, spike
             )  # fmt: skip
@@ -83,15 +91,13 @@ def spiking_forward(
             elif plan.zoning == MEAN:
                 gain = np.float32(plan.gain)
                 passes.add_drive(x, own[0], own[1], gain, steps[1, t], total)
-            if plan.gating == NONE:
-                passes.copy(spike, out[t, b, here])
-            elif plan.gating == DRAW:
+            if plan.gating == DRAW:
                 if t % 4 == 0:
                     draw_quad(keys[0, b], order[here], t // 4, plan.layer, GATE, gate_draws)
                 passes.less(gate_draws[t % 4], own[2], v)
-                passes.multiply(spike, v, out[t, b, here])
-            else:
-                passes.multiply(spike, own[2], out[t, b, here])
+                passes.multiply(spike, v, spike)
+            elif plan.gating == AVERAGE:
+                passes.multiply(spike, own[2], spike)
         if plan.zoning == MEAN:
             lower, upper = np.float32(plan.lower_edge), np.float32(plan.upper_edge)
             passes.mark_mean(total, T, lower, upper, zone[b, here])
@@ -119,7 +125,7 @@ def membrane_trace(
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
-        own = neurons[:, here] if neurons.shape[1] == N else neurons[:, :n]
+        own = own_rows(neurons, N, first, n)
         u, v, spike = work[0, :n], work[1, :n], work[2, :n]
         start_membrane(plan, u)
         for t in range(plan.steps):

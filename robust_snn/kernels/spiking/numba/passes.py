@@ -68,9 +68,12 @@ def add_drive(current, scale, shift, gain, step_gain, total):
 
 
 @device
-def fire(v, threshold, spike):
+def fire(v, threshold, hard, drop, spike, u):
+    """Spikes without noise, and the reset; see `reset`."""
     for j in range(v.size):
-        spike[j] = np.float32(v[j] - threshold >= _ZERO)
+        s = np.float32(v[j] - threshold >= _ZERO)
+        spike[j] = s
+        u[j] = (_ONE - hard * s) * v[j] + drop * s
 
 
 @device
@@ -163,10 +166,10 @@ def add_to_current(grad, scale, gain, out):
 
 
 @device
-def add_affine_gradient(grad, current, gain, grad_affine):
+def add_affine_gradient(grad, current, gain, grad_scale, grad_shift):
     for j in range(grad.size):
-        grad_affine[0, j] += gain * grad[j] * current[j]
-        grad_affine[1, j] += gain * grad[j]
+        grad_scale[j] += gain * grad[j] * current[j]
+        grad_shift[j] += gain * grad[j]
 
 
 @device

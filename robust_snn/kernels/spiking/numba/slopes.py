@@ -38,103 +38,100 @@ def _exp(x):
 
 
 @device
-def _triangle(u, out):
-    for j in range(u.size):
-        out[j] = max(_ONE - abs(u[j]), _ZERO)
+def _triangle(u):
+    return max(_ONE - abs(u), _ZERO)
 
 
 @device
-def _rectangle(u, out):
-    for j in range(u.size):
-        out[j] = np.float32(abs(u[j]) < _HALF)
+def _rectangle(u):
+    return np.float32(abs(u) < _HALF)
 
 
 @device
-def _atan(u, out):
-    for j in range(u.size):
-        a = _HALF_PI * u[j]
-        out[j] = _HALF / (_ONE + a * a)
+def _atan(u):
+    a = _HALF_PI * u
+    return _HALF / (_ONE + a * a)
 
 
 @device
-def _sigmoid(u, out):
-    for j in range(u.size):
-        tail = _exp(-abs(u[j]))
-        out[j] = tail / ((_ONE + tail) * (_ONE + tail))
+def _sigmoid(u):
+    tail = _exp(-abs(u))
+    return tail / ((_ONE + tail) * (_ONE + tail))
 
 
 @device
-def _gaussian(u, out):
-    for j in range(u.size):
-        out[j] = _ROOT_PI * _exp(-(u[j] * u[j]))
+def _gaussian(u):
+    return _ROOT_PI * _exp(-(u * u))
 
 
 @device
-def _softsign(u, out):
-    for j in range(u.size):
-        a = _ONE + abs(u[j])
-        out[j] = _HALF / (a * a)
+def _softsign(u):
+    a = _ONE + abs(u)
+    return _HALF / (a * a)
 
 
 @device
-def _exponential(u, out):
-    for j in range(u.size):
-        out[j] = _HALF * _exp(-abs(u[j]))
+def _exponential(u):
+    return _HALF * _exp(-abs(u))
 
 
 @device
-def _shifted(u, out):
-    for j in range(u.size):
-        a = u[j] - _HALF
-        out[j] = _ROOT_TWO_PI * _exp(-_HALF * a * a)
+def _shifted(u):
+    a = u - _HALF
+    return _ROOT_TWO_PI * _exp(-_HALF * a * a)
 
 
 @device
-def _logarithm(u, out):
-    for j in range(u.size):
-        out[j] = _ONE / (_ONE + abs(u[j]))
+def _logarithm(u):
+    return _ONE / (_ONE + abs(u))
 
 
 @device
-def _step(u, out):
-    for j in range(u.size):
-        out[j] = np.float32(u[j] >= _ZERO)
+def _step(u):
+    return np.float32(u >= _ZERO)
+
+
+def _over_block(shape):
+    """The loop over a block for one unit shape: the branch on the family stays outside."""
+
+    @device
+    def fill(v, threshold, sharpness, peak, floor, out):
+        for j in range(v.size):
+            scaled = peak * sharpness[j]
+            out[j] = scaled * shape(sharpness[j] * (v[j] - threshold)) + floor
+
+    return fill
+
+
+_fill_triangle, _fill_rectangle = _over_block(_triangle), _over_block(_rectangle)
+_fill_atan, _fill_sigmoid = _over_block(_atan), _over_block(_sigmoid)
+_fill_gaussian, _fill_softsign = _over_block(_gaussian), _over_block(_softsign)
+_fill_exponential, _fill_shifted = _over_block(_exponential), _over_block(_shifted)
+_fill_logarithm, _fill_step = _over_block(_logarithm), _over_block(_step)
 
 
 @device
-def _shape(family, u, out):
-    if family == 0:
-        _triangle(u, out)
-    elif family == 1:
-        _rectangle(u, out)
-    elif family == 2:
-        _atan(u, out)
-    elif family == 3:
-        _sigmoid(u, out)
-    elif family == 4:
-        _gaussian(u, out)
-    elif family == 5:
-        _softsign(u, out)
-    elif family == 6:
-        _exponential(u, out)
-    elif family == 7:
-        _shifted(u, out)
-    elif family == 8:
-        _logarithm(u, out)
+def fill_slopes(plan, v, sharpness, out):
+    """Writes the surrogate derivative at the membranes `v`."""
+    threshold, peak = np.float32(plan.threshold), np.float32(plan.peak)
+    floor = np.float32(plan.floor)
+    if plan.family == 0:
+        _fill_triangle(v, threshold, sharpness, peak, floor, out)
+    elif plan.family == 1:
+        _fill_rectangle(v, threshold, sharpness, peak, floor, out)
+    elif plan.family == 2:
+        _fill_atan(v, threshold, sharpness, peak, floor, out)
+    elif plan.family == 3:
+        _fill_sigmoid(v, threshold, sharpness, peak, floor, out)
+    elif plan.family == 4:
+        _fill_gaussian(v, threshold, sharpness, peak, floor, out)
+    elif plan.family == 5:
+        _fill_softsign(v, threshold, sharpness, peak, floor, out)
+    elif plan.family == 6:
+        _fill_exponential(v, threshold, sharpness, peak, floor, out)
+    elif plan.family == 7:
+        _fill_shifted(v, threshold, sharpness, peak, floor, out)
+    elif plan.family == 8:
+        _fill_logarithm(v, threshold, sharpness, peak, floor, out)
     else:
-        _step(u, out)
-
-
-@device
-def fill_slopes(plan, v, sharpness, u, out):
-    """Writes the surrogate derivative at the membranes `v`; `u` is scratch memory."""
-    threshold, peak, floor = (
-        np.float32(plan.threshold),
-        np.float32(plan.peak),
-        np.float32(plan.floor),
-    )
-    for j in range(v.size):
-        u[j] = sharpness[j] * (v[j] - threshold)
-    _shape(plan.family, u, out)
-    for j in range(v.size):
-        out[j] = peak * sharpness[j] * out[j] + floor
+        _fill_step(v, threshold, sharpness, peak, floor, out)
