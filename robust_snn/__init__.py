@@ -27,7 +27,16 @@ __all__ = [
     "neurons",
 ]
 
-_ROOMS = ("adapters", "data", "eval", "gradients", "kernels", "training")
+_ROOMS = (
+    "adapters",
+    "attacks",
+    "data",
+    "eval",
+    "gradients",
+    "kernels",
+    "metrics",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,11 @@ class Progress:
     doing: str
     robust: float | None
 
+    @property
+    def found(self) -> str:
+        """What is known so far, or nothing."""
+        return "" if self.robust is None else f"robust so far {self.robust:.1%}"
+
 
 class Meter:
     """Turns finished pieces into `Progress` reports."""

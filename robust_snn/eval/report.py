@@ -1,18 +1,11 @@
-"""A verdict and a run's progress on a terminal."""
+"""A verdict on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-
-from rich.console import Console, Group
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from robust_snn.eval.progress import Progress
 from robust_snn.eval.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode
 
@@ -60,34 +53,3 @@ def sentence(verdict: Verdict) -> str:
 def _measured(accuracy: float, interval: Interval) -> tuple[str, str]:
     low, high = interval
     return f"{accuracy:.1%}", f"{low:.1%} - {high:.1%}"
-
-
-@contextmanager
-def listening(
-    progress: bool | Callable[[Progress], None],
-) -> Iterator[Callable[[Progress], None]]:
-    """A listener for a run's progress: the caller's own, a bar on stderr, or one that is deaf."""
-    if not isinstance(progress, bool):
-        yield progress
-    elif not progress:
-        yield lambda _: None
-    else:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[known]}"),
-        )
-        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("starting", total=1, known="")
-            yield lambda now: bar.update(
-                task, completed=now.done, description=now.doing, known=_known(now)
-            )
-
-
-def _known(now: Progress) -> str:
-    parts = [f"{now.done:.0%}"]
-    if now.remaining is not None:
-        parts.append(f"{timedelta(seconds=round(now.remaining))} left")
-    if now.robust is not None:
-        parts.append(f"robust so far {now.robust:.1%}")
-    return ", ".join(parts)

@@ -14,13 +14,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from robust_snn.adapters import undisturbed
+from robust_snn.bar import listening
 from robust_snn.eval.constraints import Threat
 from robust_snn.eval.folder import RunFolder
 from robust_snn.eval.job import Job
 from robust_snn.eval.pieces import Piece, Worst
 from robust_snn.eval.plan import Plan, configuration, environment, plan
 from robust_snn.eval.progress import Meter, Progress
-from robust_snn.eval.report import listening
 from robust_snn.eval.suite import Attack, Suite, load_suite
 from robust_snn.eval.summary import Shard, summarise
 from robust_snn.eval.verdict import Verdict

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 
 from robust_snn.training.folder import Epoch
 
@@ -32,37 +26,15 @@ class Progress:
     remaining: float | None
     last: Epoch | None
 
+    @property
+    def doing(self) -> str:
+        """What runs now."""
+        return f"epoch {self.epoch} of {self.epochs}"
+
+    @property
+    def found(self) -> str:
+        """What is known so far, or nothing."""
+        return "" if self.last is None else f"test accuracy {self.last.test_accuracy:.1%}"
+
 
 Listener = Callable[[Progress], None]
-
-
-@contextmanager
-def listening(progress: bool | Listener) -> Iterator[Listener]:
-    """A listener for a training's progress: the caller's own, a bar on stderr, or a deaf one."""
-    if not isinstance(progress, bool):
-        yield progress
-    elif not progress:
-        yield lambda _: None
-    else:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[known]}"),
-        )
-        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("starting", total=1, known="")
-            yield lambda now: bar.update(
-                task,
-                completed=now.done,
-                description=f"epoch {now.epoch} of {now.epochs}",
-                known=_known(now),
-            )
-
-
-def _known(now: Progress) -> str:
-    parts = [f"{now.done:.0%}"]
-    if now.remaining is not None:
-        parts.append(f"{timedelta(seconds=round(now.remaining))} left")
-    if now.last is not None:
-        parts.append(f"test accuracy {now.last.test_accuracy:.1%}")
-    return ", ".join(parts)

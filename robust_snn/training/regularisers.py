@@ -43,12 +43,6 @@ def penalty_strength(
     return math.log(start / opening) * (1 - momentum) / (steps * lr)
 
 
-def mean_opening(net: nn.Module) -> float:
-    """Mean opening probability over all gates; 1 for a network without gates."""
-    gates = [m.opening.detach().flatten() for m in net.modules() if isinstance(m, StochasticGate)]
-    return float(torch.cat(gates).mean()) if gates else 1.0
-
-
 def clamp_parameters(net: nn.Module) -> None:
     """Brings parameters back to where they may be, in every module that has a `clamp_()`."""
     for module in net.modules():

@@ -17,17 +17,19 @@ from timm.layers import to_2tuple
 from torch import nn
 
 import robust_snn
+from robust_snn.bar import listening
 from robust_snn.data import ImageSet, check_images
 from robust_snn.errors import InputError
 from robust_snn.kernels import derive_seed
+from robust_snn.metrics import mean_opening
 from robust_snn.models import create_network
 from robust_snn.training.checkpoint import save_checkpoint
 from robust_snn.training.folder import Epoch, State, TrainingFolder
 from robust_snn.training.loop import Diverged, Learner, measure, steps_per_epoch, train_epoch
 from robust_snn.training.optim import build_optimizer
-from robust_snn.training.progress import Listener, Progress, listening
+from robust_snn.training.progress import Listener, Progress
 from robust_snn.training.recipe import Recipe, load_recipe
-from robust_snn.training.regularisers import gate_parameters, mean_opening, penalty_strength
+from robust_snn.training.regularisers import gate_parameters, penalty_strength
 
 _log = logging.getLogger("robust_snn")
 

@@ -10,7 +10,6 @@ from robust_snn.training.regularisers import (
     clamp_parameters,
     gate_parameters,
     gate_penalty,
-    mean_opening,
     penalty_strength,
 )
 
@@ -52,10 +51,3 @@ def test_clamp_reaches_gates_and_sums() -> None:
     assert sums
     for weight in sums:
         torch.testing.assert_close(weight.detach(), torch.tensor([0.8, 0.2]))
-
-
-def test_mean_opening() -> None:
-    options = {"T": 1, "width": 0.1, "head_width": 8, "img_size": 8}
-    assert mean_opening(timm.create_model("snn_vgg5", **options)) == 1
-    opening = mean_opening(timm.create_model("snn_vgg5_stog", gate_probability=0.5, **options))
-    assert opening == pytest.approx(0.5)

@@ -1,0 +1,55 @@
+"""One progress bar for long work: what runs, what is left, and what is known so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+class Moment(Protocol):
+    """What a bar shows of a piece of work."""
+
+    @property
+    def done(self) -> float:
+        """Finished share, in [0, 1]."""
+
+    @property
+    def remaining(self) -> float | None:
+        """Expected seconds that are left; None while nobody can tell."""
+
+    @property
+    def doing(self) -> str:
+        """What runs now."""
+
+    @property
+    def found(self) -> str:
+        """What is known so far, or nothing."""
+
+
+M = TypeVar("M", bound=Moment)
+
+
+@contextmanager
+def listening(progress: bool | Callable[[M], None]) -> Iterator[Callable[[M], None]]:
+    """A listener for the moments of a work: the caller's own, a bar on stderr, or a deaf one."""
+    if not isinstance(progress, bool):
+        yield progress
+    elif not progress:
+        yield lambda _: None
+    else:
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[known]}")
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("starting", total=1, known="")
+            yield lambda now: bar.update(
+                task, completed=now.done, description=now.doing, known=_known(now)
+            )
+
+
+def _known(now: Moment) -> str:
+    left = "" if now.remaining is None else f"{timedelta(seconds=round(now.remaining))} left"
+    return ", ".join(part for part in (f"{now.done:.0%}", left, now.found) if part)
