@@ -21,7 +21,8 @@ def _forget_pool() -> None:
     _pool = None
 
 
-os.register_at_fork(after_in_child=_forget_pool)  # a forked child has the pool but not its threads
+if hasattr(os, "register_at_fork"):  # a forked child has the pool but not its threads
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def run_blocks(kernel: Callable[..., Any], tasks: int, *arguments: Any) -> None:

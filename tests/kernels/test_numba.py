@@ -1,0 +1,73 @@
+"""How the Numba kernels run: threads, caches, several callers at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from loops import run
+from robust_snn.kernels import Bptt, Dynamics, Gate, Surrogate, sample_keys
+from robust_snn.kernels.spiking.numba.threads import run_blocks
+
+CURRENT, UPSTREAM = torch.randn(2, 5, 3, 6000, generator=torch.Generator().manual_seed(0))
+GATE = Gate(torch.full((6000,), 0.5), sample_keys(0, torch.arange(3)))
+
+
+def _spike(_=None):
+    rule = Bptt(Surrogate("triangle", 1.0))
+    build = lambda p: {"gate": GATE}  # noqa: E731
+    return run(CURRENT, UPSTREAM, Dynamics(0.9), rule, "numba", build)
+
+
+def _same(a, b):
+    return torch.equal(a[0], b[0]) and torch.equal(a[1]["current"], b[1]["current"])
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_threads_give_the_same_bits(threads):
+    threads(1)
+    alone = _spike()
+    for count in (2, 3):
+        threads(count)
+        assert _same(_spike(), alone)
+
+
+def test_several_callers_at_once(threads):
+    threads(2)
+    alone = _spike()
+    with ThreadPoolExecutor(4) as pool:
+        assert all(_same(found, alone) for found in pool.map(_spike, range(8)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_starts_its_own_threads(threads):
+    """The pool alone: PyTorch's own threads do not survive a fork either."""
+    threads(2)
+    run_blocks(lambda start, stop: None, 2)
+    child = os.fork()
+    if child == 0:
+        done: list[int] = []
+        run_blocks(lambda start, stop: done.extend(range(start, stop)), 5)
+        os._exit(0 if sorted(done) == list(range(5)) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.slow
+def test_runs_where_nothing_can_be_cached(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(blocked / "cache"), "HOME": str(blocked)}
+    code = "from robust_snn.kernels.spiking.numba.forward import spiking_forward as d; print(d.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
