@@ -25,9 +25,28 @@ class Textual:
     positional = False
 
     def __str__(self) -> str:
-        values = [(f.name, _print_value(getattr(self, f.name))) for f in _arguments(type(self))]
-        arguments = ",".join(v if self.positional else f"{name}={v}" for name, v in values)
+        given = _given(self)
+        return self._spelled({name: _print_value(value) for name, value in given.items()})
+
+    @property
+    def brief(self) -> str:
+        """The text form without the arguments that have their default."""
+        default = _given(type(self)())
+        return self._spelled(
+            {
+                name: value.brief if isinstance(value, Textual) else _print_value(value)
+                for name, value in _given(self).items()
+                if value != default[name]
+            }
+        )
+
+    def _spelled(self, values: dict[str, str]) -> str:
+        arguments = ",".join(v if self.positional else f"{k}={v}" for k, v in values.items())
         return f"{self.name}({arguments})" if arguments else self.name
+
+
+def _given(value: Textual) -> dict[str, Any]:
+    return {f.name: getattr(value, f.name) for f in _arguments(type(value))}
 
 
 def parse(text: str, kind: str, table: dict[str, type[T]], nested: dict[str, type]) -> T:

@@ -88,3 +88,18 @@ def test_what_cannot_be_read(text, message):
     with pytest.raises(InputError) as error:
         parse_mode(text)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "brief"),
+    [
+        ("bptt", "bptt"),
+        ("bptt(surrogate=triangle(gamma=1),detach_reset=true)", "bptt(detach_reset=true)"),
+        ("bptt(surrogate=atan)", "bptt(surrogate=atan)"),
+        ("activation(qcfs(levels=4))", "activation(qcfs(levels=4))"),
+    ],
+)
+def test_brief_leaves_defaults_out(text, brief):
+    mode = parse_mode(text)
+    assert mode.brief == brief
+    assert parse_mode(brief) == mode
