@@ -5,7 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("art", "foolbox", "matplotlib", "numba", "pyautoattack", "sklearn", "torchattacks")
+HEAVY = (
+    "art",
+    "foolbox",
+    "matplotlib",
+    "numba",
+    "pyautoattack",
+    "scipy",
+    "sklearn",
+    "torchattacks",
+)
 
 SCRIPT = """
 import sys, timm

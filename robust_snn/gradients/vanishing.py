@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-
-from scipy.special import erfinv
+from statistics import NormalDist
 
 # `omega(A)` with `G(omega) = A`, for the unit shapes of `robust_snn.kernels.spiking.surrogates`.
 OMEGA: dict[str, Callable[[float], float]] = {
@@ -17,7 +16,7 @@ OMEGA: dict[str, Callable[[float], float]] = {
     "rectangle": lambda a: a / 2,
     "triangle": lambda a: 1 - math.sqrt(1 - a),
     "sigmoid": lambda a: 2 * math.atanh(a),
-    "gaussian": lambda a: float(erfinv(a)),
+    "gaussian": lambda a: NormalDist().inv_cdf((1 + a) / 2) / math.sqrt(2),  # erfinv(a)
     "softsign": lambda a: a / (1 - a),
     "exponential": lambda a: -math.log(1 - a),
 }
