@@ -1,0 +1,104 @@
+"""`robust-snn evaluate`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robust_snn.cli.app import app
+from robust_snn.cli.options import (
+    DATA,
+    DataRoot,
+    Device,
+    Model,
+    ModelKwargs,
+    Quiet,
+    Seed,
+    Threads,
+    device_of,
+    prepare,
+    say,
+)
+from robust_snn.errors import InputError
+
+if TYPE_CHECKING:
+    from robust_snn.eval import Progress
+
+
+@app.command(
+    epilog="Example: robust-snn evaluate --checkpoint runs/digits/model.safetensors "
+    "--data digits --suite quick --eps 8/255 -n 100 --out runs/verdict"
+)
+def evaluate(
+    data: Annotated[str, typer.Option(help=f"What to attack: {DATA}.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run and its verdict.json.")],
+    model: Model = None,
+    model_kwargs: ModelKwargs = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights: .safetensors with a card, or .pth.")
+    ] = None,
+    data_root: DataRoot = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
+    suite: Annotated[str, typer.Option(help="Name of a suite, or a .yaml file.")] = "quick",
+    eps: Annotated[str, typer.Option(help="Radius, such as 8/255.")] = "8/255",
+    norm: Annotated[str | None, typer.Option(help="Linf or L2, instead of the suite's.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Noise draws that give the number.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of every attack.")] = None,
+    eot: Annotated[int | None, typer.Option(help="Draws that attacks average.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images attacked together.")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Measure robust accuracy; start the same command again to go on after a kill."""
+    from robust_snn import evaluate as run
+    from robust_snn.eval import load_suite
+    from robust_snn.eval.report import render
+    from robust_snn.inputs import subject
+    from robust_snn.values import assignments, number
+    from robust_snn.victim import Victim
+
+    bar = prepare(threads, quiet)
+    load_suite(suite)
+    radius = number(eps, "--eps")
+    if radius < 0:
+        raise InputError(f"--eps must not be negative, got {eps}")
+    kwargs = assignments(model_kwargs or (), "--model-kwargs")
+    net, info, images = subject(model, kwargs, checkpoint, data, data_root, n)
+    optional = {} if batch_size is None else {"batch_size": batch_size}
+    verdict = run(
+        Victim(net.to(device_of(device)).eval(), seed=seed),
+        images.images,
+        images.labels,
+        suite=suite,
+        out=out,
+        eps=radius,
+        norm=norm,
+        draws=draws,
+        steps=steps,
+        eot=eot,
+        seed=seed,
+        model_info=info,
+        data_info={"name": images.name, "split": images.split},
+        progress=bar or log_lines(),
+        **optional,
+    )
+    say(render(verdict))
+    say(f"verdict in {out / 'verdict.json'}")
+
+
+def log_lines() -> Callable[[Progress], None]:
+    """Shows an evaluation's progress as log lines."""
+    log = logging.getLogger("robust_snn.cli")
+
+    def show(now: Progress) -> None:
+        left = "" if now.remaining is None else f", {now.remaining:.0f} s left"
+        known = "" if now.robust is None else f", robust so far {now.robust:.1%}"
+        log.info("%3.0f %%  %s%s%s", 100 * now.done, now.doing, left, known)
+
+    return show

@@ -1,0 +1,59 @@
+"""Options that several commands share, and what they do before and after their work."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robust_snn.errors import InputError
+
+DATA = "digits, cifar10, cifar100, a folder or a .tar of class folders"
+Model = Annotated[str | None, typer.Option(help="Name of the model; see `robust-snn models`.")]
+ModelKwargs = Annotated[
+    list[str] | None,
+    typer.Option("--model-kwargs", metavar="NAME=VALUE", help="Arguments of the model."),
+]
+DataRoot = Annotated[Path | None, typer.Option(help="Where a named data set lies on disk.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Plain log lines, no progress bar.")]
+
+
+def say(what: Any) -> None:
+    from rich.console import Console
+
+    Console(markup=False, highlight=False, soft_wrap=isinstance(what, str)).print(what)
+
+
+def prepare(threads: int | None, quiet: bool) -> bool:
+    """Sets threads and logging; returns whether a progress bar is to be shown."""
+    import torch
+
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"--threads must be at least 1, got {threads}")
+        torch.set_num_threads(threads)
+    bar = sys.stderr.isatty() and not quiet
+    # a bar shows what the log lines say, and they would tear it apart
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("robust_snn").setLevel(logging.WARNING if bar else logging.INFO)
+    return bar
+
+
+def device_of(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise InputError(f"--device must be cpu, cuda or auto, got '{name}'") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: PyTorch sees no CUDA device here; use cpu")
+    return name

@@ -1,0 +1,95 @@
+"""`robust-snn train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robust_snn.cli.app import app
+from robust_snn.cli.options import (
+    DATA,
+    DataRoot,
+    Device,
+    ModelKwargs,
+    Quiet,
+    Seed,
+    Threads,
+    device_of,
+    prepare,
+    say,
+)
+from robust_snn.errors import InputError
+
+
+@app.command(
+    epilog="Example: robust-snn train --model snn_vgg5_stog --data digits --recipe at "
+    "--eps 8/255 --epochs 20 --model-kwargs T=4 width=.25 head_width=128 --out runs/digits"
+)
+def train(
+    model: Annotated[str, typer.Option(help="Name of the model; see `robust-snn models`.")],
+    data: Annotated[str, typer.Option(help=f"What to train on: {DATA}.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, card, history and state.")],
+    recipe: Annotated[str, typer.Option(help="natural, at, or a .yaml file.")] = "natural",
+    test_data: Annotated[
+        str | None,
+        typer.Option(help="What to test on; a held-out tenth if the data have no test split."),
+    ] = None,
+    data_root: DataRoot = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of images to train on.")] = None,
+    model_kwargs: ModelKwargs = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    eps: Annotated[str | None, typer.Option(help="Instead of the recipe's, such as 8/255.")] = None,
+    gradient: Annotated[
+        str | None, typer.Option(help="Gradient mode of the training attack, such as bptr.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other number of the recipe."),
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train a network; start the same command again to go on after a kill."""
+    from robust_snn.inputs import check_model, training_data
+    from robust_snn.training import load_recipe
+    from robust_snn.training import train as run
+    from robust_snn.values import assignments, number
+
+    bar = prepare(threads, quiet)
+    kwargs = assignments(model_kwargs or (), "--model-kwargs")
+    changes = assignments(set_ or (), "--set")
+    options = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "eps": None if eps is None else number(eps, "--eps"),
+        "gradient": gradient,
+    }
+    for name in changes:
+        if options.get(name) is not None:
+            raise InputError(f"--set {name}: the option --{name.replace('_', '-')} is given too")
+    chosen = load_recipe(recipe).with_(**{**options, **changes})
+    check_model(model)
+    images, test = training_data(data, test_data, data_root, kwargs.get("img_size"), n)
+    done = run(
+        model,
+        images,
+        test,
+        chosen,
+        out=out,
+        model_kwargs=kwargs,
+        seed=seed,
+        device=device_of(device),
+        progress=bar,
+    )
+    say(
+        f"{model}: test accuracy {done.history[-1].test_accuracy:.1%} on {len(test)} images, "
+        f"mean opening probability {done.history[-1].opening:.2f}; "
+        f"weights in {out / 'model.safetensors'}"
+    )
