@@ -173,13 +173,28 @@ def test_held_out_tenth(folder: Path) -> None:
 
 
 def test_models_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, expected in (("models", "snn_wrn16_stog"), ("doctor", "backend torch")):
+    for command, expected in (
+        ("models snn_sew7b_s*", "snn_sew7b_stog"),
+        ("doctor", "backend torch"),
+    ):
         with pytest.raises(SystemExit) as left:
-            cli.main([command])
+            cli.main(command.split())
         assert left.value.code == 0
         assert expected in capsys.readouterr().out
     assert check_backend("torch") == "works"
     assert check_backend("numba") == "works"
+
+
+def test_models_are_chosen_by_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["models", "snn_resnet20*"])
+    shown = capsys.readouterr().out
+    assert shown.count("snn_") == 5
+    assert "272 k" in shown and "SOPs" in shown
+    with pytest.raises(SystemExit) as left:
+        cli.main(["models", "snn_resnet2O"])
+    assert left.value.code == 2
+    assert "did you mean 'snn_resnet20'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["", "train", "evaluate", "models", "doctor", "demo"])

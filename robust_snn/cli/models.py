@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
+import fnmatch
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
 from robust_snn.cli.app import app
-from robust_snn.cli.options import say
+from robust_snn.cli.options import Quiet, Threads, prepare, say
+from robust_snn.errors import unknown
+
+CAPTION = (
+    "Spikes, SOPs (additions that spikes cause) and MACs (multiplications) of one random image,\n"
+    "through initial weights: a trained network fires less or more."
+)
 
 
-@app.command(epilog="Example: robust-snn models")
-def models() -> None:
-    """List the spiking models with their number of parameters."""
+@dataclass(frozen=True)
+class _Moment:
+    """How far the list is."""
+
+    doing: str
+    done: float
+    remaining: float | None
+    found: str = ""
+
+
+@app.command(epilog="Example: robust-snn models 'snn_vgg*'")
+def models(
+    pattern: Annotated[str, typer.Argument(help="Which models, such as '*_stog'.")] = "snn_*",
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """List the spiking models with parameters, spikes per image and operations."""
     import timm
     import torch
     from rich.table import Table
 
-    import robust_snn  # noqa: F401  registers the models
+    from robust_snn.bar import listening
+    from robust_snn.metrics import profile
 
-    table = Table("model", "parameters")
-    table.columns[1].justify = "right"
-    with torch.device("meta"):
-        for name in timm.list_models("snn_*"):
-            net = timm.create_model(name)
-            table.add_row(name, f"{sum(p.numel() for p in net.parameters()):,}")
+    bar = prepare(threads, quiet)
+    known = timm.list_models("snn_*")
+    names = fnmatch.filter(known, pattern)
+    if not names:
+        raise unknown("model", pattern, known)
+    table = Table("model", "parameters", "spikes", "SOPs", "MACs", caption=CAPTION)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    began = time.perf_counter()
+    with listening(bar) as show:
+        for index, name in enumerate(names):
+            left = (time.perf_counter() - began) / index * (len(names) - index) if index else None
+            show(_Moment(name, index / len(names), left))
+            net = timm.create_model(name).eval()
+            size = timm.get_pretrained_cfg(name).input_size
+            image = torch.rand(1, *size, generator=torch.Generator().manual_seed(0))
+            counts = profile(net, image)
+            parameters = sum(p.numel() for p in net.parameters())
+            row = (parameters, counts.spikes, counts.sops, counts.macs)
+            table.add_row(name, *(_short(value) for value in row))
     say(table)
+
+
+def _short(value: float) -> str:
+    """A count with three digits and a unit."""
+    for unit in ("", " k", " M"):
+        if value < 999.5:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g} G"

@@ -112,7 +112,7 @@ class _Recorder:
             return lambda m, args, kwargs, out: self.neurons(name, m, args[0], kwargs, out)
         if isinstance(module, nn.Conv2d | nn.Linear):
             return lambda m, args, kwargs, out: self.synapse(name, m, args[0])
-        if isinstance(module, TimeAvgPool2d | MeanPool | Readout):
+        if isinstance(module, TimeAvgPool2d | nn.AdaptiveAvgPool2d | MeanPool | Readout):
             return lambda m, args, kwargs, out: self.pool(m, args[0], out)
         return None
 

@@ -248,6 +248,7 @@ class SpikingMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        self.pool = nn.AdaptiveAvgPool2d(grid)
         self.steps = steps
         sizes = (in_chans * grid[0] * grid[1], *widths)
         self.layers = nn.ModuleList(map(LinearSpike, sizes, widths, neurons))
@@ -256,7 +257,7 @@ class SpikingMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps `[T, B, C, H, W]` to what is read out of the last layer, `[B, width]`."""
         if x.shape[-2:] != self.grid:
-            x = over_time(nn.AdaptiveAvgPool2d(self.grid), x)
+            x = over_time(self.pool, x)
         steps = self.steps if x.shape[0] == 1 else x.shape[0]
         x = x.flatten(2)
         for layer in self.layers:

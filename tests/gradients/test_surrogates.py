@@ -59,6 +59,41 @@ def test_unit_shapes_integrate_to_one(family):
     assert torch.trapezoid(FAMILIES[family](u), u).item() == pytest.approx(1, abs=2e-3)
 
 
+INTEGRALS = {
+    "triangle(gamma=0.5)": 1,
+    "piecewise_quadratic(alpha=2)": 1,
+    "rectangle(width=0.8)": 1,
+    "atan(alpha=3)": 1,
+    "sigmoid(alpha=4)": 1,
+    "erf(alpha=2)": 1,
+    "gaussian(sigma=0.5)": 1,
+    "softsign(alpha=2)": 1,
+    "fast_sigmoid(slope=25)": 2 / 25,
+    "superspike(alpha=3)": 6,
+    "piecewise_exp(alpha=2)": 1,
+    "exponential(gamma=2,peak=0.3)": 0.3,
+}  # the others have no finite one
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_integrals(text):
+    """Oracle 1: the integral over an axis of half-length L, whose tails go as 1 / L at most."""
+    kernel = _kernel(text)
+    z = torch.cat([-torch.logspace(4, -6, 200_001), torch.logspace(-6, 4, 200_001)]).double()
+    integral = torch.trapezoid(derivative(z, kernel, kernel.sharpness), z).item()
+    if text in INTEGRALS:
+        assert integral == pytest.approx(INTEGRALS[text], rel=2e-3)
+    else:
+        assert integral > 10
+
+
+def test_three_names_of_one_triangle():
+    """Oracle 1: triangle(gamma), piecewise_quadratic(1 / gamma) and QGate(1 / gamma)."""
+    for gamma in (0.25, 0.5, 1.0, 2.0):
+        one = _kernel(f"triangle(gamma={gamma})")
+        assert one == _kernel(f"piecewise_quadratic(alpha={1 / gamma})")
+
+
 @pytest.mark.parametrize("family", sorted(OMEGA))
 @pytest.mark.parametrize("a", [0.2, 0.5, 0.85])
 def test_omega_inverts_the_degree_of_vanishing(family, a):

@@ -53,6 +53,23 @@ def test_bptt_closed_form(backend, reset, detach):
     assert_close_rms(gradients["current"], torch.stack(expected[::-1]))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bptt_by_hand(backend):
+    """Soft reset, no leak, a slope of one: every step passes its own spike's gradient alone.
+
+    `dL/du[t] = g[t+1]` and `g[t] = e[t] + (1 - 1) g[t+1]`, for u[t] = v[t] - s[t] and ds/dv = 1;
+    with the reset detached, gradients add up over later steps.
+    """
+    upstream = torch.tensor([1.0, 20.0, 300.0, 4000.0]).view(4, 1, 1)
+    current = torch.tensor([0.6, 0.7, 0.2, 0.9]).view(4, 1, 1)
+    slope = Surrogate("step", 1.0, scale=0.0, floor=1.0)
+    dynamics = Dynamics(reset="soft")
+    for detach, expected in ((False, [1, 20, 300, 4000]), (True, [4321, 4320, 4300, 4000])):
+        spikes, gradients = run(current, upstream, dynamics, Bptt(slope, detach), backend)
+        assert spikes.flatten().tolist() == [0, 1, 0, 1]
+        assert gradients["current"].flatten().tolist() == expected
+
+
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize("family", ["gaussian", "sigmoid", "atan"])
 def test_mean_field_of_noise_is_differentiable(family, reset):

@@ -89,6 +89,11 @@ def test_poisson_coding_needs_no_multiplication() -> None:
     assert profile(net, images("snn_wrn16")).macs == 0
 
 
+def test_a_pooled_head_adds_spikes() -> None:
+    net = awake(narrow("snn_resnet19_poisson"), images("snn_resnet19"))
+    assert profile(net, images("snn_resnet19")).macs == 0
+
+
 def test_closed_gates_save_operations() -> None:
     counts = []
     for p in (1.0, 0.3):
