@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,10 +14,7 @@ from robust_snn.cli.app import app
 from robust_snn.cli.options import Quiet, Threads, prepare, say
 from robust_snn.errors import unknown
 
-CAPTION = (
-    "Spikes, SOPs (additions that spikes cause) and MACs (multiplications) of one random image,\n"
-    "through initial weights: a trained network fires less or more."
-)
+CAPTION = "of one random image under initial weights; SOPs: additions that spikes cause"
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def models(
     from robust_snn.bar import listening
     from robust_snn.metrics import profile
 
-    bar = prepare(threads, quiet)
+    bar: bool | Callable[[_Moment], None] = prepare(threads, quiet)
     known = timm.list_models("snn_*")
     names = fnmatch.filter(known, pattern)
     if not names:
@@ -57,8 +55,8 @@ def models(
             left = (time.perf_counter() - began) / index * (len(names) - index) if index else None
             show(_Moment(name, index / len(names), left))
             net = timm.create_model(name).eval()
-            size = timm.get_pretrained_cfg(name).input_size
-            image = torch.rand(1, *size, generator=torch.Generator().manual_seed(0))
+            size = timm.get_pretrained_cfg_value(name, "input_size") or (3, 32, 32)
+            image = torch.rand((1, *size), generator=torch.Generator().manual_seed(0))
             counts = profile(net, image)
             parameters = sum(p.numel() for p in net.parameters())
             row = (parameters, counts.spikes, counts.sops, counts.macs)
