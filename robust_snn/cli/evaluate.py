@@ -44,11 +44,23 @@ def evaluate(
     data_root: DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
     suite: Annotated[str, typer.Option(help="Name of a suite, or a .yaml file.")] = "quick",
-    eps: Annotated[str, typer.Option(help="Radius, such as 8/255.")] = "8/255",
+    eps: Annotated[
+        str | None, typer.Option(help="Radius, such as 8/255, instead of the suite's.")
+    ] = None,
     norm: Annotated[str | None, typer.Option(help="Linf or L2, instead of the suite's.")] = None,
     draws: Annotated[int | None, typer.Option(help="Noise draws that give the number.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of every attack.")] = None,
     eot: Annotated[int | None, typer.Option(help="Draws that attacks average.")] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=VALUES",
+            help="Also vary eps, steps, eot, gradient or T, as in eps=0,2/255,4/255; repeatable.",
+        ),
+    ] = None,
+    source_checkpoint: Annotated[
+        Path | None, typer.Option(help="Another trained network, from which attacks transfer.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images attacked together.")] = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -56,25 +68,30 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure robust accuracy; start the same command again to go on after a kill."""
-    from robust_snn import evaluate as run
     from robust_snn.eval import load_suite
+    from robust_snn.eval import sweep as run
+    from robust_snn.eval.axes import read_axes
     from robust_snn.eval.report import render
     from robust_snn.inputs import subject
+    from robust_snn.training import load_model
     from robust_snn.values import assignments, number
     from robust_snn.victim import Victim
 
     bar = prepare(threads, quiet)
     load_suite(suite)
-    radius = number(eps, "--eps")
-    if radius < 0:
+    radius = None if eps is None else number(eps, "--eps")
+    if radius is not None and radius < 0:
         raise InputError(f"--eps must not be negative, got {eps}")
+    axes = None if sweep is None else read_axes(sweep, "--sweep")
+    source = None if source_checkpoint is None else load_model(source_checkpoint)[0]
     kwargs = assignments(model_kwargs or (), "--model-kwargs")
     net, info, images = subject(model, kwargs, checkpoint, data, data_root, n)
-    optional = {} if batch_size is None else {"batch_size": batch_size}
-    verdict = run(
-        Victim(net.to(device_of(device)).eval(), seed=seed),
+    place = device_of(device)
+    verdict, _ = run(
+        Victim(net.to(place).eval(), seed=seed),
         images.images,
         images.labels,
+        axes,
         suite=suite,
         out=out,
         eps=radius,
@@ -85,8 +102,9 @@ def evaluate(
         seed=seed,
         model_info=info,
         data_info={"name": images.name, "split": images.split},
+        source=None if source is None else source.to(place),
+        batch_size=batch_size,
         progress=bar or log_lines(),
-        **optional,
     )
     say(render(verdict))
     say(f"verdict in {out / 'verdict.json'}")

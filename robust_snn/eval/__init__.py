@@ -6,6 +6,7 @@ from robust_snn.eval.constraints import ConstraintViolation
 from robust_snn.eval.progress import Progress
 from robust_snn.eval.runner import evaluate
 from robust_snn.eval.suite import Attack, Draws, Suite, load_suite, shipped
+from robust_snn.eval.sweep import load_curves, sweep
 from robust_snn.eval.verdict import Verdict
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Suite",
     "Verdict",
     "evaluate",
+    "load_curves",
     "load_suite",
     "shipped",
+    "sweep",
 ]

@@ -35,6 +35,7 @@ class Job:
         threat: What an attack may do.
         seed: Seed of all noise and all attacks.
         batch_size: Images per shard, which are attacked together.
+        source: Another network, from which attacks may transfer.
     """
 
     victim: Victim
@@ -44,6 +45,7 @@ class Job:
     threat: Threat
     seed: int
     batch_size: int
+    source: Victim | None = None
 
     @property
     def shards(self) -> int:
@@ -94,6 +96,7 @@ class Job:
         images, labels = self._batch(ids)
         seed = derive_seed(self.seed, "attack", row.name, int(ids[0]))
         attacker = view(self.victim, row, seed)
+        row = self._sourced(row, attacker)
         crafted = implementation(row).craft(attacker, images, labels, row, self.threat, seed)
         cost = replace(attacker.cost)
         for candidate in crafted.candidates:
@@ -112,6 +115,14 @@ class Job:
             backwards=cost.backwards,
             warnings=crafted.warnings,
         )
+
+    def _sourced(self, row: Attack, attacker: Victim) -> Attack:
+        """The row with the source that it asks for, whose passes count as the attacker's."""
+        if self.source is None or not row.needs_source:
+            return row
+        source = self.source.with_()
+        source.cost = attacker.cost
+        return replace(row, options={**row.options, "source": source})
 
     def _hardest(
         self, candidates: Sequence[Tensor], labels: Tensor, ids: np.ndarray

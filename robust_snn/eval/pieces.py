@@ -91,6 +91,11 @@ class Worst:
         """Rows that are not broken."""
         return np.flatnonzero(self.select > 0)
 
+    @property
+    def all(self) -> np.ndarray:
+        """All rows."""
+        return np.arange(len(self.select))
+
     def meet(self, piece: Piece) -> np.ndarray:
         """Takes in an attack.
 

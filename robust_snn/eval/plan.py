@@ -45,14 +45,22 @@ def plan(
     threat: Threat,
     batch_size: int,
     seed: int,
+    source: Victim | None = None,
 ) -> Plan:
     """Checks everything that can be checked before the first attack, and writes nothing."""
     classes = _check_data(victim, images, labels)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     for row in suite.attacks:
+        if row.needs_source and source is None:
+            raise InputError(
+                f"'{row.name}' of suite '{suite.name}' attacks from another network: give "
+                "--source-checkpoint FILE, or source="
+            )
         implementation(row).check(row, threat)
         view(victim, row, seed)
+    if source is not None and (others := count_classes(source, images)) != classes:
+        raise InputError(f"the source has {others} classes, the model {classes}")
     first = images[:batch_size].to(device_of(victim)).float()
     distance = spread(victim, first)
     stochastic = victim.stochastic or distance > SAME
@@ -60,7 +68,7 @@ def plan(
     unfit = [row for row in suite.attacks if row not in fits]
     if not fits:
         raise InputError(f"no attack of suite '{suite.name}' can run with {classes} classes")
-    suite = replace(suite, attacks=tuple(fits))
+    suite = replace(suite, eps=threat.eps, attacks=tuple(fits), sweep={})
     job = Job(
         victim,
         images.detach().float(),
@@ -69,6 +77,7 @@ def plan(
         threat,
         seed,
         batch_size,
+        source,
     )
     notes = (diagnostics.noise(victim.stochastic, distance), *diagnostics.left_out(unfit, classes))
     return Plan(job, stochastic, notes)
@@ -113,6 +122,7 @@ def configuration(
         "attacks": {row.name: asdict(row) for row in job.suite.attacks},
         "order": [f"{r.name}: {implementation(r).describe(r)}" for r in job.suite.attacks],
         "weights": weights,
+        "source": None if job.source is None else _weights_sha256(job.source.net),
         "gradient": str(job.victim.gradient),
         "stochastic": plan.stochastic,
         "batch_size": job.batch_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -37,11 +37,12 @@ def evaluate(
     *,
     suite: str | Path | Suite = "quick",
     out: str | Path = "runs/evaluation",
-    eps: float = 8 / 255,
+    eps: float | None = None,
     norm: str | None = None,
     draws: int | None = None,
     steps: int | None = None,
     eot: int | None = None,
+    source: Victim | nn.Module | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     model_info: Mapping[str, Any] | None = None,
@@ -65,11 +66,13 @@ def evaluate(
         labels: `[N]`, integers.
         suite: Name of a shipped suite, path of a YAML file, or a `Suite`.
         out: Folder of the run. `verdict.json` is written there at the end.
-        eps: Radius of the norm ball.
+        eps: Radius of the norm ball; the suite's if left out.
         norm: Instead of the suite's norm: `"Linf"` or `"L2"`.
         draws: Instead of the suite's report draws.
         steps: Instead of every attack's steps (for Square: queries).
         eot: Instead of the number of draws that every attack averages.
+        source: Another network, trained on the same task, from which attacks transfer: those of the
+            suite that ask for one, or APGD on it where none does.
         batch_size: Images attacked together, 64 by default; halved where memory does not suffice.
         seed: Seed of all noise and all attacks.
         model_info: `name`, `kwargs` and `weights_sha256` of the model, for the record.
@@ -80,12 +83,17 @@ def evaluate(
         InputError: If an argument is wrong, or `out` holds another run. Nothing is written then.
         ConstraintViolation: If an attack breaks the threat model.
     """
-    with undisturbed(victim) if isinstance(victim, nn.Module) else nullcontext():
+    with ExitStack() as kept:
+        for net in (victim, source):
+            if isinstance(net, nn.Module):
+                kept.enter_context(undisturbed(net))
         protocol = load_suite(suite).adapted(norm=norm, draws=draws, steps=steps, eot=eot)
-        threat = Threat(protocol.norm, eps)
+        threat = Threat(protocol.norm, protocol.eps if eps is None else eps)
+        if source is not None:
+            protocol, source = protocol.with_transfer(), adapt(source, output="logits").eval()
         subject = adapt(victim, output="logits").eval()
         size = BATCH_SIZE if batch_size is None else batch_size
-        planned = plan(subject, images, labels, protocol, threat, size, seed)
+        planned = plan(subject, images, labels, protocol, threat, size, seed, source)
         config = configuration(planned, model_info or {}, data_info or {})
         folder = RunFolder(out, config)
         with listening(progress) as listener:
@@ -119,7 +127,7 @@ def _shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Shard:
     clean = finish(None, "clean", lambda: job.clean(shard))
     worst, attacks = Worst(clean), []
     for number, row in enumerate(job.suite.attacks, 1):
-        standing = worst.standing
+        standing = worst.all if job.suite.independent else worst.standing
         piece = None
         if len(standing):
             name = f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]', '_', row.name)}"

@@ -3,6 +3,7 @@
     name: mine
     source: where the protocol comes from, and how this differs from it
     norm: Linf
+    eps: 8/255
     draws: {select: 100, report: 20}
     attacks:
       - {name: apgd-ce, implementation: autoattack, attack: apgd-ce, eot: 20, steps: 100}
@@ -21,8 +22,11 @@ from typing import Any, TypeVar
 import yaml
 
 from robust_snn.errors import InputError, unknown
+from robust_snn.eval.axes import Axes, parse_axes
+from robust_snn.values import number
 
 NORMS = ("Linf", "L2")
+SOURCE = "checkpoint"  # stands in an attack's options for the network of --source-checkpoint
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class Attack:
     restarts: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def needs_source(self) -> bool:
+        """Whether it attacks from another network, which the caller brings."""
+        return self.options.get("source") == SOURCE
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -66,13 +75,28 @@ class Draws:
 
 @dataclass(frozen=True)
 class Suite:
-    """A protocol: threat model, draws and attacks in order."""
+    """A protocol: threat model, draws and attacks in order.
+
+    Attributes:
+        name: How the verdict calls it.
+        attacks: Attacks, in order.
+        source: Where the protocol comes from.
+        norm: Norm of the threat model.
+        eps: Radius where the caller names none.
+        draws: Noise draws.
+        independent: Whether every attack meets every image, as the columns of a paper's table do,
+            and not only those that the attacks before left standing.
+        sweep: Values by axis, around the point that the rest describes.
+    """
 
     name: str
     attacks: tuple[Attack, ...]
     source: str = ""
     norm: str = "Linf"
+    eps: float = 8 / 255
     draws: Draws = Draws()
+    independent: bool = False
+    sweep: Axes = field(default_factory=dict)
 
     def adapted(
         self,
@@ -94,16 +118,23 @@ class Suite:
         changes = {key: value for key, value in given.items() if value is not None}
         if not changes:
             return self
-        rows: dict[str, Any] = {k: v for k, v in changes.items() if k in ("steps", "eot")}
         suite = replace(
             self,
             name=f"{self.name}({','.join(f'{key}={value}' for key, value in changes.items())})",
             norm=norm or self.norm,
             draws=replace(self.draws, report=draws if draws is not None else self.draws.report),
-            attacks=tuple(replace(attack, **rows) for attack in self.attacks),
+            attacks=tuple(_adapted(attack, steps, eot) for attack in self.attacks),
         )
         _check(suite)
         return suite
+
+    def with_transfer(self) -> Suite:
+        """The suite with an attack from a source; as it is if it has one."""
+        if any(attack.needs_source for attack in self.attacks):
+            return self
+        options = {"source": SOURCE}
+        row = Attack("transfer-source", "robust_snn", "transfer", options=options)
+        return replace(self, attacks=(*self.attacks, row))
 
     def deterministic(self) -> Suite:
         """The suite for a victim without noise, where every draw is the same one."""
@@ -161,9 +192,23 @@ def parse_suite(text: str, where: str) -> Suite:
         for number, row in enumerate(rows, 1)
     )
     tree["draws"] = _build(Draws, tree.get("draws", {}), f"'draws' of suite '{where}'")
+    tree["sweep"] = parse_axes(tree.get("sweep", {}), f"'sweep' of suite '{where}'")
+    if "eps" in tree:
+        tree["eps"] = number(tree["eps"], f"eps of suite '{where}'")
     suite = _build(Suite, tree, f"suite '{where}'")
     _check(suite)
     return suite
+
+
+def _adapted(attack: Attack, steps: int | None, eot: int | None) -> Attack:
+    """A row with other numbers; where its attack averages losses itself, those are the draws."""
+    attack = replace(attack, steps=attack.steps if steps is None else steps)
+    if eot is None:
+        return attack
+    for inner in ("eot_loss", "eot_iter"):
+        if inner in attack.options:
+            return replace(attack, options={**attack.options, inner: eot})
+    return replace(attack, eot=eot)
 
 
 T = TypeVar("T")
@@ -193,6 +238,8 @@ def _check(suite: Suite) -> None:
     where = f"suite '{suite.name}'"
     if suite.norm not in NORMS:
         raise unknown(f"norm of {where}", str(suite.norm), NORMS)
+    if not isinstance(suite.independent, bool):
+        raise InputError(f"independent of {where} must be true or false, got {suite.independent!r}")
     _positive(suite.draws.select, f"draws.select of {where}")
     _positive(suite.draws.report, f"draws.report of {where}")
     if not suite.attacks:
