@@ -26,7 +26,12 @@ def check_model(name: str) -> None:
 
 
 def training_data(
-    source: str, test: str | None, root: Path | None, img_size: Any, n: int | None
+    source: str,
+    test: str | None,
+    root: Path | None,
+    img_size: Any,
+    n: int | None,
+    steps: int | None = None,
 ) -> tuple[ImageSet, ImageSet]:
     """Images to train and to test on.
 
@@ -37,11 +42,12 @@ def training_data(
         root: Where a named data set lies on disk.
         img_size: Image size that the model was asked to have, if any.
         n: Number of training images; all if left out.
+        steps: Frames per recording of an event set, if the model was asked to have some.
     """
     size = _square(img_size)
-    images = load_dataset(source, split="train", root=root, size=size)
+    images = load_dataset(source, split="train", root=root, size=size, steps=steps)
     if test is not None or images.split != "all":
-        held = load_dataset(test or source, split="test", root=root, size=size)
+        held = load_dataset(test or source, split="test", root=root, size=size, steps=steps)
     else:
         images, held = _parted(images)
     _check_classes(images.classes, held)
@@ -70,13 +76,13 @@ def subject(
     if checkpoint is not None and (card is not None or model is None):
         net, card = load_model(checkpoint)
         name, kwargs = _agreed(card["model"], model, kwargs)
-        images = load_dataset(source, root=root, size=_square(kwargs.get("img_size")), n=n)
+        images = _attacked(source, root, n, kwargs)
         _check_classes(card.get("data", {}).get("classes", images.classes), images)
         return net, {"name": name, "kwargs": kwargs}, images
     if model is None:
         raise InputError("say what to evaluate: --checkpoint FILE, or --model NAME")
     check_model(model)
-    images = load_dataset(source, root=root, size=_square(kwargs.get("img_size")), n=n)
+    images = _attacked(source, root, n, kwargs)
     kwargs = fitted_kwargs(model, kwargs, images)
     net = create_network(model, **kwargs)
     if checkpoint is None:
@@ -84,6 +90,12 @@ def subject(
     else:
         load_checkpoint(net, checkpoint)
     return net, {"name": model, "kwargs": kwargs}, images
+
+
+def _attacked(source: str, root: Path | None, n: int | None, kwargs: Mapping[str, Any]) -> ImageSet:
+    """Images of the size, or event frames of the steps, that a model is built for."""
+    size = _square(kwargs.get("img_size"))
+    return load_dataset(source, root=root, size=size, n=n, steps=kwargs.get("T"))
 
 
 def _agreed(

@@ -11,7 +11,10 @@ import typer
 
 from robust_snn.errors import InputError
 
-DATA = "digits, cifar10, cifar100, a folder or a .tar of class folders"
+DATA = (
+    "digits, cifar10, cifar100, digits-events, dvs128-gesture, cifar10-dvs, n-mnist, "
+    "a folder or a .tar of class folders"
+)
 Model = Annotated[str | None, typer.Option(help="Name of the model; see `robust-snn models`.")]
 ModelKwargs = Annotated[
     list[str] | None,

@@ -76,7 +76,9 @@ def train(
             raise InputError(f"--set {name}: the option --{name.replace('_', '-')} is given too")
     chosen = load_recipe(recipe).with_(**{**options, **changes})
     check_model(model)
-    images, test = training_data(data, test_data, data_root, kwargs.get("img_size"), n)
+    images, test = training_data(
+        data, test_data, data_root, kwargs.get("img_size"), n, steps=kwargs.get("T")
+    )
     done = run(
         model,
         images,

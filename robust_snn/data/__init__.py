@@ -1,10 +1,19 @@
-"""Labelled image sets in [0, 1] and the checks that every image passes before an attack."""
+"""Labelled images and event frames in [0, 1], and the checks that all pass before an attack."""
 
 from __future__ import annotations
 
 from robust_snn.data.augment import augment
 from robust_snn.data.checks import check_images
+from robust_snn.data.events import EVENT_SETS, augment_events
 from robust_snn.data.image_set import ImageSet
 from robust_snn.data.registry import DATASETS, load_dataset
 
-__all__ = ["DATASETS", "ImageSet", "augment", "check_images", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "EVENT_SETS",
+    "ImageSet",
+    "augment",
+    "augment_events",
+    "check_images",
+    "load_dataset",
+]

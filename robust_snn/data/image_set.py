@@ -21,7 +21,7 @@ class ImageSet:
     Args:
         name: Registered name, or the name of the file or folder.
         split: `"train"`, `"test"`, or `"all"` for a source that has no splits.
-        images: `[N, C, H, W]`, float32 in [0, 1].
+        images: `[N, C, H, W]`, or event frames `[N, T, C, H, W]`, float32 in [0, 1].
         labels: `[N]`, int64.
         classes: One name per label.
     """

@@ -41,12 +41,14 @@ class Implementation:
         check: Refuses a row that the library cannot run under a threat, with an `InputError`.
         craft: Attacks a batch; the seed decides every random number of the attack.
         least_classes: Fewest classes that an attack can handle.
+        events: Whether its attacks take event frames `[B, T, C, H, W]` too.
     """
 
     package: str
     check: Callable[[Attack, Threat], None]
     craft: Callable[[Victim, Tensor, Tensor, Attack, Threat, int], Crafted]
     least_classes: Callable[[Attack], int]
+    events: bool = False
 
     def describe(self, row: Attack) -> str:
         """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""
@@ -190,7 +192,7 @@ def _least_classes_own(row: Attack) -> int:
 
 
 IMPLEMENTATIONS = {
-    "robust_snn": Implementation("robust_snn", _check_own, _own, _least_classes_own),
+    "robust_snn": Implementation("robust_snn", _check_own, _own, _least_classes_own, events=True),
     "autoattack": Implementation(
         "pyautoattack", _check_autoattack, _autoattack, _least_classes_autoattack
     ),

@@ -58,6 +58,11 @@ def plan(
                 "--source-checkpoint FILE, or source="
             )
         implementation(row).check(row, threat)
+        if images.ndim == 5 and not implementation(row).events:
+            raise InputError(
+                f"'{row.name}' of suite '{suite.name}' attacks static images [N, C, H, W]; event "
+                "frames need attacks of ours, as in suite events-sparse"
+            )
         view(victim, row, seed)
     if source is not None and (others := count_classes(source, images)) != classes:
         raise InputError(f"the source has {others} classes, the model {classes}")
@@ -85,14 +90,12 @@ def plan(
 
 def _check_data(victim: Victim, images: Tensor, labels: Tensor) -> int:
     """Refuses images and labels that do not suit the victim; returns the number of classes."""
-    static = isinstance(images, Tensor) and images.ndim == 4
+    fits = isinstance(images, Tensor) and images.ndim in (4, 5)
     classes = sys.maxsize
-    if static and images.is_floating_point() and len(images):
+    if fits and images.is_floating_point() and len(images):
         classes = count_classes(victim, images)  # a spiking net refuses other channel counts
     channels = images.shape[-3] if isinstance(images, Tensor) and images.ndim > 2 else 0
     check_images(images, labels, in_chans=channels, num_classes=classes)
-    if not static:
-        raise InputError(f"suites attack static images [N, C, H, W], got {tuple(images.shape)}")
     return classes
 
 

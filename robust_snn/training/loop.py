@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_snn.attacks.fgsm import evaluating, fgsm, rfgsm
-from robust_snn.data import ImageSet, augment
+from robust_snn.data import ImageSet, augment, augment_events
+from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed
 from robust_snn.neurons import LIF, set_noise
 from robust_snn.training.recipe import Recipe
@@ -79,7 +80,9 @@ def train_epoch(
         torch.manual_seed(derive_seed(seed, "global", epoch))
         for step, rows in enumerate(order.split(recipe.batch_size)[:steps]):
             images, labels = data.images[rows], data.labels[rows].to(device)
-            if recipe.augment and images.shape[1] == 3:
+            if recipe.augment and images.ndim == 5:
+                images = augment_events(images, draws, flip=data.name in MIRRORED)
+            elif recipe.augment and images.shape[1] == 3:
                 images = augment(images, draws)
             images = perturb(images.to(device), labels)
             learner.scheduler.step_update((epoch - 1) * steps + step)

@@ -95,11 +95,13 @@ def train(
 
 
 def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: ImageSet) -> dict[str, Any]:
-    """Arguments of a model, with channels, classes and image size from the data where left out."""
+    """Arguments of a model; channels, classes, image size and steps of events from the data."""
     height, width = data.images.shape[-2:]
-    fitted: dict[str, Any] = {"num_classes": len(data.classes), "in_chans": data.images.shape[1]}
+    fitted: dict[str, Any] = {"num_classes": len(data.classes), "in_chans": data.images.shape[-3]}
     if model.startswith("snn_"):  # not every model of timm is built for one size
         fitted["img_size"] = height if height == width else (height, width)
+        if data.images.ndim == 5:
+            fitted["T"] = data.images.shape[1]
     return {**fitted, **kwargs}
 
 

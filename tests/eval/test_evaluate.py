@@ -386,7 +386,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "numpy": ({"images": good()["images"].numpy()}, "torch.Tensor"),
     "no images": ({"images": torch.empty(0, *SHAPE)}, "no images"),
     "one dimension less": ({"images": torch.rand(2, 8, 8)}, r"\[B, C, H, W\]"),
-    "event frames": ({"images": torch.rand(2, 3, *SHAPE)}, "static images"),
     "label too large": ({"labels": torch.tensor([0, 2])}, "labels must lie in 0..1"),
     "label negative": ({"labels": torch.tensor([0, -1])}, "labels must lie in 0..1"),
     "labels too few": ({"labels": torch.tensor([0])}, "labels of shape"),

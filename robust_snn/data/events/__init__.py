@@ -1,0 +1,19 @@
+"""Event cameras: published sets, an embedded one, and frames of both."""
+
+from __future__ import annotations
+
+from robust_snn.data.events.augment import augment_events
+from robust_snn.data.events.digits import record_digits
+from robust_snn.data.events.frames import EVENT, make_events, to_frames
+from robust_snn.data.events.load import EVENT_SETS, MIRRORED, load_events
+
+__all__ = [
+    "EVENT",
+    "EVENT_SETS",
+    "MIRRORED",
+    "augment_events",
+    "load_events",
+    "make_events",
+    "record_digits",
+    "to_frames",
+]

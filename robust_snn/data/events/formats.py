@@ -1,0 +1,99 @@
+"""Readers of the event formats of the published sets: a file in, events in the order of time out.
+
+Tonic's parsers do the work where there is one. AEDAT 3.1 is read here, because tonic's parser takes
+packets of any type for polarity events and forgets the overflow of the clock.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from robust_snn.data.events.frames import make_events
+from robust_snn.errors import InputError, missing_extra
+
+POLARITY = 1  # type of AEDAT 3.1 packets that hold polarity events
+HEADER = struct.Struct("<HHIIIIII")  # type, source, size, offset, overflow, capacity, number, valid
+
+
+def read_nmnist(path: Path) -> np.ndarray:
+    """Reads N-MNIST's `.bin`: 40 bits per event."""
+    from tonic.io import read_mnist_file
+
+    dtype = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
+    raw = read_mnist_file(str(path), dtype)
+    return make_events(raw["t"], raw["x"], raw["y"], raw["p"] == 1)
+
+
+def read_aedat2(path: Path) -> np.ndarray:
+    """Reads CIFAR10-DVS's `.aedat`: AEDAT 2.0 of a DVS128, oriented as by the authors' script."""
+    from tonic.io import read_dvs_128
+
+    _, raw = read_dvs_128(str(path))
+    return make_events(raw["t"], 127 - raw["x"], 127 - raw["y"], ~raw["p"])
+
+
+def read_aedat3(path: Path) -> np.ndarray:
+    """Reads DVS128 Gesture's `.aedat`: AEDAT 3.1, packets of a header and 64 bits per event."""
+    content = np.memmap(path, np.uint8, "r")
+    place, events = _after_comments(content), []
+    while place < len(content):
+        kind, _, size, _, overflow, _, number, _ = HEADER.unpack_from(content.data, place)
+        place += HEADER.size
+        body = content[place : place + number * size]
+        if size == 0 or len(body) < number * size:
+            raise ValueError(f"a packet of {number} events is cut off")
+        if kind == POLARITY:
+            address, t = body.view("<u4").reshape(-1, size // 4)[:, :2].astype(np.int64).T
+            valid = (address & 1) == 1
+            t, x, y = t + (overflow << 31), address >> 17 & 0x7FFF, address >> 2 & 0x7FFF
+            events.append(make_events(t, x, y, (address >> 1 & 1) == 1)[valid])
+        place += number * size
+    return np.concatenate(events) if events else make_events(*np.empty((4, 0)))
+
+
+def read_aedat4(path: Path) -> np.ndarray:
+    """Reads tonic's copy of CIFAR10-DVS: AEDAT 4."""
+    from tonic.io import read_aedat4 as read
+
+    raw = read(str(path))
+    t, x, y, p = (raw[name] for name in raw.dtype.names)
+    return make_events(t, x, y, p)
+
+
+def read_gesture_array(path: Path) -> np.ndarray:
+    """Reads tonic's copy of DVS128 Gesture: an array of columns x, y, polarity, milliseconds."""
+    x, y, p, t = np.load(path, allow_pickle=False).T
+    return make_events(t * 1000, x, y, p > 0)
+
+
+def read_events(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
+    """Reads a file, and sorts its events by time where they are not.
+
+    Raises:
+        InputError: If it cannot be read.
+        ImportError: If tonic is not installed.
+    """
+    try:
+        events = reader(path)
+    except ImportError as error:
+        raise missing_extra("tonic", "events") from error
+    except Exception as error:  # parsers raise anything on broken bytes
+        raise InputError(f"cannot read events from '{path}': {error}; is it complete?") from error
+    if np.any(events["t"][1:] < events["t"][:-1]):
+        events = events[np.argsort(events["t"], kind="stable")]
+    return events
+
+
+def _after_comments(content: np.ndarray) -> int:
+    """Where an AEDAT file's lines of text end."""
+    head = content[: 1 << 16].tobytes()
+    if not head.startswith(b"#!AER-DAT3"):
+        raise ValueError("it does not begin with #!AER-DAT3")
+    mark = b"#!END-HEADER\r\n"
+    if (end := head.find(mark)) < 0:
+        raise ValueError("its header does not end")
+    return end + len(mark)

@@ -1,0 +1,176 @@
+"""The published event sets: where their files lie, how they are split, and what they are cut to."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from robust_snn.data.events.formats import (
+    read_aedat2,
+    read_aedat3,
+    read_aedat4,
+    read_events,
+    read_gesture_array,
+    read_nmnist,
+)
+from robust_snn.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file with one recording or several.
+
+    Attributes:
+        path: The file.
+        labels: Label of every recording.
+        read: Yields the events of every recording.
+    """
+
+    path: Path
+    labels: tuple[int, ...]
+    read: Callable[[], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class EventFiles:
+    """A published set.
+
+    Attributes:
+        find: Lists the files of a split below a data root, in a fixed order.
+        put: What to put where, for those who have no files yet.
+        sensor: Height and width of the sensor.
+        size: Height and width of the frames.
+        steps: Number of frames.
+        by: How events are binned.
+        classes: One name per label.
+    """
+
+    find: Callable[[Path, str], list[Source]]
+    put: str
+    sensor: tuple[int, int]
+    size: int
+    steps: int
+    by: Literal["time", "count"]
+    classes: tuple[str, ...]
+
+
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+GESTURES = (
+    "hand clapping",
+    "right hand wave",
+    "left hand wave",
+    "right arm clockwise",
+    "right arm counter-clockwise",
+    "left arm clockwise",
+    "left arm counter-clockwise",
+    "arm roll",
+    "air drums",
+    "air guitar",
+    "other gestures",
+)
+
+
+def nmnist(root: Path, split: str) -> list[Source]:
+    """`Train/0/00001.bin`, ..., `Test/9/...`, as the two published archives unpack."""
+    files = sorted((root / split.capitalize()).glob("[0-9]/*.bin"))
+    return [_single(path, int(path.parent.name), read_nmnist) for path in files]
+
+
+def cifar10_dvs(root: Path, split: str) -> list[Source]:
+    """`airplane/cifar10_airplane_0.aedat`, ...: 1000 files per class, or tonic's `.aedat4`.
+
+    As in the papers, the first nine tenths of every class, by number, are for training.
+    """
+    sources = []
+    for label, name in enumerate(CIFAR):
+        files = [*(root / name).glob("*.aedat"), *(root / name).glob("*.aedat4")]
+        files.sort(key=lambda path: (_number(path), path.name))
+        part = files[: len(files) * 9 // 10] if split == "train" else files[len(files) * 9 // 10 :]
+        readers = {".aedat": read_aedat2, ".aedat4": read_aedat4}
+        sources += [_single(path, label, readers[path.suffix]) for path in part]
+    return sources
+
+
+def gesture(root: Path, split: str) -> list[Source]:
+    """`DvsGesture/` as published, or tonic's `ibmGestureTrain/` and `ibmGestureTest/`.
+
+    Both split by person: the first 23 for training, the other 6 for testing.
+    """
+    arrays = sorted((root / f"ibmGesture{split.capitalize()}").glob("user*/*.npy"))
+    if arrays:
+        return [_single(path, int(path.stem), read_gesture_array) for path in arrays]
+    folder = root / "DvsGesture"
+    trials = folder / f"trials_to_{split}.txt"
+    if not trials.is_file():
+        return []
+    names = [line.strip() for line in trials.read_text(encoding="utf-8").splitlines()]
+    return [_trial(folder / name) for name in names if name]
+
+
+def _trial(path: Path) -> Source:
+    """A recording of one person, cut into gestures by the times in its table."""
+    table = path.with_name(f"{path.stem}_labels.csv")
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = [tuple(map(int, row)) for row in list(csv.reader(file))[1:] if row]
+        labels = tuple(label - 1 for label, _, _ in rows)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the gestures of '{path.name}': {error}") from error
+
+    def read() -> Iterator[np.ndarray]:
+        events = read_events(read_aedat3, path)
+        for _, start, stop in rows:
+            low, high = np.searchsorted(events["t"], (start, stop))
+            yield events[low:high]
+
+    return Source(path, labels, read)
+
+
+def _single(path: Path, label: int, reader: Callable[[Path], np.ndarray]) -> Source:
+    def read() -> Iterator[np.ndarray]:
+        yield read_events(reader, path)
+
+    return Source(path, (label,), read)
+
+
+def _number(path: Path) -> int:
+    numbers = re.findall(r"\d+", path.stem)
+    return int(numbers[-1]) if numbers else 0
+
+
+PAPER = partial(EventFiles, by="count", size=48)
+EVENT_FILES = {
+    "dvs128-gesture": PAPER(
+        gesture,
+        put="unpack DvsGesture.tar.gz there, or tonic's ibmGestureTrain.tar.gz and "
+        "ibmGestureTest.tar.gz, so that the folder 'DvsGesture' or 'ibmGestureTrain' lies in it",
+        sensor=(128, 128),
+        steps=16,
+        classes=GESTURES,
+    ),
+    "cifar10-dvs": PAPER(
+        cifar10_dvs,
+        put="unpack the ten archives airplane.zip to truck.zip there, so that the folders "
+        "'airplane' to 'truck' with .aedat (or tonic's .aedat4) files lie in it",
+        sensor=(128, 128),
+        steps=10,
+        classes=CIFAR,
+    ),
+    "n-mnist": EventFiles(
+        nmnist,
+        put="unpack Train.zip and Test.zip there, so that the folders 'Train' and 'Test' with "
+        "subfolders '0' to '9' of .bin files lie in it",
+        sensor=(34, 34),
+        size=34,
+        steps=10,
+        by="time",
+        classes=tuple(str(digit) for digit in range(10)),
+    ),
+}
