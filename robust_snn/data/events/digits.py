@@ -51,7 +51,7 @@ def record_digits(digits: ImageSet, n: int | None = None, seed: int = 0) -> list
     images = images[:n]
     path = _path(images.shape[-1])
     remembered = before = _brightness(images, start + path[0])
-    found: list[tuple[np.ndarray, ...]] = []
+    found: list[tuple[np.ndarray, ...]] = [(np.empty(0, np.int64),) * 5]  # if nothing is seen
     for step in range(1, len(path)):
         now = _brightness(images, start + path[step])
         found += _crossings(before, now, remembered, threshold, step)

@@ -1,7 +1,8 @@
 """Readers of the event formats of the published sets: a file in, events in the order of time out.
 
-Tonic's parsers do the work where there is one. AEDAT 3.1 is read here, because tonic's parser takes
-packets of any type for polarity events and forgets the overflow of the clock.
+Tonic's parsers do the work for N-MNIST and AEDAT 4. AEDAT 2 and 3.1 are read here, because those
+of tonic 1.7 fail on every file, and earlier ones take packets of any type for polarity events and
+forget the overflow of the clock.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ def read_nmnist(path: Path) -> np.ndarray:
 
 def read_aedat2(path: Path) -> np.ndarray:
     """Reads CIFAR10-DVS's `.aedat`: AEDAT 2.0 of a DVS128, oriented as by the authors' script."""
-    from tonic.io import read_dvs_128
-
-    _, raw = read_dvs_128(str(path))
-    return make_events(raw["t"], 127 - raw["x"], 127 - raw["y"], ~raw["p"])
+    content = np.memmap(path, np.uint8, "r")
+    start = _after_comments(content, b"#!AER-DAT2")
+    address, t = content[start:].view(">u4").reshape(-1, 2).astype(np.int64).T
+    return make_events(t, 127 - (address >> 8 & 127), 127 - (address >> 1 & 127), address & 1 == 0)
 
 
 def read_aedat3(path: Path) -> np.ndarray:
     """Reads DVS128 Gesture's `.aedat`: AEDAT 3.1, packets of a header and 64 bits per event."""
     content = np.memmap(path, np.uint8, "r")
-    place, events = _after_comments(content), []
+    place, events = _after_comments(content, b"#!AER-DAT3"), []
     while place < len(content):
         kind, _, size, _, overflow, _, number, _ = HEADER.unpack_from(content.data, place)
         place += HEADER.size
@@ -88,12 +89,16 @@ def read_events(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
     return events
 
 
-def _after_comments(content: np.ndarray) -> int:
-    """Where an AEDAT file's lines of text end."""
+def _after_comments(content: np.ndarray, begin: bytes) -> int:
+    """Where an AEDAT file's lines of text end: each begins with `#`."""
     head = content[: 1 << 16].tobytes()
-    if not head.startswith(b"#!AER-DAT3"):
-        raise ValueError("it does not begin with #!AER-DAT3")
-    mark = b"#!END-HEADER\r\n"
-    if (end := head.find(mark)) < 0:
-        raise ValueError("its header does not end")
-    return end + len(mark)
+    if not head.startswith(begin):
+        raise ValueError(f"it does not begin with {begin.decode()}")
+    end = 0
+    while head.startswith(b"#", end):
+        if (stop := head.find(b"\n", end)) < 0:
+            raise ValueError("its header does not end")
+        line, end = head[end:stop], stop + 1
+        if line.startswith(b"#!END-HEADER"):
+            break
+    return end
