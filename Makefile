@@ -29,10 +29,11 @@ clean: ## remove the environment, caches and builds, but no run
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find robust_snn tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# torchattacks pins a requests too old for the others; it runs with a newer one, hence --no-deps.
+# torchattacks pins a requests too old for the others; SpikingJelly lists much that its neurons never
+# import, such as torchaudio. Hence --no-deps.
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("robust_snn needs Python 3.10 or newer: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -e ".[dev]"
-	$(BIN)/python -m pip install --no-deps torchattacks==3.5.1
+	$(BIN)/python -m pip install --no-deps torchattacks==3.5.1 spikingjelly==2.0.0
 	touch $@

@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from robust_snn import models, neurons
+from robust_snn.adapters.foreign import adapt
 from robust_snn.errors import InputError
 from robust_snn.gradients import gradient_mode
-from robust_snn.victim import Victim, adapt
+from robust_snn.victim import Victim
 
 if TYPE_CHECKING:
     from robust_snn.eval import Verdict, evaluate

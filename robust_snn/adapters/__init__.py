@@ -11,7 +11,14 @@ from types import ModuleType
 
 from robust_snn.adapters._caller import count_classes, device_of, undisturbed
 
-LIBRARIES = ("art", "autoattack", "torchattacks")
+LIBRARIES = (
+    "art",
+    "autoattack",
+    "foreign",
+    "snntorch",
+    "spikingjelly",
+    "torchattacks",
+)
 __all__ = ["LIBRARIES", "count_classes", "device_of", "undisturbed"]
 
 

@@ -43,7 +43,7 @@ def test_absent_library_names_its_extra(
         if name == library or name.startswith((f"{library}.", f"robust_snn.adapters.{library}")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delattr(robust_snn.adapters, library, raising=False)
+    monkeypatch.delitem(vars(robust_snn.adapters), library, raising=False)
     with pytest.raises(ImportError, match="pip install") as caught:
         getattr(robust_snn.adapters, library)
     assert extra in str(caught.value)

@@ -28,24 +28,24 @@ TRIANGLE = Surrogate("triangle", 1.0)
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("detach", [False, True])
-@pytest.mark.parametrize("reset", ["hard", "soft"])
-def test_bptt_closed_form(backend, reset, detach):
+@pytest.mark.parametrize(("reset", "drop"), [("hard", None), ("soft", None), ("soft", 1.1)])
+def test_bptt_closed_form(backend, reset, drop, detach):
     """The recursion of the specification, written out by hand."""
-    dynamics = Dynamics(decay=0.8, threshold=0.9, gain=0.7, reset=reset, v_reset=0.1)
+    dynamics = Dynamics(decay=0.8, threshold=0.9, gain=0.7, reset=reset, v_reset=0.1, drop=drop)
     current, upstream = torch.randn(2, 6, 2, 50)
     spikes, gradients = run(current, upstream, dynamics, Bptt(TRIANGLE, detach), backend)
-    hard = reset == "hard"
+    hard, fall = reset == "hard", drop or 0.9
     u = torch.full((2, 50), 0.1 if hard else 0.0)
     vs = []
     for x in current:
         v = 0.8 * u + 0.7 * x
         s = (v >= 0.9).float()
-        u = (1 - s) * v + 0.1 * s if hard else v - 0.9 * s
+        u = (1 - s) * v + 0.1 * s if hard else v - fall * s
         vs.append((v, s))
     carried, expected = torch.zeros(2, 50), []
     for (v, s), e in zip(reversed(vs), upstream.flip(0), strict=True):
         slope = (1 - (v - 0.9).abs()).clamp(min=0)
-        path = 0 if detach else (0.1 - v if hard else -0.9)
+        path = 0 if detach else (0.1 - v if hard else -fall)
         grad = ((1 - s) if hard else 1) * carried + slope * (e + path * carried)
         expected.append(0.7 * grad)
         carried = 0.8 * grad

@@ -34,6 +34,7 @@ dynamics = st.builds(
     gain=st.sampled_from([1.0, 0.5, 0.3]),
     reset=st.sampled_from(["hard", "soft"]),
     v_reset=st.sampled_from([0.0, 0.1, -0.2]),
+    drop=st.sampled_from([None, 1.2]),
 )
 surrogates = st.builds(
     Surrogate,

@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     decay: float
     threshold: float
     gain: float
-    v_reset: float
+    jump: float
     hard: bool
     back: int
     detach_reset: bool
@@ -110,7 +110,7 @@ def make_plan(
         decay=dynamics.decay,
         threshold=dynamics.threshold,
         gain=dynamics.gain,
-        v_reset=dynamics.v_reset,
+        jump=dynamics.jump,
         hard=dynamics.reset == "hard",
         back=int(back),
         detach_reset=isinstance(rule, Bptt) and rule.detach_reset,

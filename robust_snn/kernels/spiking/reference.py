@@ -79,15 +79,12 @@ def _integrate(
         spikes.append(s)
         distances.append(z)
         reset = s.detach() if rule.detach_reset else s
-        if hard:
-            membrane = (1 - reset) * v + dynamics.v_reset * reset
-        else:
-            membrane = v - dynamics.threshold * reset
+        membrane = ((1 - reset) * v if hard else v) + dynamics.jump * reset
     return spikes, distances
 
 
-def _rate_slope(rule: Bptr | Rga, spikes: Tensor, drive: Tensor, dynamics: Dynamics) -> Tensor:
-    """Slope of the rate with respect to the current, `[B, ...]`."""
+def rate_slope(rule: Bptr | Rga, spikes: Tensor, drive: Tensor, dynamics: Dynamics) -> Tensor:
+    """Slope of the rate with respect to the drive `[T, B, ...]`, `[B, ...]`."""
     if isinstance(rule, Bptr):
         return (spikes > 0).any(0).to(drive.dtype) / dynamics.threshold
     mean = torch.zeros_like(drive[0])
@@ -100,7 +97,7 @@ def _rate_slope(rule: Bptr | Rga, spikes: Tensor, drive: Tensor, dynamics: Dynam
     return slope * ((mean > 0) & (mean <= top))
 
 
-def _straight_through(value: Tensor, slope: Tensor, variable: Tensor) -> Tensor:
+def straight_through(value: Tensor, slope: Tensor, variable: Tensor) -> Tensor:
     """`value`, with derivative `slope` with respect to `variable`."""
     return value + slope * (variable - variable.detach())
 
@@ -119,10 +116,10 @@ def _fire(
             sharpness = rule.surrogate.sharpness
             slope = derivative(torch.stack(distances), rule.surrogate, sharpness)
         else:
-            slope = _rate_slope(rule, spikes, drive, dynamics)
+            slope = rate_slope(rule, spikes, drive, dynamics)
     if isinstance(rule, Hart):
         drive = drive.mean(0, keepdim=True).expand_as(drive)
-    return _straight_through(spikes, slope, drive)
+    return straight_through(spikes, slope, drive)
 
 
 def _drive(

@@ -14,7 +14,7 @@ class Dynamics:
 
         v[t] = decay * a[t] * u[t-1] + gain * b[t] * current[t]
         s[t] = [v[t] >= threshold]
-        u[t] = v[t] * (1 - s[t]) + v_reset * s[t]  (hard)   or   v[t] - threshold * s[t]  (soft)
+        u[t] = v[t] * (1 - s[t]) + v_reset * s[t]  (hard)   or   v[t] - drop * s[t]  (soft)
 
     and the membrane starts at `v_reset` (hard) or 0 (soft).
 
@@ -22,8 +22,10 @@ class Dynamics:
         decay: Leak per step, in (0, 1]; 1 is an integrate-and-fire neuron.
         threshold: Firing threshold; membranes are in its unit.
         gain: Factor on the current; SpikingJelly's `decay_input=True` is `gain = 1 - decay`.
-        reset: `"hard"` sets the membrane to `v_reset`, `"soft"` subtracts the threshold.
+        reset: `"hard"` sets the membrane to `v_reset`, `"soft"` subtracts `drop`.
         v_reset: Membrane after a hard reset.
+        drop: What a soft reset subtracts, the threshold if left out; snnTorch's delayed reset,
+            which comes after the leak, is `threshold / decay`.
     """
 
     decay: float = 1.0
@@ -31,6 +33,14 @@ class Dynamics:
     gain: float = 1.0
     reset: Literal["hard", "soft"] = "hard"
     v_reset: float = 0.0
+    drop: float | None = None
+
+    @property
+    def jump(self) -> float:
+        """Where a hard reset leads, or what a soft one adds."""
+        if self.reset == "hard":
+            return self.v_reset
+        return -(self.threshold if self.drop is None else self.drop)
 
 
 @dataclass(frozen=True)

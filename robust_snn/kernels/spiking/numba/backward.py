@@ -48,7 +48,7 @@ def _through_step(plan, decay, e, v, spike, slope, carried, grad):
     """One step of the exact recursion, with the reset's own path unless it is detached."""
     cross, cross_v = 0.0, 0.0
     if not plan.detach_reset:
-        cross, cross_v = (plan.v_reset, -1.0) if plan.hard else (-plan.threshold, 0.0)
+        cross, cross_v = plan.jump, -1.0 if plan.hard else 0.0
     hard, at_spike, per_v = np.float32(plan.hard), np.float32(cross), np.float32(cross_v)
     passes.step_back(e, slope, spike, v, hard, at_spike, per_v, decay, carried, grad)
 

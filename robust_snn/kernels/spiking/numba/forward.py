@@ -32,14 +32,14 @@ def own_rows(neurons, N, first, n):
 
 @device
 def start_membrane(plan, u):
-    passes.fill(np.float32(plan.v_reset if plan.hard else 0.0), u)
+    passes.fill(np.float32(plan.jump if plan.hard else 0.0), u)
 
 
 @device
 def advance(plan, t, numbers, key, x, steps, own, table, uniform, u, v, spike):
     """One step from the membrane `u` to `v`, `spike` and the new `u`."""
     threshold, gain = np.float32(plan.threshold), np.float32(plan.gain)
-    hard, drop = np.float32(plan.hard), np.float32(plan.v_reset if plan.hard else -plan.threshold)
+    hard, drop = np.float32(plan.hard), np.float32(plan.jump)
     passes.integrate(x, own[0], own[1], gain, steps[1, t], steps[0, t], u, v)
     if plan.firing == NONE:
         passes.fire(v, threshold, hard, drop, spike, u)

@@ -96,7 +96,7 @@ def less(uniform, probability, out):
 
 @device
 def reset(v, spike, hard, drop, u):
-    """`u = (1 - s) v + v_reset s` (hard) or `v - threshold s`; `drop` is the factor of `s`."""
+    """`u = (1 - s) v + drop s`, without `(1 - s)` for a soft reset."""
     for j in range(v.size):
         u[j] = (_ONE - hard * spike[j]) * v[j] + drop * spike[j]
 

@@ -73,7 +73,7 @@ def spiking_backward(
     decay,
     threshold,
     gain,
-    v_reset,
+    jump,
     sharpness,
     peak,
     floor,
@@ -108,7 +108,7 @@ def spiking_backward(
     stride = tl.num_programs(1).to(tl.int64) * N
     own = load_own(neurons, offsets, N, mask, AFFINE, GATING)
     zeros = tl.zeros([BLOCK], tl.float32)
-    start = v_reset if HARD else 0.0
+    start = jump if HARD else 0.0
     u = zeros + start
     draws = (u, u, u, u)
     vs = ()
@@ -128,7 +128,7 @@ def spiking_backward(
                 key = tl.load(keys + tl.num_programs(1) + b)
                 draws = draw_quad(key, offsets, noise_layer, t // 4, 2)
             spike = fire(v - threshold, t, draws, noise_sharpness, table, INTERVALS, FIRING)
-            u = (1.0 - spike) * v + v_reset * spike if HARD else v - threshold * spike
+            u = (1.0 - spike) * v + jump * spike if HARD else v + jump * spike
         xs = xs + (x,)
         vs = vs + (v,)
         spikes = spikes + (spike,)
@@ -165,7 +165,7 @@ def spiking_backward(
             else:
                 kept = (1.0 - spike) * carried if HARD else carried
                 if not DETACHED:
-                    e += (v_reset - vs[t] if HARD else -threshold) * carried
+                    e += (jump - vs[t] if HARD else jump) * carried
                 grad = kept + slope * e
                 carried = (tl.load(steps + t) if GAINS else decay) * grad
         if WANTS_GAINS and BACK == 0:

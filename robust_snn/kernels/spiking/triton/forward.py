@@ -70,7 +70,7 @@ def spiking_forward(
     decay,
     threshold,
     gain,
-    v_reset,
+    jump,
     lower_edge,
     upper_edge,
     layer,
@@ -94,7 +94,7 @@ def spiking_forward(
     sample = b.to(tl.int64) * N + offsets
     stride = tl.num_programs(1).to(tl.int64) * N
     own = load_own(neurons, offsets, N, mask, AFFINE, GATING)
-    start = v_reset if HARD else 0.0
+    start = jump if HARD else 0.0
     u = tl.zeros([BLOCK], tl.float32) + start
     total = tl.zeros([BLOCK], tl.float32)
     fired = tl.zeros([BLOCK], tl.int1)
@@ -110,7 +110,7 @@ def spiking_forward(
             key = tl.load(keys + tl.num_programs(1) + b)
             spike_draws = draw_quad(key, offsets, noise_layer, t // 4, 2)
         spike = fire(z, t, spike_draws, noise_sharpness, table, INTERVALS, FIRING)
-        u = (1.0 - spike) * v + v_reset * spike if HARD else v - threshold * spike
+        u = (1.0 - spike) * v + jump * spike if HARD else v + jump * spike
         if ZONING == 1:
             fired = fired | (spike > 0.0)
         if ZONING == 2:
