@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
-from robust_snn.kernels import derive_seed, sample_keys
+from robust_snn.kernels import SPARSE, convolution_view, derive_seed, sample_keys
 from robust_snn.models import create_network
 from robust_snn.neurons.noise import POLICIES, NoisyModule, keyed, number_layers, policy_keys
 from robust_snn.neurons.norm import fused_norm
@@ -39,7 +39,10 @@ class Victim(nn.Module):
     state between calls, draws nothing from global generators, gives contiguous gradients in
     `eval()`, and can be copied and pickled at any time. Its weights are frozen: a backward pass
     reaches the image and nothing else. Batch norms in eval mode run inside the spiking kernel,
-    which is exact up to rounding; `sample` scores with the plain network.
+    which is exact up to rounding; `sample` scores with the plain float32 network, always.
+
+    The last three arguments make attacks faster and are other roundings of the network: a spike at
+    the edge may move, so what they find is only worth what `sample` says about it.
 
     Args:
         net: The network, which maps images in [0, 1] to logits.
@@ -50,6 +53,10 @@ class Victim(nn.Module):
             every image. `"mean"` replaces each draw by its mean, for attacks only.
         seed: Seed of all noise.
         output: `"logits"` or `"probabilities"`.
+        sparse: On CPUs, `"auto"` computes a convolution from its input's spikes, skipping the
+            silent ones, wherever few enough spike; `"always"` wherever it reads spikes.
+        channels_last: Whether images and activations lie channels-last in memory.
+        bf16: Whether convolutions and what they pass on are bfloat16; membranes stay float32.
 
     Raises:
         InputError: If a name is not known or `eot` is not positive.
@@ -64,12 +71,17 @@ class Victim(nn.Module):
         noise: str = "fresh",
         seed: int = 0,
         output: str = "logits",
+        sparse: str = "never",
+        channels_last: bool = False,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
         if noise not in POLICIES:
             raise unknown("noise policy", noise, POLICIES)
         if output not in OUTPUTS:
             raise unknown("output", output, OUTPUTS)
+        if sparse not in SPARSE:
+            raise unknown("setting of sparse", sparse, SPARSE)
         if eot < 1:
             raise InputError(f"eot must be at least 1, got {eot}")
         self.net = net
@@ -78,6 +90,9 @@ class Victim(nn.Module):
         self.noise = noise
         self.seed = seed
         self.output = output
+        self.sparse = sparse
+        self.channels_last = channels_last
+        self.bf16 = bf16
         self.cost = Cost()
         self.calls = 0
         self.training = net.training
@@ -109,9 +124,16 @@ class Victim(nn.Module):
     def _attack_view(self) -> Callable[[Tensor, Tensor], Tensor]:
         """One draw of the network, as `run(x, keys) -> logits`, under this view's settings."""
         net, mode, mean = self.net, self.gradient, self.noise == "mean"
+        sparse, bf16, last = self.sparse, self.bf16, self.channels_last
 
         def run(x: Tensor, keys: Tensor) -> Tensor:
-            with gradient_mode(net, mode), keyed(keys, mean), fused_norm(), _frozen(net):
+            if last and x.dim() == 4:
+                x = x.contiguous(memory_format=torch.channels_last)
+            half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
+            neurons = gradient_mode(net, mode), keyed(keys, mean), fused_norm()
+            with ExitStack() as stack:
+                for setting in (*neurons, convolution_view(sparse), _frozen(net), half):
+                    stack.enter_context(setting)
                 logits: Tensor = net(x)
             return logits.float()
 

@@ -1,5 +1,12 @@
-"""Pure functions on tensors: the spiking loop, gates and counter-based random numbers."""
+"""Pure functions on tensors: the spiking loop, convolutions over time, gates, random numbers."""
 
+from robust_snn.kernels.convolution import (
+    SPARSE,
+    convolution_view,
+    convolve,
+    current_view,
+    in_convolution_view,
+)
 from robust_snn.kernels.gate import open_gates
 from robust_snn.kernels.philox import derive_seed, philox, sample_keys
 from robust_snn.kernels.spiking import (
@@ -20,6 +27,7 @@ from robust_snn.kernels.spiking import (
 )
 
 __all__ = [
+    "SPARSE",
     "Activate",
     "Assg",
     "Bptr",
@@ -33,7 +41,11 @@ __all__ = [
     "Rule",
     "SharpnessMemory",
     "Surrogate",
+    "convolution_view",
+    "convolve",
+    "current_view",
     "derive_seed",
+    "in_convolution_view",
     "open_gates",
     "philox",
     "sample_keys",

@@ -121,7 +121,7 @@ def _constants(kernel: str, case: Case, steps: int) -> dict[str, Any]:
         shared = forward_constants(plan, parameters, single=False)
         return {**shared, "ZONING": plan.zoning, "TRACE": False}
     wants = (False, False, False)
-    shared = backward_constants(plan, parameters, single=False, mapped=False, wants=wants)
+    shared = backward_constants(plan, parameters, False, False, mapped=False, wants=wants)
     return {**shared, "SINGLE_UPSTREAM": False}
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from robust_snn.gradients import GradientMode
+from robust_snn.kernels import convolution_view, current_view
 from robust_snn.neurons import Tape, fused_norm, norm_is_fused
 
 
@@ -31,6 +32,7 @@ class _AsBefore(AbstractContextManager[None]):
     def __init__(self, block: nn.Module, tape: Tape) -> None:
         self.tape = tape
         self.fused = norm_is_fused()
+        self.convolutions = current_view()
         self.modes = {
             module: module.gradient
             for module in block.modules()
@@ -42,6 +44,7 @@ class _AsBefore(AbstractContextManager[None]):
         self.stack = ExitStack()
         self.stack.enter_context(Tape(self.tape))
         self.stack.enter_context(fused_norm(self.fused))
+        self.stack.enter_context(convolution_view(self.convolutions))
         for module, mode in self.modes.items():
             self.stack.callback(setattr, module, "gradient", module.gradient)
             module.gradient = mode

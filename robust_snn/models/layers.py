@@ -9,6 +9,7 @@ from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 from robust_snn.errors import InputError, unknown
+from robust_snn.kernels import convolve, in_convolution_view
 from robust_snn.neurons import (
     DLIF,
     LIF,
@@ -111,6 +112,8 @@ class TimeConv2d(nn.Conv2d):
     """Convolution of every step of `[T, B, C, H, W]`."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if in_convolution_view(self):
+            return convolve(x, self)
         return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 

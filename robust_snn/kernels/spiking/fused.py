@@ -18,9 +18,10 @@ from robust_snn.kernels.spiking.layout import (
     empty_stack,
     is_channels_last,
     logical_view,
+    same_at_every_step,
     storage_sample,
 )
-from robust_snn.kernels.spiking.plan import Back, Parameters, Plan, make_plan
+from robust_snn.kernels.spiking.plan import Back, Mode, Parameters, Plan, make_plan
 from robust_snn.kernels.spiking.spec import Bptt, Dynamics, FixedRule, Gate, Noise, Surrogate
 
 _PLAN = ", ".join(f"{kind.__name__} {name}" for name, kind in get_type_hints(Plan).items())
@@ -34,7 +35,7 @@ _library.define(f"spiking_forward({_LAYER}) -> (Tensor, Tensor)")
 _library.define(f"membranes({_LAYER}) -> Tensor")
 _library.define(
     "spiking_backward(Tensor upstream, Tensor? current, Tensor zone, Tensor? sharpness_map, "
-    f"{_PARAMETERS}, bool constant, bool channels_last, bool wants_affine, bool wants_gains, "
+    f"{_PARAMETERS}, bool summed, bool channels_last, bool wants_affine, bool wants_gains, "
     f"bool wants_probability, str backend, {_PLAN}) -> ({', '.join(['Tensor'] * 6)})"
 )
 
@@ -62,10 +63,10 @@ def _membranes(current: Tensor, *rest: Any) -> Tensor:
 def _backward(
     upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
-    constant, last, *wants = rest[_COUNT : _COUNT + 5]
+    summed, last, *wants = rest[_COUNT : _COUNT + 5]
     parameters, backend, plan = _split(rest[:_COUNT] + rest[_COUNT + 5 :])
     return _load(backend).run_backward(
-        plan, upstream, current, zone, sharpness, parameters, constant, last, tuple(wants)
+        plan, upstream, current, zone, sharpness, parameters, summed, last, tuple(wants)
     )
 
 
@@ -93,10 +94,10 @@ def _membranes_fake(current: Tensor, *rest: Any) -> Tensor:
 def _backward_fake(
     upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
-    constant, last, affine, gains, probability = rest[_COUNT : _COUNT + 5]
+    summed, last, affine, gains, probability = rest[_COUNT : _COUNT + 5]
     steps, sample = Plan(*rest[_COUNT + 6 :]).steps, upstream.shape[2:]
     stored = storage_sample(sample, last)
-    grad_current = upstream.new_empty(1 if constant else steps, upstream.shape[1], *stored)
+    grad_current = upstream.new_empty(1 if summed else steps, upstream.shape[1], *stored)
     channels, gained = (sample[0] if affine else 0,), (steps if gains else 0,)
     sizes = (channels, channels, gained, gained, sample if probability else (0,))
     return logical_view(grad_current, last), *(
@@ -137,11 +138,28 @@ class _SpikingLoop(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = torch.ops.robust_snn.spiking_backward(
-            upstream[0], *ctx.saved_tensors, *ctx.layout, *ctx.wants, ctx.backend, *ctx.plan
+        gradient, saved, (constant, last) = upstream[0], ctx.saved_tensors, ctx.layout
+        once = not constant and _gives_same_steps(ctx.plan, gradient, Parameters(*saved[3:]))
+        on_current, *others = torch.ops.robust_snn.spiking_backward(
+            gradient, *saved, constant or once, last, *ctx.wants, ctx.backend, *ctx.plan
         )
-        needed = zip(gradients, ctx.needs_input_grad[3:9], strict=True)
+        if once:  # what came back is the sum over the steps
+            on_current = (on_current / len(gradient)).expand(gradient.shape)
+        needed = zip((on_current, *others), ctx.needs_input_grad[3:9], strict=True)
         return None, None, None, *(g if need else None for g, need in needed), None, None
+
+
+def _gives_same_steps(plan: Plan, upstream: Tensor, parameters: Parameters) -> bool:
+    """Whether the gradient on currents is the same at every step.
+
+    HART averages over time; a slope per neuron leaves a constant gradient constant, unless draws
+    differ between the steps.
+    """
+    if torch.compiler.is_compiling() or parameters.input_gain is not None:
+        return False
+    if plan.back == Back.RATE:
+        return plan.gating != Mode.DRAW and same_at_every_step(upstream)
+    return plan.back == Back.MERGED
 
 
 def spiking_loop(

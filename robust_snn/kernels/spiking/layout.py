@@ -35,3 +35,12 @@ def empty_stack(like: Tensor, steps: int, dtype: torch.dtype | None = None) -> T
     last = is_channels_last(like)
     sample = storage_sample(like.shape[2:], last)
     return logical_view(like.new_empty(steps, like.shape[1], *sample, dtype=dtype), last)
+
+
+def same_at_every_step(stack: Tensor) -> bool:
+    """Whether all steps of `[T, ...]` hold the same bits."""
+    if len(stack) == 1 or stack.stride(0) == 0:
+        return True
+    if stack.device.type == "cpu":  # `equal` stops at the first difference
+        return all(torch.equal(step, stack[0]) for step in stack[1:])
+    return bool((stack[1:] == stack[0]).all())

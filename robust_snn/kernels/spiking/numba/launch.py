@@ -148,14 +148,14 @@ def run_backward(
     zone: Tensor,
     sharpness: Tensor | None,
     parameters: Parameters,
-    constant: bool,
+    summed: bool,
     last: bool,
     wants: tuple[bool, bool, bool],
 ) -> tuple[Tensor, ...]:
     """Returns the gradients of current, scale, shift, both gains and probability.
 
     Args:
-        constant: Whether the current had one step for all.
+        summed: Whether the gradient of the current is summed over the steps.
         last: Whether the current lay channels-last.
         wants: Whether the gradients of the affine, the gains and the probability are needed; those
             that are not come back empty.
@@ -163,8 +163,8 @@ def run_backward(
     wants_affine, wants_gains, wants_probability = wants
     batch, sample = upstream.shape[1], upstream.shape[2:]
     stored, size, tasks = storage_sample(sample, last), sample.numel(), _tasks(upstream)
-    allocate = torch.zeros if constant else torch.empty
-    grad_current = allocate(1 if constant else plan.steps, batch, *stored)
+    allocate = torch.zeros if summed else torch.empty
+    grad_current = allocate(1 if summed else plan.steps, batch, *stored)
     grad_affine = torch.zeros(2, batch, size if wants_affine else 0)
     grad_probability = torch.zeros(batch, size if wants_probability else 0)
     grad_steps = np.zeros((tasks if wants_gains else 0, 2, plan.steps))

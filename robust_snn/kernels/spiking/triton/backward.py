@@ -27,7 +27,7 @@ def _to_inputs(
     stride,
     mask,
     T: tl.constexpr,
-    SINGLE: tl.constexpr,
+    SUMMED: tl.constexpr,
     GAINS: tl.constexpr,
     WANTS_AFFINE: tl.constexpr,
     WANTS_GAINS: tl.constexpr,
@@ -38,7 +38,7 @@ def _to_inputs(
         step_gain = gain * tl.load(steps + T + t)
     current_total, scale_total, shift_total = totals[0], totals[1], totals[2]
     reached = step_gain * grad
-    if SINGLE:
+    if SUMMED:
         current_total += reached * own[0]
     else:
         tl.store(grad_current + t * stride + sample, reached * own[0], mask=mask)
@@ -84,6 +84,7 @@ def spiking_backward(
     noise_layer,
     T: tl.constexpr,
     SINGLE: tl.constexpr,  # one current for all steps
+    SUMMED: tl.constexpr,  # one gradient of the current, summed over the steps
     SINGLE_UPSTREAM: tl.constexpr,  # one gradient for all steps
     AFFINE: tl.constexpr,
     GAINS: tl.constexpr,
@@ -175,16 +176,16 @@ def spiking_backward(
         if BACK != 2:
             totals = _to_inputs(
                 grad, t, xs[t], own, gain, steps, totals, grad_current, grad_steps, sample,
-                stride, mask, T, SINGLE, GAINS, WANTS_AFFINE, WANTS_GAINS,
+                stride, mask, T, SUMMED, GAINS, WANTS_AFFINE, WANTS_GAINS,
             )  # fmt: skip
     if BACK == 2:
         merged = carried / T
         for t in tl.static_range(0, T):
             totals = _to_inputs(
                 merged, t, xs[t], own, gain, steps, totals, grad_current, grad_steps, sample,
-                stride, mask, T, SINGLE, GAINS, WANTS_AFFINE, WANTS_GAINS,
+                stride, mask, T, SUMMED, GAINS, WANTS_AFFINE, WANTS_GAINS,
             )  # fmt: skip
-    if SINGLE:
+    if SUMMED:
         tl.store(grad_current + sample, totals[0], mask=mask)
     if WANTS_AFFINE:
         tl.store(grad_affine + sample, totals[1], mask=mask)

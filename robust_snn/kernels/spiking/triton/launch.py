@@ -38,11 +38,17 @@ def forward_constants(plan: Plan, parameters: Parameters, single: bool) -> dict[
 
 
 def backward_constants(
-    plan: Plan, parameters: Parameters, single: bool, mapped: bool, wants: tuple[bool, ...]
+    plan: Plan,
+    parameters: Parameters,
+    single: bool,
+    summed: bool,
+    mapped: bool,
+    wants: tuple[bool, ...],
 ) -> dict[str, Any]:
     """Compile-time constants of the backward kernel."""
     return {
         **forward_constants(plan, parameters, single),
+        "SUMMED": summed,
         "BACK": plan.back,
         "DETACHED": plan.detach_reset,
         "FAMILY": plan.family,
@@ -155,14 +161,14 @@ def run_backward(
     zone: Tensor,
     sharpness: Tensor | None,
     parameters: Parameters,
-    constant: bool,
+    summed: bool,
     last: bool,
     wants: tuple[bool, bool, bool],
 ) -> tuple[Tensor, ...]:
     """Returns the gradients of current, scale, shift, both gains and probability.
 
     Args:
-        constant: Whether the current had one step for all.
+        summed: Whether the gradient of the current is summed over the steps.
         last: Whether the current lay channels-last; never here.
         wants: Whether the gradients of the affine, the gains and the probability are needed; those
             that are not come back empty.
@@ -171,12 +177,13 @@ def run_backward(
     batch, sample = upstream.shape[1], upstream.shape[2:]
     blocks = triton.cdiv(sample.numel(), block_size(plan.steps))
     make = upstream.new_empty
-    grad_current = make(1 if constant else plan.steps, *upstream.shape[1:])
+    grad_current = make(1 if summed else plan.steps, *upstream.shape[1:])
     wide = torch.float32
     grad_affine = make(2, batch, *(sample if wants_affine else (0,)), dtype=wide)
     grad_probability = make(batch, *(sample if wants_probability else (0,)), dtype=wide)
     grad_steps = upstream.new_zeros(batch * blocks if wants_gains else 0, 2, plan.steps, dtype=wide)
     mapped = sharpness is not None
+    single = current is None or current.shape[0] == 1 or current.stride(0) == 0
     map_ = make(1, 1, 1, dtype=wide)
     if sharpness is not None:
         map_ = sharpness.float().expand(*sharpness.shape[:2], *sample).contiguous()
@@ -207,7 +214,7 @@ def run_backward(
             plan.noise_sharpness,
             plan.noise_layer,
             SINGLE_UPSTREAM=upstream.shape[0] == 1 or upstream.stride(0) == 0,
-            **backward_constants(plan, parameters, constant, mapped, wants),
+            **backward_constants(plan, parameters, single, summed, mapped, wants),
             **OPTIONS,
         )
     per_channel, per_step = make(2, 0, dtype=wide), make(2, 0, dtype=wide)

@@ -1,0 +1,112 @@
+"""Convolutions over time as attacks run them: fixed weights, a gradient on the input alone.
+
+Their backward pass runs once, not `T` times, where the gradient is the same at every step. That is
+so for BPTR, RGA and HART with a static image, a readout that averages over time and nothing random:
+their rules then pass on the same gradient at every step, layer after layer; HART averages over time
+by itself, so gates and noise do not matter to it. It is not assumed: the gradient that arrives is
+compared step by step, bit for bit, and where steps differ every one is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
+
+from robust_snn.errors import unknown
+from robust_snn.kernels.spiking.layout import same_at_every_step
+
+SPARSE = ("never", "auto", "always")
+
+__all__ = ["SPARSE", "convolution_view", "convolve", "current_view", "in_convolution_view"]
+
+_view: ContextVar[str | None] = ContextVar("convolution_view", default=None)
+
+
+class Geometry(NamedTuple):
+    """The numbers of a convolution, as `torch.nn.functional.conv2d` takes them."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def current_view() -> str | None:
+    """The setting of `sparse` that is in force, or nothing outside of `convolution_view`."""
+    return _view.get()
+
+
+@contextmanager
+def convolution_view(sparse: str | None = "never") -> Iterator[None]:
+    """Inside, convolutions with fixed weights run through `convolve`.
+
+    Args:
+        sparse: `"never"`, `"auto"` or `"always"`; see `convolve`. Nothing switches the view off.
+
+    Raises:
+        InputError: If the setting is not known.
+    """
+    if sparse is not None and sparse not in SPARSE:
+        raise unknown("setting of sparse", sparse, SPARSE)
+    token = _view.set(sparse)
+    try:
+        yield
+    finally:
+        _view.reset(token)
+
+
+def in_convolution_view(module: nn.Conv2d) -> bool:
+    """Whether `convolve` is to run this module: its weights are fixed and its padding plain."""
+    plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return _view.get() is not None and plain and not module.weight.requires_grad
+
+
+def convolve(x: Tensor, module: nn.Conv2d) -> Tensor:
+    """Convolves every step of `[T, B, C, H, W]`; weights get no gradient.
+
+    Args:
+        x: Input `[T, B, C, H, W]`.
+        module: A convolution for which `in_convolution_view` holds.
+
+    Returns:
+        `[T, B, out, H', W']`, in the memory layout that the convolution gives.
+    """
+    weight, bias, padding = module.weight, module.bias, module.padding
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    geometry = Geometry(module.stride, tuple(map(int, padding)), module.dilation, module.groups)
+    out: Tensor = _Convolution.apply(x, weight, bias, geometry)
+    return out
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.shape, ctx.geometry = x.shape, geometry
+        stride, padding, dilation, groups = geometry
+        out = F.conv2d(x.flatten(0, 1), weight, bias, stride, padding, dilation, groups)
+        return out.unflatten(0, x.shape[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        gradient = upstream[0]
+        # a graph of this backward pass would not see that all steps were read
+        if not torch.is_grad_enabled() and same_at_every_step(gradient):
+            gradient = gradient[:1]
+        lead = gradient.shape[:2]
+        shape = (lead.numel(), *ctx.shape[2:])
+        out = conv2d_input(shape, weight, gradient.flatten(0, 1), *ctx.geometry)
+        return out.unflatten(0, lead).expand(ctx.shape), None, None, None
