@@ -54,7 +54,8 @@ class Victim(nn.Module):
         seed: Seed of all noise.
         output: `"logits"` or `"probabilities"`.
         sparse: On CPUs, `"auto"` computes a convolution from its input's spikes, skipping the
-            silent ones, wherever few enough spike; `"always"` wherever it reads spikes.
+            silent ones, wherever few enough spike; `"always"` wherever it reads spikes. Either
+            lays activations channels-last.
         channels_last: Whether images and activations lie channels-last in memory.
         bf16: Whether convolutions and what they pass on are bfloat16; membranes stay float32.
 
@@ -124,7 +125,8 @@ class Victim(nn.Module):
     def _attack_view(self) -> Callable[[Tensor, Tensor], Tensor]:
         """One draw of the network, as `run(x, keys) -> logits`, under this view's settings."""
         net, mode, mean = self.net, self.gradient, self.noise == "mean"
-        sparse, bf16, last = self.sparse, self.bf16, self.channels_last
+        sparse, bf16 = self.sparse, self.bf16
+        last = self.channels_last or sparse != "never"
 
         def run(x: Tensor, keys: Tensor) -> Tensor:
             if last and x.dim() == 4:

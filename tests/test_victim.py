@@ -22,6 +22,8 @@ VIEWS = (
     {"noise": "mean"},
     {"gradient": "bptr"},
     {"gradient": "bptt(surrogate=atan(alpha=4))", "eot": 2, "noise": "frozen"},
+    {"gradient": "hart", "sparse": "always"},
+    {"bf16": True, "channels_last": True},
 )
 
 
@@ -183,8 +185,25 @@ def test_attack_view_and_scoring_view_agree_without_noise(images: Tensor) -> Non
     torch.testing.assert_close(victim(images), scored, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "view", [{"sparse": "always"}, {"sparse": "auto"}, {"channels_last": True}]
+)
+def test_other_roundings_agree_where_nothing_is_rounded(name, view, images: Tensor) -> None:
+    victim = build(name, noise="frozen")
+    expected = loss_and_gradient(victim, images)
+    for got, wanted in zip(loss_and_gradient(victim.with_(**view), images), expected, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_scores_come_from_the_plain_network(images: Tensor) -> None:
+    victim, ids = build(), torch.arange(3)
+    fast = victim.with_(sparse="always", channels_last=True, bf16=True)
+    assert torch.equal(fast.sample(images, ids), victim.sample(images, ids))
+
+
 def test_checkpointing_replays_the_draw(images: Tensor) -> None:
-    victim = build("snn_wrn16_stog")
+    victim = build("snn_wrn16_stog", sparse="always")
     expected = loss_and_gradient(victim.with_(), images)[1]
     victim.net.set_grad_checkpointing()
     assert torch.equal(loss_and_gradient(victim.with_(), images)[1], expected)
@@ -230,6 +249,7 @@ def test_a_net_without_a_victim_has_its_own_noise(images: Tensor) -> None:
         (lambda: build(gradient="bppt"), "did you mean 'bptt'"),
         (lambda: build(noise="frosen"), "did you mean 'frozen'"),
         (lambda: build(output="logit"), "did you mean 'logits'"),
+        (lambda: build(sparse="allways"), "did you mean 'always'"),
         (lambda: build(eot=0), "eot must be at least 1"),
         (lambda: robust_snn.adapt("snn_vg5"), "did you mean 'snn_vgg5'"),
         (lambda: robust_snn.adapt("snn_vgg5", hed_width=3), "did you mean 'head_width'"),

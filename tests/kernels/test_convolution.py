@@ -1,4 +1,4 @@
-"""Convolutions over time: the backward pass that runs once, and where it must not."""
+"""Convolutions over time: the backward pass that runs once, and the forward over events."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from helpers import assert_close_rms
 from robust_snn import Victim
 from robust_snn.kernels import convolution, spiking
+from robust_snn.kernels.convolution.events import run_events
 from robust_snn.neurons import StochasticGate
 from zoo import awake, images, narrow
 
@@ -101,3 +102,63 @@ def test_second_derivatives_see_every_step():
 
     assert torch.autograd.gradcheck(layer, (x,))
     assert torch.autograd.gradgradcheck(layer, (x,))
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(
+    "inputs, outputs, size, stride, padding, grid",
+    [
+        (64, 64, 3, 1, 1, (8, 8)),
+        (3, 10, 3, 2, 1, (7, 9)),
+        (70, 130, 1, 2, 0, (9, 5)),
+        (16, 64, 3, 1, 0, (17, 16)),
+        (9, 20, 5, 1, 2, (1, 3)),
+        (8, 65, 3, 2, 4, (5, 5)),  # windows that lie in the padding alone
+    ],
+)
+def test_events_give_the_convolution(inputs, outputs, size, stride, padding, grid, density):
+    x = (torch.rand(5, inputs, *grid) < density).float()
+    weight, bias = torch.randn(outputs, inputs, size, size), torch.randn(outputs)
+    expected = torch.nn.functional.conv2d(x, weight, bias, stride, padding)
+    last = x.to(memory_format=torch.channels_last)
+    for spikes in (x, last, last.to(torch.uint8), last.to(torch.bfloat16), last.half()):
+        got = run_events(spikes, weight, bias, stride, padding)
+        assert_close_rms(got, expected)
+    assert_close_rms(run_events(x, weight, None, stride, padding), expected - bias.view(-1, 1, 1))
+
+
+def test_events_write_every_output(poisoned_empty):
+    weight = torch.randn(70, 8, 3, 3)
+    for x in (torch.zeros(3, 8, 6, 6), torch.ones(1, 8, 1, 1), torch.ones(2, 8, 33, 31)):
+        assert run_events(x, weight, None, 1, 1).isfinite().all()
+
+
+@pytest.mark.parametrize("value", [2.0, 0.5, -1.0, float("nan")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_no_spike_is_told(value, dtype):
+    x = torch.zeros(4, 8, 5, 5, dtype=dtype)
+    x[3, 7, 4, 4] = value
+    assert run_events(x, torch.randn(8, 8, 3, 3), None, 1, 1) is None
+
+
+def test_auto_measures_each_layer(monkeypatch):
+    module = torch.nn.Conv2d(16, 64, 3, padding=1).requires_grad_(False)
+    silent = (torch.rand(4, 2, 16, 6, 6) < 0.05).float()
+    inputs = {"silent": silent, "busy": 1 - silent, "sums": 2 * silent, "image": silent[:1]}
+    seen = []
+    monkeypatch.setattr(
+        "robust_snn.kernels.convolution.events.run_events",
+        lambda x, *arguments: seen.append(x) or run_events(x, *arguments),
+    )
+    took = {}
+    for setting in ("auto", "always", "never"):
+        with convolution.convolution_view(setting):
+            for name, x in inputs.items():
+                seen.clear()
+                torch.testing.assert_close(
+                    convolution.convolve(x, module).flatten(0, 1), module(x.flatten(0, 1))
+                )
+                took[setting, name] = bool(seen)
+    assert [key for key, sparse in took.items() if sparse] == [
+        ("auto", "silent"), ("always", "silent"), ("always", "busy"), ("always", "sums"),
+    ]  # fmt: skip

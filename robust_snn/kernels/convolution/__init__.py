@@ -23,6 +23,8 @@ from robust_snn.errors import unknown
 from robust_snn.kernels.spiking.layout import same_at_every_step
 
 SPARSE = ("never", "auto", "always")
+DENSE = 0.25  # share of spikes above which "auto" takes the dense convolution
+SAMPLED = 4  # images of a batch that "auto" counts the spikes of
 
 __all__ = ["SPARSE", "convolution_view", "convolve", "current_view", "in_convolution_view"]
 
@@ -84,23 +86,35 @@ def convolve(x: Tensor, module: nn.Conv2d) -> Tensor:
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     geometry = Geometry(module.stride, tuple(map(int, padding)), module.dilation, module.groups)
-    out: Tensor = _Convolution.apply(x, weight, bias, geometry)
+    out: Tensor = _Convolution.apply(x, weight, bias, geometry, _view.get())
     return out
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        geometry: Geometry,
+        sparse: str | None,
     ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.shape, ctx.geometry = x.shape, geometry
-        stride, padding, dilation, groups = geometry
-        out = F.conv2d(x.flatten(0, 1), weight, bias, stride, padding, dilation, groups)
+        images, out = x.flatten(0, 1), None
+        wanted = sparse in ("auto", "always") and _can_be_sparse(x, geometry)
+        if wanted and (sparse == "always" or _pays(images, weight)):
+            from robust_snn.kernels.convolution.events import run_events
+
+            out = run_events(images, weight, bias, geometry.stride[0], geometry.padding[0])
+        if out is None:
+            stride, padding, dilation, groups = geometry
+            out = F.conv2d(images, weight, bias, stride, padding, dilation, groups)
         return out.unflatten(0, x.shape[:2])
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         gradient = upstream[0]
         # a graph of this backward pass would not see that all steps were read
@@ -109,4 +123,21 @@ class _Convolution(torch.autograd.Function):
         lead = gradient.shape[:2]
         shape = (lead.numel(), *ctx.shape[2:])
         out = conv2d_input(shape, weight, gradient.flatten(0, 1), *ctx.geometry)
-        return out.unflatten(0, lead).expand(ctx.shape), None, None, None
+        return out.unflatten(0, lead).expand(ctx.shape), None, None, None, None
+
+
+def _can_be_sparse(x: Tensor, geometry: Geometry) -> bool:
+    """Whether there is a kernel; an input without a time axis is no spikes."""
+    (row, column), (top, left), dilation, groups = geometry
+    plain = (row, top, dilation, groups) == (column, left, (1, 1), 1)
+    return plain and len(x) > 1 and x.device.type == "cpu" and x.dtype != torch.float64
+
+
+def _pays(images: Tensor, weight: Tensor) -> bool:
+    """Whether few enough spike, judged by a few images of the batch `[B, C, H, W]`."""
+    outputs, inputs = weight.shape[:2]
+    few = images[:: max(1, len(images) // SAMPLED)]
+    if inputs < 16 or not bool(((few == 0) | (few == 1)).all()):
+        return False
+    padded = -(-outputs // 64) * 64 / outputs
+    return int(few.count_nonzero()) * padded < DENSE * few.numel()
