@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def subject(
     source: str,
     root: Path | None,
     n: int | None,
+    spare: int = 0,
 ) -> tuple[nn.Module, dict[str, Any], ImageSet]:
     """The network to evaluate, its name and arguments, and images that suit it.
 
@@ -71,18 +73,19 @@ def subject(
         source: What to attack.
         root: Where a named data set lies on disk.
         n: Number of images; all if left out.
+        spare: Images after those `n` that come too, where there are as many.
     """
     card = None if checkpoint is None else load_card(checkpoint)
     if checkpoint is not None and (card is not None or model is None):
         net, card = load_model(checkpoint)
         name, kwargs = _agreed(card["model"], model, kwargs)
-        images = _attacked(source, root, n, kwargs)
+        images = _attacked(source, root, n, kwargs, spare)
         _check_classes(card.get("data", {}).get("classes", images.classes), images)
         return net, {"name": name, "kwargs": kwargs}, images
     if model is None:
         raise InputError("say what to evaluate: --checkpoint FILE, or --model NAME")
     check_model(model)
-    images = _attacked(source, root, n, kwargs)
+    images = _attacked(source, root, n, kwargs, spare)
     kwargs = fitted_kwargs(model, kwargs, images)
     net = create_network(model, **kwargs)
     if checkpoint is None:
@@ -92,10 +95,22 @@ def subject(
     return net, {"name": model, "kwargs": kwargs}, images
 
 
-def _attacked(source: str, root: Path | None, n: int | None, kwargs: Mapping[str, Any]) -> ImageSet:
-    """Images of the size, or event frames of the steps, that a model is built for."""
-    size = _square(kwargs.get("img_size"))
-    return load_dataset(source, root=root, size=size, n=n, steps=kwargs.get("T"))
+def _attacked(
+    source: str, root: Path | None, n: int | None, kwargs: Mapping[str, Any], spare: int
+) -> ImageSet:
+    """Images of the size, or event frames of the steps, that a model is built for.
+
+    They are `n` and `spare` more, or `n` alone where there are not as many.
+    """
+    load = partial(
+        load_dataset, source, root=root, size=_square(kwargs.get("img_size")), steps=kwargs.get("T")
+    )
+    try:
+        return load(n=n and n + spare)
+    except InputError:
+        if not spare:
+            raise
+        return load(n=n)
 
 
 def _agreed(

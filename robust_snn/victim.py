@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
 from robust_snn.kernels import SPARSE, convolution_view, derive_seed, sample_keys
 from robust_snn.models import create_network
+from robust_snn.models.layers import Readout, every_step
 from robust_snn.neurons.noise import POLICIES, NoisyModule, keyed, number_layers, policy_keys
 from robust_snn.neurons.norm import fused_norm
 
-OUTPUTS = ("logits", "probabilities")
+OUTPUTS = ("logits", "probabilities", "steps")
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Victim(nn.Module):
         noise: `"fresh"` draws anew in every call. `"frozen"` draws the same in every call and for
             every image. `"mean"` replaces each draw by its mean, for attacks only.
         seed: Seed of all noise.
-        output: `"logits"` or `"probabilities"`.
+        output: `"logits"`, `"probabilities"`, or `"steps"` for logits of every step, `[T, B, K]`.
         sparse: On CPUs, `"auto"` computes a convolution from its input's spikes, skipping the
             silent ones, wherever few enough spike; `"always"` wherever it reads spikes. Either
             lays activations channels-last.
@@ -104,6 +105,11 @@ class Victim(nn.Module):
         """Whether two forward passes can differ."""
         return any(m.stochastic for m in self.net.modules() if isinstance(m, NoisyModule))
 
+    @property
+    def stepwise(self) -> bool:
+        """Whether the network can show its logits of every step."""
+        return any(isinstance(m, Readout) for m in self.net.modules())
+
     def with_(self, **overrides: Any) -> Victim:
         """Another view on the same weights; takes the arguments of the constructor."""
         settings = {name: getattr(self, name) for name in _SETTINGS}
@@ -125,19 +131,21 @@ class Victim(nn.Module):
     def _attack_view(self) -> Callable[[Tensor, Tensor], Tensor]:
         """One draw of the network, as `run(x, keys) -> logits`, under this view's settings."""
         net, mode, mean = self.net, self.gradient, self.noise == "mean"
-        sparse, bf16 = self.sparse, self.bf16
+        sparse, bf16, steps = self.sparse, self.bf16, self.output == "steps"
         last = self.channels_last or sparse != "never"
 
         def run(x: Tensor, keys: Tensor) -> Tensor:
+            mode.observe(x)
             if last and x.dim() == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
             neurons = gradient_mode(net, mode), keyed(keys, mean), fused_norm()
+            readout = every_step(net) if steps else nullcontext()
             with ExitStack() as stack:
-                for setting in (*neurons, convolution_view(sparse), _frozen(net), half):
+                for setting in (*neurons, convolution_view(sparse), _frozen(net), half, readout):
                     stack.enter_context(setting)
                 logits: Tensor = net(x)
-            return logits.float()
+            return logits.float().unflatten(0, (-1, len(x))) if steps else logits.float()
 
         return run
 

@@ -23,6 +23,7 @@ from robust_snn.values import assignments, number
 TINY = "T=2 width=0.1 head_width=8 img_size=8 in_chans=1"
 KWARGS = {**assignments([TINY], "x"), "num_classes": 10}
 TRAIN = "train --model snn_vgg5_stog --data digits --epochs 1 -n 64 --out out "
+DIAGNOSE = "diagnose --model snn_vgg5_stog --data digits -n 64 "
 EVALUATE = "evaluate --model snn_vgg5_stog --data digits -n 4 --out out "
 
 
@@ -95,6 +96,9 @@ BAD = [
     (EVALUATE, "--checkpoint good.safetensors --model-kwargs decay=0.5", "decay=its default"),
     (EVALUATE, "--checkpoint good.safetensors --model snn_vgg5", "but the checkpoint is a"),
     (EVALUATE, "--checkpoint animals.safetensors", "'digits' has the classes 0, 1"),
+    (DIAGNOSE, "--gradient bptx", "unknown gradient mode 'bptx'"),
+    (DIAGNOSE, "--eps 0", "--eps must be positive"),
+    (DIAGNOSE, f"--norm L7 --model-kwargs {TINY}", "unknown norm"),
     ("", "evaluate --data digits --out out", "say what to evaluate"),
     ("", "evaluate --data digits --out out --checkpoint foreign.pth", "name the model"),
 ]
@@ -114,6 +118,15 @@ def test_bad_input(
     assert captured.err.splitlines()[-1:] == lines
     assert re.search(message, lines[0])
     assert sorted(folder.rglob("*")) == before
+
+
+def test_diagnose(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main((DIAGNOSE + f"-n 20 --eps 0.1 --model-kwargs {TINY} --gradient bptr").split())
+    shown = capsys.readouterr().out
+    assert left.value.code == 0
+    for name in ("agreement", "finite", "collapse", "EOT convergence", "fixed noise"):
+        assert name in shown
 
 
 def test_interrupt_and_unexpected_errors(

@@ -46,9 +46,28 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return targeted_margin(logits, labels, targets) / (spread + TINY)
 
 
-LOSSES = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+def tet(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of every step, averaged (TET, ICLR 2022), of logits `[T, B, K]`, `[B]`.
+
+    Raises a wrong answer at every step, where the cross-entropy of the mean can saturate.
+    """
+    return torch.stack([cross_entropy(step, labels) for step in logits]).mean(0)
+
+
+def targeted_tet(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The targeted cross-entropy of every step, averaged, of logits `[T, B, K]`, `[B]`."""
+    return -tet(logits, targets)
+
+
+LOSSES = {"ce": cross_entropy, "margin": margin, "dlr": dlr, "tet": tet}
+STEPWISE = ("tet",)  # losses of the logits of every step
 TARGETS = ("random", "least-likely")
-TARGETED = {"ce": targeted_cross_entropy, "margin": targeted_margin, "dlr": targeted_dlr}
+TARGETED = {
+    "ce": targeted_cross_entropy,
+    "margin": targeted_margin,
+    "dlr": targeted_dlr,
+    "tet": targeted_tet,
+}
 
 
 def least_classes_of(loss: str, targeted: bool = False) -> int:
@@ -77,13 +96,15 @@ class Goal:
         self.name, self.labels, self.targets = loss, labels, targets
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Losses of the given rows, whose logits are `[len(rows), K]`."""
+        """Losses of the given rows, whose logits are `[len(rows), K]`, or `[T, len(rows), K]`."""
         if self.targets is None:
             return LOSSES[self.name](logits, self.labels[rows])
         return TARGETED[self.name](logits, self.labels[rows], self.targets[rows])
 
     def wrong(self, logits: Tensor, rows: Tensor) -> Tensor:
         """1 where the given rows are misclassified, else 0."""
+        if self.name in STEPWISE:
+            logits = logits.mean(0)
         return (logits.argmax(1) != self.labels[rows]).float()
 
 

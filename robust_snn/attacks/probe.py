@@ -17,7 +17,7 @@ from torch import Tensor
 
 from robust_snn.attacks.apgd import apgd
 from robust_snn.attacks.best import answers
-from robust_snn.attacks.losses import least_classes_of, margin
+from robust_snn.attacks.losses import STEPWISE, least_classes_of, margin
 from robust_snn.attacks.search import attack_view, on_device
 from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
@@ -149,8 +149,9 @@ BUDGETS: dict[str, tuple[tuple[str, str, int | str, int, int], ...]] = {
         ("sapgd", "margin", 0, 100, 1),
         ("apgd", "ce", 1, 100, 1),
         ("sapgd", "ce", 2, 100, 1),
+        ("apgd", "tet", 0, 100, 1),
         ("apgd-t", "dlr", 0, 50, 1),
-        ("sapgd", "margin", "assg", 100, 3),
+        ("sapgd", "margin", "assg", 100, 2),
     ),
     "large": (
         *_START,
@@ -159,6 +160,7 @@ BUDGETS: dict[str, tuple[tuple[str, str, int | str, int, int], ...]] = {
         ("sapgd", "ce", 2, 100, 1),
         ("sapgd", "ce", "hart", 100, 1),
         ("apgd", "dlr", 0, 100, 1),
+        ("apgd", "tet", 0, 100, 1),
         ("sapgd", "margin", 3, 100, 1),
         ("apgd-t", "dlr", 1, 100, 1),
         ("apgd-t", "margin", "assg", 100, 1),
@@ -170,7 +172,7 @@ TARGETS = {"small": 0, "medium": 3, "large": 9}
 
 
 def plan(
-    trials: tuple[Trial, ...], budget: str, *, stochastic: bool, classes: int
+    trials: tuple[Trial, ...], budget: str, *, stochastic: bool, classes: int, stepwise: bool = True
 ) -> tuple[Row, ...]:
     """The attacks of a budget, cheap ones first; each is for the images the ones before left.
 
@@ -182,6 +184,7 @@ def plan(
         budget: `"small"`, `"medium"` or `"large"`; see `gradient_evaluations`.
         stochastic: Whether the victim is noisy.
         classes: Number of classes; decides which losses are defined.
+        stepwise: Whether the victim shows the logits of every step, which TET's loss needs.
 
     Raises:
         InputError: If the budget is not known.
@@ -193,7 +196,8 @@ def plan(
     for number, (attack, loss, place, steps, restarts) in enumerate(BUDGETS[budget], 1):
         targeted = attack == "apgd-t"
         mode = _choose(trials, place)
-        if mode is None or classes < least_classes_of(loss, targeted):
+        defined = classes >= least_classes_of(loss, targeted) and (stepwise or loss not in STEPWISE)
+        if mode is None or not defined:
             continue
         options: dict[str, Any] = {"loss": loss, **draws}
         if targeted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -16,9 +16,8 @@ from robust_snn.attacks.ball import Ball, Dice, wide
 from robust_snn.attacks.best import Best, answers
 from robust_snn.attacks.draws import Adaptive, Estimate, Fixed, parse_draws
 from robust_snn.attacks.fgsm import evaluating
-from robust_snn.attacks.losses import LOSSES, TARGETS, Goal, choose_targets
+from robust_snn.attacks.losses import LOSSES, STEPWISE, TARGETS, Goal, choose_targets
 from robust_snn.errors import InputError, unknown
-from robust_snn.gradients import ASSG, GradientMode
 from robust_snn.kernels import derive_seed
 from robust_snn.victim import Victim
 
@@ -42,7 +41,7 @@ class Search:
     """Options that all iterative attacks share.
 
     Attributes:
-        loss: `"ce"`, `"dlr"` or `"margin"`.
+        loss: `"ce"`, `"dlr"`, `"margin"`, or `"tet"` for the cross-entropy of every step.
         targets: None for no class in particular, a number n for the n likeliest other classes in
             turn, `"random"`, `"least-likely"`, or the classes themselves, `[B]`. Any wrong answer
             counts as a success.
@@ -141,34 +140,15 @@ class Problem:
         self._remember(x, Estimate(torch.zeros_like(x), loss, wrong, torch.full_like(loss, count)))
 
     def _draw(self, x: Tensor, rows: Tensor) -> Estimate:
-        with torch.enable_grad(), _remembering(self._victim.gradient, x, rows):
+        # draws of a part of the batch come after one of every image, which the mode learned from
+        mode, partial = self._victim.gradient, len(rows) < len(x)
+        with torch.enable_grad(), mode.part(rows) if partial else nullcontext():
             leaf = x[rows].detach().requires_grad_()
             logits = self._victim(leaf)
             loss = self._goal.loss(logits, rows)
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         wrong = self._goal.wrong(logits, rows)
         return Estimate(gradient, loss.detach(), wrong, torch.ones_like(wrong))
-
-
-@contextmanager
-def _remembering(mode: GradientMode, x: Tensor, rows: Tensor) -> Iterator[None]:
-    """Inside, what the mode remembers of the points `x` is in the order of `rows`.
-
-    ASSG's statistics belong to places in the batch, and the first draw, which is of every point,
-    updates them. Draws of a part read them as they are.
-    """
-    if not isinstance(mode, ASSG) or len(rows) == len(x):
-        mode.observe(x)
-        yield
-        return
-    memory = mode.memory
-    layers, frozen = memory.layers, memory.frozen
-    memory.layers = {name: (m[:, rows], d[:, rows]) for name, (m, d) in layers.items()}
-    memory.frozen = True
-    try:
-        yield
-    finally:
-        memory.layers, memory.frozen = layers, frozen
 
 
 def search(
@@ -206,6 +186,8 @@ def search(
         Ball(x[:0], eps, norm)  # refuses a wrong eps or norm
         if not len(x):
             return Adversarial(images.detach().clone(), torch.ones_like(labels, dtype=torch.bool))
+        if options.loss in STEPWISE:
+            view = _every_step(view)
         fresh = view.stochastic and view.noise == "fresh"
         draws = parse_draws(options.eot_loss) if fresh else Fixed(1)
         select = options.select if view.stochastic else 1
@@ -235,6 +217,13 @@ def search(
             walk(problem)
         adversarial, survived = best.choose(view, y, ids, select)
     return Adversarial(adversarial.to(images.device), survived.to(images.device))
+
+
+def _every_step(view: Victim) -> Victim:
+    """The view with the logits of every step, whose passes count as the view's."""
+    stepwise = view.with_(output="steps")
+    stepwise.cost = view.cost
+    return stepwise
 
 
 @contextmanager

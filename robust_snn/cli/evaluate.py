@@ -71,6 +71,7 @@ def evaluate(
     from robust_snn.eval import load_suite
     from robust_snn.eval import sweep as run
     from robust_snn.eval.axes import read_axes
+    from robust_snn.eval.plan import CALIBRATION
     from robust_snn.eval.report import render
     from robust_snn.inputs import subject
     from robust_snn.training import load_model
@@ -78,14 +79,18 @@ def evaluate(
     from robust_snn.victim import Victim
 
     bar = prepare(threads, quiet)
-    load_suite(suite)
+    spare = 0 if load_suite(suite).budget is None else CALIBRATION
     radius = None if eps is None else number(eps, "--eps")
     if radius is not None and radius < 0:
         raise InputError(f"--eps must not be negative, got {eps}")
     axes = None if sweep is None else read_axes(sweep, "--sweep")
     source = None if source_checkpoint is None else load_model(source_checkpoint)[0]
     kwargs = assignments(model_kwargs or (), "--model-kwargs")
-    net, info, images = subject(model, kwargs, checkpoint, data, data_root, n)
+    net, info, images = subject(model, kwargs, checkpoint, data, data_root, n, spare)
+    calibration = None
+    if n is not None and len(images) > n:
+        calibration = images.images[n:], images.labels[n:]
+        images = images.take(n)
     place = device_of(device)
     verdict, _ = run(
         Victim(net.to(place).eval(), seed=seed),
@@ -100,6 +105,7 @@ def evaluate(
         steps=steps,
         eot=eot,
         seed=seed,
+        calibration=calibration,
         model_info=info,
         data_info={"name": images.name, "split": images.split},
         source=None if source is None else source.to(place),

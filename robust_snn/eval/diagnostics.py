@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from robust_snn.attacks.diagnostics import order
 from robust_snn.eval.scoring import PROBES, SAME
 from robust_snn.eval.suite import Attack
 from robust_snn.eval.verdict import AttackResult, Diagnostic
-from robust_snn.victim import Victim
-
-MANY = 0.1  # share of images without a gradient above which gradient attacks prove little
-
-
-def zero_gradient(victim: Victim, images: Tensor, labels: Tensor) -> Tensor:
-    """Whether the cross-entropy's gradient is exactly zero at an image, bool `[B]`."""
-    with torch.enable_grad():
-        leaf = images.detach().clone().requires_grad_()
-        loss = torch.nn.functional.cross_entropy(victim(leaf), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, leaf)
-    return gradient.flatten(1).abs().amax(1) == 0
 
 
 def noise(declared: bool, spread: float) -> Diagnostic:
@@ -33,21 +19,6 @@ def noise(declared: bool, spread: float) -> Diagnostic:
     if measured and not declared:
         why += "; noise from elsewhere is not under control, so numbers change from run to run"
     return Diagnostic("noise", spread, "pass" if declared == measured else "warn", why)
-
-
-def zero_gradients(shares: Mapping[str, np.ndarray]) -> list[Diagnostic]:
-    """How many attacked images give gradient attacks nothing to follow?
-
-    Args:
-        shares: Flags of the attacked images, bool `[images]`, by gradient mode.
-    """
-    found = []
-    for mode, flags in shares.items():
-        share = float(flags.mean()) if len(flags) else 0.0
-        status = "pass" if share == 0 else "fail" if share > MANY else "warn"
-        why = f"{flags.sum()} of {len(flags)} attacked images have a gradient of exactly zero"
-        found.append(Diagnostic(f"zero gradients under {mode}", share, status, why))
-    return found
 
 
 def claims(attacks: Sequence[AttackResult]) -> Diagnostic:
@@ -70,6 +41,21 @@ def selection(worst: float, attacks: Sequence[AttackResult]) -> Diagnostic:
     why = f"the worst case is {worst:.1%}, {best.name} alone reaches {best.accuracy:.1%}"
     advice = "; take more select draws" if gap > 0 else ""
     return Diagnostic("selection", gap, "warn" if gap > 0 else "pass", why + advice)
+
+
+def black_box(left: Sequence[tuple[float, bool]], images: int) -> list[Diagnostic]:
+    """Did attacks without a gradient break what attacks with one had left?
+
+    Args:
+        left: For every attack in order, the worst case after it, and whether it used gradients;
+            first the clean accuracy.
+        images: Number of images.
+    """
+    blind = [before[0] - after[0] for before, after in pairwise(left) if not after[1]]
+    if not blind or len(blind) == len(left) - 1:
+        return []
+    end, name = left[-1][0], "white-box against black-box"
+    return [Diagnostic(*order(name, end + sum(blind), end, images, "gradients", "all attacks"))]
 
 
 def warnings(messages: Mapping[str, Iterable[str]]) -> list[Diagnostic]:

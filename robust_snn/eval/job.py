@@ -14,7 +14,6 @@ from torch import Tensor
 from robust_snn.adapters import device_of
 from robust_snn.eval.attacks import implementation, view
 from robust_snn.eval.constraints import Threat
-from robust_snn.eval.diagnostics import zero_gradient
 from robust_snn.eval.memory import in_parts
 from robust_snn.eval.pieces import Piece
 from robust_snn.eval.scoring import Score, harder, score
@@ -89,7 +88,6 @@ class Job:
             margin=select.margin,
             predictions=report.predictions.astype(np.int16),
             survived=np.ones(len(ids), bool),
-            zero_gradient=np.zeros(len(ids), bool),
         )
 
     def _attack(self, row: Attack, ids: np.ndarray) -> Piece:
@@ -110,7 +108,6 @@ class Job:
             margin=select.margin,
             predictions=report.predictions.astype(np.int16),
             survived=crafted.survived.cpu().numpy(),
-            zero_gradient=zero_gradient(attacker, images, labels).cpu().numpy(),
             forwards=cost.forwards,
             backwards=cost.backwards,
             warnings=crafted.warnings,

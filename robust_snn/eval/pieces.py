@@ -23,7 +23,6 @@ class Piece:
         margin: Margin on the select draws, `[A]`.
         predictions: Answers on the report draws, `[A, report]`.
         survived: What the attack itself takes for robust, `[A]`.
-        zero_gradient: Whether the gradient at the clean image is exactly zero, `[A]`.
         forwards: Images passed forwards by the attack.
         backwards: Images passed backwards by the attack.
         seconds: Time, scoring included.
@@ -36,7 +35,6 @@ class Piece:
     margin: np.ndarray
     predictions: np.ndarray
     survived: np.ndarray
-    zero_gradient: np.ndarray
     forwards: int = 0
     backwards: int = 0
     seconds: float = 0.0

@@ -27,14 +27,25 @@ from robust_snn.eval.verdict import Diagnostic
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.victim import Victim
 
+Images = tuple[Tensor, Tensor]  # with their labels
+CALIBRATION = 32  # images of a probe
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked job, and what the checks found out."""
+    """A checked job, and what the checks found out.
+
+    Attributes:
+        job: The job. With a budget, its suite lacks the attacks that a probe will choose.
+        stochastic: Whether the victim is noisy.
+        diagnostics: What the checks found.
+        calibration: Images and labels of that probe.
+    """
 
     job: Job
     stochastic: bool
     diagnostics: tuple[Diagnostic, ...]
+    calibration: Images | None = None
 
 
 def plan(
@@ -46,9 +57,16 @@ def plan(
     batch_size: int,
     seed: int,
     source: Victim | None = None,
+    calibration: Images | None = None,
 ) -> Plan:
     """Checks everything that can be checked before the first attack, and writes nothing."""
     classes = _check_data(victim, images, labels)
+    if suite.budget is None:
+        calibration = None
+    elif calibration is None:
+        (images, labels), calibration = _set_aside(images, labels)
+    else:
+        _check_data(victim, *calibration)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     for row in suite.attacks:
@@ -71,7 +89,7 @@ def plan(
     stochastic = victim.stochastic or distance > SAME
     fits = [row for row in suite.attacks if implementation(row).least_classes(row) <= classes]
     unfit = [row for row in suite.attacks if row not in fits]
-    if not fits:
+    if not fits and suite.budget is None:
         raise InputError(f"no attack of suite '{suite.name}' can run with {classes} classes")
     suite = replace(suite, eps=threat.eps, attacks=tuple(fits), sweep={})
     job = Job(
@@ -85,7 +103,22 @@ def plan(
         source,
     )
     notes = (diagnostics.noise(victim.stochastic, distance), *diagnostics.left_out(unfit, classes))
-    return Plan(job, stochastic, notes)
+    return Plan(job, stochastic, notes, calibration)
+
+
+def _set_aside(images: Tensor, labels: Tensor) -> tuple[Images, Images]:
+    """Parts the last fifth, 32 images at most, from those that will be scored.
+
+    Returns:
+        Images and labels to score, and those of the probe.
+
+    Raises:
+        InputError: If there are fewer than two images.
+    """
+    if len(images) < 2:
+        raise InputError("an adaptive suite needs 2 images: the last ones choose its attacks")
+    kept = len(images) - min(CALIBRATION, max(1, len(images) // 5))
+    return (images[:kept], labels[:kept]), (images[kept:], labels[kept:])
 
 
 def _check_data(victim: Victim, images: Tensor, labels: Tensor) -> int:
@@ -130,6 +163,7 @@ def configuration(
         "stochastic": plan.stochastic,
         "batch_size": job.batch_size,
         "seed": job.seed,
+        "calibration": plan.calibration and ImageSet("", "", *plan.calibration, ()).sha256,
         "device": device_of(job.victim).type,
         "backend": _backend(job),
         "robust_snn": robust_snn.__version__,

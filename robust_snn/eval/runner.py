@@ -11,13 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from robust_snn.adapters import undisturbed
 from robust_snn.bar import listening
+from robust_snn.eval.adaptive import adapted
 from robust_snn.eval.constraints import Threat
 from robust_snn.eval.folder import RunFolder
 from robust_snn.eval.job import Job
+from robust_snn.eval.masking import masking
 from robust_snn.eval.pieces import Piece, Worst
 from robust_snn.eval.plan import Plan, configuration, environment, plan
 from robust_snn.eval.progress import Meter, Progress
@@ -45,6 +48,7 @@ def evaluate(
     source: Victim | nn.Module | None = None,
     batch_size: int | None = None,
     seed: int = 0,
+    calibration: tuple[Tensor, Tensor] | None = None,
     model_info: Mapping[str, Any] | None = None,
     data_info: Mapping[str, Any] | None = None,
     progress: bool | Callable[[Progress], None] = False,
@@ -75,6 +79,8 @@ def evaluate(
             suite that ask for one, or APGD on it where none does.
         batch_size: Images attacked together, 64 by default; halved where memory does not suffice.
         seed: Seed of all noise and all attacks.
+        calibration: Images and labels on which an adaptive suite chooses its attacks; without them,
+            the last ones of `images` are set aside for that and not scored.
         model_info: `name`, `kwargs` and `weights_sha256` of the model, for the record.
         data_info: `name` and `split` of the data, for the record.
         progress: Show a progress bar, or call this with every `Progress`.
@@ -93,9 +99,11 @@ def evaluate(
             protocol, source = protocol.with_transfer(), adapt(source, output="logits").eval()
         subject = adapt(victim, output="logits").eval()
         size = BATCH_SIZE if batch_size is None else batch_size
-        planned = plan(subject, images, labels, protocol, threat, size, seed, source)
+        planned = plan(subject, images, labels, protocol, threat, size, seed, source, calibration)
         config = configuration(planned, model_info or {}, data_info or {})
         folder = RunFolder(out, config)
+        if planned.calibration is not None:
+            planned = adapted(planned, planned.calibration, folder.path)
         with listening(progress) as listener:
             shards = _run(planned.job, folder, Meter(planned.job, listener))
         verdict = _verdict(planned, config, shards)
@@ -142,6 +150,7 @@ def _shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Shard:
 
 def _verdict(planned: Plan, config: Mapping[str, Any], shards: list[Shard]) -> Verdict:
     job, summary = planned.job, summarise(planned.job, shards)
+    signs = masking(job, np.concatenate([s.clean.select for s in shards]), summary.modes)
     return Verdict(
         model=config["model"],
         data=config["data"],
@@ -152,7 +161,7 @@ def _verdict(planned: Plan, config: Mapping[str, Any], shards: list[Shard]) -> V
         clean=summary.clean,
         robust=summary.robust,
         attacks=summary.attacks,
-        diagnostics=(*planned.diagnostics, *summary.diagnostics),
+        diagnostics=(*planned.diagnostics, *summary.diagnostics, *signs),
         environment=environment(job),
         seed=job.seed,
         seconds=summary.seconds,

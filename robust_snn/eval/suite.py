@@ -8,7 +8,8 @@
     attacks:
       - {name: apgd-ce, implementation: autoattack, attack: apgd-ce, eot: 20, steps: 100}
 
-The fields of an attack are those of `Attack`. Unknown keys are refused.
+The fields of an attack are those of `Attack`. `budget: small` instead of attacks, or before them,
+lets a probe of the victim choose. Unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from typing import Any, TypeVar
 
 import yaml
 
+from robust_snn.attacks import BUDGETS
 from robust_snn.errors import InputError, unknown
 from robust_snn.eval.axes import Axes, parse_axes
 from robust_snn.values import number
 
 NORMS = ("Linf", "L2")
 SOURCE = "checkpoint"  # stands in an attack's options for the network of --source-checkpoint
+ALIASES = {"adaptive": "adaptive-medium"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Suite:
         independent: Whether every attack meets every image, as the columns of a paper's table do,
             and not only those that the attacks before left standing.
         sweep: Values by axis, around the point that the rest describes.
+        budget: A row of `robust_snn.attacks.BUDGETS`: a probe of the victim chooses attacks, which
+            come before those of the suite.
     """
 
     name: str
@@ -97,6 +102,7 @@ class Suite:
     draws: Draws = Draws()
     independent: bool = False
     sweep: Axes = field(default_factory=dict)
+    budget: str | None = None
 
     def adapted(
         self,
@@ -118,6 +124,8 @@ class Suite:
         changes = {key: value for key, value in given.items() if value is not None}
         if not changes:
             return self
+        if self.budget is not None and (steps is not None or eot is not None):
+            raise InputError(f"suite '{self.name}' has a budget, which decides on steps and eot")
         suite = replace(
             self,
             name=f"{self.name}({','.join(f'{key}={value}' for key, value in changes.items())})",
@@ -157,6 +165,7 @@ def load_suite(suite: str | Path | Suite) -> Suite:
     if isinstance(suite, Suite):
         _check(suite)
         return suite
+    suite = ALIASES.get(str(suite), suite)
     if str(suite) in shipped():
         text = (files(__package__) / "suites" / f"{suite}.yaml").read_text(encoding="utf-8")
     elif Path(suite).suffix in (".yaml", ".yml"):
@@ -184,7 +193,7 @@ def parse_suite(text: str, where: str) -> Suite:
     except yaml.YAMLError as error:
         raise InputError(f"suite '{where}' is not YAML: {' '.join(str(error).split())}") from None
     tree = _mapping(tree, f"suite '{where}'")
-    rows = tree.get("attacks")
+    rows = tree.get("attacks", [] if "budget" in tree else None)
     if not isinstance(rows, list):
         raise InputError(f"suite '{where}' needs 'attacks', a list")
     tree["attacks"] = tuple(
@@ -242,7 +251,9 @@ def _check(suite: Suite) -> None:
         raise InputError(f"independent of {where} must be true or false, got {suite.independent!r}")
     _positive(suite.draws.select, f"draws.select of {where}")
     _positive(suite.draws.report, f"draws.report of {where}")
-    if not suite.attacks:
+    if suite.budget is not None and suite.budget not in BUDGETS:
+        raise unknown(f"budget of {where}", str(suite.budget), BUDGETS)
+    if not suite.attacks and suite.budget is None:
         raise InputError(f"{where} has no attacks")
     for attack in suite.attacks:
         which = f"'{attack.name}' of {where}"

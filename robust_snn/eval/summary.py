@@ -28,20 +28,22 @@ class Shard:
 
 @dataclass(frozen=True)
 class Summary:
-    """The measured part of a verdict."""
+    """The measured part of a verdict; `modes` are the gradient modes that its attacks used."""
 
     clean: Clean
     robust: Robust
     attacks: tuple[AttackResult, ...]
     diagnostics: tuple[Diagnostic, ...]
     seconds: float
+    modes: tuple[str, ...]
 
 
 def summarise(job: Job, shards: Sequence[Shard]) -> Summary:
     """Adds up all shards of a job, in order."""
     labels = job.labels.cpu().numpy()
     clean = np.concatenate([shard.clean.predictions for shard in shards])
-    worst, alone = _fold(shards, len(job.suite.attacks))
+    alone, course = _fold(shards, len(job.suite.attacks))
+    worst = course[-1]
     attacks = tuple(
         _attack(job, number, [shard.attacks[number] for shard in shards], alone[number], labels)
         for number in range(len(job.suite.attacks))
@@ -58,24 +60,33 @@ def summarise(job: Job, shards: Sequence[Shard]) -> Summary:
         ),
         attacks,
         (
-            *diagnostics.zero_gradients(_zero_gradients(job, shards)),
             diagnostics.claims(attacks),
             diagnostics.selection(robust.value, attacks),
+            *diagnostics.black_box(_course(clean, course, attacks, labels), len(labels)),
             *diagnostics.warnings(_warnings(job, shards)),
         ),
         seconds,
+        tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
     )
 
 
-def _fold(shards: Sequence[Shard], attacks: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Report answers on the worst versions, and under each attack alone, over all images."""
-    last, alone = [], [list[np.ndarray]() for _ in range(attacks)]
+def _fold(shards: Sequence[Shard], attacks: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Report answers over all images: under each attack alone, and in the worst case after it."""
+    alone, course = ([list[np.ndarray]() for _ in range(attacks)] for _ in range(2))
     for shard in shards:
         worst = Worst(shard.clean)
-        for answers, piece in zip(alone, shard.attacks, strict=True):
+        for piece, answers, so_far in zip(shard.attacks, alone, course, strict=True):
             answers.append(worst.predictions.copy() if piece is None else worst.meet(piece))
-        last.append(worst.predictions)
-    return np.concatenate(last), [np.concatenate(answers) for answers in alone]
+            so_far.append(worst.predictions.copy())
+    return [np.concatenate(answers) for answers in alone], [np.concatenate(a) for a in course]
+
+
+def _course(
+    clean: np.ndarray, course: list[np.ndarray], attacks: Sequence[AttackResult], labels: np.ndarray
+) -> list[tuple[float, bool]]:
+    """The worst case after every attack, and whether it used gradients; first the clean images."""
+    left = [float((predictions == labels[:, None]).mean()) for predictions in (clean, *course)]
+    return list(zip(left, [True, *(attack.backwards > 0 for attack in attacks)], strict=True))
 
 
 def _attack(
@@ -96,18 +107,6 @@ def _attack(
         backwards=sum(piece.backwards for piece in done),
         seconds=float(sum(piece.seconds for piece in done)),
     )
-
-
-def _zero_gradients(job: Job, shards: Sequence[Shard]) -> dict[str, np.ndarray]:
-    """Flags of the attacked images by gradient mode; an image counts once per mode."""
-    flags: dict[str, dict[int, bool]] = {}
-    for number, row in enumerate(job.suite.attacks):
-        seen = flags.setdefault(str(view(job.victim, row, seed=0).gradient), {})
-        for index, shard in enumerate(shards):
-            if (piece := shard.attacks[number]) is not None:
-                ids = job.ids(index)[piece.positions]
-                seen |= dict(zip(ids.tolist(), piece.zero_gradient.tolist(), strict=True)) | seen
-    return {mode: np.array(list(seen.values()), bool) for mode, seen in flags.items()}
 
 
 def _warnings(job: Job, shards: Sequence[Shard]) -> dict[str, list[str]]:

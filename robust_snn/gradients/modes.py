@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -53,6 +53,10 @@ class GradientMode(Textual):
 
     def observe(self, images: Tensor) -> None:
         """Tells the mode which images `[B, ...]` the coming pass is about."""
+
+    def part(self, rows: Tensor) -> AbstractContextManager[None]:
+        """Inside, passes are about the given rows of the images that were last observed."""
+        return nullcontext()
 
     def restart(self) -> None:
         """Tells the mode that an attack run starts."""
@@ -159,7 +163,8 @@ class ASSG(GradientMode):
     """Adaptive sharpness (arXiv 2512.22522): each surrogate as wide as its neuron's distance.
 
     The running statistics live in this object and not in the net: one object is one attack run.
-    `restart` starts a run; `observe` shows the images, so that new ones restart by themselves.
+    `restart` starts a run. `observe`, which a `Victim` calls, shows the images, so that new ones
+    restart by themselves.
 
     Attributes:
         family: Shape of the surrogate.
@@ -198,6 +203,9 @@ class ASSG(GradientMode):
 
     def observe(self, images: Tensor) -> None:
         self.memory.observe(images)
+
+    def part(self, rows: Tensor) -> AbstractContextManager[None]:
+        return self.memory.part(rows)
 
     def restart(self) -> None:
         self.memory.restart()

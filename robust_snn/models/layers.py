@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -194,13 +196,39 @@ class Readout(nn.Module):
         if kind not in READOUTS:
             raise unknown("readout", kind, READOUTS)
         self.decay = decay if kind == "membrane" else 1.0
+        self.every_step = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.every_step:
+            return x.flatten(0, 1)
         if self.decay == 1.0:
             return x.mean(0)
         age = torch.arange(x.shape[0] - 1, -1, -1, device=x.device)
         weights = (self.decay**age).to(x.dtype)
         return torch.tensordot(weights / weights.sum(), x, dims=1)
+
+
+@contextmanager
+def every_step(net: nn.Module) -> Iterator[None]:
+    """Inside, the network answers with the logits of every step, `[T * B, K]`, for losses such as
+    TET's.
+
+    Raises:
+        InputError: If the network has no readout of this package.
+    """
+    readouts = [module for module in net.modules() if isinstance(module, Readout)]
+    if not readouts:
+        raise InputError(
+            f"the logits of every step are known of models of this package, not of a "
+            f"{type(net).__name__}"
+        )
+    try:
+        for readout in readouts:
+            readout.every_step = True
+        yield
+    finally:
+        for readout in readouts:
+            readout.every_step = False
 
 
 class MeanPool(nn.Module):

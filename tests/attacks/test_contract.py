@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.attacks import ATTACKS, check_attack, options_of
+from robust_snn.models.layers import Readout
 
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("fgsm", "Linf", {}),
@@ -25,6 +26,8 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("mim", "L2", {"steps": 4, "eot_loss": 2, "random_start": True}),
     ("apgd", "Linf", {"steps": 9, "eot_loss": 2}),
     ("apgd", "L2", {"steps": 9, "loss": "dlr"}),
+    ("apgd", "Linf", {"steps": 9, "loss": "tet"}),
+    ("pgd", "L2", {"steps": 4, "loss": "tet", "targets": "random", "eot_loss": "adaptive"}),
     ("apgd-t", "Linf", {"steps": 3, "targets": 2}),
     ("sapgd", "Linf", {"steps": 9}),
     ("sapgd", "L2", {"steps": 9, "loss": "margin"}),
@@ -47,6 +50,18 @@ def build(net: str, **settings: Any) -> Victim:
     for parameter in victim.net.parameters():
         parameter.data = (parameter.data * 64).round() / 64
     return victim
+
+
+class Twice(nn.Module):
+    """The same logits in two steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readout = Readout("mean", 1.0)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        mean: Tensor = self.readout(torch.stack([logits, logits]))
+        return mean
 
 
 @pytest.fixture
@@ -95,7 +110,7 @@ def test_depends_on_the_seed_alone(net: str, row: Any, images: Tensor, labels: T
 @every_row
 def test_a_split_changes_nothing_without_noise(row: Any, images: Tensor, labels: Tensor) -> None:
     """On a smooth net: a spiking one makes much of the last bit, which batch sizes change."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 5))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 5), Twice())
     victim, ids = Victim(net), torch.tensor([7, 3, 9, 4])
     more = {"ids": ids} if "ids" in options_of(row[0]) else {}
     whole = run(row, victim, images, labels, **more)
@@ -131,10 +146,12 @@ class Dead(nn.Module):
 
     def __init__(self, factor: float) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor, self.twice = factor, Twice()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.arange(5.0).expand(len(x), 5) + _Scaled.apply(x, self.factor).sum() * 0
+        logits = torch.arange(5.0).expand(len(x), 5) + _Scaled.apply(x, self.factor).sum() * 0
+        mean: Tensor = self.twice(logits)
+        return mean
 
 
 class _Scaled(torch.autograd.Function):
@@ -169,7 +186,7 @@ def test_no_images_and_no_radius(row: Any, images: Tensor, labels: Tensor) -> No
 def test_raises_the_loss(row: Any, images: Tensor) -> None:
     """On a linear net, whose gradient tells all, labels of random images must not survive."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), Twice())
     labels = net(images).argmax(1)
     found = run(row, Victim(net), images, labels, eps={"Linf": 0.2, "L2": 2.0}[row[1]])
     assert (F.cross_entropy(net(found.images), labels, reduction="none") > 1.2).all()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pyautoattack.autopgd_base import APGDAttack_targeted
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robust_snn import InputError, Victim
 from robust_snn.attacks import ATTACKS, least_classes, options_of
@@ -67,6 +68,24 @@ def test_losses_rise_with_success(loss: str, targeted: bool) -> None:
     if loss == "dlr":
         with pytest.raises(InputError, match="classes"):
             Goal(loss, labels, targets if targeted else None, 2)
+
+
+def test_tet_is_the_cross_entropy_of_every_step() -> None:
+    logits, labels = torch.randn(3, 5, 4), torch.tensor([0, 1, 2, 3, 0])
+    goal = Goal("tet", labels, None, 4)
+    steps = [F.cross_entropy(step, labels, reduction="none") for step in logits]
+    assert torch.allclose(goal.loss(logits, EVERY[:5]), sum(steps) / 3)  # type: ignore[arg-type]
+    wrong = logits.mean(0).argmax(1) != labels
+    assert torch.equal(goal.wrong(logits, EVERY[:5]), wrong.float())
+
+
+def test_the_logits_of_every_step_average_to_the_logits(digits: Any) -> None:
+    x = digits.images[:4]
+    steps = digits.victim.with_(output="steps")(x)
+    assert steps.shape == (3, 4, 10)
+    assert torch.allclose(steps.mean(0), digits.victim(x), atol=1e-5)
+    with pytest.raises(InputError, match="every step"):
+        Victim(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), output="steps")(x)
 
 
 def test_targets_never_are_the_label() -> None:

@@ -26,7 +26,6 @@ def piece(select: list[float], margin: list[float], prediction: int = 0) -> Piec
         margin=np.array(margin),
         predictions=np.full((n, 2), prediction, np.int16),
         survived=np.ones(n, bool),
-        zero_gradient=np.zeros(n, bool),
         forwards=3,
         backwards=2,
         seconds=0.5,

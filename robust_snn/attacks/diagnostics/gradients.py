@@ -47,7 +47,6 @@ def input_gradient(
         total, count = torch.zeros_like(x), draws if view.stochastic else 1
         for _ in range(count):
             leaf = x.clone().requires_grad_()
-            view.gradient.observe(leaf)
             total += torch.autograd.grad(margin(view(leaf), y).sum(), leaf)[0]
     return total / count
 

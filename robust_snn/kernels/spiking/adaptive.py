@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,8 +32,8 @@ class SharpnessMemory:
     """Running statistics of one attack run: how far membranes are from the threshold.
 
     The statistics of a sample belong to its position in the batch. They restart when the batch size
-    changes or, if the attack shows its images, when another image takes the position; EOT passes
-    over the same images leave them alone. A copy starts empty.
+    changes or another image takes the position. They learn from every point of an attack once, so
+    EOT passes over the same images leave them alone. A copy starts empty.
     """
 
     SAME_IMAGE = 0.15  # mean absolute difference that an attack stays below, and other images above
@@ -45,34 +47,51 @@ class SharpnessMemory:
     def restart(self) -> None:
         """Forgets everything; an attack calls it when a run starts."""
         self.layers: dict[str, tuple[Tensor, Tensor]] = {}
+        self.learned: set[str] = set()
         self.images: Tensor | None = None
-        self.frozen = False
 
     def observe(self, images: Tensor) -> None:
         """Notes the images `[B, ...]` of the coming pass, and what must restart or stay."""
         images, before = images.detach(), self.images
-        self.images = images.clone()
         if before is None or before.shape != images.shape:
-            self.layers, self.frozen = {}, False
+            self.restart()
+            self.images = images.clone()
             return
         moved = (images - before).flatten(1).abs().mean(1)
-        self.frozen = bool((moved == 0).all())
+        if not moved.any():
+            return
+        self.images = images.clone()
+        self.learned = set()
         other = moved > self.SAME_IMAGE
         if other.any():
             _logger.info("assg: %d of %d images are new; their statistics restart", *_count(other))
             for mean, deviation in self.layers.values():
                 mean[:, other], deviation[:, other] = 1.0, 0.0
 
+    @contextmanager
+    def part(self, rows: Tensor) -> Iterator[None]:
+        """Inside, the places of the batch are those of `rows`, and nothing is learned."""
+        kept = self.layers, self.learned, self.images
+        self.layers = {name: (m[:, rows], d[:, rows]) for name, (m, d) in self.layers.items()}
+        self.learned = set(self.layers)
+        self.images = None if self.images is None else self.images[rows]
+        try:
+            yield
+        finally:
+            self.layers, self.learned, self.images = kept
+
     def update(self, layer: str, distance: Tensor, beta: float) -> tuple[Tensor, Tensor]:
         """Mean of `distance` `[T, B, ...]` and mean deviation from it, this pass included."""
         mean, deviation = self.layers.get(layer, (None, None))
         if mean is None or deviation is None or mean.shape != distance.shape:
             mean, deviation = torch.ones_like(distance), torch.zeros_like(distance)
-        elif self.frozen:
+        elif layer in self.learned:
             return mean, deviation
         mean = beta * mean + (1 - beta) * distance
         deviation = beta * deviation + (1 - beta) * (distance - mean).abs()
         self.layers[layer] = mean, deviation
+        if self.images is not None:
+            self.learned.add(layer)
         return mean, deviation
 
 

@@ -1,0 +1,75 @@
+"""`robust-snn diagnose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robust_snn.cli.app import app
+from robust_snn.cli.options import (
+    DATA,
+    DataRoot,
+    Device,
+    Model,
+    ModelKwargs,
+    Quiet,
+    Seed,
+    Threads,
+    device_of,
+    prepare,
+    say,
+)
+from robust_snn.errors import InputError
+
+
+@app.command(
+    epilog="Example: robust-snn diagnose --checkpoint runs/digits/model.safetensors "
+    "--data digits --eps 8/255 --gradient bptt"
+)
+def diagnose(
+    data: Annotated[str, typer.Option(help=f"Images to look at: {DATA}.")],
+    model: Model = None,
+    model_kwargs: ModelKwargs = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights: .safetensors with a card, or .pth.")
+    ] = None,
+    data_root: DataRoot = None,
+    n: Annotated[int, typer.Option("-n", help="Number of images.")] = 32,
+    gradient: Annotated[str, typer.Option(help="Gradient mode to judge.")] = "bptt",
+    eps: Annotated[str, typer.Option(help="Radius, such as 8/255.")] = "8/255",
+    norm: Annotated[str, typer.Option(help="Linf or L2.")] = "Linf",
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Look for signs that a network hides its gradient; leaves with 0 whatever it finds."""
+    import torch
+    from rich.table import Table
+    from rich.text import Text
+
+    from robust_snn.attacks.diagnostics import diagnose as run
+    from robust_snn.eval.report import COLOURS
+    from robust_snn.inputs import subject
+    from robust_snn.values import assignments, number
+    from robust_snn.victim import Victim
+
+    prepare(threads, quiet)
+    radius, kwargs = number(eps, "--eps"), assignments(model_kwargs or (), "--model-kwargs")
+    if radius <= 0:
+        raise InputError(f"--eps must be positive, got {eps}")
+    net, _, images = subject(model, kwargs, checkpoint, data, data_root, n)
+    where = device_of(device)
+    victim = Victim(net.to(where).eval(), gradient=gradient, seed=seed)
+    x, y = images.images.to(where), images.labels.to(where)
+    right = victim.sample(x, torch.arange(len(x))).argmax(1) == y
+    if not right.any():
+        raise InputError(f"the network reads none of {len(images)} images right: nothing to attack")
+    table = Table("diagnostic", "value", "status", "why")
+    table.columns[1].justify = "right"
+    for found in run(victim, x[right], y[right], eps=radius, norm=norm, seed=seed):
+        status = Text(found.status, COLOURS[found.status])
+        table.add_row(found.name, f"{found.value:.3g}", status, found.why)
+    say(table)
