@@ -9,17 +9,21 @@ from robust_snn.attacks.apgd import apgd, apgd_t
 from robust_snn.attacks.ball import NORMS
 from robust_snn.attacks.do import do
 from robust_snn.attacks.draws import Adaptive
+from robust_snn.attacks.events import EVENT_ATTACKS, check_event_attack
 from robust_snn.attacks.mim import mim
 from robust_snn.attacks.pgd import pgd
 from robust_snn.attacks.probe import BUDGETS, Row, Trial, gradient_evaluations, plan, probe
 from robust_snn.attacks.registry import ATTACKS, check_attack, least_classes, options_of
 from robust_snn.attacks.sapgd import sapgd
+from robust_snn.attacks.sda import sda
 from robust_snn.attacks.search import Adversarial, Search
+from robust_snn.attacks.sparse import event_pgd, flips, random_flips
 from robust_snn.attacks.transfer import transfer
 
 __all__ = [
     "ATTACKS",
     "BUDGETS",
+    "EVENT_ATTACKS",
     "NORMS",
     "Adaptive",
     "Adversarial",
@@ -29,7 +33,10 @@ __all__ = [
     "apgd",
     "apgd_t",
     "check_attack",
+    "check_event_attack",
     "do",
+    "event_pgd",
+    "flips",
     "gradient_evaluations",
     "least_classes",
     "mim",
@@ -37,6 +44,8 @@ __all__ = [
     "pgd",
     "plan",
     "probe",
+    "random_flips",
     "sapgd",
+    "sda",
     "transfer",
 ]

@@ -47,7 +47,9 @@ def evaluate(
     eps: Annotated[
         str | None, typer.Option(help="Radius, such as 8/255, instead of the suite's.")
     ] = None,
-    norm: Annotated[str | None, typer.Option(help="Linf or L2, instead of the suite's.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="Instead of the suite's: Linf, L2 or L0.")
+    ] = None,
     draws: Annotated[int | None, typer.Option(help="Noise draws that give the number.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of every attack.")] = None,
     eot: Annotated[int | None, typer.Option(help="Draws that attacks average.")] = None,

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from robust_snn.errors import InputError, unknown
 from robust_snn.eval.constraints import Threat
-from robust_snn.eval.suite import Attack
+from robust_snn.eval.corruptions import Corrupted, corruption
+from robust_snn.eval.suite import NORMS, Attack
 from robust_snn.victim import Victim
 
 
@@ -42,6 +43,8 @@ class Implementation:
         craft: Attacks a batch; the seed decides every random number of the attack.
         least_classes: Fewest classes that an attack can handle.
         events: Whether its attacks take event frames `[B, T, C, H, W]` too.
+        norms: Norms of the threats that it knows.
+        judge: Who scores instead of the victim, for rows that corrupt at random.
     """
 
     package: str
@@ -49,6 +52,8 @@ class Implementation:
     craft: Callable[[Victim, Tensor, Tensor, Attack, Threat, int], Crafted]
     least_classes: Callable[[Attack], int]
     events: bool = False
+    norms: tuple[str, ...] = ("Linf", "L2")
+    judge: Callable[[Victim, Attack], Victim] | None = None
 
     def describe(self, row: Attack) -> str:
         """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""
@@ -191,8 +196,53 @@ def _least_classes_own(row: Attack) -> int:
     return least_classes(row.attack, row.options)
 
 
+def _check_events(row: Attack, threat: Threat) -> None:
+    from robust_snn.attacks import check_event_attack
+
+    check_event_attack(row.attack, threat.norm, _options(row))
+
+
+def _events(
+    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+) -> Crafted:
+    from robust_snn.attacks import EVENT_ATTACKS
+
+    attack, options = EVENT_ATTACKS[row.attack], _options(row)
+    crafted = attack(victim, images, labels, eps=threat.eps, norm=threat.norm, seed=seed, **options)
+    return Crafted((crafted.images,), crafted.survived)
+
+
+def _check_corruption(row: Attack, threat: Threat) -> None:
+    corruption(row.attack, row.options)
+
+
+def _corrupt(
+    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+) -> Crafted:
+    """Nothing is crafted: each score corrupts afresh. The claim is one draw's."""
+    ids = torch.arange(len(labels), device=labels.device)
+    survived = _judge(victim, row).sample(images, ids, purpose="claim").argmax(1) == labels
+    return Crafted((images,), survived)
+
+
+def _judge(victim: Victim, row: Attack) -> Victim:
+    return Corrupted(victim, corruption(row.attack, row.options))
+
+
 IMPLEMENTATIONS = {
     "robust_snn": Implementation("robust_snn", _check_own, _own, _least_classes_own, events=True),
+    "events": Implementation(
+        "robust_snn", _check_events, _events, lambda row: 2, events=True, norms=("L0", "Linf")
+    ),
+    "corruption": Implementation(
+        "robust_snn",
+        _check_corruption,
+        _corrupt,
+        lambda row: 2,
+        events=True,
+        norms=NORMS,
+        judge=_judge,
+    ),
     "autoattack": Implementation(
         "pyautoattack", _check_autoattack, _autoattack, _least_classes_autoattack
     ),

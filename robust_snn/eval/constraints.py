@@ -19,7 +19,7 @@ class ConstraintViolation(RuntimeError):
 
 @dataclass(frozen=True)
 class Threat:
-    """Perturbations of at most `eps` in a norm, inside [0, 1]."""
+    """Perturbations of at most `eps` in a norm, inside [0, 1]; L0 counts the changed entries."""
 
     norm: str
     eps: float
@@ -29,6 +29,8 @@ class Threat:
             raise unknown("norm", self.norm, NORMS)
         if not (isinstance(self.eps, int | float) and math.isfinite(self.eps) and self.eps >= 0):
             raise InputError(f"eps must be a number of at least 0, got {self.eps!r}")
+        if self.norm == "L0" and not float(self.eps).is_integer():
+            raise InputError(f"eps in L0 is a number of entries, such as 200; got {self.eps:g}")
         if self.norm == "Linf" and self.eps > 1:
             raise InputError(
                 f"eps={self.eps:g} in Linf leaves nothing of an image in [0, 1]; "
@@ -65,4 +67,6 @@ class Threat:
     def distance(self, adversarial: Tensor, images: Tensor) -> Tensor:
         """Norm of the perturbation of every image, float64 `[B]`."""
         delta = (adversarial.double() - images.double()).flatten(1)
+        if self.norm == "L0":
+            return (delta != 0).sum(1).double()
         return delta.norm(p=math.inf if self.norm == "Linf" else 2, dim=1)

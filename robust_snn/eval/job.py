@@ -99,8 +99,8 @@ class Job:
         cost = replace(attacker.cost)
         for candidate in crafted.candidates:
             self.threat.check(candidate, images, row.name)
-        adversarial, select = self._hardest(crafted.candidates, labels, ids)
-        report = self._score(adversarial, labels, ids, "report")
+        adversarial, select = self._hardest(crafted.candidates, labels, ids, row)
+        report = self._score(adversarial, labels, ids, "report", row)
         return Piece(
             positions=ids,
             images=adversarial.cpu().numpy(),
@@ -122,10 +122,10 @@ class Job:
         return replace(row, options={**row.options, "source": source})
 
     def _hardest(
-        self, candidates: Sequence[Tensor], labels: Tensor, ids: np.ndarray
+        self, candidates: Sequence[Tensor], labels: Tensor, ids: np.ndarray, row: Attack
     ) -> tuple[Tensor, Score]:
         """The version of every image that the select draws find hardest, and its score."""
-        scores = [self._score(images, labels, ids, "select") for images in candidates]
+        scores = [self._score(images, labels, ids, "select", row) for images in candidates]
         best, chosen = scores[0], candidates[0].clone()
         for images, other in zip(candidates[1:], scores[1:], strict=True):
             at = harder(other.accuracy, other.margin, best.accuracy, best.margin)
@@ -143,10 +143,20 @@ class Job:
         device = device_of(self.victim)
         return self.images[rows].to(device), self.labels[rows].to(device)
 
-    def _score(self, images: Tensor, labels: Tensor, ids: np.ndarray, purpose: str) -> Score:
+    def _score(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        ids: np.ndarray,
+        purpose: str,
+        attack: Attack | None = None,
+    ) -> Score:
         draws = getattr(self.suite.draws, purpose)
         rows = torch.from_numpy(ids).to(images.device)
-        return score(self._judge, images, labels, rows, draws=draws, purpose=purpose)
+        judge = self._judge
+        if attack is not None and (corrupted := implementation(attack).judge) is not None:
+            judge = corrupted(judge, attack)
+        return score(judge, images, labels, rows, draws=draws, purpose=purpose)
 
     @cached_property
     def _judge(self) -> Victim:

@@ -75,6 +75,11 @@ def plan(
                 f"'{row.name}' of suite '{suite.name}' attacks from another network: give "
                 "--source-checkpoint FILE, or source="
             )
+        if threat.norm not in implementation(row).norms:
+            raise InputError(
+                f"'{row.name}' of suite '{suite.name}' knows no norm {threat.norm}; it can be "
+                f"{' or '.join(implementation(row).norms)}"
+            )
         implementation(row).check(row, threat)
         if images.ndim == 5 and not implementation(row).events:
             raise InputError(
@@ -86,7 +91,8 @@ def plan(
         raise InputError(f"the source has {others} classes, the model {classes}")
     first = images[:batch_size].to(device_of(victim)).float()
     distance = spread(victim, first)
-    stochastic = victim.stochastic or distance > SAME
+    corrupting = any(implementation(row).judge is not None for row in suite.attacks)
+    stochastic = victim.stochastic or distance > SAME or corrupting
     fits = [row for row in suite.attacks if implementation(row).least_classes(row) <= classes]
     unfit = [row for row in suite.attacks if row not in fits]
     if not fits and suite.budget is None:

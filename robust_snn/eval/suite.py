@@ -27,7 +27,7 @@ from robust_snn.errors import InputError, unknown
 from robust_snn.eval.axes import Axes, parse_axes
 from robust_snn.values import number
 
-NORMS = ("Linf", "L2")
+NORMS = ("Linf", "L2", "L0")
 SOURCE = "checkpoint"  # stands in an attack's options for the network of --source-checkpoint
 ALIASES = {"adaptive": "adaptive-medium"}
 

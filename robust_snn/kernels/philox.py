@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     SPIKE = 2
     MEMBRANE = 3
     ENCODER = 4
+    FLIP = 5
+    DROP = 6
 
 
 def _product(a: int, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,6 @@ from robust_snn.metrics.perturbation import (
     tasad,
 )
 from robust_snn.metrics.spike_noise import (
-    drop_events,
     event_drop,
     flip_spikes,
     hidden_flips,
@@ -36,7 +35,6 @@ __all__ = [
     "LayerActivity",
     "Operations",
     "Synapse",
-    "drop_events",
     "energy",
     "event_drop",
     "fan_out",

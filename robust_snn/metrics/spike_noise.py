@@ -1,4 +1,8 @@
-"""Random damage to hidden spikes and to event frames (the challenges of NSNN, ICLR 2023)."""
+"""Random damage to hidden spikes and to event frames (the challenges of NSNN, ICLR 2023).
+
+Every draw belongs to a sample's key (see `robust_snn.kernels.sample_keys`), so a sample is damaged
+alike in any batch.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +14,30 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.errors import InputError, unknown
+from robust_snn.kernels.philox import Purpose, draw
 from robust_snn.neurons import LIF
 
 KINDS = ("independent", "exact")
+STRATEGIES = ("none", "time", "area", "random")  # of Gu et al., IJCAI 2021, in their order
+MIXED = "mixed"
 
 
 def flip_spikes(
     spikes: Tensor,
     beta: float,
-    generator: torch.Generator,
+    keys: Tensor,
     kind: Literal["independent", "exact"] = "independent",
+    layer: int = 0,
 ) -> Tensor:
     """Flips spikes to silence and silence to spikes; a rate r becomes r (1 - 2 beta) + beta.
 
     Args:
         spikes: Zeros and ones, `[T, B, ...]`.
         beta: Share that flips, of the spikes and of the silence alike.
-        generator: Source of randomness.
+        keys: Sample keys `[B]`.
         kind: `"independent"` (paper) flips each with probability beta. `"exact"` (code) flips in
             every sample `floor(beta n)` of its n ones and of its n zeros.
+        layer: Address of the layer; layers of different addresses flip independently.
 
     Returns:
         `[T, B, ...]`; flipped entries pass no gradient.
@@ -36,11 +45,10 @@ def flip_spikes(
     Raises:
         InputError: If beta is not in [0, 1] or the kind is not known.
     """
-    _check_share("beta", beta)
+    check_share("beta", beta)
     if kind not in KINDS:
         raise unknown("kind of flips", kind, KINDS)
-    uniform = torch.rand(spikes.shape, generator=generator, device=generator.device)
-    uniform = uniform.to(spikes.device)
+    uniform = draw(keys, tuple(spikes.shape[2:]), len(spikes), layer, Purpose.FLIP)
     if kind == "independent":
         chosen = uniform < beta
     else:
@@ -49,51 +57,38 @@ def flip_spikes(
     return torch.where(chosen, 1 - spikes.detach(), spikes)
 
 
-def drop_events(frames: Tensor, rho: float, generator: torch.Generator) -> Tensor:
-    """Removes in every sample `floor(rho n)` of its n entries that are not zero.
-
-    That is the EventDrop of NSNN's code. The augmentation of the same name (Gu et al., IJCAI 2021)
-    also drops intervals of time and areas; see `event_drop`.
-
-    Args:
-        frames: Event frames `[B, T, C, H, W]`; a bin with several events is removed wholly.
-        rho: Share to remove.
-        generator: Source of randomness.
-
-    Raises:
-        InputError: If rho is not in [0, 1].
-    """
-    _check_share("rho", rho)
-    uniform = torch.rand(frames.shape, generator=generator, device=generator.device)
-    samples_second = uniform.to(frames.device).transpose(0, 1)
-    chosen = _lowest_share(samples_second, frames.transpose(0, 1) != 0, rho).transpose(0, 1)
-    return torch.where(chosen, 0, frames)
-
-
-def event_drop(frames: Tensor, rho: float, generator: torch.Generator) -> Tensor:
-    """EventDrop (Gu et al., IJCAI 2021): per sample one of four strategies, drawn evenly.
-
-    Nothing, an interval of `ceil(rho T)` steps, an area of `rho` of height and width each, or
-    entries at random.
+def event_drop(frames: Tensor, rho: float, keys: Tensor, strategy: str = MIXED) -> Tensor:
+    """EventDrop (Gu et al., IJCAI 2021), as NSNN perturbs with it.
 
     Args:
         frames: Event frames `[B, T, C, H, W]`.
         rho: Share to remove.
-        generator: Source of randomness.
+        keys: Sample keys `[B]`.
+        strategy: `"random"` removes `floor(rho n)` of a sample's n entries that are not zero, as
+            NSNN's released code does; an entry of several events goes wholly. `"time"` removes an
+            interval of `rho T` steps, `"area"` a window of `rho` of height and width each; where
+            that is no whole number, chance rounds it, so that the mean is right. `"none"` removes
+            nothing. `"mixed"`, the paper's, draws one of the four for every sample, evenly.
 
     Raises:
-        InputError: If rho is not in [0, 1].
+        InputError: If rho is not in [0, 1] or the strategy is not known.
     """
-    _check_share("rho", rho)
+    check_share("rho", rho)
+    if strategy not in (MIXED, *STRATEGIES):
+        raise unknown("strategy of EventDrop", strategy, (MIXED, *STRATEGIES))
+    dice = draw(keys, (7,), 1, 0, Purpose.DROP)[0].tolist()
     out = frames.clone()
-    for sample in out:
-        strategy = _draw(4, generator)
-        if strategy == 1:
-            _window(sample, 0, rho, generator).zero_()
-        elif strategy == 2:
-            _window(_window(sample, 2, rho, generator), 3, rho, generator).zero_()
-        elif strategy == 3:
-            sample.copy_(drop_events(sample.unsqueeze(0), rho, generator)[0])
+    for row, (sample, (which, *chance)) in enumerate(zip(out, dice, strict=True)):
+        chosen = STRATEGIES[int(4 * which)] if strategy == MIXED else strategy
+        if chosen == "time":
+            _window(sample, 0, rho, *chance[:2]).zero_()
+        elif chosen == "area":
+            rows = _window(sample, 2, rho, *chance[2:4])
+            _window(rows, 3, rho, *chance[4:]).zero_()
+        elif chosen == "random":
+            key, shape = keys[row : row + 1], tuple(sample.shape[1:])
+            uniform = draw(key, shape, len(sample), 1, Purpose.DROP)
+            sample[_lowest_share(uniform, sample[:, None] != 0, rho)[:, 0]] = 0
     return out
 
 
@@ -101,45 +96,55 @@ def event_drop(frames: Tensor, rho: float, generator: torch.Generator) -> Tensor
 def hidden_flips(
     net: nn.Module,
     beta: float,
-    seed: int = 0,
+    keys: Tensor,
     kind: Literal["independent", "exact"] = "independent",
 ) -> Iterator[None]:
     """Inside, the spikes of every layer of `net` are flipped on their way to the next layer.
 
-    The neurons' own reset is not affected.
-    """
-    generator = torch.Generator().manual_seed(seed)
+    The neurons' own reset is not affected, and the network is not touched.
 
-    def flip(module: nn.Module, args: Any, out: Tensor) -> Tensor:
-        return flip_spikes(out, beta, generator, kind)
+    Args:
+        net: A network of our neurons.
+        beta: Share that flips.
+        keys: Sample keys `[B]` of the batch that passes inside.
+        kind: As in `flip_spikes`.
+
+    Raises:
+        InputError: If the network has no spiking layer of ours.
+    """
+    layers = [module for module in net.modules() if isinstance(module, LIF)]
+    if not layers:
+        raise InputError(f"{type(net).__name__} has no layer of our spiking neurons to flip")
+
+    def flipper(layer: int) -> Any:
+        return lambda module, args, out: flip_spikes(out, beta, keys, kind, layer)
 
     with ExitStack() as stack:
-        for module in net.modules():
-            if isinstance(module, LIF):
-                stack.callback(module.register_forward_hook(flip).remove)
+        for number, module in enumerate(layers):
+            stack.callback(module.register_forward_hook(flipper(number)).remove)
         yield
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuses what is no share.
+
+    Raises:
+        InputError: If the value is not in [0, 1].
+    """
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} must be in [0, 1], got {value:g}")
 
 
 def _lowest_share(uniform: Tensor, among: Tensor, share: float) -> Tensor:
     """Per sample, the `floor(share n)` of the n entries of `among` with the lowest draws."""
     flat = uniform.masked_fill(~among, 2.0).transpose(0, 1).flatten(1)
     count = (share * among.transpose(0, 1).flatten(1).sum(1) + 1e-6).floor()
-    rank = flat.argsort(1).argsort(1)
+    rank = flat.argsort(dim=1, stable=True).argsort(1)
     chosen = rank < count[:, None]
     return chosen.view(uniform.transpose(0, 1).shape).transpose(0, 1)
 
 
-def _window(x: Tensor, dim: int, share: float, generator: torch.Generator) -> Tensor:
-    """A view on a random window of `ceil(share n)` of the n entries along a dimension."""
-    length = -int(-share * x.shape[dim] // 1)
-    start = _draw(x.shape[dim] - length + 1, generator)
-    return x.narrow(dim, start, length)
-
-
-def _draw(choices: int, generator: torch.Generator) -> int:
-    return int(torch.randint(choices, (), generator=generator, device=generator.device))
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} must be in [0, 1], got {value:g}")
+def _window(x: Tensor, dim: int, share: float, rounding: float, place: float) -> Tensor:
+    """A view on a window of `share n` of the n entries along a dimension, at a random place."""
+    length = min(int(share * x.shape[dim] + rounding + 1e-6), x.shape[dim])
+    return x.narrow(dim, int(place * (x.shape[dim] - length + 1)), length)

@@ -27,7 +27,7 @@ def test_shipped_suites(name: str) -> None:
     suite = load_suite(name)
     assert suite.name == name and suite.source
     for row in suite.attacks:
-        implementation(row).check(row, Threat(suite.norm, 0.03))
+        implementation(row).check(row, Threat(suite.norm, suite.eps))
         if row.gradient is not None:
             parse_mode(row.gradient)
     text = (Path(robust_snn.eval.__file__).parent / "suites" / f"{name}.yaml").read_text()

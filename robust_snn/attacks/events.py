@@ -1,0 +1,42 @@
+"""The attacks on event frames by name; they are of the form of `robust_snn.attacks.ATTACKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from inspect import Parameter, signature
+from typing import Any
+
+from robust_snn.attacks.sda import sda
+from robust_snn.attacks.search import Adversarial, Search
+from robust_snn.attacks.sparse import event_pgd, random_flips
+from robust_snn.errors import InputError, unknown
+
+EVENT_ATTACKS: dict[str, Callable[..., Adversarial]] = {
+    "sda": sda,
+    "event-pgd": event_pgd,
+    "random-flips": random_flips,
+}
+NORMS = {"event-pgd": ("L0", "Linf")}
+_THREAT = ("victim", "images", "labels", "eps", "norm", "seed")
+
+
+def check_event_attack(name: str, norm: str, options: Mapping[str, Any]) -> None:
+    """Refuses what `EVENT_ATTACKS[name]` could not run, before anything runs.
+
+    Raises:
+        InputError: If the attack, an option or the norm is not known.
+    """
+    if name not in EVENT_ATTACKS:
+        raise unknown("attack on event frames", name, EVENT_ATTACKS)
+    parameters = signature(EVENT_ATTACKS[name]).parameters.values()
+    known = [p.name for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
+    if len(known) < len(parameters):
+        known += [f.name for f in fields(Search)]
+    for option in options:
+        if option not in known or option in _THREAT:
+            raise unknown(f"option of {name}", option, sorted(set(known) - set(_THREAT)))
+    allowed = NORMS.get(name, ("L0",))
+    if norm not in allowed:
+        raise InputError(f"{name} knows the norm {' or '.join(allowed)}, got {norm}")
+    Search(**{f.name: options[f.name] for f in fields(Search) if f.name in options})

@@ -1,0 +1,149 @@
+"""What the attacks on event frames keep to; a row tests one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import robust_snn
+from robust_snn import InputError, Victim
+from robust_snn.attacks import EVENT_ATTACKS, check_event_attack, flips, sda
+
+SHAPE = (3, 2, 8, 8)  # T, C, H, W
+ROWS: list[tuple[str, dict[str, Any]]] = [
+    ("sda", {"steps": 3, "k_init": 5}),
+    ("event-pgd", {"steps": 4}),
+    ("event-pgd", {"steps": 4, "per_bin": 2, "eot_loss": 2}),
+    ("random-flips", {"steps": 3}),
+    ("random-flips", {"steps": 3, "only": "events"}),
+]
+every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{len(row[1])}")
+both = pytest.mark.parametrize("net", ["snn_vgg5", "snn_vgg5_nlif"])
+
+
+def build(net: str) -> Victim:
+    torch.manual_seed(0)
+    size = {"img_size": 8, "in_chans": 2, "num_classes": 5}
+    return robust_snn.adapt(net, T=3, width=0.125, head_width=16, **size)
+
+
+@pytest.fixture
+def frames() -> Tensor:
+    return (torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1)) < 0.2).float()
+
+
+@pytest.fixture
+def labels() -> Tensor:
+    return torch.tensor([0, 1, 2, 3])
+
+
+def run(row: tuple[str, dict[str, Any]], victim: Victim, *batch: Tensor, **more: Any) -> Any:
+    return EVENT_ATTACKS[row[0]](victim, *batch, **{"eps": 12, "norm": "L0", **row[1], **more})
+
+
+def test_every_attack_has_a_row() -> None:
+    assert {name for name, _ in ROWS} == set(EVENT_ATTACKS)
+
+
+@every_row
+@both
+def test_flips_stay_in_the_budget(net: str, row: Any, frames: Tensor, labels: Tensor) -> None:
+    victim = build(net)
+    found = run(row, victim, frames, labels, seed=3)
+    assert set(found.images.unique().tolist()) <= {0.0, 1.0}
+    assert (flips(frames, found.images) <= 12).all()
+    assert found.survived.shape == labels.shape and found.survived.dtype == torch.bool
+    victim(frames)
+    again = run(row, victim, frames, labels, seed=3)
+    assert torch.equal(found.images, again.images)
+    assert run(row, victim, frames[:0], labels[:0]).images.shape == (0, *SHAPE)
+    assert torch.equal(run(row, victim, frames, labels, eps=0).images, frames)
+
+
+def linear(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(384, 5))
+
+
+@every_row
+def test_a_split_changes_nothing(row: Any, frames: Tensor) -> None:
+    net, ids = linear(), torch.tensor([7, 3, 9, 4])
+    labels = net(frames).argmax(1)
+    whole = run(row, Victim(net), frames, labels, ids=ids)
+    order = torch.tensor([3, 0])
+    part = run(row, Victim(net), frames[order], labels[order], ids=ids[order])
+    assert torch.equal(part.images, whole.images[order])
+
+
+@pytest.mark.parametrize("name", ["sda", "event-pgd"])
+def test_gradients_fool_a_linear_net(name: str, frames: Tensor) -> None:
+    net = linear()
+    labels = net(frames).argmax(1)
+    found = EVENT_ATTACKS[name](Victim(net), frames, labels, eps=60)
+    assert not found.survived.any()
+    assert torch.equal(found.survived, net(found.images).argmax(1) == labels)
+
+
+def test_sda_needs_as_few_flips_as_the_best_choice(frames: Tensor) -> None:
+    """On a linear net, the best choice is known: the most useful flips towards one class."""
+    net = linear()
+    labels, weight = net(frames).argmax(1), net[1].weight.detach()
+    found = sda(Victim(net), frames, labels, eps=384)
+    for x, adversarial, label in zip(frames, found.images, labels, strict=True):
+        logits, fewest = net(x[None])[0].detach(), []
+        for other in {0, 1, 2, 3, 4} - {int(label)}:
+            use = ((1 - 2 * x.flatten()) * (weight[label] - weight[other])).sort().values
+            lead = float(logits[label] - logits[other]) + use.cumsum(0)
+            fewest.append(int((lead >= 0).sum()) + 1)
+        needed = int(flips(x[None], adversarial[None]))
+        assert min(fewest) <= needed <= 1.35 * min(fewest) + 2
+
+
+def test_whole_events_within_the_radius() -> None:
+    counts, net = torch.randint(0, 4, (4, *SHAPE)) / 255, linear()
+    labels = net(counts).argmax(1)
+    for per_bin in (None, 3):
+        more = {"eps": 2 / 255, "norm": "Linf", "per_bin": per_bin, "steps": 4}
+        found = EVENT_ATTACKS["event-pgd"](Victim(net), counts, labels, **more)
+        moved = (found.images - counts) * 255
+        assert moved.abs().max() <= 2 + 1e-3 and (moved - moved.round()).abs().max() < 1e-3
+        assert found.images.min() >= 0 and moved.abs().max() > 0.5
+        per_step = (moved.abs() > 0.5).flatten(2).sum(2)
+        assert per_bin is None or (per_step <= per_bin).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("sda", {"images": torch.full((1, *SHAPE), 1 / 255)}, "hold counts"),
+        ("sda", {"images": torch.zeros(1, 2, 8, 8)}, "needs event frames"),
+        ("sda", {"norm": "Linf"}, "which is L0's"),
+        ("sda", {"eps": 0.5}, "number of entries"),
+        ("sda", {"steps": 0}, "steps"),
+        ("event-pgd", {"norm": "L2"}, "L0 and Linf"),
+        ("event-pgd", {"per_bin": 0}, "per_bin"),
+        ("event-pgd", {"lss": "ce"}, "loss"),
+        ("random-flips", {"only": "none"}, "'all' or 'events'"),
+    ],
+)
+def test_wrong_arguments_are_refused(name: str, change: dict[str, Any], message: str) -> None:
+    given = {"images": torch.zeros(1, *SHAPE), "labels": torch.tensor([0]), "eps": 5, **change}
+    with pytest.raises(InputError, match=message):
+        EVENT_ATTACKS[name](build("snn_vgg5"), **given)
+
+
+def test_rows_of_a_suite_are_checked() -> None:
+    check_event_attack("event-pgd", "L0", {"steps": 3, "loss": "dlr", "per_bin": 4})
+    for name, norm, options, message in [
+        ("sdaa", "L0", {}, "did you mean 'sda'"),
+        ("sda", "L0", {"loss": "ce"}, "option of sda"),
+        ("sda", "L2", {}, "knows the norm L0"),
+        ("event-pgd", "L0", {"losss": "ce"}, "did you mean 'loss'"),
+        ("event-pgd", "L0", {"loss": "mse"}, "mse"),
+        ("event-pgd", "L0", {"eps": 3}, "option of event-pgd"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            check_event_attack(name, norm, options)
