@@ -257,6 +257,18 @@ class _Replay(torch.autograd.Function):
 
 
 @contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Inside, every module of `net` is in eval mode; afterwards each is as it was."""
+    before = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+@contextmanager
 def _frozen(net: nn.Module) -> Iterator[None]:
     """Inside, no parameter of `net` requires a gradient."""
     trainable = [p for p in net.parameters() if p.requires_grad]

@@ -15,11 +15,10 @@ from torch import Tensor
 from robust_snn.attacks.ball import Ball, Dice, wide
 from robust_snn.attacks.best import Best, answers
 from robust_snn.attacks.draws import Adaptive, Estimate, Fixed, parse_draws
-from robust_snn.attacks.fgsm import evaluating
 from robust_snn.attacks.losses import LOSSES, STEPWISE, TARGETS, Goal, choose_targets
 from robust_snn.errors import InputError, unknown
 from robust_snn.kernels import derive_seed
-from robust_snn.victim import Victim
+from robust_snn.victim import Victim, evaluating
 
 
 @dataclass(frozen=True)

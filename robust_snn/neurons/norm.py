@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 _fused: ContextVar[bool] = ContextVar("fused_norm", default=False)
@@ -35,8 +37,30 @@ def over_time(module: nn.Module, x: Tensor) -> Tensor:
     return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes; so is its gradient, because every process uses the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        total = upstream[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
 class TimeBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of `[T, B, C, H, W]` with statistics over time, batch and space.
+
+    In several training processes, the batch is that of all of them together.
 
     Args:
         channels: Number of channels.
@@ -49,7 +73,24 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
         nn.init.constant_(self.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        flat = x.flatten(0, 1)
+        out = self._shared(flat) if self.training and _processes() > 1 else super().forward(flat)
+        return out.unflatten(0, x.shape[:2])
+
+    def _shared(self, x: Tensor) -> Tensor:
+        """The norm in train mode with the statistics of all processes; their parts are equal."""
+        count = x.numel() // x.shape[1] * _processes()
+        mean = _Sum.apply(x.sum((0, 2, 3))) / count
+        centred = x - mean.view(-1, 1, 1)
+        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / max(1, count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
     def affine_map(self) -> tuple[Tensor, Tensor]:
         """The scale and shift, each `[C]`, that it applies in eval mode."""

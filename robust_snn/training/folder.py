@@ -29,6 +29,9 @@ class Epoch:
         test_accuracy: Accuracy on the clean test images, one noise draw each.
         opening: Mean opening probability of the stochastic gates; 1 without gates.
         firing_rate: Mean of all spikes on the test images.
+        held_out_accuracy: Accuracy on the clean images held out, if there are any.
+        attacked_accuracy: Accuracy on them, or else on the test images, after a cheap attack; None
+            in epochs without one.
         seconds: Time of the epoch.
     """
 
@@ -39,6 +42,8 @@ class Epoch:
     test_accuracy: float
     opening: float
     firing_rate: float
+    held_out_accuracy: float | None
+    attacked_accuracy: float | None
     seconds: float
 
 
@@ -49,6 +54,7 @@ class State:
     history: tuple[Epoch, ...]
     net: dict[str, Any]
     optimizer: dict[str, Any]
+    averaged: dict[str, Any] | None
 
 
 class TrainingFolder:
@@ -69,7 +75,13 @@ class TrainingFolder:
 
     @property
     def weights(self) -> Path:
+        """The last weights."""
         return self.path / "model.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The best weights, if images are held out to choose them by."""
+        return self.path / "best.safetensors"
 
     def _check(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -113,14 +125,14 @@ class TrainingFolder:
         try:
             table = torch.load(path, map_location="cpu", weights_only=True)
             history = tuple(Epoch(**row) for row in table["history"])
-            return State(history, table["net"], table["optimizer"])
+            return State(history, table["net"], table["optimizer"], table["averaged"])
         except Exception:  # unpicklers raise anything on foreign bytes
             raise InputError(f"'{path}' is damaged; remove it to start again") from None
 
     def save(self, state: State) -> None:
         """Writes the state, then the history that belongs to it."""
         rows = [asdict(row) for row in state.history]
-        table = {"history": rows, "net": state.net, "optimizer": state.optimizer}
+        table = {**vars(state), "history": rows}
         write_whole(self.path / "state.pt", lambda file: torch.save(table, file))
         text = io.StringIO()
         writer = csv.DictWriter(text, [f.name for f in fields(Epoch)], lineterminator="\n")

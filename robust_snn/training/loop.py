@@ -7,21 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from robust_snn.attacks.fgsm import evaluating, fgsm, rfgsm
+from robust_snn.attacks import pgd
 from robust_snn.data import ImageSet, augment, augment_events
 from robust_snn.data.events import MIRRORED
-from robust_snn.kernels import derive_seed
-from robust_snn.neurons import LIF, set_noise
+from robust_snn.kernels import derive_seed, sample_keys
+from robust_snn.neurons import LIF
+from robust_snn.neurons.noise import keyed
+from robust_snn.training.engine import Engine
+from robust_snn.training.losses import objective
+from robust_snn.training.perturb import perturbed
 from robust_snn.training.recipe import Recipe
-from robust_snn.training.regularisers import clamp_parameters, gate_parameters, gate_penalty
-from robust_snn.victim import Victim
-
-Perturb = Callable[[Tensor, Tensor], Tensor]
+from robust_snn.training.regularisers import (
+    clamp_parameters,
+    gate_parameters,
+    gate_penalty,
+    orthogonal_retraction,
+)
+from robust_snn.victim import Victim, evaluating
 
 
 class Diverged(RuntimeError):
@@ -30,11 +37,24 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Learner:
-    """What changes while training."""
+    """What changes while training.
+
+    Attributes:
+        net: The network.
+        optimizer: Its optimiser.
+        scheduler: The learning rate as a function of the step's number.
+        averaged: Averaged weights, if the recipe has them.
+    """
 
     net: nn.Module
     optimizer: Optimizer
     scheduler: Scheduler
+    averaged: ModelEmaV3 | None
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to measure and to save."""
+        return self.net if self.averaged is None else self.averaged.module
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -46,10 +66,10 @@ def train_epoch(
     learner: Learner,
     data: ImageSet,
     recipe: Recipe,
+    engine: Engine,
     *,
     epoch: int,
     seed: int,
-    device: torch.device,
     after_step: Callable[[int], None],
 ) -> tuple[float, float]:
     """Trains for one epoch. All randomness follows from the seed and the number of the epoch.
@@ -58,9 +78,9 @@ def train_epoch(
         learner: Network, optimiser and schedule.
         data: Training images.
         recipe: The recipe.
+        engine: Where it runs.
         epoch: Number of the epoch, from 1.
         seed: Seed of the training.
-        device: Where the network is.
         after_step: Called with the number of finished steps of this epoch.
 
     Returns:
@@ -70,60 +90,75 @@ def train_epoch(
         Diverged: If the loss or a weight is not finite.
     """
     net = learner.net.train()
-    draws = _generator(seed, "augment", epoch)
-    perturb = _perturbation(net, recipe, seed, epoch)
-    order = torch.randperm(len(data), generator=_generator(seed, "order", epoch))
+    shifts, starts, rows_drawn, order = (
+        _generator(seed, name, epoch) for name in ("augment", "attack start", "retraction", "order")
+    )
+    # the attack's noise is none that the training's own steps see
+    attacked = derive_seed(seed, "attack noise", epoch)
+    victim = Victim(net, gradient=recipe.gradient, eot=recipe.eot, seed=attacked)
+    kind, noise_seed = recipe.perturbation_in(epoch), derive_seed(seed, "noise", epoch)
     steps = steps_per_epoch(len(data), recipe.batch_size)
-    set_noise(net, "fresh", derive_seed(seed, "noise", epoch))
+    shuffled = torch.randperm(len(data), generator=order)
     loss_sum = right = seen = 0.0
     with torch.random.fork_rng():  # dropout draws from the global generator
         torch.manual_seed(derive_seed(seed, "global", epoch))
-        for step, rows in enumerate(order.split(recipe.batch_size)[:steps]):
-            images, labels = data.images[rows], data.labels[rows].to(device)
-            if recipe.augment and images.ndim == 5:
-                images = augment_events(images, draws, flip=data.name in MIRRORED)
-            elif recipe.augment and images.shape[1] == 3:
-                images = augment(images, draws)
-            images = perturb(images.to(device), labels)
+        for step, batch in enumerate(shuffled.split(recipe.batch_size)[:steps]):
+            part = engine.part(len(batch))
+            clean = data.images[batch]
+            if recipe.augment and clean.ndim == 5:
+                clean = augment_events(clean, shifts, flip=data.name in MIRRORED)
+            elif recipe.augment and clean.shape[1] == 3:
+                clean = augment(clean, shifts)
+            # drawn for the whole batch and on the CPU, so that no device or process matters
+            start = torch.randn(clean.shape, generator=starts) if kind != "none" else clean
+            clean, start = (x[part].to(engine.device) for x in (clean, start))
+            labels = data.labels[batch][part].to(engine.device)
+            images = perturbed(victim, clean, labels, recipe, kind, start)
             learner.scheduler.step_update((epoch - 1) * steps + step)
-            logits = net(images)
-            loss = F.cross_entropy(logits, labels)
-            if not math.isfinite(value := loss.item()):
+            keys = sample_keys(noise_seed, torch.arange(len(batch))[part], call=step)
+            with keyed(keys.to(engine.device)), engine.autocast():
+                outcome = objective(net, clean, images, labels, recipe)
+            if not math.isfinite(value := outcome.loss.item()):
                 raise Diverged(f"the loss is {value} in step {step + 1} of epoch {epoch}")
-            _update(learner, loss, recipe)
-            loss_sum += value * len(rows)
-            right += int((logits.argmax(1) == labels).sum())
-            seen += len(rows)
+            gates = gate_parameters(net) if epoch <= recipe.gate_epochs else []
+            _update(learner, outcome.loss, gates, recipe, engine, rows_drawn)
+            if learner.averaged is not None:
+                learner.averaged.update(net, step=(epoch - 1) * steps + step)
+            loss_sum += outcome.task.item() * len(labels)
+            right += int((outcome.logits.argmax(1) == labels).sum())
+            seen += len(labels)
             after_step(step + 1)
     for name, parameter in net.named_parameters():
         if not parameter.isfinite().all():
             raise Diverged(f"'{name}' is not finite after epoch {epoch}")
+    loss_sum, right, seen = engine.total((loss_sum, right, seen))
     return loss_sum / seen, right / seen
 
 
-def _update(learner: Learner, task_loss: Tensor, recipe: Recipe) -> None:
+def _update(
+    learner: Learner,
+    loss: Tensor,
+    gates: list[nn.Parameter],
+    recipe: Recipe,
+    engine: Engine,
+    rows: torch.Generator,
+) -> None:
     """One step on the joint objective, and back to where parameters may be."""
-    loss = task_loss
-    if gates := gate_parameters(learner.net):
+    net = learner.net
+    if gates:
         loss = loss + gate_penalty(gates, recipe.gate_penalty or 0.0)
     learner.optimizer.zero_grad()
     loss.backward()
+    if not gates:
+        for gate in gate_parameters(net):
+            gate.grad = None  # momentum does not move it either
+    engine.average_gradients(net)
     if recipe.clip_norm:
-        nn.utils.clip_grad_norm_(learner.net.parameters(), recipe.clip_norm)
+        nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
     learner.optimizer.step()
-    clamp_parameters(learner.net)
-
-
-def _perturbation(net: nn.Module, recipe: Recipe, seed: int, epoch: int) -> Perturb:
-    """The perturbation of one epoch, with noise that the training's own steps do not see."""
-    if recipe.perturbation == "none":
-        return lambda images, labels: images
-    noise = derive_seed(seed, "attack noise", epoch)
-    victim = Victim(net, gradient=recipe.gradient, eot=recipe.eot, seed=noise)
-    if recipe.perturbation == "fgsm":
-        return lambda images, labels: fgsm(victim, images, labels, recipe.eps)
-    start = _generator(seed, "attack start", epoch)
-    return lambda images, labels: rfgsm(victim, images, labels, recipe.eps, recipe.alpha, start)
+    clamp_parameters(net)
+    if recipe.retraction:
+        orthogonal_retraction(net, recipe.retraction, rows)
 
 
 @torch.no_grad()
@@ -139,6 +174,20 @@ def measure(
             logits = victim.sample(data.images[rows].to(device), rows)
             right += int((logits.argmax(1).cpu() == data.labels[rows]).sum())
     return right / len(data), spikes.rate
+
+
+def attacked_accuracy(
+    net: nn.Module, data: ImageSet, eps: float, *, batch_size: int, seed: int, device: torch.device
+) -> float:
+    """Accuracy after a cheap attack, PGD with 5 steps: to choose weights by, no verdict."""
+    victim = Victim(net, seed=derive_seed(seed, "check"))
+    right = 0
+    for rows in torch.arange(len(data)).split(batch_size):
+        images, labels = data.images[rows].to(device), data.labels[rows].to(device)
+        found = pgd(victim, images, labels, eps=eps, steps=5, keep=1, select=1, ids=rows)
+        with evaluating(net):
+            right += int((victim.sample(found.images, rows).argmax(1) == labels).sum())
+    return right / len(data)
 
 
 class _SpikeCount:

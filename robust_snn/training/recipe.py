@@ -15,8 +15,11 @@ from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import parse_mode
 from robust_snn.values import number
 
-OPTIMIZERS = ("sgd", "adamw")
-PERTURBATIONS = ("none", "fgsm", "rfgsm")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+PERTURBATIONS = ("none", "gaussian", "fgsm", "rfgsm", "rfgsm_released", "pgd")
+LOSSES = ("ce", "tet")
+DISTANCES = ("ms_mppd", "ms_mppd_mean", "tasad", "std")
+PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Recipe:
         source: Where it comes from, and how it differs from that.
         epochs: Passes over the training images.
         batch_size: Images per step; a last, smaller batch is left out, as timm does.
-        optimizer: `"sgd"` (Nesterov) or `"adamw"`, from timm.
+        optimizer: `"sgd"` (Nesterov), `"adam"` or `"adamw"`, from timm.
         lr: Highest learning rate; a cosine takes it to `min_lr`.
         min_lr: Learning rate at the end.
         warmup_epochs: Epochs over which the learning rate rises.
@@ -36,14 +39,33 @@ class Recipe:
         weight_decay: Decay of weight matrices and kernels; biases, norms and gates have none.
         clip_norm: Largest norm of the gradient of all parameters; 0 does not clip.
         augment: Whether colour images are shifted and mirrored at random.
-        perturbation: What the network is trained on: `"none"`, `"fgsm"` or `"rfgsm"` images.
-        eps: Radius of the perturbation in Linf.
-        alpha: Random step of `"rfgsm"`; half of `eps` if left out.
-        gradient: Gradient mode of the perturbation.
+        perturbation: What the network is trained on: `"none"`, `"gaussian"`, `"fgsm"`, `"rfgsm"`,
+            `"rfgsm_released"` or `"pgd"`; see `perturb`. A list changes it at an epoch:
+            `"none,fgsm@5,pgd@15"` is FGSM from epoch 5 and PGD from epoch 15 on.
+        eps: Radius of the perturbation in Linf; of Gaussian noise its standard deviation.
+        alpha: Random step of RFGSM, half of `eps` if left out; or step of PGD, `2.5 eps / steps`.
+        steps: Steps of PGD.
+        gradient: Gradient mode of the perturbation, with its surrogate.
         eot: Noise draws that the perturbation averages.
+        loss: `"ce"`, the cross entropy of the mean logits (STBP), or `"tet"`, that of every step.
+        tet_weight: How much of `"tet"` draws the logits to 1.
+        clean_share: Share `chi` of the clean images in the task loss.
+        trades: Weight of TRADES' divergence, whose task loss is on clean images; 0 is no TRADES.
+        rho: Weight of the distance between the last layer's activity on clean and perturbed images.
+        distance: `"ms_mppd"` (the paper's sum), `"ms_mppd_mean"` (its code's mean), `"tasad"` or
+            `"std"`.
+        sr: Weight of the sparse gradient penalty.
+        retraction: Strength of SNN-RAT's orthogonal retraction after every step.
         gate_penalty: Strength of the penalty on stochastic gates; found from `gate_opening` if left
             out.
         gate_opening: Opening probability that the penalty alone would lead to. Only for SGD.
+        gate_share: Share of the epochs, the first ones, in which the gates learn.
+        ema: Decay of averaged weights, which are then the ones measured and saved; 0 for none.
+        precision: `"float32"` or `"bf16"`, which autocasts.
+        checkpointing: Whether to recompute stages in the backward pass, which saves memory.
+        held_out: Share of the training images that is held out to choose the best weights by.
+        check_every: Epochs between attacks on the held-out or test images; 0 is never.
+        check_eps: Radius of that attack, PGD with 5 steps.
     """
 
     name: str
@@ -61,10 +83,26 @@ class Recipe:
     perturbation: str = "none"
     eps: float = 0.0
     alpha: float | None = None
+    steps: int = 7
     gradient: str = "bptt"
     eot: int = 1
+    loss: str = "ce"
+    tet_weight: float = 0.05
+    clean_share: float = 0.0
+    trades: float = 0.0
+    rho: float = 0.0
+    distance: str = "ms_mppd"
+    sr: float = 0.0
+    retraction: float = 0.0
     gate_penalty: float | None = None
     gate_opening: float = 0.7
+    gate_share: float = 1.0
+    ema: float = 0.0
+    precision: str = "float32"
+    checkpointing: bool = False
+    held_out: float = 0.0
+    check_every: int = 0
+    check_eps: float = 8 / 255
 
     def __post_init__(self) -> None:
         _check(self)
@@ -77,6 +115,34 @@ class Recipe:
         """
         given = {name: value for name, value in changes.items() if value is not None}
         return replace(self, **_converted(given, f"recipe '{self.name}'"))
+
+    def perturbation_in(self, epoch: int) -> str:
+        """The perturbation of an epoch, from 1."""
+        return [kind for kind, first in phases(self.perturbation) if first <= epoch][-1]
+
+    @property
+    def gate_epochs(self) -> int:
+        """Number of epochs in which the gates learn."""
+        return round(self.gate_share * self.epochs)
+
+
+def phases(perturbation: str) -> list[tuple[str, int]]:
+    """Perturbations with the epochs that they begin in, such as `[("none", 1), ("fgsm", 5)]`.
+
+    Raises:
+        InputError: If it is no such list, or the epochs do not rise from 1.
+    """
+    found: list[tuple[str, int]] = []
+    for word in perturbation.split(","):
+        kind, at, first = word.strip().partition("@")
+        if kind not in PERTURBATIONS:
+            raise unknown("perturbation", kind, PERTURBATIONS)
+        if bool(at) != bool(found) or (at and not first.isdecimal()):
+            raise InputError(f"expected a form such as 'none,fgsm@5', got '{perturbation}'")
+        found.append((kind, int(first) if at else 1))
+    if any(later <= sooner for (_, sooner), (_, later) in zip(found, found[1:], strict=False)):
+        raise InputError(f"the epochs of '{perturbation}' must rise, from 2 on")
+    return found
 
 
 def shipped() -> tuple[str, ...]:
@@ -154,8 +220,26 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip_norm": (0, float("inf")),
     "eps": (0, 1),
     "alpha": (0, 1),
+    "steps": (1, float("inf")),
+    "tet_weight": (0, 1),
+    "clean_share": (0, 1),
+    "trades": (0, float("inf")),
+    "rho": (0, float("inf")),
+    "sr": (0, float("inf")),
+    "retraction": (0, 1),
     "gate_penalty": (0, float("inf")),
     "gate_opening": (0.1, 1),
+    "gate_share": (0, 1),
+    "ema": (0, 0.99999),
+    "held_out": (0, 0.9),
+    "check_every": (0, float("inf")),
+    "check_eps": (0, 1),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": OPTIMIZERS,
+    "loss": LOSSES,
+    "distance": DISTANCES,
+    "precision": PRECISIONS,
 }
 
 
@@ -170,10 +254,12 @@ def _check(recipe: Recipe) -> None:
         if not low <= value <= high:
             bounds = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}]"
             raise InputError(f"{field.name} {where} must be {bounds}, got {value:g}")
-    if recipe.optimizer not in OPTIMIZERS:
-        raise unknown(f"optimizer {where}", recipe.optimizer, OPTIMIZERS)
-    if recipe.perturbation not in PERTURBATIONS:
-        raise unknown(f"perturbation {where}", recipe.perturbation, PERTURBATIONS)
+    for name, choices in _CHOICES.items():
+        if getattr(recipe, name) not in choices:
+            raise unknown(f"{name} {where}", getattr(recipe, name), choices)
+    phases(recipe.perturbation)
+    if recipe.trades and (recipe.rho or recipe.clean_share):
+        raise InputError(f"trades {where} has a task loss of its own: leave rho and clean_share 0")
     if recipe.alpha is not None and recipe.alpha > recipe.eps:
         raise InputError(f"alpha {where} must be at most eps {recipe.eps:g}, got {recipe.alpha:g}")
     if recipe.min_lr > recipe.lr:

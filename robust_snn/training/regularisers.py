@@ -45,6 +45,12 @@ def penalty_strength(
     return math.log(start / opening) * (1 - momentum) / (steps * lr)
 
 
+def mean_rate(lr: float, min_lr: float, share: float) -> float:
+    """Mean learning rate over the first share of a cosine schedule."""
+    angle = math.pi * share
+    return min_lr + (lr - min_lr) * (1 + math.sin(angle) / angle) / 2
+
+
 def clamp_parameters(net: nn.Module) -> None:
     """Brings parameters back to where they may be, in every module that has a `clamp_()`."""
     for module in net.modules():

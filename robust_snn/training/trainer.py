@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,22 +16,33 @@ from typing import Any
 import timm
 import torch
 from timm.layers import to_2tuple
+from timm.utils import ModelEmaV3
 from torch import nn
 
 import robust_snn
 from robust_snn.bar import listening
 from robust_snn.data import ImageSet, check_images
-from robust_snn.errors import InputError
+from robust_snn.disk import write_text
+from robust_snn.errors import InputError, missing_extra
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
 from robust_snn.models import create_network
 from robust_snn.training.checkpoint import save_checkpoint
+from robust_snn.training.describe import draw, page
+from robust_snn.training.engine import Engine
 from robust_snn.training.folder import Epoch, State, TrainingFolder
-from robust_snn.training.loop import Diverged, Learner, measure, steps_per_epoch, train_epoch
+from robust_snn.training.loop import (
+    Diverged,
+    Learner,
+    attacked_accuracy,
+    measure,
+    steps_per_epoch,
+    train_epoch,
+)
 from robust_snn.training.optim import build_optimizer
 from robust_snn.training.progress import Listener, Progress
 from robust_snn.training.recipe import Recipe, load_recipe
-from robust_snn.training.regularisers import gate_parameters, penalty_strength
+from robust_snn.training.regularisers import gate_parameters, mean_rate, penalty_strength
 
 _log = logging.getLogger("robust_snn")
 
@@ -54,13 +67,17 @@ def train(
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool | Listener = False,
+    tensorboard: bool = False,
 ) -> Trained:
     """Trains a model by a recipe.
 
     After every epoch, `out` holds the weights so far (`model.safetensors`), their card
-    (`model.json`), `history.csv` and what is needed to go on (`state.pt`). After a crash or Ctrl-C,
-    the same call goes on after the last finished epoch, and on the CPU gives the very weights of an
-    uninterrupted training.
+    (`model.json` and `model.md`), `history.csv` and what is needed to go on (`state.pt`); the best
+    weights (`best.safetensors`) where the recipe holds images out; and in the end `curves.png` if
+    matplotlib is installed. After a crash or Ctrl-C, the same call goes on after the last finished
+    epoch, and on the CPU gives the very weights of an uninterrupted training.
+
+    Under `torchrun` or `accelerate launch`, the processes share every batch.
 
     Args:
         model: Registered name.
@@ -73,10 +90,13 @@ def train(
         seed: Seed of the weights, the order, the augmentation and all noise.
         device: Where to train.
         progress: Show a progress bar, or call this with every `Progress`.
+        tensorboard: Also write the history for TensorBoard, into `out`.
 
     Raises:
         InputError: If an argument is wrong, or `out` holds another training; nothing is written.
-        Diverged: If the loss is no longer finite; `out` keeps the weights of the epoch before.
+        Diverged: If the loss rises beyond chance or is no longer finite; `out` keeps the weights of
+            the epoch before.
+        ImportError: If TensorBoard is wanted and not installed.
     """
     kwargs = fitted_kwargs(model, model_kwargs or {}, data)
     with torch.random.fork_rng():
@@ -84,13 +104,22 @@ def train(
         net = create_network(model, **kwargs)
     for images in (data, test):
         _check_data(net, images, kwargs)
-    recipe = _resolved(load_recipe(recipe), net, len(data))
+    given = load_recipe(recipe)
+    engine = Engine(torch.device(device), given.precision)
+    part, held = _parted(data, given.held_out)
+    recipe = _resolved(given, net, len(part))
+    engine.check(min(recipe.batch_size, len(part)))
     config = _config(model, kwargs, data, test, recipe, seed)
     folder = TrainingFolder(out, config)
     state = folder.load()
-    folder.begin()
-    session = _Session(net.to(device), data, test, recipe, config, folder, torch.device(device))
-    with listening(progress) as listener:
+    engine.wait()  # until all processes have seen the folder as it was
+    if engine.first:
+        folder.begin()
+    board = _board(folder.path, state) if tensorboard and engine.first else None
+    session = _Session(
+        net.to(engine.device), part, held, test, recipe, config, folder, engine, board
+    )
+    with listening(progress if engine.first else False) as listener:
         return session.run(state, listener)
 
 
@@ -111,45 +140,60 @@ class _Session:
 
     net: nn.Module
     data: ImageSet
+    held: ImageSet | None
     test: ImageSet
     recipe: Recipe
     config: dict[str, Any]
     folder: TrainingFolder
-    device: torch.device
+    engine: Engine
+    board: Any
 
     def run(self, state: State | None, listener: Listener) -> Trained:
         """Trains the epochs that are left."""
         recipe = self.recipe
         steps = steps_per_epoch(len(self.data), recipe.batch_size)
-        learner = Learner(self.net, *build_optimizer(self.net, recipe, steps))
+        if recipe.checkpointing:
+            _recomputing(self.net)
+        averaged = ModelEmaV3(self.net, recipe.ema) if recipe.ema else None
+        learner = Learner(self.net, *build_optimizer(self.net, recipe, steps), averaged)
         history: tuple[Epoch, ...] = ()
         if state is not None:
             learner.net.load_state_dict(state.net)
             learner.optimizer.load_state_dict(state.optimizer)
+            if averaged is not None and state.averaged is not None:
+                averaged.module.load_state_dict(state.averaged)
             history = state.history
             _log.info("going on after epoch %d of %d", len(history), recipe.epochs)
         clock = _Clock(len(history), recipe.epochs, steps, listener)
         for epoch in range(len(history) + 1, recipe.epochs + 1):
             last = history[-1] if history else None
-            history = (*history, self._epoch(learner, epoch, partial(clock.tell, epoch, last)))
-            self._save(learner, history)
+            row = self._epoch(learner, epoch, history, partial(clock.tell, epoch, last))
+            history = (*history, row)
+            if self.engine.first:
+                self._save(learner, history)
+            self.engine.wait()
         card = self._card(history)
-        save_checkpoint(self.net, self.folder.weights, card)
-        return Trained(self.net.eval(), card, history)
+        if self.engine.first:
+            self._write(learner.result, self.folder.weights, history)
+            if importlib.util.find_spec("matplotlib"):
+                draw(history, self.folder.path / "curves.png")
+        return Trained(learner.result.eval(), card, history)
 
-    def _epoch(self, learner: Learner, epoch: int, after_step: Callable[[int], None]) -> Epoch:
-        recipe, seed = self.recipe, self.config["seed"]
+    def _epoch(
+        self,
+        learner: Learner,
+        epoch: int,
+        history: tuple[Epoch, ...],
+        after_step: Callable[[int], None],
+    ) -> Epoch:
+        recipe, seed, engine = self.recipe, self.config["seed"], self.engine
         started = time.perf_counter()
         try:
             loss, accuracy = train_epoch(
-                learner,
-                self.data,
-                recipe,
-                epoch=epoch,
-                seed=seed,
-                device=self.device,
-                after_step=after_step,
+                learner, self.data, recipe, engine, epoch=epoch, seed=seed, after_step=after_step
             )
+            if history and loss > 2 * max(history[0].train_loss, math.log(len(self.data.classes))):
+                raise Diverged(f"the mean loss of epoch {epoch} is {loss:.3g}, far beyond chance")
         except Diverged as error:
             kept = (
                 f"'{self.folder.path}' keeps epoch {epoch - 1}" if epoch > 1 else "nothing is kept"
@@ -158,25 +202,41 @@ class _Session:
                 f"training diverged: {error}; {kept}; try a smaller learning rate (--lr) "
                 "in another folder"
             ) from None
-        test_accuracy, firing_rate = measure(
-            self.net, self.test, batch_size=recipe.batch_size, seed=seed, device=self.device
-        )
+        net, how = learner.result, {"batch_size": recipe.batch_size, "seed": seed}
+        test_accuracy, firing_rate = measure(net, self.test, device=engine.device, **how)
+        held = attacked = None
+        if self.held is not None:
+            held, _ = measure(net, self.held, device=engine.device, **how)
+        if recipe.check_every and (epoch % recipe.check_every == 0 or epoch == recipe.epochs):
+            images = self.test if self.held is None else self.held
+            attacked = attacked_accuracy(net, images, recipe.check_eps, device=engine.device, **how)
         return Epoch(
             epoch=epoch,
             lr=learner.optimizer.param_groups[0]["lr"],
             train_loss=loss,
             train_accuracy=accuracy,
             test_accuracy=test_accuracy,
-            opening=mean_opening(self.net),
+            opening=mean_opening(net),
             firing_rate=firing_rate,
+            held_out_accuracy=held,
+            attacked_accuracy=attacked,
             seconds=time.perf_counter() - started,
         )
 
     def _save(self, learner: Learner, history: tuple[Epoch, ...]) -> None:
         """Writes what is known after an epoch; the state first, because it makes all the rest."""
         row = history[-1]
-        self.folder.save(State(history, self.net.state_dict(), learner.optimizer.state_dict()))
-        save_checkpoint(self.net, self.folder.weights, self._card(history))
+        averaged = None if learner.averaged is None else learner.averaged.module.state_dict()
+        optimizer = learner.optimizer.state_dict()
+        self.folder.save(State(history, self.net.state_dict(), optimizer, averaged))
+        self._write(learner.result, self.folder.weights, history)
+        if self.held is not None and row is _best(history):
+            self._write(learner.result, self.folder.best, history)
+        if self.board is not None:
+            numbers = {name: value for name, value in asdict(row).items() if value is not None}
+            for name, value in numbers.items():
+                self.board.add_scalar(name, value, row.epoch)
+            self.board.flush()
         _log.info(
             "epoch %d of %d: loss %.3f, train accuracy %.1f %%, test accuracy %.1f %%, %.0f s",
             row.epoch,
@@ -187,13 +247,23 @@ class _Session:
             row.seconds,
         )
 
+    def _write(self, net: nn.Module, path: Path, history: tuple[Epoch, ...]) -> None:
+        card = self._card(history)
+        save_checkpoint(net, path, card)
+        write_text(path.with_suffix(".md"), page(card))
+
     def _card(self, history: tuple[Epoch, ...]) -> dict[str, Any]:
         last = history[-1]
         return {
             **self.config,
             "parameters": sum(p.numel() for p in self.net.parameters()),
             "epochs": last.epoch,
-            "accuracy": {"train": last.train_accuracy, "test": last.test_accuracy},
+            "accuracy": {
+                "train": last.train_accuracy,
+                "test": last.test_accuracy,
+                "held_out": last.held_out_accuracy,
+                "attacked": last.attacked_accuracy,
+            },
             "opening": last.opening,
             "firing_rate": last.firing_rate,
             "versions": {
@@ -240,7 +310,7 @@ def _check_data(net: nn.Module, data: ImageSet, kwargs: Mapping[str, Any]) -> No
 
 def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
     """The recipe with the strength of the gates' penalty that it leads to."""
-    if recipe.gate_penalty is not None or not gate_parameters(net):
+    if recipe.gate_penalty is not None or not recipe.gate_epochs or not gate_parameters(net):
         return recipe
     if recipe.optimizer != "sgd":
         raise InputError(
@@ -251,11 +321,47 @@ def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
     strength = penalty_strength(
         start,
         min(start, recipe.gate_opening),
-        steps=recipe.epochs * steps_per_epoch(images, recipe.batch_size),
-        lr=(recipe.lr + recipe.min_lr) / 2,
+        steps=recipe.gate_epochs * steps_per_epoch(images, recipe.batch_size),
+        lr=mean_rate(recipe.lr, recipe.min_lr, recipe.gate_epochs / recipe.epochs),
         momentum=recipe.momentum,
     )
     return recipe.with_(gate_penalty=strength)
+
+
+def _parted(data: ImageSet, share: float) -> tuple[ImageSet, ImageSet | None]:
+    """The images to train on, and those held out: the last ones, in which classes take turns."""
+    kept = len(data) - round(share * len(data))
+    if not share:
+        return data, None
+    if kept in (0, len(data)):
+        raise InputError(f"held_out is {share:g} of {len(data)} images: too small to part them")
+    held = replace(data, images=data.images[kept:], labels=data.labels[kept:])
+    return data.take(kept), held
+
+
+def _best(history: tuple[Epoch, ...]) -> Epoch:
+    """The epoch with the highest accuracy after the cheap attack, or else on clean images."""
+    checked = [row for row in history if row.attacked_accuracy is not None]
+    if checked:
+        return max(checked, key=lambda row: row.attacked_accuracy or 0.0)
+    return max(history, key=lambda row: row.held_out_accuracy or 0.0)
+
+
+def _recomputing(net: nn.Module) -> None:
+    enable = getattr(net, "set_grad_checkpointing", None)
+    if not callable(enable):
+        raise InputError(f"{type(net).__name__} has no gradient checkpointing: leave it off")
+    enable(True)
+
+
+def _board(folder: Path, state: State | None) -> Any:
+    """A TensorBoard writer that goes on where the state ends."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise missing_extra("TensorBoard", "tensorboard") from error
+    done = 0 if state is None else len(state.history)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
 
 def _config(

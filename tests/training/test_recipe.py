@@ -30,6 +30,22 @@ def test_fractions_and_overrides() -> None:
         recipe.with_(epoch=3)
 
 
+def test_the_perturbation_may_change_at_an_epoch() -> None:
+    recipe = load_recipe("at").with_(perturbation="none,fgsm@3,pgd@5")
+    kinds = [recipe.perturbation_in(epoch) for epoch in range(1, 7)]
+    assert kinds == ["none", "none", "fgsm", "fgsm", "pgd", "pgd"]
+    for wrong, message in (
+        ("none,fgsm", "a form such as"),
+        ("none@2", "a form such as"),
+        ("none,fgsm@x", "a form such as"),
+        ("none,fgsm@1", "must rise"),
+        ("none,fgsm@4,pgd@4", "must rise"),
+        ("none,fgms@2", "did you mean 'fgsm'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            recipe.with_(perturbation=wrong)
+
+
 def test_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("{name: mine, source: me, perturbation: rfgsm, eps: 8/255, alpha: 2/255}")
@@ -58,7 +74,11 @@ def test_from_a_file(tmp_path: Path) -> None:
         ("{name: a, source: b, eps: 0.1, alpha: 0.2}", "alpha .* must be at most eps"),
         ("{name: a, source: b, min_lr: 1}", "min_lr .* must be at most lr"),
         ("{name: a, source: b, epochs: 2, warmup_epochs: 2}", "fewer than its 2 epochs"),
-        ("{name: a, source: b, optimizer: adam}", "did you mean 'adamw'"),
+        ("{name: a, source: b, optimizer: adamm}", "did you mean 'adam'"),
+        ("{name: a, source: b, loss: tte}", "did you mean 'tet'"),
+        ("{name: a, source: b, distance: ms_mpd}", "did you mean 'ms_mppd'"),
+        ("{name: a, source: b, precision: fp16}", "unknown precision"),
+        ("{name: a, source: b, trades: 6, rho: 1}", "leave rho and clean_share 0"),
         ("{name: a, source: b, perturbation: fgms}", "did you mean 'fgsm'"),
         ("{name: a, source: b, gradient: bpttt}", "did you mean 'bptt'"),
     ],

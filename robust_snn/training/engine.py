@@ -1,0 +1,76 @@
+"""Devices, mixed precision and processes, by Hugging Face Accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from robust_snn.errors import InputError
+
+
+class Engine:
+    """Where a training runs, and the share of it that this process does.
+
+    Started by `torchrun` or `accelerate launch`, every process takes an equal part of each batch.
+    Gradients are averaged, batch norms see the whole batch, and each image has its own noise, so
+    that the weights are those of a single process up to rounding.
+
+    The network is not wrapped, because an objective passes it more than once.
+
+    Args:
+        device: `"cpu"` or `"cuda"`; with several processes, each takes a device of its own.
+        precision: `"float32"` or `"bf16"`.
+    """
+
+    def __init__(self, device: torch.device, precision: str) -> None:
+        AcceleratorState._reset_state()  # another training of this process may have had others
+        self._accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no"
+        )
+        self.processes = self._accelerator.num_processes
+        self.first = self._accelerator.is_main_process
+        self.device = self._accelerator.device if self.processes > 1 else device
+
+    def check(self, batch_size: int) -> None:
+        """Refuses batches that cannot be shared equally."""
+        if batch_size % self.processes:
+            raise InputError(
+                f"batch_size must be a multiple of the {self.processes} processes, got {batch_size}"
+            )
+
+    def part(self, batch: int) -> slice:
+        """The rows of a batch that this process takes."""
+        size = batch // self.processes
+        begin = size * self._accelerator.process_index
+        return slice(begin, begin + size)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return self._accelerator.autocast()
+
+    def average_gradients(self, net: nn.Module) -> None:
+        """Gives every process the mean gradient, in one message."""
+        if self.processes == 1:
+            return
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        mean = self._accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+        for gradient, part in zip(
+            gradients, mean.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
+
+    def total(self, values: Iterable[float]) -> list[float]:
+        """Sums of numbers over all processes."""
+        numbers = torch.tensor(list(values), dtype=torch.float64)
+        if self.processes == 1:
+            return numbers.tolist()
+        whole: Tensor = self._accelerator.reduce(numbers.to(self.device), "sum")
+        return whole.tolist()
+
+    def wait(self) -> None:
+        """Returns when every process is here."""
+        self._accelerator.wait_for_everyone()

@@ -1,0 +1,177 @@
+"""What a training minimises: task losses, and penalties on how perturbations move a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robust_snn.errors import InputError
+from robust_snn.metrics import LayerActivity, ms_mppd, record, spike_train_distance, tasad
+from robust_snn.models.layers import Readout
+from robust_snn.training.recipe import Recipe
+
+
+def tet(logits: Tensor, labels: Tensor, weight: float = 0.05, target: float = 1.0) -> Tensor:
+    """Temporal efficient training (Deng et al., ICLR 2022, eqs. 10 and 12).
+
+        (1 - weight) mean_t CE(logits[t], labels) + weight mean (logits - target)^2
+
+    Args:
+        logits: Logits of every step, `[T, B, K]`.
+        labels: `[B]`.
+        weight: 0.05 on CIFAR, 0.001 on DVS-CIFAR.
+        target: What the logits are drawn to.
+    """
+    steps = len(logits)
+    task = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps))
+    return (1 - weight) * task + weight * (logits - target).square().mean()
+
+
+def divergence(clean: Tensor, perturbed: Tensor) -> Tensor:
+    """TRADES' penalty (Zhang et al., ICML 2019): `KL(softmax(clean) || softmax(perturbed))`, `[B]`.
+
+    Args:
+        clean: Logits `[B, K]`.
+        perturbed: Logits `[B, K]`.
+    """
+    to, of = F.log_softmax(perturbed, -1), F.log_softmax(clean, -1)
+    return (of.exp() * (of - to)).sum(-1)
+
+
+def gradient_penalty(
+    net: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, step: float = 0.01
+) -> Tensor:
+    """Sparse gradient regularisation (Liu et al., ICML 2024): the slope of the label's odds, `[B]`.
+
+        ((f(x + step d) - f(x)) / step)^2,   d = sign(df/dx),   f = sigmoid(o[label] - o[other])
+
+    The finite difference along `d` is the L1 norm of the gradient; the paper penalises it, its code
+    the square, as here. The code exponentiates raw logits, which overflows.
+
+    Args:
+        net: Maps images to logits; its noise must be the same in both of its passes.
+        images: `[B, C, H, W]`.
+        labels: `[B]`.
+        step: Length of the difference.
+    """
+    x = images.detach().requires_grad_()
+    logits = net(x)
+    other = logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(1)
+
+    def odds(logits: Tensor) -> Tensor:
+        mine, best = (logits.gather(1, index[:, None])[:, 0] for index in (labels, other))
+        return torch.sigmoid(mine - best)
+
+    here = odds(logits)
+    (gradient,) = torch.autograd.grad(here.sum(), x, retain_graph=True)
+    there = odds(net(images + step * gradient.sign()))
+    return ((there - here) / step).square()
+
+
+Distance = Callable[[LayerActivity, LayerActivity], Tensor]
+
+# How far a perturbation moves the last spiking layer, `[B]`, from its activity on clean and on
+# perturbed images. MS-MPPD takes what is added to the membranes, so that it is right for DLIF, and
+# the leak of every step. Its released code takes the mean and lets the clean branch learn nothing.
+DISTANCES: dict[str, Distance] = {
+    "ms_mppd": lambda a, b: ms_mppd(a.drive, b.drive, a.decay),
+    "ms_mppd_mean": lambda a, b: ms_mppd(a.drive.detach(), b.drive, b.decay, "mean"),
+    "tasad": lambda a, b: tasad(a.spikes, b.spikes),
+    "std": lambda a, b: spike_train_distance(a.spikes, b.spikes),
+}
+
+
+def step_logits(net: nn.Module, images: Tensor) -> Tensor:
+    """Logits of every time step, `[T, B, K]`; under the mean readout, their mean are the logits.
+
+    Raises:
+        InputError: If the network is none of this package's.
+    """
+    readouts = [module for module in net.modules() if isinstance(module, Readout)]
+    if not readouts:
+        raise InputError("the loss 'tet' needs a spiking network of this package")
+    steps = 0
+
+    def keep(_: nn.Module, inputs: tuple[Tensor], __: Tensor) -> Tensor:
+        nonlocal steps
+        steps = len(inputs[0])
+        return inputs[0].flatten(0, 1)  # to the head, every step is an image of its own
+
+    handle = readouts[0].register_forward_hook(keep)
+    try:
+        logits: Tensor = net(images)
+    finally:
+        handle.remove()
+    return logits.unflatten(0, (steps, -1))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What one batch comes to.
+
+    Attributes:
+        loss: What to minimise.
+        task: Task loss on the images trained on.
+        logits: Logits of them, `[B, K]`.
+    """
+
+    loss: Tensor
+    task: Tensor
+    logits: Tensor
+
+
+def objective(
+    net: nn.Module, clean: Tensor, perturbed: Tensor, labels: Tensor, recipe: Recipe
+) -> Objective:
+    """The recipe's objective on a batch, without the penalty on parameters.
+
+        chi L(clean) + (1 - chi) L(perturbed) + rho distance + sr slope,   or TRADES
+
+    Args:
+        net: The network; its noise must be the same in all passes.
+        clean: Images `[B, C, H, W]`.
+        perturbed: The same images, perturbed.
+        labels: `[B]`.
+        recipe: The recipe.
+    """
+    watched = record(net) if recipe.rho else nullcontext()
+    with watched as attacked:
+        answer = _answer(net, perturbed, recipe)
+    loss = task = _task(answer, labels, recipe)
+    if recipe.clean_share or recipe.rho or recipe.trades:
+        watched = record(net) if recipe.rho else nullcontext()
+        with watched as natural:
+            undisturbed = _answer(net, clean, recipe)
+        of_clean = _task(undisturbed, labels, recipe)
+        loss = recipe.clean_share * of_clean + (1 - recipe.clean_share) * task
+        if recipe.trades:
+            moved = divergence(_mean(undisturbed), _mean(answer)).mean()
+            loss = of_clean + recipe.trades * moved
+        if natural is not None and attacked is not None:
+            loss = (
+                loss + recipe.rho * DISTANCES[recipe.distance](natural.last, attacked.last).mean()
+            )
+    if recipe.sr:
+        loss = loss + recipe.sr * gradient_penalty(net, clean, labels).mean()
+    return Objective(loss, task.detach(), _mean(answer).detach())
+
+
+def _answer(net: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
+    """Logits `[B, K]`, or of every step `[T, B, K]`."""
+    logits: Tensor = step_logits(net, images) if recipe.loss == "tet" else net(images)
+    return logits.float()
+
+
+def _task(answer: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.loss == "tet":
+        return tet(answer, labels, recipe.tet_weight)
+    return F.cross_entropy(answer, labels)
+
+
+def _mean(answer: Tensor) -> Tensor:
+    return answer.mean(0) if answer.ndim == 3 else answer
