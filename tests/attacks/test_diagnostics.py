@@ -13,6 +13,7 @@ from robust_snn import Victim
 from robust_snn.attacks.diagnostics import (
     Finding,
     agreement,
+    batch_mates,
     convergence,
     diagnose,
     fixed_noise,
@@ -60,7 +61,14 @@ def test_the_cheap_ones_take_few_gradients(digits: Any) -> None:
     victim, images, labels = digits
     view = victim.with_()
     found = diagnose(view, images[:16], labels[:16], eps=EPS, full=False)
-    assert len(found) == 5 and view.cost.backwards <= 16 * 10
+    assert len(found) == 6 and view.cost.backwards <= 16 * 10
+
+
+@pytest.mark.parametrize("scope", ["sample", "batch"])
+def test_a_gradient_that_follows_batch_mates_shows(digits: Any, scope: str) -> None:
+    view = digits.victim.with_(gradient=f"pdsg(scope={scope})")
+    found = batch_mates(view, digits.images[:16], digits.labels[:16], alone=2)
+    assert found.status == {"sample": "pass", "batch": "warn"}[scope], found
 
 
 @pytest.mark.parametrize("family", OMEGA)

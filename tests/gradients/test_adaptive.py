@@ -11,7 +11,8 @@ from torch import nn
 
 from helpers import assert_close_rms
 from loops import BACKENDS, run
-from robust_snn.gradients import ASSG, GradientMode, gradient_mode, parse_mode
+from robust_snn.attacks.diagnostics.gradients import DEGREE
+from robust_snn.gradients import ASSG, OMEGA, GradientMode, gradient_mode, parse_mode
 from robust_snn.kernels import Assg, Dynamics, Pdsg, SharpnessMemory, spiking_loop
 from robust_snn.kernels.spiking.adaptive import adapt
 
@@ -51,6 +52,14 @@ def test_assg_reaches_its_degree_of_vanishing():
     rule = Assg("triangle", 1 - 0.15**0.5, 0.0, 0.0, SharpnessMemory())
     reach = adapt(rule, z).sharpness * z.abs()
     assert (2 * reach - reach**2).median().item() == pytest.approx(0.85, abs=2e-3)
+
+
+@pytest.mark.parametrize("family", OMEGA)
+def test_the_mean_distance_keeps_the_degree_of_vanishing_below_its_aim(family):
+    """Jensen's inequality, of which ASSG makes its sharpness: the degree is concave in |z|."""
+    z = torch.randn(4000).abs() * torch.rand(4000)
+    sharpness = OMEGA[family](0.85) / z.mean()
+    assert 0.3 < DEGREE[family](sharpness * z).mean() < 0.85
 
 
 def test_assg_moves_only_with_gradients_and_keeps_layers_apart():

@@ -12,6 +12,7 @@ from robust_snn.attacks.diagnostics.diagnose import diagnose
 from robust_snn.attacks.diagnostics.finding import Finding
 from robust_snn.attacks.diagnostics.gradients import (
     agreement,
+    batch_mates,
     finite_differences,
     input_gradient,
     slopes,
@@ -24,6 +25,7 @@ __all__ = [
     "accuracy",
     "against_noise",
     "agreement",
+    "batch_mates",
     "convergence",
     "diagnose",
     "finite_differences",

@@ -8,6 +8,7 @@ from robust_snn.attacks.diagnostics.behaviour import against_noise, over_eps, ov
 from robust_snn.attacks.diagnostics.finding import Finding
 from robust_snn.attacks.diagnostics.gradients import (
     agreement,
+    batch_mates,
     finite_differences,
     slopes,
     vanishing,
@@ -40,6 +41,7 @@ def diagnose(
     found = vanishing(victim, images, labels, seed=seed)
     found += slopes(victim, images, labels, seed=seed)
     found.append(agreement(victim, images, labels, seed=seed))
+    found.append(batch_mates(victim, images, labels, seed=seed))
     if not full:
         return found
     found.append(finite_differences(victim, images, labels, eps=eps, norm=norm, seed=seed))

@@ -129,6 +129,19 @@ def agreement(
     return Finding("agreement of modes", value, grade(-value, -0.2, -0.05), f"cosine {shown}")
 
 
+def batch_mates(
+    victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0, alone: int = 4
+) -> Finding:
+    """Is the gradient of an image its own? With `pdsg(scope=batch)` it follows its batch mates."""
+    together = input_gradient(victim, images, labels, seed)[:alone]
+    apart = input_gradient(victim, images[:alone], labels[:alone], seed)
+    alike = float(cosines(together, apart).mean())
+    both_zero = not (together.any() or apart.any())
+    why = f"gradients of {len(apart)} images alone and among {len(images)}: cosine {alike:.4f}"
+    status = "pass" if both_zero or alike > 0.999 else "warn"
+    return Finding("batch independence", alike, status, why)
+
+
 def finite_differences(
     victim: Victim,
     images: Tensor,
