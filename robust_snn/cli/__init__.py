@@ -8,7 +8,15 @@ from collections.abc import Sequence
 
 import typer
 
-from robust_snn.cli import demo, diagnose, doctor, evaluate, models, train  # noqa: F401  they join the app
+from robust_snn.cli import (  # noqa: F401  they join the app
+    compare,
+    demo,
+    diagnose,
+    doctor,
+    evaluate,
+    models,
+    train,
+)
 from robust_snn.cli.app import app
 from robust_snn.errors import InputError
 

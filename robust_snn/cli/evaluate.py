@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robust_snn.cli.app import app
+from robust_snn.cli.logs import log_lines
 from robust_snn.cli.options import (
     DATA,
     DataRoot,
@@ -26,7 +26,7 @@ from robust_snn.cli.options import (
 from robust_snn.errors import InputError
 
 if TYPE_CHECKING:
-    from robust_snn.eval import Progress
+    from robust_snn.eval.precision import Size
 
 
 @app.command(
@@ -43,6 +43,13 @@ def evaluate(
     ] = None,
     data_root: DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="Instead of -n and --draws: half the interval's width, such as 0.01."),
+    ] = None,
+    pilot: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier run that --precision learns from.")
+    ] = None,
     suite: Annotated[str, typer.Option(help="Name of a suite, or a .yaml file.")] = "quick",
     eps: Annotated[
         str | None, typer.Option(help="Radius, such as 8/255, instead of the suite's.")
@@ -67,7 +74,16 @@ def evaluate(
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the work; see docs/scale.md.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster, or local to start one.")
+    ] = None,
     quiet: Quiet = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log lines as JSON, for machines.")
+    ] = False,
 ) -> None:
     """Measure robust accuracy; start the same command again to go on after a kill."""
     from robust_snn.eval import load_suite
@@ -80,7 +96,7 @@ def evaluate(
     from robust_snn.values import assignments, number
     from robust_snn.victim import Victim
 
-    bar = prepare(threads, quiet)
+    bar = prepare(threads, quiet, log_json)
     spare = 0 if load_suite(suite).budget is None else CALIBRATION
     radius = None if eps is None else number(eps, "--eps")
     if radius is not None and radius < 0:
@@ -88,6 +104,10 @@ def evaluate(
     axes = None if sweep is None else read_axes(sweep, "--sweep")
     source = None if source_checkpoint is None else load_model(source_checkpoint)[0]
     kwargs = assignments(model_kwargs or (), "--model-kwargs")
+    size = _size(precision, pilot, n, draws)
+    if size is not None:
+        n, draws = size.images, size.draws
+        logging.getLogger("robust_snn.cli").info("a precision of %g needs %d images", precision, n)
     net, info, images = subject(model, kwargs, checkpoint, data, data_root, n, spare)
     calibration = None
     if n is not None and len(images) > n:
@@ -108,6 +128,8 @@ def evaluate(
         eot=eot,
         seed=seed,
         calibration=calibration,
+        workers=workers,
+        ray=ray,
         model_info=info,
         data_info={"name": images.name, "split": images.split},
         source=None if source is None else source.to(place),
@@ -118,13 +140,16 @@ def evaluate(
     say(f"verdict in {out / 'verdict.json'}")
 
 
-def log_lines() -> Callable[[Progress], None]:
-    """Shows an evaluation's progress as log lines."""
-    log = logging.getLogger("robust_snn.cli")
+def _size(
+    precision: float | None, pilot: Path | None, n: int | None, draws: int | None
+) -> Size | None:
+    """What a wanted precision needs, if one is wanted."""
+    from robust_snn.eval.precision import needed
 
-    def show(now: Progress) -> None:
-        left = "" if now.remaining is None else f", {now.remaining:.0f} s left"
-        known = "" if now.robust is None else f", robust so far {now.robust:.1%}"
-        log.info("%3.0f %%  %s%s%s", 100 * now.done, now.doing, left, known)
-
-    return show
+    if precision is None:
+        if pilot is not None:
+            raise InputError("--pilot serves --precision; give both or none")
+        return None
+    if n is not None or draws is not None:
+        raise InputError("--precision plans the images and draws: leave out -n and --draws")
+    return needed(precision, pilot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,17 +34,22 @@ def say(what: Any) -> None:
     Console(markup=False, highlight=False, soft_wrap=isinstance(what, str)).print(what)
 
 
-def prepare(threads: int | None, quiet: bool) -> bool:
+def prepare(threads: int | None, quiet: bool, log_json: bool = False) -> bool:
     """Sets threads and logging; returns whether a progress bar is to be shown."""
     import torch
+
+    from robust_snn.cli.logs import JsonLines
 
     if threads is not None:
         if threads < 1:
             raise InputError(f"--threads must be at least 1, got {threads}")
         torch.set_num_threads(threads)
-    bar = sys.stderr.isatty() and not quiet
+    bar = sys.stderr.isatty() and not quiet and not log_json
     # a bar shows what the log lines say, and they would tear it apart
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if log_json:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
     logging.getLogger("robust_snn").setLevel(logging.WARNING if bar else logging.INFO)
     return bar
 
@@ -51,8 +57,12 @@ def prepare(threads: int | None, quiet: bool) -> bool:
 def device_of(name: str) -> str:
     import torch
 
+    if name == "auto" and torch.cuda.is_available():
+        # torchrun and SLURM start one process per GPU and number them on each machine
+        rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+        return f"cuda:{int(rank) % torch.cuda.device_count()}"
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cpu"
     try:
         kind = torch.device(name).type
     except RuntimeError:

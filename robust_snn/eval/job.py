@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -54,6 +56,19 @@ class Job:
         """Indices of a shard's images in the evaluated set."""
         start = shard * self.batch_size
         return np.arange(start, min(start + self.batch_size, len(self.images)))
+
+    def names(self, shard: int) -> list[str]:
+        """Names of a shard's pieces: the clean images, then the attacks in order."""
+        words = [re.sub(r"[^A-Za-z0-9_-]", "_", row.name) for row in self.suite.attacks]
+        rows = ["clean", *(f"{number:02d}-{word}" for number, word in enumerate(words, 1))]
+        return [f"{row}/{shard:05d}" for row in rows]
+
+    def on(self, device: str | torch.device) -> Job:
+        """The same job with networks of its own on another device."""
+        victim, source = copy.deepcopy((self.victim, self.source))
+        return replace(
+            self, victim=victim.to(device), source=None if source is None else source.to(device)
+        )
 
     def clean(self, shard: int) -> Piece:
         """Scores the clean images of a shard."""

@@ -20,7 +20,7 @@ def in_parts(work: Callable[[int, int], T], start: int, stop: int) -> list[T]:
     """
     try:
         return [work(start, stop)]
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if stop - start < 2 or not _out_of_memory(error):
             raise
     _log.warning("%d images do not fit into memory; halving the batch", stop - start)
@@ -30,10 +30,8 @@ def in_parts(work: Callable[[int, int], T], start: int, stop: int) -> list[T]:
     return [*in_parts(work, start, middle), *in_parts(work, middle, stop)]
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def _out_of_memory(error: Exception) -> bool:
     text = str(error).lower()  # on the CPU, and inside libraries, it has no class of its own
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in text
-        or "can't allocate memory" in text
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in text for words in ("out of memory", "can't allocate memory", "alloc_failed")
     )

@@ -77,12 +77,19 @@ class Worst:
     The select draws decide: fewest correct draws first, then the smaller margin. The clean image is
     a version like any other, so an attack never helps. An image without a correct select draw is
     broken and not attacked again.
+
+    Attributes:
+        select: Accuracy of the worst version on the select draws, `[n]`.
+        margin: Its margin there, `[n]`.
+        predictions: Its answers on the report draws, `[n, report]`.
+        by: Row of the suite that made it, `[n]`; -1 where the clean image is the worst.
     """
 
     def __init__(self, clean: Piece) -> None:
         self.select = clean.select.copy()
         self.margin = clean.margin.copy()
         self.predictions = clean.predictions.copy()
+        self.by = np.full(len(clean.select), -1, np.int16)
 
     @property
     def standing(self) -> np.ndarray:
@@ -94,8 +101,8 @@ class Worst:
         """All rows."""
         return np.arange(len(self.select))
 
-    def meet(self, piece: Piece) -> np.ndarray:
-        """Takes in an attack.
+    def meet(self, piece: Piece, row: int = 0) -> np.ndarray:
+        """Takes in an attack, which is a row of the suite.
 
         Returns:
             The report answers of the shard under this attack, `[n, report]`. Images that it did not
@@ -108,4 +115,5 @@ class Worst:
         self.select[at[worse]] = piece.select[worse]
         self.margin[at[worse]] = piece.margin[worse]
         self.predictions[at[worse]] = piece.predictions[worse]
+        self.by[at[worse]] = row
         return alone

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from robust_snn.eval.folder import RunFolder
 from robust_snn.eval.job import Job
 from robust_snn.eval.suite import Attack
 
 STEPS = 100  # what AutoAttack takes where a row does not say
+LOOK = 1.0  # seconds between two looks at what other processes have done
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Progress:
         seconds: Time since this process began.
         remaining: Expected time that is left; None before anything is finished.
         doing: What runs now.
-        robust: Robust accuracy on the select draws over the finished shards; None before one is.
+        robust: Robust accuracy on the select draws over the shards that this process has finished
+            or found finished; None before one is.
     """
 
     done: float
@@ -39,35 +42,37 @@ class Progress:
 
 
 class Meter:
-    """Turns finished pieces into `Progress` reports."""
+    """Turns finished pieces into `Progress` reports, whichever process finishes them."""
 
-    def __init__(self, job: Job, listener: Callable[[Progress], None]) -> None:
-        self.listener = listener
+    def __init__(self, job: Job, folder: RunFolder, listener: Callable[[Progress], None]) -> None:
         self.job = job
-        self.total = float(sum(self._work(shard) for shard in range(job.shards)))
+        self.folder = folder
+        self.listener = listener
+        rows = (None, *job.suite.attacks)
+        self.left = {
+            name: len(job.ids(shard)) * _passes(job, row)
+            for shard in range(job.shards)
+            for name, row in zip(job.names(shard), rows, strict=True)
+        }
+        self.total = sum(self.left.values())
         self.finished = self.here = 0.0
-        self.began = time.perf_counter()
+        self.finish(folder.finished(), computed=False)
+        self.began = self.looked = time.perf_counter()
         self.images = 0
         self.right = 0.0
 
     def begin(self, attack: Attack | None, shard: int) -> None:
         """Reports what begins now; None is the clean images."""
         name = "clean images" if attack is None else attack.name
-        seconds = time.perf_counter() - self.began
-        left = self.total - self.finished
-        self.listener(
-            Progress(
-                done=self.finished / self.total,
-                seconds=seconds,
-                remaining=seconds * left / self.here if self.here else None,
-                doing=f"{name}, shard {shard + 1} of {self.job.shards}",
-                robust=self.right / self.images if self.images else None,
-            )
-        )
+        self._report(f"{name}, shard {shard + 1} of {self.job.shards}")
 
-    def finish(self, attack: Attack | None, shard: int, *, computed: bool) -> None:
-        """Counts a piece; one that was found in the folder says nothing about speed."""
-        work = len(self.job.ids(shard)) * _passes(self.job, attack)
+    def wait(self) -> None:
+        """Reports that other processes do what is left."""
+        self._report("waiting for other processes")
+
+    def finish(self, names: Iterable[str], *, computed: bool) -> None:
+        """Counts pieces; those that were there from the start say nothing about speed."""
+        work = sum(self.left.pop(name, 0.0) for name in names)
         self.finished += work
         self.here += work * computed
 
@@ -76,9 +81,21 @@ class Meter:
         self.images += len(select)
         self.right += float(select.sum())
 
-    def _work(self, shard: int) -> float:
-        rows = (None, *self.job.suite.attacks)
-        return len(self.job.ids(shard)) * sum(_passes(self.job, row) for row in rows)
+    def _report(self, doing: str) -> None:
+        now = time.perf_counter()
+        if now - self.looked > LOOK:
+            self.finish(self.folder.finished(), computed=True)
+            self.looked = now
+        seconds, left = now - self.began, self.total - self.finished
+        self.listener(
+            Progress(
+                done=self.finished / self.total,
+                seconds=seconds,
+                remaining=seconds * left / self.here if self.here else None,
+                doing=doing,
+                robust=self.right / self.images if self.images else None,
+            )
+        )
 
 
 def _passes(job: Job, attack: Attack | None) -> float:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from robust_snn.adapters import undisturbed
 from robust_snn.bar import listening
+from robust_snn.errors import InputError
+from robust_snn.eval import cluster
 from robust_snn.eval.adaptive import adapted
 from robust_snn.eval.constraints import Threat
 from robust_snn.eval.folder import RunFolder
 from robust_snn.eval.job import Job
 from robust_snn.eval.masking import masking
-from robust_snn.eval.pieces import Piece, Worst
 from robust_snn.eval.plan import Plan, configuration, environment, plan
 from robust_snn.eval.progress import Meter, Progress
-from robust_snn.eval.suite import Attack, Suite, load_suite
-from robust_snn.eval.summary import Shard, summarise
+from robust_snn.eval.sharing import company, finish, unclaimed
+from robust_snn.eval.suite import Suite, load_suite
+from robust_snn.eval.summary import Shard, Summary, summarise
 from robust_snn.eval.verdict import Verdict
 from robust_snn.victim import Victim, adapt
 
@@ -49,6 +48,8 @@ def evaluate(
     batch_size: int | None = None,
     seed: int = 0,
     calibration: tuple[Tensor, Tensor] | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
     model_info: Mapping[str, Any] | None = None,
     data_info: Mapping[str, Any] | None = None,
     progress: bool | Callable[[Progress], None] = False,
@@ -62,7 +63,9 @@ def evaluate(
     what was there. The report draws, which decide nothing, give every number.
 
     Every finished piece of work is a file in `out`. After a crash or Ctrl-C, the same call goes on
-    where it stopped and returns the verdict that an uninterrupted run gives.
+    where it stopped and returns the verdict that an uninterrupted run gives. Processes that are
+    given the same folder share the work, and all return that verdict. The folder keeps
+    `verdict.json` and the answers on every image, `results.npz`.
 
     Args:
         victim: A victim, a network or a timm name.
@@ -81,6 +84,9 @@ def evaluate(
         seed: Seed of all noise and all attacks.
         calibration: Images and labels on which an adaptive suite chooses its attacks; without them,
             the last ones of `images` are set aside for that and not scored.
+        workers: Processes that share the work, this one among them; 1 by default. On a Ray cluster:
+            actors, by default as many as it has GPUs, or as its CPUs allow.
+        ray: Address of a Ray cluster whose machines all see `out`; `"local"` starts one here.
         model_info: `name`, `kwargs` and `weights_sha256` of the model, for the record.
         data_info: `name` and `split` of the data, for the record.
         progress: Show a progress bar, or call this with every `Progress`.
@@ -88,6 +94,7 @@ def evaluate(
     Raises:
         InputError: If an argument is wrong, or `out` holds another run. Nothing is written then.
         ConstraintViolation: If an attack breaks the threat model.
+        FolderError: If `out` cannot be written to in the middle of the run.
     """
     with ExitStack() as kept:
         for net in (victim, source):
@@ -101,56 +108,48 @@ def evaluate(
         size = BATCH_SIZE if batch_size is None else batch_size
         planned = plan(subject, images, labels, protocol, threat, size, seed, source, calibration)
         config = configuration(planned, model_info or {}, data_info or {})
-        folder = RunFolder(out, config)
+        if workers is not None and workers < 1:
+            raise InputError(f"workers must be at least 1, got {workers}")
+        folder = RunFolder(out, config, _room(planned.job))
         if planned.calibration is not None:
-            planned = adapted(planned, planned.calibration, folder.path)
+            with folder.alone():
+                planned = adapted(planned, planned.calibration, folder.path)
+            folder.check_room(_room(planned.job))
         with listening(progress) as listener:
-            shards = _run(planned.job, folder, Meter(planned.job, listener))
-        verdict = _verdict(planned, config, shards)
-        verdict.save(folder.path / "verdict.json")
+            meter = Meter(planned.job, folder, listener)
+            shards = _run(planned.job, folder, meter, workers, ray)
+        summary = summarise(planned.job, shards)
+        verdict = _verdict(planned, config, summary)
+        folder.conclude(summary.results.save, lambda path: verdict.save(path / "verdict.json"))
     return verdict
 
 
-def _run(job: Job, folder: RunFolder, meter: Meter) -> list[Shard]:
+def _run(
+    job: Job, folder: RunFolder, meter: Meter, workers: int | None, ray: str | None
+) -> list[Shard]:
+    if ray is None:
+        beside: AbstractContextManager[None] = company(job, folder, (workers or 1) - 1)
+        order: Generator[int] = unclaimed(range(job.shards), folder, meter.wait)
+    else:
+        beside = nullcontext()
+        order = cluster.finished(job, folder, ray, workers, meter.wait)
     try:
-        return [_shard(job, folder, meter, number) for number in range(job.shards)]
+        with beside, closing(order):
+            done = {shard: finish(job, folder, meter, shard) for shard in order}
     except KeyboardInterrupt:
         _log.warning("interrupted; the same evaluation into %s goes on from here", folder.path)
         raise
+    return [done[shard] for shard in range(job.shards)]
 
 
-def _shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Shard:
-    """Finishes one shard; of its images, only the folder keeps the adversarial versions."""
-
-    def finish(row: Attack | None, name: str, compute: Callable[[], Piece]) -> Piece:
-        meter.begin(row, shard)
-        name = f"{name}/{shard:05d}"
-        piece = folder.load(name)
-        if computed := piece is None:
-            piece = compute()
-            folder.save(name, piece)
-        meter.finish(row, shard, computed=computed)
-        return replace(piece, images=piece.images[:0])
-
-    clean = finish(None, "clean", lambda: job.clean(shard))
-    worst, attacks = Worst(clean), []
-    for number, row in enumerate(job.suite.attacks, 1):
-        standing = worst.all if job.suite.independent else worst.standing
-        piece = None
-        if len(standing):
-            name = f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]', '_', row.name)}"
-            piece = finish(row, name, partial(job.attack, row, shard, standing))
-            worst.meet(piece)
-        else:
-            meter.finish(row, shard, computed=False)
-        attacks.append(piece)
-    meter.close(worst.select)
-    return Shard(clean, tuple(attacks))
+def _room(job: Job) -> int:
+    """Bytes of the adversarial images that a run may store, and as much again for small runs."""
+    return job.images.nbytes * len(job.suite.attacks) + 2**20
 
 
-def _verdict(planned: Plan, config: Mapping[str, Any], shards: list[Shard]) -> Verdict:
-    job, summary = planned.job, summarise(planned.job, shards)
-    signs = masking(job, np.concatenate([s.clean.select for s in shards]), summary.modes)
+def _verdict(planned: Plan, config: Mapping[str, Any], summary: Summary) -> Verdict:
+    job = planned.job
+    signs = masking(job, summary.select, summary.modes)
     return Verdict(
         model=config["model"],
         data=config["data"],

@@ -11,6 +11,7 @@ from robust_snn.eval import diagnostics, statistics
 from robust_snn.eval.attacks import implementation, view
 from robust_snn.eval.job import Job
 from robust_snn.eval.pieces import Piece, Worst
+from robust_snn.eval.results import Results
 from robust_snn.eval.verdict import AttackResult, Clean, Diagnostic, Robust
 
 
@@ -28,7 +29,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Summary:
-    """The measured part of a verdict; `modes` are the gradient modes that its attacks used."""
+    """The measured part of a verdict.
+
+    `modes` are the gradient modes that its attacks used, `select` the accuracy of every clean image
+    on the select draws.
+    """
 
     clean: Clean
     robust: Robust
@@ -36,49 +41,60 @@ class Summary:
     diagnostics: tuple[Diagnostic, ...]
     seconds: float
     modes: tuple[str, ...]
+    results: Results
+    select: np.ndarray
 
 
 def summarise(job: Job, shards: Sequence[Shard]) -> Summary:
     """Adds up all shards of a job, in order."""
-    labels = job.labels.cpu().numpy()
-    clean = np.concatenate([shard.clean.predictions for shard in shards])
-    alone, course = _fold(shards, len(job.suite.attacks))
-    worst = course[-1]
+    results, course = _fold(job, shards)
+    labels = results.labels
     attacks = tuple(
-        _attack(job, number, [shard.attacks[number] for shard in shards], alone[number], labels)
+        _attack(job, number, [s.attacks[number] for s in shards], results.attacks[number], labels)
         for number in range(len(job.suite.attacks))
     )
     seconds = sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks)
-    before, after = (predictions == labels[:, None] for predictions in (clean, worst))
+    before, after = (answers == labels[:, None] for answers in (results.clean, results.worst))
     estimate, robust = statistics.accuracy(before), statistics.accuracy(after)
+    clean_vote = statistics.vote(results.clean, labels)
+    vote = statistics.vote(results.worst, labels)
+    success = statistics.success_rate(before, after)
     return Summary(
-        Clean(*estimate, statistics.vote(clean, labels).value),
-        Robust(
-            *robust,
-            statistics.vote(worst, labels).value,
-            statistics.success_rate(before, after).value,
-        ),
+        Clean(*estimate, *clean_vote),
+        Robust(*robust, vote.value, success.value, vote.ci, success.ci),
         attacks,
         (
             diagnostics.claims(attacks),
             diagnostics.selection(robust.value, attacks),
-            *diagnostics.black_box(_course(clean, course, attacks, labels), len(labels)),
+            *diagnostics.black_box(_course(results.clean, course, attacks, labels), len(labels)),
             *diagnostics.warnings(_warnings(job, shards)),
         ),
         seconds,
         tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
+        results,
+        np.concatenate([shard.clean.select for shard in shards]),
     )
 
 
-def _fold(shards: Sequence[Shard], attacks: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Report answers over all images: under each attack alone, and in the worst case after it."""
-    alone, course = ([list[np.ndarray]() for _ in range(attacks)] for _ in range(2))
+def _fold(job: Job, shards: Sequence[Shard]) -> tuple[Results, list[np.ndarray]]:
+    """Report answers on every image, and those in the worst case after each attack in turn."""
+    last, alone, course = [], [], []
     for shard in shards:
-        worst = Worst(shard.clean)
-        for piece, answers, so_far in zip(shard.attacks, alone, course, strict=True):
-            answers.append(worst.predictions.copy() if piece is None else worst.meet(piece))
+        worst, answers, so_far = Worst(shard.clean), [], []
+        for row, piece in enumerate(shard.attacks):
+            answers.append(worst.predictions.copy() if piece is None else worst.meet(piece, row))
             so_far.append(worst.predictions.copy())
-    return [np.concatenate(answers) for answers in alone], [np.concatenate(a) for a in course]
+        last.append(worst)
+        alone.append(np.stack(answers))
+        course.append(np.stack(so_far))
+    results = Results(
+        labels=job.labels.cpu().numpy(),
+        clean=np.concatenate([shard.clean.predictions for shard in shards]),
+        worst=np.concatenate([worst.predictions for worst in last]),
+        by=np.concatenate([worst.by for worst in last]),
+        attacks=np.concatenate(alone, axis=1),
+    )
+    return results, list(np.concatenate(course, axis=1))
 
 
 def _course(

@@ -17,11 +17,15 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Clean:
-    """Accuracy without an attack: mean over draws, its 95 % interval, and by vote over draws."""
+    """Accuracy without an attack: mean over draws and by vote over draws, with 95 % intervals.
+
+    A verdict that was not made here may lack the interval of the vote.
+    """
 
     accuracy: float
     ci: Interval
     vote: float
+    vote_ci: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,16 @@ class Robust:
         ci: Its 95 % interval.
         vote: Share of images whose label wins the vote over report draws.
         asr: Share of the originally correct answers that turned wrong under the same noise.
+        vote_ci: 95 % interval of the vote; a verdict that was not made here may lack it.
+        asr_ci: 95 % interval of the attack success rate, likewise.
     """
 
     accuracy: float
     ci: Interval
     vote: float
     asr: float
+    vote_ci: Interval | None = None
+    asr_ci: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,8 @@ T = TypeVar("T", Clean, Robust, AttackResult, Diagnostic)
 
 def _read(cls: type[T], row: Mapping[str, Any]) -> T:
     values = dict(row)
-    if "ci" in {f.name for f in fields(cls)}:
-        low, high = values["ci"]
-        values["ci"] = (low, high)
+    for name in (f.name for f in fields(cls) if f.name.endswith("ci")):
+        if values.get(name) is not None:
+            low, high = values[name]
+            values[name] = (low, high)
     return cls(**values)

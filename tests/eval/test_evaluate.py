@@ -34,8 +34,15 @@ SCHEMA: dict[str, Any] = {
     "suite": str,
     "draws": {"select": int, "report": int},
     "stochastic": bool,
-    "clean": {"accuracy": float, "ci": list, "vote": float},
-    "robust": {"accuracy": float, "ci": list, "vote": float, "asr": float},
+    "clean": {"accuracy": float, "ci": list, "vote": float, "vote_ci": list},
+    "robust": {
+        "accuracy": float,
+        "ci": list,
+        "vote": float,
+        "asr": float,
+        "vote_ci": list,
+        "asr_ci": list,
+    },
     "attacks": list,
     "diagnostics": list,
     "environment": {

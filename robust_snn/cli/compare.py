@@ -1,0 +1,54 @@
+"""`robust-snn compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robust_snn.cli.app import app
+from robust_snn.cli.options import say
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from robust_snn.eval.compare import Comparison
+
+
+@app.command(epilog="Example: robust-snn compare runs/plain runs/gated")
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    second: Annotated[Path, typer.Argument(help="Folder of another one on the same images.")],
+) -> None:
+    """Show how two verdicts on the same images differ, and whether it could be luck."""
+    from robust_snn.eval.compare import compare as run
+
+    say(render(run(first, second)))
+
+
+def render(comparison: Comparison) -> Group:
+    """The differences as a table, and what to keep in mind."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    names = [v.model["name"] for v in (comparison.first, comparison.second)]
+    data = comparison.first.data
+    table = Table(
+        title=f"{names[0]} (A) and {names[1]} (B) on {data['n']} images of {data['name']}"
+    )
+    table.add_column("")
+    for column in ("A", "B", "B - A", "95 %", "McNemar's p"):
+        table.add_column(column, justify="right")
+    for row in comparison.differences:
+        low, high = row.ci
+        table.add_row(
+            row.what,
+            f"{row.first:.1%}",
+            f"{row.second:.1%}",
+            f"{100 * row.change:+.1f} points",
+            f"{100 * low:+.1f} to {100 * high:+.1f}",
+            "" if row.p is None else f"{row.p:.2g}",
+        )
+    return Group(table, *(Text(f"note: {note}") for note in comparison.notes))
