@@ -1,0 +1,145 @@
+"""One spiking layer, forward and backward, against loops that people write and libraries they use.
+
+A candidate whose spikes or gradients differ from the plain loop's is refused, not timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
+from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Hart, Rga, Surrogate, spiking_loop
+
+SHAPES = {"64x32x32": (64, 32, 32), "128x16x16": (128, 16, 16), "256x8x8": (256, 8, 8)}
+TRIANGLE = Bptt(Surrogate("triangle", 1.0))
+FLOOR = "bandwidth floor"
+Layer: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class Triangle(torch.autograd.Function):
+    """A step with the triangle surrogate, as published code writes it."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return (z >= 0).float()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0] * (1 - ctx.saved_tensors[0].abs()).clamp(min=0)
+
+
+def plain(current: Tensor, decay: float = 0.5) -> Tensor:
+    """The loop as published code writes it, with `x[t]` indexing."""
+    u: Any = 0
+    spikes = []
+    for t in range(len(current)):
+        v = decay * u + current[t]
+        s = Triangle.apply(v - 1.0)
+        u = (1 - s) * v
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def _ours(rule: Any = TRIANGLE, gated: bool = False) -> Layer:
+    def layer(current: Tensor) -> Tensor:
+        gate = None
+        if gated:
+            gate = Gate(torch.full(current.shape[2:], 0.5), torch.arange(current.shape[1]))
+        return spiking_loop(current, Dynamics(0.5), rule, gate=gate)
+
+    return layer
+
+
+def _spikingjelly() -> Layer:
+    from spikingjelly.activation_based import functional, neuron, surrogate
+
+    shape = surrogate.PiecewiseQuadratic(1.0)
+    node = neuron.LIFNode(tau=2.0, decay_input=False, surrogate_function=shape, step_mode="m")
+
+    def layer(current: Tensor) -> Tensor:
+        functional.reset_net(node)
+        spikes: Tensor = node(current)
+        return spikes
+
+    return layer
+
+
+def _snntorch() -> Layer:
+    import snntorch
+
+    options = {"reset_mechanism": "zero", "reset_delay": False}
+    node = snntorch.Leaky(beta=0.5, threshold=1.0, spike_grad=Triangle.apply, **options)
+
+    def layer(current: Tensor) -> Tensor:
+        u, spikes = node.reset_mem(), []
+        for x in current.unbind(0):
+            s, u = node(x, u)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    return layer
+
+
+def candidates() -> dict[str, Layer]:
+    """The layers; a library that is not installed is left out."""
+    found: dict[str, Layer] = {
+        "plain loop": plain,
+        "ours bptt": _ours(),
+        "ours bptt, gate": _ours(gated=True),
+        "ours bptr": _ours(Bptr()),
+        "ours rga": _ours(Rga()),
+        "ours hart": _ours(Hart(Surrogate("triangle", 1.0))),
+    }
+    for name, build in (("spikingjelly", _spikingjelly), ("snntorch", _snntorch)):
+        try:
+            found[name] = build()
+        except ImportError:
+            continue
+    return found
+
+
+def refusal(name: str, layer: Layer, current: Tensor, upstream: Tensor) -> str:
+    """Why a candidate does not compute what it claims, or nothing."""
+    spikes, expected = layer(current), plain(current)
+    if "gate" in name:
+        return "" if bool((spikes <= expected).all()) else "a gate made a spike"
+    if not torch.equal(spikes, expected):
+        return f"{int((spikes != expected).sum())} spikes differ"
+    if name in ("ours bptt", "spikingjelly", "snntorch"):
+        got, wanted = (torch.autograd.grad(s, current, upstream)[0] for s in (spikes, expected))
+        off = float((got - wanted).norm() / wanted.norm())
+        return f"gradients differ by {off:.1e}" if off > 1e-5 else ""
+    return ""
+
+
+def _step(layer: Layer, current: Tensor, upstream: Tensor) -> None:
+    torch.autograd.grad(layer(current), current, upstream)
+
+
+def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row]:
+    """A row per shape and candidate; the floor is 20 bytes per neuron and step at copying speed."""
+    found = []
+    for shape, sizes in SHAPES.items():
+        torch.manual_seed(0)
+        current = torch.randn(steps, batch, *sizes, requires_grad=True)
+        upstream, target = torch.randn(2, steps, batch, *sizes)
+        layers = candidates()
+        refused = {name: refusal(name, f, current, upstream) for name, f in layers.items()}
+
+        timed: dict[str, Callable[[], object]] = {
+            name: partial(_step, layer, current, upstream)
+            for name, layer in layers.items()
+            if not refused[name]
+        }
+        timed[FLOOR] = partial(target.copy_, upstream)
+        times = interleave(timed, rounds, CLOCKS[clock])
+        times[FLOOR] = [2.5 * t for t in times[FLOOR]]  # a copy moves 8 of the 20 bytes
+        wrong = {name: why for name, why in refused.items() if why}
+        found += rows({"shape": shape, "T": steps, "B": batch}, times, "plain loop", wrong)
+    return found

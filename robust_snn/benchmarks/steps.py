@@ -1,0 +1,202 @@
+"""One attack step on a whole network: the input gradient, or a forward pass, of WRN-16-4."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from robust_snn import Victim
+from robust_snn.benchmarks.published import as_published, convolutions, network
+from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
+
+FAST: dict[str, Any] = {"sparse": "auto"}
+HALF: dict[str, Any] = {"bf16": True, "channels_last": True}
+BASE = "published, loss.backward()"
+
+# What runs, and the arguments of the view; the published network has none.
+STEPS: dict[str, dict[str, Any]] = {
+    "bptt": {},
+    "bptr": {"gradient": "bptr"},
+    "rga": {"gradient": "rga"},
+    "hart": {"gradient": "hart"},
+    "bptt, sparse forward": FAST,
+    "bptr, sparse forward": {"gradient": "bptr", **FAST},
+    "bptt, bf16 and channels-last": HALF,
+}
+
+
+def _gradient(model: Any, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    loss = F.cross_entropy(model(x), torch.zeros(len(x), dtype=torch.long))
+    return torch.autograd.grad(loss, x)[0]
+
+
+def _backward(model: Any, x: Tensor) -> None:
+    x = x.clone().requires_grad_()
+    F.cross_entropy(model(x), torch.zeros(len(x), dtype=torch.long)).backward()
+
+
+def _many(model: Any, x: Tensor, draws: int = 10) -> Tensor:
+    return torch.stack([_gradient(model, x) for _ in range(draws)]).mean(0)
+
+
+def _refusals(net: Any, published: Any, x: Tensor) -> str:
+    """Why our network is not the published one, or nothing: judged image by image.
+
+    Spiking networks are chaotic in rounding: an image may leave after one spike at the edge.
+    """
+    ours, theirs = (_gradient(m, x).flatten(1) for m in (Victim(net), published))
+    same = int((F.cosine_similarity(ours, theirs) > 0.999).sum())
+    return "" if same >= len(x) / 2 else f"{len(x) - same} of {len(x)} gradients differ"
+
+
+def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row]:
+    """A row per way to run one step, with the ratio to the published `loss.backward()`."""
+    net = network(steps)
+    published = as_published(net, steps)
+    x = torch.rand(batch, 3, 32, 32)
+    why = _refusals(net, published, x)
+    timed: dict[str, Callable[[], object]] = {
+        BASE: partial(_backward, published, x),
+        "published, autograd.grad": partial(_gradient, published, x),
+        **convolutions(published, x),
+    }
+    if not why:
+        for name, view in STEPS.items():
+            timed[name] = partial(_gradient, Victim(net, **view), x)
+        timed["forward"] = partial(_forward, Victim(net), x)
+        timed["forward, sparse"] = partial(_forward, Victim(net, sparse="auto"), x)
+    shape = {"T": steps, "B": batch}
+    times = interleave(timed, rounds, CLOCKS[clock])
+    return rows(shape, times, BASE, {"ours": why} if why else {})
+
+
+@torch.no_grad()
+def _forward(model: Any, x: Tensor) -> Tensor:
+    logits: Tensor = model(x)
+    return logits
+
+
+def measure_eot(rounds: int, clock: str) -> list[Row]:
+    """Ten draws of the gated network for two images: the plain loop, and ours."""
+    net = network(gated=True)
+    published, victim = as_published(net, 8), Victim(net, eot=10)
+    x = torch.rand(2, 3, 32, 32)
+    timed: dict[str, Callable[[], object]] = {
+        "plain loop of ten": partial(_many, published, x),
+        "ours, eot=10": partial(_gradient, victim, x),
+    }
+    times = interleave(timed, rounds, CLOCKS[clock])
+    return rows({"T": 8, "B": 2, "eot": 10}, times, "plain loop of ten")
+
+
+SCALES = {
+    "T": (2, 4, 8, 16),
+    "B": (1, 4, 16),
+    "eot": (1, 4, 10),
+    "width": (0.25, 0.5, 1.0),
+}
+
+
+def measure_scaling(rounds: int, clock: str) -> list[Row]:
+    """How the cost of a step grows with one size; the others are T = 4, B = 2, half width."""
+    found = []
+    for axis, values in SCALES.items():
+        for value in values:
+            size = {"T": 4, "B": 2, "eot": 1, "width": 0.5, axis: value}
+            draws = int(size["eot"])
+            net = network(int(size["T"]), axis == "eot", size["width"], batch=2)
+            published = as_published(net, int(size["T"]))
+            x = torch.rand(int(size["B"]), 3, 32, 32)
+            bptt, rate = (Victim(net, gradient=g, eot=draws) for g in ("bptt", "bptr"))
+            timed: dict[str, Callable[[], object]] = {
+                "published": partial(_many, published, x, draws),
+                "bptt": partial(_gradient, bptt, x),
+                "bptr": partial(_gradient, rate, x),
+            }
+            times = interleave(timed, rounds, CLOCKS[clock])
+            found += rows({"axis": axis, "value": value, **size}, times, "published")
+    return found
+
+
+def peak(case: str) -> float:
+    """MiB that one step adds to the process; meant for a process of its own."""
+    gated = "eot" in case
+    net = network(gated=gated)
+    x = torch.rand(2 if gated else 8, 3, 32, 32)
+    published = as_published(net, 8)
+    work: dict[str, Callable[[], object]] = {
+        BASE: partial(_backward, published, x),
+        "plain loop of ten, eot": partial(_many, published, x),
+        "ours, eot=10": partial(_gradient, Victim(net, eot=10), x),
+    }
+    run = work.get(case) or partial(_gradient, Victim(net, **STEPS[case]), x)
+    _gradient(Victim(network(2, width=0.1, batch=1), **STEPS.get(case, {})), x[:1])  # compiles
+    before = _status("VmRSS")
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # starts the peak anew
+    run()
+    return round(_status("VmHWM") - before, 1)
+
+
+def _status(name: str) -> float:
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(name):
+                return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+PEAKS = {
+    BASE: ("bptt", "bptr", "bptt, bf16 and channels-last"),
+    "plain loop of ten, eot": ("ours, eot=10",),
+}
+
+
+def measure_memory() -> list[Row]:
+    """Peak memory of a step, each in a fresh process, against the published one."""
+    found = []
+    for base, others in PEAKS.items():
+        reference = _peak_apart(base)
+        for case in (base, *others):
+            mib = reference if case == base else _peak_apart(case)
+            found.append({"candidate": case, "MiB": mib, "ratio": round(mib / reference, 3)})
+    return found
+
+
+def _peak_apart(case: str) -> float:
+    return _in_fresh_process(
+        f"from robust_snn.benchmarks.steps import peak; import torch; "
+        f"torch.set_num_threads({torch.get_num_threads()}); print(peak({case!r}))"
+    )
+
+
+def measure_first_call(folder: str) -> list[Row]:
+    """Seconds of the first forward and backward pass in a fresh process, caches cold, then warm."""
+    code = (
+        "import time, torch; from robust_snn.neurons import LIF;"
+        "x = torch.randn(4, 2, 64, requires_grad=True); start = time.perf_counter();"
+        "LIF()(x).sum().backward(); print(time.perf_counter() - start)"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
+    return [
+        {"cache": cache, "seconds": round(_in_fresh_process(code, environment), 2)}
+        for cache in ("cold", "warm")
+    ]
+
+
+def _in_fresh_process(code: str, environment: dict[str, str] | None = None) -> float:
+    """Runs code that prints a number."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"a measurement in a process of its own failed: {done.stderr[-500:]}")
+    return float(done.stdout.split()[-1])
