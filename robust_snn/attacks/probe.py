@@ -20,7 +20,7 @@ from robust_snn.attacks.best import answers
 from robust_snn.attacks.losses import STEPWISE, least_classes_of, margin
 from robust_snn.attacks.search import attack_view, on_device
 from robust_snn.errors import InputError, unknown
-from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
+from robust_snn.gradients import ASSG, BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.victim import Victim
 
 EOT = "adaptive(error=0.2)"  # few draws: steps are worth more
@@ -256,7 +256,12 @@ Turn = Callable[[float], GradientMode]
 
 
 def _dial(mode: GradientMode) -> tuple[float, Turn] | None:
-    """The first number that shapes a mode or its surrogate, and what gives it another value."""
+    """The first number that shapes a mode or its surrogate, and what gives it another value.
+
+    ASSG has none: a trial is too short for the statistics that its number steers.
+    """
+    if isinstance(mode, ASSG):
+        return None
     surrogate = getattr(mode, "surrogate", None)
     shaped: Any = mode if surrogate is None else surrogate
     name = next((f.name for f in fields(shaped) if type(getattr(shaped, f.name)) is float), None)
