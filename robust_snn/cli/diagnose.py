@@ -69,6 +69,7 @@ def diagnose(
         raise InputError(f"the network reads none of {len(images)} images right: nothing to attack")
     table = Table("diagnostic", "value", "status", "why")
     table.columns[1].justify = "right"
+    table.columns[3].overflow = "fold"
     for found in run(victim, x[right], y[right], eps=radius, norm=norm, seed=seed):
         status = Text(found.status, COLOURS[found.status])
         table.add_row(found.name, f"{found.value:.3g}", status, found.why)
