@@ -7,12 +7,14 @@ and meet the same attacks. Everything lies in one folder, so a second run contin
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 from rich.table import Table
 
 from robust_snn.data import load_dataset
-from robust_snn.eval import Verdict, evaluate, load_suite
+from robust_snn.eval import Verdict, load_suite, sweep
+from robust_snn.eval.page import write_report
 from robust_snn.eval.plots import plot_curves
 from robust_snn.training import load_recipe, train
 from robust_snn.victim import Victim
@@ -22,7 +24,7 @@ _log = logging.getLogger("robust_snn")
 MODELS = ("snn_vgg5", "snn_vgg5_stog")
 MODEL_KWARGS = {"T": 4, "width": 0.125, "head_width": 64}
 EPS = 0.1
-CURVE = (0.05, 0.2)  # besides EPS
+CURVE = (0.0, EPS / 2, EPS, 2 * EPS)
 IMAGES = 64
 EPOCHS = 8
 
@@ -31,7 +33,7 @@ def run(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
     """Trains or loads both networks, attacks them, and draws accuracy against eps.
 
     Args:
-        out: Folder for weights, verdicts and the picture `accuracy.png`.
+        out: Folder for weights, verdicts, a report per network and the picture `accuracy.png`.
         progress: Whether to show progress bars.
 
     Returns:
@@ -39,11 +41,25 @@ def run(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
     """
     out = Path(out)
     verdicts, curves = {}, {}
+    data = load_dataset("digits", split="test", n=IMAGES)
     for model in MODELS:
-        victim = _victim(model, out, progress)
-        by_eps = {eps: _judge(victim, model, eps, out, progress) for eps in sorted((*CURVE, EPS))}
-        verdicts[model], curves[model] = by_eps[EPS], list(by_eps.values())
-    plot_curves(curves, out / "accuracy.png")
+        folder = out / model / "verdict"
+        verdicts[model], by_axis = sweep(
+            _victim(model, out, progress),
+            data.images,
+            data.labels,
+            {"eps": CURVE},
+            suite="demo",
+            out=folder,
+            eps=EPS,
+            model_info={"name": model, "kwargs": MODEL_KWARGS},
+            data_info={"name": data.name, "split": data.split},
+            progress=progress,
+        )
+        curves[model] = by_axis["eps"]
+        command = shlex.join(["robust-snn", "demo", "--out", str(out)])
+        write_report(folder, command=command, classes=data.classes)
+    plot_curves(curves, verdicts[MODELS[0]], out / "accuracy.png")
     return verdicts
 
 
@@ -59,21 +75,6 @@ def _victim(model: str, out: Path, progress: bool) -> Victim:
         progress=progress,
     )
     return Victim(trained.net)
-
-
-def _judge(victim: Victim, model: str, eps: float, out: Path, progress: bool) -> Verdict:
-    data = load_dataset("digits", split="test", n=IMAGES)
-    return evaluate(
-        victim,
-        data.images,
-        data.labels,
-        suite="demo",
-        out=out / model / f"eps-{eps:g}",
-        eps=eps,
-        model_info={"name": model, "kwargs": MODEL_KWARGS},
-        data_info={"name": data.name, "split": data.split},
-        progress=progress,
-    )
 
 
 def render(verdicts: dict[str, Verdict]) -> Table:

@@ -99,6 +99,13 @@ BAD = [
     (DIAGNOSE, "--gradient bptx", "unknown gradient mode 'bptx'"),
     (DIAGNOSE, "--eps 0", "--eps must be positive"),
     (DIAGNOSE, f"--norm L7 --model-kwargs {TINY}", "unknown norm"),
+    (EVALUATE, "--sweep epss=0.1", "axis of --sweep 'epss': did you mean 'eps'?"),
+    (EVALUATE, "--sweep eps", "must have the form axis=value,value"),
+    (EVALUATE, "--sweep T=0", "T of --sweep must be a whole number"),
+    (EVALUATE, "--source-checkpoint none.safetensors", "no checkpoint at 'none.safetensors'"),
+    ("", "report empty", "no verdict.json in 'empty'"),
+    ("", "leaderboard empty", "cannot read the verdict"),
+    ("", "leaderboard", "Missing argument"),
     ("", "evaluate --data digits --out out", "say what to evaluate"),
     ("", "evaluate --data digits --out out --checkpoint foreign.pth", "name the model"),
 ]
@@ -210,7 +217,10 @@ def test_models_are_chosen_by_a_pattern(capsys: pytest.CaptureFixture[str]) -> N
     assert "did you mean 'snn_resnet20'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "models", "doctor", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "train", "evaluate", "models", "doctor", "demo", "report", "leaderboard"],
+)
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main([*command.split(), "--help"])

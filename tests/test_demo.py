@@ -17,11 +17,11 @@ def test_demo_writes_verdicts_and_a_picture(
 ) -> None:
     monkeypatch.setattr(demo, "EPOCHS", 1)
     monkeypatch.setattr(demo, "IMAGES", 6)
-    monkeypatch.setattr(demo, "CURVE", (0.2,))
+    monkeypatch.setattr(demo, "CURVE", (0.0, 0.1))
     verdicts = demo.run(tmp_path)
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     for model in demo.MODELS:
-        written = json.loads((tmp_path / model / "eps-0.1" / "verdict.json").read_text())
+        written = json.loads((tmp_path / model / "verdict" / "verdict.json").read_text())
         assert written["model"]["name"] == model
         assert written["robust"]["accuracy"] == verdicts[model].robust.accuracy
     console = Console(width=140, record=True)

@@ -15,7 +15,10 @@ from robust_snn.cli import (  # noqa: F401  they join the app
     diagnose,
     doctor,
     evaluate,
+    leaderboard,
     models,
+    options,
+    report,
     train,
 )
 from robust_snn.cli.app import app
@@ -31,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    words = joined(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options.words.set(tuple(given))
     try:
-        code = app(args=words, prog_name="robust-snn", standalone_mode=False)
+        code = app(args=joined(given), prog_name="robust-snn", standalone_mode=False)
     except (InputError, ImportError) as error:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):

@@ -22,3 +22,5 @@ def demo(
 
     bar = prepare(threads, quiet)
     say(render(run(out, progress=bar)))
+    for page in sorted(out.glob("*/verdict/report.html")):
+        say(f"report in {page}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from robust_snn.cli.options import (
     Quiet,
     Seed,
     Threads,
+    command,
     device_of,
     prepare,
     say,
@@ -90,7 +92,8 @@ def evaluate(
     from robust_snn.eval import sweep as run
     from robust_snn.eval.axes import read_axes
     from robust_snn.eval.plan import CALIBRATION
-    from robust_snn.eval.report import render
+    from robust_snn.eval.published import published
+    from robust_snn.eval.report import beside, render
     from robust_snn.inputs import subject
     from robust_snn.training import load_model
     from robust_snn.values import assignments, number
@@ -137,7 +140,20 @@ def evaluate(
         progress=bar or log_lines(),
     )
     say(render(verdict))
+    if (known := published(verdict)) is not None:
+        say(beside(verdict, known))
     say(f"verdict in {out / 'verdict.json'}")
+    page(out, images.classes)
+
+
+def page(run: Path, classes: Sequence[str]) -> None:
+    """Writes a run's report; the run is done, so a missing library costs the page alone."""
+    from robust_snn.eval.page import write_report
+
+    try:
+        say(f"report in {write_report(run, command=command(), classes=classes)}")
+    except ImportError as error:
+        say(f"no report: {error}")
 
 
 def _size(

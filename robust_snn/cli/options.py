@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +28,14 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Plain log lines, no progress bar.")]
+
+
+words: ContextVar[tuple[str, ...]] = ContextVar("words")  # what the command line holds
+
+
+def command() -> str:
+    """The command that runs now, as one would type it."""
+    return shlex.join(["robust-snn", *words.get()])
 
 
 def say(what: Any) -> None:

@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from robust_snn.eval.published import Published
 from robust_snn.eval.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode
 
@@ -23,7 +24,7 @@ def render(verdict: Verdict) -> Group:
         table.add_row(
             attack.name,
             parse_mode(attack.gradient).brief,
-            f"{attack.claimed:.1%}",
+            percent(attack.claimed),
             *_measured(attack.accuracy, attack.ci),
             f"{(attack.forwards + attack.backwards) / verdict.data['n']:,.0f}",
             f"{attack.seconds:,.1f}",
@@ -38,18 +39,46 @@ def render(verdict: Verdict) -> Group:
     return Group(table, Text(sentence(verdict)), *notes)
 
 
+def beside(verdict: Verdict, known: Published) -> Table:
+    """The columns of a table of a paper: what was measured, and what it reports."""
+    table = Table(title=f"beside {known.source}")
+    table.add_column("accuracy in %")
+    names = ["clean", *(attack.name for attack in verdict.attacks)]
+    for name in names:
+        table.add_column(name, justify="right")
+    measured = [verdict.clean.accuracy, *(attack.accuracy for attack in verdict.attacks)]
+    table.add_row("measured here", *(f"{100 * value:.1f}" for value in measured), style="bold")
+    for row in known.rows:
+        values = [row.values.get(name) for name in names]
+        shown = ["" if value is None else f"{100 * value:.2f}" for value in values]
+        table.add_row(f"{row.setting} ({row.table})", *shown)
+    return table
+
+
 def sentence(verdict: Verdict) -> str:
     """The verdict in one sentence."""
     low, high = verdict.robust.ci
     noise = f", {verdict.draws['report']} noise draws" if verdict.stochastic else ""
     return (
-        f"Robust accuracy {verdict.robust.accuracy:.1%} (95 %: {low:.1%} to {high:.1%}) of "
-        f"{verdict.clean.accuracy:.1%} clean, under suite {verdict.suite} in "
-        f"{verdict.threat['norm']} at eps = {verdict.threat['eps']:.4g}; "
+        f"Robust accuracy {percent(verdict.robust.accuracy)} (95 %: {percent(low)} to "
+        f"{percent(high)}) of {percent(verdict.clean.accuracy)} clean, under suite "
+        f"{verdict.suite} in {verdict.threat['norm']} at eps = {radius(verdict.threat['eps'])}; "
         f"{verdict.data['n']} images{noise}."
     )
 
 
+def percent(share: float) -> str:
+    """A share as text, such as `35.3 %`, which does not break."""
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def radius(eps: float) -> str:
+    """A radius as people write it: `8/255` where it is that many grey levels, else `0.1`."""
+    levels = eps * 255
+    whole = 0 < levels < 255 and abs(levels - round(levels)) < 1e-6
+    return f"{levels:.0f}/255" if whole else f"{eps:.4g}"
+
+
 def _measured(accuracy: float, interval: Interval) -> tuple[str, str]:
     low, high = interval
-    return f"{accuracy:.1%}", f"{low:.1%} - {high:.1%}"
+    return percent(accuracy), f"{percent(low)} - {percent(high)}"

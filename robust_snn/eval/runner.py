@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from robust_snn.errors import InputError
 from robust_snn.eval import cluster
 from robust_snn.eval.adaptive import adapted
 from robust_snn.eval.constraints import Threat
+from robust_snn.eval.evidence import leave
 from robust_snn.eval.folder import RunFolder
 from robust_snn.eval.job import Job
 from robust_snn.eval.masking import masking
@@ -120,7 +122,11 @@ def evaluate(
             shards = _run(planned.job, folder, meter, workers, ray)
         summary = summarise(planned.job, shards)
         verdict = _verdict(planned, config, summary)
-        folder.conclude(summary.results.save, lambda path: verdict.save(path / "verdict.json"))
+        folder.conclude(
+            summary.results.save,
+            partial(leave, planned.job, summary.results, folder.load),
+            lambda path: verdict.save(path / "verdict.json"),
+        )
     return verdict
 
 

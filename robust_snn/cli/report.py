@@ -1,0 +1,19 @@
+"""`robust-snn report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robust_snn.cli.app import app
+from robust_snn.cli.options import say
+
+
+@app.command(epilog="Example: robust-snn report runs/verdict")
+def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Write a run's report.html again: one page that works offline and prints."""
+    from robust_snn.eval.page import write_report
+
+    say(f"report in {write_report(run)}")
