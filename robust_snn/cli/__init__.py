@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from robust_snn.cli import (  # noqa: F401  they join the app
+    analyse,
     benchmark,
     compare,
     demo,

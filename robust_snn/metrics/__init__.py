@@ -9,8 +9,10 @@ from robust_snn.metrics.activity import (
     record,
 )
 from robust_snn.metrics.code import (
+    correlation,
     fano_factor,
     jpsth,
+    jpsth_of_pairs,
     prediction_similarity,
     psth,
 )
@@ -29,12 +31,15 @@ from robust_snn.metrics.spike_noise import (
     flip_spikes,
     hidden_flips,
 )
+from robust_snn.metrics.trials import Trials, repeat
 
 __all__ = [
     "Activity",
     "LayerActivity",
     "Operations",
     "Synapse",
+    "Trials",
+    "correlation",
     "energy",
     "event_drop",
     "fan_out",
@@ -43,6 +48,7 @@ __all__ = [
     "flip_spikes",
     "hidden_flips",
     "jpsth",
+    "jpsth_of_pairs",
     "leak_gain",
     "mean_opening",
     "membrane_potential",
@@ -54,6 +60,7 @@ __all__ = [
     "profile",
     "psth",
     "record",
+    "repeat",
     "spike_train_distance",
     "tasad",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -70,6 +72,41 @@ def jpsth(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     defined = scale > 0
     joint = torch.einsum("ku,kv->uv", a, b) / len(first)
     return torch.where(defined, joint / scale.where(defined, torch.ones_like(scale)), 0.0), defined
+
+
+def jpsth_of_pairs(spikes: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised joint peristimulus time histograms of all pairs of neurons.
+
+    Args:
+        spikes: `[K, T, N]`.
+
+    Returns:
+        The histograms `[N, N, T, T]`, 0 where they are not defined, and a mask of where they are.
+    """
+    steps, neurons = spikes.shape[1:]
+    rows = spikes.transpose(1, 2).flatten(1)  # a pair of bins of two neurons is a pair of columns
+    joint, defined = (x.view(neurons, steps, neurons, steps) for x in jpsth(rows, rows))
+    return joint.transpose(1, 2), defined.transpose(1, 2)
+
+
+def correlation(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Pearson's correlation of two measures over samples, and its two-sided p-value.
+
+    Samples where either is NaN are left out. Both numbers are NaN where fewer than 3 samples are
+    left, or a measure is the same for all.
+
+    Args:
+        first: `[B]`.
+        second: `[B]`.
+    """
+    from scipy.stats import pearsonr  # slow to import, needed here only
+
+    both = ~(first.isnan() | second.isnan())
+    x, y = first[both].double().cpu().numpy(), second[both].double().cpu().numpy()
+    if len(x) < 3 or x.std() == 0 or y.std() == 0:
+        return math.nan, math.nan
+    r, p = pearsonr(x, y)
+    return float(r), float(p)
 
 
 def _check_trials(trials: Tensor) -> None:

@@ -1,0 +1,110 @@
+"""`robust-snn analyse`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robust_snn.cli.app import app
+from robust_snn.cli.options import (
+    DATA,
+    DataRoot,
+    Device,
+    Model,
+    ModelKwargs,
+    Quiet,
+    Seed,
+    Threads,
+    device_of,
+    prepare,
+    say,
+)
+from robust_snn.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robust_snn.metrics import Trials
+
+
+@app.command(
+    epilog="Example: robust-snn analyse --checkpoint runs/events/model.safetensors "
+    "--data digits-events -n 100 --trials 32 --out runs/code"
+)
+def analyse(
+    data: Annotated[str, typer.Option(help=f"What to show: {DATA}.")],
+    out: Annotated[Path, typer.Option(help="Folder of code.png, samples.csv and neurons.csv.")],
+    model: Model = None,
+    model_kwargs: ModelKwargs = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights: .safetensors with a card, or .pth.")
+    ] = None,
+    data_root: DataRoot = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of samples.")] = 100,
+    trials: Annotated[int, typer.Option(help="Trials of every sample.")] = 32,
+    layer: Annotated[str | None, typer.Option(help="Spiking layer; the last one.")] = None,
+    sample: Annotated[int, typer.Option(help="Sample whose spikes the page shows.")] = 0,
+    neurons: Annotated[int, typer.Option(help="Neurons in its histograms.")] = 16,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Show the neural code of a noisy network: how spikes vary over trials, and what follows."""
+    from robust_snn.inputs import subject
+    from robust_snn.metrics import repeat
+    from robust_snn.metrics.code_page import draw_page
+    from robust_snn.values import assignments
+    from robust_snn.victim import Victim
+
+    prepare(threads, quiet)
+    kwargs = assignments(model_kwargs or (), "--model-kwargs")
+    net, info, images = subject(model, kwargs, checkpoint, data, data_root, n)
+    if not 0 <= sample < len(images):
+        raise InputError(f"--sample must be between 0 and {len(images) - 1}, got {sample}")
+    if neurons < 1:
+        raise InputError(f"--neurons must be at least 1, got {neurons}")
+    victim = Victim(net.to(device_of(device)).eval(), seed=seed)
+    found = repeat(victim, images.images.to(device_of(device)), trials, layer)
+    out.mkdir(parents=True, exist_ok=True)
+    write_tables(found, images.labels, out)
+    what = f"{info['name']} on {images.name}, layer {found.layer}, {trials} trials, sample {sample}"
+    shown = images.images[sample]
+    draw_page(found, out / "code.png", sample=sample, neurons=neurons, stimulus=shown, title=what)
+    r, p = found.correlation()
+    accuracy = (found.predictions.argmax(-1) == images.labels).float().mean()
+    say(
+        f"{info['name']}: accuracy {accuracy:.1%}, mean Fano factor "
+        f"{found.fano.nanmean():.3f}, mean similarity {found.similarity.mean():.3f}, "
+        f"correlation {r:.2f} (p = {p:.2g}) over {len(images)} samples; pictures in "
+        f"{out / 'code.png'}"
+    )
+
+
+def write_tables(trials: Trials, labels: Tensor, out: Path) -> None:
+    """One row per sample, and one per sample and neuron that fires."""
+    import csv
+    import io
+
+    from robust_snn.disk import write_text
+
+    def write(name: str, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        write_text(out / name, text.getvalue())
+
+    right = (trials.predictions.argmax(-1) == labels).float().mean(0)
+    columns = (labels, right, trials.mean_fano, trials.similarity)
+    rows = [(i, *row) for i, row in enumerate(zip(*(c.tolist() for c in columns), strict=True))]
+    header = ("sample", "label", "accuracy", "mean_fano_factor", "prediction_similarity")
+    write("samples.csv", header, rows)
+    counts = trials.spikes.sum(1).double()
+    mean, variance = counts.mean(0), counts.var(0)
+    fired = [
+        (b, i, float(mean[b, i]), float(variance[b, i]), float(trials.fano[b, i]))
+        for b, i in (mean > 0).nonzero().tolist()
+    ]
+    write("neurons.csv", ("sample", "neuron", "mean_count", "variance", "fano_factor"), fired)

@@ -1,0 +1,179 @@
+"""One page of pictures of the neural code, after Figures 5, 7 and 8 of the NSNN paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_snn.errors import missing_extra
+from robust_snn.metrics.code import jpsth_of_pairs, psth
+from robust_snn.metrics.trials import Trials
+
+
+def draw_page(
+    trials: Trials,
+    path: Path,
+    *,
+    sample: int = 0,
+    neurons: int = 16,
+    stimulus: Tensor | None = None,
+    title: str = "",
+) -> None:
+    """Draws two trials of a sample, its histograms, and the code over all samples.
+
+    Args:
+        trials: The trials.
+        path: Where the page goes; its suffix says in which format.
+        sample: Sample whose trials are shown.
+        neurons: How many neurons the histograms show: those that vary most.
+        stimulus: What the network saw: an image `[C, H, W]`, event frames `[T, 2, H, W]`, or a
+            series `[T]`.
+        title: Heading.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_extra("matplotlib", "report") from error
+    figure = Figure(figsize=(15, 17), layout="constrained")
+    grid = figure.add_gridspec(4, 4, height_ratios=(1, 1, 1, 2))
+    figure.suptitle(title)
+    spikes = trials.spikes[:, :, sample].float()  # [K, T, N]
+    chosen = trials.liveliest(sample, neurons)
+    _stimulus(figure.add_subplot(grid[0, 0]), stimulus)
+    _predictions(figure.add_subplot(grid[0, 1]), trials.predictions[:, sample])
+    for trial in range(2):
+        _rate_map(figure.add_subplot(grid[0, 2 + trial]), spikes[trial], trials.shape, trial)
+        _raster(figure.add_subplot(grid[1, 2 * trial : 2 * trial + 2]), spikes[trial], trial)
+    _population(figure.add_subplot(grid[2, 1]), spikes)
+    _fano(figure.add_subplot(grid[2, 2]), trials)
+    _correlation(figure.add_subplot(grid[2, 3]), trials)
+    if len(chosen):  # a silent layer has none
+        _histogram(figure, figure.add_subplot(grid[2, 0]), spikes[:, :, chosen], chosen)
+        joint, defined = jpsth_of_pairs(spikes[:, :, chosen])
+        _mosaic(figure, figure.add_subplot(grid[3, :2]), joint, chosen)
+        _synchrony(figure, figure.add_subplot(grid[3, 2:]), joint, defined, chosen)
+    figure.savefig(path, dpi=110)
+
+
+def _stimulus(axes: Any, stimulus: Tensor | None) -> None:
+    if stimulus is None:
+        axes.set_axis_off()
+    elif stimulus.ndim == 1:
+        axes.plot(stimulus, color="black")
+        axes.set(title="stimulus", xlabel="step")
+    elif stimulus.ndim == 4:
+        both = stimulus.sum(0)
+        axes.imshow(both[-1] - both[0], cmap="RdBu", vmin=-both.max(), vmax=both.max())
+        axes.set(title="stimulus: events, ON blue, OFF red", xticks=[], yticks=[])
+    else:
+        axes.imshow(stimulus.permute(1, 2, 0).squeeze(-1), cmap="gray")
+        axes.set(title="stimulus", xticks=[], yticks=[])
+
+
+def _predictions(axes: Any, predictions: Tensor) -> None:
+    place, mean, spread = np.arange(predictions.shape[1]), predictions.mean(0), predictions.std(0)
+    axes.errorbar(place, mean, spread, fmt="k_", label="mean and sd of all trials")
+    for trial in range(2):
+        axes.plot(place, predictions[trial], "o", ms=4, alpha=0.7, label=f"trial {trial + 1}")
+    axes.set(title="predictions", xlabel="output")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize=7)
+
+
+def _rate_map(axes: Any, spikes: Tensor, shape: tuple[int, ...], trial: int) -> None:
+    """Mean rate over channels where there is a map, else all neurons row by row."""
+    rates = spikes.mean(0).view(shape)
+    if len(shape) == 3 and min(shape[1:]) > 2:
+        rates, what = rates.mean(0), "mean over channels"
+    else:
+        flat = rates.flatten()
+        width = int(np.ceil(len(flat) ** 0.5))
+        missing = torch.full((-len(flat) % width,), torch.nan)
+        rates, what = torch.cat([flat, missing]).view(-1, width), "neurons row by row"
+    image = axes.imshow(rates, cmap="viridis", vmin=0, vmax=1)
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    axes.set(title=f"firing rates of trial {trial + 1}\n({what})", xticks=[], yticks=[])
+
+
+def _raster(axes: Any, spikes: Tensor, trial: int) -> None:
+    t, neuron = spikes.nonzero(as_tuple=True)
+    axes.scatter(
+        t,
+        neuron,
+        s=min(max(2000 / spikes.shape[1], 1), 120),
+        marker="|",
+        color="black",
+        linewidths=0.8,
+    )
+    axes.set(title=f"raster of trial {trial + 1}", xlabel="step", ylabel="neuron")
+    axes.set(xlim=(-0.5, len(spikes) - 0.5), ylim=(-1, spikes.shape[1]))
+
+
+def _histogram(figure: Any, axes: Any, spikes: Tensor, chosen: Tensor) -> None:
+    image = axes.imshow(psth(spikes).T, aspect="auto", cmap="magma", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes)
+    axes.set(title=f"PSTH over {len(spikes)} trials", xlabel="step", ylabel="neuron")
+    axes.set_yticks(range(len(chosen)), chosen.tolist(), fontsize=6)
+
+
+def _population(axes: Any, spikes: Tensor) -> None:
+    rate = spikes.mean(2)  # [K, T]
+    mean, spread, steps = rate.mean(0), rate.std(0), np.arange(rate.shape[1])
+    axes.plot(steps, mean, color="black")
+    axes.fill_between(steps, mean - spread, mean + spread, alpha=0.3)
+    axes.set(title="population rate, sd over trials", xlabel="step", ylabel="spikes per neuron")
+
+
+def _fano(axes: Any, trials: Trials) -> None:
+    factors = trials.fano[~trials.fano.isnan()]
+    axes.hist(factors.numpy(), bins=40, color="gray")
+    axes.axvline(1, color="black", lw=0.8, ls=":", label="Poisson")
+    axes.set(title="Fano factors, all samples and neurons", xlabel="variance over mean")
+    axes.legend(fontsize=7)
+
+
+def _correlation(axes: Any, trials: Trials) -> None:
+    fano, similarity = trials.mean_fano, trials.similarity
+    r, p = trials.correlation()
+    axes.scatter(fano, similarity, s=8)
+    if not np.isnan(r):
+        both = ~(fano.isnan() | similarity.isnan())
+        slope, offset = np.polyfit(fano[both].numpy(), similarity[both].numpy(), 1)
+        ends = np.array([float(fano[both].min()), float(fano[both].max())])
+        axes.plot(ends, offset + slope * ends, color="black", lw=1, ls=":")
+    axes.set(title=f"{len(fano)} samples: r = {r:.2f}, p = {p:.1g}")
+    axes.set(xlabel="mean Fano factor", ylabel="similarity of predictions")
+
+
+def _mosaic(figure: Any, axes: Any, joint: Tensor, chosen: Tensor) -> None:
+    neurons, steps = joint.shape[0], joint.shape[2]
+    whole = joint.transpose(1, 2).reshape(neurons * steps, neurons * steps)
+    image = axes.imshow(whole, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    for edge in range(1, neurons):
+        axes.axhline(edge * steps - 0.5, color="black", lw=0.4)
+        axes.axvline(edge * steps - 0.5, color="black", lw=0.4)
+    places = np.arange(neurons) * steps + steps / 2 - 0.5
+    axes.set_xticks(places, chosen.tolist(), fontsize=6)
+    axes.set_yticks(places, chosen.tolist(), fontsize=6)
+    axes.set(title="normalised JPSTH of every two neurons (steps inside each square)")
+    figure.colorbar(image, ax=axes, shrink=0.6)
+
+
+def _synchrony(figure: Any, axes: Any, joint: Tensor, defined: Tensor, chosen: Tensor) -> None:
+    """Mean of the main diagonals: do neurons fire in the same steps more often than by chance?"""
+    known = defined.diagonal(dim1=2, dim2=3).sum(-1)
+    mean = joint.diagonal(dim1=2, dim2=3).sum(-1) / known.clamp(min=1)
+    mean = mean.masked_fill(torch.eye(len(mean), dtype=torch.bool), torch.nan)
+    most = max(float(mean.nan_to_num().abs().max()), 1e-3)
+    image = axes.imshow(mean, cmap="RdBu_r", vmin=-most, vmax=most)
+    figure.colorbar(image, ax=axes, shrink=0.6)
+    axes.set_xticks(range(len(chosen)), chosen.tolist(), fontsize=6, rotation=90)
+    axes.set_yticks(range(len(chosen)), chosen.tolist(), fontsize=6)
+    axes.set(title="synchrony: mean of the diagonals")
