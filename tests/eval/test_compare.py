@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +10,10 @@ import pytest
 from scipy.stats import ttest_rel
 
 from robust_snn import InputError
-from robust_snn.eval import Results, Verdict, compare, statistics
+from robust_snn.eval import compare, statistics
 from robust_snn.eval.precision import needed
-from robust_snn.eval.verdict import AttackResult, Clean, Diagnostic, Robust
-
-
-def run(
-    folder: Path, right: np.ndarray, *, clean: np.ndarray | None = None, **changes: Any
-) -> Path:
-    """A finished run whose answers are right (class 1) or wrong (class 0), bool `[N, draws]`."""
-    clean = np.ones_like(right) if clean is None else clean
-    answers = right.astype(np.int16)
-    count, draws = right.shape
-    results = Results(
-        labels=np.ones(count, np.int64),
-        clean=clean.astype(np.int16),
-        worst=answers,
-        by=np.zeros(count, np.int16),
-        attacks=answers[None],
-    )
-    robust = statistics.accuracy(right)
-    verdict = Verdict(
-        model={"name": folder.name, "kwargs": {}, "weights_sha256": "", "parameters": 1},
-        data={"name": "shades", "split": "all", "n": count, "sha256": "abc"},
-        threat={"norm": "Linf", "eps": 0.1},
-        suite="tiny",
-        draws={"select": draws, "report": draws},
-        stochastic=draws > 1,
-        clean=Clean(*statistics.accuracy(clean), 1.0),
-        robust=Robust(*robust, 0.5, 0.5),
-        attacks=(AttackResult("a", "x", "bptt", 1, *robust, 0.5, 100 * count, 100 * count, 1.0),),
-        diagnostics=(),
-        environment={},
-        seed=0,
-        seconds=1.0,
-    )
-    folder.mkdir()
-    replace(verdict, **changes).save(folder / "verdict.json")
-    results.save(folder)
-    return folder
+from robust_snn.eval.verdict import Diagnostic
+from runs import finished_run
 
 
 def right(*rows: list[int]) -> np.ndarray:
@@ -60,7 +24,9 @@ def test_by_hand(tmp_path: Path) -> None:
     """Ten images: two are lost and five gained, three stay."""
     first = right(*[[1]] * 2, *[[0]] * 5, *[[1]] * 3)
     second = right(*[[0]] * 2, *[[1]] * 5, *[[1]] * 3)
-    found = compare(run(tmp_path / "a", first), run(tmp_path / "b", second) / "verdict.json")
+    found = compare(
+        finished_run(tmp_path / "a", first), finished_run(tmp_path / "b", second) / "verdict.json"
+    )
     clean, robust = found.differences
     assert (clean.what, clean.change, clean.p) == ("clean accuracy", 0.0, 1.0)
     assert (robust.what, robust.first, robust.second) == ("robust accuracy", 0.5, 0.8)
@@ -74,7 +40,7 @@ def test_by_hand(tmp_path: Path) -> None:
 def test_noise_compares_means_and_votes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     answers = [rng.random((200, 20)) < chance for chance in (0.45, 0.55)]
-    found = compare(*(run(tmp_path / str(i), a) for i, a in enumerate(answers)))
+    found = compare(*(finished_run(tmp_path / str(i), a) for i, a in enumerate(answers)))
     assert [row.what for row in found.differences] == [
         "clean accuracy",
         "clean vote",
@@ -89,8 +55,8 @@ def test_noise_compares_means_and_votes(tmp_path: Path) -> None:
 
 def test_notes(tmp_path: Path) -> None:
     failed = (Diagnostic("zero gradients", 1.0, "fail", "why"),)
-    one = run(tmp_path / "a", right([1], [0]))
-    other = run(tmp_path / "b", right([1], [0]), suite="other", diagnostics=failed)
+    one = finished_run(tmp_path / "a", right([1], [0]))
+    other = finished_run(tmp_path / "b", right([1], [0]), suite="other", diagnostics=failed)
     assert compare(one, other).notes == (
         "the suites differ: tiny and other",
         "diagnostics of the second run failed: zero gradients",
@@ -106,9 +72,9 @@ def test_notes(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_compared(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    one = run(tmp_path / "a", right([1], [0]))
+    one = finished_run(tmp_path / "a", right([1], [0]))
     with pytest.raises(InputError, match=message):
-        compare(one, run(tmp_path / "b", right([1], [0]), **change))
+        compare(one, finished_run(tmp_path / "b", right([1], [0]), **change))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +82,7 @@ def test_what_cannot_be_compared(tmp_path: Path, change: dict[str, Any], message
     [(None, "has no results.npz"), (b"PK\x03\x04", "is damaged"), (b"", "is damaged")],
 )
 def test_answers_that_are_gone(tmp_path: Path, damage: bytes | None, message: str) -> None:
-    folder = run(tmp_path / "a", right([1], [0]))
+    folder = finished_run(tmp_path / "a", right([1], [0]))
     (folder / "results.npz").unlink()
     if damage is not None:
         (folder / "results.npz").write_bytes(damage)
@@ -138,7 +104,7 @@ def test_images_for_a_precision() -> None:
 def test_a_pilot_saves_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     chances = rng.beta(4, 12, 400)
-    size = needed(0.02, run(tmp_path / "noisy", rng.random((400, 20)) < chances[:, None]))
+    size = needed(0.02, finished_run(tmp_path / "noisy", rng.random((400, 20)) < chances[:, None]))
     assert size.draws is not None and 5 < size.draws < 60
     half = [
         np.diff(statistics.accuracy(rng.random((size.images, size.draws)) < c[:, None]).ci) / 2
@@ -146,11 +112,11 @@ def test_a_pilot_saves_images(tmp_path: Path) -> None:
     ]
     assert np.mean(half) == pytest.approx(0.02, rel=0.1)
     assert size.images < needed(0.02).images / 5
-    certain = run(tmp_path / "certain", np.ones((50, 1), bool))
+    certain = finished_run(tmp_path / "certain", np.ones((50, 1), bool))
     assert needed(0.02, certain).draws is None
     assert needed(0.02, certain).images > 90  # what nobody has seen may still happen
 
 
 def test_a_pilot_of_one_image_says_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has one image"):
-        needed(0.02, run(tmp_path / "one", right([1])))
+        needed(0.02, finished_run(tmp_path / "one", right([1])))
