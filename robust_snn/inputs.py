@@ -14,7 +14,7 @@ from torch import nn
 
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.errors import InputError, unknown
-from robust_snn.models import create_network
+from robust_snn.models import create_network, zoo
 from robust_snn.training import fitted_kwargs, load_card, load_checkpoint, load_model
 
 _log = logging.getLogger("robust_snn")
@@ -87,8 +87,11 @@ def subject(
     check_model(model)
     images = _attacked(source, root, n, kwargs, spare)
     kwargs = fitted_kwargs(model, kwargs, images)
-    net = create_network(model, **kwargs)
-    if checkpoint is None:
+    packaged = checkpoint is None and model in zoo.trained()
+    net = create_network(model, pretrained=packaged, **kwargs)
+    if packaged:
+        kwargs = {**zoo.card(model)["model"]["kwargs"], **kwargs}
+    elif checkpoint is None:
         _log.warning("no --checkpoint: the weights of %s are random", model)
     else:
         load_checkpoint(net, checkpoint)

@@ -15,7 +15,6 @@ from robust_snn import demo
 def test_demo_writes_verdicts_and_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "EPOCHS", 1)
     monkeypatch.setattr(demo, "IMAGES", 6)
     monkeypatch.setattr(demo, "CURVE", (0.0, 0.1))
     verdicts = demo.run(tmp_path)

@@ -17,7 +17,7 @@ def demo(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train and attack two small networks on digits: what attacks claim, and what holds."""
+    """Attack two small networks on digits: what attacks claim, and what holds."""
     from robust_snn.demo import render, run
 
     bar = prepare(threads, quiet)

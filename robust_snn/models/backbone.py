@@ -13,6 +13,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from robust_snn.errors import InputError, unknown
+from robust_snn.models import zoo
 from robust_snn.models.checkpoint import checkpointed
 from robust_snn.models.layers import Readout, init_weights
 from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
@@ -284,6 +285,9 @@ def _entry_point(
     name: str, levels: int, defaults: dict[str, Any]
 ) -> Callable[..., SpikingBackbone]:
     def entry(pretrained: bool = False, **kwargs: Any) -> SpikingBackbone:
+        tagged = f"{name}.{kwargs.get('pretrained_cfg')}"
+        if tagged in zoo.trained():
+            kwargs = {**zoo.card(tagged)["model"]["kwargs"], **kwargs}
         model: SpikingBackbone = build_model_with_cfg(
             SpikingBackbone,
             name,

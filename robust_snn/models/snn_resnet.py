@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.layers import ConvSpike, MeanPool, SpikingMLP, TimeConv2d
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.snn_wrn import halved
+from robust_snn.models.zoo import with_zoo
 from robust_snn.neurons import TimeBatchNorm2d
 
 NSNN: dict[str, Any] = {"T": 4, "defaults": {"decay": 0.5}}
@@ -117,7 +117,7 @@ def resnet(
     return Trunk(modules, chans, sizes, nn.Identity(), head, widths[-1])
 
 
-default_cfgs = generate_default_cfgs(
+default_cfgs = with_zoo(
     {
         name: default_cfg("stages.0.0.conv", 32 // 2 ** (len(shape["stages"]) - 1))
         for backbone, shape in SHAPES.items()

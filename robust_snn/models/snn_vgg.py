@@ -7,13 +7,13 @@ the papers' code; the order of layers is the same.
 
 from __future__ import annotations
 
-from timm.models import generate_default_cfgs
 from torch import nn
 
 from robust_snn.errors import InputError
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.layers import ConvSpike, SpikingMLP, TimeAvgPool2d
 from robust_snn.models.mechanisms import Builder
+from robust_snn.models.zoo import with_zoo
 
 # "A" is 2x2 average pooling, a number the channels of a convolution.
 Stages = tuple[tuple[int | str, ...], ...]
@@ -79,7 +79,7 @@ def vgg(
     return Trunk(modules, chans, sizes, nn.Identity(), head, hidden)
 
 
-default_cfgs = generate_default_cfgs(
+default_cfgs = with_zoo(
     {
         name: default_cfg("stages.0.0.conv", 32 // 2 ** (len(stages) - 1))
         for backbone, stages in STAGES.items()

@@ -1,0 +1,53 @@
+"""Evaluates the trained networks of the package and writes what was found into their cards.
+
+    python examples/evaluate_zoo.py --out runs/zoo
+
+Networks whose card has an evaluation are left out, and a killed run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from robust_snn import Victim, evaluate
+from robust_snn.data import load_dataset
+from robust_snn.disk import write_json
+from robust_snn.models import create_network, zoo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/zoo"))
+    parser.add_argument("--suite", default="quick")
+    parser.add_argument("--eps", type=float, default=0.1)
+    parser.add_argument("-n", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    for name in zoo.trained():
+        card = dict(zoo.card(name))
+        if "evaluation" in card:
+            continue
+        kwargs = card["model"]["kwargs"]
+        data = load_dataset(card["data"]["name"], size=kwargs["img_size"], n=given.n)
+        verdict = evaluate(
+            Victim(create_network(name, pretrained=True).eval(), seed=given.seed),
+            data.images,
+            data.labels,
+            suite=given.suite,
+            out=given.out / name,
+            eps=given.eps,
+            seed=given.seed,
+            model_info={"name": name, "kwargs": kwargs},
+            data_info={"name": data.name, "split": data.split},
+            progress=True,
+        )
+        found = json.loads(json.dumps(verdict.to_dict()))
+        kept = {key: found[key] for key in ("suite", "draws", "clean", "robust", "seed")}
+        card["evaluation"] = {**kept, **found["threat"], "n": given.n}
+        write_json(zoo.FOLDER / f"{name}.json", card)
+
+
+if __name__ == "__main__":
+    main()
