@@ -31,7 +31,12 @@ def train(
     model: Annotated[str, typer.Option(help="Name of the model; see `robust-snn models`.")],
     data: Annotated[str, typer.Option(help=f"What to train on: {DATA}.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, card, history and state.")],
-    recipe: Annotated[str, typer.Option(help="natural, at, or a .yaml file.")] = "natural",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="natural, at, rat, stog-rat, stable-at, ... (docs/training.md), or a .yaml file."
+        ),
+    ] = "natural",
     test_data: Annotated[
         str | None,
         typer.Option(help="What to test on; a held-out tenth if the data have no test split."),
@@ -50,6 +55,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other number of the recipe."),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write the history for TensorBoard.")
+    ] = False,
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
@@ -89,6 +97,7 @@ def train(
         seed=seed,
         device=device_of(device),
         progress=bar,
+        tensorboard=tensorboard,
     )
     say(
         f"{model}: test accuracy {done.history[-1].test_accuracy:.1%} on {len(test)} images, "

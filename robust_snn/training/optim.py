@@ -38,9 +38,10 @@ def build_optimizer(net: nn.Module, recipe: Recipe, steps: int) -> tuple[Optimiz
         recipe: The recipe.
         steps: Optimiser steps per epoch.
     """
+    plain = recipe.optimizer == "sgd" and not recipe.momentum  # Nesterov's needs a momentum
     optimizer = create_optimizer_v2(
         parameter_groups(net, recipe.weight_decay),
-        opt=recipe.optimizer,
+        opt="momentum" if plain else recipe.optimizer,
         lr=recipe.lr,
         momentum=recipe.momentum,
     )
