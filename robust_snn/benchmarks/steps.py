@@ -30,6 +30,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "bptt, sparse forward": FAST,
     "bptr, sparse forward": {"gradient": "bptr", **FAST},
     "bptt, bf16 and channels-last": HALF,
+    "bptt, compact": {"gradient": "bptt(save=compact)"},
 }
 
 
@@ -156,7 +157,7 @@ def _status(name: str) -> float:
 
 
 PEAKS = {
-    BASE: ("bptt", "bptr", "bptt, bf16 and channels-last"),
+    BASE: ("bptt", "bptr", "bptt, compact", "bptt, bf16 and channels-last"),
     "plain loop of ten, eot": ("ours, eot=10",),
 }
 

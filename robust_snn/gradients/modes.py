@@ -70,14 +70,18 @@ class BPTT(GradientMode):
         surrogate: Stand-in for the derivative of the step function.
         detach_reset: Whether the gradient ignores that a spike resets the membrane. Published code
             differs in this: SNN-RAT, StoG and HART keep the path, ASSG cuts it.
+        save: What a forward pass keeps for the backward pass: `"current"`, or with the triangle
+            `"compact"`, a byte per neuron and step that rounds the membrane to 7 bits.
     """
 
     name = "bptt"
     surrogate: SurrogateFunction = field(default_factory=Triangle)
     detach_reset: bool = False
+    save: Literal["current", "compact"] = field(default="current", repr=False)
 
     def rule(self) -> Rule:
-        return Bptt(self.surrogate.kernel(), self.detach_reset)
+        compact = self.save == "compact"
+        return Bptt(self.surrogate.kernel(), self.detach_reset, compact=compact)
 
 
 @dataclass(frozen=True)

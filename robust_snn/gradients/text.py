@@ -36,7 +36,7 @@ class Textual:
             {
                 name: value.brief if isinstance(value, Textual) else _print_value(value)
                 for name, value in _given(self).items()
-                if value != default[name]
+                if value != default.get(name)
             }
         )
 
@@ -46,7 +46,9 @@ class Textual:
 
 
 def _given(value: Textual) -> dict[str, Any]:
-    return {f.name: getattr(value, f.name) for f in _arguments(type(value))}
+    """The arguments; one with `repr=False` only where it is not the default."""
+    values = {f: getattr(value, f.name) for f in _arguments(type(value))}
+    return {f.name: v for f, v in values.items() if f.repr or v != f.default}
 
 
 def parse(text: str, kind: str, table: dict[str, type[T]], nested: dict[str, type]) -> T:

@@ -45,6 +45,7 @@ def test_surrogates_round_trip_inside_a_mode(name):
         "activation(relu)",
         "activation(qcfs(levels=8))",
         "bptt(surrogate=exponential(gamma=2,peak=0.3),detach_reset=true)",
+        "bptt(surrogate=triangle(gamma=1),detach_reset=false,save=compact)",
     ],
 )
 def test_documented_forms_print_as_they_read(text):

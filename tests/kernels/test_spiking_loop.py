@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from helpers import assert_close_rms
 from loops import BACKENDS, COMPILED, INTERPRETED, run
+from robust_snn.errors import InputError
 from robust_snn.kernels import (
     Bptr,
     Bptt,
@@ -111,6 +112,39 @@ def test_half_precision_keeps_float32_membranes(backend, dtype):
     assert spikes.dtype == got["current"].dtype == dtype
     assert torch.equal(spikes, expected)
     assert_close_rms(got["current"], gradients["current"], torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("detach", [False, True])
+def test_compact_rounds_the_gradient_alone(backend, detach):
+    """One byte per neuron and step: 7 bits of the membrane, and the spike."""
+    torch.manual_seed(0)
+    current, upstream = torch.randn(2, 7, 3, 2, 30, 31)
+    keys, probability = sample_keys(0, torch.arange(3)), torch.full((2, 30, 31), 0.6)
+    surrogate = Surrogate("triangle", 2.0, scale=0.7)
+    arguments = {"build": lambda p: {"gate": Gate(probability, keys)}}
+    dynamics = Dynamics(0.9, threshold=0.8)
+    exact, compact = (
+        run(current, upstream, dynamics, Bptt(surrogate, detach, compact=c), backend, **arguments)
+        for c in (False, True)
+    )
+    assert torch.equal(exact[0], compact[0])
+    assert_close_rms(compact[1]["current"], exact[1]["current"], 0.01)
+    support = exact[1]["current"] == 0
+    assert (compact[1]["current"][support].abs() < 0.01).all()
+    leaf = current.clone().requires_grad_()
+    spikes = spiking_loop(leaf, dynamics, Bptt(surrogate, compact=True), backend=backend)
+    kept = [t for t in spikes.grad_fn.saved_tensors if t is not None]
+    assert sum(t.numel() * t.element_size() for t in kept) == current.numel()
+
+
+def test_compact_says_what_it_cannot_do():
+    current, keys = torch.zeros(2, 1, 3), torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(InputError, match="triangle"):
+        spiking_loop(current, Dynamics(), Bptt(Surrogate("atan", 2.0), compact=True))
+    with pytest.raises(InputError, match="noise"):
+        rule = Bptt(Surrogate("triangle", 1.0), compact=True)
+        spiking_loop(current, Dynamics(), rule, noise=Noise("gaussian", 1.0, keys))
 
 
 def _channels_last(tensor):

@@ -91,6 +91,8 @@ def spiking_loop(
         "input_gain": input_gain,
         "noise": noise,
     }
+    if isinstance(rule, Bptt) and rule.compact:
+        _check_compact(rule, noise)
     if isinstance(rule, Activate):
         return reference.activate(current, dynamics, rule, gate=gate, **layer)
     spikes, membranes = reference.spiking_loop, reference.membranes
@@ -103,6 +105,13 @@ def spiking_loop(
         else:
             rule = Bptr()  # no gradient will pass
     return spikes(current, dynamics, rule, gate=gate, **layer)
+
+
+def _check_compact(rule: Bptt, noise: Noise | None) -> None:
+    if rule.surrogate.family != "triangle" or rule.surrogate.floor or rule.sharpness is not None:
+        raise InputError("a compact backward pass needs the triangle surrogate, of one sharpness")
+    if noise is not None:
+        raise InputError("a compact backward pass needs spikes without membrane noise")
 
 
 def _check_shapes(

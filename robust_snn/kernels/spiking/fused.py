@@ -21,7 +21,15 @@ from robust_snn.kernels.spiking.layout import (
     same_at_every_step,
     storage_sample,
 )
-from robust_snn.kernels.spiking.plan import Back, Mode, Parameters, Plan, make_plan
+from robust_snn.kernels.spiking.plan import (
+    Back,
+    Mode,
+    Parameters,
+    Plan,
+    Zoning,
+    make_plan,
+    zone_steps,
+)
 from robust_snn.kernels.spiking.spec import Bptt, Dynamics, FixedRule, Gate, Noise, Surrogate
 
 _PLAN = ", ".join(f"{kind.__name__} {name}" for name, kind in get_type_hints(Plan).items())
@@ -79,10 +87,8 @@ for _device in ("CPU", "CUDA"):
 @torch.library.register_fake("robust_snn::spiking_forward", lib=_library)
 def _forward_fake(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     plan = _split(rest)[2]
-    size = current.shape[2:].numel() if plan.zoning else 0
-    return empty_stack(current, plan.steps), current.new_empty(
-        current.shape[1], size, dtype=torch.uint8
-    )
+    sizes = zone_steps(plan), current.shape[1], current.shape[2:].numel()
+    return empty_stack(current, plan.steps), current.new_empty(sizes, dtype=torch.uint8)
 
 
 @torch.library.register_fake("robust_snn::membranes", lib=_library)
@@ -116,7 +122,8 @@ torch.library.register_autograd("robust_snn::spiking_backward", _refuse, lib=_li
 
 
 class _SpikingLoop(torch.autograd.Function):
-    """Forward and backward kernels; saves the current, or one byte per neuron for a rate rule."""
+    """Forward and backward kernels; saves the current, or one byte per neuron of a rate rule,
+    and per neuron and step of a compact one."""
 
     @staticmethod
     def forward(
@@ -130,7 +137,8 @@ class _SpikingLoop(torch.autograd.Function):
         out, zone = torch.ops.robust_snn.spiking_forward(current, *parameters, backend, *plan)
         scale, shift, membrane_gain, input_gain, probability = ctx.needs_input_grad[4:9]
         ctx.wants = (scale or shift, membrane_gain or input_gain, probability)
-        recomputes = plan.back != Back.RATE or any(ctx.wants)
+        remembered = plan.back == Back.RATE or plan.zoning == Zoning.CODE
+        recomputes = not remembered or any(ctx.wants)
         ctx.save_for_backward(current if recomputes else None, zone, sharpness, *parameters)
         ctx.backend, ctx.plan = backend, plan
         ctx.layout = (current.shape[0] == 1, is_channels_last(current))

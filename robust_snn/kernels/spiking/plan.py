@@ -36,6 +36,12 @@ class Zoning(IntEnum):
     NONE = 0
     FIRED = 1  # 1 where it fired
     MEAN = 2  # 0 outside, 1 below and 2 above the lower edge of the mean current
+    CODE = 3  # at every step, its spike and how far from the threshold it was
+
+
+def zone_steps(plan: Plan) -> int:
+    """The bytes that `plan.zoning` takes for each neuron."""
+    return {Zoning.NONE: 0, Zoning.CODE: plan.steps}.get(Zoning(plan.zoning), 1)
 
 
 class Mode(IntEnum):
@@ -100,6 +106,8 @@ def make_plan(
     back, zoning, slopes, edges = Back.EXACT, Zoning.NONE, (0.0, 0.0), (0.0, 0.0)
     if isinstance(rule, Hart):
         back = Back.MERGED
+    elif isinstance(rule, Bptt) and rule.compact:
+        zoning = Zoning.CODE
     elif isinstance(rule, Bptr):
         back, zoning, slopes = Back.RATE, Zoning.FIRED, (1 / dynamics.threshold, 0.0)
     elif isinstance(rule, Rga):

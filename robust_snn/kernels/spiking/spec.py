@@ -70,11 +70,14 @@ class Bptt:
         surrogate: Derivative of the step function.
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
         sharpness: Replaces that of the surrogate, element by element; broadcasts to `[T, B, ...]`.
+        compact: Whether compiled backends save one byte per neuron and step in place of the
+            current: the spike, and in 7 bits where in the triangle's support the membrane is.
     """
 
     surrogate: Surrogate
     detach_reset: bool = False
     sharpness: Tensor | None = field(default=None, compare=False)
+    compact: bool = False
 
 
 @dataclass(frozen=True)

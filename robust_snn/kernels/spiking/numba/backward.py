@@ -11,6 +11,7 @@ from robust_snn.kernels.spiking.numba.compile import SOURCES, device, kernel
 from robust_snn.kernels.spiking.numba.draws import draw_quad
 from robust_snn.kernels.spiking.numba.forward import (
     BLOCK,
+    CODE,
     DRAW,
     GATE,
     NONE,
@@ -19,6 +20,7 @@ from robust_snn.kernels.spiking.numba.forward import (
     pick,
     start_membrane,
 )
+from robust_snn.kernels.spiking.numba.half import as_float
 from robust_snn.kernels.spiking.numba.slopes import fill_slopes
 
 EXACT, RATE, MERGED = 0, 1, 2  # of `Back`
@@ -54,7 +56,7 @@ def _through_step(plan, decay, e, v, spike, slope, carried, grad):
 
 
 @device
-def _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, outputs):
+def _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, wide, outputs):
     """Passes the gradient on the drive of step `t` to the current, the affine and the gains."""
     grad_current, grad_affine, grad_steps = outputs
     gain = np.float32(plan.gain)
@@ -64,12 +66,12 @@ def _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, outpu
     else:
         passes.add_to_current(grad, own[0], step_gain, grad_current[0, b, here])
     if grad_affine.size > 0:
-        x = pick(current, t)[b, here]
+        x = as_float(pick(current, t)[b, here], wide)
         passes.add_affine_gradient(
             grad, x, step_gain, grad_affine[0, b, here], grad_affine[1, b, here]
         )
     if grad_steps.size > 0:
-        x = pick(current, t)[b, here]
+        x = as_float(pick(current, t)[b, here], wide)
         grad_steps[task, 1, t] = passes.dot_drive(grad, x, own[0], own[1], gain)
         if plan.back == EXACT:
             grad_steps[task, 0, t] = passes.dot(grad, befores[t, : grad.size])
@@ -80,16 +82,16 @@ def spiking_backward(
     start,
     stop,
     plan,
-    upstream,  # float32 [T or 1, B, N]
-    current,  # float32 [T or 1, B, N], or [0, B, N] if nothing is recomputed
-    zone,  # uint8 [B, N] of a rate rule, or [B, 0]
+    upstream,  # [T or 1, B, N], float32 or bits of half precision
+    current,  # the same, or [0, B, N] if nothing is recomputed
+    zone,  # uint8 [1, B, N] of a rate rule, [T, B, N] of a compact one, or [0, B, N]
     sharpness,  # float32 [T or 1, B or 1, N] of the surrogate, or [0, 0, 0] if all the same
     steps,  # float32 [2, T]: decay and input gain of each step
     neurons,  # float32 [3, N]: scale, shift and gate probability; [3, BLOCK] if all the same
     keys,  # int64 [2, B]: of the gate and of the noise
     order,  # uint32 [N]: number of each neuron in the random stream
     table,  # float32: distribution of the noise
-    grad_current,  # float32 [T, B, N], or zeros [1, B, N]
+    grad_current,  # [T, B, N] in the type of upstream, or float32 zeros [1, B, N]
     grad_affine,  # float32 [2, B, N], zeros, or [2, B, 0]
     grad_probability,  # float32 [B, N], zeros, or [B, 0]
     grad_steps,  # float64 [blocks, 2, T], zeros, or [0, 2, T]
@@ -100,7 +102,7 @@ def spiking_backward(
     outputs = grad_current, grad_affine, grad_steps
     vs, spikes = np.empty((T, BLOCK), np.float32), np.empty((T, BLOCK), np.float32)
     befores = np.empty((T if grad_steps.size > 0 else 0, BLOCK), np.float32)
-    work, uniform = np.empty((6, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
+    work, uniform = np.empty((8, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
@@ -114,19 +116,24 @@ def spiking_backward(
             for t in range(T):
                 if grad_steps.size > 0:
                     passes.copy(u, befores[t, :n])
-                x, v, spike = pick(current, t)[b, here], vs[t, :n], spikes[t, :n]
+                x = as_float(pick(current, t)[b, here], work[6])
+                v, spike = vs[t, :n], spikes[t, :n]
                 advance(plan, t, numbers, keys[1, b], x, steps, own, table, uniform, u, v, spike)
+        elif plan.zoning == CODE:
+            threshold, sharpest = np.float32(plan.threshold), np.float32(plan.sharpness)
+            for t in range(T):
+                passes.decode(zone[t, b, here], threshold, sharpest, vs[t, :n], spikes[t, :n])
         passes.fill(np.float32(0), carried)
         passes.fill(np.float32(plan.sharpness), sharp)
         for t in range(T - 1, -1, -1):
             v, spike = vs[t, :n], spikes[t, :n]
             g = _through_gate(
-                plan, t, numbers, keys[0, b], pick(upstream, t)[b, here], spike, own[2], uniform,
-                e, grad_probability[b, here],
+                plan, t, numbers, keys[0, b], as_float(pick(upstream, t)[b, here], work[7]), spike,
+                own[2], uniform, e, grad_probability[b, here],
             )  # fmt: skip
             if plan.back == RATE:
                 lower, upper = np.float32(plan.lower_slope), np.float32(plan.upper_slope)
-                passes.pick_slope(g, zone[b, here], lower, upper, grad)
+                passes.pick_slope(g, zone[0, b, here], lower, upper, grad)
             else:
                 if sharpness.size > 0:
                     row = pick(sharpness, t)
@@ -137,9 +144,13 @@ def spiking_backward(
             if plan.back == MERGED:
                 passes.add_product(g, slope, carried)
             else:
-                _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, outputs)
+                _to_inputs(
+                    plan, t, task, b, here, grad, current, steps, own, befores, work[6], outputs
+                )
         if plan.back == MERGED:
             for j in range(n):
                 grad[j] = carried[j] / np.float32(T)
             for t in range(T):
-                _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, outputs)
+                _to_inputs(
+                    plan, t, task, b, here, grad, current, steps, own, befores, work[6], outputs
+                )

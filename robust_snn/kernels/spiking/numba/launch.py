@@ -18,8 +18,9 @@ from robust_snn.kernels.spiking.layout import (
 from robust_snn.kernels.spiking.noise import CUMULATIVE, firing_table
 from robust_snn.kernels.spiking.numba.backward import spiking_backward
 from robust_snn.kernels.spiking.numba.forward import BLOCK, membrane_trace, spiking_forward
+from robust_snn.kernels.spiking.numba.half import bit_patterns
 from robust_snn.kernels.spiking.numba.threads import run_blocks
-from robust_snn.kernels.spiking.plan import Mode, Parameters, Plan
+from robust_snn.kernels.spiking.plan import Mode, Parameters, Plan, zone_steps
 
 _UNIFORM = np.concatenate([np.ones((1, BLOCK)), np.zeros((1, BLOCK)), np.ones((1, BLOCK))])
 _SAME = _UNIFORM.astype(np.float32)  # scale 1, shift 0, probability 1 for a block of neurons
@@ -33,13 +34,13 @@ def _flat(tensor: Tensor, leading: int = 2) -> Tensor:
 
 
 def _array(tensor: Tensor, last: bool) -> np.ndarray:
-    """`[T, B, ...]` as float32 `[T, B, N]` in storage order.
+    """`[T, B, ...]` as `[T, B, N]` in storage order; see `bit_patterns`.
 
-    Without a copy if it is float32 and in that order, or expanded over time.
+    Without a copy if it is in that order, or expanded over time.
     """
     if tensor.stride(0) == 0:
         tensor = tensor[:1]
-    return _flat(storage_view(tensor.detach(), last)).float().numpy()
+    return bit_patterns(_flat(storage_view(tensor.detach(), last)))
 
 
 @lru_cache(maxsize=64)
@@ -109,21 +110,21 @@ def _layer(
 
 
 def run_forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Returns the spikes `[T, B, ...]` and, for a rate rule, the zone of each neuron `[B, N]`."""
+    """Returns the spikes `[T, B, ...]` and what `plan.zoning` remembers, `[1 or T, B, N]`."""
     last = is_channels_last(current)
     batch, sample = current.shape[1], current.shape[2:]
-    out = empty_stack(current, plan.steps, torch.float32)
-    zone = torch.zeros(batch, sample.numel() if plan.zoning else 0, dtype=torch.uint8)
+    out = empty_stack(current, plan.steps)
+    zone = torch.zeros(zone_steps(plan), batch, sample.numel(), dtype=torch.uint8)
     run_blocks(
         spiking_forward,
         _tasks(current),
         plan,
         _array(current, last),
         *_layer(plan, batch, sample, parameters, last),
-        _flat(storage_view(out, last)).numpy(),
+        _array(out, last),
         zone.numpy(),
     )
-    return out.to(current.dtype), zone
+    return out, zone
 
 
 def run_membranes(plan: Plan, current: Tensor, parameters: Parameters) -> Tensor:
@@ -164,14 +165,15 @@ def run_backward(
     batch, sample = upstream.shape[1], upstream.shape[2:]
     stored, size, tasks = storage_sample(sample, last), sample.numel(), _tasks(upstream)
     allocate = torch.zeros if summed else torch.empty
-    grad_current = allocate(1 if summed else plan.steps, batch, *stored)
+    kind = torch.float32 if summed else upstream.dtype
+    grad_current = allocate(1 if summed else plan.steps, batch, *stored, dtype=kind)
     grad_affine = torch.zeros(2, batch, size if wants_affine else 0)
     grad_probability = torch.zeros(batch, size if wants_probability else 0)
     grad_steps = np.zeros((tasks if wants_gains else 0, 2, plan.steps))
-    nothing = np.empty((0, batch, size), np.float32)
+    nothing = bit_patterns(upstream.new_empty(0, batch, size))
     sharp = _NO_SHARPNESS
     if sharpness is not None:
-        sharp = _array(sharpness.expand(*sharpness.shape[:2], *sample), last)
+        sharp = _array(sharpness.expand(*sharpness.shape[:2], *sample).float(), last)
     run_blocks(
         spiking_backward,
         tasks,
@@ -181,7 +183,7 @@ def run_backward(
         zone.numpy(),
         sharp,
         *_layer(plan, batch, sample, parameters, last),
-        _flat(grad_current).numpy(),
+        bit_patterns(_flat(grad_current)),
         grad_affine.numpy(),
         grad_probability.numpy(),
         grad_steps,

@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from robust_snn.kernels.spiking.numba.compile import device
+from robust_snn.kernels.spiking.numba.half import put
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _EPSILON = np.float32(1e-3)  # of the relaxed gate
+_STEPS, _ROUND = np.float32(126), np.float32(1.5)  # levels 1 to 127 of a membrane's code
 
 
 @device
@@ -24,7 +26,7 @@ def fill(value, out):
 @device
 def copy(a, out):
     for j in range(out.size):
-        out[j] = a[j]
+        put(out, j, a[j])
 
 
 @device
@@ -146,6 +148,25 @@ def step_back(e, slope, spike, v, hard, cross, cross_v, decay, carried, grad):
 
 
 @device
+def encode(v, spike, threshold, sharpness, code):
+    """The spike, and in 7 bits how far inside the triangle's support the membrane is; 0 outside."""
+    for j in range(code.size):
+        level = np.int32(_STEPS * (_ONE - sharpness * abs(v[j] - threshold)) + _ROUND)
+        code[j] = np.uint8(max(level, np.int32(0)) | (np.int32(spike[j]) << 7))
+
+
+@device
+def decode(code, threshold, sharpness, v, spike):
+    """Undoes `encode`, to within half a level; outside the support any membrane will do."""
+    for j in range(code.size):
+        level = np.int32(code[j] & 127)
+        s = np.float32(code[j] >> 7)
+        far = max((_STEPS + _ONE - np.float32(level)) / _STEPS, _EPSILON) + np.float32(level == 0)
+        spike[j] = s
+        v[j] = threshold + (s + s - _ONE) * far / sharpness
+
+
+@device
 def pick_slope(e, zone, lower, upper, grad):
     """`grad = e slope` with the slope of each neuron's zone."""
     for j in range(grad.size):
@@ -156,7 +177,7 @@ def pick_slope(e, zone, lower, upper, grad):
 @device
 def chain_to_current(grad, scale, gain, out):
     for j in range(out.size):
-        out[j] = gain * scale[j] * grad[j]
+        put(out, j, gain * scale[j] * grad[j])
 
 
 @device

@@ -57,7 +57,7 @@ def _to_inputs(
 def spiking_backward(
     upstream,  # [T or 1, B, N]
     current,  # [T or 1, B, N]
-    zone,  # uint8 [B, N]
+    zone,  # uint8 [1, B, N] of a rate rule, [T, B, N] of a compact one
     sharpness_map,  # float32 [T or 1, B or 1, N]
     steps,  # float32 [2, T]
     neurons,  # float32 [3, N]
@@ -96,6 +96,7 @@ def spiking_backward(
     GATING: tl.constexpr,
     FIRING: tl.constexpr,
     RECOMPUTE: tl.constexpr,
+    CODED: tl.constexpr,
     WANTS_AFFINE: tl.constexpr,
     WANTS_GAINS: tl.constexpr,
     WANTS_PROBABILITY: tl.constexpr,
@@ -130,6 +131,11 @@ def spiking_backward(
                 draws = draw_quad(key, offsets, noise_layer, t // 4, 2)
             spike = fire(v - threshold, t, draws, noise_sharpness, table, INTERVALS, FIRING)
             u = (1.0 - spike) * v + jump * spike if HARD else v + jump * spike
+        elif CODED:
+            code = tl.load(zone + t * stride + sample, mask=mask, other=0).to(tl.int32)
+            level = (code & 127).to(tl.float32)
+            far = tl.maximum((127.0 - level) / 126.0, 1e-3) + (level == 0.0).to(tl.float32)
+            v = threshold + tl.where(code > 127, far, -far) / sharpness
         xs = xs + (x,)
         vs = vs + (v,)
         spikes = spikes + (spike,)

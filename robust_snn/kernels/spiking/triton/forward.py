@@ -65,7 +65,7 @@ def spiking_forward(
     keys,  # int64 [2, B]: of the gate and of the noise
     table,  # float32 [INTERVALS + 1]: distribution of the noise
     out,  # [T, B, N]
-    zone,  # uint8 [B, N]
+    zone,  # uint8 [1, B, N] of a rate rule, [T, B, N] of a compact one
     N,
     decay,
     threshold,
@@ -73,6 +73,7 @@ def spiking_forward(
     jump,
     lower_edge,
     upper_edge,
+    sharpness,
     layer,
     noise_sharpness,
     noise_layer,
@@ -115,6 +116,10 @@ def spiking_forward(
             fired = fired | (spike > 0.0)
         if ZONING == 2:
             total += drive
+        if ZONING == 3:
+            level = (126.0 * (1.0 - sharpness * tl.abs(z)) + 1.5).to(tl.int32)
+            code = tl.maximum(level, 0) + spike.to(tl.int32) * 128
+            tl.store(zone + t * stride + sample, code.to(tl.uint8), mask=mask)
         if GATING == 1:
             if t % 4 == 0:
                 gate_draws = draw_quad(tl.load(keys + b), offsets, layer, t // 4, 1)

@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 
 from robust_snn.kernels.spiking.noise import CUMULATIVE, INTERVALS, firing_table
-from robust_snn.kernels.spiking.plan import Back, Mode, Parameters, Plan
+from robust_snn.kernels.spiking.plan import Back, Mode, Parameters, Plan, Zoning, zone_steps
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 
@@ -53,7 +53,8 @@ def backward_constants(
         "DETACHED": plan.detach_reset,
         "FAMILY": plan.family,
         "MAPPED": mapped,
-        "RECOMPUTE": plan.back != Back.RATE or any(wants),
+        "RECOMPUTE": any(wants) or not (plan.back == Back.RATE or plan.zoning == Zoning.CODE),
+        "CODED": plan.zoning == Zoning.CODE,
         "WANTS_AFFINE": wants[0],
         "WANTS_GAINS": wants[1],
         "WANTS_PROBABILITY": wants[2],
@@ -126,6 +127,7 @@ def _forward(
         plan.jump,
         plan.lower_edge,
         plan.upper_edge,
+        plan.sharpness,
         plan.layer,
         plan.noise_sharpness,
         plan.noise_layer,
@@ -137,11 +139,10 @@ def _forward(
 
 
 def run_forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Returns the spikes `[T, B, ...]` and, for a rate rule, the zone of each neuron `[B, N]`."""
+    """Returns the spikes `[T, B, ...]` and what `plan.zoning` remembers, `[1 or T, B, N]`."""
     shape = current.shape[1:]
     out = current.new_empty(plan.steps, *shape)
-    size = shape[1:].numel() if plan.zoning else 0
-    zone = current.new_empty(shape[0], size, dtype=torch.uint8)
+    zone = current.new_empty(zone_steps(plan), shape[0], shape[1:].numel(), dtype=torch.uint8)
     _forward(plan, current, parameters, out, zone, trace=False)
     return out, zone
 
