@@ -83,6 +83,7 @@ CASES = {
     "bptt": Case(Bptt(Surrogate("triangle", 1.0))),
     "bptt+affine": Case(Bptt(Surrogate("triangle", 1.0)), affine=True),
     "bptt+gate": Case(Bptt(Surrogate("atan", 2.0)), gated=True),
+    "compact": Case(Bptt(Surrogate("triangle", 1.0), compact=True)),
     "bptr": Case(Bptr()),
     "hart": Case(Hart(Surrogate("triangle", 1.0))),
 }
@@ -128,9 +129,10 @@ def _constants(kernel: str, case: Case, steps: int) -> dict[str, Any]:
 def _traffic(kernel: str, case: Case, steps: int) -> float:
     """Bytes that must move per neuron and step, in float32."""
     rate = isinstance(case.rule, Bptr)
-    if kernel == "forward":
-        return 8 + (1 / steps if rate else 0)
-    return (8 + 1 / steps) if rate else 12
+    compact = isinstance(case.rule, Bptt) and case.rule.compact
+    if rate or compact:
+        return 8 + (1 if compact else 1 / steps)
+    return 8 if kernel == "forward" else 12
 
 
 def _compile(function: Any, constants: dict[str, Any], target: str) -> Any:
