@@ -54,7 +54,8 @@ def finished(
     if ours:
         _start(ray, address, (count or 1) * threads)
     try:
-        pool = ActorPool(_actors(ray, job, folder, count, threads))
+        parcel = ray.put(job.on("cpu"))  # kept here, so that an actor can start again
+        pool = ActorPool(_actors(ray, job, parcel, folder, count, threads))
         left = set(range(job.shards))
         for shard in sorted(left):
             pool.submit(lambda actor, value: actor.finish.remote(value), shard)
@@ -82,14 +83,16 @@ def _start(ray: Any, address: str, cpus: int) -> None:
         settings |= {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
     try:
         ray.init(address=address, **settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises the bare class too
         text = " ".join(str(error).split())
         raise InputError(
             f"no Ray cluster at '{address}' ({text:.120}); take local, auto or HOST:PORT"
         ) from None
 
 
-def _actors(ray: Any, job: Job, folder: RunFolder, count: int | None, threads: int) -> list[Any]:
+def _actors(
+    ray: Any, job: Job, parcel: Any, folder: RunFolder, count: int | None, threads: int
+) -> list[Any]:
     gpus = int(device_of(job.victim).type == "cuda")
     if count is None:
         there = ray.cluster_resources()
@@ -97,7 +100,6 @@ def _actors(ray: Any, job: Job, folder: RunFolder, count: int | None, threads: i
     actor = ray.remote(
         num_cpus=threads, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES
     )(Worker)
-    parcel = ray.put(job.on("cpu"))
     count = max(1, min(count, job.shards))
     return [actor.remote(parcel, folder, bool(gpus), threads) for _ in range(count)]
 

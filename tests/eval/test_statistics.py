@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from robust_snn.eval import statistics
 from robust_snn.eval.statistics import fraction
@@ -90,3 +91,57 @@ def test_success_rate_counts_flips_of_correct_draws() -> None:
 def test_nothing_to_count_says_nothing() -> None:
     nothing = np.zeros((3, 2), bool)
     assert statistics.success_rate(nothing, nothing) == (0.0, (0.0, 1.0))
+
+
+def test_wilson_is_scipys() -> None:
+    for hits, trials in ((0, 50), (3, 50), (50, 50), (17, 100)):
+        expected = binomtest(hits, trials).proportion_ci(method="wilson")
+        found = fraction(np.arange(trials) < hits, np.ones(trials)).ci
+        assert found == pytest.approx((expected.low, expected.high))
+
+
+def test_coverage_of_the_vote() -> None:
+    """The vote over 5 draws is won with a chance of its own on every image."""
+    rng = np.random.default_rng(2)
+    images, repeats, inside = 100, 1000, 0
+
+    def sample(n: int) -> np.ndarray:
+        right = rng.random((n, 5)) < rng.beta(0.8, 0.8, n)[:, None]
+        return np.where(right, 1, 2 + rng.integers(2, size=(n, 5)))
+
+    truth = statistics.elected(sample(400_000), np.ones(400_000, int)).mean()
+    for _ in range(repeats):
+        low, high = statistics.vote(sample(images), np.ones(images, int)).ci
+        inside += low <= truth <= high
+    assert 0.93 <= inside / repeats <= 0.97
+
+
+@pytest.mark.parametrize("draws", [1, 20])
+@pytest.mark.parametrize("spread", [0.1, 0.5])
+def test_coverage_of_a_difference(draws: int, spread: float) -> None:
+    """Two nets on the same images, whose chances are alike but for noise."""
+    rng = np.random.default_rng(3)
+    images, repeats, inside = 100, 1000, 0
+
+    def chances(n: int) -> tuple[np.ndarray, np.ndarray]:
+        first = rng.beta(0.5, 0.5, n)
+        return first, np.clip(first + 0.05 + spread * rng.normal(size=n), 0, 1)
+
+    first, second = chances(1_000_000)
+    truth = (second - first).mean()
+    for _ in range(repeats):
+        shares = (rng.binomial(draws, chance) / draws for chance in chances(images))
+        low, high = statistics.difference(*shares).ci
+        inside += low <= truth <= high
+    assert 0.93 <= inside / repeats <= 0.975
+
+
+def test_no_difference_seen_is_no_proof_of_none() -> None:
+    value, (low, high) = statistics.difference(np.ones(100), np.ones(100))
+    assert value == 0 and low < -0.01 and high > 0.01
+
+
+def test_mcnemar_counts_what_changed() -> None:
+    first, second = np.array([1, 1, 0, 0, 0, 0, 0], bool), np.array([0, 1, 1, 1, 1, 1, 1], bool)
+    assert statistics.mcnemar(first, second) == pytest.approx(2 * (1 + 6) / 2**6)
+    assert statistics.mcnemar(first, first) == 1
