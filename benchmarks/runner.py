@@ -2,10 +2,10 @@
 
     python benchmarks/runner.py --rounds 5
 
-Each round evaluates a small network on digits, then makes the same attack and scoring calls without
-the runner: no folder, no checks, no statistics. The diagnostics that every verdict gets are a fixed
-cost of a few gradients; they are timed on their own. Memory is the peak of a fresh process less
-that of one without images, for two numbers of images.
+Each round evaluates a small network on digits, then makes the same attack, checking and scoring
+calls without the runner: no plan, no folder, no statistics. The diagnostics that every verdict gets
+are a fixed cost of a few gradients; they are timed on their own. Memory is the peak of a fresh
+process, less its images, for two numbers of images.
 """
 
 from __future__ import annotations
@@ -17,18 +17,15 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import numpy as np
 import timm
 import torch
 
 import robust_snn
 from robust_snn.data import load_dataset
 from robust_snn.eval import Attack, Draws, Suite, masking, runner
-from robust_snn.eval.attacks import implementation, view
 from robust_snn.eval.constraints import Threat
 from robust_snn.eval.job import Job
 from robust_snn.eval.pieces import Worst
-from robust_snn.kernels import derive_seed
 
 EPS, BATCH = 0.02, 32
 SUITE = Suite(
@@ -42,20 +39,12 @@ SUITE = Suite(
 
 
 def bare(job: Job) -> None:
-    """The attack and scoring calls of a run, and nothing else."""
+    """The attack, checking and scoring calls of a run, and nothing else."""
     for shard in range(job.shards):
-        worst, ids = Worst(job.clean(shard)), job.ids(shard)
+        worst = Worst(job.clean(shard))
         for row in job.suite.attacks:
-            at = worst.standing
-            if not len(at):
-                continue
-            images, labels = job._batch(ids[at])
-            seed = derive_seed(job.seed, "attack", row.name, int(ids[at][0]))
-            attacker = view(job.victim, row, seed)
-            crafted = implementation(row).craft(attacker, images, labels, row, job.threat, seed)
-            adversarial, select = job._hardest(crafted.candidates, labels, ids[at])
-            job._score(adversarial, labels, ids[at], "report")
-            worst.select[at] = np.minimum(worst.select[at], select.accuracy)
+            if len(standing := worst.standing):
+                worst.meet(job.attack(row, shard, standing))
 
 
 def seconds(work: Callable[[], object]) -> float:
