@@ -141,7 +141,8 @@ def test_ray_with_a_killed_worker(tmp_path: Path) -> None:
     def kill_one(_: Progress) -> None:
         """Kills one of the two actors of our cluster when the first shard is there."""
         below = psutil.Process().children(recursive=True)
-        actors = [child for child in below if "ray::Worker" in " ".join(child.cmdline())]
+        awake = [child for child in below if child.status() != psutil.STATUS_ZOMBIE]
+        actors = [child for child in awake if "ray::Worker" in " ".join(child.cmdline())]
         if actors and not killed:
             killed.append(actors[0].pid)
             actors[0].kill()
