@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import timm
 import torch
 from torch import Tensor
 
 from robust_snn import Victim
+from robust_snn.gradients import MODES
 from robust_snn.neurons import StochasticGate
 from zoo import awake, narrow
 
@@ -27,3 +35,42 @@ def told_by(victim: Victim, count: int) -> tuple[Tensor, Tensor]:
     ids, draws = torch.arange(count), range(32 if victim.stochastic else 1)
     answers = [victim.sample(images, ids, draw, "labels").argmax(1) for draw in draws]
     return images, torch.stack(answers).mode(0).values
+
+
+def accuracy(victim: Victim, images: Tensor, labels: Tensor, draws: int = 40) -> float:
+    """Accuracy on fresh draws."""
+    ids = torch.arange(len(images))
+    answers = [victim.sample(images, ids, draw).argmax(1) == labels for draw in range(draws)]
+    return float(torch.stack(answers).float().mean())
+
+
+@contextmanager
+def untouched(victim: Victim) -> Iterator[None]:
+    """Fails unless victim, modes, random states, trace function and registries stay as they are."""
+    before = _surroundings(victim)
+    weights = {name: value.clone() for name, value in victim.state_dict().items()}
+    yield
+    for name, value in _surroundings(victim).items():
+        assert value == before[name], f"{name} changed"
+    for name, value in victim.state_dict().items():
+        assert torch.equal(value, weights[name]), f"{name} changed"
+
+
+def _surroundings(victim: Victim) -> dict[str, object]:
+    checks = sys.modules.get("pyautoattack.checks")
+    return {
+        "modes": [module.training for module in victim.modules()],
+        "gradients": [(p.requires_grad, p.grad is None) for p in victim.parameters()],
+        "hooks": [
+            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+            for m in victim.modules()
+        ],
+        "python": random.getstate(),
+        "numpy": tuple(map(str, np.random.get_state())),
+        "torch": torch.get_rng_state().tolist(),
+        "trace": sys.gettrace(),
+        "grad mode": torch.is_grad_enabled(),
+        "models": len(timm.list_models()),
+        "modes of gradients": list(MODES),
+        "counted functions": dict(checks.funcs) if checks else None,
+    }

@@ -14,7 +14,9 @@ from robust_snn.adapters._caller import count_classes, device_of, undisturbed
 LIBRARIES = (
     "art",
     "autoattack",
+    "foolbox",
     "foreign",
+    "robustbench",
     "snntorch",
     "spikingjelly",
     "torchattacks",

@@ -6,16 +6,14 @@ versions of other libraries that it pins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from inspect import signature
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from robust_snn.adapters._caller import count_classes, undisturbed
-from robust_snn.errors import missing_extra, unknown
-from robust_snn.kernels import derive_seed
+from robust_snn.adapters._caller import Craft, count_classes, seeded, view_for
+from robust_snn.errors import InputError, missing_extra, unknown
 from robust_snn.victim import Victim
 
 try:
@@ -24,6 +22,13 @@ except ImportError as error:
     raise missing_extra("torchattacks", "torchattacks") from error
 
 ATTACKS = tuple(name for name in torchattacks.__all__ if name not in torchattacks.__wrapper__)
+
+# Attacks that compare calls of the victim, or walk along its decision boundary.
+SEARCHES = ("DeepFool", "FAB", "JSMA", "OnePixel", "Pixle", "SparseFool", "Square")
+LEAST_CLASSES = {"APGDT": 4, "AutoAttack": 4}
+COUNTS = ("eot_iter", "max_iterations", "n_queries", "n_restarts", "nb_iter", "restarts", "steps")
+LEAST = {"EADEN": 10, "EADL1": 10}  # with fewer iterations they divide by zero
+_log = logging.getLogger("robust_snn")
 
 
 def parameters(name: str) -> tuple[str, ...]:
@@ -38,14 +43,17 @@ def parameters(name: str) -> tuple[str, ...]:
 
 
 def attack(
-    victim: Victim, name: str, *, seed: int = 0, **arguments: Any
-) -> Callable[[Tensor, Tensor], Tensor]:
+    victim: Victim, name: str, *, seed: int = 0, noise: str | None = None, **arguments: Any
+) -> Craft:
     """Makes an attack of torchattacks that leaves victim, mode and global generators as they were.
 
     Args:
-        victim: What to attack; its `eot` and `noise` are what the attack sees.
+        victim: What to attack; its `eot` is what the attack sees. An `eot_iter` of the attack
+            comes on top: the draws per gradient are their product.
         name: Name of a torchattacks class, such as `"PGD"`.
         seed: Seed of the attack. Call `i` of the result has random numbers of its own.
+        noise: Noise policy. By default the victim's, and `"frozen"` in place of `"fresh"` for
+            attacks that compare calls with each other.
         **arguments: Arguments of the class; `n_classes` defaults to the victim's number of classes.
 
     Returns:
@@ -53,24 +61,32 @@ def attack(
         images, detached.
 
     Raises:
-        InputError: If the attack or an argument is not known.
+        InputError: If the attack or an argument is not known, or an argument is out of range.
     """
     accepted = parameters(name)
-    for argument in arguments:
+    for argument, value in arguments.items():
         if argument not in accepted:
             raise unknown(f"argument of {name}", argument, accepted)
-    calls = 0
+        least = LEAST.get(name, 1) if argument == "max_iterations" else 1
+        if argument in COUNTS and value < least:
+            raise InputError(f"{argument} of {name} must be at least {least}, got {value}")
+    view = view_for(victim, noise, name in SEARCHES)
+    draws = arguments.get("eot_iter", 1) * view.eot
+    if victim.stochastic and view.eot > 1 and arguments.get("eot_iter", 1) > 1:
+        _log.info("%s averages %d draws: eot_iter times the victim's eot", name, draws)
 
-    def craft(images: Tensor, labels: Tensor) -> Tensor:
-        nonlocal calls
-        stream, calls = derive_seed(seed, calls), calls + 1
-        defaults: dict[str, Any] = {"seed": stream}
-        if "n_classes" in accepted:
-            defaults["n_classes"] = count_classes(victim, images)
+    def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
+        classes = count_classes(view, images)
+        if classes < LEAST_CLASSES.get(name, 2):
+            raise InputError(
+                f"{name} of torchattacks needs at least {LEAST_CLASSES[name]} classes, the victim "
+                f"has {classes}; robust_snn.adapters.autoattack takes any number"
+            )
+        defaults = {"seed": stream, "n_classes": classes}
         chosen = {k: v for k, v in defaults.items() if k in accepted} | arguments
-        with undisturbed(victim):
-            torch.manual_seed(stream)
-            adversarial = getattr(torchattacks, name)(victim, **chosen)(images, labels)
-        return adversarial.detach().to(images.device)
+        engine = getattr(torchattacks, name)(view, **chosen)
+        if name == "JSMA":  # its untargeted mode aims at (label + 1) % 10, whatever the classes
+            engine.set_mode_targeted_by_function(lambda _, labels: (labels + 1) % classes)
+        return engine(images, labels)
 
-    return craft
+    return seeded(victim, seed, craft)

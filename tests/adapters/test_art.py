@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -9,51 +12,157 @@ import pytest
 import torch
 
 from robust_snn import InputError, Victim
-from victims import SHAPE, tiny_victim, told_by
+from victims import SHAPE, accuracy, tiny_victim, told_by, untouched
 
 pytest.importorskip("art")
 import art.attacks.evasion as evasion  # noqa: E402
 from art.estimators.classification import PyTorchClassifier  # noqa: E402
 
-from robust_snn.adapters.art import SNNClassifier, to_art  # noqa: E402
+from robust_snn.adapters.art import (  # noqa: E402
+    ATTACKS,
+    EXCLUDED,
+    SNNClassifier,
+    attack,
+    to_art,
+)
 
 EPS = 0.1
-APGD = {"eps": EPS, "eps_step": EPS / 4, "max_iter": 3, "nb_random_init": 1, "verbose": False}
-PGD = {"eps": EPS, "eps_step": EPS / 4, "max_iter": 3, "verbose": False}
-SHORT = {"max_iter": 2, "verbose": False}
-ATTACKS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "fgm": (evasion.FastGradientMethod, {"eps": EPS}),
-    "pgd": (evasion.ProjectedGradientDescent, PGD),
-    "apgd": (evasion.AutoProjectedGradientDescent, APGD),
-    "apgd-ce": (evasion.AutoProjectedGradientDescent, {**APGD, "loss_type": "cross_entropy"}),
-    "apgd-dlr": (
-        evasion.AutoProjectedGradientDescent,
-        {**APGD, "loss_type": "difference_logits_ratio"},
-    ),
-    "square": (evasion.SquareAttack, {**SHORT, "eps": EPS}),
-    "deepfool": (evasion.DeepFool, {**SHORT, "nb_grads": 4}),
-    "boundary": (evasion.BoundaryAttack, {**SHORT, "targeted": False, "num_trial": 2}),
+# Numbers that make an attack short, wherever it takes them.
+SHORT: dict[str, Any] = {
+    "batch_size": 16,
+    "binary_search_steps": 1,
+    "eps": EPS,
+    "eps_step": EPS / 4,
+    "init_eval": 4,
+    "init_size": 4,
+    "initial_const": 0.5,
+    "k": 2,
+    "max_doubling": 1,
+    "max_eval": 10,
+    "max_halving": 1,
+    "max_iter": 2,
+    "nb_grads": 4,
+    "nb_parallel": 2,
+    "nb_random_init": 1,
+    "nb_restarts": 1,
+    "nb_steps": 3,
+    "num_random_init": 1,
+    "num_trial": 2,
+    "query_limit": 20,
+    "use_importance": False,
+    "use_resize": False,
 }
-SEARCH_A_BOUNDARY = {"deepfool", "boundary"}
+OWN: dict[str, dict[str, Any]] = {
+    "CarliniLInfMethod": {"largest_const": 0.6, "decrease_factor": 0.5},
+    "GeoDA": {"max_iter": 20, "sub_dim": 4},
+    "HopSkipJump": {"max_iter": 1},
+    "PixelAttack": {"th": 2, "max_iter": 1},
+    "SpatialTransformation": {
+        "max_translation": 10,
+        "num_translations": 2,
+        "max_rotation": 10,
+        "num_rotations": 2,
+    },
+    "TargetedUniversalPerturbation": {"attacker": "fgsm", "attacker_params": {"eps": EPS}},
+    "ThresholdAttack": {"th": 10, "max_iter": 1},
+    "UniversalPerturbation": {"attacker": "fgsm", "attacker_params": {"eps": EPS}},
+    "VirtualAdversarialMethod": {"max_iter": 1},
+    "Wasserstein": {"max_iter": 1, "conjugate_sinkhorn_max_iter": 5},
+}
+BOUNDED = {
+    "AutoConjugateGradient",
+    "AutoProjectedGradientDescent",
+    "BasicIterativeMethod",
+    "FastGradientMethod",
+    "MomentumIterativeMethod",
+    "ProjectedGradientDescent",
+    "ProjectedGradientDescentNumpy",
+    "ProjectedGradientDescentPyTorch",
+    "RescalingAutoConjugateGradient",
+    "SquareAttack",
+    "UniversalPerturbation",
+}
+SLOW = {
+    "BrendelBethgeAttack",
+    "CarliniLInfMethod",
+    "GeoDA",
+    "HopSkipJump",
+    "VirtualAdversarialMethod",
+}
+APGD = {"eps": EPS, "eps_step": EPS / 4, "max_iter": 3, "nb_random_init": 1, "verbose": False}
 
 
-@pytest.fixture(params=[False, True], ids=["deterministic", "noisy"])
+@pytest.fixture(scope="module", params=[False, True], ids=["deterministic", "noisy"])
 def victim(request: pytest.FixtureRequest) -> Victim:
     return tiny_victim(request.param)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_attacks(victim: Victim, name: str) -> None:
-    images, labels = told_by(victim, 3)
-    attack, arguments = ATTACKS[name]
-    noise = "frozen" if name in SEARCH_A_BOUNDARY else "fresh"
-    estimator = to_art(victim.with_(noise=noise, eot=2), input_shape=SHAPE)
-    adversarial = attack(estimator, **arguments).generate(images.numpy(), labels.numpy())
-    assert adversarial.shape == images.shape and adversarial.dtype == np.float32
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in ATTACKS
+        if name != "AutoAttack"  # below, with attacks that are short
+    ],
+)
+def test_every_attack(victim: Victim, name: str) -> None:
+    if name in ("PixelAttack", "ThresholdAttack"):
+        pytest.importorskip("cma", reason="ART's pixel attacks need cma")
+    images, labels = told_by(victim, 2)
+    accepted = signature(getattr(evasion, name).__init__).parameters
+    arguments = {k: v for k, v in SHORT.items() if k in accepted} | OWN.get(name, {})
+    with untouched(victim):
+        adversarial = attack(victim.with_(eot=2), name, **arguments)(images, labels)
+    assert adversarial.shape == images.shape and adversarial.dtype == torch.float32
     assert adversarial.min() >= 0 and adversarial.max() <= 1
-    if name not in SEARCH_A_BOUNDARY:
-        assert np.abs(adversarial - images.numpy()).max() <= EPS + 1e-6
-    assert all(p.grad is None for p in victim.parameters())
+    if name in BOUNDED:
+        assert (adversarial - images).abs().max() <= EPS + 1e-6
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "difference_logits_ratio"])
+def test_attacks_that_rebuild_the_estimator(victim: Victim, loss: str) -> None:
+    images, labels = told_by(victim, 2)
+    arguments = {**APGD, "loss_type": loss}
+    made = attack(victim.with_(eot=2), "AutoProjectedGradientDescent", **arguments)(images, labels)
+    assert (made - images).abs().max() <= EPS + 1e-6
+
+
+def test_what_cannot_run_says_why() -> None:
+    classes = {name for name, found in vars(evasion).items() if isinstance(found, type)}
+    assert classes == {*ATTACKS, *EXCLUDED}
+    with pytest.raises(InputError, match="DPatch cannot run here: it attacks object detectors"):
+        attack(tiny_victim(False), "DPatch")
+    with pytest.raises(InputError, match="did you mean 'SquareAttack'"):
+        attack(tiny_victim(False), "SquareAtack")
+    with pytest.raises(InputError, match="did you mean 'max_iter'"):
+        attack(tiny_victim(False), "SquareAttack", max_iters=3)
+
+
+@pytest.mark.parametrize(
+    "kind", [evasion.FeatureAdversariesNumpy, evasion.FeatureAdversariesPyTorch]
+)
+def test_feature_adversaries_run_on_the_estimator(victim: Victim, kind: Any) -> None:
+    estimator = to_art(victim, input_shape=SHAPE)
+    images, _ = told_by(victim, 4)
+    source, guide = images[:2].numpy(), images[2:].numpy()
+    numpy = kind is evasion.FeatureAdversariesNumpy
+    arguments: dict[str, Any] = (
+        {"layer": 2} if numpy else {"layer": 2, "max_iter": 2, "step_size": 0.02, "random_start": 0}
+    )
+    options = {"maxiter": 1} if numpy else {}
+    made = kind(estimator, delta=EPS, **arguments).generate(source, guide, **options)
+    assert made.shape == source.shape and np.abs(made - source).max() <= EPS + 1e-6
+
+
+def test_patches_run_on_the_estimator(victim: Victim) -> None:
+    estimator = to_art(victim, input_shape=SHAPE)
+    images, labels = told_by(victim, 2)
+    attack_ = evasion.AdversarialPatchPyTorch(
+        estimator, patch_shape=(3, 4, 4), max_iter=1, batch_size=2, verbose=False
+    )
+    attack_.generate(images.numpy(), np.eye(4, dtype=np.float32)[labels])
+    patched = attack_.apply_patch(images.numpy(), scale=0.5)
+    assert patched.shape == images.shape and patched.min() >= 0 and patched.max() <= 1
 
 
 def test_autoattack_of_art() -> None:
@@ -65,8 +174,8 @@ def test_autoattack_of_art() -> None:
         evasion.AutoProjectedGradientDescent(estimator, **APGD, loss_type="cross_entropy"),
         evasion.SquareAttack(estimator, eps=EPS, max_iter=4, verbose=False),
     ]
-    attack = evasion.AutoAttack(estimator, eps=EPS, eps_step=EPS / 4, attacks=parts)
-    adversarial = attack.generate(images.numpy(), labels.numpy())
+    whole = evasion.AutoAttack(estimator, eps=EPS, eps_step=EPS / 4, attacks=parts)
+    adversarial = whole.generate(images.numpy(), labels.numpy())
     assert np.abs(adversarial - images.numpy()).max() <= EPS + 1e-6
 
 
@@ -130,3 +239,68 @@ def test_shape_must_be_known() -> None:
     with pytest.raises(InputError, match="input_shape"):
         to_art(Victim(Bare()))
     assert to_art(Victim(Bare()), input_shape=SHAPE).nb_classes == 3
+
+
+def test_copies_keep_averaging_mode_and_device() -> None:
+    victim = tiny_victim(True).with_(eot=3, gradient="bptr", noise="frozen")
+    optimizer = torch.optim.SGD(victim.parameters(), lr=0.1)
+    estimator = to_art(victim, input_shape=SHAPE, optimizer=optimizer, eot_loss=2)
+    x = told_by(victim, 2)[0].numpy()
+    expected = estimator.predict(x)
+    for twin in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
+        np.testing.assert_array_equal(twin.predict(x), expected)
+        assert (twin.eot_samples, twin.grad_mode, twin.noise) == (3, "bptr", "frozen")
+        assert twin.device == estimator.device and twin.eot_loss == 2
+    fresh = estimator.clone_for_refitting()
+    assert (fresh.eot_samples, fresh.grad_mode, fresh.noise) == (3, "bptr", "frozen")
+    assert fresh.eot_loss == 2 and fresh.device == estimator.device
+    assert fresh.model is not victim and not np.array_equal(fresh.predict(x), expected)
+
+
+def test_activations_come_batch_first() -> None:
+    victim = tiny_victim(True)
+    images, _ = told_by(victim, 3)
+    estimator = to_art(victim.with_(noise="frozen", eot=2), input_shape=SHAPE)
+    assert "stages.0" in estimator.layer_names
+    hooks = [len(m._forward_hooks) for m in victim.modules()]
+    mean = estimator.get_activations(images.numpy(), "stages.0", 2)
+    steps = estimator.get_activations(images.numpy(), "stages.0", time_reduce="none")
+    assert mean.shape[0] == 3 and steps.shape[:2] == (3, 2) and mean.shape[1:] == steps.shape[2:]
+    np.testing.assert_allclose(steps.mean(1), mean, atol=1e-6)
+    number = estimator.layer_names.index("stages.0")
+    graph = estimator.get_activations(images.requires_grad_(), number, framework=True)
+    assert torch.autograd.grad(graph.sum(), images)[0].abs().sum() > 0
+    assert hooks == [len(m._forward_hooks) for m in victim.modules()]
+    for layer, message in (("stages.9", "unknown layer"), (999, "below"), (None, "needs a layer")):
+        with pytest.raises(InputError, match=message):
+            estimator.get_activations(images.detach(), layer)
+
+
+def test_probabilities_are_a_second_view() -> None:
+    victim = tiny_victim(False)
+    x = told_by(victim, 3)[0].numpy()
+    estimator = to_art(victim, input_shape=SHAPE)
+    twin = estimator.as_probabilities()
+    np.testing.assert_allclose(twin.predict(x).sum(1), 1, rtol=1e-5)
+    assert estimator.model is victim and abs(estimator.predict(x).sum(1) - 1).max() > 1e-3
+
+
+def test_gradients_of_the_loss_are_averaged() -> None:
+    victim = tiny_victim(True)
+    images, labels = told_by(victim, 4)
+    y = np.eye(4, dtype=np.float32)[labels]
+
+    def spread(draws: int) -> float:
+        estimator = to_art(victim, input_shape=SHAPE, eot_loss=draws)
+        calls = np.stack([estimator.loss_gradient(images.numpy(), y) for _ in range(8)])
+        return float(calls.std(0).mean())
+
+    assert spread(16) < spread(1) / 2
+
+
+def test_null_attack_is_exposed() -> None:
+    victim = tiny_victim(True)
+    images, labels = told_by(victim, 32)
+    arguments = {"eps": 1e-6, "eps_step": 1e-6, "max_iter": 2}
+    made = attack(victim, "ProjectedGradientDescent", **arguments)(images, labels)
+    assert abs(accuracy(victim, made, labels) - accuracy(victim, images, labels)) < 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from pyautoattack import AutoAttack, checks
 from torch import Tensor
 
 from robust_snn import InputError, Victim
-from robust_snn.adapters.autoattack import LEAST_CLASSES, VERSIONS, autoattack
-from victims import tiny_victim, told_by
+from robust_snn.adapters.autoattack import LEAST_CLASSES, VERSIONS, Moment, autoattack
+from robust_snn.adapters.autoattack import AutoAttack as DropIn
+from victims import tiny_victim, told_by, untouched
 
 EPS = {"Linf": 0.1, "L2": 0.8, "L1": 6.0}
 SHORT = {"n_iter": 4, "n_queries": 6}
@@ -156,3 +158,88 @@ def test_wrong_names(arguments: dict[str, object], message: str) -> None:
     victim = tiny_victim(False)
     with pytest.raises(InputError, match=message):
         autoattack(victim, *told_by(victim, 1), **arguments)  # type: ignore[arg-type]
+
+
+def test_a_killed_run_goes_on_to_the_same_result(victim: Victim, tmp_path: Path) -> None:
+    images, labels = told_by(victim, 6)
+    arguments = {"eps": 0.02, "batch_size": 2, "attacks": ["apgd-ce", "square"], **SHORT}
+    whole = autoattack(victim.with_(), images, labels, resume=tmp_path / "whole", **arguments)
+
+    class Killed(Exception):
+        pass
+
+    moments: list[str] = []
+
+    def listener(moment: Moment) -> None:
+        moments.append(moment.doing)
+        if moment.doing == "apgd-ce, batch 3":
+            raise Killed
+
+    path = tmp_path / "run"
+    with pytest.raises(Killed):
+        autoattack(victim.with_(), images, labels, resume=path, progress=listener, **arguments)
+    assert moments == ["apgd-ce, batch 1", "apgd-ce, batch 2", "apgd-ce, batch 3"]
+    moments.clear()
+    resumed = autoattack(victim.with_(), images, labels, resume=path, **arguments)
+    assert torch.equal(resumed.images, whole.images)
+    assert torch.equal(resumed.survived, whole.survived)
+    assert torch.equal(resumed.strongest, whole.strongest)
+    with pytest.raises(InputError, match=r"holds another run \(eps: 0.02, now 0.03\)"):
+        autoattack(victim, images, labels, resume=path, **{**arguments, "eps": 0.03})
+    (tmp_path / "junk").write_text("junk")
+    with pytest.raises(InputError, match="is no AutoAttack run"):
+        autoattack(victim, images, labels, resume=tmp_path / "junk", **arguments)
+
+
+def test_attacks_are_scored_again(victim: Victim) -> None:
+    images, labels = told_by(victim, 6)
+    result = autoattack(victim, images, labels, 0.1, attacks=["apgd-ce", "square"], **SHORT)
+    scores = result.rescored(victim, labels)
+    assert list(scores) == ["apgd-ce", "square", "strongest"]
+    assert scores["strongest"] <= scores["apgd-ce"] + 0.05
+    if not victim.stochastic:
+        assert scores["square"] == pytest.approx(result.claimed)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 100])
+def test_drop_in_is_the_library(classes: int, tmp_path: Path) -> None:
+    victim = tiny_victim(False, classes)
+    images, labels = told_by(victim, 4)
+    scripts = DropIn(victim, norm="L2", eps=0.3, seed=3, verbose=False, device="cpu")
+    library = AutoAttack(victim, norm="L2", eps=0.3, seed=3)
+    names = [n for n in ("apgd-ce", "fab-t", "square") if classes >= LEAST_CLASSES[n]]
+    for engine in (scripts, library):
+        engine.version, engine.attacks_to_run = "custom", names
+        engine.apgd.n_iter_2, engine.apgd.n_iter = 2, 5
+        engine.fab.n_iter, engine.square.n_queries = 3, 5
+        engine.fab.n_target_classes = min(3, classes - 1)
+    with untouched(victim):
+        found, answers = scripts.run_standard_evaluation(
+            images, labels, bs=3, return_labels=True, state_path=tmp_path / "state"
+        )
+    expected, predicted = library.run_standard_evaluation(images, labels, batch_size=3)
+    assert torch.equal(found, expected) and torch.equal(answers, predicted)
+    alone = scripts.run_standard_evaluation_individual(images, labels, bs=3)
+    assert list(alone) == names
+
+
+def test_drop_in_on_a_noisy_victim_returns_the_hardest_images() -> None:
+    victim = tiny_victim(True).with_(eot=4)
+    images, labels = told_by(victim, 6)
+    engine = DropIn(victim, eps=0.1, version="custom", attacks_to_run=["apgd-ce"], verbose=False)
+    engine.apgd.n_iter = 5
+    found = engine.run_standard_evaluation(images, labels)
+    assert (found != images).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"norm": "linf"}, "did you mean 'Linf'"),
+        ({"version": "custm"}, "did you mean 'custom'"),
+        ({"is_tf_model": True}, "is_tf_model=True is not supported"),
+    ],
+)
+def test_wrong_arguments_of_the_drop_in(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        DropIn(tiny_victim(False), **arguments)  # type: ignore[arg-type]
