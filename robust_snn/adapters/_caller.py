@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robust_snn.attacks.fgsm import evaluating
 from robust_snn.kernels import derive_seed
-from robust_snn.victim import Victim
+from robust_snn.victim import Victim, evaluating
 
 Craft = Callable[[Tensor, Tensor], Tensor]
 

@@ -1,0 +1,62 @@
+"""The same attack through every library, on a deterministic victim, from the same start."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from robust_snn.adapters.autoattack import autoattack
+from robust_snn.attacks import ATTACKS
+from robust_snn.attacks.search import Problem
+from victims import tiny_victim, told_by
+
+EPS, ALPHA, STEPS = 0.1, 0.03, 5
+
+
+def ours(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """The last point of our PGD, which otherwise keeps the best one."""
+    points: list[Tensor] = []
+    visit = Problem.visit
+    monkeypatch.setattr(Problem, "visit", lambda self, x: (points.append(x), visit(self, x))[1])
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 6)
+    arguments = {"eps": EPS, "alpha": ALPHA, "steps": STEPS, "random_start": False}
+    ATTACKS["pgd"](victim, images, labels, **arguments)
+    return points[-1]
+
+
+LIBRARIES = {
+    "torchattacks": ("PGD", {"alpha": ALPHA, "steps": STEPS, "random_start": False}),
+    "foolbox": ("LinfPGD", {"abs_stepsize": ALPHA, "steps": STEPS, "random_start": False}),
+    "art": (
+        "ProjectedGradientDescent",
+        {"eps_step": ALPHA, "max_iter": STEPS, "num_random_init": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_pgd_makes_the_same_images(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(library, reason=f"needs {library}")
+    import robust_snn
+
+    name, arguments = LIBRARIES[library]
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 6)
+    attack = getattr(robust_snn.adapters, library).attack
+    theirs = attack(victim, name, eps=EPS, **arguments)(images, labels)
+    expected = ours(monkeypatch)
+    assert (theirs - images).abs().max() > EPS / 2
+    torch.testing.assert_close(theirs, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [0.01, 0.03])
+def test_apgd_leaves_the_same_accuracy(eps: float) -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 24)
+    theirs = autoattack(victim, images, labels, eps, attacks=["apgd-ce"], n_iter=10)
+    own = ATTACKS["apgd"](victim, images, labels, eps=eps, steps=10)
+    right = victim(own.images).argmax(1) == labels
+    assert theirs.claimed == pytest.approx(float(right.float().mean()))
+    assert 0 < theirs.claimed < 1
