@@ -47,6 +47,7 @@ EXCLUDED = {
     "FeatureAdversariesTensorFlowV2": TENSORFLOW,
     "FrameSaliencyAttack": "it attacks sequences of frames, through another attack",
     "GRAPHITEBlackbox": GUIDED,
+    "GeoDA": "it calls numpy.mat, which NumPy 2 removed",
     "GRAPHITEWhiteboxPyTorch": GUIDED,
     "HighConfidenceLowUncertainty": "it attacks Gaussian processes",
     "ImperceptibleASR": SPEECH,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from inspect import isabstract, isclass, signature
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robust_snn.adapters._caller import Craft, count_classes, device_of, seeded, view_for
@@ -98,8 +99,10 @@ def attack(
         if name == "DatasetAttack":
             engine.feed(model, images)
         try:
-            return engine(model, images, criterion, epsilons=eps)[1]
+            found: Tensor = engine(model, images, criterion, epsilons=eps)[1]
         except ValueError as error:
             raise InputError(f"foolbox's {name} could not start: {error}") from error
+        # some divide by the length of a gradient, which may be zero: they found nothing
+        return torch.where(found.isfinite(), found, images)
 
     return seeded(victim, seed, craft)

@@ -54,7 +54,6 @@ SHORT: dict[str, Any] = {
 }
 OWN: dict[str, dict[str, Any]] = {
     "CarliniLInfMethod": {"largest_const": 0.6, "decrease_factor": 0.5},
-    "GeoDA": {"max_iter": 20, "sub_dim": 4},
     "HopSkipJump": {"max_iter": 1},
     "PixelAttack": {"th": 2, "max_iter": 1},
     "SpatialTransformation": {
@@ -63,11 +62,12 @@ OWN: dict[str, dict[str, Any]] = {
         "max_rotation": 10,
         "num_rotations": 2,
     },
+    "SignOPTAttack": {"targeted": False},
     "TargetedUniversalPerturbation": {"attacker": "fgsm", "attacker_params": {"eps": EPS}},
     "ThresholdAttack": {"th": 10, "max_iter": 1},
     "UniversalPerturbation": {"attacker": "fgsm", "attacker_params": {"eps": EPS}},
     "VirtualAdversarialMethod": {"max_iter": 1},
-    "Wasserstein": {"max_iter": 1, "conjugate_sinkhorn_max_iter": 5},
+    "Wasserstein": {"max_iter": 1, "conjugate_sinkhorn_max_iter": 5, "regularization": 30.0},
 }
 BOUNDED = {
     "AutoConjugateGradient",
@@ -85,7 +85,6 @@ BOUNDED = {
 SLOW = {
     "BrendelBethgeAttack",
     "CarliniLInfMethod",
-    "GeoDA",
     "HopSkipJump",
     "VirtualAdversarialMethod",
 }

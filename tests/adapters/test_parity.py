@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from robust_snn import adapt
 from robust_snn.adapters.autoattack import autoattack
 from robust_snn.attacks import ATTACKS
 from robust_snn.attacks.search import Problem
+from robust_snn.data import load_dataset
 from victims import tiny_victim, told_by
 
 EPS, ALPHA, STEPS = 0.1, 0.03, 5
@@ -51,12 +53,18 @@ def test_pgd_makes_the_same_images(library: str, monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(theirs, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("eps", [0.01, 0.03])
+@pytest.mark.parametrize("eps", [0.05, 0.1])
 def test_apgd_leaves_the_same_accuracy(eps: float) -> None:
-    victim = tiny_victim(False)
-    images, labels = told_by(victim, 24)
-    theirs = autoattack(victim, images, labels, eps, attacks=["apgd-ce"], n_iter=10)
-    own = ATTACKS["apgd"](victim, images, labels, eps=eps, steps=10)
-    right = victim(own.images).argmax(1) == labels
-    assert theirs.claimed == pytest.approx(float(right.float().mean()))
-    assert 0 < theirs.claimed < 1
+    """The random starts differ, which moves a few images; the mean over seeds stays."""
+    victim = adapt("snn_vgg5.digits", pretrained=True)
+    data = load_dataset("digits", n=48)
+    images, labels, left = data.images, data.labels, []
+    for seed in range(3):
+        found = autoattack(
+            victim, images, labels, eps, attacks=["apgd-ce"], n_iter=50, seed=seed
+        ).images
+        own = ATTACKS["apgd"](victim, images, labels, eps=eps, steps=50, seed=seed).images
+        right = [(victim(x).argmax(1) == labels).float().mean() for x in (found, own)]
+        left.append(torch.stack(right))
+    theirs, ours = torch.stack(left).mean(0)
+    assert 0.1 < theirs < 0.9 and abs(theirs - ours) < 0.04
