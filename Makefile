@@ -17,8 +17,9 @@ help: ## list the goals
 demo: $(READY) ## train, attack and judge two small networks on digits
 	$(BIN)/robust-snn demo --out runs/demo
 
+test: export OMP_NUM_THREADS ?= 1 # a process per core, rather than threads
 test: lint ## lint, then every test, the slow ones too
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -m "slow or not slow" --numprocesses auto --dist worksteal
 
 lint: $(READY) ## style, format and types
 	$(BIN)/ruff check .
