@@ -12,6 +12,13 @@ from robust_snn.disk import write_json
 from robust_snn.errors import InputError
 
 SCHEMA = 1
+PARTS = {  # what the parts of a verdict that are plain mappings hold at least
+    "model": ("name", "kwargs", "weights_sha256", "parameters"),
+    "data": ("name", "split", "n", "sha256"),
+    "threat": ("norm", "eps"),
+    "draws": ("select", "report"),
+    "environment": ("robust_snn", "torch", "python", "device", "backend", "threads"),
+}
 Interval = tuple[float, float]
 
 
@@ -122,6 +129,9 @@ class Verdict:
             raise InputError(f"not a verdict of schema {SCHEMA}")
         values = {key: value for key, value in tree.items() if key != "schema"}
         try:
+            for part, keys in PARTS.items():
+                if missing := [key for key in keys if key not in values[part]]:
+                    raise KeyError(f"{part}.{missing[0]}")
             values["clean"] = _read(Clean, values["clean"])
             values["robust"] = _read(Robust, values["robust"])
             values["attacks"] = tuple(_read(AttackResult, row) for row in values["attacks"])
