@@ -11,6 +11,7 @@ import typer
 from robust_snn.cli.app import app
 from robust_snn.cli.options import (
     DATA,
+    Checkpoint,
     DataRoot,
     Device,
     Model,
@@ -39,9 +40,7 @@ def analyse(
     out: Annotated[Path, typer.Option(help="Folder of code.png, samples.csv and neurons.csv.")],
     model: Model = None,
     model_kwargs: ModelKwargs = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights: .safetensors with a card, or .pth.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     data_root: DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of samples.")] = 100,
     trials: Annotated[int, typer.Option(help="Trials of every sample.")] = 32,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from robust_snn.cli.app import app
 from robust_snn.cli.options import (
     DATA,
+    Checkpoint,
     DataRoot,
     Device,
     Model,
@@ -32,9 +32,7 @@ def diagnose(
     data: Annotated[str, typer.Option(help=f"Images to look at: {DATA}.")],
     model: Model = None,
     model_kwargs: ModelKwargs = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights: .safetensors with a card, or .pth.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     data_root: DataRoot = None,
     n: Annotated[int, typer.Option("-n", help="Number of images.")] = 32,
     gradient: Annotated[str, typer.Option(help="Gradient mode to judge.")] = "bptt",

@@ -13,6 +13,7 @@ from robust_snn.cli.app import app
 from robust_snn.cli.logs import log_lines
 from robust_snn.cli.options import (
     DATA,
+    Checkpoint,
     DataRoot,
     Device,
     Model,
@@ -40,9 +41,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of the run and its verdict.json.")],
     model: Model = None,
     model_kwargs: ModelKwargs = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights: .safetensors with a card, or .pth.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     data_root: DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
     precision: Annotated[

@@ -23,6 +23,9 @@ ModelKwargs = Annotated[
     list[str] | None,
     typer.Option("--model-kwargs", metavar="NAME=VALUE", help="Arguments of the model."),
 ]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="Weights: .safetensors with a card, or .pth.")
+]
 DataRoot = Annotated[Path | None, typer.Option(help="Where a named data set lies on disk.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")]
