@@ -57,14 +57,16 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
 
 
 def view_for(victim: Victim, noise: str | None, search: bool) -> Victim:
-    """The victim as an attack sees it.
+    """The victim as an attack sees it, whose passes count as the victim's.
 
     A search compares calls with each other, so it sees the same draws in every call unless the
     caller chose a noise policy.
     """
     if noise is None:
         noise = "frozen" if search and victim.noise == "fresh" else victim.noise
-    return victim.with_(noise=noise)
+    view = victim.with_(noise=noise)
+    view.cost = victim.cost
+    return view
 
 
 @torch.no_grad()

@@ -176,7 +176,7 @@ class RunFolder:
     def conclude(self, *writers: Callable[[Path], None]) -> None:
         """Calls everyone who writes into the finished run, one process at a time."""
         with self._reported(), self.alone():
-            for name in ("verdict.json", "results.npz"):
+            for name in ("verdict.json", "results.npz", "evidence.npz", "probe.json"):
                 self._sweep(self.path, name)
             for write in writers:
                 write(self.path)

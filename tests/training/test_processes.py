@@ -39,7 +39,7 @@ def run(out: Path, processes: int, *arguments: str) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "recipe"),
-    [("snn_vgg5_stog", "natural"), ("snn_vgg5_dlif", "stable-at-reg")],
+    [("snn_vgg5", "at"), ("snn_vgg5_dlif", "stable-at-reg")],
 )
 def test_two_processes_train_the_network_of_one(tmp_path: Path, model: str, recipe: str) -> None:
     """20 steps of 32 images: 356 images, a tenth of them held out, in two epochs."""

@@ -139,14 +139,18 @@ class _SpikingLoop(torch.autograd.Function):
         ctx.wants = (scale or shift, membrane_gain or input_gain, probability)
         remembered = plan.back == Back.RATE or plan.zoning == Zoning.CODE
         recomputes = not remembered or any(ctx.wants)
-        ctx.save_for_backward(current if recomputes else None, zone, sharpness, *parameters)
+        kept = current if recomputes else None, zone if zone_steps(plan) else None
+        ctx.save_for_backward(*kept, sharpness, *parameters)
         ctx.backend, ctx.plan = backend, plan
         ctx.layout = (current.shape[0] == 1, is_channels_last(current))
         return out
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, saved, (constant, last) = upstream[0], ctx.saved_tensors, ctx.layout
+        gradient, saved, (constant, last) = upstream[0], list(ctx.saved_tensors), ctx.layout
+        if saved[1] is None:
+            sizes = 0, gradient.shape[1], gradient.shape[2:].numel()
+            saved[1] = gradient.new_empty(sizes, dtype=torch.uint8)
         once = not constant and _gives_same_steps(ctx.plan, gradient, Parameters(*saved[3:]))
         on_current, *others = torch.ops.robust_snn.spiking_backward(
             gradient, *saved, constant or once, last, *ctx.wants, ctx.backend, *ctx.plan
