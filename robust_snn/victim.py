@@ -115,6 +115,12 @@ class Victim(nn.Module):
         settings = {name: getattr(self, name) for name in _SETTINGS}
         return Victim(self.net, **{**settings, **overrides})
 
+    def view(self, **overrides: Any) -> Victim:
+        """As `with_`, but what passes through it counts as this victim's."""
+        view = self.with_(**overrides)
+        view.cost = self.cost
+        return view
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`."""
         _check_images(x)

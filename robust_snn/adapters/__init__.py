@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from robust_snn.adapters._caller import count_classes, device_of, undisturbed
+from robust_snn.adapters._caller import count_classes, device_of, undisturbed, weights_sha256
 
 LIBRARIES = (
     "art",
@@ -21,7 +21,7 @@ LIBRARIES = (
     "spikingjelly",
     "torchattacks",
 )
-__all__ = ["LIBRARIES", "count_classes", "device_of", "undisturbed"]
+__all__ = ["LIBRARIES", "count_classes", "device_of", "undisturbed", "weights_sha256"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -64,9 +65,7 @@ def view_for(victim: Victim, noise: str | None, search: bool) -> Victim:
     """
     if noise is None:
         noise = "frozen" if search and victim.noise == "fresh" else victim.noise
-    view = victim.with_(noise=noise)
-    view.cost = victim.cost
-    return view
+    return victim.view(noise=noise)
 
 
 @torch.no_grad()
@@ -80,3 +79,12 @@ def device_of(module: nn.Module) -> torch.device:
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
     return torch.device("cpu")
+
+
+def weights_sha256(net: nn.Module) -> str:
+    """Digest of every named tensor of a net's state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

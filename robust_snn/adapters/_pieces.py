@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from robust_snn.disk import differences, write_whole
 from robust_snn.errors import InputError
@@ -89,8 +89,3 @@ def digest(*tensors: Tensor) -> str:
         found.update(str(tuple(tensor.shape)).encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
-
-
-def weights_digest(module: nn.Module) -> str:
-    """The same for the same weights."""
-    return digest(*(value for _, value in sorted(module.state_dict().items())))

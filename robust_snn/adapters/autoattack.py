@@ -27,9 +27,9 @@ import pyautoattack
 import torch
 from torch import Tensor, nn
 
-from robust_snn.adapters._caller import count_classes, device_of, undisturbed
+from robust_snn.adapters._caller import count_classes, device_of, undisturbed, weights_sha256
 from robust_snn.adapters._engine import VERSIONS, apgd_on_all, make_engine, overheard, override
-from robust_snn.adapters._pieces import Run, digest, weights_digest
+from robust_snn.adapters._pieces import Run, digest
 from robust_snn.bar import listening
 from robust_snn.errors import InputError, unknown
 from robust_snn.kernels import derive_seed
@@ -182,7 +182,7 @@ def autoattack(
             "batch_size": batch_size,
             "seed": seed,
             "victim": victim.extra_repr(),
-            "weights": weights_digest(victim),
+            "weights": weights_sha256(victim),
             "data": digest(images, labels),
         }
     with undisturbed(victim), overheard(verbose) as heard, torch.no_grad():

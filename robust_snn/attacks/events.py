@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from inspect import Parameter, signature
 from typing import Any
 
+from robust_snn.attacks.registry import check_options
 from robust_snn.attacks.sda import sda
-from robust_snn.attacks.search import Adversarial, Search
+from robust_snn.attacks.search import Adversarial
 from robust_snn.attacks.sparse import event_pgd, random_flips
 from robust_snn.errors import InputError, unknown
 
@@ -18,7 +17,6 @@ EVENT_ATTACKS: dict[str, Callable[..., Adversarial]] = {
     "random-flips": random_flips,
 }
 NORMS = {"event-pgd": ("L0", "Linf")}
-_THREAT = ("victim", "images", "labels", "eps", "norm", "seed")
 
 
 def check_event_attack(name: str, norm: str, options: Mapping[str, Any]) -> None:
@@ -29,14 +27,7 @@ def check_event_attack(name: str, norm: str, options: Mapping[str, Any]) -> None
     """
     if name not in EVENT_ATTACKS:
         raise unknown("attack on event frames", name, EVENT_ATTACKS)
-    parameters = signature(EVENT_ATTACKS[name]).parameters.values()
-    known = [p.name for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
-    if len(known) < len(parameters):
-        known += [f.name for f in fields(Search)]
-    for option in options:
-        if option not in known or option in _THREAT:
-            raise unknown(f"option of {name}", option, sorted(set(known) - set(_THREAT)))
+    check_options(name, EVENT_ATTACKS[name], options)
     allowed = NORMS.get(name, ("L0",))
     if norm not in allowed:
         raise InputError(f"{name} knows the norm {' or '.join(allowed)}, got {norm}")
-    Search(**{f.name: options[f.name] for f in fields(Search) if f.name in options})

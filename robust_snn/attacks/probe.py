@@ -103,8 +103,7 @@ def probe(
     scale = _typical_margin(victim, images, labels, seed)
 
     def attempt(mode: GradientMode) -> Trial:
-        view, before = victim.with_(gradient=mode), victim.cost.backwards
-        view.cost = victim.cost
+        view, before = victim.view(gradient=mode), victim.cost.backwards
         found = apgd(view, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, eot_loss=EOT)
         margins = _margins(victim, found.images, labels, seed)
         held = torch.sigmoid(margins / scale).mean(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from inspect import Parameter, signature
 from typing import Any, Protocol
@@ -61,11 +61,30 @@ def options_of(name: str) -> tuple[str, ...]:
     """
     if name not in ATTACKS:
         raise unknown("attack", name, ATTACKS)
-    parameters = signature(ATTACKS[name]).parameters.values()
+    return _taken(ATTACKS[name])
+
+
+def _taken(attack: Callable[..., Adversarial]) -> tuple[str, ...]:
+    parameters = signature(attack).parameters.values()
     own = [p.name for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
     if len(own) < len(parameters):
         own += [f.name for f in fields(Search)]
     return tuple(option for option in own if option not in _THREAT)
+
+
+def check_options(
+    name: str, attack: Callable[..., Adversarial], options: Mapping[str, Any]
+) -> None:
+    """Refuses options that an attack does not take.
+
+    Raises:
+        InputError: If an option is not known, or a shared one is wrong.
+    """
+    known = _taken(attack)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
+    Search(**{f.name: options[f.name] for f in fields(Search) if f.name in options})
 
 
 def check_attack(name: str, norm: str, options: Mapping[str, Any]) -> None:
@@ -74,15 +93,13 @@ def check_attack(name: str, norm: str, options: Mapping[str, Any]) -> None:
     Raises:
         InputError: If the attack, an option or the norm is not known, or a shared option is wrong.
     """
-    known = options_of(name)
-    for option in options:
-        if option not in known:
-            raise unknown(f"option of {name}", option, known)
+    if name not in ATTACKS:
+        raise unknown("attack", name, ATTACKS)
+    check_options(name, ATTACKS[name], options)
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
     if name == "do" and norm != "L2":
         raise InputError(f"do moves on a sphere, which is L2's; got norm {norm}")
-    Search(**{f.name: options[f.name] for f in fields(Search) if f.name in options})
 
 
 def least_classes(name: str, options: Mapping[str, Any]) -> int:

@@ -58,7 +58,7 @@ def sda(
         x, y, ids = on_device(view, images, labels, ids)
         check_binary("sda", x)
         if view.stochastic and view.noise == "fresh":
-            view = _frozen(view)
+            view = view.view(noise="frozen")
         found = [
             _Flips(view, x[row], y[row], Dice(seed, ids[row : row + 1], x)).run(
                 steps, k_init, budget
@@ -68,12 +68,6 @@ def sda(
         adversarial = torch.stack([f for f, _ in found]) if found else x
         survived = torch.tensor([s for _, s in found], dtype=torch.bool)
     return Adversarial(adversarial.to(images.device), survived.to(images.device))
-
-
-def _frozen(view: Victim) -> Victim:
-    frozen = view.with_(noise="frozen")
-    frozen.cost = view.cost
-    return frozen
 
 
 class _Flips:

@@ -186,7 +186,7 @@ def search(
         if not len(x):
             return Adversarial(images.detach().clone(), torch.ones_like(labels, dtype=torch.bool))
         if options.loss in STEPWISE:
-            view = _every_step(view)
+            view = view.view(output="steps")
         fresh = view.stochastic and view.noise == "fresh"
         draws = parse_draws(options.eot_loss) if fresh else Fixed(1)
         select = options.select if view.stochastic else 1
@@ -218,13 +218,6 @@ def search(
     return Adversarial(adversarial.to(images.device), survived.to(images.device))
 
 
-def _every_step(view: Victim) -> Victim:
-    """The view with the logits of every step, whose passes count as the view's."""
-    stepwise = view.with_(output="steps")
-    stepwise.cost = view.cost
-    return stepwise
-
-
 @contextmanager
 def attack_view(victim: Victim, seed: int) -> Iterator[Victim]:
     """A view of the victim in eval mode, whose passes count as the victim's.
@@ -233,9 +226,7 @@ def attack_view(victim: Victim, seed: int) -> Iterator[Victim]:
     """
     with evaluating(victim.net):
         gradient, noise = copy.deepcopy(victim.gradient), derive_seed(seed, "noise")
-        view = victim.with_(seed=noise, gradient=gradient, output="logits")
-        view.cost = victim.cost
-        yield view
+        yield victim.view(seed=noise, gradient=gradient, output="logits")
 
 
 def on_device(

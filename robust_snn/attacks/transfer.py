@@ -45,8 +45,7 @@ def transfer(
     """
     if isinstance(source, str):
         key = "noise" if source in POLICIES else "gradient"
-        source = victim.with_(**{key: source})
-        source.cost = victim.cost
+        source = victim.view(**{key: source})
     found = apgd(source, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, **shared)
     options = Search.of(shared)
     with attack_view(victim, seed) as view:

@@ -17,7 +17,8 @@ import torch
 
 from robust_snn.benchmarks import convolutions, layers, steps
 from robust_snn.benchmarks.timing import Row
-from robust_snn.errors import missing_extra, unknown
+from robust_snn.drawing import new_figure
+from robust_snn.errors import unknown
 
 
 def _first_call(rounds: int, clock: str) -> list[Row]:
@@ -104,16 +105,12 @@ def _processor() -> str:
 
 def _plot(part: str, found: list[Row], path: Path) -> None:
     """One panel per size: lines over a size that grows, else a bar per candidate."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "bench") from error
     value = "ms" if "ms" in found[0] else "MiB"
     found = [row for row in found if row[value] != ""]
     key = next((k for k in ("axis", "shape") if k in found[0]), None)
     panels = list(dict.fromkeys(row[key] for row in found)) if key else [part]
     names = list(dict.fromkeys(row["candidate"] for row in found))
-    figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
+    figure = new_figure(5.2 * len(panels), 4.2, "bench")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         mine = [row for row in found if key is None or row[key] == panel]
         along = next((k for k in ("value", "density") if k in mine[0]), None)

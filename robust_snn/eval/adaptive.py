@@ -30,10 +30,10 @@ def adapted(planned: Plan, calibration: Images, out: Path) -> Plan:
         calibration: Images `[B, C, H, W]` and labels `[B]` that are not scored.
         out: Folder of the run.
     """
-    job, record = planned.job, _read(out / "probe.json")
-    if record is None:
-        record = _probe(planned, calibration)
-        write_json(out / "probe.json", record)
+    job, path = planned.job, out / "probe.json"
+    if not path.exists():
+        write_json(path, _probe(planned, calibration))
+    record = json.loads(path.read_text(encoding="utf-8"))
     rows = tuple(Attack(implementation="robust_snn", **row) for row in record["rows"])
     job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))
     note = Diagnostic("probe", record["held"], "pass", record["why"])
@@ -65,11 +65,3 @@ def _probe(planned: Plan, calibration: Images) -> dict[str, Any]:
         stepwise=job.victim.stepwise,
     )
     return {"rows": [asdict(row) for row in rows], "held": trials[0].held, "why": why}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return record

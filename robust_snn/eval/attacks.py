@@ -185,9 +185,23 @@ def _own(
 ) -> Crafted:
     from robust_snn.attacks import ATTACKS
 
-    attack, options = ATTACKS[row.attack], _options(row)
-    crafted = attack(victim, images, labels, eps=threat.eps, norm=threat.norm, seed=seed, **options)
-    return Crafted((crafted.images,), crafted.survived)
+    return _crafted(ATTACKS[row.attack], victim, images, labels, row, threat, seed)
+
+
+def _crafted(
+    attack: Callable[..., Any],
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    row: Attack,
+    threat: Threat,
+    seed: int,
+) -> Crafted:
+    """What an attack of ours makes under a row and a threat."""
+    made = attack(
+        victim, images, labels, eps=threat.eps, norm=threat.norm, seed=seed, **_options(row)
+    )
+    return Crafted((made.images,), made.survived)
 
 
 def _least_classes_own(row: Attack) -> int:
@@ -207,9 +221,7 @@ def _events(
 ) -> Crafted:
     from robust_snn.attacks import EVENT_ATTACKS
 
-    attack, options = EVENT_ATTACKS[row.attack], _options(row)
-    crafted = attack(victim, images, labels, eps=threat.eps, norm=threat.norm, seed=seed, **options)
-    return Crafted((crafted.images,), crafted.survived)
+    return _crafted(EVENT_ATTACKS[row.attack], victim, images, labels, row, threat, seed)
 
 
 def _check_corruption(row: Attack, threat: Threat) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import sys
@@ -11,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import robust_snn
-from robust_snn.adapters import count_classes, device_of
+from robust_snn.adapters import count_classes, device_of, weights_sha256
 from robust_snn.data import ImageSet, check_images
 from robust_snn.errors import InputError
 from robust_snn.eval import diagnostics
@@ -144,7 +143,7 @@ def configuration(
     """Everything that the numbers depend on."""
     job = plan.job
     net = job.victim.net
-    weights = _weights_sha256(net)
+    weights = weights_sha256(net)
     model = {
         "name": type(net).__name__,
         "kwargs": {},
@@ -164,7 +163,7 @@ def configuration(
         "attacks": {row.name: asdict(row) for row in job.suite.attacks},
         "order": [f"{r.name}: {implementation(r).describe(r)}" for r in job.suite.attacks],
         "weights": weights,
-        "source": None if job.source is None else _weights_sha256(job.source.net),
+        "source": None if job.source is None else weights_sha256(job.source.net),
         "gradient": str(job.victim.gradient),
         "stochastic": plan.stochastic,
         "batch_size": job.batch_size,
@@ -195,15 +194,6 @@ def environment(job: Job) -> dict[str, Any]:
         "backend": _backend(job),
         "threads": torch.get_num_threads(),
     }
-
-
-def _weights_sha256(net: nn.Module) -> str:
-    """Digest of every named tensor of a net's state."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _backend(job: Job) -> str:

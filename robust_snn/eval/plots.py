@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from robust_snn.errors import missing_extra
+from robust_snn.drawing import new_figure
 from robust_snn.eval.sweep import Point
 from robust_snn.eval.verdict import Verdict
 
@@ -21,11 +21,7 @@ def plot_curves(curves: Mapping[str, Sequence[Point]], about: Verdict, path: Pat
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "report") from error
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     for name, points in curves.items():
         eps = [point.value for point in points]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.errors import missing_extra
+from robust_snn.drawing import new_figure
 from robust_snn.metrics.code import jpsth_of_pairs, psth
 from robust_snn.metrics.trials import Trials
 
@@ -37,11 +37,7 @@ def draw_page(
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "report") from error
-    figure = Figure(figsize=(15, 17), layout="constrained")
+    figure = new_figure(15, 17)
     grid = figure.add_gridspec(4, 4, height_ratios=(1, 1, 1, 2))
     figure.suptitle(title)
     spikes = trials.spikes[:, :, sample].float()  # [K, T, N]

@@ -219,8 +219,8 @@ def every_step(net: nn.Module) -> Iterator[None]:
     readouts = [module for module in net.modules() if isinstance(module, Readout)]
     if not readouts:
         raise InputError(
-            f"the logits of every step are known of models of this package, not of a "
-            f"{type(net).__name__}"
+            f"the logits of every step need a spiking network of this package, "
+            f"got a {type(net).__name__}"
         )
     try:
         for readout in readouts:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robust_snn.errors import missing_extra
+from robust_snn.drawing import new_figure
 from robust_snn.training.folder import Epoch
 
 CURVES: dict[str, dict[str, str]] = {
@@ -67,11 +67,7 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "report") from error
-    figure = Figure(figsize=(9.6, 6.0), layout="constrained")
+    figure = new_figure(9.6, 6.0)
     for axes, (title, lines) in zip(figure.subplots(2, 2).flat, CURVES.items(), strict=True):
         for name, label in lines.items():
             known = [(row.epoch, getattr(row, name)) for row in history]

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError
 from robust_snn.metrics import LayerActivity, ms_mppd, record, spike_train_distance, tasad
-from robust_snn.models.layers import Readout
+from robust_snn.models.layers import every_step
 from robust_snn.training.recipe import Recipe
 
 
@@ -92,22 +91,9 @@ def step_logits(net: nn.Module, images: Tensor) -> Tensor:
     Raises:
         InputError: If the network is none of this package's.
     """
-    readouts = [module for module in net.modules() if isinstance(module, Readout)]
-    if not readouts:
-        raise InputError("the loss 'tet' needs a spiking network of this package")
-    steps = 0
-
-    def keep(_: nn.Module, inputs: tuple[Tensor], __: Tensor) -> Tensor:
-        nonlocal steps
-        steps = len(inputs[0])
-        return inputs[0].flatten(0, 1)  # to the head, every step is an image of its own
-
-    handle = readouts[0].register_forward_hook(keep)
-    try:
+    with every_step(net):
         logits: Tensor = net(images)
-    finally:
-        handle.remove()
-    return logits.unflatten(0, (steps, -1))
+    return logits.unflatten(0, (-1, len(images)))
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,7 @@ def fixed_noise(
         return Finding("fixed noise", 0.0, "pass", "the victim is deterministic")
     found = pgd(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, eot_loss=EOT)
     fresh = accuracy(victim, found.images, labels, seed)
-    known = victim.with_(noise="frozen")
-    known.cost = victim.cost
+    known = victim.view(noise="frozen")
     found = pgd(known, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, keep=1, select=1)
     with attack_view(known, seed) as view, torch.no_grad():
         x, y, _ = on_device(view, found.images, labels, None)
