@@ -17,7 +17,6 @@ PARTS = {  # what the parts of a verdict that are plain mappings hold at least
     "data": ("name", "split", "n", "sha256"),
     "threat": ("norm", "eps"),
     "draws": ("select", "report"),
-    "environment": ("robust_snn", "torch", "python", "device", "backend", "threads"),
 }
 Interval = tuple[float, float]
 
