@@ -53,6 +53,7 @@ SHORT: dict[str, Any] = {
     "use_resize": False,
 }
 OWN: dict[str, dict[str, Any]] = {
+    "BrendelBethgeAttack": {"steps": 3},
     "CarliniLInfMethod": {"largest_const": 0.6, "decrease_factor": 0.5},
     "HopSkipJump": {"max_iter": 1},
     "PixelAttack": {"th": 2, "max_iter": 1},
@@ -303,3 +304,25 @@ def test_null_attack_is_exposed() -> None:
     arguments = {"eps": 1e-6, "eps_step": 1e-6, "max_iter": 2}
     made = attack(victim, "ProjectedGradientDescent", **arguments)(images, labels)
     assert abs(accuracy(victim, made, labels) - accuracy(victim, images, labels)) < 0.05
+
+
+def test_no_start_leaves_the_image() -> None:
+    victim = tiny_victim(False)
+    with torch.no_grad():
+        victim.net.fc.weight.zero_()  # one class for every image
+    images, labels = told_by(victim, 2)
+    craft = attack(victim, "BrendelBethgeAttack", init_size=1, steps=1)
+    with pytest.warns(UserWarning, match="raise init_size"):
+        assert torch.equal(craft(images, labels), images)
+
+
+@pytest.mark.parametrize("name", ["BoundaryAttack", "HopSkipJump"])
+def test_seed_fixes_the_start(name: str) -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 1)
+    accepted = signature(getattr(evasion, name).__init__).parameters
+    arguments = {k: v for k, v in SHORT.items() if k in accepted} | {"max_iter": 1}
+    first, again, other = (
+        attack(victim, name, seed=seed, **arguments)(images, labels) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
