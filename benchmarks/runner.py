@@ -1,32 +1,34 @@
 """What the runner costs beside the attacks that it runs, in processor time and in memory.
 
-    python benchmarks/runner.py --rounds 5
+    python benchmarks/runner.py --images 256
 
-Each round evaluates a small network on digits, then makes the same attack, checking and scoring
-calls without the runner: no plan, no folder, no statistics. The diagnostics that every verdict gets
-are a fixed cost of a few gradients; they are timed on their own. Memory is the peak of a fresh
-process, less its images, for two numbers of images.
+The runner's share is all that an evaluation does outside of its attacks, their checking and their
+scoring: plan, folder, pieces, statistics, evidence, report. The diagnostics that every verdict gets
+are a fixed cost of a few gradients. Memory is the peak of a fresh process, less its images, for two
+numbers of images.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from typing import Any, TypeVar
+from unittest import mock
 
 import timm
 import torch
 
 import robust_snn
-from robust_snn.data import load_dataset
-from robust_snn.eval import Attack, Draws, Suite, masking, runner
-from robust_snn.eval.constraints import Threat
+from robust_snn import Victim
+from robust_snn.data import ImageSet, load_dataset
+from robust_snn.eval import Attack, Draws, Suite, runner
 from robust_snn.eval.job import Job
-from robust_snn.eval.pieces import Worst
 
+T = TypeVar("T")
 EPS, BATCH = 0.02, 32
 SUITE = Suite(
     "benchmark",
@@ -38,55 +40,39 @@ SUITE = Suite(
 )
 
 
-def bare(job: Job) -> None:
-    """The attack, checking and scoring calls of a run, and nothing else."""
-    for shard in range(job.shards):
-        worst = Worst(job.clean(shard))
-        for row in job.suite.attacks:
-            if len(standing := worst.standing):
-                worst.meet(job.attack(row, shard, standing))
+def overhead(victim: Victim, data: ImageSet) -> dict[str, float]:
+    """Processor time of one evaluation, in seconds, and its shares outside of the attacks' pieces.
 
+    Both parts belong to the same run, so what else the machine does disturbs their ratio little.
+    """
+    within = Counter[str]()
 
-def seconds(work: Callable[[], object]) -> float:
-    """Processor time of this process."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    def timed(work: Callable[..., T], name: str) -> Callable[..., T]:
+        def wrapper(*arguments: Any) -> T:
+            began = time.process_time()
+            try:
+                return work(*arguments)
+            finally:
+                within[name] += time.process_time() - began
 
+        return wrapper
 
-def overhead(job: Job, rounds: int) -> dict[str, float]:
-    """Median ratios over interleaved rounds."""
-    diagnosing = 0.0
-    diagnose = masking.masking
-
-    def timed(*arguments: object) -> object:
-        nonlocal diagnosing
+    with (
+        tempfile.TemporaryDirectory() as out,
+        mock.patch.object(Job, "clean", timed(Job.clean, "pieces")),
+        mock.patch.object(Job, "attack", timed(Job.attack, "pieces")),
+        mock.patch.object(runner, "masking", timed(runner.masking, "diagnostics")),
+    ):
         began = time.process_time()
-        found = diagnose(*arguments)  # type: ignore[arg-type]
-        diagnosing = time.process_time() - began
-        return found
-
-    runner.masking = timed  # type: ignore[assignment]
-    rows = []
-    bare(job)  # compiles
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as out:
-            whole = seconds(
-                lambda out=out: robust_snn.evaluate(  # type: ignore[misc]
-                    job.victim,
-                    job.images,
-                    job.labels,
-                    suite=SUITE,
-                    out=out,
-                    eps=EPS,
-                    batch_size=BATCH,
-                )
-            )
-        plain = seconds(lambda: bare(job))
-        rows.append((plain, (whole - diagnosing) / plain, whole / plain))
-        print("bare {:.2f} s, runner {:.3f}, with diagnostics {:.3f}".format(*rows[-1]))  # noqa: T201
-    middle = [statistics.median(column) for column in zip(*rows, strict=True)]
-    return dict(zip(("bare_s", "runner", "runner_and_diagnostics"), middle, strict=True))
+        options = {"suite": SUITE, "out": out, "eps": EPS, "batch_size": BATCH}
+        robust_snn.evaluate(victim, data.images, data.labels, **options)  # type: ignore[arg-type]
+        whole = time.process_time() - began
+    runs = whole - within["pieces"] - within["diagnostics"]
+    return {
+        "pieces_s": within["pieces"],
+        "runner": runs / within["pieces"],
+        "diagnostics": within["diagnostics"] / within["pieces"],
+    }
 
 
 def peak(count: int) -> float:
@@ -108,18 +94,15 @@ def peak(count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=64)
-    options = parser.parse_args()
+    parser.add_argument("--images", type=int, default=256)
+    count = parser.parse_args().images
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    memory = {f"peak_mib_{count}": peak(count) for count in (256, 4096)}
-    print(memory)  # noqa: T201
-    data = load_dataset("digits", n=options.images, size=8)
+    print({f"peak_mib_{count}": peak(count) for count in (256, 4096)})  # noqa: T201
     net = timm.create_model("snn_vgg5_stog", T=4, width=0.25, head_width=64, img_size=8, in_chans=1)
-    victim = robust_snn.Victim(net.eval())
-    job = Job(victim, data.images, data.labels, SUITE, Threat("Linf", EPS), 0, BATCH)
-    print(overhead(job, options.rounds))  # noqa: T201
+    victim = Victim(net.eval())
+    overhead(victim, load_dataset("digits", n=BATCH, size=8))  # compiles
+    print(overhead(victim, load_dataset("digits", n=count, size=8)))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -368,8 +368,7 @@ def attack(
         made_by = kind(estimator, **arguments)
         with _seeded_states():
             made = [
-                _generate(made_by, x[i : i + size], y[i : i + size])
-                for i in range(0, len(x), size)
+                _generate(made_by, x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)
             ]
         return torch.as_tensor(np.concatenate(made).astype(np.float32), device=images.device)
 

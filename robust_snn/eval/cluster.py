@@ -82,8 +82,15 @@ def _start(ray: Any, address: str, cpus: int) -> None:
     if address == "local":
         settings |= {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
     try:
-        ray.init(address=address, **settings)
-    except Exception as error:  # Ray raises the bare class too
+        try:
+            ray.init(address=address, **settings)
+        except Exception as error:  # Ray raises the bare class too
+            if "timed out during startup" not in str(error):
+                raise
+            # Ray allows itself 30 seconds, too few on a busy machine whose disk is cold.
+            ray.shutdown()
+            ray.init(address=address, **settings)
+    except Exception as error:
         text = " ".join(str(error).split())
         raise InputError(
             f"no Ray cluster at '{address}' ({text:.120}); take local, auto or HOST:PORT"
