@@ -14,6 +14,7 @@ from robust_snn.attacks.mim import mim
 from robust_snn.attacks.pgd import pgd
 from robust_snn.attacks.probe import BUDGETS, Row, Trial, gradient_evaluations, plan, probe
 from robust_snn.attacks.registry import ATTACKS, check_attack, least_classes, options_of
+from robust_snn.attacks.retiming import retiming
 from robust_snn.attacks.sapgd import sapgd
 from robust_snn.attacks.sda import sda
 from robust_snn.attacks.search import Adversarial, Search
@@ -45,6 +46,7 @@ __all__ = [
     "plan",
     "probe",
     "random_flips",
+    "retiming",
     "sapgd",
     "sda",
     "transfer",

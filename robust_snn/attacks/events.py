@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from robust_snn.attacks.registry import check_options
+from robust_snn.attacks.retiming import retiming
 from robust_snn.attacks.sda import sda
 from robust_snn.attacks.search import Adversarial
 from robust_snn.attacks.sparse import event_pgd, random_flips
@@ -15,6 +16,7 @@ EVENT_ATTACKS: dict[str, Callable[..., Adversarial]] = {
     "sda": sda,
     "event-pgd": event_pgd,
     "random-flips": random_flips,
+    "retiming": retiming,
 }
 NORMS = {"event-pgd": ("L0", "Linf")}
 

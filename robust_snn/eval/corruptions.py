@@ -6,7 +6,7 @@ fresh corruption of the image or of the spikes inside the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -104,21 +104,31 @@ class Corrupted(Victim):
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracy and cross entropy over images and draws, each with a 95 % interval over images."""
+    """Accuracy and cross entropy over images and draws, each with a 95 % interval over images.
+
+    Attributes:
+        each: Accuracy of every network, where there are several.
+    """
 
     accuracy: float
     accuracy_ci: tuple[float, float]
     loss: float
     loss_ci: tuple[float, float]
+    each: tuple[float, ...]
 
 
 def measure(
-    victim: Victim, images: Tensor, labels: Tensor, *, draws: int = 20, batch_size: int = 64
+    victims: Sequence[Victim],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    draws: int = 20,
+    batch_size: int = 64,
 ) -> Measured:
-    """Accuracy and loss of a victim, corrupted or not.
+    """Mean accuracy and loss of networks trained alike, corrupted or not.
 
     Args:
-        victim: What to measure; `Corrupted(victim, damage)` for a corrupted one.
+        victims: What to measure; `Corrupted(victim, damage)` for a corrupted one.
         images: `[N, ...]`.
         labels: `[N]`.
         draws: Draws of the noise and of the corruption.
@@ -126,7 +136,7 @@ def measure(
     """
     right, losses = [], []
     for ids in torch.arange(len(images)).split(batch_size):
-        logits = [victim.sample(images[ids], ids, draw) for draw in range(draws)]
+        logits = [v.sample(images[ids], ids, draw) for v in victims for draw in range(draws)]
         right.append(torch.stack([z.argmax(1) == labels[ids] for z in logits], 1))
         each = [F.cross_entropy(z, labels[ids], reduction="none") for z in logits]
         losses.append(torch.stack(each, 1).mean(1))
@@ -134,4 +144,5 @@ def measure(
     accuracy, interval = statistics.accuracy(correct)
     margin = float(t.ppf(0.975, len(loss) - 1) * np.std(loss, ddof=1) / len(loss) ** 0.5)
     mean = float(loss.mean())
-    return Measured(accuracy, interval, mean, (mean - margin, mean + margin))
+    by_net = tuple(correct.reshape(len(loss), len(victims), draws).mean((0, 2)).tolist())
+    return Measured(accuracy, interval, mean, (mean - margin, mean + margin), by_net)

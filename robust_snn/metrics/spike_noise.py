@@ -139,8 +139,8 @@ def _lowest_share(uniform: Tensor, among: Tensor, share: float) -> Tensor:
     """Per sample, the `floor(share n)` of the n entries of `among` with the lowest draws."""
     flat = uniform.masked_fill(~among, 2.0).transpose(0, 1).flatten(1)
     count = (share * among.transpose(0, 1).flatten(1).sum(1) + 1e-6).floor()
-    rank = flat.argsort(dim=1, stable=True).argsort(1)
-    chosen = rank < count[:, None]
+    taken = torch.arange(flat.shape[1], device=flat.device) < count[:, None]
+    chosen = torch.zeros_like(taken).scatter_(1, flat.argsort(dim=1, stable=True), taken)
     return chosen.view(uniform.transpose(0, 1).shape).transpose(0, 1)
 
 

@@ -19,6 +19,8 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("event-pgd", {"steps": 4, "per_bin": 2, "eot_loss": 2}),
     ("random-flips", {"steps": 3}),
     ("random-flips", {"steps": 3, "only": "events"}),
+    ("retiming", {"steps": 4}),
+    ("retiming", {"steps": 4, "jitter": 2, "delay": 5, "guide": "random"}),
 ]
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{len(row[1])}")
 both = pytest.mark.parametrize("net", ["snn_vgg5", "snn_vgg5_nlif"])
@@ -127,6 +129,11 @@ def test_whole_events_within_the_radius() -> None:
         ("event-pgd", {"per_bin": 0}, "per_bin"),
         ("event-pgd", {"lss": "ce"}, "loss"),
         ("random-flips", {"only": "none"}, "'all' or 'events'"),
+        ("retiming", {"images": torch.full((1, *SHAPE), 0.3)}, "whole events"),
+        ("retiming", {"norm": "Linf"}, "which is L0's"),
+        ("retiming", {"jitter": 0}, "jitter"),
+        ("retiming", {"delay": 0}, "delay"),
+        ("retiming", {"guide": "gradients"}, "did you mean 'gradient'"),
     ],
 )
 def test_wrong_arguments_are_refused(name: str, change: dict[str, Any], message: str) -> None:

@@ -55,12 +55,17 @@ def test_every_draw_is_a_fresh_one_of_its_image(
 
 
 def test_measured_with_intervals(victim: Victim, events: tuple[Tensor, Tensor]) -> None:
-    clean = measure(victim, *events, draws=4)
-    lost = measure(Corrupted(victim, EventDrop(1.0, "random")), *events, draws=4)
+    clean = measure([victim], *events, draws=4)
+    blind = Corrupted(victim, EventDrop(1.0, "random"))
+    lost = measure([blind], *events, draws=4)
     assert clean.loss_ci[0] < clean.loss < clean.loss_ci[1]
     assert clean.accuracy_ci[0] <= clean.accuracy <= clean.accuracy_ci[1]
     assert lost != clean
-    assert measure(victim, *events, draws=4, batch_size=5).loss == pytest.approx(clean.loss, 1e-4)
+    split = measure([victim], *events, draws=4, batch_size=5)
+    assert split.loss == pytest.approx(clean.loss, 1e-4)
+    both = measure([victim, blind], *events, draws=4)
+    assert both.each == pytest.approx((clean.accuracy, lost.accuracy))
+    assert both.accuracy == pytest.approx((clean.accuracy + lost.accuracy) / 2)
 
 
 def shortened(name: str, **changes: Any) -> Suite:
@@ -70,7 +75,7 @@ def shortened(name: str, **changes: Any) -> Suite:
     return replace(suite, attacks=rows, draws=draws, **changes)
 
 
-@pytest.mark.parametrize("name", ["nsnn-table2", "nsnn-table7", "events-sparse"])
+@pytest.mark.parametrize("name", ["nsnn-table2", "nsnn-table7", "events-sparse", "events-retiming"])
 def test_suites_run_on_event_frames(
     name: str, victim: Victim, events: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:

@@ -42,6 +42,6 @@ def test_tables_have_intervals() -> None:
     example = runpy.run_path(str(EXAMPLES / "event_tables.py"))
     data = load_dataset("digits-events", n=4, steps=2)
     victim = Victim(awake(narrow("snn_vggsnn_nlif", "fresh", in_chans=2), data.images))
-    found = example["rows_of"](victim, data, 2)
+    found = example["rows_of"]([victim], data, 2)
     assert {"clean", "mixed drop 0.05", "exact flips 0.04"} <= set(found)
     assert all(m.loss_ci[0] <= m.loss <= m.loss_ci[1] for m in found.values())
