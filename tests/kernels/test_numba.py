@@ -14,8 +14,8 @@ from loops import run
 from robust_snn.kernels import Bptt, Dynamics, Gate, Surrogate, sample_keys
 from robust_snn.kernels.spiking.numba.threads import run_blocks
 
-CURRENT, UPSTREAM = torch.randn(2, 5, 3, 6000, generator=torch.Generator().manual_seed(0))
-GATE = Gate(torch.full((6000,), 0.5), sample_keys(0, torch.arange(3)))
+CURRENT, UPSTREAM = torch.randn(2, 5, 3, 9000, generator=torch.Generator().manual_seed(0))
+GATE = Gate(torch.full((9000,), 0.5), sample_keys(0, torch.arange(3)))
 
 
 def _spike(_=None):

@@ -26,7 +26,7 @@ from robust_snn.kernels import (
 from robust_snn.kernels.spiking.noise import CUMULATIVE
 from robust_snn.kernels.spiking.surrogates import FAMILIES
 
-SAMPLES = [(1,), (3,), (63,), (127,), (2, 5, 5), (3, 17, 13), (600,), (2500,)]
+SAMPLES = [(1,), (3,), (63,), (127,), (2, 5, 5), (3, 17, 13), (600,), (5000,)]
 
 dynamics = st.builds(
     Dynamics,
@@ -224,7 +224,7 @@ def test_draws_ignore_batch_split_and_order(backend):
 
 @pytest.mark.parametrize("backend", COMPILED)
 def test_every_output_is_written(backend, poisoned_empty):
-    for sample, steps in (((1,), 1), ((2049,), 3), ((2, 3, 5), 9)):
+    for sample, steps in (((1,), 1), ((4097,), 3), ((2, 3, 5), 9)):
         current, upstream = torch.randn(2, steps, 2, *sample)
         for rule in (Bptr(), Bptt(Surrogate("sigmoid", 4.0))):
             spikes, gradients = run(current, upstream, Dynamics(), rule, backend)

@@ -16,28 +16,28 @@ from robust_snn.kernels.spiking.numba.forward import (
     GATE,
     NONE,
     advance,
-    own_rows,
+    drive_at,
     pick,
     start_membrane,
 )
 from robust_snn.kernels.spiking.numba.half import as_float
 from robust_snn.kernels.spiking.numba.slopes import fill_slopes
 
+_ONE = np.float32(1)
 EXACT, RATE, MERGED = 0, 1, 2  # of `Back`
 
 
 @device
-def _through_gate(plan, t, numbers, key, g, spike, probability, uniform, e, grad_probability):
-    """Turns the gradient `g` on gated spikes into the one on spikes, in `e` or in place."""
+def _through_gate(plan, t, numbers, key, g, spike, probability, words, e, grad_probability):
+    """The gradient on spikes, given that on gated spikes: in `e`, or `g` itself."""
     if plan.gating == NONE:
         return g
     if plan.gating == DRAW:
         if t == plan.steps - 1 or t % 4 == 3:
-            draw_quad(key, numbers, t // 4, plan.layer, GATE, uniform)
-        passes.less(uniform[t % 4], probability, e)
-        passes.multiply(g, e, e)
+            draw_quad(key, numbers, t // 4, plan.layer, GATE, words)
+        passes.keep_below(words[t % 4], probability, g, e)
         if grad_probability.size > 0:
-            passes.add_relaxed_gate(g, spike, uniform[t % 4], probability, grad_probability)
+            passes.add_relaxed_gate(g, spike, words[t % 4], probability, grad_probability)
         return e
     passes.multiply(g, probability, e)
     if grad_probability.size > 0:
@@ -51,20 +51,22 @@ def _through_step(plan, decay, e, v, spike, slope, carried, grad):
     cross, cross_v = 0.0, 0.0
     if not plan.detach_reset:
         cross, cross_v = plan.jump, -1.0 if plan.hard else 0.0
-    hard, at_spike, per_v = np.float32(plan.hard), np.float32(cross), np.float32(cross_v)
-    passes.step_back(e, slope, spike, v, hard, at_spike, per_v, decay, carried, grad)
+    at_spike, per_v = np.float32(cross), np.float32(cross_v)
+    if plan.firing == NONE:
+        threshold = np.float32(plan.threshold)
+        passes.step_back(
+            e, slope, v, threshold, plan.hard, at_spike, per_v, decay, carried, grad
+        )  # fmt: skip
+        return
+    hard = np.float32(plan.hard)
+    passes.step_back_noisy(e, slope, v, spike, hard, at_spike, per_v, decay, carried, grad)
 
 
 @device
-def _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, wide, outputs):
+def _to_inputs(plan, t, task, b, here, grad, current, steps, affine, befores, wide, outputs):
     """Passes the gradient on the drive of step `t` to the current, the affine and the gains."""
     grad_current, grad_affine, grad_steps = outputs
-    gain = np.float32(plan.gain)
-    step_gain = gain * steps[1, t]
-    if grad_current.shape[0] > 1:
-        passes.chain_to_current(grad, own[0], step_gain, grad_current[t, b, here])
-    else:
-        passes.add_to_current(grad, own[0], step_gain, grad_current[0, b, here])
+    step_gain = np.float32(plan.gain) * steps[1, t]
     if grad_affine.size > 0:
         x = as_float(pick(current, t)[b, here], wide)
         passes.add_affine_gradient(
@@ -72,9 +74,18 @@ def _to_inputs(plan, t, task, b, here, grad, current, steps, own, befores, wide,
         )
     if grad_steps.size > 0:
         x = as_float(pick(current, t)[b, here], wide)
-        grad_steps[task, 1, t] = passes.dot_drive(grad, x, own[0], own[1], gain)
+        x = drive_at(plan, x, affine, here, _ONE, wide[: grad.size])
+        grad_steps[task, 1, t] = passes.dot(grad, x)
         if plan.back == EXACT:
             grad_steps[task, 0, t] = passes.dot(grad, befores[t, : grad.size])
+    if affine.shape[1] > 0:
+        scaled = wide[: grad.size]
+        passes.multiply(grad, affine[0, here], scaled)
+        grad = scaled
+    if grad_current.shape[0] > 1:
+        passes.put_multiple(grad, step_gain, grad_current[t, b, here])
+    else:
+        passes.add_multiple(grad, step_gain, grad_current[0, b, here])
 
 
 @kernel
@@ -87,7 +98,8 @@ def spiking_backward(
     zone,  # uint8 [1, B, N] of a rate rule, [T, B, N] of a compact one, or [0, B, N]
     sharpness,  # float32 [T or 1, B or 1, N] of the surrogate, or [0, 0, 0] if all the same
     steps,  # float32 [2, T]: decay and input gain of each step
-    neurons,  # float32 [3, N]: scale, shift and gate probability; [3, BLOCK] if all the same
+    affine,  # float32 [2, N]: scale and shift, or [2, 0]
+    probability,  # float32 [N]: of the gates to open, or [0]
     keys,  # int64 [2, B]: of the gate and of the noise
     order,  # uint32 [N]: number of each neuron in the random stream
     table,  # float32: distribution of the noise
@@ -102,13 +114,12 @@ def spiking_backward(
     outputs = grad_current, grad_affine, grad_steps
     vs, spikes = np.empty((T, BLOCK), np.float32), np.empty((T, BLOCK), np.float32)
     befores = np.empty((T if grad_steps.size > 0 else 0, BLOCK), np.float32)
-    work, uniform = np.empty((8, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
+    work, words = np.empty((8, BLOCK), np.float32), np.empty((4, BLOCK), np.uint32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
         numbers = order[here]
-        own = own_rows(neurons, N, first, n)
         u, slope, e, sharp = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
         carried, grad = work[4, :n], work[5, :n]
         start_membrane(plan, u)
@@ -117,8 +128,9 @@ def spiking_backward(
                 if grad_steps.size > 0:
                     passes.copy(u, befores[t, :n])
                 x = as_float(pick(current, t)[b, here], work[6])
+                x = drive_at(plan, x, affine, here, steps[1, t], work[6, :n])
                 v, spike = vs[t, :n], spikes[t, :n]
-                advance(plan, t, numbers, keys[1, b], x, steps, own, table, uniform, u, v, spike)
+                advance(plan, t, steps[0, t], numbers, keys[1, b], x, table, words, u, v, spike)
         elif plan.zoning == CODE:
             threshold, sharpest = np.float32(plan.threshold), np.float32(plan.sharpness)
             for t in range(T):
@@ -129,7 +141,7 @@ def spiking_backward(
             v, spike = vs[t, :n], spikes[t, :n]
             g = _through_gate(
                 plan, t, numbers, keys[0, b], as_float(pick(upstream, t)[b, here], work[7]), spike,
-                own[2], uniform, e, grad_probability[b, here],
+                probability[here], words, e, grad_probability[b, here],
             )  # fmt: skip
             if plan.back == RATE:
                 lower, upper = np.float32(plan.lower_slope), np.float32(plan.upper_slope)
@@ -145,12 +157,12 @@ def spiking_backward(
                 passes.add_product(g, slope, carried)
             else:
                 _to_inputs(
-                    plan, t, task, b, here, grad, current, steps, own, befores, work[6], outputs
+                    plan, t, task, b, here, grad, current, steps, affine, befores, work[6], outputs
                 )
         if plan.back == MERGED:
             for j in range(n):
                 grad[j] = carried[j] / np.float32(T)
             for t in range(T):
                 _to_inputs(
-                    plan, t, task, b, here, grad, current, steps, own, befores, work[6], outputs
+                    plan, t, task, b, here, grad, current, steps, affine, befores, work[6], outputs
                 )

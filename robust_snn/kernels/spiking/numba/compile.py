@@ -1,7 +1,7 @@
 """How this folder compiles: no rounding is ever changed, and machine code is kept on disk.
 
-Only exact transformations are allowed: no fused multiply-add, no reassociation. So a compare with
-the threshold sees the same bits as in the PyTorch reference.
+Only exact transformations are allowed where membranes come about: no fused multiply-add, no
+reassociation. So a compare with the threshold sees the same bits as in the PyTorch reference.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ _HELPER: dict[str, Any] = {
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a helper that kernels call."""
     return numba.njit(**_HELPER)(function)
+
+
+def smooth(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a helper of the backward pass, where a fused multiply-add only rounds less."""
+    return numba.njit(fastmath={"contract"}, **_HELPER)(function)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

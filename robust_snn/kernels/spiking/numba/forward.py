@@ -11,7 +11,8 @@ from robust_snn.kernels.spiking.numba.compile import SOURCES, device, kernel
 from robust_snn.kernels.spiking.numba.draws import draw_quad
 from robust_snn.kernels.spiking.numba.half import as_float
 
-BLOCK = 2048  # neurons; long enough runs for the memory, few enough for a second-level cache
+BLOCK = 4096  # neurons; long enough runs for the memory, few enough for a second-level cache
+_ONE = np.float32(1)
 NONE, DRAW, AVERAGE = 0, 1, 2  # of `Mode`
 FIRED, MEAN, CODE = 1, 2, 3  # of `Zoning`
 GATE, SPIKE = np.uint32(1), np.uint32(2)  # of `Purpose`; as plain numbers each compiles anew
@@ -24,11 +25,18 @@ def pick(stack, t):
 
 
 @device
-def own_rows(neurons, N, first, n):
-    """Scale, shift and gate probability of the block; rows stay contiguous, so loops vectorise."""
-    start = first if neurons.shape[1] == N else 0
-    here = slice(start, start + n)
-    return neurons[0, here], neurons[1, here], neurons[2, here]
+def drive_at(plan, x, affine, here, step_gain, out):
+    """What the current adds to the membrane: `out`, or `x` itself where nothing changes it."""
+    gain = np.float32(plan.gain)
+    if affine.shape[1] > 0:
+        passes.transform(x, affine[0, here], affine[1, here], out)
+        x = out
+    if gain != _ONE or step_gain != _ONE:
+        if affine.shape[1] == 0:
+            passes.copy(x, out)
+        passes.amplify(gain, step_gain, out)
+        x = out
+    return x
 
 
 @device
@@ -37,21 +45,20 @@ def start_membrane(plan, u):
 
 
 @device
-def advance(plan, t, numbers, key, x, steps, own, table, uniform, u, v, spike):
+def advance(plan, t, decay, numbers, key, drive, table, words, u, v, spike):
     """One step from the membrane `u` to `v`, `spike` and the new `u`."""
-    threshold, gain = np.float32(plan.threshold), np.float32(plan.gain)
-    hard, drop = np.float32(plan.hard), np.float32(plan.jump)
-    passes.integrate(x, own[0], own[1], gain, steps[1, t], steps[0, t], u, v)
+    threshold, drop = np.float32(plan.threshold), np.float32(plan.jump)
     if plan.firing == NONE:
-        passes.fire(v, threshold, hard, drop, spike, u)
+        passes.leak_and_fire(drive, decay, threshold, plan.hard, drop, u, v, spike)
         return
+    passes.leak(drive, decay, u, v)
     sharpness = np.float32(plan.noise_sharpness)
     passes.firing_probability(v, threshold, sharpness, table, spike)
     if plan.firing == DRAW:
         if t % 4 == 0:
-            draw_quad(key, numbers, t // 4, plan.noise_layer, SPIKE, uniform)
-        passes.less(uniform[t % 4], spike, spike)
-    passes.reset(v, spike, hard, drop, u)
+            draw_quad(key, numbers, t // 4, plan.noise_layer, SPIKE, words)
+        passes.draw_below(words[t % 4], spike)
+    passes.reset(v, spike, np.float32(plan.hard), drop, u)
 
 
 @kernel
@@ -61,7 +68,8 @@ def spiking_forward(
     plan,
     current,  # [T or 1, B, N], float32 or bits of half precision
     steps,  # float32 [2, T]: decay and input gain of each step
-    neurons,  # float32 [3, N]: scale, shift and gate probability; [3, BLOCK] if all the same
+    affine,  # float32 [2, N]: scale and shift, or [2, 0]
+    probability,  # float32 [N]: of the gates to open, or [0]
     keys,  # int64 [2, B]: of the gate and of the noise
     order,  # uint32 [N]: number of each neuron in the random stream
     table,  # float32: distribution of the noise
@@ -72,36 +80,33 @@ def spiking_forward(
     T, N = plan.steps, out.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
     work = np.empty((5, BLOCK), np.float32)
-    gate_draws, spike_draws = np.empty((4, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
+    gate_words, spike_words = np.empty((4, BLOCK), np.uint32), np.empty((4, BLOCK), np.uint32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
-        own = own_rows(neurons, N, first, n)
-        u, v, total = work[0, :n], work[1, :n], work[2, :n]
+        numbers = order[here]
+        u, v, total, spike = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
         start_membrane(plan, u)
         passes.fill(np.float32(0), total)
         for t in range(T):
-            x, spike = as_float(pick(current, t)[b, here], work[3]), work[4, :n]
-            advance(
-                plan, t, order[here], keys[1, b], x, steps, own, table, spike_draws, u, v, spike
-            )  # fmt: skip
+            x = as_float(pick(current, t)[b, here], work[4])
+            x = drive_at(plan, x, affine, here, steps[1, t], work[4, :n])
+            advance(plan, t, steps[0, t], numbers, keys[1, b], x, table, spike_words, u, v, spike)
             if plan.zoning == FIRED:
                 passes.mark_fired(spike, zone[0, b, here])
             elif plan.zoning == MEAN:
-                gain = np.float32(plan.gain)
-                passes.add_drive(x, own[0], own[1], gain, steps[1, t], total)
+                passes.add(x, total)
             elif plan.zoning == CODE:
                 threshold, sharpness = np.float32(plan.threshold), np.float32(plan.sharpness)
                 passes.encode(v, spike, threshold, sharpness, zone[t, b, here])
             if plan.gating == DRAW:
                 if t % 4 == 0:
-                    draw_quad(keys[0, b], order[here], t // 4, plan.layer, GATE, gate_draws)
-                passes.less(gate_draws[t % 4], own[2], v)
-                passes.multiply(spike, v, spike)
+                    draw_quad(keys[0, b], numbers, t // 4, plan.layer, GATE, gate_words)
+                passes.keep_below(gate_words[t % 4], probability[here], spike, v)
             elif plan.gating == AVERAGE:
-                passes.multiply(spike, own[2], spike)
-            passes.copy(spike, out[t, b, here])
+                passes.multiply(spike, probability[here], v)
+            passes.copy(spike if plan.gating == NONE else v, out[t, b, here])
         if plan.zoning == MEAN:
             lower, upper = np.float32(plan.lower_edge), np.float32(plan.upper_edge)
             passes.mark_mean(total, T, lower, upper, zone[0, b, here])
@@ -114,7 +119,8 @@ def membrane_trace(
     plan,
     current,
     steps,
-    neurons,
+    affine,
+    probability,
     keys,
     order,
     table,
@@ -124,15 +130,15 @@ def membrane_trace(
     N = out.shape[2]
     threshold = np.float32(plan.threshold)
     blocks = (N + BLOCK - 1) // BLOCK
-    work, uniform = np.empty((4, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
+    work, words = np.empty((4, BLOCK), np.float32), np.empty((4, BLOCK), np.uint32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
-        own = own_rows(neurons, N, first, n)
         u, v, spike = work[0, :n], work[1, :n], work[2, :n]
         start_membrane(plan, u)
         for t in range(plan.steps):
             x = as_float(pick(current, t)[b, here], work[3])
-            advance(plan, t, order[here], keys[1, b], x, steps, own, table, uniform, u, v, spike)
+            x = drive_at(plan, x, affine, here, steps[1, t], work[3, :n])
+            advance(plan, t, steps[0, t], order[here], keys[1, b], x, table, words, u, v, spike)
             passes.subtract(v, threshold, out[t, b, here])

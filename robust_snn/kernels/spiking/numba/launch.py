@@ -22,8 +22,7 @@ from robust_snn.kernels.spiking.numba.half import bit_patterns
 from robust_snn.kernels.spiking.numba.threads import run_blocks
 from robust_snn.kernels.spiking.plan import Mode, Parameters, Plan, zone_steps
 
-_UNIFORM = np.concatenate([np.ones((1, BLOCK)), np.zeros((1, BLOCK)), np.ones((1, BLOCK))])
-_SAME = _UNIFORM.astype(np.float32)  # scale 1, shift 0, probability 1 for a block of neurons
+_NO_AFFINE, _NO_GATE = np.zeros((2, 0), np.float32), np.zeros(0, np.float32)
 _NO_TABLE = np.zeros(0, np.float32)
 _NO_SHARPNESS = np.zeros((0, 0, 0), np.float32)
 
@@ -65,19 +64,22 @@ def _steps(plan: Plan, parameters: Parameters) -> np.ndarray:
     return table
 
 
-def _neurons(sample: torch.Size, parameters: Parameters, last: bool) -> np.ndarray:
-    """Scale, shift and gate probability of each neuron, `[3, N]`, or of all in a block."""
-    scale, shift, probability = parameters.scale, parameters.shift, parameters.probability
-    if scale is None and probability is None:
-        return _SAME
-    table = torch.empty(3, *sample)
-    table[0], table[1], table[2] = 1, 0, 1
-    if scale is not None and shift is not None:
-        channel = (-1, *[1] * (len(sample) - 1))
-        table[0], table[1] = scale.detach().view(channel), shift.detach().view(channel)
-    if probability is not None:
-        table[2] = probability.detach()
-    return _flat(storage_view(table[None], last)[0], 1).numpy()
+def _affine(sample: torch.Size, parameters: Parameters, last: bool) -> np.ndarray:
+    """Scale and shift of each neuron, `[2, N]`, or nothing."""
+    if parameters.scale is None or parameters.shift is None:
+        return _NO_AFFINE
+    table = torch.empty(1, 2, *sample)
+    channel = (-1, *[1] * (len(sample) - 1))
+    table[0, 0] = parameters.scale.detach().view(channel)
+    table[0, 1] = parameters.shift.detach().view(channel)
+    return _flat(storage_view(table, last)[0], 1).numpy()
+
+
+def _probability(parameters: Parameters, last: bool) -> np.ndarray:
+    """Opening probability of each neuron's gate, `[N]`, or nothing."""
+    if parameters.probability is None:
+        return _NO_GATE
+    return storage_view(parameters.probability.detach()[None, None].float(), last).flatten().numpy()
 
 
 def _keys(plan: Plan, batch: int, parameters: Parameters) -> np.ndarray:
@@ -102,7 +104,8 @@ def _layer(
     """The arguments that all kernels share."""
     return (
         _steps(plan, parameters),
-        _neurons(sample, parameters, last),
+        _affine(sample, parameters, last),
+        _probability(parameters, last),
         _keys(plan, batch, parameters),
         _order(sample, last),
         _table(plan),

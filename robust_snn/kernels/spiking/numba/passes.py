@@ -1,6 +1,7 @@
 """Passes over a block of neurons that stays in the first-level cache.
 
-Operations come in the order of the reference, so membranes and spikes have the same bits.
+Operations come in the order of the reference, so membranes and spikes have the same bits. No two
+arguments of a pass may be the same memory: LLVM then takes a loop that is not vectorised.
 """
 
 # mypy: allow-untyped-defs
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.spiking.numba.compile import device
+from robust_snn.kernels.spiking.numba.compile import device, smooth
 from robust_snn.kernels.spiking.numba.half import put
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _EPSILON = np.float32(1e-3)  # of the relaxed gate
+_RANGE = np.float32(2.0**24)  # of a draw
 _STEPS, _ROUND = np.float32(126), np.float32(1.5)  # levels 1 to 127 of a membrane's code
 
 
@@ -56,26 +58,42 @@ def dot(a, b):
 
 
 @device
-def integrate(current, scale, shift, gain, step_gain, decay, u, v):
-    """`v = decay u + b gain (scale current + shift)`."""
-    for j in range(v.size):
-        drive = (gain * (current[j] * scale[j] + shift[j])) * step_gain
-        v[j] = decay * u[j] + drive
+def transform(current, scale, shift, out):
+    for j in range(out.size):
+        out[j] = current[j] * scale[j] + shift[j]
 
 
 @device
-def add_drive(current, scale, shift, gain, step_gain, total):
+def amplify(gain, step_gain, out):
+    for j in range(out.size):
+        out[j] = (gain * out[j]) * step_gain
+
+
+@device
+def add(a, total):
     for j in range(total.size):
-        total[j] += (gain * (current[j] * scale[j] + shift[j])) * step_gain
+        total[j] += a[j]
 
 
 @device
-def fire(v, threshold, hard, drop, spike, u):
-    """Spikes without noise, and the reset; see `reset`."""
+def leak_and_fire(drive, decay, threshold, hard, drop, u, v, spike):
+    """A step without noise: the membrane, the spike, and the reset.
+
+    Half the time of a layer is here, so nothing is multiplied by zero or one.
+    """
     for j in range(v.size):
-        s = np.float32(v[j] - threshold >= _ZERO)
-        spike[j] = s
-        u[j] = (_ONE - hard * s) * v[j] + drop * s
+        membrane = decay * u[j] + drive[j]
+        fires = membrane >= threshold
+        v[j] = membrane
+        spike[j] = _ONE if fires else _ZERO
+        after = drop if hard else membrane + drop
+        u[j] = after if fires else membrane
+
+
+@device
+def leak(drive, decay, u, v):
+    for j in range(v.size):
+        v[j] = decay * u[j] + drive[j]
 
 
 @device
@@ -91,9 +109,17 @@ def firing_probability(v, threshold, sharpness, table, out):
 
 
 @device
-def less(uniform, probability, out):
+def draw_below(words, out):
+    """Turns probabilities into draws: a word of 24 bits is compared exactly."""
     for j in range(out.size):
-        out[j] = np.float32(uniform[j] < probability[j])
+        out[j] = np.float32(np.float32(words[j]) < out[j] * _RANGE)
+
+
+@device
+def keep_below(words, probability, values, out):
+    """`values` where a draw lies below the probability, zero elsewhere."""
+    for j in range(out.size):
+        out[j] = values[j] if np.float32(words[j]) < probability[j] * _RANGE else _ZERO
 
 
 @device
@@ -119,13 +145,13 @@ def mark_mean(total, steps, lower, upper, zone):
 
 
 @device
-def add_relaxed_gate(upstream, spike, uniform, probability, grad):
+def add_relaxed_gate(upstream, spike, words, probability, grad):
     """Adds `upstream * spike * d relaxed_gate / d probability`, at temperature 1/2.
 
     With odds `r = p / (1 - p + eps) * (1 - u) / (u + eps)` the relaxed gate is `r^2 / (1 + r^2)`.
     """
     for j in range(grad.size):
-        p, u = probability[j], uniform[j]
+        p, u = probability[j], np.float32(words[j]) / _RANGE
         closed = _ONE - p + _EPSILON
         odds = p / closed * ((_ONE - u) / (u + _EPSILON))
         bend = odds / (_ONE + odds * odds)
@@ -133,8 +159,8 @@ def add_relaxed_gate(upstream, spike, uniform, probability, grad):
         grad[j] += upstream[j] * spike[j] * slope
 
 
-@device
-def step_back(e, slope, spike, v, hard, cross, cross_v, decay, carried, grad):
+@smooth
+def step_back(e, slope, v, threshold, hard, cross, cross_v, decay, carried, grad):
     """One step of the recursion; `carried` is the gradient on the membrane after the reset.
 
     `grad = (1 - s) carried + slope (e + (cross + cross_v v) carried)`, without `(1 - s)` for a soft
@@ -142,9 +168,21 @@ def step_back(e, slope, spike, v, hard, cross, cross_v, decay, carried, grad):
     """
     for j in range(grad.size):
         a = carried[j]
+        kept = _ZERO if hard and v[j] >= threshold else a
+        into = kept + slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
+        grad[j] = into
+        carried[j] = decay * into
+
+
+@smooth
+def step_back_noisy(e, slope, v, spike, hard, cross, cross_v, decay, carried, grad):
+    """`step_back` where the spike, or its probability, does not follow from the membrane."""
+    for j in range(grad.size):
+        a = carried[j]
         kept = (_ONE - hard * spike[j]) * a
-        grad[j] = kept + slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
-        carried[j] = decay * grad[j]
+        into = kept + slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
+        grad[j] = into
+        carried[j] = decay * into
 
 
 @device
@@ -175,15 +213,15 @@ def pick_slope(e, zone, lower, upper, grad):
 
 
 @device
-def chain_to_current(grad, scale, gain, out):
+def put_multiple(a, factor, out):
     for j in range(out.size):
-        put(out, j, gain * scale[j] * grad[j])
+        put(out, j, factor * a[j])
 
 
 @device
-def add_to_current(grad, scale, gain, out):
-    for j in range(out.size):
-        out[j] += gain * scale[j] * grad[j]
+def add_multiple(a, factor, total):
+    for j in range(total.size):
+        total[j] += factor * a[j]
 
 
 @device
@@ -191,12 +229,3 @@ def add_affine_gradient(grad, current, gain, grad_scale, grad_shift):
     for j in range(grad.size):
         grad_scale[j] += gain * grad[j] * current[j]
         grad_shift[j] += gain * grad[j]
-
-
-@device
-def dot_drive(grad, current, scale, shift, gain):
-    """Gradient of a step's input gain: `sum grad gain (scale current + shift)`."""
-    total = 0.0
-    for j in range(grad.size):
-        total += np.float64(grad[j] * gain * (current[j] * scale[j] + shift[j]))
-    return total

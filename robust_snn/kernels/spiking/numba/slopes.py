@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.spiking.numba.compile import device
+from robust_snn.kernels.spiking.numba.compile import device, smooth
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _HALF_PI = np.float32(np.pi / 2)
@@ -94,7 +94,7 @@ def _step(u):
 def _over_block(shape):
     """The loop over a block for one unit shape: the branch on the family stays outside."""
 
-    @device
+    @smooth
     def fill(v, threshold, sharpness, peak, floor, out):
         for j in range(v.size):
             scaled = peak * sharpness[j]
