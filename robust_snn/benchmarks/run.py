@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from robust_snn.benchmarks import convolutions, layers, steps
+from robust_snn.benchmarks import convolutions, layers, steps, training
 from robust_snn.benchmarks.timing import Row
 from robust_snn.drawing import new_figure
 from robust_snn.errors import unknown
@@ -46,6 +46,7 @@ PARTS: dict[str, tuple[Callable[[int, str], list[Row]], int]] = {
     "eot": (steps.measure_eot, 3),
     "scaling": (steps.measure_scaling, 3),
     "memory": (lambda rounds, clock: steps.measure_memory(), 1),
+    "training": (training.measure, 5),
     "first_call": (_first_call, 1),
     "static": (_static, 1),
 }

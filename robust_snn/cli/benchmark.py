@@ -17,7 +17,8 @@ def benchmark(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="layers, convolutions, steps, eot, scaling, memory, first_call.", metavar="PART..."
+            help="layers, convolutions, steps, eot, scaling, memory, training, first_call.",
+            metavar="PART...",
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every part.")] = False,

@@ -146,7 +146,7 @@ class SpikingBackbone(nn.Module):
         )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trades compute for memory: stages are recomputed in the backward pass, noise included."""
+        """Trades compute for memory: blocks are recomputed in the backward pass, noise included."""
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
@@ -158,7 +158,11 @@ class SpikingBackbone(nn.Module):
         return {name for name, _ in self.named_parameters() if name.endswith(".probability")}
 
     def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
-        return checkpointed(stage, x) if self.grad_checkpointing else stage(x)
+        if not self.grad_checkpointing:
+            return stage(x)
+        for block in stage.children():
+            x = checkpointed(block, x)
+        return x
 
     def _spikes(self, x: Tensor) -> Tensor:
         """Spikes of the last layer before the head, `[T, B, C, H, W]`."""

@@ -1,0 +1,191 @@
+"""One training step of WRN-16-4 and VGG-11: ours, a plain loop, SpikingJelly, the convolutions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robust_snn.benchmarks.published import PlainNeurons, Repeated
+from robust_snn.benchmarks.steps import _in_fresh_process, _status
+from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
+from robust_snn.neurons import LIF
+
+NETWORKS = ("snn_wrn16", "snn_vgg11")
+COMPACT = "bptt(save=compact)"
+BASE, FLOOR = "plain loop", "convolutions, three passes"
+Step = Callable[[], object]
+
+# Ways to train our network: arguments of the model, its layout, and whether stages are recomputed.
+LAST = torch.channels_last
+OURS: dict[str, tuple[dict[str, Any], torch.memory_format, bool]] = {
+    "ours": ({}, torch.contiguous_format, False),
+    "ours, channels-last": ({}, LAST, False),
+    "ours, compact, channels-last": ({"gradient": COMPACT}, LAST, False),
+    "ours, recomputing, channels-last": ({}, LAST, True),
+    "ours, bf16, channels-last": ({}, LAST, False),
+}
+
+
+class SpikingJellyNeurons(nn.Module):
+    """SpikingJelly's neurons with many steps per call, and the same surrogate."""
+
+    def __init__(self, neurons: Any) -> None:
+        super().__init__()
+        from spikingjelly.activation_based import neuron, surrogate
+
+        decay = neurons.dynamics.decay
+        options = {"surrogate_function": surrogate.PiecewiseQuadratic(1.0), "step_mode": "m"}
+        if decay == 1:
+            self.node = neuron.IFNode(**options)
+        else:
+            self.node = neuron.LIFNode(tau=1 / (1 - decay), decay_input=False, **options)
+
+    def forward(self, current: Tensor, steps: int, affine: object = None) -> Tensor:
+        self.node.reset()
+        spikes: Tensor = self.node(current)
+        return spikes
+
+
+def network(name: str, steps: int, width: float = 1.0, **kwargs: Any) -> nn.Module:
+    """A network with the same random weights whatever its other arguments are, in train mode."""
+    torch.manual_seed(0)
+    net: nn.Module = timm.create_model(name, T=steps, width=width, **kwargs)
+    return net.train()
+
+
+def rebuilt(net: nn.Module, steps: int, neurons: Callable[[Any], nn.Module]) -> nn.Module:
+    """The same network and weights with other neurons, and every step's image written out."""
+    twin: Any = copy.deepcopy(net)
+    for module in list(twin.modules()):
+        if isinstance(getattr(module, "neuron", None), LIF):
+            module.neuron = neurons(module.neuron)
+    twin.encoder = Repeated(twin.encoder, steps)
+    whole: nn.Module = twin
+    return whole
+
+
+def candidate(case: str, name: str, steps: int, width: float = 1.0) -> nn.Module:
+    """The network that a case trains."""
+    if case == BASE:
+        return rebuilt(network(name, steps, width), steps, PlainNeurons)
+    if case == "spikingjelly":
+        return rebuilt(network(name, steps, width), steps, SpikingJellyNeurons)
+    kwargs, layout, recomputing = OURS[case]
+    net: Any = network(name, steps, width, **kwargs).to(memory_format=layout)
+    net.set_grad_checkpointing(recomputing)
+    whole: nn.Module = net
+    return whole
+
+
+def step(case: str, net: nn.Module, images: Tensor) -> Step:
+    """A training step: both passes and SGD, whose rate of 0 keeps every round the same."""
+    labels = torch.arange(len(images)) % 10
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0, momentum=0.9)
+    half = torch.autocast("cpu", torch.bfloat16)
+    precision: AbstractContextManager[Any] = half if "bf16" in case else nullcontext()
+
+    def run() -> None:
+        optimizer.zero_grad()
+        with precision:
+            loss = F.cross_entropy(net(images).float(), labels)
+        loss.backward()
+        optimizer.step()
+
+    return run
+
+
+def refusal(net: nn.Module, plain: nn.Module, images: Tensor) -> str:
+    """Why a network does not train like the plain one, or nothing: the gradient of all weights.
+
+    Rounding may move a spike at the edge, and that spike others.
+    """
+    found = []
+    for model in (net, plain):
+        loss = F.cross_entropy(model(images), torch.arange(len(images)) % 10)
+        parts = torch.autograd.grad(loss, list(model.parameters()))
+        found.append(torch.cat([part.flatten() for part in parts]))
+    alike = float(F.cosine_similarity(found[0], found[1], dim=0))
+    return "" if alike > 0.98 else f"the gradient has cosine {alike:.3f} with the plain loop's"
+
+
+def floor(plain: nn.Module, images: Tensor) -> Step:
+    """Both passes of every convolution and matrix alone: outputs, input and weight gradients."""
+    calls: list[tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]] = []
+
+    def note(module: Any, inputs: tuple[Tensor], out: Tensor) -> None:
+        x, weight = inputs[0].detach(), module.weight.detach().requires_grad_()
+        call: Callable[..., Tensor] = F.linear
+        if isinstance(module, nn.Conv2d):
+            x = x.flatten(0, 1)
+            call = partial(F.conv2d, stride=module.stride, padding=module.padding)
+        x.requires_grad_(bool(calls))  # the first one needs no gradient of the images
+        calls.append((call, x, weight, torch.randn_like(call(x, weight).detach())))
+
+    layers = [m for m in plain.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.no_grad():
+        plain(images)
+    for hook in hooks:
+        hook.remove()
+
+    def run() -> None:
+        for call, x, weight, upstream in calls:
+            wanted = (x, weight) if x.requires_grad else (weight,)
+            torch.autograd.grad(call(x, weight), wanted, upstream)
+
+    return run
+
+
+def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row]:
+    """A row per network and way to train it, with the ratios of time and memory to the plain loop.
+
+    `memory` is the share of the plain loop's peak, each measured in a fresh process.
+    """
+    found = []
+    for name in NETWORKS:
+        images = torch.rand(batch, 3, 32, 32)
+        plain = candidate(BASE, name, steps)
+        nets, refused = {BASE: plain}, {}
+        for case in ("spikingjelly", *OURS):
+            try:
+                nets[case] = candidate(case, name, steps)
+            except ImportError:
+                continue
+            if "bf16" not in case and (why := refusal(nets[case], plain, images)):
+                refused[case] = why
+        timed = {case: step(case, net, images) for case, net in nets.items() if case not in refused}
+        times = interleave({**timed, FLOOR: floor(plain, images)}, rounds, CLOCKS[clock])
+        peaks = {case: _peak_apart(case, name, steps, batch) for case in timed}
+        for row in rows({"shape": name, "T": steps, "B": batch}, times, BASE, refused):
+            mib = peaks.get(row["candidate"])
+            memory = "" if mib is None else round(mib / peaks[BASE], 3)
+            found.append({**row, "MiB": "" if mib is None else mib, "memory": memory})
+    return found
+
+
+def peak(case: str, name: str, steps: int, batch: int) -> float:
+    """MiB that one training step adds to the process; meant for a process of its own."""
+    net = candidate(case, name, steps)
+    step(case, net, torch.rand(1, 3, 32, 32))()  # compiles
+    run = step(case, net, torch.rand(batch, 3, 32, 32))
+    before = _status("VmRSS")
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # starts the peak anew
+    run()
+    return round(_status("VmHWM") - before, 1)
+
+
+def _peak_apart(case: str, name: str, steps: int, batch: int) -> float:
+    return _in_fresh_process(
+        f"from robust_snn.benchmarks.training import peak; import torch; "
+        f"torch.set_num_threads({torch.get_num_threads()}); "
+        f"print(peak({case!r}, {name!r}, {steps}, {batch}))"
+    )
