@@ -2,8 +2,8 @@
 
     python examples/noise_level.py --out runs/noise
 
-Left, noisy neurons over the standard deviation of their membrane noise, as in Figure 4 of the NSNN
-paper: trained at 0.3 and tested at each level; with `--train-each`, trained at each, too. Right,
+Left, noisy neurons over the standard deviation of their membrane noise: trained and tested at each
+level, as in Figure 4 of the NSNN paper, and trained at 0.3 but tested at each level. Right,
 stochastic gates over their opening probability, set after training, as in Figure 4 of the StoG
 paper. Robust accuracy is under projected flips of at most `--eps` entries, with intervals over
 images and draws. Every point is a run of `evaluate` in its own folder, so a killed study goes on.
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from robust_snn import Victim, evaluate
-from robust_snn.data import ImageSet, load_dataset
-from robust_snn.errors import missing_extra
+from robust_snn.data import load_dataset
+from robust_snn.drawing import new_figure
 from robust_snn.eval import Verdict
 from robust_snn.eval.suite import Attack, Draws, Suite
 from robust_snn.neurons import NoisyLIF, StochasticGate
@@ -63,17 +63,9 @@ def trained(model: str, folder: Path, epochs: int, **kwargs: Any) -> Victim:
     return Victim(done.net)
 
 
-def judged(victim: Victim, data: ImageSet, suite: Suite, folder: Path) -> Verdict:
-    return evaluate(victim, data.images, data.labels, suite=suite, out=folder)
-
-
 def draw(curves: dict[str, dict[str, Curve]], path: Path) -> None:
     """One panel per quantity, one colour per curve: clean as lines, robust dashed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "report") from error
-    figure = Figure(figsize=(6 * len(curves), 4.2), layout="constrained")
+    figure = new_figure(6 * len(curves), 4.2)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, (quantity, lines) in zip(panels, curves.items(), strict=True):
         for color, (label, curve) in zip(("C0", "C1"), lines.items(), strict=False):
@@ -93,11 +85,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/noise"))
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("-n", type=int, default=200, help="test recordings")
-    parser.add_argument("--eps", type=int, default=50, help="flipped entries")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--train-each", action="store_true", help="train at every level too")
+    parser.add_argument("-n", type=int, default=100, help="test recordings")
+    parser.add_argument("--eps", type=int, default=20, help="flipped entries")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=10)
     options = parser.parse_args()
     out, data = options.out, load_dataset("digits-events", n=options.n, steps=5)
     options_of_pgd = {"keep": 2, "eot_loss": 2}
@@ -105,26 +96,29 @@ def main() -> None:
     draws = Draws(options.draws, options.draws)
     suite = Suite("noise", (row,), norm="L0", eps=float(options.eps), draws=draws)
 
-    def curve(name: str, victims: dict[float, Victim]) -> Curve:
+    def curve(victims: dict[float, Victim], name: str) -> Curve:
         return {
-            level: judged(victim, data, suite, out / f"{name}-{level:g}")
+            level: evaluate(
+                victim, data.images, data.labels, suite=suite, out=out / name.format(level)
+            )
             for level, victim in victims.items()
         }
 
-    noisy = trained("snn_vggsnn_nlif", out / "nlif", options.epochs, membrane_noise=noise(0.3))
-    lines = {f"trained at {TRAINED_AT}": curve("sigma", {s: at_sigma(noisy, s) for s in SIGMAS})}
-    if options.train_each:
-        each = {
-            s: trained(
-                "snn_vggsnn_nlif", out / f"nlif-{s:g}", options.epochs, membrane_noise=noise(s)
-            )
-            for s in SIGMAS
-        }
-        lines["trained at each"] = curve("each", each)
+    noisy = {
+        s: trained("snn_vggsnn_nlif", out / f"sigma-{s}", options.epochs, membrane_noise=noise(s))
+        for s in SIGMAS
+    }
+    moved = {s: at_sigma(noisy[TRAINED_AT], s) for s in SIGMAS}
     gated = trained("snn_vggsnn_stog", out / "stog", options.epochs)
-    opened = curve("opening", {p: at_opening(gated, p) for p in OPENINGS})
+    opened = {p: at_opening(gated, p) for p in OPENINGS}
     draw(
-        {"sigma of the membrane": lines, "opening probability": {"StoG": opened}},
+        {
+            "sigma of the membrane noise": {
+                "trained and tested at it": curve(noisy, "trained-at-{}"),
+                f"trained at {TRAINED_AT}": curve(moved, "tested-at-{}"),
+            },
+            "opening probability of the gates": {"StoG": curve(opened, "opening-{}")},
+        },
         out / "noise.png",
     )
 

@@ -21,26 +21,30 @@ def noise(declared: bool, spread: float) -> Diagnostic:
     return Diagnostic("noise", spread, "pass" if declared == measured else "warn", why)
 
 
-def claims(attacks: Sequence[AttackResult]) -> Diagnostic:
+def claims(attacks: Sequence[AttackResult]) -> list[Diagnostic]:
     """Do the attacks' own numbers agree with the measured ones?"""
+    if not attacks:
+        return []
     worst = max(attacks, key=lambda attack: abs(attack.claimed - attack.accuracy))
     low, high = worst.ci
     agrees = low <= worst.claimed <= high
     why = f"{worst.name} claims {worst.claimed:.1%}, measured {worst.accuracy:.1%}"
     gap = worst.claimed - worst.accuracy
-    return Diagnostic("claimed against measured", gap, "pass" if agrees else "warn", why)
+    return [Diagnostic("claimed against measured", gap, "pass" if agrees else "warn", why)]
 
 
-def selection(worst: float, attacks: Sequence[AttackResult]) -> Diagnostic:
+def selection(worst: float, attacks: Sequence[AttackResult]) -> list[Diagnostic]:
     """Is the worst case over attacks as low as the best attack alone?
 
     Per image, the select draws choose an attack; where they are too few, they choose by luck.
     """
+    if not attacks:
+        return []
     best = min(attacks, key=lambda attack: attack.accuracy)
     gap = worst - best.accuracy
     why = f"the worst case is {worst:.1%}, {best.name} alone reaches {best.accuracy:.1%}"
     advice = "; take more select draws" if gap > 0 else ""
-    return Diagnostic("selection", gap, "warn" if gap > 0 else "pass", why + advice)
+    return [Diagnostic("selection", gap, "warn" if gap > 0 else "pass", why + advice)]
 
 
 def black_box(left: Sequence[tuple[float, bool]], images: int) -> list[Diagnostic]:

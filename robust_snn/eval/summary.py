@@ -57,6 +57,8 @@ def summarise(job: Job, shards: Sequence[Shard]) -> Summary:
     before, after = (answers == labels[:, None] for answers in (results.clean, results.worst))
     estimate, robust = statistics.accuracy(before), statistics.accuracy(after)
     clean_vote = statistics.vote(results.clean, labels)
+    rows = zip(attacks, job.suite.attacks, strict=True)
+    searched = [attack for attack, row in rows if implementation(row).judge is None]
     vote = statistics.vote(results.worst, labels)
     success = statistics.success_rate(before, after)
     return Summary(
@@ -64,8 +66,8 @@ def summarise(job: Job, shards: Sequence[Shard]) -> Summary:
         Robust(*robust, vote.value, success.value, vote.ci, success.ci),
         attacks,
         (
-            diagnostics.claims(attacks),
-            diagnostics.selection(robust.value, attacks),
+            *diagnostics.claims(searched),
+            *diagnostics.selection(robust.value, searched),
             *diagnostics.black_box(_course(results.clean, course, attacks, labels), len(labels)),
             *diagnostics.warnings(_warnings(job, shards)),
         ),

@@ -38,23 +38,29 @@ def draw_page(
         ImportError: If matplotlib is not installed.
     """
     figure = new_figure(15, 17)
-    grid = figure.add_gridspec(4, 4, height_ratios=(1, 1, 1, 2))
     figure.suptitle(title)
+    parts: Any = figure.subfigures(4, 1, height_ratios=(1, 1, 1, 2.1))
+    top, middle, code, pairs = parts
     spikes = trials.spikes[:, :, sample].float()  # [K, T, N]
     chosen = trials.liveliest(sample, neurons)
-    _stimulus(figure.add_subplot(grid[0, 0]), stimulus)
-    _predictions(figure.add_subplot(grid[0, 1]), trials.predictions[:, sample])
-    for trial in range(2):
-        _rate_map(figure.add_subplot(grid[0, 2 + trial]), spikes[trial], trials.shape, trial)
-        _raster(figure.add_subplot(grid[1, 2 * trial : 2 * trial + 2]), spikes[trial], trial)
-    _population(figure.add_subplot(grid[2, 1]), spikes)
-    _fano(figure.add_subplot(grid[2, 2]), trials)
-    _correlation(figure.add_subplot(grid[2, 3]), trials)
+    seen, said, *maps = top.subplots(1, 4)
+    _stimulus(seen, stimulus)
+    _predictions(said, trials.predictions[:, sample])
+    for trial, (map_of, raster) in enumerate(zip(maps, middle.subplots(1, 2), strict=True)):
+        _rate_map(map_of, spikes[trial], trials.shape, trial)
+        _raster(raster, spikes[trial], trial)
+    histogram, population, fano, correlation = code.subplots(1, 4)
+    _population(population, spikes)
+    _fano(fano, trials)
+    _correlation(correlation, trials)
     if len(chosen):  # a silent layer has none
-        _histogram(figure, figure.add_subplot(grid[2, 0]), spikes[:, :, chosen], chosen)
+        _histogram(histogram, spikes[:, :, chosen], chosen)
         joint, defined = jpsth_of_pairs(spikes[:, :, chosen])
-        _mosaic(figure, figure.add_subplot(grid[3, :2]), joint, chosen)
-        _synchrony(figure, figure.add_subplot(grid[3, 2:]), joint, defined, chosen)
+        mosaic, synchrony = pairs.subplots(1, 2)
+        _mosaic(mosaic, joint, chosen, len(spikes) ** -0.5)
+        _synchrony(synchrony, joint, defined, chosen)
+    else:
+        histogram.set_axis_off()
     figure.savefig(path, dpi=110)
 
 
@@ -62,22 +68,23 @@ def _stimulus(axes: Any, stimulus: Tensor | None) -> None:
     if stimulus is None:
         axes.set_axis_off()
     elif stimulus.ndim == 1:
-        axes.plot(stimulus, color="black")
+        axes.plot(stimulus.numpy(), color="black")
         axes.set(title="stimulus", xlabel="step")
     elif stimulus.ndim == 4:
-        both = stimulus.sum(0)
+        both = stimulus.sum(0).numpy()
         axes.imshow(both[-1] - both[0], cmap="RdBu", vmin=-both.max(), vmax=both.max())
         axes.set(title="stimulus: events, ON blue, OFF red", xticks=[], yticks=[])
     else:
-        axes.imshow(stimulus.permute(1, 2, 0).squeeze(-1), cmap="gray")
+        axes.imshow(stimulus.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray")
         axes.set(title="stimulus", xticks=[], yticks=[])
 
 
 def _predictions(axes: Any, predictions: Tensor) -> None:
-    place, mean, spread = np.arange(predictions.shape[1]), predictions.mean(0), predictions.std(0)
+    said, place = predictions.numpy(), np.arange(predictions.shape[1])
+    mean, spread = said.mean(0), said.std(0, ddof=1)
     axes.errorbar(place, mean, spread, fmt="k_", label="mean and sd of all trials")
     for trial in range(2):
-        axes.plot(place, predictions[trial], "o", ms=4, alpha=0.7, label=f"trial {trial + 1}")
+        axes.plot(place, said[trial], "o", ms=4, alpha=0.7, label=f"trial {trial + 1}")
     axes.set(title="predictions", xlabel="output")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=7)
@@ -93,35 +100,30 @@ def _rate_map(axes: Any, spikes: Tensor, shape: tuple[int, ...], trial: int) -> 
         width = int(np.ceil(len(flat) ** 0.5))
         missing = torch.full((-len(flat) % width,), torch.nan)
         rates, what = torch.cat([flat, missing]).view(-1, width), "neurons row by row"
-    image = axes.imshow(rates, cmap="viridis", vmin=0, vmax=1)
-    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    image = axes.imshow(rates.numpy(), cmap="viridis", vmin=0, vmax=1)
+    axes.figure.colorbar(image, ax=axes, shrink=0.8, label="spikes per step")
     axes.set(title=f"firing rates of trial {trial + 1}\n({what})", xticks=[], yticks=[])
 
 
 def _raster(axes: Any, spikes: Tensor, trial: int) -> None:
-    t, neuron = spikes.nonzero(as_tuple=True)
-    axes.scatter(
-        t,
-        neuron,
-        s=min(max(2000 / spikes.shape[1], 1), 120),
-        marker="|",
-        color="black",
-        linewidths=0.8,
-    )
+    look = {"cmap": "Greys", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
+    axes.imshow(spikes.T.numpy(), aspect="auto", origin="lower", **look)
     axes.set(title=f"raster of trial {trial + 1}", xlabel="step", ylabel="neuron")
-    axes.set(xlim=(-0.5, len(spikes) - 0.5), ylim=(-1, spikes.shape[1]))
+    for edge in range(1, len(spikes)):
+        axes.axvline(edge - 0.5, color="lightgray", lw=0.4)
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _histogram(figure: Any, axes: Any, spikes: Tensor, chosen: Tensor) -> None:
-    image = axes.imshow(psth(spikes).T, aspect="auto", cmap="magma", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes)
+def _histogram(axes: Any, spikes: Tensor, chosen: Tensor) -> None:
+    image = axes.imshow(psth(spikes).T.numpy(), aspect="auto", cmap="magma", vmin=0, vmax=1)
+    axes.figure.colorbar(image, ax=axes)
     axes.set(title=f"PSTH over {len(spikes)} trials", xlabel="step", ylabel="neuron")
     axes.set_yticks(range(len(chosen)), chosen.tolist(), fontsize=6)
 
 
 def _population(axes: Any, spikes: Tensor) -> None:
-    rate = spikes.mean(2)  # [K, T]
-    mean, spread, steps = rate.mean(0), rate.std(0), np.arange(rate.shape[1])
+    rate = spikes.mean(2).numpy()  # [K, T]
+    mean, spread, steps = rate.mean(0), rate.std(0, ddof=1), np.arange(rate.shape[1])
     axes.plot(steps, mean, color="black")
     axes.fill_between(steps, mean - spread, mean + spread, alpha=0.3)
     axes.set(title="population rate, sd over trials", xlabel="step", ylabel="spikes per neuron")
@@ -131,45 +133,53 @@ def _fano(axes: Any, trials: Trials) -> None:
     factors = trials.fano[~trials.fano.isnan()]
     axes.hist(factors.numpy(), bins=40, color="gray")
     axes.axvline(1, color="black", lw=0.8, ls=":", label="Poisson")
-    axes.set(title="Fano factors, all samples and neurons", xlabel="variance over mean")
+    axes.set(title="Fano factors", xlabel="variance over mean of spike counts")
+    axes.set_ylabel("neurons, of all samples")
     axes.legend(fontsize=7)
 
 
 def _correlation(axes: Any, trials: Trials) -> None:
-    fano, similarity = trials.mean_fano, trials.similarity
+    fano, similarity = trials.mean_fano.numpy(), trials.similarity.numpy()
     r, p = trials.correlation()
     axes.scatter(fano, similarity, s=8)
     if not np.isnan(r):
-        both = ~(fano.isnan() | similarity.isnan())
-        slope, offset = np.polyfit(fano[both].numpy(), similarity[both].numpy(), 1)
-        ends = np.array([float(fano[both].min()), float(fano[both].max())])
+        both = ~(np.isnan(fano) | np.isnan(similarity))
+        slope, offset = np.polyfit(fano[both], similarity[both], 1)
+        ends = np.array([fano[both].min(), fano[both].max()])
         axes.plot(ends, offset + slope * ends, color="black", lw=1, ls=":")
     axes.set(title=f"{len(fano)} samples: r = {r:.2f}, p = {p:.1g}")
     axes.set(xlabel="mean Fano factor", ylabel="similarity of predictions")
 
 
-def _mosaic(figure: Any, axes: Any, joint: Tensor, chosen: Tensor) -> None:
+def _mosaic(axes: Any, joint: Tensor, chosen: Tensor, chance: float) -> None:
     neurons, steps = joint.shape[0], joint.shape[2]
     whole = joint.transpose(1, 2).reshape(neurons * steps, neurons * steps)
-    image = axes.imshow(whole, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    most = min(5 * chance, 1)  # so that what chance does is pale
+    look = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, "interpolation": "nearest"}
+    image = axes.imshow(whole.numpy(), **look)
     for edge in range(1, neurons):
         axes.axhline(edge * steps - 0.5, color="black", lw=0.4)
         axes.axvline(edge * steps - 0.5, color="black", lw=0.4)
     places = np.arange(neurons) * steps + steps / 2 - 0.5
-    axes.set_xticks(places, chosen.tolist(), fontsize=6)
-    axes.set_yticks(places, chosen.tolist(), fontsize=6)
+    _name(axes, places, chosen)
     axes.set(title="normalised JPSTH of every two neurons (steps inside each square)")
-    figure.colorbar(image, ax=axes, shrink=0.6)
+    label = f"correlation; chance has sd {chance:.2f}"
+    axes.figure.colorbar(image, ax=axes, shrink=0.6, extend="both", label=label)
 
 
-def _synchrony(figure: Any, axes: Any, joint: Tensor, defined: Tensor, chosen: Tensor) -> None:
+def _synchrony(axes: Any, joint: Tensor, defined: Tensor, chosen: Tensor) -> None:
     """Mean of the main diagonals: do neurons fire in the same steps more often than by chance?"""
     known = defined.diagonal(dim1=2, dim2=3).sum(-1)
     mean = joint.diagonal(dim1=2, dim2=3).sum(-1) / known.clamp(min=1)
     mean = mean.masked_fill(torch.eye(len(mean), dtype=torch.bool), torch.nan)
     most = max(float(mean.nan_to_num().abs().max()), 1e-3)
-    image = axes.imshow(mean, cmap="RdBu_r", vmin=-most, vmax=most)
-    figure.colorbar(image, ax=axes, shrink=0.6)
-    axes.set_xticks(range(len(chosen)), chosen.tolist(), fontsize=6, rotation=90)
-    axes.set_yticks(range(len(chosen)), chosen.tolist(), fontsize=6)
-    axes.set(title="synchrony: mean of the diagonals")
+    image = axes.imshow(mean.numpy(), cmap="RdBu_r", vmin=-most, vmax=most)
+    _name(axes, np.arange(len(chosen)), chosen)
+    axes.set(title="synchrony: mean correlation in the same step")
+    axes.figure.colorbar(image, ax=axes, shrink=0.6)
+
+
+def _name(axes: Any, places: np.ndarray, neurons: Tensor) -> None:
+    axes.set_xticks(places, neurons.tolist(), fontsize=7, rotation=90)
+    axes.set_yticks(places, neurons.tolist(), fontsize=7)
+    axes.set(xlabel="neuron", ylabel="neuron")
