@@ -64,7 +64,7 @@ def render(verdicts: dict[str, Verdict]) -> Table:
     table = Table(
         title=f"{IMAGES} test digits, Linf eps = {EPS:g}; short attacks, for demonstration only",
         caption="claimed: share of the images that the attack says it could not break.\n"
-        "measured: accuracy on the same images under fresh noise, and its 95 % interval.\n"
+        "measured: accuracy on the same images under fresh noise, and its 95% interval.\n"
         "pgd is ours, apgd-ce and square are AutoAttack's; for square, steps are queries.",
     )
     for column in ("network", "attack", "gradient", "steps", "EOT", "claimed", "measured"):

@@ -39,7 +39,7 @@ def render(comparison: Comparison) -> Group:
         title=f"{names[0]} (A) and {names[1]} (B) on {data['n']} images of {data['name']}"
     )
     table.add_column("")
-    for column in ("A", "B", "B - A", "95 %", "McNemar's p"):
+    for column in ("A", "B", "B - A", "95%", "McNemar's p"):
         table.add_column(column, justify="right")
     for row in comparison.differences:
         low, high = row.ci

@@ -56,7 +56,7 @@ def attacks(verdict: Verdict) -> str:
     axes.set_yticks(range(len(rows)), [_label(name) for name, *_ in rows])
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("accuracy; bars are 95 % intervals")
+    axes.set_xlabel("accuracy; bars are 95% intervals")
     _percent(axes.xaxis)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
@@ -184,7 +184,7 @@ def _data(kind: str, content: bytes) -> str:
 def _percent(axis: Any) -> None:
     from matplotlib.ticker import PercentFormatter
 
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def _label(text: str) -> str:

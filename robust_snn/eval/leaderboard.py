@@ -18,7 +18,7 @@ from rich.table import Table
 from robust_snn.disk import write_json, write_text
 from robust_snn.errors import InputError
 from robust_snn.eval.page import template
-from robust_snn.eval.report import percent, radius
+from robust_snn.eval.report import percent, radius, span
 from robust_snn.eval.verdict import Verdict
 
 SCHEMA = 1
@@ -165,7 +165,7 @@ def render(board: Board) -> Table:
     shown = Table(title=title)
     shown.add_column("rank", justify="right")
     shown.add_column("model")
-    for column in ("clean", "robust", "95 %"):
+    for column in ("clean", "robust", "95%"):
         shown.add_column(column, justify="right")
     shown.add_column("suite")
     shown.add_column("diagnostics")
@@ -177,7 +177,7 @@ def render(board: Board) -> Table:
             entry.model,
             percent(entry.clean),
             percent(entry.robust),
-            f"{percent(entry.low)} - {percent(entry.high)}",
+            span((entry.low, entry.high)),
             entry.suite,
             "; ".join(notes) or "passed",
         )

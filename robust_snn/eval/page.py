@@ -14,7 +14,7 @@ from robust_snn.errors import InputError, missing_extra
 from robust_snn.eval import evidence, figures
 from robust_snn.eval.evidence import Evidence
 from robust_snn.eval.published import published
-from robust_snn.eval.report import percent, radius, sentence
+from robust_snn.eval.report import percent, radius, sentence, span
 from robust_snn.eval.sweep import Point, load_curves
 from robust_snn.eval.verdict import Diagnostic, Verdict
 from robust_snn.gradients import parse_mode
@@ -116,6 +116,7 @@ def template(name: str) -> Any:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["span"] = span
     environment.filters["radius"] = radius
     environment.filters["at"] = _at
     environment.filters["amount"] = amount

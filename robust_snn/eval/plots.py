@@ -30,7 +30,7 @@ def plot_curves(curves: Mapping[str, Sequence[Point]], about: Verdict, path: Pat
         axes.fill_between(eps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(
         xlabel=f"eps ({about.threat['norm']}, pixels in [0, 1])",
-        ylabel="robust accuracy, 95 % interval",
+        ylabel="robust accuracy, 95% interval",
         title=f"{about.data['n']} images of {about.data['name']}, suite {about.suite}",
         ylim=(-0.02, 1.02),
     )

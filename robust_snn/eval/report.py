@@ -16,8 +16,8 @@ COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 def render(verdict: Verdict) -> Group:
     """The verdict as a table per attack, one sentence, and what its diagnostics found."""
     table = Table(title=f"{verdict.model['name']} on {verdict.data['name']}")
-    table.add_column("attack")
-    for column in ("gradient", "claimed", "measured", "95 %", "passes per image", "seconds"):
+    table.add_column("attack", overflow="fold")
+    for column in ("gradient", "claimed", "measured", "95%", "passes per image", "seconds"):
         table.add_column(column, justify="left" if column == "gradient" else "right")
     table.add_row("none", "", "", *_measured(verdict.clean.accuracy, verdict.clean.ci), "", "")
     for attack in verdict.attacks:
@@ -57,19 +57,24 @@ def beside(verdict: Verdict, known: Published) -> Table:
 
 def sentence(verdict: Verdict) -> str:
     """The verdict in one sentence."""
-    low, high = verdict.robust.ci
     noise = f", {verdict.draws['report']} noise draws" if verdict.stochastic else ""
     return (
-        f"Robust accuracy {percent(verdict.robust.accuracy)} (95 %: {percent(low)} to "
-        f"{percent(high)}) of {percent(verdict.clean.accuracy)} clean, under suite "
+        f"Robust accuracy {percent(verdict.robust.accuracy)} (95% interval: "
+        f"{span(verdict.robust.ci)}) of {percent(verdict.clean.accuracy)} clean, under suite "
         f"{verdict.suite} in {verdict.threat['norm']} at eps = {radius(verdict.threat['eps'])}; "
         f"{verdict.data['n']} images{noise}."
     )
 
 
 def percent(share: float) -> str:
-    """A share as text, such as `35.3 %`, which does not break."""
-    return f"{100 * share:.1f}\u00a0%"
+    """A share as text, such as `35.3%`."""
+    return f"{share:.1%}"
+
+
+def span(interval: Interval) -> str:
+    """An interval of shares as text, such as `30.1-40.8%`."""
+    low, high = interval
+    return f"{100 * low:.1f}-{high:.1%}"
 
 
 def radius(eps: float) -> str:
@@ -80,5 +85,4 @@ def radius(eps: float) -> str:
 
 
 def _measured(accuracy: float, interval: Interval) -> tuple[str, str]:
-    low, high = interval
-    return percent(accuracy), f"{percent(low)} - {percent(high)}"
+    return percent(accuracy), span(interval)

@@ -93,7 +93,7 @@ def test_it_says_everything() -> None:
     text = " ".join(Outline(page(status="warn")).text.split())
     for words in (
         "How robust is snn_vgg5_stog on images.tar?",
-        "Robust accuracy 35.0 %",
+        "Robust accuracy 35.0%",
         "eps = 8/255",
         "1 of 1 diagnostics warn",
         "5 answers look noisy",
