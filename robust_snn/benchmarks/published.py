@@ -10,9 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
 
 from robust_snn.benchmarks.layers import plain
+from robust_snn.kernels.convolution import Geometry, input_gradient
 from robust_snn.models.layers import DirectEncoding
 from robust_snn.neurons import LIF, NormSpike, StochasticGate
 
@@ -99,7 +99,7 @@ def convolutions(net: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
     calls: list[tuple[Tensor, Tensor, Any]] = []
 
     def note(module: nn.Conv2d, inputs: tuple[Tensor], out: Tensor) -> None:
-        geometry = module.stride, module.padding, module.dilation, module.groups
+        geometry = Geometry(module.stride, module.padding, module.dilation, module.groups)
         calls.append((inputs[0].flatten(0, 1), module.weight.detach(), geometry))
 
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
@@ -114,6 +114,6 @@ def convolutions(net: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
 
     def both() -> None:
         for x, w, g in calls:
-            conv2d_input(x.shape, w, F.conv2d(x, w, None, *g), *g)
+            input_gradient(x.shape, w, F.conv2d(x, w, None, *g), g)
 
     return {"convolutions, forward": forward, "convolutions": both}

@@ -23,10 +23,10 @@ from robust_snn.kernels.spiking.spec import Bptr, Bptt, Dynamics, FixedRule, Gat
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 from robust_snn.kernels.spiking.triton.launch import (
-    OPTIONS,
     backward_constants,
     block_size,
     forward_constants,
+    options,
 )
 
 TARGETS = {
@@ -49,6 +49,7 @@ _VALUES = (
     "grad_probability",
     "grad_steps",
 )
+_VECTORS = (".64", ".128", "dwordx2", "dwordx4", "_b64", "_b128")  # of two or four floats
 _H100_BANDWIDTH = 3.35e12  # bytes per second
 
 
@@ -149,7 +150,8 @@ def _compile(function: Any, constants: dict[str, Any], target: str) -> Any:
         constexprs={places[name]: value for name, value in constants.items()},
         attrs={places[name]: [["tt.divisibility", 16]] for name in aligned},
     )
-    return compile_kernel(source, target=TARGETS[target], options=OPTIONS)
+    device = TARGETS[target]
+    return compile_kernel(source, target=device, options=options(device.warp_size))
 
 
 def _count_nvidia(compiled: Any) -> tuple[int, int, int, int, int]:
@@ -168,8 +170,8 @@ def _count_nvidia(compiled: Any) -> tuple[int, int, int, int, int]:
     return (
         int(registers.group(1)) if registers else -1,
         sum(line.startswith(("LDL", "STL")) for line in lines),
-        sum(line.startswith("LDG") and "128" in line for line in lines),
-        sum(line.startswith("STG") and "128" in line for line in lines),
+        sum(line.startswith("LDG") and line.endswith(_VECTORS) for line in lines),
+        sum(line.startswith("STG") and line.endswith(_VECTORS) for line in lines),
         len(lines),
     )
 
@@ -181,7 +183,7 @@ def _count_amd(compiled: Any) -> tuple[int, int, int, int, int]:
         for name in ("vgpr_count", "vgpr_spill_count")
     }
     lines = re.findall(r"^\s+([a-z]+_[a-z]\w+)", code, re.M)
-    wide = [line for line in lines if line.endswith(("dwordx4", "dwordx2", "_b128", "_b64"))]
+    wide = [line for line in lines if line.endswith(_VECTORS)]
     return (
         numbers["vgpr_count"],
         numbers["vgpr_spill_count"],

@@ -20,13 +20,13 @@ ONCE = "bptr", "rga", "hart"
 def batches(monkeypatch) -> list[int]:
     """Batch sizes of the convolutions' backward passes."""
     seen: list[int] = []
-    real = convolution.conv2d_input
+    real = convolution.input_gradient
 
     def spy(shape, *arguments):
         seen.append(shape[0])
         return real(shape, *arguments)
 
-    monkeypatch.setattr(convolution, "conv2d_input", spy)
+    monkeypatch.setattr(convolution, "input_gradient", spy)
     return seen
 
 

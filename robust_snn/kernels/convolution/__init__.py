@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
 
 from robust_snn.errors import unknown
 from robust_snn.kernels.spiking.layout import same_at_every_step
@@ -90,6 +89,25 @@ def convolve(x: Tensor, module: nn.Conv2d) -> Tensor:
     return out
 
 
+def input_gradient(
+    shape: tuple[int, ...], weight: Tensor, upstream: Tensor, geometry: Geometry
+) -> Tensor:
+    """Gradient of a convolution of `[B, C, H, W]` on its input, in the layout of `upstream`.
+
+    `torch.nn.grad.conv2d_input` does the same with an expanded input, which is then copied to
+    memory although no value of it is read, and which decides that the result lies channels-first.
+    """
+    last = upstream.dim() == 4 and upstream.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    unread = torch.empty(shape, dtype=upstream.dtype, device=upstream.device, memory_format=layout)
+    stride, padding, dilation, groups = geometry
+    wanted, none = (True, False, False), [0] * len(stride)
+    gradient: Tensor = torch.ops.aten.convolution_backward(
+        upstream, unread, weight, None, stride, padding, dilation, False, none, groups, wanted
+    )[0]
+    return gradient
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -122,7 +140,7 @@ class _Convolution(torch.autograd.Function):
             gradient = gradient[:1]
         lead = gradient.shape[:2]
         shape = (lead.numel(), *ctx.shape[2:])
-        out = conv2d_input(shape, weight, gradient.flatten(0, 1), *ctx.geometry)
+        out = input_gradient(shape, weight, gradient.flatten(0, 1), ctx.geometry)
         return out.unflatten(0, lead).expand(ctx.shape), None, None, None, None
 
 

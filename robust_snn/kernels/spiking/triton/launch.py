@@ -13,8 +13,18 @@ from robust_snn.kernels.spiking.plan import Back, Mode, Parameters, Plan, Zoning
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 
-# No fused multiply-add: it would round the membrane otherwise than the other backends do.
-OPTIONS: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
+THREADS = 128
+
+
+def options(warp: int) -> dict[str, Any]:
+    """How to compile for a device with so many threads in a warp: 32, or 64 on AMD's.
+
+    No fused multiply-add: it would round the membrane otherwise than the other backends do.
+    """
+    return {"num_warps": THREADS // warp, "enable_fp_fusion": False}
+
+
+_OPTIONS = options(64 if torch.version.hip else 32)
 
 
 def block_size(steps: int) -> int:
@@ -134,7 +144,7 @@ def _forward(
         **forward_constants(plan, parameters, current.shape[0] == 1 or current.stride(0) == 0),
         ZONING=0 if trace else plan.zoning,
         TRACE=trace,
-        **OPTIONS,
+        **_OPTIONS,
     )
 
 
@@ -216,7 +226,7 @@ def run_backward(
             plan.noise_layer,
             SINGLE_UPSTREAM=upstream.shape[0] == 1 or upstream.stride(0) == 0,
             **backward_constants(plan, parameters, single, summed, mapped, wants),
-            **OPTIONS,
+            **_OPTIONS,
         )
     per_channel, per_step = make(2, 0, dtype=wide), make(2, 0, dtype=wide)
     if wants_affine:
