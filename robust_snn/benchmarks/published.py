@@ -99,7 +99,9 @@ def convolutions(net: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
     calls: list[tuple[Tensor, Tensor, Any]] = []
 
     def note(module: nn.Conv2d, inputs: tuple[Tensor], out: Tensor) -> None:
-        geometry = Geometry(module.stride, module.padding, module.dilation, module.groups)
+        geometry = Geometry(
+            module.stride, tuple(map(int, module.padding)), module.dilation, module.groups
+        )
         calls.append((inputs[0].flatten(0, 1), module.weight.detach(), geometry))
 
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
