@@ -24,10 +24,11 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=0.1)
     parser.add_argument("-n", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--names", default="", help="only networks whose name holds this")
     given = parser.parse_args()
     for name in zoo.trained():
         card = dict(zoo.card(name))
-        if "evaluation" in card:
+        if "evaluation" in card or given.names not in name:
             continue
         kwargs = card["model"]["kwargs"]
         data = load_dataset(card["data"]["name"], size=kwargs["img_size"], n=given.n)

@@ -69,6 +69,7 @@ def resnet(
     blocks: tuple[int, ...],
     head_width: tuple[int, ...] = (),
     width: float = 1.0,
+    zero_init_last: bool = False,
 ) -> Trunk:
     """Spiking residual network.
 
@@ -80,6 +81,8 @@ def resnet(
         blocks: Blocks of each stage.
         head_width: Neurons per hidden layer between the pooled features and the classifier.
         width: Factor on all channel counts.
+        zero_init_last: Whether the last norm of every block starts at 0, as timm's does by default:
+            a block then passes the spikes of its shortcut on, and deep narrow networks learn.
     """
     channels, size = max(1, round(stem * width)), entry.size
     modules: list[nn.Module] = []
@@ -94,10 +97,13 @@ def resnet(
             stride = 2 if index > 0 and block == 0 else 1
             size = halved(size) if stride == 2 else size
             changes = stride != 1 or channels != outputs
+            last = build.norm(outputs, branches=2)
+            if zero_init_last:
+                nn.init.zeros_(last.weight)
             stage.append(
                 BasicBlock(
                     ConvSpike(channels, outputs, build.act(outputs, size), stride=stride),
-                    normalised(outputs, outputs, 3, 1, build.norm(outputs, branches=2)),
+                    normalised(outputs, outputs, 3, 1, last),
                     normalised(channels, outputs, 1, stride, build.norm(outputs, branches=2))
                     if changes
                     else nn.Identity(),

@@ -83,13 +83,13 @@ def orthogonal_retraction(
     for module in net.modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue
-        matrix = module.weight.view(len(module.weight), -1)
-        if isinstance(module, nn.Linear) and len(matrix) >= MANY_ROWS:
-            chosen = torch.randperm(len(matrix), generator=generator)[: int(share * len(matrix))]
-            chosen = chosen.to(matrix.device)
-            matrix[chosen] = _retracted(matrix[chosen], strength)
+        weight = module.weight
+        if isinstance(module, nn.Linear) and len(weight) >= MANY_ROWS:
+            chosen = torch.randperm(len(weight), generator=generator)[: int(share * len(weight))]
+            chosen = chosen.to(weight.device)
+            weight[chosen] = _retracted(weight[chosen], strength)
         else:
-            matrix.copy_(_retracted(matrix, strength))
+            weight.copy_(_retracted(weight.flatten(1), strength).view_as(weight))
 
 
 def _retracted(matrix: Tensor, strength: float) -> Tensor:

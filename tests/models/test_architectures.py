@@ -159,3 +159,10 @@ def test_mixing_weights_are_projected_on_the_simplex(weights: tuple[float, float
     assert once.sum() == 1 and (once >= 0).all()
     mixing.clamp_()
     assert torch.allclose(mixing.weight, once)
+
+
+def test_a_residual_block_may_start_as_its_shortcut() -> None:
+    net = narrow("snn_resnet20", zero_init_last=True)
+    block = net.stages[0][1]
+    spikes = (torch.rand(4, 2, block.conv1.conv.in_channels, 16, 16) < 0.3).float()
+    assert torch.equal(block(spikes), spikes)
