@@ -11,6 +11,7 @@ from robust_snn.adapters import device_of
 from robust_snn.attacks.diagnostics import diagnose
 from robust_snn.eval.job import Job
 from robust_snn.eval.verdict import Diagnostic
+from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
 
 IMAGES = 16
@@ -33,5 +34,5 @@ def masking(job: Job, clean: np.ndarray, modes: Iterable[str]) -> list[Diagnosti
     for mode in modes:
         view = job.victim.with_(gradient=mode)
         for finding in diagnose(view, images, labels, eps=job.threat.eps, seed=seed, full=False):
-            found.append(Diagnostic(f"{finding.name} under {mode}", *finding[1:]))
+            found.append(Diagnostic(f"{finding.name} under {parse_mode(mode).brief}", *finding[1:]))
     return found

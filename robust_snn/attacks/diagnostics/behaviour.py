@@ -13,11 +13,9 @@ from robust_snn.attacks.ball import Ball, Dice
 from robust_snn.attacks.best import answers
 from robust_snn.attacks.diagnostics.finding import Finding, grade, slack
 from robust_snn.attacks.pgd import pgd
+from robust_snn.attacks.probe import DRAWS, EOT
 from robust_snn.attacks.search import attack_view, on_device
 from robust_snn.victim import Victim
-
-DRAWS = 10  # that score an image of a noisy victim
-EOT = "adaptive(error=0.2)"
 
 
 def accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:

@@ -56,7 +56,7 @@ def vanishing(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) 
     largest = input_gradient(victim, images, labels, seed).flatten(1).abs().amax(1)
     zero = float((largest == 0).double().mean())
     tiny = float((largest < VANISHED).double().mean())
-    mode = victim.gradient
+    mode = victim.gradient.brief
     return [
         Finding(
             "zero gradients",
