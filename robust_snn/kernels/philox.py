@@ -53,14 +53,35 @@ def philox(key: Tensor, counter: tuple[Tensor | int, Tensor | int, int, int]) ->
     Returns:
         Four int64 tensors with values in [0, 2**32).
     """
+    words = [torch.as_tensor(word, device=key.device).long() & _MASK for word in counter]
+    if torch.compiler.is_compiling():  # one node: the compiler would take minutes over the rounds
+        result: tuple[Tensor, ...] = torch.ops.robust_snn.philox(key, *words)
+        return result
+    return _rounds(key, *words)
+
+
+def _rounds(key: Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Tensor, ...]:
     k0, k1 = key & _MASK, (key >> 32) & _MASK
-    c0, c1, c2, c3 = (torch.as_tensor(word, device=key.device).long() & _MASK for word in counter)
     for _ in range(ROUNDS):
         high0, low0 = _product(_MULTIPLIER_0, c0)
         high1, low1 = _product(_MULTIPLIER_1, c2)
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
     return c0, c1, c2, c3
+
+
+_library = torch.library.Library("robust_snn", "FRAGMENT")
+_library.define(
+    "philox(Tensor key, Tensor c0, Tensor c1, Tensor c2, Tensor c3) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
+)
+_library.impl("philox", _rounds, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("robust_snn::philox", lib=_library)
+def _fake_rounds(*arguments: Tensor) -> tuple[Tensor, ...]:
+    shape = torch.broadcast_shapes(*(a.shape for a in arguments))
+    return tuple(arguments[0].new_empty(shape) for _ in range(4))
 
 
 def uniform(words: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from robust_snn.errors import InputError
 from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Noise, Surrogate, spiking_loop
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.kernels.spiking.plan import Parameters, make_plan
+from zoo import awake, images, narrow
 
 
 def test_auto_suits_the_tensors(monkeypatch):
@@ -71,6 +72,15 @@ def test_compiles_without_graph_breaks():
     assert torch.equal(spikes, compiled)
     gradients = [torch.autograd.grad(s.square().sum(), current)[0] for s in (spikes, compiled)]
     assert torch.equal(*gradients)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["snn_vgg5", "snn_vgg5_stog"])
+@torch.no_grad()
+def test_a_whole_model_compiles_to_the_same_spikes(name):
+    x = images(name)
+    net = awake(narrow(name), x)
+    assert torch.equal(torch.compile(net, fullgraph=True)(x), net(x))
 
 
 @pytest.mark.parametrize("rule", [Bptr(), Bptt(Surrogate("atan", 2.0))])

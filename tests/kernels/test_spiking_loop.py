@@ -214,8 +214,9 @@ def test_draws_ignore_batch_split_and_order(backend):
     probability = torch.rand(3, 4, 4) * 0.9 + 0.1
 
     def spikes(index):
-        gate = Gate(probability, keys[index], 4)
-        return spiking_loop(current[:, index], Dynamics(), Bptr(), gate=gate, backend=backend)
+        gate, noise = Gate(probability, keys[index], 4), Noise("gaussian", 2.0, keys[index], 5)
+        random = {"gate": gate, "noise": noise}
+        return spiking_loop(current[:, index], Dynamics(), Bptr(), backend=backend, **random)
 
     together = spikes(list(range(8)))
     for index in ([0], [5, 2, 7], list(range(7, -1, -1))):
@@ -226,7 +227,14 @@ def test_draws_ignore_batch_split_and_order(backend):
 def test_every_output_is_written(backend, poisoned_empty):
     for sample, steps in (((1,), 1), ((4097,), 3), ((2, 3, 5), 9)):
         current, upstream = torch.randn(2, steps, 2, *sample)
-        for rule in (Bptr(), Bptt(Surrogate("sigmoid", 4.0))):
+        triangle = Surrogate("triangle", 1.0)
+        for rule in (
+            Bptr(),
+            Rga(),
+            Hart(triangle),
+            Bptt(Surrogate("sigmoid", 4.0)),
+            Bptt(triangle, compact=True),
+        ):
             spikes, gradients = run(current, upstream, Dynamics(), rule, backend)
             assert spikes.isfinite().all()
             assert gradients["current"].isfinite().all()

@@ -1,0 +1,39 @@
+"""Other roundings of an attacked network: what they find is worth as much on the scored one."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import pytest
+import torch
+
+from robust_snn import Victim
+from robust_snn.attacks import pgd
+from robust_snn.inputs import subject
+
+IMAGES = 250
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Victim, images and labels of the packaged network for digits."""
+    net, _, data = subject("snn_vgg5.digits", {}, None, "digits", None, IMAGES)
+    return Victim(net.eval()), data.images, data.labels
+
+
+def _robust(view, victim, images, labels):
+    found = pgd(view, images, labels, eps=0.1, steps=10).images
+    return float(
+        (victim.sample(found, torch.arange(len(found))).argmax(1) == labels).float().mean()
+    )
+
+
+def test_gradients_in_half_precision_attack_as_well(trained):
+    victim, images, labels = trained
+    exact = _robust(victim, victim, images, labels)
+    interval = 1.96 * sqrt(exact * (1 - exact) / IMAGES)
+    for view in (
+        victim.with_(bf16=True, channels_last=True),
+        victim.with_(gradient="bptt(save=compact)"),
+    ):
+        assert abs(_robust(view, victim, images, labels) - exact) < interval
