@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from timm.models import create_feature_extractor, model_parameters
-from timm.optim import param_groups_layer_decay
+from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
 from helpers import assert_close_rms
@@ -139,9 +139,7 @@ def test_parameters_fall_into_groups(name: str) -> None:
     assert net.no_weight_decay() <= parameters
     for coarse in (False, True):
         assert net.group_matcher(coarse)
-    groups = param_groups_layer_decay(
-        net, weight_decay=0.1, no_weight_decay_list=net.no_weight_decay(), layer_decay=0.5
-    )
+    groups = create_optimizer_v2(net, "sgd", 0.1, 0.1, layer_decay=0.5).param_groups
     assert sum(len(group["params"]) for group in groups) == len(parameters)
     assert len({group["lr_scale"] for group in groups}) >= 3
     assert list(model_parameters(net, exclude_head=True))

@@ -78,7 +78,7 @@ def test_an_epoch_as_timms_script_runs_it(name: str, folder: Path, tmp_path: Pat
     )
     assert epochs == 1
     ema = ModelEmaV3(model, decay=0.5)
-    scaler = NativeScaler(device="cpu")
+    scaler = NativeScaler()
     saver = CheckpointSaver(
         model,
         optimizer,
