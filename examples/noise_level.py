@@ -73,11 +73,12 @@ def draw(curves: dict[str, dict[str, Curve]], path: Path) -> None:
                 found = [getattr(verdict, what) for verdict in curve.values()]
                 mean = [x.accuracy for x in found]
                 low, high = zip(*(x.ci for x in found), strict=True)
-                axes.plot(list(curve), mean, f"o{style}", color=color, label=f"{what}, {label}")
+                look = {"ms": 4, "color": color, "label": f"{what}, {label}"}
+                axes.plot(list(curve), mean, f"o{style}", **look)
                 axes.fill_between(list(curve), low, high, color=color, alpha=0.12, linewidth=0)
         axes.set(xlabel=quantity, ylabel="accuracy, 95 % interval", ylim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, handlelength=3.5)
     figure.savefig(path, dpi=130)
 
 
