@@ -21,10 +21,11 @@ from robust_snn.kernels.spiking.numba.forward import (
     start_membrane,
 )
 from robust_snn.kernels.spiking.numba.half import as_float
-from robust_snn.kernels.spiking.numba.slopes import fill_slopes
+from robust_snn.kernels.spiking.numba.slopes import fill_slopes, step_back_triangle
 
 _ONE = np.float32(1)
 EXACT, RATE, MERGED = 0, 1, 2  # of `Back`
+TRIANGLE = 0  # of `FAMILIES`
 
 
 @device
@@ -46,20 +47,26 @@ def _through_gate(plan, t, numbers, key, g, spike, probability, words, e, grad_p
 
 
 @device
-def _through_step(plan, decay, e, v, spike, slope, carried, grad):
+def _through_step(plan, fused, decay, e, v, spike, slope, carried, grad):
     """One step of the exact recursion, with the reset's own path unless it is detached."""
     cross, cross_v = 0.0, 0.0
     if not plan.detach_reset:
         cross, cross_v = plan.jump, -1.0 if plan.hard else 0.0
     at_spike, per_v = np.float32(cross), np.float32(cross_v)
-    if plan.firing == NONE:
-        threshold = np.float32(plan.threshold)
+    threshold = np.float32(plan.threshold)
+    if fused:
+        sharpness, peak = np.float32(plan.sharpness), np.float32(plan.peak)
+        step_back_triangle(
+            e, v, threshold, sharpness, peak * sharpness, np.float32(plan.floor), plan.hard,
+            at_spike, per_v, decay, carried, grad,
+        )  # fmt: skip
+    elif plan.firing == NONE:
         passes.step_back(
             e, slope, v, threshold, plan.hard, at_spike, per_v, decay, carried, grad
         )  # fmt: skip
-        return
-    hard = np.float32(plan.hard)
-    passes.step_back_noisy(e, slope, v, spike, hard, at_spike, per_v, decay, carried, grad)
+    else:
+        hard = np.float32(plan.hard)
+        passes.step_back_noisy(e, slope, v, spike, hard, at_spike, per_v, decay, carried, grad)
 
 
 @device
@@ -78,14 +85,18 @@ def _to_inputs(plan, t, task, b, here, grad, current, steps, affine, befores, wi
         grad_steps[task, 1, t] = passes.dot(grad, x)
         if plan.back == EXACT:
             grad_steps[task, 0, t] = passes.dot(grad, befores[t, : grad.size])
+    if grad_current.shape[0] > 1:
+        out = grad_current[t, b, here]
+        if affine.shape[1] > 0:
+            passes.put_products(grad, affine[0, here], step_gain, out)
+        else:
+            passes.put_multiple(grad, step_gain, out)
+        return
     if affine.shape[1] > 0:
         scaled = wide[: grad.size]
         passes.multiply(grad, affine[0, here], scaled)
         grad = scaled
-    if grad_current.shape[0] > 1:
-        passes.put_multiple(grad, step_gain, grad_current[t, b, here])
-    else:
-        passes.add_multiple(grad, step_gain, grad_current[0, b, here])
+    passes.add_multiple(grad, step_gain, grad_current[0, b, here])
 
 
 @kernel
@@ -112,7 +123,12 @@ def spiking_backward(
     T, N = plan.steps, grad_current.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
     outputs = grad_current, grad_affine, grad_steps
-    vs, spikes = np.empty((T, BLOCK), np.float32), np.empty((T, BLOCK), np.float32)
+    vs = np.empty((T, BLOCK), np.float32)
+    # without noise a spike follows from its membrane, and none is read again
+    keeps = plan.firing != NONE or grad_probability.size > 0
+    spikes = np.empty((T if keeps else 1, BLOCK), np.float32)
+    fused = plan.back == EXACT and plan.family == TRIANGLE and plan.firing == NONE
+    fused = fused and sharpness.size == 0
     befores = np.empty((T if grad_steps.size > 0 else 0, BLOCK), np.float32)
     work, words = np.empty((8, BLOCK), np.float32), np.empty((4, BLOCK), np.uint32)
     for task in range(start, stop):
@@ -129,16 +145,16 @@ def spiking_backward(
                     passes.copy(u, befores[t, :n])
                 x = as_float(pick(current, t)[b, here], work[6])
                 x = drive_at(plan, x, affine, here, steps[1, t], work[6, :n])
-                v, spike = vs[t, :n], spikes[t, :n]
+                v, spike = vs[t, :n], pick(spikes, t)[:n]
                 advance(plan, t, steps[0, t], numbers, keys[1, b], x, table, words, u, v, spike)
         elif plan.zoning == CODE:
             threshold, sharpest = np.float32(plan.threshold), np.float32(plan.sharpness)
             for t in range(T):
-                passes.decode(zone[t, b, here], threshold, sharpest, vs[t, :n], spikes[t, :n])
+                passes.decode(zone[t, b, here], threshold, sharpest, vs[t, :n], pick(spikes, t)[:n])
         passes.fill(np.float32(0), carried)
         passes.fill(np.float32(plan.sharpness), sharp)
         for t in range(T - 1, -1, -1):
-            v, spike = vs[t, :n], spikes[t, :n]
+            v, spike = vs[t, :n], pick(spikes, t)[:n]
             g = _through_gate(
                 plan, t, numbers, keys[0, b], as_float(pick(upstream, t)[b, here], work[7]), spike,
                 probability[here], words, e, grad_probability[b, here],
@@ -146,13 +162,13 @@ def spiking_backward(
             if plan.back == RATE:
                 lower, upper = np.float32(plan.lower_slope), np.float32(plan.upper_slope)
                 passes.pick_slope(g, zone[0, b, here], lower, upper, grad)
-            else:
+            elif not fused:
                 if sharpness.size > 0:
                     row = pick(sharpness, t)
                     passes.copy(row[b if row.shape[0] > 1 else 0, here], sharp)
                 fill_slopes(plan, v, sharp, slope)
             if plan.back == EXACT:
-                _through_step(plan, steps[0, t], g, v, spike, slope, carried, grad)
+                _through_step(plan, fused, steps[0, t], g, v, spike, slope, carried, grad)
             if plan.back == MERGED:
                 passes.add_product(g, slope, carried)
             else:

@@ -219,6 +219,12 @@ def put_multiple(a, factor, out):
 
 
 @device
+def put_products(a, scale, factor, out):
+    for j in range(out.size):
+        put(out, j, factor * scale[j] * a[j])
+
+
+@device
 def add_multiple(a, factor, total):
     for j in range(total.size):
         total[j] += factor * a[j]
