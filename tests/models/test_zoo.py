@@ -41,7 +41,9 @@ def test_a_trained_network_is_as_accurate_as_its_card_says(name: str) -> None:
     assert card["test"]["sha256"] == data.sha256
     with torch.no_grad():
         accuracy = (net(data.images).argmax(1) == data.labels).float().mean().item()
-    assert accuracy == pytest.approx(card["accuracy"]["test"], abs=0.02)
+    # two draws of the noise on 500 images; at 90 % their difference deviates by 0.02
+    noisy = "poisson" in name or "nlif" in name or "stog" in name
+    assert accuracy == pytest.approx(card["accuracy"]["test"], abs=0.05 if noisy else 0.01)
     assert card["model"]["name"] == name.split(".")[0]
     cfg = timm.get_pretrained_cfg(name)
     assert cfg is not None and "digits" in cfg.description
