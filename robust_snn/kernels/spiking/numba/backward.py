@@ -25,7 +25,6 @@ from robust_snn.kernels.spiking.numba.slopes import fill_slopes, step_back_trian
 
 _ONE = np.float32(1)
 EXACT, RATE, MERGED = 0, 1, 2  # of `Back`
-TRIANGLE = 0  # of `FAMILIES`
 
 
 @device
@@ -47,26 +46,34 @@ def _through_gate(plan, t, numbers, key, g, spike, probability, words, e, grad_p
 
 
 @device
-def _through_step(plan, fused, decay, e, v, spike, slope, carried, grad):
+def _reset_path(plan):
+    """Gradient of the membrane after the reset on the spike: a constant and a factor of `v`."""
+    if plan.detach_reset:
+        return np.float32(0), np.float32(0)
+    return np.float32(plan.jump), np.float32(-1.0 if plan.hard else 0.0)
+
+
+@device
+def _through_step(plan, decay, e, v, spike, slope, carried, grad):
     """One step of the exact recursion, with the reset's own path unless it is detached."""
-    cross, cross_v = 0.0, 0.0
-    if not plan.detach_reset:
-        cross, cross_v = plan.jump, -1.0 if plan.hard else 0.0
-    at_spike, per_v = np.float32(cross), np.float32(cross_v)
-    threshold = np.float32(plan.threshold)
-    if fused:
-        sharpness, peak = np.float32(plan.sharpness), np.float32(plan.peak)
-        step_back_triangle(
-            e, v, threshold, sharpness, peak * sharpness, np.float32(plan.floor), plan.hard,
-            at_spike, per_v, decay, carried, grad,
-        )  # fmt: skip
-    elif plan.firing == NONE:
-        passes.step_back(
-            e, slope, v, threshold, plan.hard, at_spike, per_v, decay, carried, grad
-        )  # fmt: skip
+    cross, cross_v = _reset_path(plan)
+    if plan.firing == NONE:
+        threshold = np.float32(plan.threshold)
+        passes.step_back(e, slope, v, threshold, plan.hard, cross, cross_v, decay, carried, grad)
     else:
         hard = np.float32(plan.hard)
-        passes.step_back_noisy(e, slope, v, spike, hard, at_spike, per_v, decay, carried, grad)
+        passes.step_back_noisy(e, slope, v, spike, hard, cross, cross_v, decay, carried, grad)
+
+
+@device
+def _through_triangle(plan, decay, e, v, carried, grad):
+    """`_through_step` for the default surrogate without noise."""
+    cross, cross_v = _reset_path(plan)
+    sharpness = np.float32(plan.sharpness)
+    step_back_triangle(
+        e, v, np.float32(plan.threshold), sharpness, np.float32(plan.peak) * sharpness,
+        np.float32(plan.floor), plan.hard, cross, cross_v, decay, carried, grad,
+    )  # fmt: skip
 
 
 @device
@@ -107,7 +114,7 @@ def spiking_backward(
     upstream,  # [T or 1, B, N], float32 or bits of half precision
     current,  # the same, or [0, B, N] if nothing is recomputed
     zone,  # uint8 [1, B, N] of a rate rule, [T, B, N] of a compact one, or [0, B, N]
-    sharpness,  # float32 [T or 1, B or 1, N] of the surrogate, or [0, 0, 0] if all the same
+    sharpness,  # float32 [T or 1, B or 1, N] of the surrogate, [0, 0, 0] if all the same, or None
     steps,  # float32 [2, T]: decay and input gain of each step
     affine,  # float32 [2, N]: scale and shift, or [2, 0]
     probability,  # float32 [N]: of the gates to open, or [0]
@@ -127,8 +134,6 @@ def spiking_backward(
     # without noise a spike follows from its membrane, and none is read again
     keeps = plan.firing != NONE or grad_probability.size > 0
     spikes = np.empty((T if keeps else 1, BLOCK), np.float32)
-    fused = plan.back == EXACT and plan.family == TRIANGLE and plan.firing == NONE
-    fused = fused and sharpness.size == 0
     befores = np.empty((T if grad_steps.size > 0 else 0, BLOCK), np.float32)
     work, words = np.empty((8, BLOCK), np.float32), np.empty((4, BLOCK), np.uint32)
     for task in range(start, stop):
@@ -162,20 +167,23 @@ def spiking_backward(
             if plan.back == RATE:
                 lower, upper = np.float32(plan.lower_slope), np.float32(plan.upper_slope)
                 passes.pick_slope(g, zone[0, b, here], lower, upper, grad)
-            elif not fused:
+            if sharpness is None:  # decided when compiling: no other surrogate is compiled
+                if plan.back == EXACT:
+                    _through_triangle(plan, steps[0, t], g, v, carried, grad)
+            elif plan.back != RATE:
                 if sharpness.size > 0:
                     row = pick(sharpness, t)
                     passes.copy(row[b if row.shape[0] > 1 else 0, here], sharp)
                 fill_slopes(plan, v, sharp, slope)
-            if plan.back == EXACT:
-                _through_step(plan, fused, steps[0, t], g, v, spike, slope, carried, grad)
-            if plan.back == MERGED:
-                passes.add_product(g, slope, carried)
-            else:
+                if plan.back == EXACT:
+                    _through_step(plan, steps[0, t], g, v, spike, slope, carried, grad)
+                else:
+                    passes.add_product(g, slope, carried)
+            if plan.back != MERGED:
                 _to_inputs(
                     plan, t, task, b, here, grad, current, steps, affine, befores, work[6], outputs
                 )
-        if plan.back == MERGED:
+        if sharpness is not None and plan.back == MERGED:
             for j in range(n):
                 grad[j] = carried[j] / np.float32(T)
             for t in range(T):
