@@ -116,8 +116,9 @@ def train(
     if engine.first:
         folder.begin()
     board = _board(folder.path, state) if tensorboard and engine.first else None
-    net = net.to(engine.device).to(memory_format=torch.channels_last)  # the convolutions' fastest
-    session = _Session(net, part, held, test, recipe, config, folder, engine, board)
+    session = _Session(
+        net.to(engine.device), part, held, test, recipe, config, folder, engine, board
+    )
     with listening(progress if engine.first else False) as listener:
         return session.run(state, listener)
 
@@ -176,8 +177,7 @@ class _Session:
             self._write(learner.result, self.folder.weights, history)
             if importlib.util.find_spec("matplotlib"):
                 draw(history, self.folder.path / "curves.png")
-        net = learner.result.eval().to(memory_format=torch.contiguous_format)
-        return Trained(net, card, history)
+        return Trained(learner.result.eval(), card, history)
 
     def _epoch(
         self,
