@@ -144,11 +144,11 @@ def peak(case: str) -> float:
     run = work.get(case) or partial(_gradient, Victim(net, **STEPS[case]), x)
     _gradient(Victim(network(2, width=0.1, batch=1), **STEPS.get(case, {})), x[:1])  # compiles
     _return_free_memory()
-    before = _status("VmRSS")
+    before = status("VmRSS")
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # starts the peak anew
     run()
-    return round(_status("VmHWM") - before, 1)
+    return round(status("VmHWM") - before, 1)
 
 
 def _return_free_memory() -> None:
@@ -158,7 +158,7 @@ def _return_free_memory() -> None:
         trim(0)
 
 
-def _status(name: str) -> float:
+def status(name: str) -> float:
     with open("/proc/self/status") as file:
         for line in file:
             if line.startswith(name):
@@ -184,7 +184,7 @@ def measure_memory() -> list[Row]:
 
 
 def _peak_apart(case: str) -> float:
-    return _in_fresh_process(
+    return in_fresh_process(
         f"from robust_snn.benchmarks.steps import peak; import torch; "
         f"torch.set_num_threads({torch.get_num_threads()}); print(peak({case!r}))"
     )
@@ -199,12 +199,12 @@ def measure_first_call(folder: str) -> list[Row]:
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
     return [
-        {"cache": cache, "seconds": round(_in_fresh_process(code, environment), 2)}
+        {"cache": cache, "seconds": round(in_fresh_process(code, environment), 2)}
         for cache in ("cold", "warm")
     ]
 
 
-def _in_fresh_process(code: str, environment: dict[str, str] | None = None) -> float:
+def in_fresh_process(code: str, environment: dict[str, str] | None = None) -> float:
     """Runs code that prints a number."""
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robust_snn.benchmarks.published import PlainNeurons, Repeated
-from robust_snn.benchmarks.steps import _in_fresh_process, _status
+from robust_snn.benchmarks.steps import in_fresh_process, status
 from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
 from robust_snn.neurons import LIF
 
@@ -176,15 +176,15 @@ def peak(case: str, name: str, steps: int, batch: int) -> float:
     net = candidate(case, name, steps)
     step(case, net, torch.rand(1, 3, 32, 32))()  # compiles
     run = step(case, net, torch.rand(batch, 3, 32, 32))
-    before = _status("VmRSS")
+    before = status("VmRSS")
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # starts the peak anew
     run()
-    return round(_status("VmHWM") - before, 1)
+    return round(status("VmHWM") - before, 1)
 
 
 def _peak_apart(case: str, name: str, steps: int, batch: int) -> float:
-    return _in_fresh_process(
+    return in_fresh_process(
         f"from robust_snn.benchmarks.training import peak; import torch; "
         f"torch.set_num_threads({torch.get_num_threads()}); "
         f"print(peak({case!r}, {name!r}, {steps}, {batch}))"
