@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robust_snn import Victim
+from robust_snn.benchmarks.memory import added_memory, in_fresh_process
 from robust_snn.benchmarks.published import as_published, convolutions, network
 from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
 
@@ -143,27 +141,7 @@ def peak(case: str) -> float:
     }
     run = work.get(case) or partial(_gradient, Victim(net, **STEPS[case]), x)
     _gradient(Victim(network(2, width=0.1, batch=1), **STEPS.get(case, {})), x[:1])  # compiles
-    _return_free_memory()
-    before = status("VmRSS")
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # starts the peak anew
-    run()
-    return round(status("VmHWM") - before, 1)
-
-
-def _return_free_memory() -> None:
-    """Gives back what compilers left in the heap; a step that used it again would look small."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def status(name: str) -> float:
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(name):
-                return int(line.split()[1]) / 1024
-    return float("nan")
+    return added_memory(run)
 
 
 PEAKS = {
@@ -202,12 +180,3 @@ def measure_first_call(folder: str) -> list[Row]:
         {"cache": cache, "seconds": round(in_fresh_process(code, environment), 2)}
         for cache in ("cold", "warm")
     ]
-
-
-def in_fresh_process(code: str, environment: dict[str, str] | None = None) -> float:
-    """Runs code that prints a number."""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise RuntimeError(f"a measurement in a process of its own failed: {done.stderr[-500:]}")
-    return float(done.stdout.split()[-1])

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robust_snn.benchmarks.memory import added_memory, in_fresh_process
 from robust_snn.benchmarks.published import PlainNeurons, Repeated
-from robust_snn.benchmarks.steps import in_fresh_process, status
 from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
 from robust_snn.neurons import LIF
 
@@ -176,11 +176,7 @@ def peak(case: str, name: str, steps: int, batch: int) -> float:
     net = candidate(case, name, steps)
     step(case, net, torch.rand(1, 3, 32, 32))()  # compiles
     run = step(case, net, torch.rand(batch, 3, 32, 32))
-    before = status("VmRSS")
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # starts the peak anew
-    run()
-    return round(status("VmHWM") - before, 1)
+    return added_memory(run)
 
 
 def _peak_apart(case: str, name: str, steps: int, batch: int) -> float:
