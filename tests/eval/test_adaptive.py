@@ -13,7 +13,6 @@ from robust_snn import InputError, evaluate
 from robust_snn.attacks import BUDGETS
 from robust_snn.eval import Attack, Draws, Suite, diagnostics, load_suite
 from robust_snn.eval.suite import parse_suite
-from robust_snn.gradients import parse_mode
 from victims import tiny_victim, told_by
 
 EPS = 0.1
@@ -100,7 +99,7 @@ def test_black_box_attacks_must_not_win(left: list[tuple[float, bool]], status: 
 def test_a_masked_gradient_shows(tmp_path: Path) -> None:
     victim = tiny_victim(False)
     images, labels = told_by(victim, 4)
-    dead = str(parse_mode("bptt(surrogate=triangle(gamma=0.0001))"))
+    dead = "bptt(surrogate=triangle(gamma=0.0001))"
     rows = (Attack("apgd", "autoattack", "apgd-ce", gradient=dead, steps=2),)
     verdict = evaluate(
         victim, images, labels, suite=Suite("a", rows, draws=Draws(1, 1)), out=tmp_path, eps=EPS
