@@ -18,7 +18,8 @@ def render(verdict: Verdict) -> Group:
     table = Table(title=f"{verdict.model['name']} on {verdict.data['name']}")
     table.add_column("attack", overflow="fold")
     for column in ("gradient", "claimed", "measured", "95%", "passes per image", "seconds"):
-        table.add_column(column, justify="left" if column == "gradient" else "right")
+        text = column == "gradient"
+        table.add_column(column, justify="left" if text else "right", no_wrap=column == "95%")
     table.add_row("none", "", "", *_measured(verdict.clean.accuracy, verdict.clean.ci), "", "")
     for attack in verdict.attacks:
         table.add_row(
