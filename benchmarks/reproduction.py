@@ -35,6 +35,7 @@ NATURAL, MOVED = 2 / 255, 4 / 255  # radius at which networks of either training
 AT = {"eps": MOVED}
 RAT = {**AT, "retraction": 4e-3}  # the paper's for WRN-16: a short training needs a strong one
 DRAWS, PROBED = Draws(40, 10), 16
+Found = dict[str, dict[str, np.ndarray]]  # `[seeds, N]` by network and column
 
 
 @dataclass(frozen=True)
@@ -142,21 +143,21 @@ def shares(name: str, seeds: Sequence[int], out: Path) -> dict[str, np.ndarray]:
     return {column: np.stack(values) for column, values in found.items()}
 
 
-def accuracies(seeds: Sequence[int], out: Path) -> str:
+def accuracies(found: Found) -> str:
     """Accuracy of every network, mean over images and seeds, and each seed's in brackets."""
     lines = [_line("network", "eps", *COLUMNS), "|---" * (len(COLUMNS) + 2) + "|"]
     for name, net in NETS.items():
-        right = shares(name, seeds, out)
+        right = found[name]
         cells = [_mean(right[column]) if column in right else "" for column in COLUMNS]
         lines.append(_line(name, f"{net.eps * 255:.0f}/255", *cells))
     return "\n".join(lines)
 
 
-def changes(seeds: Sequence[int], out: Path) -> str:
+def changes(found: Found) -> str:
     """What each mechanism adds, in points, with the interval over images."""
     lines = [_line("adding", "to", *COLUMNS), "|---" * (len(COLUMNS) + 2) + "|"]
     for what, without, having in CLAIMS:
-        before, after = (shares(name, seeds, out) for name in (without, having))
+        before, after = found[without], found[having]
         cells = []
         for column in COLUMNS:
             cell = ""
@@ -178,14 +179,14 @@ def _mean(right: np.ndarray) -> str:
     return f"{100 * right.mean():.1f} ({each})"
 
 
-def draw(seeds: Sequence[int], out: Path, path: Path) -> None:
+def draw(found: Found, path: Path) -> None:
     """What each mechanism adds under the papers' attacks and under ours; a dot per seed."""
     columns = ("FGSM", "PGD-7", "APGD-10, EOT-10", "adaptive")
     figure = new_figure(8.0, 4.8, "bench")
     axes = figure.subplots()
     for number, column in enumerate(columns):
         for row, (_, without, having) in enumerate(CLAIMS):
-            before, after = (shares(name, seeds, out)[column] for name in (without, having))
+            before, after = found[without][column], found[having][column]
             change, height = difference(before.mean(0), after.mean(0)), row + 0.2 * number - 0.3
             low, high = change.ci
             bar = axes.barh(height, 100 * change.value, height=0.18, color=f"C{number}", alpha=0.7)
@@ -220,9 +221,10 @@ def main() -> None:
     for seed in arguments.seeds:
         for name in NETS:
             run(name, seed, data, test, arguments.n, arguments.out)
-    print(accuracies(arguments.seeds, arguments.out))  # noqa: T201
-    print(changes(arguments.seeds, arguments.out))  # noqa: T201
-    draw(arguments.seeds, arguments.out, arguments.out / "reproduction.png")
+    found = {name: shares(name, arguments.seeds, arguments.out) for name in NETS}
+    print(accuracies(found))  # noqa: T201
+    print(changes(found))  # noqa: T201
+    draw(found, arguments.out / "reproduction.png")
 
 
 if __name__ == "__main__":

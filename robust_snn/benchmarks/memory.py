@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import torch
+
 
 def added_memory(run: Callable[[], object]) -> float:
     """MiB by which this process grows at most while it runs."""
@@ -25,6 +27,15 @@ def in_fresh_process(code: str, environment: dict[str, str] | None = None) -> fl
     if done.returncode:
         raise RuntimeError(f"a measurement in a process of its own failed: {done.stderr[-500:]}")
     return float(done.stdout.split()[-1])
+
+
+def peak_apart(module: str, *arguments: str | int) -> float:
+    """What a module's function `peak` measures, in a process of its own with as many threads."""
+    return in_fresh_process(
+        f"from {module} import peak; import torch; "
+        f"torch.set_num_threads({torch.get_num_threads()}); "
+        f"print(peak({', '.join(map(repr, arguments))}))"
+    )
 
 
 def _return_free_memory() -> None:

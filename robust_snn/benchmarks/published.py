@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import UnionType
 from typing import Any
 
 import timm
@@ -44,15 +45,17 @@ class Repeated(nn.Module):
         return self.encoding(x).repeat(self.steps, 1, 1, 1, 1)
 
 
-def as_published(net: Any, steps: int) -> nn.Module:
-    """The same network and weights without our kernels."""
-    twin = copy.deepcopy(net)
+def as_published(
+    net: nn.Module, steps: int, neurons: Callable[[Any], nn.Module] = PlainNeurons
+) -> nn.Module:
+    """The same network and weights with other neurons, and every step's image written out."""
+    twin: Any = copy.deepcopy(net)
     for module in list(twin.modules()):
-        if isinstance(module, NormSpike):
-            module.neuron = PlainNeurons(module.neuron)
+        if isinstance(getattr(module, "neuron", None), LIF):
+            module.neuron = neurons(module.neuron)
     twin.encoder = Repeated(twin.encoder, steps)
-    plain_net: nn.Module = twin
-    return plain_net
+    whole: nn.Module = twin
+    return whole
 
 
 @torch.no_grad()
@@ -94,22 +97,26 @@ class _Shift:
         return out + shift
 
 
+@torch.no_grad()
+def recorded(
+    net: nn.Module, x: Tensor, kinds: type[nn.Module] | UnionType
+) -> list[tuple[Any, Tensor]]:
+    """Every layer of these kinds, in the order of their calls, and its input."""
+    calls: list[tuple[Any, Tensor]] = []
+    layers = [m for m in net.modules() if isinstance(m, kinds)]
+    hooks = [m.register_forward_pre_hook(lambda m, x: calls.append((m, x[0]))) for m in layers]
+    net(x)
+    for hook in hooks:
+        hook.remove()
+    return calls
+
+
 def convolutions(net: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
     """Forward and input gradient of every convolution of a published net, and the forward alone."""
     calls: list[tuple[Tensor, Tensor, Any]] = []
-
-    def note(module: nn.Conv2d, inputs: tuple[Tensor], out: Tensor) -> None:
-        geometry = Geometry(
-            module.stride, tuple(map(int, module.padding)), module.dilation, module.groups
-        )
-        calls.append((inputs[0].flatten(0, 1), module.weight.detach(), geometry))
-
-    convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
-    hooks = [m.register_forward_hook(note) for m in convs]
-    with torch.no_grad():
-        net(x)
-    for hook in hooks:
-        hook.remove()
+    for conv, inputs in recorded(net, x, nn.Conv2d):
+        geometry = Geometry(conv.stride, tuple(map(int, conv.padding)), conv.dilation, conv.groups)
+        calls.append((inputs.flatten(0, 1), conv.weight.detach(), geometry))
 
     def forward() -> list[Tensor]:
         return [F.conv2d(x, w, None, *g) for x, w, g in calls]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robust_snn import Victim
-from robust_snn.benchmarks.memory import added_memory, in_fresh_process
+from robust_snn.benchmarks.memory import added_memory, in_fresh_process, peak_apart
 from robust_snn.benchmarks.published import as_published, convolutions, network
 from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
 
@@ -154,18 +154,11 @@ def measure_memory() -> list[Row]:
     """Peak memory of a step, each in a fresh process, against the published one."""
     found = []
     for base, others in PEAKS.items():
-        reference = _peak_apart(base)
+        reference = peak_apart(__name__, base)
         for case in (base, *others):
-            mib = reference if case == base else _peak_apart(case)
+            mib = reference if case == base else peak_apart(__name__, case)
             found.append({"candidate": case, "MiB": mib, "ratio": round(mib / reference, 3)})
     return found
-
-
-def _peak_apart(case: str) -> float:
-    return in_fresh_process(
-        f"from robust_snn.benchmarks.steps import peak; import torch; "
-        f"torch.set_num_threads({torch.get_num_threads()}); print(peak({case!r}))"
-    )
 
 
 def measure_first_call(folder: str) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -13,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robust_snn.benchmarks.memory import added_memory, in_fresh_process
-from robust_snn.benchmarks.published import PlainNeurons, Repeated
+from robust_snn.benchmarks.memory import added_memory, peak_apart
+from robust_snn.benchmarks.published import as_published, recorded
 from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
-from robust_snn.neurons import LIF
 
 NETWORKS = ("snn_wrn16", "snn_vgg11")
 COMPACT = "bptt(save=compact)"
@@ -61,23 +59,12 @@ def network(name: str, steps: int, width: float = 1.0, **kwargs: Any) -> nn.Modu
     return net.train()
 
 
-def rebuilt(net: nn.Module, steps: int, neurons: Callable[[Any], nn.Module]) -> nn.Module:
-    """The same network and weights with other neurons, and every step's image written out."""
-    twin: Any = copy.deepcopy(net)
-    for module in list(twin.modules()):
-        if isinstance(getattr(module, "neuron", None), LIF):
-            module.neuron = neurons(module.neuron)
-    twin.encoder = Repeated(twin.encoder, steps)
-    whole: nn.Module = twin
-    return whole
-
-
 def candidate(case: str, name: str, steps: int, width: float = 1.0) -> nn.Module:
     """The network that a case trains."""
     if case == BASE:
-        return rebuilt(network(name, steps, width), steps, PlainNeurons)
+        return as_published(network(name, steps, width), steps)
     if case == "spikingjelly":
-        return rebuilt(network(name, steps, width), steps, SpikingJellyNeurons)
+        return as_published(network(name, steps, width), steps, SpikingJellyNeurons)
     kwargs, layout, recomputing = OURS[case]
     net: Any = network(name, steps, width, **kwargs).to(memory_format=layout)
     net.set_grad_checkpointing(recomputing)
@@ -119,22 +106,14 @@ def refusal(net: nn.Module, plain: nn.Module, images: Tensor) -> str:
 def floor(plain: nn.Module, images: Tensor) -> Step:
     """Both passes of every convolution and matrix alone: outputs, input and weight gradients."""
     calls: list[tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]] = []
-
-    def note(module: Any, inputs: tuple[Tensor], out: Tensor) -> None:
-        x, weight = inputs[0].detach(), module.weight.detach().requires_grad_()
+    for layer, inputs in recorded(plain, images, nn.Conv2d | nn.Linear):
+        x, weight = inputs.detach(), layer.weight.detach().requires_grad_()
         call: Callable[..., Tensor] = F.linear
-        if isinstance(module, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d):
             x = x.flatten(0, 1)
-            call = partial(F.conv2d, stride=module.stride, padding=module.padding)
+            call = partial(F.conv2d, stride=layer.stride, padding=layer.padding)
         x.requires_grad_(bool(calls))  # the first one needs no gradient of the images
         calls.append((call, x, weight, torch.randn_like(call(x, weight).detach())))
-
-    layers = [m for m in plain.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    with torch.no_grad():
-        plain(images)
-    for hook in hooks:
-        hook.remove()
 
     def run() -> None:
         for call, x, weight, upstream in calls:
@@ -163,7 +142,7 @@ def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row
                 refused[case] = why
         timed = {case: step(case, net, images) for case, net in nets.items() if case not in refused}
         times = interleave({**timed, FLOOR: floor(plain, images)}, rounds, CLOCKS[clock])
-        peaks = {case: _peak_apart(case, name, steps, batch) for case in timed}
+        peaks = {case: peak_apart(__name__, case, name, steps, batch) for case in timed}
         for row in rows({"shape": name, "T": steps, "B": batch}, times, BASE, refused):
             mib = peaks.get(row["candidate"])
             memory = "" if mib is None else round(mib / peaks[BASE], 3)
@@ -177,11 +156,3 @@ def peak(case: str, name: str, steps: int, batch: int) -> float:
     step(case, net, torch.rand(1, 3, 32, 32))()  # compiles
     run = step(case, net, torch.rand(batch, 3, 32, 32))
     return added_memory(run)
-
-
-def _peak_apart(case: str, name: str, steps: int, batch: int) -> float:
-    return in_fresh_process(
-        f"from robust_snn.benchmarks.training import peak; import torch; "
-        f"torch.set_num_threads({torch.get_num_threads()}); "
-        f"print(peak({case!r}, {name!r}, {steps}, {batch}))"
-    )

@@ -81,20 +81,19 @@ def _start(ray: Any, address: str, cpus: int) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         settings |= {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
-    try:
+    for again in (True, False):
         try:
             ray.init(address=address, **settings)
         except Exception as error:  # Ray raises the bare class too
-            if "timed out during startup" not in str(error):
-                raise
             # Ray allows itself 30 seconds, too few on a busy machine whose disk is cold.
-            ray.shutdown()
-            ray.init(address=address, **settings)
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise InputError(
-            f"no Ray cluster at '{address}' ({text:.120}); take local, auto or HOST:PORT"
-        ) from None
+            if again and "timed out during startup" in str(error):
+                ray.shutdown()
+                continue
+            text = " ".join(str(error).split())
+            raise InputError(
+                f"no Ray cluster at '{address}' ({text:.120}); take local, auto or HOST:PORT"
+            ) from None
+        return
 
 
 def _actors(

@@ -23,6 +23,7 @@ from robust_snn.kernels.spiking.numba.threads import run_blocks
 from robust_snn.kernels.spiking.plan import Back, Mode, Parameters, Plan, zone_steps
 from robust_snn.kernels.spiking.surrogates import FAMILIES
 
+_TRIANGLE = list(FAMILIES).index("triangle")  # of `Plan.family`
 _NO_AFFINE, _NO_GATE = np.zeros((2, 0), np.float32), np.zeros(0, np.float32)
 _NO_TABLE = np.zeros(0, np.float32)
 _NO_SHARPNESS = np.zeros((0, 0, 0), np.float32)
@@ -148,7 +149,7 @@ def run_membranes(plan: Plan, current: Tensor, parameters: Parameters) -> Tensor
 
 def _is_common(plan: Plan) -> bool:
     """Whether the small backward kernel will do, which compiles in a third of the time."""
-    triangle = plan.back == Back.EXACT and plan.family == list(FAMILIES).index("triangle")
+    triangle = plan.back == Back.EXACT and plan.family == _TRIANGLE
     return plan.back == Back.RATE or (triangle and plan.firing == Mode.NONE)
 
 
