@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,21 +21,26 @@ def added_memory(run: Callable[[], object]) -> float:
     return round(_status("VmHWM") - before, 1)
 
 
-def in_fresh_process(code: str, environment: dict[str, str] | None = None) -> float:
-    """Runs code that prints a number."""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+def in_fresh_process(code: str, **environment: str) -> float:
+    """Runs code that prints a number, with more variables in its environment."""
+    command, variables = [sys.executable, "-c", code], {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     if done.returncode:
         raise RuntimeError(f"a measurement in a process of its own failed: {done.stderr[-500:]}")
     return float(done.stdout.split()[-1])
 
 
 def peak_apart(module: str, *arguments: str | int) -> float:
-    """What a module's function `peak` measures, in a process of its own with as many threads."""
+    """What a module's function `peak` measures, in a process of its own with as many threads.
+
+    Tensors are given back to the system when they are freed, so the peak is what was in use. By
+    default the C library keeps some of it for later, up to as much again, by the luck of the heap.
+    """
     return in_fresh_process(
         f"from {module} import peak; import torch; "
         f"torch.set_num_threads({torch.get_num_threads()}); "
-        f"print(peak({', '.join(map(repr, arguments))}))"
+        f"print(peak({', '.join(map(repr, arguments))}))",
+        MALLOC_MMAP_THRESHOLD_=str(1 << 18),
     )
 
 

@@ -25,10 +25,11 @@ Step = Callable[[], object]
 LAST = torch.channels_last
 OURS: dict[str, tuple[dict[str, Any], torch.memory_format, bool]] = {
     "ours": ({}, torch.contiguous_format, False),
+    "ours, compact": ({"gradient": COMPACT}, torch.contiguous_format, False),
+    "ours, recomputing": ({}, torch.contiguous_format, True),
     "ours, channels-last": ({}, LAST, False),
-    "ours, compact, channels-last": ({"gradient": COMPACT}, LAST, False),
-    "ours, recomputing, channels-last": ({}, LAST, True),
     "ours, bf16, channels-last": ({}, LAST, False),
+    "ours, bf16, channels-last, recomputing": ({}, LAST, True),
 }
 
 

@@ -118,18 +118,22 @@ def gradients(net: nn.Module, name: str) -> tuple[Tensor, dict[str, Tensor]]:
     return x.grad, {key: p.grad for key, p in net.named_parameters()}
 
 
-@pytest.mark.parametrize("noise", ["frozen", "fresh"])
+@pytest.mark.parametrize(
+    ("noise", "training"), [("frozen", False), ("fresh", False), ("fresh", True)]
+)
 @over_backbones
-def test_gradient_checkpointing_changes_no_gradient(name: str, noise: str) -> None:
+def test_gradient_checkpointing_changes_no_gradient(name: str, noise: str, training: bool) -> None:
     plain, saving = narrow(name), narrow(name)
     saving.load_state_dict(plain.state_dict())
     saving.set_grad_checkpointing()
     for net in (plain, saving):
-        set_noise(net, noise, seed=3)
+        set_noise(net.train(training), noise, seed=3)
     expected, actual = gradients(plain, name), gradients(saving, name)
     assert_close_rms(actual[0], expected[0])
     for parameter, gradient in expected[1].items():
         assert_close_rms(actual[1][parameter], gradient)
+    for one, other in zip(plain.buffers(), saving.buffers(), strict=True):
+        assert torch.equal(one, other)
 
 
 @over_backbones
