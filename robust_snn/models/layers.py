@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from timm.models import register_notrace_module
+from timm.models import register_notrace_function, register_notrace_module
 from torch import Tensor, nn
 
 from robust_snn.errors import InputError, unknown
 from robust_snn.kernels import convolve, in_convolution_view
+from robust_snn.models.branches import Fork, WeightedSum
 from robust_snn.neurons import (
     DLIF,
     LIF,
@@ -155,6 +156,7 @@ class ConvSpike(nn.Module):
         return self.act(self.conv(x))
 
 
+@register_notrace_module
 class SimplexSum(nn.Module):
     """Weighted sum of two branches; the weights lie on the simplex (SNN-RAT, NeurIPS 2022)."""
 
@@ -163,7 +165,8 @@ class SimplexSum(nn.Module):
         self.weight = nn.Parameter(torch.full((2,), 0.5))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.weight[0] * a + self.weight[1] * b
+        out: Tensor = WeightedSum.apply(a, b, self.weight)
+        return out
 
     def clamp_(self) -> None:
         """Projects the weights onto the simplex after an optimiser step (Euclidean distance)."""
@@ -171,6 +174,14 @@ class SimplexSum(nn.Module):
             first = (1 + self.weight[0] - self.weight[1]) / 2
             self.weight[0] = first.clamp(0, 1)
             self.weight[1] = 1 - self.weight[0]
+
+
+@register_notrace_function
+def fork(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same tensor for two branches, whose gradients are added step by step only if they differ
+    between steps."""
+    branches: tuple[Tensor, Tensor] = Fork.apply(x)
+    return branches
 
 
 READOUTS = ("mean", "membrane")

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
-from robust_snn.models.layers import ConvSpike, MeanPool, SpikingMLP, TimeConv2d
+from robust_snn.models.layers import ConvSpike, MeanPool, SpikingMLP, TimeConv2d, fork
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.snn_wrn import halved
 from robust_snn.models.zoo import with_zoo
@@ -49,7 +49,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps spikes `[T, B, C, H, W]` to spikes `[T, B, out_chans, h, w]`."""
-        return self.neuron(self.conv2(self.conv1(x)) + self.shortcut(x))
+        x, other = fork(x)
+        return self.neuron(self.conv2(self.conv1(x)) + self.shortcut(other))
 
 
 def normalised(

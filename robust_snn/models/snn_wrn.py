@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robust_snn.errors import InputError
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
-from robust_snn.models.layers import MeanPool, SimplexSum, TimeConv2d
+from robust_snn.models.layers import MeanPool, SimplexSum, TimeConv2d, fork
 from robust_snn.models.mechanisms import Builder
 from robust_snn.neurons import NormSpike
 
@@ -39,9 +39,13 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps currents `[T, B, C, H, W]` to currents `[T, B, out_chans, h, w]`."""
-        spikes = self.act1(x)
-        branch = self.conv2(self.act2(self.conv1(spikes)))
-        return self.sum(x if self.shortcut is None else self.shortcut(spikes), branch)
+        if self.shortcut is None:
+            x, shortcut = fork(x)
+            spikes = self.act1(x)
+        else:
+            spikes, other = fork(self.act1(x))
+            shortcut = self.shortcut(other)
+        return self.sum(shortcut, self.conv2(self.act2(self.conv1(spikes))))
 
 
 def wide_resnet(build: Builder, entry: Input, depth: int, widen: int, width: float = 1.0) -> Trunk:

@@ -1,0 +1,72 @@
+import pytest
+import torch
+from torch import Tensor
+
+from robust_snn.models.branches import Fork, WeightedSum
+
+from tests.helpers import assert_close_rms
+
+LAYOUTS = {
+    "channels-first": lambda x: x,
+    "channels-last": lambda x: x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3),
+}
+DTYPES = [(torch.float32, torch.float32), (torch.float64, torch.float64)]
+
+
+def weights(dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.tensor([0.3, 0.7], dtype=dtype, requires_grad=True)
+
+
+def leaves(*dtypes: torch.dtype, layout: str = "channels-first") -> list[Tensor]:
+    make = torch.Generator().manual_seed(0)
+    shapes = [torch.randn(4, 3, 2, 5, 6, generator=make, dtype=dtype) for dtype in dtypes]
+    return [LAYOUTS[layout](x).requires_grad_() for x in shapes]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtypes", DTYPES)
+@pytest.mark.parametrize("expanded", [False, True])
+def test_a_weighted_sum_is_its_formula(dtypes: tuple, layout: str, expanded: bool) -> None:
+    a, b = leaves(*dtypes, layout=layout)
+    weight = weights(dtypes[0])
+    upstream = torch.randn_like(a)
+    if expanded:
+        upstream = upstream[:1].expand(a.shape)
+    out, plain = WeightedSum.apply(a, b, weight), weight[0] * a + weight[1] * b
+    torch.testing.assert_close(out, plain)
+    found = torch.autograd.grad(out, (a, b, weight), upstream)
+    for got, wanted in zip(
+        found, torch.autograd.grad(plain, (a, b, weight), upstream), strict=True
+    ):
+        assert_close_rms(got, wanted)
+    assert all((gradient.stride(0) == 0) == expanded for gradient in found[:2])
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.bfloat16), (torch.bfloat16,) * 2])
+def test_a_weighted_sum_keeps_the_types_of_the_formula(dtypes: tuple) -> None:
+    a, b = leaves(torch.float32, torch.float32)
+    weight = weights()
+    out = WeightedSum.apply(a.to(dtypes[0]), b.to(dtypes[1]), weight)
+    plain = weight[0] * a.to(dtypes[0]) + weight[1] * b.to(dtypes[1])
+    assert out.dtype == plain.dtype
+    out.sum().backward()
+    torch.testing.assert_close(weight.grad, torch.stack((a.sum(), b.sum())), rtol=0.02, atol=0.2)
+
+
+def test_second_derivatives_of_a_weighted_sum() -> None:
+    a, b = leaves(torch.float64, torch.float64)
+    small = [x[:2, :1, :, :2, :2].detach().requires_grad_() for x in (a, b)]
+    weight = weights(torch.float64)
+    assert torch.autograd.gradgradcheck(WeightedSum.apply, (*small, weight))
+
+
+@pytest.mark.parametrize("expanded", [(False, False), (True, False), (True, True)])
+def test_a_fork_adds_the_gradients(expanded: tuple) -> None:
+    (x,) = leaves(torch.float32)
+    upstream = [torch.randn_like(x), torch.randn_like(x)]
+    upstream = [
+        g[:1].expand(g.shape) if one else g for g, one in zip(upstream, expanded, strict=True)
+    ]
+    (found,) = torch.autograd.grad(Fork.apply(x), x, upstream)
+    torch.testing.assert_close(found, upstream[0] + upstream[1])
+    assert (found.stride(0) == 0) == all(expanded)
