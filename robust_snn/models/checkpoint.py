@@ -22,7 +22,6 @@ from robust_snn.gradients import GradientMode
 from robust_snn.kernels import convolution_view, current_view
 from robust_snn.neurons import Tape, fused_norm, norm_is_fused
 
-
 aten = torch.ops.aten
 KEPT = {aten.convolution.default, aten.mm.default, aten.addmm.default}
 

@@ -93,9 +93,34 @@ def test_factors_per_step_are_not_constant(batches, monkeypatch):
     assert_close_rms(got, _gradient(victim, x))
 
 
-def test_second_derivatives_see_every_step():
+GEOMETRIES = [
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": 3, "padding": 1, "stride": 2},
+    {"kernel_size": 1},
+    {"kernel_size": 1, "stride": 2},
+    {"kernel_size": 1, "stride": (3, 1)},
+    {"kernel_size": 1, "groups": 2},
+    {"kernel_size": 1, "padding": 1, "stride": 2},
+]
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_gradients_of_any_geometry(geometry, last):
+    module = torch.nn.Conv2d(4, 6, **geometry).requires_grad_(False)
+    x = torch.randn(2, 3, 4, 7, 6)
+    x = (x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) if last else x).clone()
+    x.requires_grad_()
+    out = convolution.convolve(x, module)
+    upstream = torch.randn_like(out)
+    (expected,) = torch.autograd.grad(module(x.flatten(0, 1)), x, upstream.flatten(0, 1))
+    assert_close_rms(torch.autograd.grad(out, x, upstream)[0], expected)
+
+
+@pytest.mark.parametrize("geometry", [{"kernel_size": 3, "padding": 1}, GEOMETRIES[3]], ids=str)
+def test_second_derivatives_see_every_step(geometry):
     x = torch.randn(3, 1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
-    module = torch.nn.Conv2d(2, 4, 3, padding=1).double().requires_grad_(False)
+    module = torch.nn.Conv2d(2, 4, **geometry).double().requires_grad_(False)
 
     def layer(x):
         return convolution.convolve(x, module).square()

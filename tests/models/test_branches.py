@@ -1,10 +1,11 @@
+"""Where branches part and meet."""
+
 import pytest
 import torch
 from torch import Tensor
 
+from helpers import assert_close_rms
 from robust_snn.models.branches import Fork, WeightedSum
-
-from tests.helpers import assert_close_rms
 
 LAYOUTS = {
     "channels-first": lambda x: x,
