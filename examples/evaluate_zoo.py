@@ -1,8 +1,9 @@
 """Evaluates the trained networks of the package and writes what was found into their cards.
 
-    python examples/evaluate_zoo.py --out runs/zoo
+    python examples/evaluate_zoo.py --out runs/zoo --cifar10 DIR-OR-TAR
 
-Networks whose card has an evaluation are left out, and a killed run goes on.
+Each is attacked within the radius that it was trained with. Networks whose card has an evaluation
+are left out, and a killed run goes on.
 """
 
 from __future__ import annotations
@@ -21,27 +22,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/zoo"))
     parser.add_argument("--suite", default="quick")
-    parser.add_argument("--eps", type=float, default=0.1)
+    parser.add_argument("--cifar10", help="CIFAR-10's test images, as class folders or a tar")
     parser.add_argument("-n", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--names", default="", help="only networks whose name holds this")
     given = parser.parse_args()
     for name in zoo.trained():
         card = dict(zoo.card(name))
-        if "evaluation" in card or given.names not in name:
+        source = {"cifar10": given.cifar10}.get(card["data"]["name"], card["data"]["name"])
+        if "evaluation" in card or given.names not in name or source is None:
             continue
-        kwargs = card["model"]["kwargs"]
-        data = load_dataset(card["data"]["name"], size=kwargs["img_size"], n=given.n)
+        kwargs, eps = card["model"]["kwargs"], card["recipe"]["eps"]
+        data = load_dataset(source, size=kwargs["img_size"], n=given.n)
         verdict = evaluate(
             Victim(create_network(name, pretrained=True).eval(), seed=given.seed),
             data.images,
             data.labels,
             suite=given.suite,
             out=given.out / name,
-            eps=given.eps,
+            eps=eps,
             seed=given.seed,
             model_info={"name": name, "kwargs": kwargs},
-            data_info={"name": data.name, "split": data.split},
+            data_info={"name": card["data"]["name"], "split": "test"},
             progress=True,
         )
         found = json.loads(json.dumps(verdict.to_dict()))

@@ -9,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from numba.core.dispatcher import Dispatcher
 
 from loops import run
 from robust_snn.kernels import Bptt, Dynamics, Gate, Surrogate, sample_keys
+from robust_snn.kernels.convolution import events
+from robust_snn.kernels.spiking.numba import backward, draws, forward, half, passes, slopes
 from robust_snn.kernels.spiking.numba.threads import run_blocks
 
 CURRENT, UPSTREAM = torch.randn(2, 5, 3, 9000, generator=torch.Generator().manual_seed(0))
@@ -48,6 +51,18 @@ def test_several_callers_at_once(threads):
     alone = _spike()
     with ThreadPoolExecutor(4) as pool:
         assert all(_same(found, alone) for found in pool.map(_spike, range(8)))
+
+
+def test_every_compiled_function_has_a_name_of_its_own():
+    """Else machine code that two processes have cached is linked to the wrong helper."""
+    found = {
+        id(function): (function.py_func.__module__, function.py_func.__qualname__)
+        for module in (backward, draws, forward, half, passes, slopes, events)
+        for function in vars(module).values()
+        if isinstance(function, Dispatcher)
+    }
+    assert len(found) > 40
+    assert len(set(found.values())) == len(found)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -66,13 +66,13 @@ def _through_step(plan, decay, e, v, spike, slope, carried, grad):
 
 
 @device
-def _through_triangle(plan, decay, e, v, carried, grad):
-    """`_through_step` for the default surrogate without noise."""
+def _through_triangle(plan, decay, e, v, carried, factor, scale, out):
+    """`_through_step` for the default surrogate without noise; see `step_back_triangle`."""
     cross, cross_v = _reset_path(plan)
     sharpness = np.float32(plan.sharpness)
     step_back_triangle(
         e, v, np.float32(plan.threshold), sharpness, np.float32(plan.peak) * sharpness,
-        np.float32(plan.floor), plan.hard, cross, cross_v, decay, carried, grad,
+        np.float32(plan.floor), plan.hard, cross, cross_v, decay, carried, factor, scale, out,
     )  # fmt: skip
 
 
@@ -117,10 +117,10 @@ def spiking_backward(
     sharpness,  # float32 [T or 1, B or 1, N] of the surrogate, [0, 0, 0] if all the same, or None
     steps,  # float32 [2, T]: decay and input gain of each step
     affine,  # float32 [2, N]: scale and shift, or [2, 0]
-    probability,  # float32 [N]: of the gates to open, or [0]
+    probability,  # float32 [N]: of the gates to open, or None
     keys,  # int64 [2, B]: of the gate and of the noise
     order,  # uint32 [N]: number of each neuron in the random stream
-    table,  # float32: distribution of the noise
+    table,  # float32: distribution of the noise, or None
     grad_current,  # [T, B, N] in the type of upstream, or float32 zeros [1, B, N]
     grad_affine,  # float32 [2, B, N], zeros, or [2, B, 0]
     grad_probability,  # float32 [B, N], zeros, or [B, 0]
@@ -130,11 +130,14 @@ def spiking_backward(
     T, N = plan.steps, grad_current.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
     outputs = grad_current, grad_affine, grad_steps
-    vs = np.empty((T, BLOCK), np.float32)
+    vs = np.empty((T + 1, BLOCK), np.float32)  # from before the first step on
     # without noise a spike follows from its membrane, and none is read again
     keeps = plan.firing != NONE or grad_probability.size > 0
     spikes = np.empty((T if keeps else 1, BLOCK), np.float32)
     befores = np.empty((T if grad_steps.size > 0 else 0, BLOCK), np.float32)
+    bare = not keeps and grad_steps.size == 0  # the recursion needs membranes and nothing else
+    direct = grad_affine.size == 0 and grad_steps.size == 0 and grad_current.shape[0] > 1
+    threshold, drop = np.float32(plan.threshold), np.float32(plan.jump)
     work, words = np.empty((8, BLOCK), np.float32), np.empty((4, BLOCK), np.uint32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
@@ -144,32 +147,47 @@ def spiking_backward(
         u, slope, e, sharp = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
         carried, grad = work[4, :n], work[5, :n]
         start_membrane(plan, u)
+        start_membrane(plan, vs[0, :n])
         if current.shape[0] > 0:
             for t in range(T):
-                if grad_steps.size > 0:
-                    passes.copy(u, befores[t, :n])
                 x = as_float(pick(current, t)[b, here], work[6])
                 x = drive_at(plan, x, affine, here, steps[1, t], work[6, :n])
-                v, spike = vs[t, :n], pick(spikes, t)[:n]
-                advance(plan, t, steps[0, t], numbers, keys[1, b], x, table, words, u, v, spike)
+                v, spike, decay = vs[t + 1, :n], pick(spikes, t)[:n], steps[0, t]
+                if bare:
+                    passes.leak_from(x, decay, threshold, plan.hard, drop, vs[t, :n], v)
+                    continue
+                if grad_steps.size > 0:
+                    passes.copy(u, befores[t, :n])
+                if table is None:
+                    passes.leak_and_fire(x, decay, threshold, plan.hard, drop, u, v, spike)
+                else:
+                    advance(plan, t, decay, numbers, keys[1, b], x, table, words, u, v, spike)
         elif plan.zoning == CODE:
-            threshold, sharpest = np.float32(plan.threshold), np.float32(plan.sharpness)
+            sharpest = np.float32(plan.sharpness)
             for t in range(T):
-                passes.decode(zone[t, b, here], threshold, sharpest, vs[t, :n], pick(spikes, t)[:n])
+                v, spike = vs[t + 1, :n], pick(spikes, t)[:n]
+                passes.decode(zone[t, b, here], threshold, sharpest, v, spike)
         passes.fill(np.float32(0), carried)
         passes.fill(np.float32(plan.sharpness), sharp)
         for t in range(T - 1, -1, -1):
-            v, spike = vs[t, :n], pick(spikes, t)[:n]
-            g = _through_gate(
-                plan, t, numbers, keys[0, b], as_float(pick(upstream, t)[b, here], work[7]), spike,
-                probability[here], words, e, grad_probability[b, here],
-            )  # fmt: skip
+            v, spike = vs[t + 1, :n], pick(spikes, t)[:n]
+            g = as_float(pick(upstream, t)[b, here], work[7])
+            if probability is not None:
+                g = _through_gate(
+                    plan, t, numbers, keys[0, b], g, spike, probability[here], words, e,
+                    grad_probability[b, here],
+                )  # fmt: skip
             if plan.back == RATE:
                 lower, upper = np.float32(plan.lower_slope), np.float32(plan.upper_slope)
                 passes.pick_slope(g, zone[0, b, here], lower, upper, grad)
             if sharpness is None:  # decided when compiling: no other surrogate is compiled
+                if plan.back == EXACT and direct:
+                    factor = np.float32(plan.gain) * steps[1, t]
+                    scale, out = affine[0, here], grad_current[t, b, here]
+                    _through_triangle(plan, steps[0, t], g, v, carried, factor, scale, out)
+                    continue
                 if plan.back == EXACT:
-                    _through_triangle(plan, steps[0, t], g, v, carried, grad)
+                    _through_triangle(plan, steps[0, t], g, v, carried, _ONE, sharp[:0], grad)
             elif plan.back != RATE:
                 if sharpness.size > 0:
                     row = pick(sharpness, t)

@@ -61,6 +61,12 @@ def advance(plan, t, decay, numbers, key, drive, table, words, u, v, spike):
     passes.reset(v, spike, np.float32(plan.hard), drop, u)
 
 
+@device
+def mark_mean(plan, total, zone):
+    lower, upper = np.float32(plan.lower_edge), np.float32(plan.upper_edge)
+    passes.mark_mean(total, plan.steps, lower, upper, zone)
+
+
 @kernel
 def spiking_forward(
     start,
@@ -81,6 +87,7 @@ def spiking_forward(
     blocks = (N + BLOCK - 1) // BLOCK
     work = np.empty((5, BLOCK), np.float32)
     gate_words, spike_words = np.empty((4, BLOCK), np.uint32), np.empty((4, BLOCK), np.uint32)
+    threshold, sharpness = np.float32(plan.threshold), np.float32(plan.sharpness)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
@@ -92,24 +99,54 @@ def spiking_forward(
         for t in range(T):
             x = as_float(pick(current, t)[b, here], work[4])
             x = drive_at(plan, x, affine, here, steps[1, t], work[4, :n])
-            advance(plan, t, steps[0, t], numbers, keys[1, b], x, table, spike_words, u, v, spike)
+            row, decay = out[t, b, here], steps[0, t]
+            if plan.zoning == MEAN:
+                passes.add(x, total)
+            advance(plan, t, decay, numbers, keys[1, b], x, table, spike_words, u, v, spike)
             if plan.zoning == FIRED:
                 passes.mark_fired(spike, zone[0, b, here])
-            elif plan.zoning == MEAN:
-                passes.add(x, total)
             elif plan.zoning == CODE:
-                threshold, sharpness = np.float32(plan.threshold), np.float32(plan.sharpness)
                 passes.encode(v, spike, threshold, sharpness, zone[t, b, here])
             if plan.gating == DRAW:
                 if t % 4 == 0:
                     draw_quad(keys[0, b], numbers, t // 4, plan.layer, GATE, gate_words)
-                passes.keep_below(gate_words[t % 4], probability[here], spike, v)
+                passes.keep_below(gate_words[t % 4], probability[here], spike, row)
             elif plan.gating == AVERAGE:
-                passes.multiply(spike, probability[here], v)
-            passes.copy(spike if plan.gating == NONE else v, out[t, b, here])
+                passes.multiply(spike, probability[here], row)
+            else:
+                passes.copy(spike, row)
         if plan.zoning == MEAN:
-            lower, upper = np.float32(plan.lower_edge), np.float32(plan.upper_edge)
-            passes.mark_mean(total, T, lower, upper, zone[0, b, here])
+            mark_mean(plan, total, zone[0, b, here])
+
+
+@kernel
+def plain_forward(start, stop, plan, current, steps, affine, out, zone, sources=SOURCES):
+    """`spiking_forward` without anything random and without a compact memory.
+
+    It compiles in a fraction of the time, and keeps nothing but the membrane.
+    """
+    N = out.shape[2]
+    blocks = (N + BLOCK - 1) // BLOCK
+    work = np.empty((3, BLOCK), np.float32)
+    threshold, drop = np.float32(plan.threshold), np.float32(plan.jump)
+    for task in range(start, stop):
+        b, first = task // blocks, task % blocks * BLOCK
+        n = min(BLOCK, N - first)
+        here = slice(first, first + n)
+        u, total = work[0, :n], work[1, :n]
+        start_membrane(plan, u)
+        passes.fill(np.float32(0), total)
+        for t in range(plan.steps):
+            x = as_float(pick(current, t)[b, here], work[2])
+            x = drive_at(plan, x, affine, here, steps[1, t], work[2, :n])
+            row = out[t, b, here]
+            passes.leak_and_put(x, steps[0, t], threshold, plan.hard, drop, u, row)
+            if plan.zoning == FIRED:
+                passes.mark_fired(row, zone[0, b, here])
+            elif plan.zoning == MEAN:
+                passes.add(x, total)
+        if plan.zoning == MEAN:
+            mark_mean(plan, total, zone[0, b, here])
 
 
 @kernel

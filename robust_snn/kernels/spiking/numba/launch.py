@@ -17,10 +17,22 @@ from robust_snn.kernels.spiking.layout import (
 )
 from robust_snn.kernels.spiking.noise import CUMULATIVE, firing_table
 from robust_snn.kernels.spiking.numba.backward import spiking_backward
-from robust_snn.kernels.spiking.numba.forward import BLOCK, membrane_trace, spiking_forward
+from robust_snn.kernels.spiking.numba.forward import (
+    BLOCK,
+    membrane_trace,
+    plain_forward,
+    spiking_forward,
+)
 from robust_snn.kernels.spiking.numba.half import bit_patterns
 from robust_snn.kernels.spiking.numba.threads import run_blocks
-from robust_snn.kernels.spiking.plan import Back, Mode, Parameters, Plan, zone_steps
+from robust_snn.kernels.spiking.plan import (
+    Back,
+    Mode,
+    Parameters,
+    Plan,
+    Zoning,
+    zone_steps,
+)
 from robust_snn.kernels.spiking.surrogates import FAMILIES
 
 _TRIANGLE = list(FAMILIES).index("triangle")  # of `Plan.family`
@@ -120,12 +132,14 @@ def run_forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Te
     batch, sample = current.shape[1], current.shape[2:]
     out = empty_stack(current, plan.steps)
     zone = torch.zeros(zone_steps(plan), batch, sample.numel(), dtype=torch.uint8)
+    layer = _layer(plan, batch, sample, parameters, last)
+    plain = plan.firing == plan.gating == Mode.NONE and plan.zoning != Zoning.CODE
     run_blocks(
-        spiking_forward,
+        plain_forward if plain else spiking_forward,
         _tasks(current),
         plan,
         _array(current, last),
-        *_layer(plan, batch, sample, parameters, last),
+        *(layer[:2] if plain else layer),
         _array(out, last),
         zone.numpy(),
     )
@@ -182,6 +196,7 @@ def run_backward(
     grad_probability = torch.zeros(batch, size if wants_probability else 0)
     grad_steps = np.zeros((tasks if wants_gains else 0, 2, plan.steps))
     nothing = bit_patterns(upstream.new_empty(0, batch, size))
+    time_steps, affine, gates, keys, order, table = _layer(plan, batch, sample, parameters, last)
     sharp = None if _is_common(plan) else _NO_SHARPNESS
     if sharpness is not None:
         sharp = _array(sharpness.expand(*sharpness.shape[:2], *sample).float(), last)
@@ -193,7 +208,12 @@ def run_backward(
         nothing if current is None else _array(current, last),
         zone.numpy(),
         sharp,
-        *_layer(plan, batch, sample, parameters, last),
+        time_steps,
+        affine,
+        None if plan.gating == Mode.NONE else gates,  # what is not there is not compiled
+        keys,
+        order,
+        None if plan.firing == Mode.NONE else table,
         bit_patterns(_flat(grad_current)),
         grad_affine.numpy(),
         grad_probability.numpy(),

@@ -34,7 +34,7 @@ def copy(a, out):
 @device
 def multiply(a, b, out):
     for j in range(out.size):
-        out[j] = a[j] * b[j]
+        put(out, j, a[j] * b[j])
 
 
 @device
@@ -77,10 +77,7 @@ def add(a, total):
 
 @device
 def leak_and_fire(drive, decay, threshold, hard, drop, u, v, spike):
-    """A step without noise: the membrane, the spike, and the reset.
-
-    Half the time of a layer is here, so nothing is multiplied by zero or one.
-    """
+    """A step without noise: the membrane, the spike, and the reset."""
     for j in range(v.size):
         membrane = decay * u[j] + drive[j]
         fires = membrane >= threshold
@@ -88,6 +85,29 @@ def leak_and_fire(drive, decay, threshold, hard, drop, u, v, spike):
         spike[j] = _ONE if fires else _ZERO
         after = drop if hard else membrane + drop
         u[j] = after if fires else membrane
+
+
+@device
+def leak_and_put(drive, decay, threshold, hard, drop, u, out):
+    """`leak_and_fire` where nothing but the spikes is asked for, which go to memory at once.
+
+    Here and in `leak_from` a layer waits for memory, so nothing is stored that is not read.
+    """
+    for j in range(out.size):
+        membrane = decay * u[j] + drive[j]
+        fires = membrane >= threshold
+        put(out, j, _ONE if fires else _ZERO)
+        after = drop if hard else membrane + drop
+        u[j] = after if fires else membrane
+
+
+@device
+def leak_from(drive, decay, threshold, hard, drop, before, v):
+    """The membrane `v` after a step without noise, from that of the step before, not yet reset."""
+    for j in range(v.size):
+        membrane = before[j]
+        after = drop if hard else membrane + drop
+        v[j] = decay * (after if membrane >= threshold else membrane) + drive[j]
 
 
 @device
@@ -119,7 +139,7 @@ def draw_below(words, out):
 def keep_below(words, probability, values, out):
     """`values` where a draw lies below the probability, zero elsewhere."""
     for j in range(out.size):
-        out[j] = values[j] if np.float32(words[j]) < probability[j] * _RANGE else _ZERO
+        put(out, j, values[j] if np.float32(words[j]) < probability[j] * _RANGE else _ZERO)
 
 
 @device
@@ -132,7 +152,7 @@ def reset(v, spike, hard, drop, u):
 @device
 def mark_fired(spike, zone):
     for j in range(zone.size):
-        zone[j] |= spike[j] > _ZERO
+        zone[j] |= spike[j] != 0  # of floats or of the bits of half precision
 
 
 @device

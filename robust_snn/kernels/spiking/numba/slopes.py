@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from robust_snn.kernels.spiking.numba.compile import device, smooth
+from robust_snn.kernels.spiking.numba.half import put
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _HALF_PI = np.float32(np.pi / 2)
@@ -94,27 +95,47 @@ def _step(u):
 def _over_block(shape):
     """The loop over a block for one unit shape: the branch on the family stays outside."""
 
-    @smooth
     def fill(v, threshold, sharpness, peak, floor, out):
         for j in range(v.size):
             scaled = peak * sharpness[j]
             out[j] = scaled * shape(sharpness[j] * (v[j] - threshold)) + floor
 
-    return fill
+    # Machine code from the disk is linked by name: two helpers of one name would be mixed up.
+    fill.__qualname__ = f"fill{shape.__name__}"
+    return smooth(fill)
+
+
+@smooth
+def _into_triangle(e, v, threshold, sharpness, scaled, floor, hard, cross, cross_v, carried):
+    z = v - threshold
+    slope = scaled * _triangle(sharpness * z) + floor
+    kept = _ZERO if hard and z >= _ZERO else carried
+    return kept + slope * (e + (cross + cross_v * v) * carried)
 
 
 @smooth
 def step_back_triangle(
-    e, v, threshold, sharpness, scaled, floor, hard, cross, cross_v, decay, carried, grad
+    e, v, threshold, sharpness, scaled, floor, hard, cross, cross_v, decay, carried,
+    factor, scale, out,
 ):  # fmt: skip
-    """`passes.step_back` with the slope of the default surrogate: one pass where most time goes."""
-    for j in range(grad.size):
-        a, z = carried[j], v[j] - threshold
-        slope = scaled * _triangle(sharpness * z) + floor
-        kept = _ZERO if hard and z >= _ZERO else a
-        into = kept + slope * (e[j] + (cross + cross_v * v[j]) * a)
-        grad[j] = into
-        carried[j] = decay * into
+    """`passes.step_back` with the slope of the default surrogate: one pass where most time goes.
+
+    `out` is the gradient times a factor, and times the scale of each neuron if there are any.
+    """
+    if scale.size == 0:
+        for j in range(out.size):
+            into = _into_triangle(
+                e[j], v[j], threshold, sharpness, scaled, floor, hard, cross, cross_v, carried[j]
+            )
+            put(out, j, factor * into)
+            carried[j] = decay * into
+    else:
+        for j in range(out.size):
+            into = _into_triangle(
+                e[j], v[j], threshold, sharpness, scaled, floor, hard, cross, cross_v, carried[j]
+            )
+            put(out, j, factor * scale[j] * into)
+            carried[j] = decay * into
 
 
 _fill_triangle, _fill_rectangle = _over_block(_triangle), _over_block(_rectangle)
