@@ -238,28 +238,43 @@ def _count_backward(cost: Cost, passes: int) -> None:
 
 
 class _Replay(torch.autograd.Function):
-    """Mean over draws whose backward repeats each draw from its keys, so no graph is kept."""
+    """Mean over draws whose backward repeats each draw from its keys, so one graph exists at most.
+
+    It is that of the last draw, which needs no repeating.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, run: Run, keys: list[Tensor], cost: Cost) -> Tensor:
         ctx.save_for_backward(x)
         ctx.run, ctx.keys, ctx.cost = run, keys, cost
-        return _mean_logits(run, x, keys, cost)
+        cost.forwards += len(x) * len(keys)
+        logits = [run(x, key) for key in keys[:-1]]
+        ctx.kept = _with_graph(run, x, keys[-1])
+        return torch.stack([*logits, ctx.kept[1].detach()]).mean(0)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
-        ctx.cost.forwards += len(x) * len(ctx.keys)
         ctx.cost.backwards += len(x) * len(ctx.keys)
         total = torch.zeros_like(x)
-        for key in ctx.keys:
-            with torch.enable_grad():
-                image = x.detach().requires_grad_()
-                logits = ctx.run(image, key)
+        kept, ctx.kept = ctx.kept, None
+        for key in reversed(ctx.keys):
+            if kept is None:
+                ctx.cost.forwards += len(x)
+                kept = _with_graph(ctx.run, x, key)
+            image, logits = kept
             (gradient,) = torch.autograd.grad(logits, image, upstream[0] / len(ctx.keys))
             total += gradient
+            kept = logits = None
         return total, None, None, None
+
+
+@torch.enable_grad()
+def _with_graph(run: Run, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The images as a leaf, and the logits of one draw from them."""
+    image = x.detach().requires_grad_()
+    return image, run(image, keys)
 
 
 @contextmanager
