@@ -71,6 +71,8 @@ def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row
     if not why:
         for name, view in STEPS.items():
             timed[name] = partial(_gradient, Victim(net, **view), x)
+        gated = Victim(network(steps, gated=True))
+        timed["bptt, gated network"] = partial(_gradient, gated, x)
         timed["forward"] = partial(_forward, Victim(net), x)
         timed["forward, sparse"] = partial(_forward, Victim(net, sparse="auto"), x)
     shape = {"T": steps, "B": batch}

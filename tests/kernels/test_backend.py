@@ -75,7 +75,7 @@ def test_compiles_without_graph_breaks():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["snn_vgg5", "snn_vgg5_stog"])
+@pytest.mark.parametrize("name", ["snn_vgg5", "snn_vgg5_stog", "snn_wrn16"])
 @torch.no_grad()
 def test_a_whole_model_compiles_to_the_same_spikes(name):
     x = images(name)

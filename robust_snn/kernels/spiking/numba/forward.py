@@ -88,6 +88,8 @@ def spiking_forward(
     work = np.empty((5, BLOCK), np.float32)
     gate_words, spike_words = np.empty((4, BLOCK), np.uint32), np.empty((4, BLOCK), np.uint32)
     threshold, sharpness = np.float32(plan.threshold), np.float32(plan.sharpness)
+    drop, remembers = np.float32(plan.jump), plan.zoning in (FIRED, CODE)
+    only_gated = plan.firing == NONE and plan.gating == DRAW and not remembers
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
@@ -102,17 +104,23 @@ def spiking_forward(
             row, decay = out[t, b, here], steps[0, t]
             if plan.zoning == MEAN:
                 passes.add(x, total)
+            if plan.gating == DRAW and t % 4 == 0:
+                draw_quad(keys[0, b], numbers, t // 4, plan.layer, GATE, gate_words)
+            words, open_below = gate_words[t % 4], probability[here]
+            if only_gated:
+                passes.leak_and_gate(
+                    x, decay, threshold, plan.hard, drop, u, words, open_below, row
+                )
+                continue
             advance(plan, t, decay, numbers, keys[1, b], x, table, spike_words, u, v, spike)
             if plan.zoning == FIRED:
                 passes.mark_fired(spike, zone[0, b, here])
             elif plan.zoning == CODE:
                 passes.encode(v, spike, threshold, sharpness, zone[t, b, here])
             if plan.gating == DRAW:
-                if t % 4 == 0:
-                    draw_quad(keys[0, b], numbers, t // 4, plan.layer, GATE, gate_words)
-                passes.keep_below(gate_words[t % 4], probability[here], spike, row)
+                passes.keep_below(words, open_below, spike, row)
             elif plan.gating == AVERAGE:
-                passes.multiply(spike, probability[here], row)
+                passes.multiply(spike, open_below, row)
             else:
                 passes.copy(spike, row)
         if plan.zoning == MEAN:

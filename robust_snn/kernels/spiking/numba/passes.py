@@ -102,6 +102,18 @@ def leak_and_put(drive, decay, threshold, hard, drop, u, out):
 
 
 @device
+def leak_and_gate(drive, decay, threshold, hard, drop, u, words, probability, out):
+    """`leak_and_put` behind a gate: spikes whose draw lies below the probability."""
+    for j in range(out.size):
+        membrane = decay * u[j] + drive[j]
+        fires = membrane >= threshold
+        passes = fires and np.float32(words[j]) < probability[j] * _RANGE
+        put(out, j, _ONE if passes else _ZERO)
+        after = drop if hard else membrane + drop
+        u[j] = after if fires else membrane
+
+
+@device
 def leak_from(drive, decay, threshold, hard, drop, before, v):
     """The membrane `v` after a step without noise, from that of the step before, not yet reset."""
     for j in range(v.size):
