@@ -30,14 +30,12 @@ class Fork(torch.autograd.Function):
 
 
 class WeightedSum(torch.autograd.Function):
-    """`weight[0] * a + weight[1] * b`, in fewer passes over memory."""
+    """`weight[0] * a + weight[1] * b`, of one shape and type, in fewer passes over memory."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
         kept = (a, b) if ctx.needs_input_grad[2] else ()
         ctx.save_for_backward(weight, *kept)
-        if a.dtype != b.dtype:
-            return weight[0] * a + weight[1] * b
         return (weight[0] * a).addcmul_(b, weight[1])
 
     @staticmethod
@@ -54,7 +52,7 @@ class WeightedSum(torch.autograd.Function):
 def _product(gradient: Tensor, x: Tensor) -> Tensor:
     """Inner products of `[T, B, ...]` as `[T, B]`."""
     last = is_channels_last(x)
-    one, other = (storage_view(y, last).flatten(2) for y in (gradient, x.to(gradient.dtype)))
+    one, other = (storage_view(y, last).flatten(2) for y in (gradient, x))
     return torch.einsum("tbi,tbi->tb", one, other)
 
 

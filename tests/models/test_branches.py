@@ -1,11 +1,14 @@
 """Where branches part and meet."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
 from helpers import assert_close_rms
 from robust_snn.models.branches import Fork, WeightedSum
+from robust_snn.models.layers import SimplexSum
 
 LAYOUTS = {
     "channels-first": lambda x: x,
@@ -43,15 +46,22 @@ def test_a_weighted_sum_is_its_formula(dtypes: tuple, layout: str, expanded: boo
     assert all((gradient.stride(0) == 0) == expanded for gradient in found[:2])
 
 
-@pytest.mark.parametrize("dtypes", [(torch.float32, torch.bfloat16), (torch.bfloat16,) * 2])
-def test_a_weighted_sum_keeps_the_types_of_the_formula(dtypes: tuple) -> None:
-    a, b = leaves(torch.float32, torch.float32)
-    weight = weights()
-    out = WeightedSum.apply(a.to(dtypes[0]), b.to(dtypes[1]), weight)
-    plain = weight[0] * a.to(dtypes[0]) + weight[1] * b.to(dtypes[1])
+@pytest.mark.parametrize(
+    "dtypes", list(itertools.product((torch.float32, torch.bfloat16), repeat=2))
+)
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_sum_has_the_type_and_shape_of_its_formula(dtypes: tuple, constant: bool) -> None:
+    a, b = (x.detach().to(kind) for x, kind in zip(leaves(*dtypes), dtypes, strict=True))
+    a = a[:1] if constant else a
+    mixing = SimplexSum()
+    mixing.weight.data = weights()
+    out, plain = mixing(a, b), mixing.weight[0] * a + mixing.weight[1] * b
     assert out.dtype == plain.dtype
+    torch.testing.assert_close(out, plain, rtol=1e-5, atol=torch.finfo(out.dtype).eps)
     out.sum().backward()
-    torch.testing.assert_close(weight.grad, torch.stack((a.sum(), b.sum())), rtol=0.02, atol=0.2)
+    size = out.numel() / torch.tensor([a.numel(), b.numel()])
+    wanted = torch.stack((a.float().sum(), b.float().sum())) * size
+    torch.testing.assert_close(mixing.weight.grad, wanted, rtol=0.02, atol=0.3)
 
 
 def test_second_derivatives_of_a_weighted_sum() -> None:
