@@ -146,7 +146,8 @@ class SpikingBackbone(nn.Module):
         )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trades compute for memory: blocks are recomputed in the backward pass, noise included."""
+        """Trades compute for memory: the backward pass recomputes blocks, noise included, from the
+        outputs of their convolutions."""
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:

@@ -62,7 +62,7 @@ class Recipe:
         gate_share: Share of the epochs, the first ones, in which the gates learn.
         ema: Decay of averaged weights, which are then the ones measured and saved; 0 for none.
         precision: `"float32"` or `"bf16"`, which autocasts.
-        checkpointing: Whether to recompute stages in the backward pass, which saves memory.
+        checkpointing: Whether the backward pass recomputes norms and spikes, which saves memory.
         held_out: Share of the training images that is held out to choose the best weights by.
         check_every: Epochs between attacks on the held-out or test images; 0 is never.
         check_eps: Radius of that attack, PGD with 5 steps.
