@@ -6,24 +6,21 @@ otherwise, and most of its time.
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import (
-    CheckpointPolicy,
-    checkpoint,
-    create_selective_checkpoint_contexts,
-)
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from robust_snn.gradients import GradientMode
 from robust_snn.kernels import convolution_view, current_view
 from robust_snn.neurons import Tape, fused_norm, norm_is_fused
 
 aten = torch.ops.aten
-KEPT = {aten.convolution.default, aten.mm.default, aten.addmm.default}
+KEPT = [aten.convolution.default, aten.mm.default, aten.addmm.default]
 
 
 def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
@@ -35,18 +32,13 @@ def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
     """
 
     def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        tape, (keep, reuse) = Tape(), create_selective_checkpoint_contexts(_policy)
-        return _Both(tape, keep), _Both(_AsBefore(block, tape), reuse)
+        tape, (keep, reuse) = Tape(), create_selective_checkpoint_contexts(KEPT)
+        return _Both(tape, keep), _Both(_AsBefore(block, tape), _Reusable(reuse))
 
     out: Tensor = checkpoint(
         block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
     )
     return out
-
-
-def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    kept = operator in KEPT
-    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 class _Both(ExitStack):
@@ -60,6 +52,24 @@ class _Both(ExitStack):
         for manager in self.managers:
             self.enter_context(manager)
         return self
+
+
+class _Reusable(AbstractContextManager[None]):
+    """Hands out what PyTorch kept of a block in every backward pass, as `retain_graph` asks for.
+
+    PyTorch's own context forgets what it has handed out.
+    """
+
+    def __init__(self, kept: Any) -> None:
+        self.kept = kept
+
+    def __enter__(self) -> None:
+        self.mode = copy.copy(self.kept)
+        self.mode.storage = {key: copy.copy(found) for key, found in self.kept.storage.items()}
+        self.mode.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.mode.__exit__(*error)
 
 
 class _AsBefore(AbstractContextManager[None]):

@@ -136,6 +136,14 @@ def test_gradient_checkpointing_changes_no_gradient(name: str, noise: str, train
         assert torch.equal(one, other)
 
 
+def test_gradient_checkpointing_allows_a_second_backward_pass() -> None:
+    net, x = narrow("snn_wrn16"), images("snn_wrn16").requires_grad_()
+    net.set_grad_checkpointing()
+    logits = net(x).sum()
+    first, second = (torch.autograd.grad(logits, x, retain_graph=keep)[0] for keep in (True, False))
+    assert torch.equal(first, second)
+
+
 @over_backbones
 def test_parameters_fall_into_groups(name: str) -> None:
     net = narrow(name)
