@@ -18,6 +18,6 @@ victim = robust_snn.adapt(net, T=8, readout="sum")  # load your weights first
 print("the net's own gradient:", victim.gradient)
 
 for mode in ("bptt(surrogate=fast_sigmoid(slope=25),detach_reset=true)", "bptr", "hart"):
-    view = victim.with_(gradient=mode)
+    view = victim.replace(gradient=mode)
     images = torchattacks.attack(view, "PGD", eps=0.05, steps=5)(data.images, data.labels)
     print(f"PGD through {mode}: {(victim(images).argmax(1) == data.labels).float().mean():.1%}")

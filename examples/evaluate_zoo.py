@@ -14,8 +14,8 @@ from pathlib import Path
 
 from robust_snn import Victim, evaluate
 from robust_snn.data import load_dataset
-from robust_snn.disk import write_json
 from robust_snn.models import create_network, zoo
+from robust_snn.utils.atomic_files import write_json
 
 
 def main() -> None:

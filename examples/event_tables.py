@@ -25,7 +25,7 @@ from torch import Tensor
 from robust_snn import Victim
 from robust_snn.attacks import flips, sda
 from robust_snn.data import ImageSet, load_dataset
-from robust_snn.eval.corruptions import (
+from robust_snn.eval.protocol.corruptions import (
     Corrupted,
     Corruption,
     EventDrop,
@@ -33,7 +33,7 @@ from robust_snn.eval.corruptions import (
     SpikeFlip,
     measure,
 )
-from robust_snn.eval.flips import flip_statistics
+from robust_snn.eval.scoring.flips import flip_statistics
 from robust_snn.training import load_recipe, train
 
 MODELS = ("snn_vggsnn", "snn_vggsnn_nlif")
@@ -54,7 +54,7 @@ def trained(model: str, out: Path, epochs: int, seed: int) -> Victim:
         load_dataset("digits-events", split=split, steps=MODEL_KWARGS["T"])
         for split in ("train", "test")
     )
-    recipe = load_recipe("natural").with_(
+    recipe = load_recipe("natural").replace(
         epochs=epochs, batch_size=32, optimizer="adamw", lr=4e-3, augment=False
     )
     folder = out / f"{model}-{seed}"
@@ -110,7 +110,7 @@ def flip_row(victim: Victim, data: ImageSet, count: int) -> str:
     missed = wrong(victim, data.images, data.labels, torch.arange(len(data)), "clean")
     right = (~missed).nonzero()[:count, 0]
     images, labels = data.images[right], data.labels[right]
-    attacked = victim.with_(gradient="pdsg", eot=8 if victim.stochastic else 1)
+    attacked = victim.replace(gradient="pdsg", eot=8 if victim.stochastic else 1)
     found = sda(attacked, images, labels, eps=images[0].numel(), steps=20)
     # the attack's own word is not believed: fresh draws decide
     fooled = wrong(victim, found.images, labels, right, "report")

@@ -18,12 +18,12 @@ from typing import Any
 
 from robust_snn import Victim, evaluate
 from robust_snn.data import load_dataset
-from robust_snn.drawing import new_figure
 from robust_snn.eval import Verdict
-from robust_snn.eval.suite import Attack, Draws, Suite
+from robust_snn.eval.protocol.suite import Attack, Draws, Suite
 from robust_snn.neurons import NoisyLIF, StochasticGate
-from robust_snn.neurons.noisy import parse_noise
+from robust_snn.neurons.noisy_lif import parse_noise
 from robust_snn.training import load_recipe, train
+from robust_snn.utils.figures import new_figure
 
 SIGMAS, TRAINED_AT = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8), 0.3
 OPENINGS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
@@ -56,7 +56,7 @@ def at_opening(victim: Victim, probability: float) -> Victim:
 def trained(model: str, folder: Path, epochs: int, **kwargs: Any) -> Victim:
     """A network from a folder, trained there if it is not."""
     splits = (load_dataset("digits-events", split=s, steps=5) for s in ("train", "test"))
-    recipe = load_recipe("natural").with_(
+    recipe = load_recipe("natural").replace(
         epochs=epochs, batch_size=32, optimizer="adamw", lr=4e-3, augment=False, gate_penalty=1e-4
     )
     done = train(model, *splits, recipe, out=folder, model_kwargs={**MODEL_KWARGS, **kwargs})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from robust_snn import Victim
 from robust_snn.metrics import repeat
-from robust_snn.metrics.code_page import draw_page
+from robust_snn.metrics.neural_code_page import draw_page
 from robust_snn.neurons import NoisyLIF
 
 STEPS, STEP = 48, 0.1

@@ -6,13 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from robust_snn import models, neurons
-from robust_snn.adapters.foreign import adapt
-from robust_snn.errors import InputError
+from robust_snn.foreign import adapt
 from robust_snn.gradients import gradient_mode
+from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 
 if TYPE_CHECKING:
-    from robust_snn.eval import Verdict, evaluate
+    from robust_snn.eval.evaluate import evaluate
+    from robust_snn.eval.scoring.verdict import Verdict
 
 __version__ = "0.1.0"
 
@@ -32,7 +33,9 @@ _ROOMS = (
     "adapters",
     "attacks",
     "data",
+    "diagnostics",
     "eval",
+    "foreign",
     "gradients",
     "kernels",
     "metrics",

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
 from robust_snn.kernels import SPARSE, convolution_view, derive_seed, sample_keys
 from robust_snn.models import create_network
-from robust_snn.models.layers import Readout, every_step
-from robust_snn.neurons.noise import POLICIES, NoisyModule, keyed, number_layers, policy_keys
+from robust_snn.models.time_layers import Readout, every_step
+from robust_snn.neurons.noise_source import POLICIES, NoisyModule, keyed, number_layers, policy_keys
 from robust_snn.neurons.norm import fused_norm
+from robust_snn.utils.errors import InputError, unknown
 
 OUTPUTS = ("logits", "probabilities", "steps")
 
@@ -59,6 +59,7 @@ class Victim(nn.Module):
             lays activations channels-last.
         channels_last: Whether images and activations lie channels-last in memory.
         bf16: Whether convolutions and what they pass on are bfloat16; membranes stay float32.
+        cost: Where its passes are counted; a count of its own if left out.
 
     Raises:
         InputError: If a name is not known or `eot` is not positive.
@@ -76,6 +77,7 @@ class Victim(nn.Module):
         sparse: str = "never",
         channels_last: bool = False,
         bf16: bool = False,
+        cost: Cost | None = None,
     ) -> None:
         super().__init__()
         if noise not in POLICIES:
@@ -95,7 +97,7 @@ class Victim(nn.Module):
         self.sparse = sparse
         self.channels_last = channels_last
         self.bf16 = bf16
-        self.cost = Cost()
+        self.cost = Cost() if cost is None else cost
         self.calls = 0
         self.training = net.training
         number_layers(net)
@@ -110,16 +112,13 @@ class Victim(nn.Module):
         """Whether the network can show its logits of every step."""
         return any(isinstance(m, Readout) for m in self.net.modules())
 
-    def with_(self, **overrides: Any) -> Victim:
-        """Another view on the same weights; takes the arguments of the constructor."""
-        settings = {name: getattr(self, name) for name in _SETTINGS}
-        return Victim(self.net, **{**settings, **overrides})
+    def replace(self, **changes: Any) -> Victim:
+        """Another victim with some arguments of the constructor changed; this one stays as it is.
 
-    def view(self, **overrides: Any) -> Victim:
-        """As `with_`, but what passes through it counts as this victim's."""
-        view = self.with_(**overrides)
-        view.cost = self.cost
-        return view
+        What passes through it counts as its own, unless `cost=victim.cost` is among the changes.
+        """
+        settings = {name: getattr(self, name) for name in ("net", *SETTINGS)}
+        return Victim(**{**settings, **changes})
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`."""
@@ -179,10 +178,12 @@ class Victim(nn.Module):
         return logits.float()
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in _SETTINGS)
+        return ", ".join(f"{name}={getattr(self, name)}" for name in SETTINGS)
 
 
-_SETTINGS = tuple(name for name in inspect.signature(Victim).parameters if name != "net")
+SETTINGS = tuple(
+    name for name in inspect.signature(Victim).parameters if name not in ("net", "cost")
+)
 
 
 def adapt(obj: str | nn.Module, **kwargs: Any) -> Victim:
@@ -196,12 +197,12 @@ def adapt(obj: str | nn.Module, **kwargs: Any) -> Victim:
         InputError: If the name is not registered or an argument does not fit.
     """
     if isinstance(obj, Victim):
-        return obj.with_(**kwargs)
-    settings = {name: kwargs.pop(name) for name in _SETTINGS if name in kwargs}
+        return obj.replace(**kwargs)
+    settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
     if isinstance(obj, str):
         return Victim(create_network(obj, **kwargs).eval(), **settings)
     if kwargs:
-        raise unknown("argument of Victim", next(iter(kwargs)), _SETTINGS)
+        raise unknown("argument of Victim", next(iter(kwargs)), SETTINGS)
     return Victim(obj.eval(), **settings)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from digits import digits  # noqa: F401  a fixture
+
 ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(min(2, torch.get_num_threads()))

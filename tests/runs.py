@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from robust_snn.eval import Results, Verdict, statistics
-from robust_snn.eval.verdict import AttackResult, Clean, Robust
+from robust_snn.eval import Results, Verdict
+from robust_snn.eval.scoring import intervals as statistics
+from robust_snn.eval.scoring.verdict import AttackResult, Clean, Robust
 
 
 def finished_run(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.neurons import set_noise
-from robust_snn.neurons.noise import policy_keys
+from robust_snn.neurons.noise_source import policy_keys
 
 NETS = ("snn_vgg5", "snn_vgg5_stog", "snn_wrn16_stog")
 VIEWS = (
@@ -96,9 +96,9 @@ def test_rule_3_noise_ignores_and_spares_the_global_generator(images: Tensor) ->
 def test_rule_4_copies_and_pickles_after_a_call(view: dict, images: Tensor) -> None:
     victim = build(**view)
     loss_and_gradient(victim, images)
-    expected = victim.with_()(images)
+    expected = victim.replace()(images)
     for twin in (copy.deepcopy(victim), pickle.loads(pickle.dumps(victim))):
-        assert torch.equal(twin.with_()(images), expected)
+        assert torch.equal(twin.replace()(images), expected)
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -153,7 +153,7 @@ def test_frozen_is_a_function_of_the_image(images: Tensor) -> None:
     assert torch.equal(victim(images), expected)
     assert torch.equal(victim(images[order]), expected[order])
     assert torch.equal(victim(images[:1]), expected[:1])
-    assert not torch.equal(victim.with_(seed=1)(images), expected)
+    assert not torch.equal(victim.replace(seed=1)(images), expected)
 
 
 def test_mean_field_of_open_gates_is_the_plain_network(images: Tensor) -> None:
@@ -162,12 +162,12 @@ def test_mean_field_of_open_gates_is_the_plain_network(images: Tensor) -> None:
         if name.endswith("probability"):
             parameter.data.fill_(1.0)
     assert not victim.stochastic
-    assert torch.equal(victim.with_(noise="mean")(images), victim(images))
+    assert torch.equal(victim.replace(noise="mean")(images), victim(images))
 
 
 def test_modes_share_one_forward(images: Tensor) -> None:
     victim = build(noise="frozen")
-    bptt, rate = victim.with_(), victim.with_(gradient="bptr")
+    bptt, rate = victim.replace(), victim.replace(gradient="bptr")
     assert torch.equal(bptt(images), rate(images))
     gradients = [loss_and_gradient(view, images)[1] for view in (bptt, rate)]
     assert not torch.equal(*gradients)
@@ -192,21 +192,23 @@ def test_attack_view_and_scoring_view_agree_without_noise(images: Tensor) -> Non
 def test_other_roundings_agree_where_nothing_is_rounded(name, view, images: Tensor) -> None:
     victim = build(name, noise="frozen")
     expected = loss_and_gradient(victim, images)
-    for got, wanted in zip(loss_and_gradient(victim.with_(**view), images), expected, strict=True):
+    for got, wanted in zip(
+        loss_and_gradient(victim.replace(**view), images), expected, strict=True
+    ):
         torch.testing.assert_close(got, wanted)
 
 
 def test_scores_come_from_the_plain_network(images: Tensor) -> None:
     victim, ids = build(), torch.arange(3)
-    fast = victim.with_(sparse="always", channels_last=True, bf16=True)
+    fast = victim.replace(sparse="always", channels_last=True, bf16=True)
     assert torch.equal(fast.sample(images, ids), victim.sample(images, ids))
 
 
 def test_checkpointing_replays_the_draw(images: Tensor) -> None:
     victim = build("snn_wrn16_stog", sparse="always")
-    expected = loss_and_gradient(victim.with_(), images)[1]
+    expected = loss_and_gradient(victim.replace(), images)[1]
     victim.net.set_grad_checkpointing()
-    assert torch.equal(loss_and_gradient(victim.with_(), images)[1], expected)
+    assert torch.equal(loss_and_gradient(victim.replace(), images)[1], expected)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ def test_cost_counts_passes(view: dict, forwards: int, backwards: int, images: T
 
 def test_probabilities_are_the_softmax_of_the_logits(images: Tensor) -> None:
     victim = build(noise="frozen")
-    probabilities = victim.with_(output="probabilities")(images)
+    probabilities = victim.replace(output="probabilities")(images)
     torch.testing.assert_close(probabilities, victim(images).softmax(-1))
 
 

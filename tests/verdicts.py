@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from robust_snn.eval.verdict import AttackResult, Clean, Diagnostic, Robust, Verdict
+from robust_snn.eval.scoring.verdict import AttackResult, Clean, Diagnostic, Robust, Verdict
 
 
 def a_verdict(

@@ -15,10 +15,7 @@ LIBRARIES = (
     "art",
     "autoattack",
     "foolbox",
-    "foreign",
     "robustbench",
-    "snntorch",
-    "spikingjelly",
     "torchattacks",
 )
 __all__ = ["LIBRARIES", "count_classes", "device_of", "undisturbed", "weights_sha256"]

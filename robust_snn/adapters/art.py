@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.adapters._caller import Craft, count_classes, device_of, seeded, view_for
-from robust_snn.errors import InputError, missing_extra, unknown
+from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.victim import Victim
 
 try:
@@ -147,7 +147,7 @@ class SNNClassifier(PyTorchClassifier):
 
     def _review(self, **overrides: Any) -> None:
         """Puts another view of the victim in place."""
-        self._model = self._make_model_wrapper(self.model.with_(**overrides))
+        self._model = self._make_model_wrapper(self.model.replace(**overrides))
 
     def predict(
         self, x: np.ndarray, batch_size: int = 128, training_mode: bool = False, **kwargs: Any
@@ -229,7 +229,7 @@ class SNNClassifier(PyTorchClassifier):
         return found if framework else found.cpu().numpy()
 
     def _activations(self, path: str, x: Tensor, time_reduce: str) -> Tensor:
-        view, seen = self.model.with_(eot=1), list[Tensor]()
+        view, seen = self.model.replace(eot=1), list[Tensor]()
         hook = self.model.net.get_submodule(path).register_forward_hook(
             lambda module, inputs, out: seen.append(out[0] if isinstance(out, tuple) else out)
         )

@@ -27,12 +27,18 @@ import pyautoattack
 import torch
 from torch import Tensor, nn
 
+from robust_snn.adapters._autoattack_engine import (
+    VERSIONS,
+    apgd_on_all,
+    make_engine,
+    overheard,
+    override,
+)
+from robust_snn.adapters._autoattack_resume import Run, digest
 from robust_snn.adapters._caller import count_classes, device_of, undisturbed, weights_sha256
-from robust_snn.adapters._engine import VERSIONS, apgd_on_all, make_engine, overheard, override
-from robust_snn.adapters._pieces import Run, digest
-from robust_snn.bar import listening
-from robust_snn.errors import InputError, unknown
 from robust_snn.kernels import derive_seed
+from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.progress_bar import listening
 from robust_snn.victim import Victim
 
 NORMS = ("Linf", "L2", "L1")
@@ -304,7 +310,7 @@ def _view(victim: Victim, name: str) -> Victim:
     if not victim.stochastic:
         return victim
     noise = "frozen" if name in SEARCHES else victim.noise
-    return victim.with_(noise=noise, eot=max(victim.eot, DRAWS))
+    return victim.replace(noise=noise, eot=max(victim.eot, DRAWS))
 
 
 def _believes_luck(view: Victim, name: str, norm: str) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.adapters._caller import Craft, count_classes, device_of, seeded, view_for
-from robust_snn.errors import InputError, missing_extra, unknown
+from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.victim import Victim
 
 try:

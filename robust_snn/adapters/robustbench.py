@@ -16,8 +16,8 @@ from torch import nn
 
 from robust_snn.adapters.autoattack import DRAWS, accuracy, autoattack, logging_to
 from robust_snn.data import load_dataset
-from robust_snn.disk import write_text
-from robust_snn.errors import InputError, unknown
+from robust_snn.utils.atomic_files import write_text
+from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
 
 THREATS = ("Linf", "L2")

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from robust_snn.adapters._caller import Craft, count_classes, seeded, view_for
-from robust_snn.errors import InputError, missing_extra, unknown
+from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.victim import Victim
 
 try:

@@ -6,19 +6,19 @@ that a suite needs to name an attack.
 """
 
 from robust_snn.attacks.apgd import apgd, apgd_t
-from robust_snn.attacks.ball import NORMS
+from robust_snn.attacks.base import Adversarial, Search
 from robust_snn.attacks.do import do
-from robust_snn.attacks.draws import Adaptive
-from robust_snn.attacks.events import EVENT_ATTACKS, check_event_attack
+from robust_snn.attacks.eot_draws import Adaptive
+from robust_snn.attacks.events.event_attacks import EVENT_ATTACKS, check_event_attack
+from robust_snn.attacks.events.flips import event_pgd, flips, random_flips
+from robust_snn.attacks.events.retiming import retiming
+from robust_snn.attacks.events.sda import sda
+from robust_snn.attacks.gradient_descent import pgd
 from robust_snn.attacks.mim import mim
-from robust_snn.attacks.pgd import pgd
-from robust_snn.attacks.probe import BUDGETS, Row, Trial, gradient_evaluations, plan, probe
+from robust_snn.attacks.mode_ranking import BUDGETS, Row, Trial, gradient_evaluations, plan, probe
+from robust_snn.attacks.norm_ball import NORMS
 from robust_snn.attacks.registry import ATTACKS, check_attack, least_classes, options_of
-from robust_snn.attacks.retiming import retiming
 from robust_snn.attacks.sapgd import sapgd
-from robust_snn.attacks.sda import sda
-from robust_snn.attacks.search import Adversarial, Search
-from robust_snn.attacks.sparse import event_pgd, flips, random_flips
 from robust_snn.attacks.transfer import transfer
 
 __all__ = [

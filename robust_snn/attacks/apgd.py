@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.ball import wide
-from robust_snn.attacks.search import Adversarial, Problem, positive, search
+from robust_snn.attacks.base import Adversarial, Problem, positive, search
+from robust_snn.attacks.norm_ball import wide
 from robust_snn.victim import Victim
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robust_snn.attacks.ball import Dice
-from robust_snn.errors import InputError
+from robust_snn.attacks.norm_ball import Dice
+from robust_snn.utils.errors import InputError
 
 TINY = 1e-12
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.search import Adversarial, Problem, mean_size, positive, search
+from robust_snn.attacks.base import Adversarial, Problem, mean_size, positive, search
 from robust_snn.victim import Victim
 
 

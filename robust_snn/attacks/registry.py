@@ -10,16 +10,16 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from robust_snn.attacks.apgd import apgd, apgd_t
-from robust_snn.attacks.ball import NORMS
+from robust_snn.attacks.base import Adversarial, Search
 from robust_snn.attacks.do import do
+from robust_snn.attacks.gradient_descent import pgd
 from robust_snn.attacks.losses import least_classes_of
 from robust_snn.attacks.mim import mim
-from robust_snn.attacks.pgd import pgd
+from robust_snn.attacks.norm_ball import NORMS
 from robust_snn.attacks.sapgd import sapgd
-from robust_snn.attacks.search import Adversarial, Search
 from robust_snn.attacks.single_step import fast_gradient, random_fast_gradient
 from robust_snn.attacks.transfer import transfer
-from robust_snn.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from robust_snn.attacks.search import Adversarial, Problem, search
-from robust_snn.errors import InputError
+from robust_snn.attacks.base import Adversarial, Problem, search
+from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 
 

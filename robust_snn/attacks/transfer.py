@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.apgd import apgd
-from robust_snn.attacks.best import answers
-from robust_snn.attacks.search import Adversarial, Search, attack_view, on_device
-from robust_snn.neurons.noise import POLICIES
+from robust_snn.attacks.base import Adversarial, Search, attack_view, on_device
+from robust_snn.attacks.candidates import answers
+from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.victim import Victim
 
 
@@ -45,7 +45,7 @@ def transfer(
     """
     if isinstance(source, str):
         key = "noise" if source in POLICIES else "gradient"
-        source = victim.view(**{key: source})
+        source = victim.replace(**{key: source}, cost=victim.cost)
     found = apgd(source, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, **shared)
     options = Search.of(shared)
     with attack_view(victim, seed) as view:

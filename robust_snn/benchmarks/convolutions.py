@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
-from robust_snn.kernels.convolution.events import run_events
+from robust_snn.kernels.convolution.event_driven import run_events
 
 SHAPES = ((64, 32), (128, 16), (256, 8))
 DENSITIES = (0.05, 0.1, 0.2)

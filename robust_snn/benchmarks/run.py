@@ -17,8 +17,8 @@ import torch
 
 from robust_snn.benchmarks import convolutions, layers, steps, training
 from robust_snn.benchmarks.timing import Row
-from robust_snn.drawing import new_figure
-from robust_snn.errors import unknown
+from robust_snn.utils.errors import unknown
+from robust_snn.utils.figures import new_figure
 
 
 def _first_call(rounds: int, clock: str) -> list[Row]:
@@ -27,7 +27,7 @@ def _first_call(rounds: int, clock: str) -> list[Row]:
 
 
 def _static(rounds: int, clock: str) -> list[Row]:
-    from robust_snn.kernels.static import CASES, TARGETS, report
+    from robust_snn.benchmarks.triton_compile_report import CASES, TARGETS, report
 
     return [
         asdict(report(kernel, case, target, count))

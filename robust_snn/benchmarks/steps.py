@@ -94,7 +94,7 @@ def measure_eot(rounds: int, clock: str) -> list[Row]:
     timed: dict[str, Callable[[], object]] = {
         "plain loop of ten": partial(_many, published, x),
         "ours, eot=10": partial(_gradient, victim, x),
-        "ours, eot=10, sparse forward": partial(_gradient, victim.with_(**FAST), x),
+        "ours, eot=10, sparse forward": partial(_gradient, victim.replace(**FAST), x),
     }
     times = interleave(timed, rounds, CLOCKS[clock])
     return rows({"T": 8, "B": 2, "eot": 10}, times, "plain loop of ten")

@@ -23,7 +23,7 @@ from robust_snn.cli import (  # noqa: F401  they join the app
     train,
 )
 from robust_snn.cli.app import app
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 PAIRS = ("--model-kwargs", "--set")  # options that take any number of name=value pairs

@@ -23,7 +23,7 @@ from robust_snn.cli.options import (
     prepare,
     say,
 )
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,10 +53,10 @@ def analyse(
     quiet: Quiet = False,
 ) -> None:
     """Show the neural code of a noisy network: how spikes vary over trials, and what follows."""
-    from robust_snn.inputs import subject
+    from robust_snn.cli.inputs import subject
     from robust_snn.metrics import repeat
-    from robust_snn.metrics.code_page import draw_page
-    from robust_snn.values import assignments
+    from robust_snn.metrics.neural_code_page import draw_page
+    from robust_snn.utils.values import assignments
     from robust_snn.victim import Victim
 
     prepare(threads, quiet)
@@ -88,7 +88,7 @@ def write_tables(trials: Trials, labels: Tensor, out: Path) -> None:
     import csv
     import io
 
-    from robust_snn.disk import write_text
+    from robust_snn.utils.atomic_files import write_text
 
     def write(name: str, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
         text = io.StringIO()

@@ -9,7 +9,7 @@ import typer
 
 from robust_snn.cli.app import app
 from robust_snn.cli.options import Threads, prepare, say
-from robust_snn.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, unknown
 
 
 @app.command(epilog="Example: robust-snn benchmark --all --out benchmarks")

@@ -13,7 +13,7 @@ from robust_snn.cli.options import say
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from robust_snn.eval.compare import Comparison
+    from robust_snn.eval.scoring.compare import Comparison
 
 
 @app.command(epilog="Example: robust-snn compare runs/plain runs/gated")
@@ -22,7 +22,7 @@ def compare(
     second: Annotated[Path, typer.Argument(help="Folder of another one on the same images.")],
 ) -> None:
     """Show how two verdicts on the same images differ, and whether it could be luck."""
-    from robust_snn.eval.compare import compare as run
+    from robust_snn.eval.scoring.compare import compare as run
 
     say(render(run(first, second)))
 

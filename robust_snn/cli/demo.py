@@ -18,7 +18,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Attack two small networks on digits: what attacks claim, and what holds."""
-    from robust_snn.demo import render, run
+    from robust_snn.cli.demonstration import render, run
 
     bar = prepare(threads, quiet)
     say(render(run(out, progress=bar)))

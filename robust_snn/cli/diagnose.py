@@ -21,7 +21,7 @@ from robust_snn.cli.options import (
     prepare,
     say,
 )
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 
 @app.command(
@@ -48,10 +48,10 @@ def diagnose(
     from rich.table import Table
     from rich.text import Text
 
-    from robust_snn.attacks.diagnostics import diagnose as run
-    from robust_snn.eval.report import COLOURS
-    from robust_snn.inputs import subject
-    from robust_snn.values import assignments, number
+    from robust_snn.cli.inputs import subject
+    from robust_snn.diagnostics import diagnose as run
+    from robust_snn.eval.reporting.terminal import COLOURS
+    from robust_snn.utils.values import assignments, number
     from robust_snn.victim import Victim
 
     prepare(threads, quiet)

@@ -9,6 +9,6 @@ from robust_snn.cli.options import say
 @app.command(epilog="Example: robust-snn doctor")
 def doctor() -> None:
     """Show versions, and whether each backend of the spiking loop works here."""
-    from robust_snn.doctor import report
+    from robust_snn.cli.self_test import report
 
     say(report())

@@ -26,10 +26,10 @@ from robust_snn.cli.options import (
     prepare,
     say,
 )
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 if TYPE_CHECKING:
-    from robust_snn.eval.precision import Size
+    from robust_snn.eval.scoring.sample_size import Size
 
 
 @app.command(
@@ -87,15 +87,15 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure robust accuracy; start the same command again to go on after a kill."""
+    from robust_snn.cli.inputs import subject
     from robust_snn.eval import load_suite
     from robust_snn.eval import sweep as run
-    from robust_snn.eval.axes import read_axes
-    from robust_snn.eval.plan import CALIBRATION
-    from robust_snn.eval.published import published
-    from robust_snn.eval.report import beside, render
-    from robust_snn.inputs import subject
+    from robust_snn.eval.execution.preflight import CALIBRATION
+    from robust_snn.eval.protocol.sweep_axes import read_axes
+    from robust_snn.eval.reporting.published import published
+    from robust_snn.eval.reporting.terminal import beside, render
     from robust_snn.training import load_model
-    from robust_snn.values import assignments, number
+    from robust_snn.utils.values import assignments, number
     from robust_snn.victim import Victim
 
     bar = prepare(threads, quiet, log_json)
@@ -147,7 +147,7 @@ def evaluate(
 
 def page(run: Path, classes: Sequence[str]) -> None:
     """Writes a run's report; the run is done, so a missing library costs the page alone."""
-    from robust_snn.eval.page import write_report
+    from robust_snn.eval.reporting.html import write_report
 
     try:
         say(f"report in {write_report(run, command=command(), classes=classes)}")
@@ -159,7 +159,7 @@ def _size(
     precision: float | None, pilot: Path | None, n: int | None, draws: int | None
 ) -> Size | None:
     """What a wanted precision needs, if one is wanted."""
-    from robust_snn.eval.precision import needed
+    from robust_snn.eval.scoring.sample_size import needed
 
     if precision is None:
         if pilot is not None:

@@ -21,7 +21,7 @@ def leaderboard(
     csv: Annotated[Path | None, typer.Option(help="Write CSV there.")] = None,
 ) -> None:
     """Rank runs of one threat model by robust accuracy."""
-    from robust_snn.eval.leaderboard import rank, render, write
+    from robust_snn.eval.reporting.leaderboard import rank, render, write
 
     board = rank(runs)
     say(render(board))

@@ -12,7 +12,7 @@ import typer
 
 from robust_snn.cli.app import app
 from robust_snn.cli.options import Quiet, Threads, prepare, say
-from robust_snn.errors import unknown
+from robust_snn.utils.errors import unknown
 
 CAPTION = "of one random image under initial weights; SOPs: additions that spikes cause"
 
@@ -38,8 +38,8 @@ def models(
     import torch
     from rich.table import Table
 
-    from robust_snn.bar import listening
     from robust_snn.metrics import profile
+    from robust_snn.utils.progress_bar import listening
 
     bar: bool | Callable[[_Moment], None] = prepare(threads, quiet)
     known = timm.list_models("snn_*")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 DATA = (
     "digits, cifar10, cifar100, digits-events, dvs128-gesture, cifar10-dvs, n-mnist, "

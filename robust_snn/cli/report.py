@@ -14,6 +14,6 @@ from robust_snn.cli.options import say
 @app.command(epilog="Example: robust-snn report runs/verdict")
 def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
     """Write a run's report.html again: one page that works offline and prints."""
-    from robust_snn.eval.page import write_report
+    from robust_snn.eval.reporting.html import write_report
 
     say(f"report in {write_report(run)}")

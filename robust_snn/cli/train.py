@@ -20,7 +20,7 @@ from robust_snn.cli.options import (
     prepare,
     say,
 )
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 
 @app.command(
@@ -64,10 +64,10 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network; start the same command again to go on after a kill."""
-    from robust_snn.inputs import check_model, training_data
+    from robust_snn.cli.inputs import check_model, training_data
     from robust_snn.training import load_recipe
     from robust_snn.training import train as run
-    from robust_snn.values import assignments, number
+    from robust_snn.utils.values import assignments, number
 
     bar = prepare(threads, quiet)
     kwargs = assignments(model_kwargs or (), "--model-kwargs")
@@ -82,7 +82,7 @@ def train(
     for name in changes:
         if options.get(name) is not None:
             raise InputError(f"--set {name}: the option --{name.replace('_', '-')} is given too")
-    chosen = load_recipe(recipe).with_(**{**options, **changes})
+    chosen = load_recipe(recipe).replace(**{**options, **changes})
     check_model(model)
     images, test = training_data(
         data, test_data, data_root, kwargs.get("img_size"), n, steps=kwargs.get("T")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from robust_snn.data.augment import augment
 from robust_snn.data.checks import check_images
+from robust_snn.data.datasets import DATASETS, load_dataset
 from robust_snn.data.events import EVENT_SETS, augment_events
 from robust_snn.data.image_set import ImageSet
-from robust_snn.data.registry import DATASETS, load_dataset
 
 __all__ = [
     "DATASETS",

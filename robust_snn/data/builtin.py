@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from robust_snn.data.image_set import ImageSet, from_bytes, interleaved, resized
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 DIGITS_TEST = 500  # of 1797, 50 of every digit
 

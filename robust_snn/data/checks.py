@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 
 def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: int) -> None:

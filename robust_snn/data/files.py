@@ -16,7 +16,7 @@ from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from torch import Tensor
 
 from robust_snn.data.image_set import ImageSet, from_bytes, interleaved, resized
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 Reader: TypeAlias = ReaderImageFolder | ReaderImageInTar
 EXPECTED = "expected class folders side by side, in a folder or .tar, with .png or .jpg images"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

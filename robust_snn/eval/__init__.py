@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from robust_snn.eval.compare import Comparison, compare
-from robust_snn.eval.constraints import ConstraintViolation
-from robust_snn.eval.folder import FolderError
-from robust_snn.eval.progress import Progress
-from robust_snn.eval.results import Results
-from robust_snn.eval.runner import evaluate
-from robust_snn.eval.suite import Attack, Draws, Suite, load_suite, shipped
+from robust_snn.eval.evaluate import evaluate
+from robust_snn.eval.execution.progress import Progress
+from robust_snn.eval.execution.run_folder import FolderError
+from robust_snn.eval.protocol.suite import Attack, Draws, Suite, load_suite, shipped
+from robust_snn.eval.protocol.threat_model import ConstraintViolation
+from robust_snn.eval.scoring.compare import Comparison, compare
+from robust_snn.eval.scoring.predictions import Results
+from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.sweep import load_curves, sweep
-from robust_snn.eval.verdict import Verdict
 
 __all__ = [
     "Attack",

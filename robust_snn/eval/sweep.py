@@ -17,14 +17,14 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from robust_snn.disk import write_json
-from robust_snn.errors import InputError
-from robust_snn.eval.axes import Axes, parse_axes
-from robust_snn.eval.runner import evaluate
-from robust_snn.eval.suite import Suite, load_suite
-from robust_snn.eval.verdict import Interval, Verdict
+from robust_snn.eval.evaluate import evaluate
+from robust_snn.eval.protocol.suite import Suite, load_suite
+from robust_snn.eval.protocol.sweep_axes import Axes, parse_axes
+from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode
 from robust_snn.models import create_network
+from robust_snn.utils.atomic_files import write_json
+from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim, adapt
 
 _log = logging.getLogger("robust_snn")
@@ -152,7 +152,7 @@ def _moved(
         rows = tuple(replace(row, gradient=value) for row in suite.attacks)
         brief = parse_mode(value).brief
         changed = replace(suite, name=f"{suite.name}(gradient={brief})", attacks=rows)
-        return victim.with_(gradient=value), {"suite": changed}
+        return victim.replace(gradient=value), {"suite": changed}
     if axis == "T":
         return _at_steps(victim, info, value)
     return victim, {axis: value}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robust_snn.errors import InputError
-from robust_snn.gradients.text import Textual
+from robust_snn.utils.errors import InputError
+from robust_snn.utils.text_form import Textual
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError
 from robust_snn.gradients.activations import ACTIVATIONS, QCFS, ActivationFunction, ReLU
 from robust_snn.gradients.surrogates import SURROGATES, SurrogateFunction, Triangle
-from robust_snn.gradients.text import Textual, parse
 from robust_snn.gradients.vanishing import OMEGA
 from robust_snn.kernels import (
     Activate,
@@ -27,6 +25,8 @@ from robust_snn.kernels import (
     Rule,
     SharpnessMemory,
 )
+from robust_snn.utils.errors import InputError
+from robust_snn.utils.text_form import Textual, parse
 
 
 @dataclass(frozen=True)

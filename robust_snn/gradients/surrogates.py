@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from robust_snn.errors import InputError
-from robust_snn.gradients.text import Textual
 from robust_snn.kernels import Surrogate
+from robust_snn.utils.errors import InputError
+from robust_snn.utils.text_form import Textual
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from statistics import NormalDist
 
-# `omega(A)` with `G(omega) = A`, for the unit shapes of `robust_snn.kernels.spiking.surrogates`.
+# `omega(A)` with `G(omega) = A`, for the unit shapes of `kernels.spiking.surrogate_shapes`.
 OMEGA: dict[str, Callable[[float], float]] = {
     "atan": lambda a: 2 / math.pi * math.tan(math.pi * a / 2),
     "rectangle": lambda a: a / 2,

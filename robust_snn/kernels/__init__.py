@@ -7,7 +7,6 @@ from robust_snn.kernels.convolution import (
     current_view,
     in_convolution_view,
 )
-from robust_snn.kernels.gate import open_gates
 from robust_snn.kernels.philox import derive_seed, philox, sample_keys
 from robust_snn.kernels.spiking import (
     Activate,
@@ -25,6 +24,7 @@ from robust_snn.kernels.spiking import (
     Surrogate,
     spiking_loop,
 )
+from robust_snn.kernels.spiking.gate import open_gates
 
 __all__ = [
     "SPARSE",

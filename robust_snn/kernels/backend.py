@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from robust_snn.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, unknown
 
 BACKENDS = ("auto", "triton", "numba", "torch")
 _COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)

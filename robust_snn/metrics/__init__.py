@@ -8,7 +8,8 @@ from robust_snn.metrics.activity import (
     mean_opening,
     record,
 )
-from robust_snn.metrics.code import (
+from robust_snn.metrics.energy import Operations, energy, fan_out, operations, profile
+from robust_snn.metrics.neural_code import (
     correlation,
     fano_factor,
     jpsth,
@@ -16,7 +17,6 @@ from robust_snn.metrics.code import (
     prediction_similarity,
     psth,
 )
-from robust_snn.metrics.energy import Operations, energy, fan_out, operations, profile
 from robust_snn.metrics.perturbation import (
     leak_gain,
     membrane_potential,

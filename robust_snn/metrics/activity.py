@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError
-from robust_snn.models.layers import MeanPool, Readout, TimeAvgPool2d
+from robust_snn.models.time_layers import MeanPool, Readout, TimeAvgPool2d
 from robust_snn.neurons import LIF, StochasticGate
+from robust_snn.utils.errors import InputError
 
 
 @dataclass(frozen=True)

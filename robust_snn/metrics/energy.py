@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robust_snn.errors import unknown
 from robust_snn.metrics.activity import Activity, Synapse, record
+from robust_snn.utils.errors import unknown
 
 # Energy of one operation in picojoules: 32-bit arithmetic in 45 nm (Horowitz, ISSCC 2014), which
 # the field takes for spiking hardware.

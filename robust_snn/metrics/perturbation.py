@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robust_snn.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, unknown
 
 
 def membrane_potential(

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError, unknown
 from robust_snn.kernels.philox import Purpose, draw
 from robust_snn.neurons import LIF
+from robust_snn.utils.errors import InputError, unknown
 
 KINDS = ("independent", "exact")
 STRATEGIES = ("none", "time", "area", "random")  # of Gu et al., IJCAI 2021, in their order

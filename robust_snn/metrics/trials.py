@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from robust_snn.errors import InputError, unknown
 from robust_snn.metrics.activity import record
-from robust_snn.metrics.code import correlation, fano_factor, prediction_similarity
+from robust_snn.metrics.neural_code import correlation, fano_factor, prediction_similarity
+from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
 
 

@@ -12,12 +12,12 @@ from timm.models import build_model_with_cfg, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError, unknown
 from robust_snn.models import zoo
-from robust_snn.models.checkpoint import checkpointed
-from robust_snn.models.layers import Readout, init_weights
+from robust_snn.models.gradient_checkpointing import checkpointed
 from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
+from robust_snn.models.time_layers import Readout, init_weights
 from robust_snn.neurons import number_layers
+from robust_snn.utils.errors import InputError, unknown
 
 
 class Trunk(NamedTuple):

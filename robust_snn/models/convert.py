@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError
-from robust_snn.kernels.gate import EPSILON
+from robust_snn.kernels.spiking.gate import EPSILON
 from robust_snn.models.backbone import SpikingBackbone
-from robust_snn.models.layers import ConvSpike
 from robust_snn.models.snn_wrn import PreActivationBlock
+from robust_snn.models.time_layers import ConvSpike
 from robust_snn.neurons import DLIF
-from robust_snn.neurons.gate import HIGHEST, LOWEST
+from robust_snn.neurons.stochastic_gate import HIGHEST, LOWEST
+from robust_snn.utils.errors import InputError
 
 logger = logging.getLogger("robust_snn")
 

@@ -7,7 +7,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from robust_snn.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, unknown
 
 
 def create_network(name: str, **kwargs: Any) -> nn.Module:

@@ -14,10 +14,10 @@ from typing import Literal
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from robust_snn.errors import unknown
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
-from robust_snn.models.layers import ConvSpike, SpikingMLP, TimeMaxPool2d
 from robust_snn.models.mechanisms import Builder
+from robust_snn.models.time_layers import ConvSpike, SpikingMLP, TimeMaxPool2d
+from robust_snn.utils.errors import unknown
 
 # How a block joins its input x and its branch: with ADD, up to a spike per block adds up.
 CONNECTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

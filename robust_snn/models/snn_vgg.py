@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from robust_snn.errors import InputError
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
-from robust_snn.models.layers import ConvSpike, SpikingMLP, TimeAvgPool2d
 from robust_snn.models.mechanisms import Builder
+from robust_snn.models.time_layers import ConvSpike, SpikingMLP, TimeAvgPool2d
 from robust_snn.models.zoo import with_zoo
+from robust_snn.utils.errors import InputError
 
 # "A" is 2x2 average pooling, a number the channels of a convolution.
 Stages = tuple[tuple[int | str, ...], ...]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
-from robust_snn.models.layers import MeanPool, SimplexSum, TimeConv2d, fork
 from robust_snn.models.mechanisms import Builder
+from robust_snn.models.time_layers import MeanPool, SimplexSum, TimeConv2d, fork
 from robust_snn.neurons import NormSpike
+from robust_snn.utils.errors import InputError
 
 # Depth and widening factor.
 SHAPES: dict[str, tuple[int, int]] = {"wrn16": (16, 4), "wrn28": (28, 10)}

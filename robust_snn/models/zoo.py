@@ -18,7 +18,7 @@ from typing import Any
 from timm.models import generate_default_cfgs
 from timm.models._pretrained import DefaultCfg
 
-from robust_snn.errors import unknown
+from robust_snn.utils.errors import unknown
 
 FOLDER = Path(__file__).parent / "weights"
 

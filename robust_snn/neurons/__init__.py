@@ -1,10 +1,9 @@
 """Spiking neurons and stochastic gates as thin modules that keep nothing between calls."""
 
 from robust_snn.neurons.encoder import LatencyEncoder, PhaseEncoder, PoissonEncoder
-from robust_snn.neurons.gate import StochasticGate
 from robust_snn.neurons.lif import DLIF, LIF
-from robust_snn.neurons.noise import NoisyModule, Tape, keyed, number_layers, set_noise
-from robust_snn.neurons.noisy import NOISES, NoisyLIF, parse_noise
+from robust_snn.neurons.noise_source import NoisyModule, Tape, keyed, number_layers, set_noise
+from robust_snn.neurons.noisy_lif import NOISES, NoisyLIF, parse_noise
 from robust_snn.neurons.norm import (
     NormSpike,
     TimeBatchNorm2d,
@@ -12,6 +11,7 @@ from robust_snn.neurons.norm import (
     norm_is_fused,
     over_time,
 )
+from robust_snn.neurons.stochastic_gate import StochasticGate
 
 __all__ = [
     "DLIF",

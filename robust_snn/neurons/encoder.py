@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError
 from robust_snn.kernels.philox import Purpose, draw
-from robust_snn.neurons.noise import NoisyModule
+from robust_snn.neurons.noise_source import NoisyModule
+from robust_snn.utils.errors import InputError
 
 
 class PoissonEncoder(NoisyModule):

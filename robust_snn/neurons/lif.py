@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.kernels import Dynamics, Noise, spiking_loop
 from robust_snn.kernels.backend import BACKENDS
-from robust_snn.neurons.gate import StochasticGate
+from robust_snn.neurons.stochastic_gate import StochasticGate
+from robust_snn.utils.errors import InputError, unknown
 
 
 class LIF(nn.Module):

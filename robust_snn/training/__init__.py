@@ -7,10 +7,10 @@ from robust_snn.training.checkpoint import (
     save_checkpoint,
 )
 from robust_snn.training.loop import Diverged
-from robust_snn.training.progress import Progress
 from robust_snn.training.recipe import Recipe, load_recipe
 from robust_snn.training.regularisers import gate_penalty
 from robust_snn.training.trainer import Trained, fitted_kwargs, train
+from robust_snn.training.training_progress import Progress
 
 __all__ = [
     "Diverged",

@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from robust_snn.disk import write_json, write_whole
-from robust_snn.errors import InputError
 from robust_snn.models import create_network
+from robust_snn.utils.atomic_files import write_json, write_whole
+from robust_snn.utils.errors import InputError
 
 FORMAT = 1
 WRAPPERS = ("state_dict", "model")  # where other projects keep the weights in a .pth

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 
 class Engine:

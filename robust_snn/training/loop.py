@@ -17,7 +17,7 @@ from robust_snn.data import ImageSet, augment, augment_events
 from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.neurons import LIF
-from robust_snn.neurons.noise import keyed
+from robust_snn.neurons.noise_source import keyed
 from robust_snn.training.engine import Engine
 from robust_snn.training.losses import objective
 from robust_snn.training.perturb import perturbed

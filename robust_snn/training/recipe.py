@@ -11,9 +11,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-from robust_snn.errors import InputError, unknown
 from robust_snn.gradients import parse_mode
-from robust_snn.values import number
+from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import number
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PERTURBATIONS = ("none", "gaussian", "fgsm", "rfgsm", "rfgsm_released", "pgd")
@@ -107,7 +107,7 @@ class Recipe:
     def __post_init__(self) -> None:
         _check(self)
 
-    def with_(self, **changes: Any) -> Recipe:
+    def replace(self, **changes: Any) -> Recipe:
         """The recipe with other values; a None among them is left out.
 
         Raises:

@@ -20,17 +20,12 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 import robust_snn
-from robust_snn.bar import listening
 from robust_snn.data import ImageSet, check_images
-from robust_snn.disk import write_text
-from robust_snn.errors import InputError, missing_extra
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
 from robust_snn.models import create_network
 from robust_snn.training.checkpoint import save_checkpoint
-from robust_snn.training.describe import draw, page
 from robust_snn.training.engine import Engine
-from robust_snn.training.folder import Epoch, State, TrainingFolder
 from robust_snn.training.loop import (
     Diverged,
     Learner,
@@ -39,10 +34,15 @@ from robust_snn.training.loop import (
     steps_per_epoch,
     train_epoch,
 )
+from robust_snn.training.model_card import draw, page
 from robust_snn.training.optim import build_optimizer
-from robust_snn.training.progress import Listener, Progress
 from robust_snn.training.recipe import Recipe, load_recipe
 from robust_snn.training.regularisers import gate_parameters, mean_rate, penalty_strength
+from robust_snn.training.training_folder import Epoch, State, TrainingFolder
+from robust_snn.training.training_progress import Listener, Progress
+from robust_snn.utils.atomic_files import write_text
+from robust_snn.utils.errors import InputError, missing_extra
+from robust_snn.utils.progress_bar import listening
 
 _log = logging.getLogger("robust_snn")
 
@@ -325,7 +325,7 @@ def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
         lr=mean_rate(recipe.lr, recipe.min_lr, recipe.gate_epochs / recipe.epochs),
         momentum=recipe.momentum,
     )
-    return recipe.with_(gate_penalty=strength)
+    return recipe.replace(gate_penalty=strength)
 
 
 def _parted(data: ImageSet, share: float) -> tuple[ImageSet, ImageSet | None]:

@@ -112,7 +112,7 @@ def test_every_attack(victim: Victim, name: str) -> None:
     accepted = signature(getattr(evasion, name).__init__).parameters
     arguments = {k: v for k, v in SHORT.items() if k in accepted} | OWN.get(name, {})
     with untouched(victim):
-        adversarial = attack(victim.with_(eot=2), name, **arguments)(images, labels)
+        adversarial = attack(victim.replace(eot=2), name, **arguments)(images, labels)
     assert adversarial.shape == images.shape and adversarial.dtype == torch.float32
     assert adversarial.min() >= 0 and adversarial.max() <= 1
     if name in BOUNDED:
@@ -123,7 +123,9 @@ def test_every_attack(victim: Victim, name: str) -> None:
 def test_attacks_that_rebuild_the_estimator(victim: Victim, loss: str) -> None:
     images, labels = told_by(victim, 2)
     arguments = {**APGD, "loss_type": loss}
-    made = attack(victim.with_(eot=2), "AutoProjectedGradientDescent", **arguments)(images, labels)
+    made = attack(victim.replace(eot=2), "AutoProjectedGradientDescent", **arguments)(
+        images, labels
+    )
     assert (made - images).abs().max() <= EPS + 1e-6
 
 
@@ -242,7 +244,7 @@ def test_shape_must_be_known() -> None:
 
 
 def test_copies_keep_averaging_mode_and_device() -> None:
-    victim = tiny_victim(True).with_(eot=3, gradient="bptr", noise="frozen")
+    victim = tiny_victim(True).replace(eot=3, gradient="bptr", noise="frozen")
     optimizer = torch.optim.SGD(victim.parameters(), lr=0.1)
     estimator = to_art(victim, input_shape=SHAPE, optimizer=optimizer, eot_loss=2)
     x = told_by(victim, 2)[0].numpy()
@@ -260,7 +262,7 @@ def test_copies_keep_averaging_mode_and_device() -> None:
 def test_activations_come_batch_first() -> None:
     victim = tiny_victim(True)
     images, _ = told_by(victim, 3)
-    estimator = to_art(victim.with_(noise="frozen", eot=2), input_shape=SHAPE)
+    estimator = to_art(victim.replace(noise="frozen", eot=2), input_shape=SHAPE)
     assert "stages.0" in estimator.layer_names
     hooks = [len(m._forward_hooks) for m in victim.modules()]
     mean = estimator.get_activations(images.numpy(), "stages.0", 2)

@@ -126,19 +126,19 @@ def test_noise_is_no_news_but_a_probability_output_is() -> None:
     victim = tiny_victim(True)
     images, labels = told_by(victim, 3)
     assert not autoattack(victim, images, labels, 0.1, **SHORT).warnings
-    view = victim.with_(output="probabilities")
+    view = victim.replace(output="probabilities")
     warnings = autoattack(view, images, labels, 0.1, attacks=["apgd-ce"], **SHORT).warnings
     assert any("probability distribution" in text for text in warnings)
 
 
 def test_hardest_is_the_highest_loss_of_a_noisy_victim() -> None:
-    victim = tiny_victim(True).with_(eot=4)
+    victim = tiny_victim(True).replace(eot=4)
     images, labels = told_by(victim, 6)
     result = autoattack(victim, images, labels, 0.1, attacks=["apgd-ce"], restarts=2, n_iter=10)
     assert result.hardest is not None
 
     def loss(x: Tensor) -> float:
-        logits = victim.with_(eot=64, noise="frozen")(x)
+        logits = victim.replace(eot=64, noise="frozen")(x)
         return float(torch.nn.functional.cross_entropy(logits, labels))
 
     assert loss(result.hardest) > loss(images)
@@ -163,7 +163,7 @@ def test_wrong_names(arguments: dict[str, object], message: str) -> None:
 def test_a_killed_run_goes_on_to_the_same_result(victim: Victim, tmp_path: Path) -> None:
     images, labels = told_by(victim, 6)
     arguments = {"eps": 0.02, "batch_size": 2, "attacks": ["apgd-ce", "square"], **SHORT}
-    whole = autoattack(victim.with_(), images, labels, resume=tmp_path / "whole", **arguments)
+    whole = autoattack(victim.replace(), images, labels, resume=tmp_path / "whole", **arguments)
 
     class Killed(Exception):
         pass
@@ -177,10 +177,10 @@ def test_a_killed_run_goes_on_to_the_same_result(victim: Victim, tmp_path: Path)
 
     path = tmp_path / "run"
     with pytest.raises(Killed):
-        autoattack(victim.with_(), images, labels, resume=path, progress=listener, **arguments)
+        autoattack(victim.replace(), images, labels, resume=path, progress=listener, **arguments)
     assert moments == ["apgd-ce, batch 1", "apgd-ce, batch 2", "apgd-ce, batch 3"]
     moments.clear()
-    resumed = autoattack(victim.with_(), images, labels, resume=path, **arguments)
+    resumed = autoattack(victim.replace(), images, labels, resume=path, **arguments)
     assert torch.equal(resumed.images, whole.images)
     assert torch.equal(resumed.survived, whole.survived)
     assert torch.equal(resumed.strongest, whole.strongest)
@@ -224,7 +224,7 @@ def test_drop_in_is_the_library(classes: int, tmp_path: Path) -> None:
 
 
 def test_drop_in_on_a_noisy_victim_returns_the_hardest_images() -> None:
-    victim = tiny_victim(True).with_(eot=4)
+    victim = tiny_victim(True).replace(eot=4)
     images, labels = told_by(victim, 6)
     engine = DropIn(victim, eps=0.1, version="custom", attacks_to_run=["apgd-ce"], verbose=False)
     engine.apgd.n_iter = 5

@@ -75,11 +75,11 @@ def test_least_radius(name: str) -> None:
 
 
 def test_to_foolbox_is_the_victim() -> None:
-    victim = tiny_victim(True).with_(eot=3)
+    victim = tiny_victim(True).replace(eot=3)
     images, labels = told_by(victim, 2)
-    model = to_foolbox(victim.with_(noise="frozen"))
+    model = to_foolbox(victim.replace(noise="frozen"))
     assert model.bounds == (0, 1)
-    assert torch.equal(model(images), victim.with_(noise="frozen")(images))
+    assert torch.equal(model(images), victim.replace(noise="frozen")(images))
     _, clipped, _ = foolbox.attacks.LinfPGD(steps=2)(model, images, labels, epsilons=[0.0, EPS])
     assert torch.equal(clipped[0], images) and not torch.equal(clipped[1], images)
     assert model(images.double()).dtype == torch.float32

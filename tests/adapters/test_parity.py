@@ -9,7 +9,7 @@ from torch import Tensor
 from robust_snn import adapt
 from robust_snn.adapters.autoattack import autoattack
 from robust_snn.attacks import ATTACKS
-from robust_snn.attacks.search import Problem
+from robust_snn.attacks.base import Problem
 from robust_snn.data import load_dataset
 from victims import tiny_victim, told_by
 

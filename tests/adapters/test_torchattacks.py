@@ -81,7 +81,7 @@ def test_searches_see_frozen_noise(name: str) -> None:
 
 
 def test_draws_multiply_knowingly(caplog: pytest.LogCaptureFixture) -> None:
-    victim = tiny_victim(True).with_(eot=3)
+    victim = tiny_victim(True).replace(eot=3)
     images, labels = told_by(victim, 2)
     with caplog.at_level("INFO", "robust_snn"):
         craft = attack(victim, "EOTPGD", steps=1, eot_iter=4)

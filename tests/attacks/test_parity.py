@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from robust_snn import Victim
 from robust_snn.attacks import ATTACKS
 from robust_snn.attacks.apgd import ascend
-from robust_snn.attacks.ball import Ball, Dice
-from robust_snn.attacks.draws import Estimate, Fixed
+from robust_snn.attacks.base import Problem
+from robust_snn.attacks.eot_draws import Estimate, Fixed
 from robust_snn.attacks.losses import Goal
+from robust_snn.attacks.norm_ball import Ball, Dice
 from robust_snn.attacks.sapgd import halving_steps
-from robust_snn.attacks.search import Problem
 
 EPS = {"Linf": 0.02, "L2": 0.1}  # small: where the label is third, DLR has no gradient
 

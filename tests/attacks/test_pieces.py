@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from robust_snn import InputError, Victim
 from robust_snn.attacks import ATTACKS, least_classes, options_of
-from robust_snn.attacks.ball import Ball, Dice
-from robust_snn.attacks.best import Best
-from robust_snn.attacks.draws import Adaptive, Estimate, Fixed, parse_draws
+from robust_snn.attacks.base import Problem
+from robust_snn.attacks.candidates import Best
+from robust_snn.attacks.eot_draws import Adaptive, Estimate, Fixed, parse_draws
 from robust_snn.attacks.losses import Goal, choose_targets
-from robust_snn.attacks.search import Problem
+from robust_snn.attacks.norm_ball import Ball, Dice
 from robust_snn.gradients import ASSG
-from robust_snn.neurons.noise import NoisyModule
+from robust_snn.neurons.noise_source import NoisyModule
 
 EVERY = torch.arange(64)
 
@@ -81,7 +81,7 @@ def test_tet_is_the_cross_entropy_of_every_step() -> None:
 
 def test_the_logits_of_every_step_average_to_the_logits(digits: Any) -> None:
     x = digits.images[:4]
-    steps = digits.victim.with_(output="steps")(x)
+    steps = digits.victim.replace(output="steps")(x)
     assert steps.shape == (3, 4, 10)
     assert torch.allclose(steps.mean(0), digits.victim(x), atol=1e-5)
     with pytest.raises(InputError, match="every step"):
@@ -183,7 +183,7 @@ def test_a_suite_can_ask_for_options_and_classes() -> None:
 def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
     """Draws of some images use the statistics of those images, and leave all as they were."""
     mode, x = ASSG(), digits.images[:4]
-    victim = digits.victim.with_(gradient=mode)
+    victim = digits.victim.replace(gradient=mode)
     goal = Goal("ce", digits.labels[:4], None, 10)
     kept: list[Estimate] = []
     problem = Problem(
@@ -207,7 +207,7 @@ def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
 
 
 def test_every_run_of_assg_starts_anew(digits: Any) -> None:
-    victim = digits.victim.with_(gradient="assg")
+    victim = digits.victim.replace(gradient="assg")
     batch = digits.images[:6], digits.labels[:6]
     first, again = (
         ATTACKS["sapgd"](victim, *batch, eps=0.1, steps=4, restarts=2) for _ in range(2)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.data import check_images
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 IMAGES = torch.linspace(0, 1, 4 * 3 * 8 * 8).reshape(4, 3, 8, 8)
 LABELS = torch.tensor([0, 1, 9, 3])

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from robust_snn.data import augment_events, load_dataset
-from robust_snn.data.events import EVENT, cache, frames, load, make_events, record_digits, to_frames
+from robust_snn.data.events import EVENT, cache, frames, make_events, record_digits, to_frames
+from robust_snn.data.events import event_sets as load
 from robust_snn.data.events.formats import (
     read_aedat2,
     read_aedat3,
@@ -22,7 +23,7 @@ from robust_snn.data.events.formats import (
     read_nmnist,
 )
 from robust_snn.data.events.sets import CIFAR
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 
 def random_events(n: int, side: int, seed: int = 0, duration: int = 300_000) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from robust_snn.data import ImageSet, load_dataset
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 CLASSES = ("ant", "bee", "cat")
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import InputError, Victim, evaluate
-from robust_snn.eval import Attack, ConstraintViolation, Draws, Progress, Suite, Verdict, attacks
-from robust_snn.eval.attacks import Crafted, Implementation
-from robust_snn.eval.report import render, sentence
+from robust_snn.eval import Attack, ConstraintViolation, Draws, Progress, Suite, Verdict
+from robust_snn.eval.protocol import backends as attacks
+from robust_snn.eval.protocol.backends import Crafted, Implementation
+from robust_snn.eval.reporting.terminal import render, sentence
 from victims import SHAPE, tiny_victim, told_by
 
 EPS = 0.1

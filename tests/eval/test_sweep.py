@@ -13,7 +13,7 @@ import torch
 
 from robust_snn import InputError, Victim, evaluate
 from robust_snn.eval import Attack, Draws, Suite, load_curves, sweep
-from robust_snn.eval.axes import parse_axes, read_axes
+from robust_snn.eval.protocol.sweep_axes import parse_axes, read_axes
 from victims import told_by
 
 INFO = {

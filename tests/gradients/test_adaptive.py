@@ -11,10 +11,10 @@ from torch import nn
 
 from helpers import assert_close_rms
 from loops import BACKENDS, run
-from robust_snn.attacks.diagnostics.gradients import DEGREE
+from robust_snn.diagnostics.input_gradients import DEGREE
 from robust_snn.gradients import ASSG, OMEGA, GradientMode, gradient_mode, parse_mode
 from robust_snn.kernels import Assg, Dynamics, Pdsg, SharpnessMemory, spiking_loop
-from robust_snn.kernels.spiking.adaptive import adapt
+from robust_snn.kernels.spiking.adaptive_surrogates import adapt
 
 
 def _gradient(current, upstream, mode, backend="auto"):

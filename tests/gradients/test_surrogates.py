@@ -11,7 +11,7 @@ from helpers import assert_close_rms
 from loops import BACKENDS, run
 from robust_snn.gradients import OMEGA, SURROGATES, parse_mode
 from robust_snn.kernels import Bptt, Dynamics
-from robust_snn.kernels.spiking.surrogates import FAMILIES, derivative
+from robust_snn.kernels.spiking.surrogate_shapes import FAMILIES, derivative
 
 PI = math.pi
 FORMULAS = {

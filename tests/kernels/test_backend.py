@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robust_snn.errors import InputError
 from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Noise, Surrogate, spiking_loop
 from robust_snn.kernels.backend import choose_backend
-from robust_snn.kernels.spiking.plan import Parameters, make_plan
+from robust_snn.kernels.spiking.kernel_args import Parameters, make_plan
+from robust_snn.utils.errors import InputError
 from zoo import awake, images, narrow
 
 

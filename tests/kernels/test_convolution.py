@@ -9,7 +9,7 @@ from torch import Tensor
 from helpers import assert_close_rms
 from robust_snn import Victim
 from robust_snn.kernels import convolution, spiking
-from robust_snn.kernels.convolution.events import run_events
+from robust_snn.kernels.convolution.event_driven import run_events
 from robust_snn.neurons import StochasticGate
 from zoo import awake, images, narrow
 
@@ -172,7 +172,7 @@ def test_auto_measures_each_layer(monkeypatch):
     inputs = {"silent": silent, "busy": 1 - silent, "sums": 2 * silent, "image": silent[:1]}
     seen = []
     monkeypatch.setattr(
-        "robust_snn.kernels.convolution.events.run_events",
+        "robust_snn.kernels.convolution.event_driven.run_events",
         lambda x, *arguments: seen.append(x) or run_events(x, *arguments),
     )
     took = {}

@@ -13,9 +13,12 @@ from numba.core.dispatcher import Dispatcher
 
 from loops import run
 from robust_snn.kernels import Bptt, Dynamics, Gate, Surrogate, sample_keys
-from robust_snn.kernels.convolution import events
-from robust_snn.kernels.spiking.numba import backward, draws, forward, half, passes, slopes
-from robust_snn.kernels.spiking.numba.threads import run_blocks
+from robust_snn.kernels.convolution import event_driven as events
+from robust_snn.kernels.numba_tools import half_precision as half
+from robust_snn.kernels.numba_tools.threads import run_blocks
+from robust_snn.kernels.spiking.numba import backward, forward, slopes
+from robust_snn.kernels.spiking.numba import block_ops as passes
+from robust_snn.kernels.spiking.numba import philox as draws
 
 CURRENT, UPSTREAM = torch.randn(2, 5, 3, 9000, generator=torch.Generator().manual_seed(0))
 GATE = Gate(torch.full((9000,), 0.5), sample_keys(0, torch.arange(3)))

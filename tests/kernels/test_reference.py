@@ -19,9 +19,9 @@ from robust_snn.kernels import (
     sample_keys,
     spiking_loop,
 )
-from robust_snn.kernels.gate import relaxed_gate
-from robust_snn.kernels.spiking.noise import firing_probability, firing_table
-from robust_snn.kernels.spiking.surrogates import derivative
+from robust_snn.kernels.spiking.firing_probability import firing_probability, firing_table
+from robust_snn.kernels.spiking.gate import relaxed_gate
+from robust_snn.kernels.spiking.surrogate_shapes import derivative
 
 TRIANGLE = Surrogate("triangle", 1.0)
 

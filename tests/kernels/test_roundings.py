@@ -9,7 +9,7 @@ import torch
 
 from robust_snn import Victim
 from robust_snn.attacks import pgd
-from robust_snn.inputs import subject
+from robust_snn.cli.inputs import subject
 
 IMAGES = 250
 
@@ -33,7 +33,7 @@ def test_gradients_in_half_precision_attack_as_well(trained):
     exact = _robust(victim, victim, images, labels)
     interval = 1.96 * sqrt(exact * (1 - exact) / IMAGES)
     for view in (
-        victim.with_(bf16=True, channels_last=True),
-        victim.with_(gradient="bptt(save=compact)"),
+        victim.replace(bf16=True, channels_last=True),
+        victim.replace(gradient="bptt(save=compact)"),
     ):
         assert abs(_robust(view, victim, images, labels) - exact) < interval

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from helpers import assert_close_rms
 from loops import BACKENDS, COMPILED, INTERPRETED, run
-from robust_snn.errors import InputError
 from robust_snn.kernels import (
     Bptr,
     Bptt,
@@ -23,8 +22,9 @@ from robust_snn.kernels import (
     sample_keys,
     spiking_loop,
 )
-from robust_snn.kernels.spiking.noise import CUMULATIVE
-from robust_snn.kernels.spiking.surrogates import FAMILIES
+from robust_snn.kernels.spiking.firing_probability import CUMULATIVE
+from robust_snn.kernels.spiking.surrogate_shapes import FAMILIES
+from robust_snn.utils.errors import InputError
 
 SAMPLES = [(1,), (3,), (63,), (127,), (2, 5, 5), (3, 17, 13), (600,), (5000,)]
 

@@ -50,7 +50,7 @@ def test_interpreter(file, tmp_path):
 _REPORT = """
 import json, sys
 from dataclasses import asdict
-from robust_snn.kernels.static import report
+from robust_snn.benchmarks.triton_compile_report import report
 cases = json.loads(sys.argv[1])
 print(json.dumps([asdict(report(*case)) for case in cases]))
 """

@@ -6,9 +6,9 @@ from torch import nn
 
 from helpers import assert_close_rms
 from robust_snn import Victim
-from robust_snn.errors import InputError
 from robust_snn.metrics import Activity, firing_rates, mean_opening, ms_mppd, record
 from robust_snn.neurons import LIF
+from robust_snn.utils.errors import InputError
 from zoo import NAMES, awake, images, narrow
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from helpers import assert_close_rms
-from robust_snn.errors import InputError
 from robust_snn.metrics import (
     leak_gain,
     membrane_potential,
@@ -18,6 +17,7 @@ from robust_snn.metrics import (
     tasad,
 )
 from robust_snn.neurons import LIF
+from robust_snn.utils.errors import InputError
 
 
 @pytest.mark.parametrize(

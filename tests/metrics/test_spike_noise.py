@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from robust_snn.errors import InputError
 from robust_snn.kernels import sample_keys
 from robust_snn.metrics import event_drop, flip_spikes, hidden_flips, record
+from robust_snn.utils.errors import InputError
 from zoo import awake, images, narrow
 
 

@@ -13,7 +13,7 @@ from helpers import assert_close_rms
 from robust_snn import InputError, Victim
 from robust_snn.cli import _run
 from robust_snn.metrics import Trials, correlation, fano_factor, jpsth, jpsth_of_pairs, repeat
-from robust_snn.metrics.code_page import draw_page
+from robust_snn.metrics.neural_code_page import draw_page
 from zoo import awake, narrow
 
 

@@ -9,9 +9,9 @@ import timm
 import torch
 from torch import nn
 
-from robust_snn.errors import InputError
-from robust_snn.models.layers import SimplexSum
+from robust_snn.models.time_layers import SimplexSum
 from robust_snn.neurons import DLIF, LIF
+from robust_snn.utils.errors import InputError
 from zoo import images, narrow
 
 # Counts of the published networks; the weights of `SimplexSum` come on top.

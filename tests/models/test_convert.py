@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from helpers import assert_close_rms
-from robust_snn.errors import InputError
 from robust_snn.models.convert import convert, load_released
-from robust_snn.models.layers import MEAN, STD
+from robust_snn.models.time_layers import MEAN, STD
+from robust_snn.utils.errors import InputError
 from zoo import images, narrow
 
 T, WIDTH, HEAD = 4, 1 / 8, 32

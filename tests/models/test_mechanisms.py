@@ -76,7 +76,7 @@ def test_every_gradient_mode_reaches_the_image_and_moves_no_spike(
     text = "activation(relu)" if mode == "activation" else mode
     attacked, x = victim(mechanism, noise="frozen"), images("snn_vgg5").requires_grad_()
     expected = attacked(x)
-    logits = attacked.with_(gradient=text)(x)
+    logits = attacked.replace(gradient=text)(x)
     assert torch.equal(logits, expected) or mode == "activation"
     logits.sum().backward()
     assert x.grad.isfinite().all() and x.grad.any()

@@ -13,8 +13,8 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
 from helpers import assert_close_rms
-from robust_snn.errors import InputError
 from robust_snn.neurons import set_noise
+from robust_snn.utils.errors import InputError
 from zoo import BACKBONES, NAMES, NARROW, awake, images, narrow, size_of
 
 # A gate in every layer makes a model the hardest case: it has noise, parameters and shapes.

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from helpers import assert_close_rms
-from robust_snn.errors import InputError
 from robust_snn.metrics import operations, record
-from robust_snn.models.layers import Readout
-from robust_snn.neurons.noise import NoisyModule
+from robust_snn.models.time_layers import Readout
+from robust_snn.neurons.noise_source import NoisyModule
+from robust_snn.utils.errors import InputError
 from zoo import BACKBONES, NAMES, awake, images, narrow
 
 over_names = pytest.mark.parametrize("name", NAMES)

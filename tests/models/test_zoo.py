@@ -11,9 +11,9 @@ import timm
 import torch
 
 from robust_snn.data import load_dataset
-from robust_snn.errors import InputError
 from robust_snn.models import create_network, zoo
 from robust_snn.neurons import set_noise
+from robust_snn.utils.errors import InputError
 
 MEGABYTE = 2**20
 

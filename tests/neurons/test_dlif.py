@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from helpers import assert_close_rms
-from robust_snn.errors import InputError
 from robust_snn.neurons import DLIF, LIF
+from robust_snn.utils.errors import InputError
 
 
 def simulate(current: torch.Tensor, factor: list[float], form: str, decay: float) -> list[float]:

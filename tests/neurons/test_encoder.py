@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from helpers import assert_close_rms
-from robust_snn.errors import InputError
 from robust_snn.kernels import open_gates, sample_keys
 from robust_snn.neurons import (
     LatencyEncoder,
@@ -17,6 +16,7 @@ from robust_snn.neurons import (
     keyed,
     set_noise,
 )
+from robust_snn.utils.errors import InputError
 
 PIXELS = torch.tensor([0.0, 0.1, 0.35, 0.5, 0.8, 1.0])
 SAMPLES, STEPS = 4000, 8

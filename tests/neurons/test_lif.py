@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-from robust_snn.errors import InputError
 from robust_snn.neurons import LIF, StochasticGate, set_noise
+from robust_snn.utils.errors import InputError
 
 
 def simulate(

@@ -26,7 +26,7 @@ def data() -> tuple[ImageSet, ImageSet]:
 
 def run(data: tuple[ImageSet, ImageSet], out: Path, name: str = "natural", **changes: Any) -> Any:
     options = {key: changes.pop(key) for key in ("progress", "tensorboard") if key in changes}
-    chosen = load_recipe(name).with_(**{"epochs": 3, "batch_size": 16, **changes})
+    chosen = load_recipe(name).replace(**{"epochs": 3, "batch_size": 16, **changes})
     return train("snn_vgg5_stog", *data, chosen, out=out, model_kwargs=KWARGS, **options)
 
 

@@ -23,15 +23,15 @@ def test_shipped(name: str) -> None:
 def test_fractions_and_overrides() -> None:
     recipe = load_recipe("at")
     assert recipe.eps == 2 / 255
-    assert recipe.with_(eps="8/255", epochs=3, lr=None).eps == 8 / 255
-    assert recipe.with_(lr="1e-3").lr == 1e-3
-    assert recipe.with_(alpha=None).alpha is None
+    assert recipe.replace(eps="8/255", epochs=3, lr=None).eps == 8 / 255
+    assert recipe.replace(lr="1e-3").lr == 1e-3
+    assert recipe.replace(alpha=None).alpha is None
     with pytest.raises(InputError, match="did you mean 'epochs'"):
-        recipe.with_(epoch=3)
+        recipe.replace(epoch=3)
 
 
 def test_the_perturbation_may_change_at_an_epoch() -> None:
-    recipe = load_recipe("at").with_(perturbation="none,fgsm@3,pgd@5")
+    recipe = load_recipe("at").replace(perturbation="none,fgsm@3,pgd@5")
     kinds = [recipe.perturbation_in(epoch) for epoch in range(1, 7)]
     assert kinds == ["none", "none", "fgsm", "fgsm", "pgd", "pgd"]
     for wrong, message in (
@@ -43,7 +43,7 @@ def test_the_perturbation_may_change_at_an_epoch() -> None:
         ("none,fgms@2", "did you mean 'fgsm'"),
     ):
         with pytest.raises(InputError, match=message):
-            recipe.with_(perturbation=wrong)
+            recipe.replace(perturbation=wrong)
 
 
 def test_from_a_file(tmp_path: Path) -> None:

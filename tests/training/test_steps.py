@@ -40,7 +40,7 @@ def step(data: ImageSet, out: Path, recipe: str, model: str, **changes: Any) -> 
             return net
 
         patch.setattr(module, "create_network", create)
-        chosen = load_recipe(recipe).with_(epochs=1, batch_size=8, gate_share=1.0, **changes)
+        chosen = load_recipe(recipe).replace(epochs=1, batch_size=8, gate_share=1.0, **changes)
         done = train(model, data, data, chosen, out=out, model_kwargs=KWARGS)
     return built[0], done.net
 
@@ -91,7 +91,7 @@ def test_retraction_and_penalty_are_what_they_are_alone(data: ImageSet, tmp_path
 
 
 def test_gates_stay_after_their_share_of_the_epochs(data: ImageSet, tmp_path: Path) -> None:
-    chosen = load_recipe("stog-vanilla").with_(epochs=4, batch_size=8, gate_penalty=0.5)
+    chosen = load_recipe("stog-vanilla").replace(epochs=4, batch_size=8, gate_penalty=0.5)
     kwargs = {**KWARGS, "head_width": 8}
     done = train("snn_vgg5_stog", data, data, chosen, out=tmp_path, model_kwargs=kwargs)
     openings = [row.opening for row in done.history]

@@ -38,7 +38,7 @@ def small(digits: tuple[ImageSet, ImageSet]) -> tuple[ImageSet, ImageSet]:
 
 
 def recipe(name: str = "at", **changes: Any) -> Recipe:
-    return load_recipe(name).with_(**{"epochs": 2, "batch_size": 32, **changes})
+    return load_recipe(name).replace(**{"epochs": 2, "batch_size": 32, **changes})
 
 
 def run(data: tuple[ImageSet, ImageSet], out: Path, chosen: Recipe, **options: Any) -> Any:
@@ -139,7 +139,7 @@ def test_refuses_to_mix(small: tuple[ImageSet, ImageSet], tmp_path: Path) -> Non
     before = weights(tmp_path / "a")
     for message, call in (
         ("seed: 0, now 1", lambda out: run(small, out, chosen, seed=1)),
-        (r"recipe\.lr: 0\.1, now 0\.05", lambda out: run(small, out, chosen.with_(lr=0.05))),
+        (r"recipe\.lr: 0\.1, now 0\.05", lambda out: run(small, out, chosen.replace(lr=0.05))),
         ("data.n: 96, now 64", lambda out: run((small[0].take(64), small[1]), out, chosen)),
         (
             r"model\.kwargs\.T: 2, now 3",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from robust_snn.data.events.augment import augment_events
 from robust_snn.data.events.digits import record_digits
+from robust_snn.data.events.event_augment import augment_events
+from robust_snn.data.events.event_sets import EVENT_SETS, MIRRORED, load_events
 from robust_snn.data.events.frames import EVENT, make_events, to_frames
-from robust_snn.data.events.load import EVENT_SETS, MIRRORED, load_events
 
 __all__ = [
     "EVENT",

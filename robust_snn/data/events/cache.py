@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from robust_snn.disk import write_whole
-from robust_snn.errors import InputError
+from robust_snn.utils.atomic_files import write_whole
+from robust_snn.utils.errors import InputError
 
 _log = logging.getLogger("robust_snn")
 VERSION = 1  # of how events become frames; a new one makes old files unknown

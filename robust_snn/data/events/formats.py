@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from robust_snn.data.events.frames import make_events
-from robust_snn.errors import InputError, missing_extra
+from robust_snn.utils.errors import InputError, missing_extra
 
 POLARITY = 1  # type of AEDAT 3.1 packets that hold polarity events
 HEADER = struct.Struct("<HHIIIIII")  # type, source, size, offset, overflow, capacity, number, valid

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from robust_snn.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, unknown
 
 # one event: time in microseconds, column, row, and whether the pixel became brighter
 EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?")])

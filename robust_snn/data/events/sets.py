@@ -20,7 +20,7 @@ from robust_snn.data.events.formats import (
     read_gesture_array,
     read_nmnist,
 )
-from robust_snn.errors import InputError
+from robust_snn.utils.errors import InputError
 
 
 @dataclass(frozen=True)

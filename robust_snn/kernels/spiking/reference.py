@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.gate import open_gates
 from robust_snn.kernels.philox import Purpose, draw
-from robust_snn.kernels.spiking.noise import firing_probability
+from robust_snn.kernels.spiking.firing_probability import firing_probability
+from robust_snn.kernels.spiking.gate import open_gates
 from robust_snn.kernels.spiking.spec import (
     Activate,
     Bptr,
@@ -27,7 +27,7 @@ from robust_snn.kernels.spiking.spec import (
     Rga,
     Surrogate,
 )
-from robust_snn.kernels.spiking.surrogates import derivative
+from robust_snn.kernels.spiking.surrogate_shapes import derivative
 
 
 class _Spike(torch.autograd.Function):

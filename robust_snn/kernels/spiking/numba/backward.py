@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.spiking.numba import passes
-from robust_snn.kernels.spiking.numba.compile import SOURCES, device, kernel
-from robust_snn.kernels.spiking.numba.draws import draw_quad
+from robust_snn.kernels.numba_tools.compile import SOURCES, device, kernel
+from robust_snn.kernels.numba_tools.half_precision import as_float
+from robust_snn.kernels.spiking.numba import block_ops as passes
 from robust_snn.kernels.spiking.numba.forward import (
     BLOCK,
     CODE,
@@ -20,7 +20,7 @@ from robust_snn.kernels.spiking.numba.forward import (
     pick,
     start_membrane,
 )
-from robust_snn.kernels.spiking.numba.half import as_float
+from robust_snn.kernels.spiking.numba.philox import draw_quad
 from robust_snn.kernels.spiking.numba.slopes import fill_slopes, step_back_triangle
 
 _ONE = np.float32(1)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.spiking.numba import passes
-from robust_snn.kernels.spiking.numba.compile import SOURCES, device, kernel
-from robust_snn.kernels.spiking.numba.draws import draw_quad
-from robust_snn.kernels.spiking.numba.half import as_float
+from robust_snn.kernels.numba_tools.compile import SOURCES, device, kernel
+from robust_snn.kernels.numba_tools.half_precision import as_float
+from robust_snn.kernels.spiking.numba import block_ops as passes
+from robust_snn.kernels.spiking.numba.philox import draw_quad
 
 BLOCK = 4096  # neurons; long enough runs for the memory, few enough for a second-level cache
 _ONE = np.float32(1)

@@ -8,24 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.spiking.layout import (
+from robust_snn.kernels.layout import (
     empty_stack,
     is_channels_last,
     logical_view,
     storage_sample,
     storage_view,
 )
-from robust_snn.kernels.spiking.noise import CUMULATIVE, firing_table
-from robust_snn.kernels.spiking.numba.backward import spiking_backward
-from robust_snn.kernels.spiking.numba.forward import (
-    BLOCK,
-    membrane_trace,
-    plain_forward,
-    spiking_forward,
-)
-from robust_snn.kernels.spiking.numba.half import bit_patterns
-from robust_snn.kernels.spiking.numba.threads import run_blocks
-from robust_snn.kernels.spiking.plan import (
+from robust_snn.kernels.numba_tools.half_precision import bit_patterns
+from robust_snn.kernels.numba_tools.threads import run_blocks
+from robust_snn.kernels.spiking.firing_probability import CUMULATIVE, firing_table
+from robust_snn.kernels.spiking.kernel_args import (
     Back,
     Mode,
     Parameters,
@@ -33,7 +26,14 @@ from robust_snn.kernels.spiking.plan import (
     Zoning,
     zone_steps,
 )
-from robust_snn.kernels.spiking.surrogates import FAMILIES
+from robust_snn.kernels.spiking.numba.backward import spiking_backward
+from robust_snn.kernels.spiking.numba.forward import (
+    BLOCK,
+    membrane_trace,
+    plain_forward,
+    spiking_forward,
+)
+from robust_snn.kernels.spiking.surrogate_shapes import FAMILIES
 
 _TRIANGLE = list(FAMILIES).index("triangle")  # of `Plan.family`
 _NO_AFFINE, _NO_GATE = np.zeros((2, 0), np.float32), np.zeros(0, np.float32)

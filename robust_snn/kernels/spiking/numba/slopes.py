@@ -1,7 +1,7 @@
 """Surrogate derivatives on blocks of neurons, chosen by an integer code.
 
-The codes are positions in `robust_snn.kernels.spiking.surrogates.FAMILIES`; a test compares every
-row. The exponential is a polynomial, since LLVM can vectorise that and not a call into libm.
+The codes are positions in `kernels.spiking.surrogate_shapes.FAMILIES`; a test compares every row.
+The exponential is a polynomial, since LLVM can vectorise that and not a call into libm.
 """
 
 # mypy: allow-untyped-defs
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.spiking.numba.compile import device, smooth
-from robust_snn.kernels.spiking.numba.half import put
+from robust_snn.kernels.numba_tools.compile import device, smooth
+from robust_snn.kernels.numba_tools.half_precision import put
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _HALF_PI = np.float32(np.pi / 2)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from robust_snn.kernels.spiking.triton.draws import draw_quad
 from robust_snn.kernels.spiking.triton.forward import drive_at, fire, load_own, load_step
+from robust_snn.kernels.spiking.triton.philox import draw_quad
 from robust_snn.kernels.spiking.triton.slopes import relaxed_gate_slope, slope_at
 
 

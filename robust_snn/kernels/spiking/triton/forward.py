@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from robust_snn.kernels.spiking.triton.draws import draw_quad, firing_probability
+from robust_snn.kernels.spiking.triton.philox import draw_quad, firing_probability
 
 
 @triton.jit

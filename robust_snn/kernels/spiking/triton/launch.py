@@ -8,8 +8,8 @@ import torch
 import triton
 from torch import Tensor
 
-from robust_snn.kernels.spiking.noise import CUMULATIVE, INTERVALS, firing_table
-from robust_snn.kernels.spiking.plan import Back, Mode, Parameters, Plan, Zoning, zone_steps
+from robust_snn.kernels.spiking.firing_probability import CUMULATIVE, INTERVALS, firing_table
+from robust_snn.kernels.spiking.kernel_args import Back, Mode, Parameters, Plan, Zoning, zone_steps
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 

@@ -44,7 +44,7 @@ def slope_at(z, sharpness, peak, floor, FAMILY: tl.constexpr):
 
 @triton.jit
 def relaxed_gate_slope(p, uniform):
-    """Derivative of `robust_snn.kernels.gate.relaxed_gate` with respect to `p`."""
+    """Derivative of `robust_snn.kernels.spiking.gate.relaxed_gate` with respect to `p`."""
     closed = 1.0 - p + 1e-3
     odds = p / closed * ((1.0 - uniform) / (uniform + 1e-3))
     bend = odds / (1.0 + odds * odds)

@@ -1,0 +1,91 @@
+"""The state of an AutoAttack run: what is done so far, on disk after every batch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from robust_snn.utils.atomic_files import differences, write_whole
+from robust_snn.utils.errors import InputError
+
+
+@dataclass
+class Run:
+    """How far a run is.
+
+    Attributes:
+        images: Adversarial where an attack succeeded, else clean, `[N, C, H, W]`.
+        survived: The images that no attack has broken so far, bool `[N]`.
+        entered: Those that stood when the current attack began, bool `[N]`.
+        hardest: Images of highest loss, of a noisy victim, `[N, C, H, W]`.
+        after: The images after each finished attack.
+        batches: Finished batches of the current attack.
+        warnings: What the library complained about.
+    """
+
+    images: Tensor
+    survived: Tensor
+    entered: Tensor
+    hardest: Tensor | None
+    after: dict[str, Tensor]
+    batches: int
+    warnings: list[str]
+
+    def save(self, path: Path, plan: Mapping[str, Any]) -> None:
+        """Writes the run, whole or not at all."""
+        tensors = {"images": self.images, "survived": self.survived, "entered": self.entered}
+        if self.hardest is not None:
+            tensors["hardest"] = self.hardest
+        tensors |= {f"after.{name}": value for name, value in self.after.items()}
+        header = {"plan": plan, "batches": self.batches, "warnings": self.warnings}
+        data = save(
+            {name: value.cpu().contiguous().clone() for name, value in tensors.items()},
+            {"run": json.dumps(header)},
+        )
+        write_whole(path, lambda file: file.write(data))
+
+    @classmethod
+    def load(cls, path: Path, plan: Mapping[str, Any], device: torch.device) -> Run:
+        """Reads a run of the same plan.
+
+        Raises:
+            InputError: If the file is another run's, or none at all.
+        """
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                header = json.loads(file.metadata()["run"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except Exception as error:
+            raise InputError(f"'{path}' is no AutoAttack run; delete it to start anew") from error
+        changed = "; ".join(differences(header["plan"], json.loads(json.dumps(plan))))
+        if changed:
+            raise InputError(
+                f"'{path}' holds another run ({changed}); give the same arguments or another path"
+            )
+        return cls(
+            tensors["images"],
+            tensors["survived"],
+            tensors["entered"],
+            tensors.get("hardest"),
+            {name[6:]: value for name, value in tensors.items() if name.startswith("after.")},
+            header["batches"],
+            header["warnings"],
+        )
+
+
+def digest(*tensors: Tensor) -> str:
+    """The same for the same tensors."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(str(tuple(tensor.shape)).encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

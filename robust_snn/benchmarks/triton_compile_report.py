@@ -1,0 +1,193 @@
+"""What the Triton kernels compile to, without a GPU: registers, spills, loads, stores.
+
+Kernels are compiled ahead of time for NVIDIA sm_80 and sm_90 and for AMD gfx942 with the tools
+inside the Triton wheel. Run it in a process of its own, where `TRITON_INTERPRET` is not set.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.compiler import compile as compile_kernel
+
+from robust_snn.kernels.spiking.kernel_args import Parameters, make_plan
+from robust_snn.kernels.spiking.spec import Bptr, Bptt, Dynamics, FixedRule, Gate, Hart, Surrogate
+from robust_snn.kernels.spiking.triton.backward import spiking_backward
+from robust_snn.kernels.spiking.triton.forward import spiking_forward
+from robust_snn.kernels.spiking.triton.launch import (
+    backward_constants,
+    block_size,
+    forward_constants,
+    options,
+)
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+_POINTERS = {"keys": "*i64", "zone": "*u8"}
+_INTEGERS = ("N", "layer", "noise_layer", "sharpness_step", "sharpness_sample")
+_VALUES = (
+    "upstream",
+    "current",
+    "sharpness_map",
+    "steps",
+    "neurons",
+    "table",
+    "out",
+    "grad_current",
+    "grad_affine",
+    "grad_probability",
+    "grad_steps",
+)
+_VECTORS = (".64", ".128", "dwordx2", "dwordx4", "_b64", "_b128")  # of two or four floats
+_H100_BANDWIDTH = 3.35e12  # bytes per second
+
+
+@dataclass(frozen=True)
+class Report:
+    """One compiled kernel; loads and stores count vector instructions of one thread."""
+
+    kernel: str
+    case: str
+    target: str
+    steps: int
+    block: int
+    registers: int
+    spills: int
+    loads: int
+    stores: int
+    instructions: int
+    bytes_per_neuron_step: float
+    h100_floor_us: float  # of 64 x 32 x 32 neurons, batch 128
+
+
+@dataclass(frozen=True)
+class Case:
+    """A combination of rule and randomness to compile."""
+
+    rule: FixedRule
+    gated: bool = False
+    affine: bool = False
+
+
+CASES = {
+    "bptt": Case(Bptt(Surrogate("triangle", 1.0))),
+    "bptt+affine": Case(Bptt(Surrogate("triangle", 1.0)), affine=True),
+    "bptt+gate": Case(Bptt(Surrogate("atan", 2.0)), gated=True),
+    "compact": Case(Bptt(Surrogate("triangle", 1.0), compact=True)),
+    "bptr": Case(Bptr()),
+    "hart": Case(Hart(Surrogate("triangle", 1.0))),
+}
+
+
+def report(kernel: str, case: str, target: str, steps: int) -> Report:
+    """Compiles `"forward"` or `"backward"` of a row of `CASES` for a row of `TARGETS`."""
+    function = spiking_forward if kernel == "forward" else spiking_backward
+    compiled = _compile(function, _constants(kernel, CASES[case], steps), target)
+    count = _count_amd if target.startswith("gfx") else _count_nvidia
+    registers, spills, loads, stores, instructions = count(compiled)
+    traffic = _traffic(kernel, CASES[case], steps)
+    return Report(
+        kernel,
+        case,
+        target,
+        steps,
+        block_size(steps),
+        registers,
+        spills,
+        loads,
+        stores,
+        instructions,
+        traffic,
+        traffic * 128 * 65536 * steps / _H100_BANDWIDTH * 1e6,
+    )
+
+
+def _constants(kernel: str, case: Case, steps: int) -> dict[str, Any]:
+    placeholder: Any = object()  # constants depend on which parameters are given, not on values
+    gate = Gate(placeholder, placeholder) if case.gated else None
+    plan = make_plan(Dynamics(0.9), case.rule, steps, gate, None)
+    affine = placeholder if case.affine else None
+    parameters = Parameters(affine, affine, None, None, None, None, None)
+    if kernel == "forward":
+        shared = forward_constants(plan, parameters, single=False)
+        return {**shared, "ZONING": plan.zoning, "TRACE": False}
+    wants = (False, False, False)
+    shared = backward_constants(plan, parameters, False, False, mapped=False, wants=wants)
+    return {**shared, "SINGLE_UPSTREAM": False}
+
+
+def _traffic(kernel: str, case: Case, steps: int) -> float:
+    """Bytes that must move per neuron and step, in float32."""
+    rate = isinstance(case.rule, Bptr)
+    compact = isinstance(case.rule, Bptt) and case.rule.compact
+    if rate or compact:
+        return 8 + (1 if compact else 1 / steps)
+    return 8 if kernel == "forward" else 12
+
+
+def _compile(function: Any, constants: dict[str, Any], target: str) -> Any:
+    signature = {}
+    for name in function.arg_names:
+        kind = _POINTERS.get(name, "*fp32" if name in _VALUES else "fp32")
+        kind = "i32" if name in _INTEGERS else kind
+        signature[name] = "constexpr" if name in constants else kind
+    places = {name: (place,) for place, name in enumerate(function.arg_names)}
+    aligned = [n for n, kind in signature.items() if kind.startswith("*") or n == "N"]
+    source = ASTSource(
+        fn=function,
+        signature=signature,
+        constexprs={places[name]: value for name, value in constants.items()},
+        attrs={places[name]: [["tt.divisibility", 16]] for name in aligned},
+    )
+    device = TARGETS[target]
+    return compile_kernel(source, target=device, options=options(device.warp_size))
+
+
+def _count_nvidia(compiled: Any) -> tuple[int, int, int, int, int]:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder) / "kernel.cubin"
+        binary.write_bytes(compiled.asm["cubin"])
+        usage, code = (
+            subprocess.run(
+                [tool, option, binary], capture_output=True, text=True, check=True
+            ).stdout
+            for option in ("--dump-resource-usage", "-sass")
+        )
+    registers = re.search(r"REG:(\d+)", usage)
+    lines = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", code)
+    return (
+        int(registers.group(1)) if registers else -1,
+        sum(line.startswith(("LDL", "STL")) for line in lines),
+        sum(line.startswith("LDG") and line.endswith(_VECTORS) for line in lines),
+        sum(line.startswith("STG") and line.endswith(_VECTORS) for line in lines),
+        len(lines),
+    )
+
+
+def _count_amd(compiled: Any) -> tuple[int, int, int, int, int]:
+    code = compiled.asm["amdgcn"]
+    numbers = {
+        name: int(found.group(1)) if (found := re.search(rf"\.{name}:\s+(\d+)", code)) else -1
+        for name in ("vgpr_count", "vgpr_spill_count")
+    }
+    lines = re.findall(r"^\s+([a-z]+_[a-z]\w+)", code, re.M)
+    wide = [line for line in lines if line.endswith(_VECTORS)]
+    return (
+        numbers["vgpr_count"],
+        numbers["vgpr_spill_count"],
+        sum("load" in line and not line.startswith("s_") for line in wide),
+        sum("store" in line for line in wide),
+        len(lines),
+    )

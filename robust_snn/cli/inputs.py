@@ -1,0 +1,158 @@
+"""From the names on a command line to the model and the images that they mean."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from robust_snn.data import ImageSet, load_dataset
+from robust_snn.models import create_network, zoo
+from robust_snn.training import fitted_kwargs, load_card, load_checkpoint, load_model
+from robust_snn.utils.errors import InputError, unknown
+
+_log = logging.getLogger("robust_snn")
+
+
+def check_model(name: str) -> None:
+    """Raises `InputError` unless the model is registered."""
+    if not timm.is_model(name.split(".")[0]):
+        raise unknown("model", name, timm.list_models("snn_*"))
+
+
+def training_data(
+    source: str,
+    test: str | None,
+    root: Path | None,
+    img_size: Any,
+    n: int | None,
+    steps: int | None = None,
+) -> tuple[ImageSet, ImageSet]:
+    """Images to train and to test on.
+
+    Args:
+        source: What to train on.
+        test: What to test on. If left out, it is the test split of `source`, or a tenth of it that
+            is held out where it has no splits.
+        root: Where a named data set lies on disk.
+        img_size: Image size that the model was asked to have, if any.
+        n: Number of training images; all if left out.
+        steps: Frames per recording of an event set, if the model was asked to have some.
+    """
+    size = _square(img_size)
+    images = load_dataset(source, split="train", root=root, size=size, steps=steps)
+    if test is not None or images.split != "all":
+        held = load_dataset(test or source, split="test", root=root, size=size, steps=steps)
+    else:
+        images, held = _parted(images)
+    _check_classes(images.classes, held)
+    return (images if n is None else images.take(n)), held
+
+
+def subject(
+    model: str | None,
+    kwargs: Mapping[str, Any],
+    checkpoint: Path | None,
+    source: str,
+    root: Path | None,
+    n: int | None,
+    spare: int = 0,
+) -> tuple[nn.Module, dict[str, Any], ImageSet]:
+    """The network to evaluate, its name and arguments, and images that suit it.
+
+    Args:
+        model: Name of the model; a checkpoint with a card knows it.
+        kwargs: Arguments of the model; a checkpoint with a card knows them.
+        checkpoint: Weights; random ones if left out.
+        source: What to attack.
+        root: Where a named data set lies on disk.
+        n: Number of images; all if left out.
+        spare: Images after those `n` that come too, where there are as many.
+    """
+    card = None if checkpoint is None else load_card(checkpoint)
+    if checkpoint is not None and (card is not None or model is None):
+        net, card = load_model(checkpoint)
+        name, kwargs = _agreed(card["model"], model, kwargs)
+        images = _attacked(source, root, n, kwargs, spare)
+        _check_classes(card.get("data", {}).get("classes", images.classes), images)
+        return net, {"name": name, "kwargs": kwargs}, images
+    if model is None:
+        raise InputError("say what to evaluate: --checkpoint FILE, or --model NAME")
+    check_model(model)
+    images = _attacked(source, root, n, kwargs, spare)
+    kwargs = fitted_kwargs(model, kwargs, images)
+    packaged = checkpoint is None and model in zoo.trained()
+    net = create_network(model, pretrained=packaged, **kwargs)
+    if packaged:
+        kwargs = {**zoo.card(model)["model"]["kwargs"], **kwargs}
+    elif checkpoint is None:
+        _log.warning("no --checkpoint: the weights of %s are random", model)
+    else:
+        load_checkpoint(net, checkpoint)
+    return net, {"name": model, "kwargs": kwargs}, images
+
+
+def _attacked(
+    source: str, root: Path | None, n: int | None, kwargs: Mapping[str, Any], spare: int
+) -> ImageSet:
+    """Images of the size, or event frames of the steps, that a model is built for.
+
+    They are `n` and `spare` more, or `n` alone where there are not as many.
+    """
+    load = partial(
+        load_dataset, source, root=root, size=_square(kwargs.get("img_size")), steps=kwargs.get("T")
+    )
+    try:
+        return load(n=n and n + spare)
+    except InputError:
+        if not spare:
+            raise
+        return load(n=n)
+
+
+def _agreed(
+    known: Mapping[str, Any], model: str | None, kwargs: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Name and arguments that a card knows, unless the command line says otherwise."""
+    if model not in (None, known["name"]):
+        raise InputError(f"--model is {model}, but the checkpoint is a {known['name']}")
+    for name, value in kwargs.items():
+        if name not in known["kwargs"] or known["kwargs"][name] != value:
+            trained = known["kwargs"].get(name, "its default")
+            raise InputError(
+                f"--model-kwargs has {name}={value}, but the checkpoint was trained with "
+                f"{name}={trained}; leave the arguments out, its card knows them"
+            )
+    return known["name"], dict(known["kwargs"])
+
+
+def _parted(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """All but the last tenth, and that tenth; the classes take turns, so both are balanced."""
+    kept = len(images) - len(images) // 10
+    if kept == len(images):
+        raise InputError(f"'{images.name}' is too small to hold a tenth out: name --test-data")
+    part = replace(images, split="all but a tenth").take(kept)
+    held = replace(
+        images, split="held-out tenth", images=images.images[kept:], labels=images.labels[kept:]
+    )
+    return part, held
+
+
+def _check_classes(expected: Sequence[str], images: ImageSet) -> None:
+    """Raises unless labels mean the same, which numbers alone do not show."""
+    if list(expected) != list(images.classes):
+        raise InputError(
+            f"'{images.name}' has the classes {', '.join(images.classes)}, "
+            f"the training data {', '.join(expected)}"
+        )
+
+
+def _square(img_size: Any) -> int | None:
+    """Side to resize images to; other shapes are taken as stored, and must fit."""
+    return img_size if isinstance(img_size, int) else None

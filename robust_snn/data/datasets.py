@@ -1,0 +1,65 @@
+"""Every data set by name, and the one function that loads any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from robust_snn.data.builtin import load_cifar, load_digits
+from robust_snn.data.events import EVENT_SETS, load_events
+from robust_snn.data.files import EXPECTED, load_files
+from robust_snn.data.image_set import ImageSet
+from robust_snn.utils.errors import InputError, unknown
+
+# name -> loader(name, split, root, size); a new set of images is one row
+DATASETS: dict[str, Callable[[str, str, Path | None, int | None], ImageSet]] = {
+    "digits": load_digits,
+    "cifar10": load_cifar,
+    "cifar100": load_cifar,
+}
+SPLITS = ("train", "test")
+
+
+def load_dataset(
+    name_or_path: str | Path,
+    *,
+    split: str = "test",
+    root: str | Path | None = None,
+    size: int | None = None,
+    n: int | None = None,
+    steps: int | None = None,
+) -> ImageSet:
+    """Loads a data set into memory.
+
+    Args:
+        name_or_path: A name of `DATASETS` or `EVENT_SETS`, a folder of class folders, or a `.tar`
+            of class folders.
+        split: `"train"` or `"test"`. A folder that holds a folder of that name is read from there;
+            any other folder or tar is one set, read whole, whose split is called `"all"`.
+        root: Where a named data set lies on disk, such as CIFAR-10's unpacked archive.
+        size: Side of the square that every image is resized to. Default: as stored, 16 for digits.
+        n: Number of images from the front. Default: all. Classes take turns in digits, folders and
+            tars, so that few images still hold all classes; CIFAR keeps its published order.
+        steps: Frames per recording of an event set. Default: 10, and 16 for DVS128 Gesture.
+
+    Example:
+        >>> load_dataset("digits", n=64).images.shape
+        torch.Size([64, 1, 16, 16])
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    for what, value in (("image size", size), ("number of images", n), ("steps", steps)):
+        if value is not None and value < 1:
+            raise InputError(f"{what} must be at least 1, got {value}")
+    name = str(name_or_path)
+    if name in DATASETS:
+        data = DATASETS[name](name, split, Path(root) if root else None, size)
+    elif name in EVENT_SETS:
+        data = load_events(name, split, Path(root) if root else None, size, steps, n)
+    elif (path := Path(name)).exists():
+        data = load_files(path, split, size, n)
+    elif path.suffix or len(path.parts) > 1:
+        raise InputError(f"no file or folder at '{name}'; {EXPECTED}")
+    else:
+        raise unknown("data set", name, [*DATASETS, *EVENT_SETS, "DIR", "FILE.tar"])
+    return data if n is None else data.take(n)

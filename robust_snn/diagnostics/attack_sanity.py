@@ -1,0 +1,154 @@
+"""Do attacks behave as attacks must on any network? What masks gradients breaks one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robust_snn.attacks.base import attack_view, on_device
+from robust_snn.attacks.candidates import answers
+from robust_snn.attacks.gradient_descent import pgd
+from robust_snn.attacks.mode_ranking import DRAWS, EOT
+from robust_snn.attacks.norm_ball import Ball, Dice
+from robust_snn.diagnostics.diagnostic import Finding, grade, slack
+from robust_snn.victim import Victim
+
+
+def accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:
+    """Accuracy on fresh draws of the plain network."""
+    with attack_view(victim, seed) as view:
+        x, y, ids = on_device(view, images, labels, None)
+        logits = answers(view, x, ids, DRAWS if view.stochastic else 1, "score")
+    return float(torch.stack([(z.argmax(1) == y).double().mean() for z in logits]).mean())
+
+
+def over_eps(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str = "Linf",
+    seed: int = 0,
+    steps: int = 10,
+) -> list[Finding]:
+    """Does a larger ball leave less, and a ball of everything next to nothing?
+
+    Half of the range in Linf, and half of the root of the number of pixels in L2, reach a grey
+    image from any image, so no classifier can hold.
+    """
+    everything = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
+    radii = sorted({eps / 2, eps, 2 * eps, everything})
+    left = {}
+    for radius in radii:
+        found = pgd(
+            victim, images, labels, eps=radius, norm=norm, seed=seed, steps=steps, eot_loss=EOT
+        )
+        left[radius] = accuracy(victim, found.images, labels, seed)
+    chance = 1 / _classes(victim, images)
+    end = left[everything]
+    collapse = Finding(
+        "collapse",
+        end,
+        grade(end, chance + 1e-9, chance + slack(len(images))),
+        f"at eps = {everything:.3g}, which allows a grey image, {end:.1%} of images survive",
+    )
+    return [rises("eps", left, len(images)), collapse]
+
+
+def over_steps(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str = "Linf",
+    seed: int = 0,
+    steps: int = 20,
+) -> list[Finding]:
+    """Do more steps leave less, and many less than a single one?"""
+    left = {}
+    for count in sorted({1, max(steps // 4, 2), max(steps, 3)}):
+        found = pgd(
+            victim,
+            images,
+            labels,
+            eps=eps,
+            norm=norm,
+            seed=seed,
+            steps=count,
+            eot_loss=EOT,
+            alpha=eps if count == 1 else None,
+            random_start=count > 1,
+        )
+        left[count] = accuracy(victim, found.images, labels, seed)
+    first, last = left[1], left[max(left)]
+    worse = order(
+        "iterative against single-step", last, first, len(images), "iterative", "single-step"
+    )
+    return [rises("steps", left, len(images)), worse]
+
+
+def against_noise(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str = "Linf",
+    seed: int = 0,
+    steps: int = 10,
+    points: int = 20,
+) -> Finding:
+    """Does the gradient find more than the worst of several random points at the same distance?"""
+    found = pgd(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, eot_loss=EOT)
+    white = accuracy(victim, found.images, labels, seed)
+    held = torch.ones(len(images))
+    with attack_view(victim, seed) as view:
+        x, y, ids = on_device(view, images, labels, None)
+        ball, dice = Ball(x, eps, norm), Dice(seed, ids, x)
+        draws = 2 if view.stochastic else 1
+        for point in range(points):
+            logits = answers(view, ball.surface(dice, point), ids, draws, f"noise-{point}")
+            right = torch.stack([(z.argmax(1) == y).float() for z in logits]).mean(0)
+            held = torch.minimum(held, right.cpu())
+    black = float(held.mean())
+    return order("white-box against noise", white, black, len(images), "gradients", "random noise")
+
+
+def rises(what: str, left: Mapping[Any, float], images: int) -> Finding:
+    """Does an attack that may do more leave less?
+
+    Args:
+        what: What grows, such as `"eps"`.
+        left: Accuracy for every value of it.
+        images: Number of images.
+    """
+    points = sorted(left.items())
+    rise = max([0.0, *(after - before for (_, before), (_, after) in pairwise(points))])
+    shown = ", ".join(f"{value:.1%} at {at:.3g}" for at, value in points)
+    status = grade(rise, slack(images) / 2, slack(images))
+    return Finding(f"accuracy over {what}", rise, status, f"must not rise with {what}: {shown}")
+
+
+def order(
+    name: str, stronger: float, weaker: float, images: int, strong: str, weak: str
+) -> Finding:
+    """Does the attack that knows more leave no more than the one that knows less?
+
+    The runner calls it with what its gradient attacks and its black-box attacks left.
+    """
+    excess = stronger - weaker
+    status = grade(excess, slack(images) / 2, slack(images))
+    why = f"{strong} leaves {stronger:.1%} of images, {weak} {weaker:.1%}"
+    return Finding(name, excess, status, why)
+
+
+def _classes(victim: Victim, images: Tensor) -> int:
+    with attack_view(victim, 0) as view:
+        x, _, ids = on_device(view, images[:1], torch.zeros(1), None)
+        return view.sample(x, ids).shape[1]

@@ -1,0 +1,206 @@
+"""Is there a gradient, is it alive inside the network, and does it point where the loss rises?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from robust_snn.attacks.base import attack_view, on_device
+from robust_snn.attacks.candidates import answers
+from robust_snn.attacks.losses import margin
+from robust_snn.attacks.norm_ball import Dice, lengths
+from robust_snn.diagnostics.diagnostic import Finding, grade
+from robust_snn.gradients import ASSG, GradientMode, parse_mode
+from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.victim import Victim
+
+VANISHED = 1e-12  # float32 loses such gradients on their way through further layers
+SMALL_SLOPE = 1e-3
+WEAK = 0.05  # cosine with the true gradient below which most of a step is wasted
+OTHERS = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "hart")
+
+# Share of a surrogate's integral within a distance x from the threshold, at sharpness one.
+DEGREE: dict[str, Callable[[Tensor], Tensor]] = {
+    "triangle": lambda x: 1 - (1 - x.clamp(max=1)) ** 2,
+    "rectangle": lambda x: (2 * x).clamp(max=1),
+    "atan": lambda x: 2 / math.pi * torch.atan(math.pi / 2 * x),
+    "sigmoid": lambda x: torch.tanh(x / 2),
+    "gaussian": torch.erf,
+    "softsign": lambda x: x / (1 + x),
+    "exponential": lambda x: 1 - torch.exp(-x),
+}
+
+
+def input_gradient(
+    victim: Victim, images: Tensor, labels: Tensor, seed: int = 0, draws: int = 1
+) -> Tensor:
+    """Gradient of the margin, averaged over draws, `[B, ...]`.
+
+    The margin does not saturate as the cross-entropy does, so what vanishes here vanishes inside
+    the network.
+    """
+    with attack_view(victim, seed) as view, torch.enable_grad():
+        x, y, _ = on_device(view, images, labels, None)
+        total, count = torch.zeros_like(x), draws if view.stochastic else 1
+        for _ in range(count):
+            leaf = x.clone().requires_grad_()
+            total += torch.autograd.grad(margin(view(leaf), y).sum(), leaf)[0]
+    return total / count
+
+
+def vanishing(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> list[Finding]:
+    """How many images have a gradient of zero, or one too small to survive?"""
+    largest = input_gradient(victim, images, labels, seed).flatten(1).abs().amax(1)
+    zero = float((largest == 0).double().mean())
+    tiny = float((largest < VANISHED).double().mean())
+    mode = victim.gradient.brief
+    return [
+        Finding(
+            "zero gradients",
+            zero,
+            grade(zero, 0.0, 0.1),
+            f"{zero:.1%} of images have a gradient of exactly zero under {mode}",
+        ),
+        Finding(
+            "vanishing gradients",
+            tiny,
+            grade(tiny, 0.0, 0.1),
+            f"{tiny:.1%} of images have no entry above {VANISHED:g} under {mode}",
+        ),
+    ]
+
+
+def slopes(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> list[Finding]:
+    """How much of each layer can the gradient pass, and how much of the surrogate is lost?
+
+    A neuron passes nothing where its surrogate is below 1e-3. ASSG's degree of vanishing is the
+    share of the surrogate that lies nearer to the threshold than the membrane does.
+    """
+    surrogate = getattr(victim.gradient.rule(), "surrogate", None)
+    if surrogate is None:
+        return []
+    silent, degree = {}, {}
+    for layer, distance in _distances(victim, images, labels, seed).items():
+        slope = derivative(distance, surrogate, surrogate.sharpness)
+        silent[layer] = float((slope < SMALL_SLOPE).double().mean())
+        if surrogate.family in DEGREE:
+            share = DEGREE[surrogate.family](surrogate.sharpness * distance)
+            degree[layer] = float(share.mean())
+    measures = [
+        ("silent neurons", silent, (0.9, 0.99), "of neurons have a surrogate below 1e-3"),
+        ("vanishing degree", degree, (0.9, 0.97), "of the surrogate is lost on average"),
+    ]
+    found = []
+    for name, layers, (warn, fail), what in measures:
+        if layers:
+            worst = max(layers, key=layers.__getitem__)
+            shown = ", ".join(f"{value:.0%}" for value in layers.values())
+            why = f"in {worst}, {layers[worst]:.1%} {what} (all layers: {shown})"
+            found.append(Finding(name, layers[worst], grade(layers[worst], warn, fail), why))
+    return found
+
+
+def agreement(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    modes: Iterable[str | GradientMode] = OTHERS,
+    seed: int = 0,
+    draws: int = 8,
+) -> Finding:
+    """Does another gradient mode point the same way? One that agrees with no other may mislead."""
+    own = input_gradient(victim, images, labels, seed, draws)
+    alike = {
+        str(mode): float(
+            cosines(
+                own, input_gradient(victim.replace(gradient=mode), images, labels, seed, draws)
+            ).mean()
+        )
+        for mode in map(parse_mode, modes)
+        if mode != victim.gradient
+    }
+    closest = max(alike, key=alike.__getitem__)
+    shown = ", ".join(f"{cosine:.2f} with {mode}" for mode, cosine in alike.items())
+    value = alike[closest]
+    return Finding("agreement of modes", value, grade(-value, -0.2, -0.05), f"cosine {shown}")
+
+
+def batch_mates(
+    victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0, alone: int = 4
+) -> Finding:
+    """Is the gradient of an image its own? With `pdsg(scope=batch)` it follows its batch mates."""
+    together = input_gradient(victim, images, labels, seed)[:alone]
+    apart = input_gradient(victim, images[:alone], labels[:alone], seed)
+    alike = float(cosines(together, apart).mean())
+    both_zero = not (together.any() or apart.any())
+    why = f"gradients of {len(apart)} images alone and among {len(images)}: cosine {alike:.4f}"
+    status = "pass" if both_zero or alike > 0.999 else "warn"
+    return Finding("batch independence", alike, status, why)
+
+
+def finite_differences(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str = "Linf",
+    seed: int = 0,
+    directions: int = 30,
+    draws: int = 8,
+) -> Finding:
+    """Cosine between the gradient's step and the gradient that differences of the loss show.
+
+    The expected loss of a noisy net is smooth, so differences across the ball, under the same noise
+    on both sides, are an oracle that no surrogate enters. Random sign vectors measure the length of
+    the true gradient; the product of two independent estimates keeps noise out of its square.
+    """
+    gradient = input_gradient(victim, images, labels, seed, draws)
+    length = eps / 2 if norm == "Linf" else eps / 2 / images[0].numel() ** 0.5
+    with attack_view(victim, seed) as view:
+        x, y, ids = on_device(view, images, labels, None)
+        dice = Dice(seed, ids, x)
+
+        def slope(direction: Tensor, purpose: str) -> Tensor:
+            """Change of the expected margin per unit of every pixel, `[B]`."""
+            count = draws if view.stochastic else 1
+            rise = torch.zeros(len(x), device=x.device)
+            for side in (1, -1):
+                logits = answers(view, x + side * length * direction, ids, count, purpose)
+                rise += side * torch.stack([margin(z, y) for z in logits]).mean(0)
+            return rise / (2 * length)
+
+        along = slope(gradient.sign(), "along")
+        square = torch.zeros_like(along)
+        for number in range(directions):
+            signs = dice.uniform("direction", number).sign()
+            square += slope(signs, f"a{number}") * slope(signs, f"b{number}")
+    size = (square.mean() / directions).clamp(min=0).sqrt()  # length of the true gradient
+    cosine = float(along.mean() / (size * x[0].numel() ** 0.5 + 1e-12))
+    error = along.std() / len(along) ** 0.5
+    rises = bool(along.mean() > 2 * error)
+    status = "fail" if not rises else "warn" if cosine < WEAK else "pass"
+    why = f"along the gradient's sign the expected margin moves as if the cosine were {cosine:.2f}"
+    return Finding("finite differences", cosine, status, why)
+
+
+def _distances(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:
+    """How far every membrane is from the threshold, `[T, B, ...]` by layer.
+
+    ASSG's running mean is the distance itself when it forgets all that was before.
+    """
+    with attack_view(victim.replace(gradient=ASSG(beta=1e-9)), seed) as view, torch.enable_grad():
+        x, _, _ = on_device(view, images, labels, None)
+        view(x.requires_grad_())
+        layers = view.gradient.memory.layers  # type: ignore[attr-defined]
+    return {layer: mean for layer, (mean, _) in layers.items()}
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of every image's gradients, 0 where one is zero, `[B]`."""
+    product = (a.double() * b.double()).flatten(1).sum(1)
+    return product / (lengths(a) * lengths(b)).clamp(min=1e-300)

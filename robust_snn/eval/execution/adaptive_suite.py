@@ -1,0 +1,67 @@
+"""Suites with a budget: a probe on images that are not scored chooses the attacks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from robust_snn.adapters import count_classes, device_of
+from robust_snn.attacks import plan, probe
+from robust_snn.eval.execution.preflight import Images, Plan
+from robust_snn.eval.protocol.suite import Attack
+from robust_snn.eval.scoring.verdict import Diagnostic
+from robust_snn.kernels import derive_seed
+from robust_snn.utils.atomic_files import write_json
+
+_log = logging.getLogger("robust_snn")
+SHOWN = 8  # places of the ranking that a verdict names
+
+
+def adapted(planned: Plan, calibration: Images, out: Path) -> Plan:
+    """The plan with the attacks that a probe chose, before those of its suite, and the ranking.
+
+    The ranking is kept in `probe.json` of the run's folder, where a resumed run finds it.
+
+    Args:
+        planned: A plan whose suite has a budget.
+        calibration: Images `[B, C, H, W]` and labels `[B]` that are not scored.
+        out: Folder of the run.
+    """
+    job, path = planned.job, out / "probe.json"
+    if not path.exists():
+        write_json(path, _probe(planned, calibration))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = tuple(Attack(implementation="robust_snn", **row) for row in record["rows"])
+    job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))
+    note = Diagnostic("probe", record["held"], "pass", record["why"])
+    return replace(planned, job=job, diagnostics=(*planned.diagnostics, note))
+
+
+def _probe(planned: Plan, calibration: Images) -> dict[str, Any]:
+    job = planned.job
+    images, labels = (part.to(device_of(job.victim)) for part in calibration)
+    _log.info("probing gradient modes on %d images that are not scored", len(images))
+    trials = probe(
+        job.victim,
+        images.float(),
+        labels.long(),
+        eps=job.threat.eps,
+        norm=job.threat.norm,
+        seed=derive_seed(job.seed, "probe"),
+    )
+    for trial in trials:
+        _log.info("probe: %s", trial)
+    best = trials[:SHOWN]
+    ranking = ", ".join(f"{trial.gradient} {trial.held:.2f}" for trial in best)
+    why = f"share of {len(images)} unscored images that holds, most useful mode first: {ranking}"
+    rows = plan(
+        trials,
+        job.suite.budget or "",
+        stochastic=planned.stochastic,
+        classes=count_classes(job.victim, job.images),
+        stepwise=job.victim.stepwise,
+    )
+    return {"rows": [asdict(row) for row in rows], "held": trials[0].held, "why": why}

@@ -1,0 +1,177 @@
+"""What a run computes: a function from (attack, shard) to a piece, with no memory of its own."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_snn.adapters import device_of
+from robust_snn.eval.execution.out_of_memory import in_parts
+from robust_snn.eval.execution.shard import Piece
+from robust_snn.eval.protocol.backends import implementation, view
+from robust_snn.eval.protocol.suite import Attack, Suite
+from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.scoring.noise_draws import Score, harder, score
+from robust_snn.kernels import derive_seed
+from robust_snn.victim import Victim
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the numbers depend on.
+
+    Attributes:
+        victim: The victim, in eval mode.
+        images: `[N, C, H, W]`.
+        labels: `[N]`.
+        suite: The protocol as it runs.
+        threat: What an attack may do.
+        seed: Seed of all noise and all attacks.
+        batch_size: Images per shard, which are attacked together.
+        source: Another network, from which attacks may transfer.
+    """
+
+    victim: Victim
+    images: Tensor
+    labels: Tensor
+    suite: Suite
+    threat: Threat
+    seed: int
+    batch_size: int
+    source: Victim | None = None
+
+    @property
+    def shards(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def ids(self, shard: int) -> np.ndarray:
+        """Indices of a shard's images in the evaluated set."""
+        start = shard * self.batch_size
+        return np.arange(start, min(start + self.batch_size, len(self.images)))
+
+    def names(self, shard: int) -> list[str]:
+        """Names of a shard's pieces: the clean images, then the attacks in order."""
+        words = [re.sub(r"[^A-Za-z0-9_-]", "_", row.name) for row in self.suite.attacks]
+        rows = ["clean", *(f"{number:02d}-{word}" for number, word in enumerate(words, 1))]
+        return [f"{row}/{shard:05d}" for row in rows]
+
+    def on(self, device: str | torch.device) -> Job:
+        """The same job with networks of its own on another device."""
+        victim, source = copy.deepcopy((self.victim, self.source))
+        return replace(
+            self, victim=victim.to(device), source=None if source is None else source.to(device)
+        )
+
+    def clean(self, shard: int) -> Piece:
+        """Scores the clean images of a shard."""
+        ids = self.ids(shard)
+        return self._piece(self._clean, ids, np.arange(len(ids)))
+
+    def attack(self, row: Attack, shard: int, positions: np.ndarray) -> Piece:
+        """Attacks some images of a shard, checks and scores what comes back.
+
+        Args:
+            row: The attack.
+            shard: Number of the shard.
+            positions: The images to attack, as rows of the shard; at least one.
+        """
+        return self._piece(partial(self._attack, row), self.ids(shard)[positions], positions)
+
+    def _piece(
+        self, work: Callable[[np.ndarray], Piece], ids: np.ndarray, positions: np.ndarray
+    ) -> Piece:
+        started = time.perf_counter()
+        parts = in_parts(lambda start, stop: work(ids[start:stop]), 0, len(ids))
+        seconds = time.perf_counter() - started
+        return replace(Piece.join(parts), positions=positions, seconds=seconds)
+
+    def _clean(self, ids: np.ndarray) -> Piece:
+        images, labels = self._batch(ids)
+        select, report = (self._score(images, labels, ids, p) for p in ("select", "report"))
+        return Piece(
+            positions=ids,
+            images=np.empty((0, *images.shape[1:]), np.float32),
+            select=select.accuracy,
+            margin=select.margin,
+            predictions=report.predictions.astype(np.int16),
+            survived=np.ones(len(ids), bool),
+        )
+
+    def _attack(self, row: Attack, ids: np.ndarray) -> Piece:
+        images, labels = self._batch(ids)
+        seed = derive_seed(self.seed, "attack", row.name, int(ids[0]))
+        attacker = view(self.victim, row, seed)
+        row = self._sourced(row, attacker)
+        crafted = implementation(row).craft(attacker, images, labels, row, self.threat, seed)
+        cost = replace(attacker.cost)
+        for candidate in crafted.candidates:
+            self.threat.check(candidate, images, row.name)
+        adversarial, select = self._hardest(crafted.candidates, labels, ids, row)
+        report = self._score(adversarial, labels, ids, "report", row)
+        return Piece(
+            positions=ids,
+            images=adversarial.cpu().numpy(),
+            select=select.accuracy,
+            margin=select.margin,
+            predictions=report.predictions.astype(np.int16),
+            survived=crafted.survived.cpu().numpy(),
+            forwards=cost.forwards,
+            backwards=cost.backwards,
+            warnings=crafted.warnings,
+        )
+
+    def _sourced(self, row: Attack, attacker: Victim) -> Attack:
+        """The row with the source that it asks for, whose passes count as the attacker's."""
+        if self.source is None or not row.needs_source:
+            return row
+        source = self.source.replace(cost=attacker.cost)
+        return replace(row, options={**row.options, "source": source})
+
+    def _hardest(
+        self, candidates: Sequence[Tensor], labels: Tensor, ids: np.ndarray, row: Attack
+    ) -> tuple[Tensor, Score]:
+        """The version of every image that the select draws find hardest, and its score."""
+        scores = [self._score(images, labels, ids, "select", row) for images in candidates]
+        best, chosen = scores[0], candidates[0].clone()
+        for images, other in zip(candidates[1:], scores[1:], strict=True):
+            at = harder(other.accuracy, other.margin, best.accuracy, best.margin)
+            mask = torch.from_numpy(at).to(chosen.device)
+            chosen[mask] = images[mask]
+            best = Score(
+                np.where(at[:, None], other.predictions, best.predictions),
+                np.where(at, other.accuracy, best.accuracy),
+                np.where(at, other.margin, best.margin),
+            )
+        return chosen, best
+
+    def _batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(ids)
+        device = device_of(self.victim)
+        return self.images[rows].to(device), self.labels[rows].to(device)
+
+    def _score(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        ids: np.ndarray,
+        purpose: str,
+        attack: Attack | None = None,
+    ) -> Score:
+        draws = getattr(self.suite.draws, purpose)
+        rows = torch.from_numpy(ids).to(images.device)
+        judge = self._judge
+        if attack is not None and (corrupted := implementation(attack).judge) is not None:
+            judge = corrupted(judge, attack)
+        return score(judge, images, labels, rows, draws=draws, purpose=purpose)
+
+    @cached_property
+    def _judge(self) -> Victim:
+        return self.victim.replace(seed=derive_seed(self.seed, "score"))

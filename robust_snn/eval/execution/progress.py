@@ -1,0 +1,109 @@
+"""How far a run is, how long it will take, and what is known so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.run_folder import RunFolder
+from robust_snn.eval.protocol.suite import Attack
+
+STEPS = 100  # what AutoAttack takes where a row does not say
+LOOK = 1.0  # seconds between two looks at what other processes have done
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a run.
+
+    Attributes:
+        done: Finished share of the planned work, in [0, 1].
+        seconds: Time since this process began.
+        remaining: Expected time that is left; None before anything is finished.
+        doing: What runs now.
+        robust: Robust accuracy on the select draws over the shards that this process has finished
+            or found finished; None before one is.
+    """
+
+    done: float
+    seconds: float
+    remaining: float | None
+    doing: str
+    robust: float | None
+
+    @property
+    def found(self) -> str:
+        """What is known so far, or nothing."""
+        return "" if self.robust is None else f"robust so far {self.robust:.1%}"
+
+
+class Meter:
+    """Turns finished pieces into `Progress` reports, whichever process finishes them."""
+
+    def __init__(self, job: Job, folder: RunFolder, listener: Callable[[Progress], None]) -> None:
+        self.job = job
+        self.folder = folder
+        self.listener = listener
+        rows = (None, *job.suite.attacks)
+        self.left = {
+            name: len(job.ids(shard)) * _passes(job, row)
+            for shard in range(job.shards)
+            for name, row in zip(job.names(shard), rows, strict=True)
+        }
+        self.total = sum(self.left.values())
+        self.finished = self.here = 0.0
+        self.finish(folder.finished(), computed=False)
+        self.began = self.looked = time.perf_counter()
+        self.images = 0
+        self.right = 0.0
+
+    def begin(self, attack: Attack | None, shard: int) -> None:
+        """Reports what begins now; None is the clean images."""
+        name = "clean images" if attack is None else attack.name
+        self._report(f"{name}, shard {shard + 1} of {self.job.shards}")
+
+    def wait(self) -> None:
+        """Reports that other processes do what is left."""
+        self._report("waiting for other processes")
+
+    def finish(self, names: Iterable[str], *, computed: bool) -> None:
+        """Counts pieces; those that were there from the start say nothing about speed."""
+        work = sum(self.left.pop(name, 0.0) for name in names)
+        self.finished += work
+        self.here += work * computed
+
+    def close(self, select: np.ndarray) -> None:
+        """Counts a finished shard by its images' worst accuracies."""
+        self.images += len(select)
+        self.right += float(select.sum())
+
+    def _report(self, doing: str) -> None:
+        now = time.perf_counter()
+        if now - self.looked > LOOK:
+            self.finish(self.folder.finished(), computed=True)
+            self.looked = now
+        seconds, left = now - self.began, self.total - self.finished
+        self.listener(
+            Progress(
+                done=self.finished / self.total,
+                seconds=seconds,
+                remaining=seconds * left / self.here if self.here else None,
+                doing=doing,
+                robust=self.right / self.images if self.images else None,
+            )
+        )
+
+
+def _passes(job: Job, attack: Attack | None) -> float:
+    """Rough number of passes per image; a step with a gradient counts three forward passes."""
+    scoring = job.suite.draws.select + job.suite.draws.report
+    if attack is None:
+        return scoring
+    per_step = 1 if attack.attack.lower() == "square" else 3
+    targets = 9 if attack.attack.endswith("-t") else 1
+    steps = (attack.steps or STEPS) * (attack.restarts or 1) * targets
+    return steps * attack.eot * per_step + scoring

@@ -1,0 +1,133 @@
+"""A run on a Ray cluster: shards are tasks, every worker is an actor with its own network.
+
+Results go through the run's folder, which all machines must see under the same path. Ray starts an
+actor that dies again and gives its task back to it; what even that does not finish, the caller
+does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Generator
+from typing import Any
+
+import torch
+
+from robust_snn.adapters import device_of
+from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.progress import Meter
+from robust_snn.eval.execution.run_folder import RunFolder
+from robust_snn.eval.execution.workers import PATIENCE, finish, unclaimed
+from robust_snn.utils.errors import InputError, missing_extra
+
+_log = logging.getLogger("robust_snn")
+RETRIES = 3
+
+
+def finished(
+    job: Job, folder: RunFolder, address: str, count: int | None, idle: Callable[[], None]
+) -> Generator[int]:
+    """Shards as the cluster finishes them, then those that it could not.
+
+    Args:
+        job: What to do.
+        folder: The folder of the run, under a path that all machines see.
+        address: `"local"` starts a cluster on this machine; others are those of `ray.init`.
+        count: Number of workers; by default one per GPU, or as many as the CPUs allow.
+        idle: Called again and again while nothing is finished.
+
+    Raises:
+        ImportError: If Ray is not installed.
+        InputError: If there is no cluster at the address.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+        from ray.util import ActorPool
+    except ImportError as error:
+        raise missing_extra("Ray", "ray") from error
+    threads = torch.get_num_threads()
+    if address == "local" and count is not None:
+        threads = max(1, threads // count)
+    ours = not ray.is_initialized()
+    if ours:
+        _start(ray, address, (count or 1) * threads)
+    try:
+        parcel = ray.put(job.on("cpu"))  # kept here, so that an actor can start again
+        pool = ActorPool(_actors(ray, job, parcel, folder, count, threads))
+        left = set(range(job.shards))
+        for shard in sorted(left):
+            pool.submit(lambda actor, value: actor.finish.remote(value), shard)
+        while pool.has_next():
+            try:
+                shard = pool.get_next_unordered(timeout=PATIENCE)
+            except TimeoutError:
+                idle()
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError as error:
+                _log.warning("a shard is done here, no worker could: %s", type(error).__name__)
+            else:
+                left.discard(shard)
+                yield shard
+        yield from unclaimed(sorted(left), folder, idle)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start(ray: Any, address: str, cpus: int) -> None:
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        settings |= {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
+    for again in (True, False):
+        try:
+            ray.init(address=address, **settings)
+        except Exception as error:  # Ray raises the bare class too
+            # Ray allows itself 30 seconds, too few on a busy machine whose disk is cold.
+            if again and "timed out during startup" in str(error):
+                ray.shutdown()
+                continue
+            text = " ".join(str(error).split())
+            raise InputError(
+                f"no Ray cluster at '{address}' ({text:.120}); take local, auto or HOST:PORT"
+            ) from None
+        return
+
+
+def _actors(
+    ray: Any, job: Job, parcel: Any, folder: RunFolder, count: int | None, threads: int
+) -> list[Any]:
+    gpus = int(device_of(job.victim).type == "cuda")
+    if count is None:
+        there = ray.cluster_resources()
+        count = int(there.get("GPU", 0) if gpus else there.get("CPU", 1) // threads)
+    actor = ray.remote(
+        num_cpus=threads, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES
+    )(Worker)
+    count = max(1, min(count, job.shards))
+    return [actor.remote(parcel, folder, bool(gpus), threads) for _ in range(count)]
+
+
+class Worker:
+    """One process of the cluster with one network.
+
+    Args:
+        job: What to do.
+        folder: The folder of the run.
+        gpu: Whether to take the GPU that Ray assigns.
+        threads: CPU threads.
+    """
+
+    def __init__(self, job: Job, folder: RunFolder, gpu: bool, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.job = job.on("cuda" if gpu else "cpu")
+        self.folder = folder
+        self.meter = Meter(job, folder, lambda _: None)
+
+    def finish(self, shard: int) -> int:
+        """Finishes a shard; returns its number."""
+        for free in unclaimed([shard], self.folder, self.meter.wait):
+            finish(self.job, self.folder, self.meter, free)
+        return shard

@@ -1,0 +1,195 @@
+"""The folder of a run: one file per finished piece, written whole or not at all.
+
+Any number of processes may work into one folder. A shard belongs to the process that holds its
+lock, which the system takes back from a process that dies. Locks only save work: a piece is the
+same whoever makes it, so nothing is wrong where the disk has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from robust_snn.eval.execution.shard import Piece
+from robust_snn.utils.atomic_files import differences, write_json, write_whole
+from robust_snn.utils.errors import InputError
+
+_log = logging.getLogger("robust_snn")
+FORMAT = 1
+CONFIG = "config.json"
+
+
+class FolderError(RuntimeError):
+    """A run folder could not be written to in the middle of a run."""
+
+
+class RunFolder:
+    """A folder that holds one configuration and the pieces finished under it.
+
+    Args:
+        path: The folder; made if it is not there.
+        config: Everything that the numbers depend on, as JSON values.
+        room: Bytes that the pieces of the whole run may take.
+
+    Raises:
+        InputError: If the folder holds another configuration or something else, is not writable,
+            or its disk has not enough room.
+    """
+
+    def __init__(self, path: str | Path, config: dict[str, Any], room: int = 0) -> None:
+        self.path = Path(path)
+        config = json.loads(json.dumps({"robust_snn_run": FORMAT, **config}))
+        self.address = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+        self._refuse_other(config)
+        self.check_room(room)
+        try:
+            for name in ("pieces", "locks"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+            with self.alone():
+                self._refuse_other(config)  # again: another process may have been faster
+                self._sweep(self.path, CONFIG)
+                write_json(self.path / CONFIG, config)  # again: it shows whether this is possible
+            (self.path / "pieces" / ".probe").touch()
+            (self.path / "pieces" / ".probe").unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write a run to '{self.path}': {error.strerror}") from None
+
+    def _found(self) -> dict[str, Any] | None:
+        """The configuration in the folder, if it has one."""
+        try:
+            found = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if (self.path / "verdict.json").exists():
+                raise self._foreign("a verdict without its configuration") from None
+            return None
+        except NotADirectoryError:
+            raise self._foreign("a file") from None
+        except (OSError, ValueError):
+            raise self._foreign(f"a {CONFIG} that cannot be read") from None
+        if not isinstance(found, dict) or "robust_snn_run" not in found:
+            raise self._foreign(f"a {CONFIG} that belongs to something else")
+        return found
+
+    def _foreign(self, what: str) -> InputError:
+        return InputError(f"'{self.path}' holds {what}; choose another folder")
+
+    def _refuse_other(self, config: dict[str, Any]) -> None:
+        found = self._found()
+        if found is not None and found != config:
+            changes = "; ".join(differences(found, config))
+            raise InputError(
+                f"'{self.path}' holds a run with another configuration ({changes}); "
+                "choose another folder, or start it as it was to go on"
+            )
+
+    def check_room(self, room: int) -> None:
+        """Raises `InputError` unless the disk has room for pieces of so many bytes."""
+        there = sum(path.stat().st_size for path in (self.path / "pieces").glob("*/*.npz"))
+        place = next(p for p in (self.path, *self.path.absolute().parents) if p.is_dir())
+        free, needed = shutil.disk_usage(place).free, room - there
+        if free < needed:
+            raise InputError(
+                f"the run may need {needed / 1e9:.3g} GB on the disk of '{self.path}', which has "
+                f"{free / 1e9:.3g} GB free; make room, or choose another folder"
+            )
+
+    @contextmanager
+    def claim(self, shard: int, *, wait: float = 0) -> Iterator[bool]:
+        """Takes a shard for this process.
+
+        Args:
+            shard: Its number.
+            wait: Seconds to wait for another process that holds it.
+
+        Yields:
+            Whether it is ours.
+        """
+        with self._locked(f"{shard:05d}", wait) as ours:
+            if ours:
+                self._sweep(self.path / "pieces", f"{shard:05d}.npz", "*/")
+            yield ours
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """While inside, no other process writes into the folder what all of them would write."""
+        return self._locked("run")
+
+    @contextmanager
+    def _locked(self, name: str, wait: float = -1) -> Iterator[bool]:
+        lock, ours = FileLock(self.path / "locks" / name), True
+        try:
+            lock.acquire(timeout=wait)
+        except Timeout:
+            ours = False
+        except NotImplementedError:
+            _log.warning("no file locks in '%s': processes may do the same work twice", self.path)
+        try:
+            yield ours
+        finally:
+            lock.release()
+
+    @staticmethod
+    def _sweep(folder: Path, name: str, below: str = "") -> None:
+        """Removes what killed processes left of a file; only under the file's lock."""
+        for draft in folder.glob(f"{below}.{name}.*"):
+            draft.unlink(missing_ok=True)
+
+    def finished(self) -> set[str]:
+        """Names of the pieces that are there."""
+        pieces = (self.path / "pieces").glob("*/[!.]*.npz")
+        return {f"{path.parent.name}/{path.stem}" for path in pieces}
+
+    def load(self, name: str) -> Piece | None:
+        """A finished piece, or None. A damaged file, or that of another run, is not there."""
+        path = self._file(name)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                if str(arrays["address"]) == self.address:
+                    return Piece.from_arrays(dict(arrays))
+                _log.warning("%s belongs to another run and will be made again", path)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            _log.warning("%s is damaged and will be made again", path)
+        return None
+
+    def save(self, name: str, piece: Piece) -> None:
+        """Stores a piece, whole or not at all, whenever the process or the power fails.
+
+        Raises:
+            FolderError: If the disk is full or gone.
+        """
+        arrays: dict[str, Any] = {"address": np.array(self.address), **piece.arrays()}
+        with self._reported():
+            self._file(name).parent.mkdir(exist_ok=True)
+            write_whole(self._file(name), lambda file: np.savez(file, **arrays))
+
+    def conclude(self, *writers: Callable[[Path], None]) -> None:
+        """Calls everyone who writes into the finished run, one process at a time."""
+        with self._reported(), self.alone():
+            for name in ("verdict.json", "results.npz", "evidence.npz", "probe.json"):
+                self._sweep(self.path, name)
+            for write in writers:
+                write(self.path)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FolderError(
+                f"cannot write to '{self.path}': {error.strerror}; what is finished is safe: "
+                "repair this and start the same evaluation again to go on"
+            ) from None
+
+    def _file(self, name: str) -> Path:
+        return self.path / "pieces" / f"{name}.npz"

@@ -1,0 +1,1 @@
+"""What is asked: suites, threat models, rows of attacks, corruptions."""

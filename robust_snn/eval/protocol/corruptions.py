@@ -1,0 +1,148 @@
+"""Random corruptions as rows of a suite: nobody searches for the worst, and every score is of a
+fresh corruption of the image or of the spikes inside the network.
+
+    - {name: drop-0.05, implementation: corruption, attack: event-drop, options: {rho: 0.05}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.stats import t
+from torch import Tensor
+from torch.nn import functional as F
+
+from robust_snn.eval.scoring import intervals as statistics
+from robust_snn.kernels import derive_seed, sample_keys
+from robust_snn.metrics import event_drop, hidden_flips
+from robust_snn.metrics.spike_noise import KINDS, MIXED, STRATEGIES, check_share
+from robust_snn.utils.errors import InputError, unknown
+from robust_snn.victim import Victim
+
+
+@dataclass(frozen=True)
+class EventDrop:
+    """Removed events, see `robust_snn.metrics.event_drop`."""
+
+    rho: float
+    strategy: str = MIXED
+
+    def __post_init__(self) -> None:
+        check_share("rho", self.rho)
+        if self.strategy not in (MIXED, *STRATEGIES):
+            raise unknown("strategy of EventDrop", self.strategy, (MIXED, *STRATEGIES))
+
+    def logits(self, victim: Victim, x: Tensor, keys: Tensor, *draw: Any) -> Tensor:
+        """Logits of one corruption of every sample, `[B, K]`."""
+        if x.ndim != 5:
+            raise InputError(f"EventDrop needs event frames [B, T, C, H, W], got {tuple(x.shape)}")
+        return victim.sample(event_drop(x, self.rho, keys, self.strategy), *draw)
+
+
+@dataclass(frozen=True)
+class SpikeFlip:
+    """Flipped spikes of every hidden layer, see `robust_snn.metrics.hidden_flips`."""
+
+    beta: float
+    kind: Literal["independent", "exact"] = "independent"
+
+    def __post_init__(self) -> None:
+        check_share("beta", self.beta)
+        if self.kind not in KINDS:
+            raise unknown("kind of flips", self.kind, KINDS)
+
+    def logits(self, victim: Victim, x: Tensor, keys: Tensor, *draw: Any) -> Tensor:
+        """Logits under one corruption of the spikes of every sample, `[B, K]`."""
+        with hidden_flips(victim.net, self.beta, keys, self.kind):
+            return victim.sample(x, *draw)
+
+
+Corruption = EventDrop | SpikeFlip
+CORRUPTIONS: dict[str, type[Corruption]] = {"event-drop": EventDrop, "spike-flip": SpikeFlip}
+
+
+def corruption(name: str, options: Mapping[str, Any]) -> Corruption:
+    """The corruption that a row names.
+
+    Raises:
+        InputError: If its name or an option is not known, or has a wrong value.
+    """
+    if name not in CORRUPTIONS:
+        raise unknown("corruption", name, CORRUPTIONS)
+    kind = CORRUPTIONS[name]
+    known = tuple(kind.__dataclass_fields__)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
+    if known[0] not in options:
+        raise InputError(f"{name} needs '{known[0]}', the share that it changes")
+    return kind(**options)
+
+
+class Corrupted(Victim):
+    """A victim whose every sample is corrupted afresh, by a stream of its own.
+
+    Args:
+        victim: The victim.
+        damage: What happens to each sample.
+    """
+
+    def __init__(self, victim: Victim, damage: Corruption) -> None:
+        super().__init__(victim.net, gradient=victim.gradient, seed=victim.seed)
+        self.whole, self.damage = victim, damage
+
+    @torch.no_grad()
+    def sample(self, x: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report") -> Tensor:
+        seed = derive_seed(self.seed, "corruption", purpose)
+        keys = sample_keys(seed, ids.to(x.device), draw)
+        return self.damage.logits(self.whole, x, keys, ids, draw, purpose)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Accuracy and cross entropy over images and draws, each with a 95 % interval over images.
+
+    Attributes:
+        each: Accuracy of every network, where there are several.
+    """
+
+    accuracy: float
+    accuracy_ci: tuple[float, float]
+    loss: float
+    loss_ci: tuple[float, float]
+    each: tuple[float, ...]
+
+
+def measure(
+    victims: Sequence[Victim],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    draws: int = 20,
+    batch_size: int = 64,
+) -> Measured:
+    """Mean accuracy and loss of networks trained alike, corrupted or not.
+
+    Args:
+        victims: What to measure; `Corrupted(victim, damage)` for a corrupted one.
+        images: `[N, ...]`.
+        labels: `[N]`.
+        draws: Draws of the noise and of the corruption.
+        batch_size: Images that pass together.
+    """
+    right, losses = [], []
+    for ids in torch.arange(len(images)).split(batch_size):
+        logits = [v.sample(images[ids], ids, draw) for v in victims for draw in range(draws)]
+        right.append(torch.stack([z.argmax(1) == labels[ids] for z in logits], 1))
+        each = [F.cross_entropy(z, labels[ids], reduction="none") for z in logits]
+        losses.append(torch.stack(each, 1).mean(1))
+    correct, loss = torch.cat(right).numpy(), torch.cat(losses).double().numpy()
+    accuracy, interval = statistics.accuracy(correct)
+    margin = float(t.ppf(0.975, len(loss) - 1) * np.std(loss, ddof=1) / len(loss) ** 0.5)
+    mean = float(loss.mean())
+    by_net = tuple(correct.reshape(len(loss), len(victims), draws).mean((0, 2)).tolist())
+    return Measured(accuracy, interval, mean, (mean - margin, mean + margin), by_net)

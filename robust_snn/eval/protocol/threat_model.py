@@ -1,0 +1,72 @@
+"""The threat model: what an adversarial image may be, and the check that every one gets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from robust_snn.eval.protocol.suite import NORMS
+from robust_snn.utils.errors import InputError, unknown
+
+TOLERANCE = 1e-6  # what rounding to float32 may add to a norm
+
+
+class ConstraintViolation(RuntimeError):
+    """An attack returned an image that the threat model does not allow."""
+
+
+@dataclass(frozen=True)
+class Threat:
+    """Perturbations of at most `eps` in a norm, inside [0, 1]; L0 counts the changed entries."""
+
+    norm: str
+    eps: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise unknown("norm", self.norm, NORMS)
+        if not (isinstance(self.eps, int | float) and math.isfinite(self.eps) and self.eps >= 0):
+            raise InputError(f"eps must be a number of at least 0, got {self.eps!r}")
+        if self.norm == "L0" and not float(self.eps).is_integer():
+            raise InputError(f"eps in L0 is a number of entries, such as 200; got {self.eps:g}")
+        if self.norm == "Linf" and self.eps > 1:
+            raise InputError(
+                f"eps={self.eps:g} in Linf leaves nothing of an image in [0, 1]; "
+                f"did you mean {self.eps:g}/255 = {self.eps / 255:.4g}?"
+            )
+
+    def check(self, adversarial: Tensor, images: Tensor, attack: str) -> None:
+        """Checks every adversarial image.
+
+        Args:
+            adversarial: What the attack returned, `[B, C, H, W]`.
+            images: The clean images, `[B, C, H, W]`.
+            attack: What messages call it.
+
+        Raises:
+            ConstraintViolation: If one is not finite, leaves [0, 1] or lies farther than `eps`.
+        """
+        if adversarial.shape != images.shape:
+            raise ConstraintViolation(
+                f"{attack} returned shape {tuple(adversarial.shape)} for {tuple(images.shape)}"
+            )
+        if not adversarial.isfinite().all():
+            raise ConstraintViolation(f"{attack} returned an image that is not finite")
+        low, high = float(adversarial.min()), float(adversarial.max())
+        if low < 0 or high > 1:
+            raise ConstraintViolation(f"{attack} left [0, 1]: pixels from {low:g} to {high:g}")
+        distance = float(self.distance(adversarial, images).max())
+        if distance > self.eps + TOLERANCE:
+            raise ConstraintViolation(
+                f"{attack} perturbed an image by {distance:.8g} in {self.norm}, "
+                f"more than eps = {self.eps:.8g}"
+            )
+
+    def distance(self, adversarial: Tensor, images: Tensor) -> Tensor:
+        """Norm of the perturbation of every image, float64 `[B]`."""
+        delta = (adversarial.double() - images.double()).flatten(1)
+        if self.norm == "L0":
+            return (delta != 0).sum(1).double()
+        return delta.norm(p=math.inf if self.norm == "Linf" else 2, dim=1)

@@ -1,0 +1,239 @@
+"""Leaderboards: verdicts of one threat model in the order of what they can vouch for."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from robust_snn.eval.reporting.html import template
+from robust_snn.eval.reporting.terminal import percent, radius, span
+from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.utils.atomic_files import write_json, write_text
+from robust_snn.utils.errors import InputError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a leaderboard.
+
+    Attributes:
+        rank: Place by robust accuracy among the trusted; None where a diagnostic failed, for then
+            the number may be that of the attacks and not that of the network.
+        model: Name of the model.
+        run: Folder of the run.
+        weights: Start of the weights' digest.
+        clean: Clean accuracy.
+        robust: Robust accuracy.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        n: Number of images.
+        suite: Suite of attacks.
+        passes: Passes per image of all attacks.
+        failed: Names of the diagnostics that failed.
+        warned: Names of those that warn.
+    """
+
+    rank: int | None
+    model: str
+    run: str
+    weights: str
+    clean: float
+    robust: float
+    low: float
+    high: float
+    n: int
+    suite: str
+    passes: float
+    failed: tuple[str, ...]
+    warned: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """Entries that may be compared: one norm, one radius, the same images."""
+
+    threat: dict[str, Any]
+    data: dict[str, Any]
+    entries: tuple[Entry, ...]
+
+
+def rank(runs: Sequence[str | Path]) -> Board:
+    """Reads verdicts and ranks those that their diagnostics support.
+
+    Args:
+        runs: Folders of runs, or `verdict.json` files.
+
+    Raises:
+        InputError: If there is none, one cannot be read, one comes twice, or they differ in threat
+            model or images.
+    """
+    if not runs:
+        raise InputError("a leaderboard needs at least one run")
+    paths = [Path(run) / "verdict.json" if Path(run).is_dir() else Path(run) for run in runs]
+    verdicts: dict[Path, Verdict] = {}
+    for path in paths:
+        if path.resolve() in [other.resolve() for other in verdicts]:
+            raise InputError(f"'{path}' is given twice")
+        verdicts[path] = Verdict.load(path)
+    _check_same(verdicts)
+    ordered = sorted(verdicts.items(), key=lambda item: _order(item[1]))
+    entries = tuple(_entry(place, path, v) for place, (path, v) in enumerate(ordered, 1))
+    first = ordered[0][1]
+    return Board(first.threat, first.data, entries)
+
+
+def write(
+    board: Board,
+    *,
+    html: Path | None = None,
+    json_file: Path | None = None,
+    csv_file: Path | None = None,
+) -> list[Path]:
+    """Writes a leaderboard in the forms that are asked for, and returns their paths.
+
+    Raises:
+        InputError: If one cannot be written.
+        ImportError: If Jinja2 is missing for the page.
+    """
+    written = []
+    try:
+        if html is not None:
+            write_text(html, page(board, html.parent))
+            written.append(html)
+        if json_file is not None:
+            write_json(json_file, {"schema": SCHEMA, **asdict(board)})
+            written.append(json_file)
+        if csv_file is not None:
+            write_text(csv_file, table(board))
+            written.append(csv_file)
+    except OSError as error:
+        raise InputError(f"cannot write the leaderboard: {error}") from None
+    return written
+
+
+def page(board: Board, place: Path) -> str:
+    """The leaderboard as one sortable page.
+
+    Args:
+        board: The leaderboard.
+        place: Folder that the page will lie in; links to reports start there.
+    """
+    reports = {
+        entry.run: Path(os.path.relpath(Path(entry.run) / "report.html", place)).as_posix()
+        for entry in board.entries
+        if (Path(entry.run) / "report.html").exists()
+    }
+    script = (files(__package__) / "templates" / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return str(
+        template("leaderboard.html").render(
+            board=board, reports=reports, script=script, script_hash=f"sha256-{digest}"
+        )
+    )
+
+
+def table(board: Board) -> str:
+    """The leaderboard as CSV; texts that a spreadsheet would take for formulas are quoted."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([f.name for f in fields(Entry)] + ["norm", "eps", "data"])
+    for entry in board.entries:
+        values = [_cell(getattr(entry, f.name)) for f in fields(Entry)]
+        threat = [board.threat["norm"], board.threat["eps"], _cell(board.data["name"])]
+        writer.writerow([*values, *threat])
+    return text.getvalue()
+
+
+def render(board: Board) -> Table:
+    """The leaderboard for a terminal."""
+    title = (
+        f"{board.threat['norm']}, eps = {radius(board.threat['eps'])}, "
+        f"{board.data['n']} images of {board.data['name']}"
+    )
+    shown = Table(title=title)
+    shown.add_column("rank", justify="right")
+    shown.add_column("model")
+    for column in ("clean", "robust", "95%"):
+        shown.add_column(column, justify="right")
+    shown.add_column("suite")
+    shown.add_column("diagnostics")
+    for entry in board.entries:
+        notes = [f"failed: {', '.join(entry.failed)}"] if entry.failed else []
+        notes += [f"{len(entry.warned)} warn"] if entry.warned else []
+        shown.add_row(
+            "-" if entry.rank is None else str(entry.rank),
+            entry.model,
+            percent(entry.clean),
+            percent(entry.robust),
+            span((entry.low, entry.high)),
+            entry.suite,
+            "; ".join(notes) or "passed",
+        )
+    return shown
+
+
+def _check_same(verdicts: dict[Path, Verdict]) -> None:
+    (first, reference), *others = verdicts.items()
+    for path, verdict in others:
+        for what in ("norm", "eps"):
+            ours, theirs = reference.threat[what], verdict.threat[what]
+            if ours != theirs:
+                raise InputError(
+                    f"'{first}' and '{path}' have different threat models ({what} {ours} and "
+                    f"{theirs}) and cannot be ranked together; make one leaderboard for each"
+                )
+        if reference.data["sha256"] != verdict.data["sha256"]:
+            raise InputError(
+                f"'{first}' and '{path}' attack different images ({reference.data['n']} of "
+                f"{reference.data['name']} and {verdict.data['n']} of {verdict.data['name']}) and "
+                "cannot be ranked together"
+            )
+
+
+def _failed(verdict: Verdict, status: str = "fail") -> tuple[str, ...]:
+    return tuple(note.name for note in verdict.diagnostics if note.status == status)
+
+
+def _order(verdict: Verdict) -> tuple[bool, float, float]:
+    """The trusted first, then by robust and clean accuracy."""
+    return bool(_failed(verdict)), -verdict.robust.accuracy, -verdict.clean.accuracy
+
+
+def _entry(place: int, path: Path, verdict: Verdict) -> Entry:
+    failed = _failed(verdict)
+    passes = sum(row.forwards + row.backwards for row in verdict.attacks) / verdict.data["n"]
+    return Entry(
+        rank=None if failed else place,
+        model=str(verdict.model["name"]),
+        run=str(path.parent),
+        weights=str(verdict.model["weights_sha256"])[:12],
+        clean=verdict.clean.accuracy,
+        robust=verdict.robust.accuracy,
+        low=verdict.robust.ci[0],
+        high=verdict.robust.ci[1],
+        n=int(verdict.data["n"]),
+        suite=verdict.suite,
+        passes=passes,
+        failed=failed,
+        warned=_failed(verdict, "warn"),
+    )
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, tuple):
+        value = "; ".join(value)
+    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r"):
+        return f"'{value}"
+    return "" if value is None else value

@@ -1,0 +1,73 @@
+"""What a paper reports for the model at hand, beside what its suite measures here.
+
+The numbers lie in `suites/published/SUITE.csv`: the first line says where they come from, then one
+row per line of the paper's table, in percent, with a column per attack of the suite.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from robust_snn.eval.scoring.verdict import Verdict
+
+CLASSES = {"cifar10": 10, "cifar100": 100}
+_WORDS = ("table", "setting", "data", "model")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a paper's table.
+
+    Attributes:
+        table: The table in the paper.
+        setting: What the line is called there.
+        values: Published fractions by column, `clean` and the attacks of the suite.
+    """
+
+    table: str
+    setting: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The lines of a paper's tables about one model, and where they come from."""
+
+    source: str
+    rows: tuple[Row, ...]
+
+
+def published(verdict: Verdict) -> Published | None:
+    """What the paper of a verdict's suite reports for its architecture and data, if anything.
+
+    A verdict does not know how a net was trained, so all lines about its architecture are given. A
+    file of images counts as CIFAR where the number of classes agrees.
+    """
+    suite = verdict.suite.partition("(")[0]
+    table = files("robust_snn.eval.protocol") / "suites" / "published" / f"{suite}.csv"
+    if not table.is_file():
+        return None
+    source, *lines = table.read_text(encoding="utf-8").splitlines()
+    rows = tuple(_row(line) for line in csv.DictReader(lines) if _about(line, verdict))
+    return Published(source.lstrip("# "), rows) if rows else None
+
+
+def _about(line: Mapping[str, str], verdict: Verdict) -> bool:
+    name, classes = verdict.data["name"], verdict.model["kwargs"].get("num_classes")
+    same_data = name == line["data"] or (
+        name not in (*CLASSES, "digits") and classes == CLASSES[line["data"]]
+    )
+    return same_data and line["model"] == verdict.model["name"]
+
+
+def _row(line: Mapping[str, Any]) -> Row:
+    values = {
+        key: round(float(value) / 100, 6)
+        for key, value in line.items()
+        if key not in _WORDS and value
+    }
+    return Row(line["table"], line["setting"], values)

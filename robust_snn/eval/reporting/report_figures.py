@@ -1,0 +1,193 @@
+"""Figures of a report, as SVG in a data URI: they need no file beside the page and no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robust_snn.eval.reporting.terminal import radius
+from robust_snn.eval.scoring.verdict import Interval, Verdict
+from robust_snn.eval.sweep import Point
+from robust_snn.gradients import parse_mode
+from robust_snn.utils.errors import missing_extra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, CLEAN, ROBUST = "#1f2933", "#2f6db3", "#b3451f"
+LINES = ("#2f6db3", "#2e7d4f", "#8a5300", "#7a4fa3", "#00798c", "#a12a5e", "#5c6670")
+MARKS = "os^Dv<>P"
+STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9aa5b1",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "robust_snn",
+}
+WIDTH = 5.6  # inches; still readable when a phone shrinks it
+MOST_CLASSES = 20
+LONGEST = 22  # letters of a label
+
+
+def attacks(verdict: Verdict) -> str:
+    """Accuracy without attack, under every attack alone and in the worst case, with intervals."""
+    clean = verdict.clean
+    rows: list[tuple[str, float, Interval, float | None]]
+    rows = [("no attack", clean.accuracy, clean.ci, None)]
+    rows += [(a.name, a.accuracy, a.ci, a.claimed) for a in verdict.attacks]
+    rows += [("worst case", verdict.robust.accuracy, verdict.robust.ci, None)]
+    figure, axes = _new(0.9 + 0.34 * len(rows))
+    for at, (_, value, (low, high), claimed) in enumerate(rows):
+        colour = ROBUST if at == len(rows) - 1 else CLEAN
+        axes.plot([low, high], [at, at], color=colour, linewidth=5, alpha=0.3)
+        axes.plot([value], [at], "o", color=colour, label="measured" if at == 0 else None)
+        if claimed is not None:
+            label = "claimed by the attack" if at == 1 else None
+            axes.plot([claimed], [at], "x", color=INK, label=label)
+    axes.set_yticks(range(len(rows)), [_label(name) for name, *_ in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("accuracy; bars are 95% intervals")
+    _percent(axes.xaxis)
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    return _uri(figure)
+
+
+def curve(axis: str, points: Sequence[Point]) -> str:
+    """Accuracy along an axis of a sweep: worst case and every attack alone, with intervals."""
+    figure, axes = _new(3.7)
+    numeric = axis != "gradient"
+    at = [float(point.value) for point in points] if numeric else list(range(len(points)))
+    words = {"eot": "noise draws"}.get(axis, axis)
+    if axis == "eps" and all("/" in radius(value) or value == 0 for value in at):
+        at, words = [value * 255 for value in at], "eps × 255"
+    names = [name for name in points[0].attacks if all(name in p.attacks for p in points)]
+    series = [("worst case", ROBUST, [point.robust for point in points])]
+    if len(names) > 1:
+        colours = [LINES[n % len(LINES)] for n in range(len(names))]
+        series += [
+            (name, colour, [p.attacks[name] for p in points])
+            for name, colour in zip(names, colours, strict=True)
+        ]
+    for number, (name, colour, measured) in enumerate(series):
+        values = np.array([one.accuracy for one in measured])
+        low, high = np.array([one.ci for one in measured]).T
+        form = f"{MARKS[number % len(MARKS)]}{'-' if numeric else ''}"
+        width, order = (2.5, 3) if number == 0 else (1.3, 2)
+        shift = 0 if numeric else 0.08 * (number - (len(series) - 1) / 2)
+        x = [value + shift for value in at]
+        axes.plot(
+            x,
+            values,
+            form,
+            linewidth=width,
+            zorder=order,
+            color=colour,
+            label=_label(name),
+            markersize=5,
+        )
+        if numeric and number == 0:
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        elif not numeric:
+            axes.vlines(x, low, high, color=colour, alpha=0.5)
+    if not numeric:
+        axes.set_xlim(-0.5, len(points) - 0.5)
+        axes.set_xticks(at, [_label(parse_mode(str(p.value)).brief) for p in points])
+    axes.set(xlabel=words, ylabel="accuracy", ylim=(-0.02, 1.02))
+    _percent(axes.yaxis)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    return _uri(figure)
+
+
+def classes(names: Sequence[str], clean: Sequence[float], robust: Sequence[float]) -> str:
+    """Accuracy by class, without attack and in the worst case; of many, the extremes."""
+    figure, axes = _new(0.9 + 0.3 * len(names))
+    at = np.arange(len(names))
+    axes.barh(at - 0.19, clean, 0.36, color=CLEAN, label="no attack")
+    axes.barh(at + 0.19, robust, 0.36, color=ROBUST, label="worst case")
+    axes.set_yticks(at, [_label(name) for name in names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("accuracy")
+    _percent(axes.xaxis)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    return _uri(figure)
+
+
+def activity(layers: Sequence[str], clean: Sequence[float], attacked: Sequence[float]) -> str:
+    """Firing rate by layer, on clean and on attacked images."""
+    figure, axes = _new(2.8)
+    from matplotlib.ticker import MaxNLocator
+
+    at = np.arange(1, len(layers) + 1)
+    axes.plot(at, clean, "o-", color=CLEAN, label="clean images")
+    axes.plot(at, attacked, "s--", color=ROBUST, label="attacked images")
+    axes.set(xlabel="spiking layer", ylabel="spikes per neuron and step")
+    axes.set_ylim(0, 1.1 * max([*clean, *attacked, 1e-9]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    return _uri(figure)
+
+
+def picture(image: np.ndarray) -> str:
+    """An image `[C, H, W]` in [0, 1] as a PNG of its own size, in a data URI.
+
+    Two channels, the polarities of events, become red and blue.
+    """
+    from PIL import Image
+
+    shade = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    if len(shade) == 2:
+        shade = np.stack([shade[0], np.zeros_like(shade[0]), shade[1]])
+    shade = shade[0] if len(shade) == 1 else shade[:3].transpose(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(shade).save(buffer, "PNG")
+    return _data("image/png", buffer.getvalue())
+
+
+def _new(height: float) -> tuple[Figure, Axes]:
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_extra("matplotlib", "report") from error
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        return figure, figure.subplots()
+
+
+def _uri(figure: Figure) -> str:
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    return _data("image/svg+xml", buffer.getvalue())
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _percent(axis: Any) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _label(text: str) -> str:
+    """Text that leaves room for the data, and that matplotlib does not read as mathematics."""
+    short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return short.replace("$", r"\$")

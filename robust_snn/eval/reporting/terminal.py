@@ -1,0 +1,89 @@
+"""A verdict on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from robust_snn.eval.reporting.published import Published
+from robust_snn.eval.scoring.verdict import Interval, Verdict
+from robust_snn.gradients import parse_mode
+
+COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
+
+
+def render(verdict: Verdict) -> Group:
+    """The verdict as a table per attack, one sentence, and what its diagnostics found."""
+    table = Table(title=f"{verdict.model['name']} on {verdict.data['name']}")
+    table.add_column("attack", overflow="fold")
+    for column in ("gradient", "claimed", "measured", "95%", "passes per image", "seconds"):
+        text = column == "gradient"
+        table.add_column(column, justify="left" if text else "right", no_wrap=column == "95%")
+    table.add_row("none", "", "", *_measured(verdict.clean.accuracy, verdict.clean.ci), "", "")
+    for attack in verdict.attacks:
+        table.add_row(
+            attack.name,
+            parse_mode(attack.gradient).brief,
+            percent(attack.claimed),
+            *_measured(attack.accuracy, attack.ci),
+            f"{(attack.forwards + attack.backwards) / verdict.data['n']:,.0f}",
+            f"{attack.seconds:,.1f}",
+        )
+    worst = _measured(verdict.robust.accuracy, verdict.robust.ci)
+    table.add_row("worst case", "", "", *worst, "", "", style="bold")
+    notes = [
+        Text.assemble((f"{note.status}: ", COLOURS[note.status]), f"{note.name}: {note.why}")
+        for note in verdict.diagnostics
+        if note.status != "pass"
+    ]
+    return Group(table, Text(sentence(verdict)), *notes)
+
+
+def beside(verdict: Verdict, known: Published) -> Table:
+    """The columns of a table of a paper: what was measured, and what it reports."""
+    table = Table(title=f"beside {known.source}")
+    table.add_column("accuracy in %")
+    names = ["clean", *(attack.name for attack in verdict.attacks)]
+    for name in names:
+        table.add_column(name, justify="right")
+    measured = [verdict.clean.accuracy, *(attack.accuracy for attack in verdict.attacks)]
+    table.add_row("measured here", *(f"{100 * value:.1f}" for value in measured), style="bold")
+    for row in known.rows:
+        values = [row.values.get(name) for name in names]
+        shown = ["" if value is None else f"{100 * value:.2f}" for value in values]
+        table.add_row(f"{row.setting} ({row.table})", *shown)
+    return table
+
+
+def sentence(verdict: Verdict) -> str:
+    """The verdict in one sentence."""
+    noise = f", {verdict.draws['report']} noise draws" if verdict.stochastic else ""
+    return (
+        f"Robust accuracy {percent(verdict.robust.accuracy)} (95% interval: "
+        f"{span(verdict.robust.ci)}) of {percent(verdict.clean.accuracy)} clean, under suite "
+        f"{verdict.suite} in {verdict.threat['norm']} at eps = {radius(verdict.threat['eps'])}; "
+        f"{verdict.data['n']} images{noise}."
+    )
+
+
+def percent(share: float) -> str:
+    """A share as text, such as `35.3%`."""
+    return f"{share:.1%}"
+
+
+def span(interval: Interval) -> str:
+    """An interval of shares as text, such as `30.1-40.8%`."""
+    low, high = interval
+    return f"{100 * low:.1f}-{high:.1%}"
+
+
+def radius(eps: float) -> str:
+    """A radius as people write it: `8/255` where it is that many grey levels, else `0.1`."""
+    levels = eps * 255
+    whole = 0 < levels < 255 and abs(levels - round(levels)) < 1e-6
+    return f"{levels:.0f}/255" if whole else f"{eps:.4g}"
+
+
+def _measured(accuracy: float, interval: Interval) -> tuple[str, str]:
+    return percent(accuracy), span(interval)

@@ -1,0 +1,90 @@
+"""Scoring: what a victim answers on draws that no attack has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_snn.utils.errors import InputError
+from robust_snn.victim import Victim
+
+PROBES = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
+SAME = 1e-4  # largest distance of normalised logits that counts as equal, AutoAttack's number
+
+
+@dataclass(frozen=True)
+class Score:
+    """Answers on one image per row.
+
+    Attributes:
+        predictions: Predicted classes, `[B, draws]`.
+        accuracy: Share of the draws that are correct, `[B]`.
+        margin: Logit of the label minus the best other, averaged over draws, `[B]`.
+    """
+
+    predictions: np.ndarray
+    accuracy: np.ndarray
+    margin: np.ndarray
+
+
+def score(
+    victim: Victim, images: Tensor, labels: Tensor, ids: Tensor, *, draws: int, purpose: str
+) -> Score:
+    """Classifies images under several noise draws.
+
+    The noise depends on the victim's seed, `purpose`, the image's id and the draw. So a score does
+    not depend on which images are scored together, nor on anything that an attack drew.
+
+    Args:
+        victim: The victim; its plain network answers, one draw at a time.
+        images: `[B, C, H, W]`.
+        labels: `[B]`.
+        ids: Index of every image in the evaluated set, `[B]`.
+        draws: Number of draws.
+        purpose: Name of the stream of draws: `"select"` or `"report"`.
+
+    Raises:
+        InputError: If the victim's answers are not finite.
+    """
+    answers, margins = [], []
+    for draw in range(draws):
+        logits = _finite(victim.sample(images, ids, draw=draw, purpose=purpose))
+        answers.append(logits.argmax(1))
+        right = logits.gather(1, labels[:, None])[:, 0]
+        margins.append(right - logits.scatter(1, labels[:, None], -torch.inf).amax(1))
+    predictions = torch.stack(answers, dim=1)
+    return Score(
+        predictions.cpu().numpy(),
+        (predictions == labels[:, None]).double().mean(1).cpu().numpy(),
+        torch.stack(margins).mean(0).cpu().numpy(),
+    )
+
+
+def harder(
+    accuracy: np.ndarray, margin: np.ndarray, than_accuracy: np.ndarray, than_margin: np.ndarray
+) -> np.ndarray:
+    """Which versions of images the victim finds harder: by accuracy, then by margin."""
+    return (accuracy < than_accuracy) | ((accuracy == than_accuracy) & (margin < than_margin))
+
+
+def spread(victim: Victim, images: Tensor) -> float:
+    """Largest distance between the normalised logits of two draws, over all images.
+
+    Above `SAME` the victim is noisy, whatever it says of itself.
+
+    Raises:
+        InputError: If the victim's answers are not finite.
+    """
+    ids = torch.arange(len(images), device=images.device)
+    draws = [victim.sample(images, ids, draw=draw, purpose="probe") for draw in range(PROBES)]
+    unit = torch.nn.functional.normalize(_finite(torch.stack(draws)), dim=-1)
+    return float((unit[:, None] - unit[None]).norm(dim=-1).max())
+
+
+def _finite(logits: Tensor) -> Tensor:
+    if not logits.isfinite().all():
+        raise InputError("the victim's logits are not finite; check its weights")
+    return logits

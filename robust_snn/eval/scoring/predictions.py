@@ -1,0 +1,57 @@
+"""The answers behind a verdict, image by image: `results.npz` beside `verdict.json`."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from robust_snn.utils.atomic_files import write_whole
+from robust_snn.utils.errors import InputError
+
+NAME = "results.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What the victim answered on the report draws, for every image in order.
+
+    Attributes:
+        labels: `[N]`.
+        clean: Answers on the clean images, `[N, report]`.
+        worst: Answers on the worst version of every image, `[N, report]`.
+        by: Row of the suite that made the worst version, `[N]`; -1 where the clean image is worst.
+        attacks: Answers under each attack alone, `[attacks, N, report]`.
+    """
+
+    labels: np.ndarray
+    clean: np.ndarray
+    worst: np.ndarray
+    by: np.ndarray
+    attacks: np.ndarray
+
+    def save(self, folder: Path) -> None:
+        """Writes the answers into the folder of their run, whole or not at all."""
+        write_whole(folder / NAME, lambda file: np.savez_compressed(file, **asdict(self)))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Results:
+        """Reads the answers of a finished run.
+
+        Raises:
+            InputError: If the folder has none that can be read.
+        """
+        path = Path(folder) / NAME
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+        except FileNotFoundError:
+            raise InputError(
+                f"'{folder}' has no {NAME}; give the folder of a finished run"
+            ) from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            raise InputError(
+                f"'{path}' is damaged; delete it and start the evaluation again to restore it"
+            ) from None

@@ -1,0 +1,169 @@
+"""The result of an evaluation: `verdict.json`, schema 1."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from robust_snn.utils.atomic_files import write_json
+from robust_snn.utils.errors import InputError
+
+SCHEMA = 1
+PARTS = {  # what the parts of a verdict that are plain mappings hold at least
+    "model": ("name", "kwargs", "weights_sha256", "parameters"),
+    "data": ("name", "split", "n", "sha256"),
+    "threat": ("norm", "eps"),
+    "draws": ("select", "report"),
+}
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Accuracy without an attack: mean over draws and by vote over draws, with 95 % intervals.
+
+    A verdict that was not made here may lack the interval of the vote.
+    """
+
+    accuracy: float
+    ci: Interval
+    vote: float
+    vote_ci: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Robust:
+    """Accuracy on the worst version of every image.
+
+    Attributes:
+        accuracy: Mean over report draws.
+        ci: Its 95 % interval.
+        vote: Share of images whose label wins the vote over report draws.
+        asr: Share of the originally correct answers that turned wrong under the same noise.
+        vote_ci: 95 % interval of the vote; a verdict that was not made here may lack it.
+        asr_ci: 95 % interval of the attack success rate, likewise.
+    """
+
+    accuracy: float
+    ci: Interval
+    vote: float
+    asr: float
+    vote_ci: Interval | None = None
+    asr_ci: Interval | None = None
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One attack alone.
+
+    Attributes:
+        name: Its name in the suite.
+        implementation: Library, version, attack and settings.
+        gradient: Gradient mode of the attacked view.
+        eot: Draws that the view averaged.
+        accuracy: Accuracy under this attack; images that were broken before count as they stood.
+        ci: Its 95 % interval.
+        claimed: What the attack itself takes for the robust accuracy.
+        forwards: Images passed forwards.
+        backwards: Images passed backwards.
+        seconds: Time, scoring included.
+    """
+
+    name: str
+    implementation: str
+    gradient: str
+    eot: int
+    accuracy: float
+    ci: Interval
+    claimed: float
+    forwards: int
+    backwards: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """A reason to believe the verdict or not: `status` is `pass`, `warn` or `fail`."""
+
+    name: str
+    value: float
+    status: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How robust a model is, and why to believe it. `to_dict` is `verdict.json`."""
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    threat: dict[str, Any]
+    suite: str
+    draws: dict[str, int]
+    stochastic: bool
+    clean: Clean
+    robust: Robust
+    attacks: tuple[AttackResult, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    environment: dict[str, Any]
+    seed: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: lists instead of tuples."""
+        tree: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
+        return {"schema": SCHEMA, **tree}
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> Verdict:
+        """Reads what `to_dict` gives.
+
+        Raises:
+            InputError: If it is not a verdict of this schema.
+        """
+        if not isinstance(tree, Mapping) or tree.get("schema") != SCHEMA:
+            raise InputError(f"not a verdict of schema {SCHEMA}")
+        values = {key: value for key, value in tree.items() if key != "schema"}
+        try:
+            for part, keys in PARTS.items():
+                if missing := [key for key in keys if key not in values[part]]:
+                    raise KeyError(f"{part}.{missing[0]}")
+            values["clean"] = _read(Clean, values["clean"])
+            values["robust"] = _read(Robust, values["robust"])
+            values["attacks"] = tuple(_read(AttackResult, row) for row in values["attacks"])
+            values["diagnostics"] = tuple(_read(Diagnostic, row) for row in values["diagnostics"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not a verdict of schema {SCHEMA}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Writes the verdict, whole or not at all."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Verdict:
+        """Reads a `verdict.json`.
+
+        Raises:
+            InputError: If there is no such file, or it is not a verdict of this schema.
+        """
+        try:
+            tree = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read the verdict '{path}': {error}") from None
+        return cls.from_dict(tree)
+
+
+T = TypeVar("T", Clean, Robust, AttackResult, Diagnostic)
+
+
+def _read(cls: type[T], row: Mapping[str, Any]) -> T:
+    values = dict(row)
+    for name in (f.name for f in fields(cls) if f.name.endswith("ci")):
+        if values.get(name) is not None:
+            low, high = values[name]
+            values[name] = (low, high)
+    return cls(**values)

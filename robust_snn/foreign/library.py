@@ -1,0 +1,157 @@
+"""What the package must know of a library of spiking networks, and the table of those it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_snn.gradients import BPTT
+from robust_snn.kernels import Dynamics, Surrogate
+from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.utils.errors import InputError
+
+Spike = Callable[[Tensor], Tensor]
+
+
+class Unreadable(Exception):
+    """Why a neuron of another library cannot be described in our terms."""
+
+
+def _unreadable(node: nn.Module) -> Any:
+    raise Unreadable(f"the dynamics of {type(node).__name__} are not known")
+
+
+@dataclass(frozen=True)
+class Library:
+    """How to handle the spiking neurons of one library.
+
+    Attributes:
+        name: Name of the library.
+        owns: Tells its spiking neurons from other modules.
+        swap: `swap(node, spike, detach_reset)` gives a context in which a neuron fires by the
+            function `spike` of the distance to the threshold; see `overriding`.
+        reset: Clears the state of one module.
+        holds: Tells modules with a state; the spiking neurons, if left out.
+        fixed: Why a neuron's gradient must not be exchanged; None where it may.
+        read: The dynamics of a neuron; raises `Unreadable` with the reason.
+        own_mode: The gradient mode that a neuron has by itself; raises `Unreadable`.
+        strict: Whether a membrane at the threshold does not fire yet.
+    """
+
+    name: str
+    owns: Callable[[nn.Module], bool]
+    swap: Callable[[nn.Module, Spike, bool], AbstractContextManager[None]]
+    reset: Callable[[nn.Module], object]
+    holds: Callable[[nn.Module], bool] | None = None
+    fixed: Callable[[nn.Module], str | None] = lambda node: None
+    read: Callable[[nn.Module], Dynamics] = _unreadable
+    own_mode: Callable[[nn.Module], BPTT] = _unreadable
+    strict: bool = False
+
+    def stateful(self, module: nn.Module) -> bool:
+        """Whether the module keeps something between calls."""
+        return (self.holds or self.owns)(module)
+
+
+_REGISTERED: dict[str, Library] = {}
+_BUILT_IN = ("spikingjelly", "snntorch")
+
+
+def register(library: Library) -> None:
+    """Teaches `adapt` the neurons of another library.
+
+    Raises:
+        InputError: If a library of that name is there already.
+    """
+    if library.name in _libraries():
+        raise InputError(f"a library '{library.name}' is registered already; choose another name")
+    _REGISTERED[library.name] = library
+
+
+def _libraries() -> dict[str, Library]:
+    modules = [import_module(f"robust_snn.foreign.{name}") for name in _BUILT_IN]
+    return {module.LIBRARY.name: module.LIBRARY for module in modules} | _REGISTERED
+
+
+def library(name: str) -> Library:
+    """The library of that name."""
+    return _libraries()[name]
+
+
+def find_nodes(net: nn.Module) -> dict[str, tuple[nn.Module, Library]]:
+    """The spiking neurons of other libraries in a net, by path."""
+    known = _libraries().values()
+    owners = {
+        path: (module, next((one for one in known if one.owns(module)), None))
+        for path, module in net.named_modules()
+    }
+    return {path: (node, owner) for path, (node, owner) in owners.items() if owner is not None}
+
+
+def find_states(net: nn.Module) -> list[tuple[nn.Module, Library]]:
+    """The modules of a net that keep something between calls."""
+    known = _libraries().values()
+    return [(m, one) for m in net.modules() for one in known if one.stateful(m)]
+
+
+def library_names() -> tuple[str, ...]:
+    """Names of all libraries that `adapt` knows."""
+    return tuple(_libraries())
+
+
+@contextmanager
+def overriding(module: nn.Module, **attributes: Any) -> Iterator[None]:
+    """Inside, the module has other attributes, whatever kind of attribute they were before."""
+    own = vars(module)
+    before = {name: own[name] for name in attributes if name in own}
+    try:
+        own.update(attributes)
+        yield
+    finally:
+        for name in attributes:
+            del own[name]
+        own.update(before)
+
+
+@contextmanager
+def swapping(nodes: list[tuple[nn.Module, Library]], surrogate: Surrogate, detach: bool) -> Any:
+    """Inside, all nodes fire as before and have another surrogate derivative."""
+    with ExitStack() as stack:
+        for node, owner in nodes:
+            spike = SpikeFunction(surrogate, owner.strict)
+            stack.enter_context(owner.swap(node, spike, detach))
+        yield
+
+
+class SpikeFunction:
+    """The step function with a surrogate derivative, in the place of a library's own."""
+
+    spiking = True  # SpikingJelly asks
+
+    def __init__(self, surrogate: Surrogate, strict: bool) -> None:
+        self.surrogate = surrogate
+        self.strict = strict
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Spikes at `z = v - threshold`, of any shape."""
+        return _Step.apply(z, self.surrogate, self.strict)
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, surrogate: Surrogate, strict: bool) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.surrogate = surrogate
+        return ((z > 0) if strict else (z >= 0)).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        slope = derivative(z, ctx.surrogate, ctx.surrogate.sharpness)
+        return upstream[0] * slope, None, None

@@ -1,0 +1,148 @@
+"""A neuron of ours in the place of another library's, while an attack runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_snn.foreign.library import Library, SpikeFunction, Unreadable, library, swapping
+from robust_snn.gradients import GradientMode
+from robust_snn.kernels import Bptr, Bptt, Dynamics, Hart, Rga, Rule, Surrogate, spiking_loop
+from robust_snn.kernels.spiking.reference import rate_slope, straight_through
+from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Own(GradientMode):
+    """The gradient that a net of another library has by itself."""
+
+    name = "own"
+
+    def rule(self) -> Rule:
+        raise InputError("gradient mode 'own' is for nets of other libraries only")
+
+
+class StandIn(nn.Module):
+    """Maps currents to spikes like the neuron it stands for, with any of our gradient modes.
+
+    Where the dynamics of the neuron can be read, our kernels run in its place. Elsewhere the
+    neuron itself runs, and the modes of the rate family get their gradient from its spikes.
+
+    Args:
+        node: The neuron; it stays a child of its own net.
+        owner: Its library.
+        folded: Whether the neuron takes single steps, which then come as one batch `[T * B, ...]`.
+    """
+
+    def __init__(self, node: nn.Module, owner: Library, folded: bool) -> None:
+        super().__init__()
+        self.gradient: GradientMode = Own()
+        self._node = (node,)  # in a tuple, so that its weights are not listed twice
+        self._owner = owner.name
+        self.folded = folded
+        self.refusal: str | None = "it has not run yet"
+        self.judging = False
+        self.paired = False
+        self.steps = 1
+
+    @property
+    def node(self) -> nn.Module:
+        """The neuron that it stands for."""
+        return self._node[0]
+
+    @property
+    def owner(self) -> Library:
+        """The library of that neuron."""
+        return library(self._owner)
+
+    def forward(self, x: Tensor) -> Any:
+        """Maps `[T, B, ...]`, or `[T * B, ...]` if folded, to spikes of the same shape."""
+        current = x.unflatten(0, (self.steps, -1)) if self.folded else x
+        spikes = self._judge(current) if self.judging else self._fire(current)
+        spikes = spikes.flatten(0, 1) if self.folded else spikes
+        return (spikes, None) if self.paired else spikes
+
+    def _fire(self, current: Tensor) -> Tensor:
+        rule = self.gradient.rule()
+        if self.refusal is None:
+            return spiking_loop(current, self.owner.read(self.node), rule)
+        if isinstance(rule, Bptt) and rule.sharpness is None:
+            with swapping([(self.node, self.owner)], rule.surrogate, rule.detach_reset):
+                return self._run(current)
+        if isinstance(rule, Bptr | Rga | Hart):
+            return self._by_rate(current, rule)
+        kind = type(self.node).__name__
+        raise InputError(
+            f"{self.gradient.name} needs our neurons in the place of {kind}, and {self.refusal}; "
+            "choose bptt, bptr, rga or hart"
+        )
+
+    def _run(self, current: Tensor) -> Tensor:
+        """Spikes `[T, B, ...]` of the neuron itself."""
+        if not self.folded:
+            return self._spikes(self.node(current))
+        return torch.stack([self._spikes(self.node(step)) for step in current.unbind(0)])
+
+    def _spikes(self, out: Any) -> Tensor:
+        self.paired = isinstance(out, tuple)
+        return out[0] if isinstance(out, tuple) else out
+
+    def _by_rate(self, current: Tensor, rule: Bptr | Rga | Hart) -> Tensor:
+        """The neuron's own spikes, with the gradient that the rule makes of them.
+
+        Constants that cannot be read are those of an integrate-and-fire neuron of its threshold.
+        """
+        with torch.no_grad():
+            spikes, distances = self._observe(current)
+            try:
+                dynamics = self.owner.read(self.node)
+            except Unreadable:
+                dynamics = Dynamics(threshold=_threshold(self.node))
+            drive = dynamics.gain * current
+            if isinstance(rule, Hart):
+                slope = derivative(distances, rule.surrogate, rule.surrogate.sharpness)
+            else:
+                slope = rate_slope(rule, spikes, drive, dynamics)
+        variable = dynamics.gain * current
+        if isinstance(rule, Hart):
+            variable = variable.mean(0, keepdim=True).expand_as(variable)
+        return straight_through(spikes, slope, variable)
+
+    def _observe(self, current: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes and distances to the threshold, both `[T, B, ...]`."""
+        seen: list[Tensor] = []
+
+        def watch(z: Tensor) -> Tensor:
+            seen.append(z)
+            return step(z)
+
+        step = SpikeFunction(Surrogate("triangle", 1.0), self.owner.strict)
+        with self.owner.swap(self.node, watch, True):
+            spikes = self._run(current)
+        whole = [z for z in seen if z.shape == current.shape]
+        steps = [z for z in seen if z.shape == current.shape[1:]]
+        per_step = len(steps) // len(current)  # snnTorch asks twice, the second time to fire
+        distances = whole[-1] if whole else torch.stack(steps[per_step - 1 :: per_step])
+        return spikes, distances
+
+    @torch.no_grad()
+    def _judge(self, current: Tensor) -> Tensor:
+        """Finds out whether our kernels fire like the neuron; returns what the neuron fired."""
+        spikes = self._run(current)
+        try:
+            ours = spiking_loop(current, self.owner.read(self.node), Bptr())
+        except Unreadable as error:
+            self.refusal = str(error)
+            return spikes
+        wrong = int((ours != spikes).sum())
+        self.refusal = f"{wrong} of {spikes.numel()} spikes differ" if wrong else None
+        return spikes
+
+
+def _threshold(node: nn.Module) -> float:
+    value = getattr(node, "v_threshold", getattr(node, "threshold", 1.0))
+    return float(torch.as_tensor(value).float().mean())

@@ -1,0 +1,178 @@
+"""Convolutions over time as attacks run them: fixed weights, a gradient on the input alone.
+
+Their backward pass runs once, not `T` times, where the gradient is the same at every step. That is
+so for BPTR, RGA and HART with a static image, a readout that averages over time and nothing random:
+their rules then pass on the same gradient at every step, layer after layer; HART averages over time
+by itself, so gates and noise do not matter to it. It is not assumed: the gradient that arrives is
+compared step by step, bit for bit, and where steps differ every one is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robust_snn.kernels.layout import same_at_every_step
+from robust_snn.utils.errors import unknown
+
+SPARSE = ("never", "auto", "always")
+DENSE = 0.25  # share of spikes above which "auto" takes the dense convolution
+SAMPLED = 4  # images of a batch that "auto" counts the spikes of
+
+__all__ = ["SPARSE", "convolution_view", "convolve", "current_view", "in_convolution_view"]
+
+_view: ContextVar[str | None] = ContextVar("convolution_view", default=None)
+
+
+class Geometry(NamedTuple):
+    """The numbers of a convolution, as `torch.nn.functional.conv2d` takes them."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def current_view() -> str | None:
+    """The setting of `sparse` that is in force, or nothing outside of `convolution_view`."""
+    return _view.get()
+
+
+@contextmanager
+def convolution_view(sparse: str | None = "never") -> Iterator[None]:
+    """Inside, convolutions with fixed weights run through `convolve`.
+
+    Args:
+        sparse: `"never"`, `"auto"` or `"always"`; see `convolve`. Nothing switches the view off.
+
+    Raises:
+        InputError: If the setting is not known.
+    """
+    if sparse is not None and sparse not in SPARSE:
+        raise unknown("setting of sparse", sparse, SPARSE)
+    token = _view.set(sparse)
+    try:
+        yield
+    finally:
+        _view.reset(token)
+
+
+def in_convolution_view(module: nn.Conv2d) -> bool:
+    """Whether `convolve` is to run this module: its weights are fixed and its padding plain."""
+    plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return _view.get() is not None and plain and not module.weight.requires_grad
+
+
+def convolve(x: Tensor, module: nn.Conv2d) -> Tensor:
+    """Convolves every step of `[T, B, C, H, W]`; weights get no gradient.
+
+    Args:
+        x: Input `[T, B, C, H, W]`.
+        module: A convolution for which `in_convolution_view` holds.
+
+    Returns:
+        `[T, B, out, H', W']`, in the memory layout that the convolution gives.
+    """
+    weight, bias, padding = module.weight, module.bias, module.padding
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    geometry = Geometry(module.stride, tuple(map(int, padding)), module.dilation, module.groups)
+    out: Tensor = _Convolution.apply(x, weight, bias, geometry, _view.get())
+    return out
+
+
+def input_gradient(
+    shape: tuple[int, ...], weight: Tensor, upstream: Tensor, geometry: Geometry
+) -> Tensor:
+    """Gradient of a convolution of `[B, C, H, W]` on its input, in the layout of `upstream`.
+
+    `torch.nn.grad.conv2d_input` does the same with an expanded input, which is then copied to
+    memory although no value of it is read, and which decides that the result lies channels-first.
+    """
+    last = upstream.dim() == 4 and upstream.is_contiguous(memory_format=torch.channels_last)
+    if weight.shape[2:] == (1, 1) and geometry[1:] == ((0, 0), (1, 1), 1) and not last:
+        return _pointwise_input_gradient(shape, weight, upstream, geometry.stride)
+    layout = torch.channels_last if last else torch.contiguous_format
+    unread = torch.empty(shape, dtype=upstream.dtype, device=upstream.device, memory_format=layout)
+    stride, padding, dilation, groups = geometry
+    wanted, none = (True, False, False), [0] * len(stride)
+    gradient: Tensor = torch.ops.aten.convolution_backward(
+        upstream, unread, weight, None, stride, padding, dilation, False, none, groups, wanted
+    )[0]
+    return gradient
+
+
+def _pointwise_input_gradient(
+    shape: tuple[int, ...], weight: Tensor, upstream: Tensor, stride: tuple[int, ...]
+) -> Tensor:
+    """The same for kernels of one pixel, as a product of matrices.
+
+    The convolution library copies what it reads of a strided one, which takes four times as long.
+    """
+    product = (weight.flatten(1).T @ upstream.flatten(2)).unflatten(2, upstream.shape[2:])
+    if stride == (1, 1):
+        return product
+    gradient = upstream.new_zeros(shape)
+    gradient[..., :: stride[0], :: stride[1]] = product
+    return gradient
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        geometry: Geometry,
+        sparse: str | None,
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.shape, ctx.geometry = x.shape, geometry
+        images, out = x.flatten(0, 1), None
+        wanted = sparse in ("auto", "always") and _can_be_sparse(x, geometry)
+        if wanted and (sparse == "always" or _pays(images, weight)):
+            from robust_snn.kernels.convolution.event_driven import run_events
+
+            out = run_events(images, weight, bias, geometry.stride[0], geometry.padding[0])
+        if out is None:
+            stride, padding, dilation, groups = geometry
+            out = F.conv2d(images, weight, bias, stride, padding, dilation, groups)
+        return out.unflatten(0, x.shape[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        gradient = upstream[0]
+        # a graph of this backward pass would not see that all steps were read
+        if not torch.is_grad_enabled() and same_at_every_step(gradient):
+            gradient = gradient[:1]
+        lead = gradient.shape[:2]
+        shape = (lead.numel(), *ctx.shape[2:])
+        out = input_gradient(shape, weight, gradient.flatten(0, 1), ctx.geometry)
+        return out.unflatten(0, lead).expand(ctx.shape), None, None, None, None
+
+
+def _can_be_sparse(x: Tensor, geometry: Geometry) -> bool:
+    """Whether there is a kernel; an input without a time axis is no spikes."""
+    (row, column), (top, left), dilation, groups = geometry
+    plain = (row, top, dilation, groups) == (column, left, (1, 1), 1)
+    return plain and len(x) > 1 and x.device.type == "cpu" and x.dtype != torch.float64
+
+
+def _pays(images: Tensor, weight: Tensor) -> bool:
+    """Whether few enough spike, judged by a few images of the batch `[B, C, H, W]`."""
+    outputs, inputs = weight.shape[:2]
+    few = images[:: max(1, len(images) // SAMPLED)]
+    if inputs < 16 or not bool(((few == 0) | (few == 1)).all()):
+        return False
+    padded = -(-outputs // 64) * 64 / outputs
+    return int(few.count_nonzero()) * padded < DENSE * few.numel()

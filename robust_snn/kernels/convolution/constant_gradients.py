@@ -1,0 +1,60 @@
+"""Where branches part and meet, for tensors `[T, ...]`.
+
+A gradient that is one step, expanded over time, as the rate modes give it, stays one. PyTorch's own
+sums and products would write every step of it to memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robust_snn.kernels.layout import is_channels_last, storage_view
+
+
+class Fork(torch.autograd.Function):
+    """The same tensor twice; the gradients of both are added."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.view_as(x), x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        one, other = upstream
+        if _is_one_step(one) and _is_one_step(other):
+            return (one[:1] + other[:1]).expand(one.shape)
+        return one + other
+
+
+class WeightedSum(torch.autograd.Function):
+    """`weight[0] * a + weight[1] * b`, of one shape and type, in fewer passes over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+        kept = (a, b) if ctx.needs_input_grad[2] else ()
+        ctx.save_for_backward(weight, *kept)
+        return (weight[0] * a).addcmul_(b, weight[1])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *branches = ctx.saved_tensors
+        gradient, step = upstream[0], upstream[0]
+        if _is_one_step(gradient):
+            step = gradient[:1]
+        on_a, on_b = ((share * step).expand(gradient.shape) for share in weight)
+        shares = [_product(gradient, x).sum(dtype=weight.dtype) for x in branches]
+        return on_a, on_b, torch.stack(shares) if shares else None
+
+
+def _product(gradient: Tensor, x: Tensor) -> Tensor:
+    """Inner products of `[T, B, ...]` as `[T, B]`."""
+    last = is_channels_last(x)
+    one, other = (storage_view(y, last).flatten(2) for y in (gradient, x))
+    return torch.einsum("tbi,tbi->tb", one, other)
+
+
+def _is_one_step(gradient: Tensor) -> bool:
+    return gradient.stride(0) == 0 and not torch.is_grad_enabled()

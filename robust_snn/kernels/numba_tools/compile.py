@@ -1,0 +1,52 @@
+"""How this folder compiles: no rounding is ever changed, and machine code is kept on disk.
+
+Only exact transformations are allowed where membranes come about: no fused multiply-add, no
+reassociation. So a compare with the threshold sees the same bits as in the PyTorch reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+# Numba recompiles a cached kernel when its own file changes, but not when a file it calls does.
+# Kernels take this number as a default argument, which makes it a part of their cache key.
+_FILES = sorted(Path(__file__).parents[1].rglob("numba*/*.py"))
+SOURCES = int.from_bytes(
+    hashlib.blake2b(b"".join(path.read_bytes() for path in _FILES), digest_size=4).digest(),
+    "little",
+)
+
+
+# Only compiled code calls helpers, so wrappers for Python would be compiled for nothing.
+_HELPER: dict[str, Any] = {
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+
+
+def device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a helper that kernels call."""
+    return numba.njit(**_HELPER)(function)
+
+
+def smooth(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a helper of the backward pass, where a fused multiply-add only rounds less."""
+    return numba.njit(fastmath={"contract"}, **_HELPER)(function)
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a kernel that threads can share, and caches it on disk.
+
+    Numba caches beside the source, else in the user's cache folder or in `NUMBA_CACHE_DIR`. Where
+    none can be written, the kernel is compiled once per process.
+    """
+    try:
+        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:  # "cannot cache function: no locator available"
+        return numba.njit(nogil=True, error_model="numpy")(function)

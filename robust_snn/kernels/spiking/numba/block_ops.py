@@ -1,0 +1,269 @@
+"""Passes over a block of neurons that stays in the first-level cache.
+
+Operations come in the order of the reference, so membranes and spikes have the same bits. No two
+arguments of a pass may be the same memory: LLVM then takes a loop that is not vectorised.
+"""
+
+# mypy: allow-untyped-defs
+# Numba infers the types of compiled functions.
+from __future__ import annotations
+
+import numpy as np
+
+from robust_snn.kernels.numba_tools.compile import device, smooth
+from robust_snn.kernels.numba_tools.half_precision import put
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_EPSILON = np.float32(1e-3)  # of the relaxed gate
+_RANGE = np.float32(2.0**24)  # of a draw
+_STEPS, _ROUND = np.float32(126), np.float32(1.5)  # levels 1 to 127 of a membrane's code
+
+
+@device
+def fill(value, out):
+    for j in range(out.size):
+        out[j] = value
+
+
+@device
+def copy(a, out):
+    for j in range(out.size):
+        put(out, j, a[j])
+
+
+@device
+def multiply(a, b, out):
+    for j in range(out.size):
+        put(out, j, a[j] * b[j])
+
+
+@device
+def add_product(a, b, out):
+    for j in range(out.size):
+        out[j] += a[j] * b[j]
+
+
+@device
+def subtract(a, constant, out):
+    for j in range(out.size):
+        out[j] = a[j] - constant
+
+
+@device
+def dot(a, b):
+    total = 0.0
+    for j in range(a.size):
+        total += np.float64(a[j]) * np.float64(b[j])
+    return total
+
+
+@device
+def transform(current, scale, shift, out):
+    for j in range(out.size):
+        out[j] = current[j] * scale[j] + shift[j]
+
+
+@device
+def amplify(gain, step_gain, out):
+    for j in range(out.size):
+        out[j] = (gain * out[j]) * step_gain
+
+
+@device
+def add(a, total):
+    for j in range(total.size):
+        total[j] += a[j]
+
+
+@device
+def leak_and_fire(drive, decay, threshold, hard, drop, u, v, spike):
+    """A step without noise: the membrane, the spike, and the reset."""
+    for j in range(v.size):
+        membrane = decay * u[j] + drive[j]
+        fires = membrane >= threshold
+        v[j] = membrane
+        spike[j] = _ONE if fires else _ZERO
+        after = drop if hard else membrane + drop
+        u[j] = after if fires else membrane
+
+
+@device
+def leak_and_put(drive, decay, threshold, hard, drop, u, out):
+    """`leak_and_fire` where nothing but the spikes is asked for, which go to memory at once.
+
+    Here and in `leak_from` a layer waits for memory, so nothing is stored that is not read.
+    """
+    for j in range(out.size):
+        membrane = decay * u[j] + drive[j]
+        fires = membrane >= threshold
+        put(out, j, _ONE if fires else _ZERO)
+        after = drop if hard else membrane + drop
+        u[j] = after if fires else membrane
+
+
+@device
+def leak_and_gate(drive, decay, threshold, hard, drop, u, words, probability, out):
+    """`leak_and_put` behind a gate: spikes whose draw lies below the probability."""
+    for j in range(out.size):
+        membrane = decay * u[j] + drive[j]
+        fires = membrane >= threshold
+        passes = fires and np.float32(words[j]) < probability[j] * _RANGE
+        put(out, j, _ONE if passes else _ZERO)
+        after = drop if hard else membrane + drop
+        u[j] = after if fires else membrane
+
+
+@device
+def leak_from(drive, decay, threshold, hard, drop, before, v):
+    """The membrane `v` after a step without noise, from that of the step before, not yet reset."""
+    for j in range(v.size):
+        membrane = before[j]
+        after = drop if hard else membrane + drop
+        v[j] = decay * (after if membrane >= threshold else membrane) + drive[j]
+
+
+@device
+def leak(drive, decay, u, v):
+    for j in range(v.size):
+        v[j] = decay * u[j] + drive[j]
+
+
+@device
+def firing_probability(v, threshold, sharpness, table, out):
+    """See `robust_snn.kernels.spiking.firing_probability.firing_probability`."""
+    last, half = np.int32(table.size - 2), np.float32((table.size - 1) // 2)
+    for j in range(v.size):
+        u = sharpness * (v[j] - threshold)
+        position = (u / (_ONE + abs(u)) + _ONE) * half
+        knot = np.uint32(min(np.int32(position), last))  # unsigned: no wraparound to check
+        below = table[knot]
+        out[j] = below + (position - np.float32(knot)) * (table[knot + np.uint32(1)] - below)
+
+
+@device
+def draw_below(words, out):
+    """Turns probabilities into draws: a word of 24 bits is compared exactly."""
+    for j in range(out.size):
+        out[j] = np.float32(np.float32(words[j]) < out[j] * _RANGE)
+
+
+@device
+def keep_below(words, probability, values, out):
+    """`values` where a draw lies below the probability, zero elsewhere."""
+    for j in range(out.size):
+        put(out, j, values[j] if np.float32(words[j]) < probability[j] * _RANGE else _ZERO)
+
+
+@device
+def reset(v, spike, hard, drop, u):
+    """`u = (1 - s) v + drop s`, without `(1 - s)` for a soft reset."""
+    for j in range(v.size):
+        u[j] = (_ONE - hard * spike[j]) * v[j] + drop * spike[j]
+
+
+@device
+def mark_fired(spike, zone):
+    for j in range(zone.size):
+        zone[j] |= spike[j] != 0  # of floats or of the bits of half precision
+
+
+@device
+def mark_mean(total, steps, lower, upper, zone):
+    """Zone of the mean current: 0 outside (0, upper], else 1 up to `lower` and 2 above."""
+    for j in range(zone.size):
+        mean = total[j] / np.float32(steps)
+        inside = (mean > _ZERO) & (mean <= upper)
+        zone[j] = np.uint8(inside) * (np.uint8(1) + np.uint8(mean > lower))
+
+
+@device
+def add_relaxed_gate(upstream, spike, words, probability, grad):
+    """Adds `upstream * spike * d relaxed_gate / d probability`, at temperature 1/2.
+
+    With odds `r = p / (1 - p + eps) * (1 - u) / (u + eps)` the relaxed gate is `r^2 / (1 + r^2)`.
+    """
+    for j in range(grad.size):
+        p, u = probability[j], np.float32(words[j]) / _RANGE
+        closed = _ONE - p + _EPSILON
+        odds = p / closed * ((_ONE - u) / (u + _EPSILON))
+        bend = odds / (_ONE + odds * odds)
+        slope = np.float32(2) * bend * bend * (_ONE + _EPSILON) / (p * closed)
+        grad[j] += upstream[j] * spike[j] * slope
+
+
+@smooth
+def step_back(e, slope, v, threshold, hard, cross, cross_v, decay, carried, grad):
+    """One step of the recursion; `carried` is the gradient on the membrane after the reset.
+
+    `grad = (1 - s) carried + slope (e + (cross + cross_v v) carried)`, without `(1 - s)` for a soft
+    reset. Leaves `decay grad`, the gradient on the step before, in `carried`.
+    """
+    for j in range(grad.size):
+        a = carried[j]
+        kept = _ZERO if hard and v[j] >= threshold else a
+        into = kept + slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
+        grad[j] = into
+        carried[j] = decay * into
+
+
+@smooth
+def step_back_noisy(e, slope, v, spike, hard, cross, cross_v, decay, carried, grad):
+    """`step_back` where the spike, or its probability, does not follow from the membrane."""
+    for j in range(grad.size):
+        a = carried[j]
+        kept = (_ONE - hard * spike[j]) * a
+        into = kept + slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
+        grad[j] = into
+        carried[j] = decay * into
+
+
+@device
+def encode(v, spike, threshold, sharpness, code):
+    """The spike, and in 7 bits how far inside the triangle's support the membrane is; 0 outside."""
+    for j in range(code.size):
+        level = np.int32(_STEPS * (_ONE - sharpness * abs(v[j] - threshold)) + _ROUND)
+        code[j] = np.uint8(max(level, np.int32(0)) | (np.int32(spike[j]) << 7))
+
+
+@device
+def decode(code, threshold, sharpness, v, spike):
+    """Undoes `encode`, to within half a level; outside the support any membrane will do."""
+    for j in range(code.size):
+        level = np.int32(code[j] & 127)
+        s = np.float32(code[j] >> 7)
+        far = max((_STEPS + _ONE - np.float32(level)) / _STEPS, _EPSILON) + np.float32(level == 0)
+        spike[j] = s
+        v[j] = threshold + (s + s - _ONE) * far / sharpness
+
+
+@device
+def pick_slope(e, zone, lower, upper, grad):
+    """`grad = e slope` with the slope of each neuron's zone."""
+    for j in range(grad.size):
+        slope = lower if zone[j] == 1 else (upper if zone[j] == 2 else _ZERO)
+        grad[j] = e[j] * slope
+
+
+@device
+def put_multiple(a, factor, out):
+    for j in range(out.size):
+        put(out, j, factor * a[j])
+
+
+@device
+def put_products(a, scale, factor, out):
+    for j in range(out.size):
+        put(out, j, factor * scale[j] * a[j])
+
+
+@device
+def add_multiple(a, factor, total):
+    for j in range(total.size):
+        total[j] += factor * a[j]
+
+
+@device
+def add_affine_gradient(grad, current, gain, grad_scale, grad_shift):
+    for j in range(grad.size):
+        grad_scale[j] += gain * grad[j] * current[j]
+        grad_shift[j] += gain * grad[j]

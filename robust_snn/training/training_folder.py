@@ -1,0 +1,147 @@
+"""The folder of a training: what it is, how far it came, and what came out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robust_snn.utils.atomic_files import differences, write_json, write_text, write_whole
+from robust_snn.utils.errors import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of `history.csv`.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        lr: Learning rate at its end.
+        train_loss: Mean task loss on the images trained on, perturbed as the recipe says.
+        train_accuracy: Accuracy on them.
+        test_accuracy: Accuracy on the clean test images, one noise draw each.
+        opening: Mean opening probability of the stochastic gates; 1 without gates.
+        firing_rate: Mean of all spikes on the test images.
+        held_out_accuracy: Accuracy on the clean images held out, if there are any.
+        attacked_accuracy: Accuracy on them, or else on the test images, after a cheap attack; None
+            in epochs without one.
+        seconds: Time of the epoch.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    test_accuracy: float
+    opening: float
+    firing_rate: float
+    held_out_accuracy: float | None
+    attacked_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class State:
+    """What a training needs to go on after an epoch: tensors, numbers and names only."""
+
+    history: tuple[Epoch, ...]
+    net: dict[str, Any]
+    optimizer: dict[str, Any]
+    averaged: dict[str, Any] | None
+
+
+class TrainingFolder:
+    """A folder that holds one training.
+
+    Args:
+        path: The folder; nothing is written before `begin`.
+        config: Everything that the weights depend on, as JSON values.
+
+    Raises:
+        InputError: If the folder holds another training or something else.
+    """
+
+    def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.config = json.loads(json.dumps({"robust_snn_training": FORMAT, **config}))
+        self._check()
+
+    @property
+    def weights(self) -> Path:
+        """The last weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The best weights, if images are held out to choose them by."""
+        return self.path / "best.safetensors"
+
+    def _check(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"'{self.path}' is a file; choose a folder")
+        try:
+            found = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if self.weights.exists():
+                raise InputError(
+                    f"'{self.path}' holds other weights; choose another folder"
+                ) from None
+            return
+        except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict) or "robust_snn_training" not in found:
+            raise InputError(f"'{self.path}' holds something else; choose another folder")
+        if found != self.config:
+            changes = "; ".join(differences(found, self.config))
+            raise InputError(
+                f"'{self.path}' holds a training with another configuration ({changes}); "
+                "choose another folder, or start it as it was to go on"
+            )
+
+    def begin(self) -> None:
+        """Makes the folder and writes the configuration."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "config.json", self.config)
+        except OSError as error:
+            raise InputError(f"cannot write to '{self.path}': {error.strerror}") from None
+
+    def load(self) -> State | None:
+        """The state after the last finished epoch, or None.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
+        path = self.path / "state.pt"
+        if not path.exists():
+            return None
+        try:
+            table = torch.load(path, map_location="cpu", weights_only=True)
+            history = tuple(Epoch(**row) for row in table["history"])
+            return State(history, table["net"], table["optimizer"], table["averaged"])
+        except Exception:  # unpicklers raise anything on foreign bytes
+            raise InputError(f"'{path}' is damaged; remove it to start again") from None
+
+    def save(self, state: State) -> None:
+        """Writes the state, then the history that belongs to it."""
+        rows = [asdict(row) for row in state.history]
+        table = {**vars(state), "history": rows}
+        write_whole(self.path / "state.pt", lambda file: torch.save(table, file))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [f.name for f in fields(Epoch)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {
+                key: f"{value:.6g}" if isinstance(value, float) else value
+                for key, value in row.items()
+            }
+            for row in rows
+        )
+        write_text(self.path / "history.csv", text.getvalue())

@@ -1,0 +1,1 @@
+"""Errors, values as people type them, files, progress bars and figures; knows no network."""

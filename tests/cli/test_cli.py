@@ -1,0 +1,252 @@
+"""The command line: wrong input gives one line and exit code 2, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from robust_snn import InputError, cli
+from robust_snn.cli.self_test import check_backend
+from robust_snn.training import save_checkpoint
+from robust_snn.utils.values import assignments, number
+
+TINY = "T=2 width=0.1 head_width=8 img_size=8 in_chans=1"
+KWARGS = {**assignments([TINY], "x"), "num_classes": 10}
+TRAIN = "train --model snn_vgg5_stog --data digits --epochs 1 -n 64 --out out "
+DIAGNOSE = "diagnose --model snn_vgg5_stog --data digits -n 64 "
+EVALUATE = "evaluate --model snn_vgg5_stog --data digits -n 4 --out out "
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with good and bad files in it."""
+    monkeypatch.chdir(tmp_path)
+    net = timm.create_model("snn_vgg5_stog", **KWARGS)
+    card: dict[str, Any] = {"model": {"name": "snn_vgg5_stog", "kwargs": KWARGS}}
+    save_checkpoint(net, tmp_path / "good.safetensors", card)
+    classes = {**card, "data": {"classes": ["cat", "dog"]}}
+    save_checkpoint(net, tmp_path / "animals.safetensors", classes)
+    torch.save(net.state_dict(), tmp_path / "plain.pth")
+    (tmp_path / "corrupt.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0garbage")
+    (tmp_path / "foreign.pth").write_bytes(b"not a checkpoint")
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.yaml").write_text("{name: a, source: b, epoch: 3}")
+    (tmp_path / "file").write_text("mine")
+    return tmp_path
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("executed"),)
+
+
+BAD = [
+    ("", "train --model snn_vgg5", "Missing option '--data'"),
+    ("", "evalute", "No such command 'evalute'"),
+    (TRAIN, "--epoch 3", "No such option: --epoch"),
+    (TRAIN, "--epochs many", "Invalid value for '--epochs'"),
+    (TRAIN, "--model snn_vg5", "unknown model 'snn_vg5': did you mean 'snn_vgg5'?"),
+    (TRAIN, "--model-kwargs t=3", "'t'"),
+    (TRAIN, "--model-kwargs T", "unexpected extra argument|must have the form name=value"),
+    (TRAIN, "--model-kwargs T=2 T=3", "'T' is given twice"),
+    (TRAIN, "--model-kwargs decay=7", r"decay must be in \(0, 1\], got 7"),
+    (TRAIN, "--recipe natrual", "unknown recipe 'natrual': did you mean 'natural'?"),
+    (TRAIN, "--recipe bad.yaml", "unknown key of recipe 'bad.yaml' 'epoch'"),
+    (TRAIN, "--recipe none.yaml", "cannot read the recipe"),
+    (TRAIN, "--set lrr=1", "unknown key of recipe 'natural' 'lrr'"),
+    (TRAIN, "--set lr=0.1 --lr 0.1", "the option --lr is given too"),
+    (TRAIN, "--eps=-1/255", r"eps .* must be in \[0, 1\]"),
+    (TRAIN, "--eps lots", "--eps must be a number such as 0.03 or 8/255, got 'lots'"),
+    (TRAIN, "--lr 0", "lr of recipe"),
+    (TRAIN, "--lr nan", "lr of recipe .* must be a number"),
+    (TRAIN, "--gradient bptx", "unknown gradient mode 'bptx': did you mean 'bpt"),
+    (TRAIN, "--data digit", "unknown data set 'digit': did you mean 'digits'?"),
+    (TRAIN, "--data empty", "no images in 'empty'"),
+    (TRAIN, "--data none.tar", "no file or folder at 'none.tar'"),
+    (TRAIN, "-n 0", "number of images|choose between 1"),
+    (TRAIN, "-n 99999", "asked for 99999"),
+    (TRAIN, "--threads 0", "--threads must be at least 1"),
+    (TRAIN, "--device tpuu", "--device must be cpu, cuda or auto"),
+    (TRAIN, "--model-kwargs in_chans=3 T=2", "channels"),
+    (TRAIN, "--model-kwargs num_classes=5 T=2", "labels must lie in 0..4"),
+    (TRAIN, "--out file", "is a file; choose a folder"),
+    (EVALUATE, "--model snn_vg5", "did you mean 'snn_vgg5'?"),
+    (EVALUATE, "--suite quik", "unknown suite 'quik'"),
+    (EVALUATE, "--eps=-0.1", "--eps must not be negative"),
+    (EVALUATE, "--eps 8/", "--eps must be a number"),
+    (EVALUATE, f"--norm L7 --model-kwargs {TINY}", "unknown norm"),
+    (EVALUATE, "--data empty", "no images in 'empty'"),
+    (EVALUATE, "--checkpoint none.safetensors", "no checkpoint at 'none.safetensors'"),
+    (EVALUATE, f"--checkpoint corrupt.safetensors --model-kwargs {TINY}", "not an intact"),
+    (EVALUATE, f"--checkpoint foreign.pth --model-kwargs {TINY}", "is damaged or holds more"),
+    (EVALUATE, f"--checkpoint bomb.pth --model-kwargs {TINY}", "is damaged or holds more"),
+    (EVALUATE, f"--checkpoint plain.pth --model-kwargs {TINY} num_classes=12", r"needs \(12"),
+    (EVALUATE, "--checkpoint good.safetensors --model-kwargs T=3", "was trained with T=2"),
+    (EVALUATE, "--checkpoint good.safetensors --model-kwargs decay=0.5", "decay=its default"),
+    (EVALUATE, "--checkpoint good.safetensors --model snn_vgg5", "but the checkpoint is a"),
+    (EVALUATE, "--checkpoint animals.safetensors", "'digits' has the classes 0, 1"),
+    (DIAGNOSE, "--gradient bptx", "unknown gradient mode 'bptx'"),
+    (DIAGNOSE, "--eps 0", "--eps must be positive"),
+    (DIAGNOSE, f"--norm L7 --model-kwargs {TINY}", "unknown norm"),
+    (EVALUATE, "--sweep epss=0.1", "axis of --sweep 'epss': did you mean 'eps'?"),
+    (EVALUATE, "--sweep eps", "must have the form axis=value,value"),
+    (EVALUATE, "--sweep T=0", "T of --sweep must be a whole number"),
+    (EVALUATE, "--source-checkpoint none.safetensors", "no checkpoint at 'none.safetensors'"),
+    ("", "report empty", "no verdict.json in 'empty'"),
+    ("", "leaderboard empty", "cannot read the verdict"),
+    ("", "leaderboard", "Missing argument"),
+    ("", "evaluate --data digits --out out", "say what to evaluate"),
+    ("", "evaluate --data digits --out out --checkpoint foreign.pth", "name the model"),
+]
+
+
+@pytest.mark.parametrize(("base", "words", "message"), BAD, ids=[f"{b[:2]} {w}" for b, w, _ in BAD])
+def test_bad_input(
+    folder: Path, capsys: pytest.CaptureFixture[str], base: str, words: str, message: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SystemExit) as left:
+        cli.main(base.split() + words.split())
+    captured = capsys.readouterr()
+    assert left.value.code == 2
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if line.startswith("robust-snn: ")]
+    assert captured.err.splitlines()[-1:] == lines
+    assert re.search(message, lines[0])
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_diagnose(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main((DIAGNOSE + f"-n 20 --eps 0.1 --model-kwargs {TINY} --gradient bptr").split())
+    shown = capsys.readouterr().out
+    assert left.value.code == 0
+    for name in ("agreement", "finite", "collapse", "EOT convergence", "fixed noise"):
+        assert name in shown
+
+
+def test_interrupt_and_unexpected_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error, code, message in (
+        (KeyboardInterrupt(), 1, "robust-snn: interrupted; start the same command again to go on"),
+        (ZeroDivisionError("odd"), 1, "ZeroDivisionError: odd"),
+        (ImportError('pip install "robust-snn[art]"'), 2, 'pip install "robust-snn[art]"'),
+        (InputError("two\nlines"), 2, "robust-snn: two lines"),
+    ):
+
+        def fail(*args: Any, error: BaseException = error, **kwargs: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("robust_snn.cli.self_test.report", fail)
+        with pytest.raises(SystemExit) as left:
+            cli.main(["doctor"])
+        assert left.value.code == code
+        assert message in capsys.readouterr().err
+
+
+def test_train_then_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"--recipe at --eps 8/255 --set gate_opening=0.8 --batch-size 32 --model-kwargs {TINY}"
+    with pytest.raises(SystemExit) as left:
+        cli.main((TRAIN + words).split())
+    assert left.value.code == 0
+    assert "test accuracy" in capsys.readouterr().out
+    card = json.loads((folder / "out" / "model.json").read_text())
+    assert (card["recipe"]["eps"], card["recipe"]["epochs"]) == (8 / 255, 1)
+    assert card["data"]["n"] == 64
+    words = "evaluate --checkpoint out/model.safetensors --data digits -n 6 --suite quick "
+    words += "--eps 8/255 --steps 2 --eot 1 --draws 3 --out verdict --threads 1"
+    with pytest.raises(SystemExit) as left:
+        cli.main(words.split())
+    assert left.value.code == 0
+    verdict = json.loads((folder / "verdict" / "verdict.json").read_text())
+    assert verdict["model"]["name"] == "snn_vgg5_stog"
+    assert verdict["model"]["kwargs"] == card["model"]["kwargs"]
+    assert verdict["data"]["n"] == 6
+    assert verdict["draws"]["report"] == 3
+    assert "Robust accuracy" in " ".join(capsys.readouterr().out.split())
+
+
+def test_held_out_tenth(folder: Path) -> None:
+    for name in ("cat", "dog"):
+        (folder / "animals" / name).mkdir(parents=True)
+        for red in range(15):
+            Image.new("RGB", (8, 8), (red, 0, 0)).save(folder / "animals" / name / f"{red}.png")
+    words = "train --model snn_vgg5 --data animals --epochs 1 --batch-size 8 --out out "
+    with pytest.raises(SystemExit) as left:
+        cli.main([*words.split(), "--model-kwargs", *TINY.replace("in_chans=1", "").split()])
+    assert left.value.code == 0
+    card = json.loads((folder / "out" / "model.json").read_text())
+    assert (card["data"]["n"], card["test"]["n"]) == (27, 3)
+    assert card["data"]["classes"] == ["cat", "dog"]
+
+
+def test_models_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, expected in (
+        ("models snn_sew7b_s*", "snn_sew7b_stog"),
+        ("doctor", "backend torch"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            cli.main(command.split())
+        assert left.value.code == 0
+        assert expected in capsys.readouterr().out
+    assert check_backend("torch") == "works"
+    assert check_backend("numba") == "works"
+
+
+def test_models_are_chosen_by_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["models", "snn_resnet20*"])
+    shown = capsys.readouterr().out
+    assert shown.count("snn_") == 5
+    assert "272 k" in shown and "SOPs" in shown
+    with pytest.raises(SystemExit) as left:
+        cli.main(["models", "snn_resnet2O"])
+    assert left.value.code == 2
+    assert "did you mean 'snn_resnet20'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "train", "evaluate", "models", "doctor", "demo", "report", "leaderboard"],
+)
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main([*command.split(), "--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"Example: robust-snn {command}" in shown if command else "evaluate" in shown
+
+
+def test_installed_command() -> None:
+    code = "import sys; from robust_snn.cli import main; main(['train', '--modl', 'x'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_pairs_in_every_form() -> None:
+    expected = {"T": 4, "width": 0.25, "mean": [0.5], "decay": 0.001, "reset": "soft", "a": True}
+    words = "--model-kwargs T=4 width=.25 --seed 1 --model-kwargs mean=[0.5] decay=1e-3"
+    words = cli.joined([*words.split(), "--model-kwargs", "reset=soft a=true"])
+    given = [word for option, word in zip(words, words[1:], strict=False) if "--model" in option]
+    assert assignments(given, "x") == expected
+    assert number("8/255", "eps") == 8 / 255
+    for wrong in ("a", "=1", "1a=2", "a=", "a=!!python/name:os.system", "a={b: 1}"):
+        with pytest.raises(InputError):
+            assignments([wrong], "x")
+    for bad in ("1/0", "nan", "inf", True, "", "1/2/3", "8//255"):
+        with pytest.raises(InputError):
+            number(bad, "x")

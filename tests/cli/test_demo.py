@@ -1,0 +1,28 @@
+"""The demonstration, shrunk until it takes seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from robust_snn.cli import demonstration as demo
+
+
+@pytest.mark.slow
+def test_demo_writes_verdicts_and_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "IMAGES", 6)
+    monkeypatch.setattr(demo, "CURVE", (0.0, 0.1))
+    verdicts = demo.run(tmp_path)
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    for model in demo.MODELS:
+        written = json.loads((tmp_path / model / "verdict" / "verdict.json").read_text())
+        assert written["model"]["name"] == model
+        assert written["robust"]["accuracy"] == verdicts[model].robust.accuracy
+    console = Console(width=140, record=True)
+    console.print(demo.render(verdicts))
+    assert console.export_text().count("worst case") == len(demo.MODELS)

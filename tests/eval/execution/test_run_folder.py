@@ -1,0 +1,134 @@
+"""The run folder: whole files, one configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robust_snn import InputError
+from robust_snn.eval.execution.out_of_memory import in_parts
+from robust_snn.eval.execution.run_folder import RunFolder
+from robust_snn.eval.execution.shard import Piece, Worst
+
+CONFIG: dict[str, Any] = {"seed": 0, "attacks": {"square": {"steps": 5}}, "eps": 0.1}
+
+
+def piece(select: list[float], margin: list[float], prediction: int = 0) -> Piece:
+    n = len(select)
+    return Piece(
+        positions=np.arange(n),
+        images=np.full((n, 1, 2, 2), 0.25, np.float32),
+        select=np.array(select),
+        margin=np.array(margin),
+        predictions=np.full((n, 2), prediction, np.int16),
+        survived=np.ones(n, bool),
+        forwards=3,
+        backwards=2,
+        seconds=0.5,
+        warnings=("one", "two"),
+    )
+
+
+def test_pieces_come_back(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a" / "b", CONFIG)
+    assert folder.load("01-x/00000") is None
+    stored = piece([1.0, 0.5], [0.1, 0.2])
+    folder.save("01-x/00000", stored)
+    found = RunFolder(tmp_path / "a" / "b", CONFIG).load("01-x/00000")
+    assert found is not None
+    for name, value in stored.arrays().items():
+        np.testing.assert_array_equal(found.arrays()[name], value)
+    assert (found.forwards, found.warnings) == (3, ("one", "two"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"noise"])
+def test_a_damaged_piece_is_made_again(tmp_path: Path, damage: bytes) -> None:
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.save("a/0", piece([1.0], [0.1]))
+    (tmp_path / "pieces" / "a" / "0.npz").write_bytes(damage)
+    assert folder.load("a/0") is None
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.save("a/0", piece([1.0], [0.1]))
+    arrays = piece([1.0], [0.1]).arrays() | {"images": np.array([print], dtype=object)}
+    np.savez(tmp_path / "pieces" / "a" / "0.npz", allow_pickle=True, **arrays)
+    assert folder.load("a/0") is None
+
+
+def test_another_configuration_is_refused_with_what_differs(tmp_path: Path) -> None:
+    RunFolder(tmp_path, CONFIG)
+    before = (tmp_path / "config.json").read_bytes()
+    changed = {**CONFIG, "seed": 1, "attacks": {"square": {"steps": 6}}}
+    with pytest.raises(InputError, match="another configuration") as caught:
+        RunFolder(tmp_path, changed)
+    assert "seed: 0, now 1" in str(caught.value)
+    assert "attacks.square.steps: 5, now 6" in str(caught.value)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", json.dumps({"architecture": "resnet"}), "belongs to something else"),
+        ("config.json", "{", "cannot be read"),
+        ("config.json", "[]", "belongs to something else"),
+        ("verdict.json", "{}", "without its configuration"),
+    ],
+)
+def test_a_foreign_folder_is_left_alone(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        RunFolder(tmp_path, CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == content
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="holds a file"):
+        RunFolder(path, CONFIG)
+    with pytest.raises(InputError, match="holds a file|cannot write"):
+        RunFolder(path / "inside", CONFIG)
+    assert path.read_text() == "mine"
+
+
+def test_worst_keeps_the_hardest_version() -> None:
+    worst = Worst(piece([1.0, 1.0, 0.5, 0.0], [0.3, 0.3, 0.3, -0.2]))
+    assert worst.standing.tolist() == [0, 1, 2]
+    attack = piece([1.0, 0.5, 0.6], [0.1, 0.9, -1.0], prediction=7)
+    alone = worst.meet(attack)
+    assert worst.select.tolist() == [1.0, 0.5, 0.5, 0.0]
+    assert worst.predictions[:, 0].tolist() == [7, 7, 0, 0]  # equal accuracy: the smaller margin
+    assert alone[:, 0].tolist() == [7, 7, 7, 0]  # alone, an attack answers for what it attacked
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    seen = []
+
+    def work(start: int, stop: int) -> range:
+        seen.append(stop - start)
+        if stop - start > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return range(start, stop)
+
+    parts = in_parts(work, 0, 10)
+    assert [index for part in parts for index in part] == list(range(10))
+    assert seen == [10, 5, 2, 3, 5, 2, 3]
+
+
+@pytest.mark.parametrize(("size", "text"), [(1, "out of memory"), (8, "shape mismatch")])
+def test_other_errors_pass(size: int, text: str) -> None:
+    def work(start: int, stop: int) -> None:
+        raise RuntimeError(text)
+
+    with pytest.raises(RuntimeError, match=text):
+        in_parts(work, 0, size)

@@ -1,0 +1,152 @@
+"""Processes that share a run: whatever becomes of them, the verdict is that of one process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing import Process, get_context
+from pathlib import Path
+
+import pytest
+import torch
+
+from robust_snn import InputError, Verdict, evaluate
+from robust_snn.eval import Attack, Draws, FolderError, Progress, Suite
+from robust_snn.eval.execution.run_folder import RunFolder
+from robust_snn.eval.execution.workers import unclaimed
+from victims import tiny_victim, told_by
+
+ROWS = (
+    Attack("pgd", "robust_snn", "pgd", eot=2, steps=3),
+    Attack("square", "autoattack", "square", noise="frozen", steps=10),
+)
+SUITE = Suite("tiny", ROWS, draws=Draws(3, 4))
+SECONDS = re.compile(r'"seconds": [^,\n]+')
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def run(
+    out: Path, progress: bool | Callable[[Progress], None] = False, **sharing: int | str
+) -> Verdict:
+    torch.manual_seed(0)
+    victim = tiny_victim(True)
+    return evaluate(
+        victim,
+        *told_by(victim, 12),
+        suite=SUITE,
+        out=out,
+        eps=0.05,
+        batch_size=2,
+        progress=progress,
+        **sharing,  # type: ignore[arg-type]
+    )
+
+
+def timeless(out: Path) -> str:
+    return SECONDS.sub('"seconds": 0', (out / "verdict.json").read_text())
+
+
+def forked(out: Path) -> Process:
+    process = get_context("fork").Process(target=run, args=(out,))
+    process.start()
+    return process
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Rounding may depend on the number of threads, and forks must not inherit running ones."""
+    torch.set_num_threads(1)
+
+
+def test_a_shard_belongs_to_one(tmp_path: Path) -> None:
+    """The second caller skips what the first holds, then waits for it."""
+    folder, waits = RunFolder(tmp_path, {"seed": 0}), []
+    first = unclaimed(range(3), folder, lambda: None)
+    assert next(first) == 0
+
+    def idle() -> None:
+        waits.append(1)
+        first.close()
+
+    assert list(unclaimed(range(3), folder, idle)) == [1, 2, 0]
+    assert waits == [1]
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {"seed": 0})
+    (tmp_path / "pieces" / "clean").mkdir()
+    for name in (".00001.npz.123", ".00002.npz.123"):
+        (tmp_path / "pieces" / "clean" / name).touch()
+    with folder.claim(1) as ours:
+        assert ours
+    assert [path.name for path in (tmp_path / "pieces" / "clean").iterdir()] == [".00002.npz.123"]
+
+
+def test_a_disk_that_fails_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("robust_snn.eval.execution.run_folder.write_whole", full)
+    with pytest.raises(FolderError, match="No space left .* start the same evaluation again"):
+        run(tmp_path / "run")
+
+
+def test_a_net_that_cannot_be_sent(tmp_path: Path) -> None:
+    class Local(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.flatten(1))
+
+    images, labels = torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
+    with pytest.raises(InputError, match="cannot be sent to other processes"):
+        evaluate(Local(4, 4), images, labels, suite=SUITE, out=tmp_path, eps=0.1, workers=2)
+
+
+@pytest.mark.slow
+@needs_fork
+def test_two_processes_and_one_that_dies(tmp_path: Path) -> None:
+    """Two share the work; then one of two is killed in the middle of it."""
+    run(tmp_path / "one")
+    for name, dies in (("two", False), ("killed", True)):
+        out = tmp_path / name
+        processes = [forked(out), forked(out)]
+        while len(list(out.glob("pieces/*/*.npz"))) < 4:
+            time.sleep(0.01)
+        if dies:
+            os.kill(processes[0].pid or 0, signal.SIGKILL)
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [-9 if dies else 0, 0]
+        assert timeless(out) == timeless(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_workers(tmp_path: Path) -> None:
+    run(tmp_path / "one")
+    run(tmp_path / "two", workers=2)
+    assert timeless(tmp_path / "two") == timeless(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_ray_with_a_killed_worker(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    psutil = pytest.importorskip("psutil")
+    run(tmp_path / "one")
+    killed: list[int] = []
+
+    def kill_one(_: Progress) -> None:
+        """Kills one of the two actors of our cluster when the first shard is there."""
+        below = psutil.Process().children(recursive=True)
+        awake = [child for child in below if child.status() != psutil.STATUS_ZOMBIE]
+        actors = [child for child in awake if "ray::Worker" in " ".join(child.cmdline())]
+        if actors and not killed:
+            killed.append(actors[0].pid)
+            actors[0].kill()
+
+    run(tmp_path / "ray", kill_one, ray="local", workers=2)
+    assert killed
+    assert timeless(tmp_path / "ray") == timeless(tmp_path / "one")

@@ -1,0 +1,147 @@
+"""Corruptions and flips inside an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import robust_snn
+from robust_snn import InputError, Victim, evaluate
+from robust_snn.data import load_dataset
+from robust_snn.eval import load_suite
+from robust_snn.eval.protocol.corruptions import (
+    Corrupted,
+    EventDrop,
+    SpikeFlip,
+    corruption,
+    measure,
+)
+from robust_snn.eval.protocol.suite import Attack, Suite
+from robust_snn.eval.scoring.flips import flip_statistics
+from zoo import awake
+
+
+@pytest.fixture(scope="module")
+def events() -> tuple[Tensor, Tensor]:
+    data = load_dataset("digits-events", n=12, steps=3, size=8)
+    return data.images, data.labels
+
+
+@pytest.fixture(scope="module")
+def victim(events: tuple[Tensor, Tensor]) -> Victim:
+    torch.manual_seed(0)
+    size = {"T": 3, "img_size": 8, "in_chans": 2, "num_classes": 10}
+    net = robust_snn.adapt("snn_vgg5_nlif", width=0.125, head_width=16, **size).net
+    return Victim(awake(net, events[0]))
+
+
+def test_no_damage_changes_nothing(victim: Victim, events: tuple[Tensor, Tensor]) -> None:
+    ids = torch.arange(12)
+    clean = victim.sample(events[0], ids, 3)
+    for damage in (EventDrop(0.0, "random"), SpikeFlip(0.0), SpikeFlip(0.0, "exact")):
+        assert torch.equal(Corrupted(victim, damage).sample(events[0], ids, 3), clean)
+
+
+@pytest.mark.parametrize("damage", [EventDrop(0.4), SpikeFlip(0.1), SpikeFlip(0.1, "exact")])
+def test_every_draw_is_a_fresh_one_of_its_image(
+    damage: Any, victim: Victim, events: tuple[Tensor, Tensor]
+) -> None:
+    corrupted, ids = Corrupted(victim, damage), torch.arange(12)
+    whole = corrupted.sample(events[0], ids, 1)
+    assert not torch.equal(whole, corrupted.sample(events[0], ids, 2))
+    assert not torch.equal(whole, corrupted.sample(events[0], ids, 1, "select"))
+    rows = torch.tensor([7, 2])
+    assert torch.allclose(corrupted.sample(events[0][rows], rows, 1), whole[rows], atol=1e-5)
+
+
+def test_measured_with_intervals(victim: Victim, events: tuple[Tensor, Tensor]) -> None:
+    clean = measure([victim], *events, draws=4)
+    blind = Corrupted(victim, EventDrop(1.0, "random"))
+    lost = measure([blind], *events, draws=4)
+    assert clean.loss_ci[0] < clean.loss < clean.loss_ci[1]
+    assert clean.accuracy_ci[0] <= clean.accuracy <= clean.accuracy_ci[1]
+    assert lost != clean
+    split = measure([victim], *events, draws=4, batch_size=5)
+    assert split.loss == pytest.approx(clean.loss, 1e-4)
+    both = measure([victim, blind], *events, draws=4)
+    assert both.each == pytest.approx((clean.accuracy, lost.accuracy))
+    assert both.accuracy == pytest.approx((clean.accuracy + lost.accuracy) / 2)
+
+
+def shortened(name: str, **changes: Any) -> Suite:
+    suite = load_suite(name)
+    rows = tuple(replace(r, steps=2 if r.steps else None, eot=1) for r in suite.attacks[-3:])
+    draws = replace(suite.draws, select=2, report=3)
+    return replace(suite, attacks=rows, draws=draws, **changes)
+
+
+@pytest.mark.parametrize("name", ["nsnn-table2", "nsnn-table7", "events-sparse", "events-retiming"])
+def test_suites_run_on_event_frames(
+    name: str, victim: Victim, events: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    suite = shortened(name)
+    verdict = evaluate(victim, *events, suite=suite, out=tmp_path / "a", batch_size=7)
+    assert [row.name for row in verdict.attacks] == [row.name for row in suite.attacks]
+    assert all(low <= row.accuracy <= high for row in verdict.attacks for low, high in [row.ci])
+    if name == "nsnn-table2":  # nothing is searched for, so shards do not show
+        again = evaluate(victim, *events, suite=suite, out=tmp_path / "b", batch_size=12)
+        accuracies = ([row.accuracy for row in v.attacks] for v in (verdict, again))
+        assert next(accuracies) == next(accuracies)
+
+
+def test_flips_of_a_deterministic_net_are_drawn_too(
+    events: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    size = {"T": 3, "img_size": 8, "in_chans": 2, "num_classes": 10}
+    net = robust_snn.adapt("snn_vgg5", width=0.125, head_width=16, **size).net
+    suite = shortened("nsnn-table7")
+    verdict = evaluate(awake(net, events[0]), *events, suite=suite, out=tmp_path / "run")
+    assert verdict.draws == {"select": 2, "report": 3} and verdict.stochastic
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("spike-flop", {"beta": 0.1}, "did you mean 'spike-flip'"),
+        ("spike-flip", {"rho": 0.1}, "option of spike-flip"),
+        ("spike-flip", {}, "needs 'beta'"),
+        ("spike-flip", {"beta": 2}, r"in \[0, 1\]"),
+        ("spike-flip", {"beta": 0.1, "kind": "exactly"}, "did you mean 'exact'"),
+        ("event-drop", {"rho": 0.1, "strategy": "area2"}, "did you mean 'area'"),
+    ],
+)
+def test_wrong_corruptions_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        corruption(name, options)
+
+
+def test_wrong_threats_are_refused(
+    victim: Victim, events: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    own, theirs = (Attack("a", name, "pgd") for name in ("robust_snn", "torchattacks"))
+    for suite, images, message in [
+        (Suite("s", (own,), norm="L0", eps=3), events[0], "knows no norm L0"),
+        (replace(load_suite("events-sparse"), eps=0.5), events[0], "number of entries"),
+        (replace(load_suite("events-sparse"), norm="L2"), events[0], "knows no norm L2"),
+        (load_suite("nsnn-table2"), torch.rand(12, 2, 8, 8), "needs event frames"),
+        (Suite("s", (replace(theirs, attack="PGD"),)), events[0], "static images"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            evaluate(victim, images, events[1], suite=suite, out=tmp_path / "run")
+
+
+def test_statistics_count_failures() -> None:
+    flips = np.array([10, 300, 900, 40, 5])
+    fooled = np.array([True, True, True, True, False])
+    found = flip_statistics(flips, fooled)
+    assert found.success[200].value == 0.4 and found.success[800].value == 0.6
+    assert found.median == 300 and found.median_of_successes == 170
+    assert flip_statistics(flips, ~fooled).median == np.inf
+    assert np.isnan(flip_statistics(flips, fooled & False).median_of_successes)

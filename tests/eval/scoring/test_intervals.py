@@ -1,0 +1,147 @@
+"""Intervals: coverage by simulation, sense at the edges, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from robust_snn.eval.scoring import intervals as statistics
+from robust_snn.eval.scoring.intervals import fraction
+
+Population = Callable[[np.random.Generator, int], np.ndarray]
+
+# How likely the images of a population are classified correctly.
+POPULATIONS: dict[str, Population] = {
+    "certain": lambda rng, n: (rng.random(n) < 0.3).astype(float),
+    "alike": lambda rng, n: np.full(n, 0.4),
+    "spread": lambda rng, n: rng.beta(2, 2, n),
+    "split": lambda rng, n: rng.beta(0.3, 0.6, n),
+    "mostly broken": lambda rng, n: np.where(rng.random(n) < 0.7, 0, rng.random(n)),
+}
+
+
+@pytest.mark.parametrize("draws", [1, 20])
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_coverage(population: str, draws: int) -> None:
+    rng = np.random.default_rng(0)
+    chance, images, repeats = POPULATIONS[population], 100, 1000
+    truth = chance(rng, 1_000_000).mean()
+    inside = 0
+    for _ in range(repeats):
+        hits = rng.binomial(draws, chance(rng, images))
+        low, high = fraction(hits, np.full(images, draws)).ci
+        inside += low <= truth <= high
+    assert 0.93 <= inside / repeats <= 0.975
+
+
+def test_coverage_of_the_success_rate() -> None:
+    rng = np.random.default_rng(1)
+    images, draws, repeats, inside = 100, 20, 1000, 0
+
+    def sample(n: int) -> tuple[np.ndarray, np.ndarray]:
+        before = rng.random((n, draws)) < rng.beta(4, 1, n)[:, None]
+        after = before & (rng.random((n, draws)) < rng.beta(1, 1, n)[:, None])
+        return before, after
+
+    before, after = sample(200_000)
+    truth = 1 - after.sum() / before.sum()
+    for _ in range(repeats):
+        low, high = statistics.success_rate(*sample(images)).ci
+        inside += low <= truth <= high
+    assert 0.93 <= inside / repeats <= 0.975
+
+
+@pytest.mark.parametrize("draws", [1, 20])
+@pytest.mark.parametrize("hit", [0, 1])
+def test_edges_have_width(hit: int, draws: int) -> None:
+    value, (low, high) = fraction(np.full(50, hit * draws), np.full(50, draws))
+    assert value == hit and low <= value <= high
+    assert 0.02 < high - low < 0.1
+
+
+def test_draws_of_one_image_are_no_new_images() -> None:
+    one, many = np.ones((40, 1), bool), np.ones((40, 20), bool)
+    one[:10], many[:10] = False, False
+    assert statistics.accuracy(many).ci == pytest.approx(statistics.accuracy(one).ci)
+
+
+def test_one_wavering_image_buys_no_certainty() -> None:
+    correct = np.ones((50, 20), bool)
+    sure = statistics.accuracy(correct).ci
+    correct[0, 0] = False
+    low, high = statistics.accuracy(correct).ci
+    assert low < sure[0] + 0.01 and high - low > 0.02
+
+
+def test_a_tie_is_no_win() -> None:
+    predictions = np.array([[1, 1, 2, 0], [1, 1, 2, 2], [2, 2, 2, 1], [0, 0, 0, 0]])
+    assert statistics.vote(predictions, np.array([1, 1, 1, 3])).value == 0.25
+
+
+def test_success_rate_counts_flips_of_correct_draws() -> None:
+    before = np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool)
+    after = np.array([[1, 0, 1, 1], [0, 0, 0, 1]], bool)
+    assert statistics.success_rate(before, after).value == pytest.approx(4 / 6)
+    assert statistics.success_rate(before, before).value == 0
+
+
+def test_nothing_to_count_says_nothing() -> None:
+    nothing = np.zeros((3, 2), bool)
+    assert statistics.success_rate(nothing, nothing) == (0.0, (0.0, 1.0))
+
+
+def test_wilson_is_scipys() -> None:
+    for hits, trials in ((0, 50), (3, 50), (50, 50), (17, 100)):
+        expected = binomtest(hits, trials).proportion_ci(method="wilson")
+        found = fraction(np.arange(trials) < hits, np.ones(trials)).ci
+        assert found == pytest.approx((expected.low, expected.high))
+
+
+def test_coverage_of_the_vote() -> None:
+    """The vote over 5 draws is won with a chance of its own on every image."""
+    rng = np.random.default_rng(2)
+    images, repeats, inside = 100, 1000, 0
+
+    def sample(n: int) -> np.ndarray:
+        right = rng.random((n, 5)) < rng.beta(0.8, 0.8, n)[:, None]
+        return np.where(right, 1, 2 + rng.integers(2, size=(n, 5)))
+
+    truth = statistics.elected(sample(400_000), np.ones(400_000, int)).mean()
+    for _ in range(repeats):
+        low, high = statistics.vote(sample(images), np.ones(images, int)).ci
+        inside += low <= truth <= high
+    assert 0.93 <= inside / repeats <= 0.97
+
+
+@pytest.mark.parametrize("draws", [1, 20])
+@pytest.mark.parametrize("spread", [0.1, 0.5])
+def test_coverage_of_a_difference(draws: int, spread: float) -> None:
+    """Two nets on the same images, whose chances are alike but for noise."""
+    rng = np.random.default_rng(3)
+    images, repeats, inside = 100, 1000, 0
+
+    def chances(n: int) -> tuple[np.ndarray, np.ndarray]:
+        first = rng.beta(0.5, 0.5, n)
+        return first, np.clip(first + 0.05 + spread * rng.normal(size=n), 0, 1)
+
+    first, second = chances(1_000_000)
+    truth = (second - first).mean()
+    for _ in range(repeats):
+        shares = (rng.binomial(draws, chance) / draws for chance in chances(images))
+        low, high = statistics.difference(*shares).ci
+        inside += low <= truth <= high
+    assert 0.93 <= inside / repeats <= 0.975
+
+
+def test_no_difference_seen_is_no_proof_of_none() -> None:
+    value, (low, high) = statistics.difference(np.ones(100), np.ones(100))
+    assert value == 0 and low < -0.01 and high > 0.01
+
+
+def test_mcnemar_counts_what_changed() -> None:
+    first, second = np.array([1, 1, 0, 0, 0, 0, 0], bool), np.array([0, 1, 1, 1, 1, 1, 1], bool)
+    assert statistics.mcnemar(first, second) == pytest.approx(2 * (1 + 6) / 2**6)
+    assert statistics.mcnemar(first, first) == 1

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from robust_snn.kernels import sample_keys
+from robust_snn.neurons import LIF, StochasticGate, Tape, keyed, number_layers, set_noise
+from robust_snn.neurons.noise_source import NoisyModule, policy_keys
+from robust_snn.utils.errors import InputError
+
+SHAPE = (40,)
+
+
+@pytest.fixture
+def gate() -> StochasticGate:
+    return StochasticGate(SHAPE, 0.5)
+
+
+def gates(gate: nn.Module, batch: int = 3, steps: int = 4) -> torch.Tensor:
+    return gate(torch.ones(steps, batch, *SHAPE))
+
+
+def test_fresh_noise_differs_between_calls_and_samples(gate: StochasticGate) -> None:
+    first, second = gates(gate), gates(gate)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[:, 0], first[:, 1])
+
+
+def test_frozen_noise_makes_a_function_of_each_image(gate: StochasticGate) -> None:
+    set_noise(gate, "frozen")
+    first = gates(gate)
+    assert torch.equal(first, gates(gate))
+    assert torch.equal(first[:, 0], first[:, 2])
+    assert torch.equal(first[:, :1], gates(gate, batch=1))
+
+
+def test_noise_follows_its_seed_and_not_the_global_generator(gate: StochasticGate) -> None:
+    set_noise(gate, "fresh", seed=7)
+    first = [gates(gate), gates(gate)]
+    torch.manual_seed(123)
+    set_noise(gate, "fresh", seed=7)
+    assert all(torch.equal(a, gates(gate)) for a in first)
+    set_noise(gate, "fresh", seed=8)
+    assert not torch.equal(first[0], gates(gate))
+
+
+def test_drawing_leaves_the_global_generator_alone(gate: StochasticGate) -> None:
+    before = torch.get_rng_state()
+    gates(gate)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_keys_of_the_caller_decide_whatever_the_batch(gate: StochasticGate) -> None:
+    keys = sample_keys(5, torch.arange(6))
+    with keyed(keys):
+        whole = gates(gate, batch=6)
+    order = torch.tensor([4, 0, 5, 1])
+    with keyed(keys[order]):
+        assert torch.equal(whole[:, order], gates(gate, batch=4))
+
+
+def test_a_later_step_does_not_change_an_earlier_draw(gate: StochasticGate) -> None:
+    set_noise(gate, "frozen")
+    assert torch.equal(gates(gate, steps=3), gates(gate, steps=9)[:3])
+
+
+def test_layers_draw_differently_once_numbered() -> None:
+    net = nn.Sequential(StochasticGate(SHAPE, 0.5), StochasticGate(SHAPE, 0.5))
+    number_layers(net)
+    set_noise(net, "frozen", seed=0)
+    assert [m.layer for m in net.modules() if isinstance(m, NoisyModule)] == [0, 1]
+    assert not torch.equal(gates(net[0]), gates(net[1]))
+
+
+def test_a_tape_replays_what_it_recorded() -> None:
+    net = nn.Sequential(LIF(gate=StochasticGate(SHAPE, 0.5)), LIF(gate=StochasticGate(SHAPE, 0.5)))
+    current = torch.rand(4, 3, *SHAPE)
+    tape = Tape()
+    with tape:
+        first = net(current)
+    with Tape(tape):
+        assert torch.equal(first, net(current))
+    with Tape(tape):  # a tape can be replayed any number of times
+        assert torch.equal(first, net(current))
+    assert not torch.equal(first, net(current))
+
+
+def test_a_tape_replays_keys_of_a_caller_that_has_left(gate: StochasticGate) -> None:
+    tape = Tape()
+    with tape, keyed(sample_keys(1, torch.arange(3))):
+        first = gates(gate)
+    with Tape(tape), keyed(sample_keys(2, torch.arange(3))):
+        assert torch.equal(first, gates(gate))
+
+
+def test_policies_name_their_keys() -> None:
+    fresh = policy_keys("fresh", 0, 4, call=0)
+    assert len(fresh.unique()) == 4
+    assert not torch.equal(fresh, policy_keys("fresh", 0, 4, call=1))
+    frozen = policy_keys("frozen", 0, 4, call=0)
+    assert len(frozen.unique()) == 1
+    assert torch.equal(frozen, policy_keys("frozen", 0, 4, call=1))
+
+
+def test_an_unknown_policy_is_refused(gate: StochasticGate) -> None:
+    with pytest.raises(InputError, match="did you mean 'frozen'"):
+        set_noise(gate, "frosen")
