@@ -9,13 +9,12 @@ from robust_snn import models, neurons
 from robust_snn.foreign import adapt
 from robust_snn.gradients import gradient_mode
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
 
 if TYPE_CHECKING:
     from robust_snn.eval.evaluate import evaluate
     from robust_snn.eval.scoring.verdict import Verdict
-
-__version__ = "0.1.0"
 
 __all__ = [
     "InputError",

@@ -10,9 +10,9 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-import robust_snn
 from robust_snn.kernels.backend import BACKENDS
 from robust_snn.neurons import LIF
+from robust_snn.utils.version import __version__
 
 LIBRARIES = (
     *("torch", "torchvision", "timm", "numpy", "numba", "triton", "safetensors", "pyautoattack"),
@@ -24,7 +24,7 @@ TOLERANCE = 1e-5
 def report() -> Table:
     """Versions and self-tests as a table."""
     table = Table("what", "found")
-    table.add_row("robust-snn", robust_snn.__version__)
+    table.add_row("robust-snn", __version__)
     table.add_row("python", platform.python_version())
     for library in LIBRARIES:
         table.add_row(library, _version(library))

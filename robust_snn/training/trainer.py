@@ -19,7 +19,6 @@ from timm.layers import to_2tuple
 from timm.utils import ModelEmaV3
 from torch import nn
 
-import robust_snn
 from robust_snn.data import ImageSet, check_images
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
@@ -43,6 +42,7 @@ from robust_snn.training.training_progress import Listener, Progress
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError, missing_extra
 from robust_snn.utils.progress_bar import listening
+from robust_snn.utils.version import __version__
 
 _log = logging.getLogger("robust_snn")
 
@@ -267,7 +267,7 @@ class _Session:
             "opening": last.opening,
             "firing_rate": last.firing_rate,
             "versions": {
-                "robust_snn": robust_snn.__version__,
+                "robust_snn": __version__,
                 "torch": torch.__version__,
                 "timm": timm.__version__,
                 "python": platform.python_version(),

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import robust_snn
 from robust_snn.adapters import count_classes, device_of, weights_sha256
 from robust_snn.data import ImageSet, check_images
 from robust_snn.eval.execution.job import Job
@@ -24,6 +23,7 @@ from robust_snn.eval.scoring.noise_draws import SAME, spread
 from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
 
 Images = tuple[Tensor, Tensor]  # with their labels
@@ -171,7 +171,7 @@ def configuration(
         "calibration": plan.calibration and ImageSet("", "", *plan.calibration, ()).sha256,
         "device": device_of(job.victim).type,
         "backend": _backend(job),
-        "robust_snn": robust_snn.__version__,
+        "robust_snn": __version__,
         "torch": torch.__version__,
     }
 
@@ -187,7 +187,7 @@ def environment(job: Job) -> dict[str, Any]:
     """Where a job runs, for the record."""
     device = device_of(job.victim)
     return {
-        "robust_snn": robust_snn.__version__,
+        "robust_snn": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
