@@ -33,7 +33,7 @@ from robust_snn.eval.protocol.corruptions import (
     SpikeFlip,
     measure,
 )
-from robust_snn.eval.scoring.flips import flip_statistics
+from robust_snn.eval.scoring.flip_statistics import flip_statistics
 from robust_snn.training import load_recipe, train
 
 MODELS = ("snn_vggsnn", "snn_vggsnn_nlif")

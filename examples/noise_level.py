@@ -18,8 +18,7 @@ from typing import Any
 
 from robust_snn import Victim, evaluate
 from robust_snn.data import load_dataset
-from robust_snn.eval import Verdict
-from robust_snn.eval.protocol.suite import Attack, Draws, Suite
+from robust_snn.eval import AttackSpec, Draws, Suite, Verdict
 from robust_snn.neurons import NoisyLIF, StochasticGate
 from robust_snn.neurons.noisy_lif import parse_noise
 from robust_snn.training import load_recipe, train
@@ -93,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     out, data = options.out, load_dataset("digits-events", n=options.n, steps=5)
     options_of_pgd = {"keep": 2, "eot_loss": 2}
-    row = Attack("pgd", "events", "event-pgd", steps=options.steps, options=options_of_pgd)
+    row = AttackSpec("pgd", "events", "event-pgd", steps=options.steps, options=options_of_pgd)
     draws = Draws(options.draws, options.draws)
     suite = Suite("noise", (row,), norm="L0", eps=float(options.eps), draws=draws)
 

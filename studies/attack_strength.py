@@ -18,7 +18,7 @@ from typing import Any
 
 from robust_snn import Victim, evaluate
 from robust_snn.data import load_dataset
-from robust_snn.eval import Attack, Draws, Suite, Verdict, load_suite
+from robust_snn.eval import AttackSpec, Draws, Suite, Verdict, load_suite
 from robust_snn.eval.execution.preflight import CALIBRATION
 from robust_snn.training import load_model, load_recipe, train
 
@@ -52,17 +52,19 @@ def published(gradient: str, stochastic: bool) -> Suite:
     eot = 20 if stochastic else 1
     draws = {"eot_loss": "adaptive(error=0.2)"} if stochastic else {}
     rows = [
-        Attack("pgd-7", **own, gradient=gradient, steps=7, options=LAST),
-        Attack("pgd-100", **own, gradient=gradient, steps=100, options=LAST),
-        Attack("apgd-ce-100", "autoattack", "apgd-ce", gradient, eot, steps=100, restarts=1),
-        Attack("hart+pgd", **own, gradient="hart", steps=100),
-        Attack("pdsg+pgd", **own, gradient="pdsg", steps=100),
-        Attack("assg+sapgd", "robust_snn", "sapgd", "assg", steps=100, options=draws),
+        AttackSpec("pgd-7", **own, gradient=gradient, steps=7, options=LAST),
+        AttackSpec("pgd-100", **own, gradient=gradient, steps=100, options=LAST),
+        AttackSpec("apgd-ce-100", "autoattack", "apgd-ce", gradient, eot, steps=100, restarts=1),
+        AttackSpec("hart+pgd", **own, gradient="hart", steps=100),
+        AttackSpec("pdsg+pgd", **own, gradient="pdsg", steps=100),
+        AttackSpec("assg+sapgd", "robust_snn", "sapgd", "assg", steps=100, options=draws),
     ]
     if stochastic:
         for name, text in (("20", 20), ("adaptive", "adaptive"), ("0.2", "adaptive(error=0.2)")):
             options = {"eot_loss": text}
-            rows.append(Attack(f"apgd-eot-{name}", "robust_snn", "apgd", steps=50, options=options))
+            rows.append(
+                AttackSpec(f"apgd-eot-{name}", "robust_snn", "apgd", steps=50, options=options)
+            )
     return Suite("published", tuple(rows), draws=Draws(100, 20), independent=True)
 
 

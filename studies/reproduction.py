@@ -23,7 +23,7 @@ import numpy as np
 
 from robust_snn import Victim, evaluate
 from robust_snn.data import ImageSet, load_dataset
-from robust_snn.eval import Attack, Draws, Results, Suite, load_suite
+from robust_snn.eval import AttackSpec, Draws, Predictions, Suite, load_suite
 from robust_snn.eval.scoring.intervals import difference
 from robust_snn.training import load_model, load_recipe, train
 from robust_snn.utils.figures import new_figure
@@ -78,16 +78,16 @@ OWN: dict[str, Any] = {"implementation": "robust_snn", "gradient": "bptt"}
 PAPERS = Suite(
     "papers",
     (
-        Attack("FGSM", attack="fgsm", **OWN, options=LAST),
-        Attack("PGD-7", attack="pgd", **OWN, steps=7, options=LAST),
-        Attack("APGD-10, EOT-10", attack="apgd", **OWN, steps=10, options={"eot_loss": 10}),
+        AttackSpec("FGSM", attack="fgsm", **OWN, options=LAST),
+        AttackSpec("PGD-7", attack="pgd", **OWN, steps=7, options=LAST),
+        AttackSpec("APGD-10, EOT-10", attack="apgd", **OWN, steps=10, options={"eot_loss": 10}),
     ),
     draws=DRAWS,
     independent=True,
 )
 DO = Suite(
     "do",
-    (Attack("DO, L2", attack="do", **OWN, steps=30, options=LAST),),
+    (AttackSpec("DO, L2", attack="do", **OWN, steps=30, options=LAST),),
     norm="L2",
     eps=0.5,
     draws=DRAWS,
@@ -131,7 +131,7 @@ def shares(name: str, seeds: Sequence[int], out: Path) -> dict[str, np.ndarray]:
     found: dict[str, list[np.ndarray]] = {}
     for seed in seeds:
         for suite, _ in suites(name):
-            results = Results.load(folder(out, name, seed) / suite.name)
+            results = Predictions.load(folder(out, name, seed) / suite.name)
             answers = {row.name: results.attacks[i] for i, row in enumerate(suite.attacks)}
             if suite is PAPERS:
                 answers["clean"] = results.clean

@@ -25,7 +25,7 @@ import torch
 import robust_snn
 from robust_snn import Victim
 from robust_snn.data import ImageSet, load_dataset
-from robust_snn.eval import Attack, Draws, Suite
+from robust_snn.eval import AttackSpec, Draws, Suite
 from robust_snn.eval import evaluate as runner
 from robust_snn.eval.execution.job import Job
 
@@ -34,8 +34,8 @@ EPS, BATCH = 0.02, 32
 SUITE = Suite(
     "benchmark",
     (
-        Attack("apgd-ce", "autoattack", "apgd-ce", eot=4, steps=20),
-        Attack("square", "autoattack", "square", noise="frozen", eot=4, steps=100),
+        AttackSpec("apgd-ce", "autoattack", "apgd-ce", eot=4, steps=20),
+        AttackSpec("square", "autoattack", "square", noise="frozen", eot=4, steps=100),
     ),
     draws=Draws(20, 20),
 )
@@ -83,7 +83,7 @@ def peak(count: int) -> float:
         net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
         images = torch.rand(count, 3, 32, 32)
         labels = torch.zeros(count, dtype=torch.long)
-        rows = (Attack("fgsm", "robust_snn", "fgsm"),)
+        rows = (AttackSpec("fgsm", "robust_snn", "fgsm"),)
         with tempfile.TemporaryDirectory() as out:
             robust_snn.evaluate(net, images, labels, suite=Suite("one", rows), out=out, eps=EPS)
         os._exit(0)

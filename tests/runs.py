@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_snn.eval import Results, Verdict
+from robust_snn.eval import Predictions, Verdict
 from robust_snn.eval.scoring import intervals as statistics
 from robust_snn.eval.scoring.verdict import AttackResult, Clean, Robust
 
@@ -20,7 +20,7 @@ def finished_run(
     clean = np.ones_like(right) if clean is None else clean
     answers = right.astype(np.int16)
     count, draws = right.shape
-    results = Results(
+    results = Predictions(
         labels=np.ones(count, np.int64),
         clean=clean.astype(np.int16),
         worst=answers,

@@ -5,27 +5,28 @@ from __future__ import annotations
 from robust_snn.eval.evaluate import evaluate
 from robust_snn.eval.execution.progress import Progress
 from robust_snn.eval.execution.run_folder import FolderError
-from robust_snn.eval.protocol.suite import Attack, Draws, Suite, load_suite, shipped
+from robust_snn.eval.protocol.suite import AttackSpec, Draws, Suite
+from robust_snn.eval.protocol.suite_files import load_suite, shipped_suites
 from robust_snn.eval.protocol.threat_model import ConstraintViolation
 from robust_snn.eval.scoring.compare import Comparison, compare
-from robust_snn.eval.scoring.predictions import Results
+from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.sweep import load_curves, sweep
 
 __all__ = [
-    "Attack",
+    "AttackSpec",
     "Comparison",
     "ConstraintViolation",
     "Draws",
     "FolderError",
+    "Predictions",
     "Progress",
-    "Results",
     "Suite",
     "Verdict",
     "compare",
     "evaluate",
     "load_curves",
     "load_suite",
-    "shipped",
+    "shipped_suites",
     "sweep",
 ]

@@ -22,8 +22,9 @@ from robust_snn.eval.execution.progress import Meter, Progress
 from robust_snn.eval.execution.report_data import leave
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.summary import Shard, Summary, summarise
-from robust_snn.eval.execution.workers import company, finish, unclaimed
-from robust_snn.eval.protocol.suite import Suite, load_suite
+from robust_snn.eval.execution.workers import complete_shard, locked_shards, worker_processes
+from robust_snn.eval.protocol.suite import Suite
+from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.errors import InputError
@@ -102,7 +103,7 @@ def evaluate(
         for net in (victim, source):
             if isinstance(net, nn.Module):
                 kept.enter_context(undisturbed(net))
-        protocol = load_suite(suite).adapted(norm=norm, draws=draws, steps=steps, eot=eot)
+        protocol = load_suite(suite).override(norm=norm, draws=draws, steps=steps, eot=eot)
         threat = Threat(protocol.norm, protocol.eps if eps is None else eps)
         if source is not None:
             protocol, source = protocol.with_transfer(), adapt(source, output="logits").eval()
@@ -114,7 +115,7 @@ def evaluate(
             raise InputError(f"workers must be at least 1, got {workers}")
         folder = RunFolder(out, config, _room(planned.job))
         if planned.calibration is not None:
-            with folder.alone():
+            with folder.lock():
                 planned = adapted(planned, planned.calibration, folder.path)
             folder.check_room(_room(planned.job))
         with listening(progress) as listener:
@@ -134,14 +135,14 @@ def _run(
     job: Job, folder: RunFolder, meter: Meter, workers: int | None, ray: str | None
 ) -> list[Shard]:
     if ray is None:
-        beside: AbstractContextManager[None] = company(job, folder, (workers or 1) - 1)
-        order: Generator[int] = unclaimed(range(job.shards), folder, meter.wait)
+        beside: AbstractContextManager[None] = worker_processes(job, folder, (workers or 1) - 1)
+        order: Generator[int] = locked_shards(range(job.shards), folder, meter.wait)
     else:
         beside = nullcontext()
         order = cluster.finished(job, folder, ray, workers, meter.wait)
     try:
         with beside, closing(order):
-            done = {shard: finish(job, folder, meter, shard) for shard in order}
+            done = {shard: complete_shard(job, folder, meter, shard) for shard in order}
     except KeyboardInterrupt:
         _log.warning("interrupted; the same evaluation into %s goes on from here", folder.path)
         raise

@@ -18,7 +18,8 @@ import timm
 from torch import Tensor, nn
 
 from robust_snn.eval.evaluate import evaluate
-from robust_snn.eval.protocol.suite import Suite, load_suite
+from robust_snn.eval.protocol.suite import Suite
+from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.sweep_axes import Axes, parse_axes
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode

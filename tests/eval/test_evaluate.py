@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import InputError, Victim, evaluate
-from robust_snn.eval import Attack, ConstraintViolation, Draws, Progress, Suite, Verdict
-from robust_snn.eval.protocol import backends as attacks
-from robust_snn.eval.protocol.backends import Crafted, Implementation
+from robust_snn.eval import AttackSpec, ConstraintViolation, Draws, Progress, Suite, Verdict
+from robust_snn.eval.protocol import implementations
+from robust_snn.eval.protocol.implementations import Crafted, Implementation
 from robust_snn.eval.reporting.terminal import render, sentence
 from victims import SHAPE, tiny_victim, told_by
 
@@ -22,8 +22,8 @@ EPS = 0.1
 TINY = Suite(
     "tiny",
     (
-        Attack("apgd", "autoattack", "apgd-ce", eot=2, steps=3),
-        Attack("square", "autoattack", "square", noise="frozen", eot=2, steps=4),
+        AttackSpec("apgd", "autoattack", "apgd-ce", eot=2, steps=3),
+        AttackSpec("square", "autoattack", "square", noise="frozen", eot=2, steps=4),
     ),
     draws=Draws(select=4, report=5),
 )
@@ -95,7 +95,7 @@ class Fake:
         self.batches: list[Tensor] = []
 
     def craft(
-        self, victim: Victim, images: Tensor, labels: Tensor, row: Attack, *_: object
+        self, victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, *_: object
     ) -> Crafted:
         self.batches.append(images)
         made = self.move(images) if row.attack == "move" else images
@@ -103,8 +103,8 @@ class Fake:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Suite:
         fake = Implementation("torch", lambda *_: None, self.craft, lambda row: 2)
-        monkeypatch.setitem(attacks.IMPLEMENTATIONS, "fake", fake)
-        rows = (Attack("move", "fake", "move"), Attack("rest", "fake", "rest"))
+        monkeypatch.setitem(implementations.IMPLEMENTATIONS, "fake", fake)
+        rows = (AttackSpec("move", "fake", "move"), AttackSpec("rest", "fake", "rest"))
         return Suite("fake", rows, draws=Draws(2, 3))
 
 
@@ -199,8 +199,8 @@ def test_null_attack(tmp_path: Path) -> None:
     victim = tiny_victim(True)
     images, labels = told_by(victim, 32)
     rows = (
-        Attack("apgd-ce", "autoattack", "apgd-ce", steps=10),
-        Attack("apgd-dlr", "autoattack", "apgd-dlr", steps=10),
+        AttackSpec("apgd-ce", "autoattack", "apgd-ce", steps=10),
+        AttackSpec("apgd-dlr", "autoattack", "apgd-dlr", steps=10),
     )
     suite = Suite("null", rows, draws=Draws(10, 20))
     verdict = evaluate(victim, images, labels, suite=suite, out=tmp_path, eps=1e-6)
@@ -326,7 +326,7 @@ def test_zero_gradients_fail_the_diagnosis(tmp_path: Path) -> None:
             logits = super().forward(x)
             return (logits > 0).float() + 0 * logits
 
-    suite = Suite("s", (Attack("pgd", "robust_snn", "pgd", steps=2),))
+    suite = Suite("s", (AttackSpec("pgd", "robust_snn", "pgd", steps=2),))
     verdict = evaluate(Step(), *shades([0.6, 0.7]), suite=suite, out=tmp_path, eps=EPS)
     note = next(n for n in verdict.diagnostics if n.name.startswith("zero gradients"))
     assert (note.status, note.value) == ("fail", 1.0)
@@ -347,7 +347,7 @@ def test_torchattacks_row(tmp_path: Path) -> None:
     pytest.importorskip("torchattacks")
     victim = tiny_victim(True)
     images, labels = told_by(victim, 3)
-    rows = (Attack("pgd", "torchattacks", "PGD", gradient="bptr", eot=2, steps=3),)
+    rows = (AttackSpec("pgd", "torchattacks", "PGD", gradient="bptr", eot=2, steps=3),)
     verdict = evaluate(
         victim, images, labels, suite=Suite("t", rows, draws=Draws(2, 2)), out=tmp_path, eps=EPS
     )
@@ -413,11 +413,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "draws": ({"draws": 0}, "draws.report .* must be a whole number"),
     "batch size": ({"batch_size": 0}, "batch_size must be"),
     "gradient mode": (
-        {"suite": Suite("s", (Attack("a", "autoattack", "square", gradient="bptx"),))},
+        {"suite": Suite("s", (AttackSpec("a", "autoattack", "square", gradient="bptx"),))},
         "did you mean 'bpt",
     ),
     "noise policy": (
-        {"suite": Suite("s", (Attack("a", "autoattack", "square", noise="frsh"),))},
+        {"suite": Suite("s", (AttackSpec("a", "autoattack", "square", noise="frsh"),))},
         "did you mean 'fresh'",
     ),
 }

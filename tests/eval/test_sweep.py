@@ -12,7 +12,7 @@ import timm
 import torch
 
 from robust_snn import InputError, Victim, evaluate
-from robust_snn.eval import Attack, Draws, Suite, load_curves, sweep
+from robust_snn.eval import AttackSpec, Draws, Suite, load_curves, sweep
 from robust_snn.eval.protocol.sweep_axes import parse_axes, read_axes
 from victims import told_by
 
@@ -22,7 +22,7 @@ INFO = {
 }
 TINY = Suite(
     "tiny",
-    (Attack("pgd", "robust_snn", "pgd", gradient="bptt", steps=2, options={"eot_loss": 2}),),
+    (AttackSpec("pgd", "robust_snn", "pgd", gradient="bptt", steps=2, options={"eot_loss": 2}),),
     draws=Draws(2, 3),
     eps=0.1,
 )
@@ -145,7 +145,9 @@ def test_transfer_from_a_source(tmp_path: Path) -> None:
     row = verdict.attacks[1]
     assert "transfer(source=checkpoint)" in row.implementation
     assert row.backwards > 0  # of the source
-    needs = Suite("t", (Attack("t", "robust_snn", "transfer", options={"source": "checkpoint"}),))
+    needs = Suite(
+        "t", (AttackSpec("t", "robust_snn", "transfer", options={"source": "checkpoint"}),)
+    )
     with pytest.raises(InputError, match="--source-checkpoint"):
         evaluate(net(), x, y, suite=needs, out=tmp_path / "b")
     with pytest.raises(InputError, match="the source has 5 classes"):
@@ -155,7 +157,7 @@ def test_transfer_from_a_source(tmp_path: Path) -> None:
 
 def test_independent_attacks_meet_every_image(tmp_path: Path) -> None:
     x, y = images(8)
-    rows = tuple(Attack(name, "robust_snn", "fgsm", gradient="bptt") for name in ("a", "b"))
+    rows = tuple(AttackSpec(name, "robust_snn", "fgsm", gradient="bptt") for name in ("a", "b"))
     suite = Suite("pair", rows, draws=Draws(1, 1), eps=0.5, independent=True)
     evaluate(net("snn_vgg5"), x, y, suite=suite, out=tmp_path / "run")
     for folder in ("01-a", "02-b"):

@@ -11,7 +11,7 @@ from typing import Any
 from robust_snn.adapters import count_classes, device_of
 from robust_snn.attacks import plan, probe
 from robust_snn.eval.execution.preflight import Images, Plan
-from robust_snn.eval.protocol.suite import Attack
+from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
@@ -34,7 +34,7 @@ def adapted(planned: Plan, calibration: Images, out: Path) -> Plan:
     if not path.exists():
         write_json(path, _probe(planned, calibration))
     record = json.loads(path.read_text(encoding="utf-8"))
-    rows = tuple(Attack(implementation="robust_snn", **row) for row in record["rows"])
+    rows = tuple(AttackSpec(implementation="robust_snn", **row) for row in record["rows"])
     job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))
     note = Diagnostic("probe", record["held"], "pass", record["why"])
     return replace(planned, job=job, diagnostics=(*planned.diagnostics, note))

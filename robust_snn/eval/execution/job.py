@@ -15,9 +15,9 @@ from torch import Tensor
 
 from robust_snn.adapters import device_of
 from robust_snn.eval.execution.out_of_memory import in_parts
-from robust_snn.eval.execution.shard import Piece
-from robust_snn.eval.protocol.backends import implementation, view
-from robust_snn.eval.protocol.suite import Attack, Suite
+from robust_snn.eval.execution.shard_result import ShardResult
+from robust_snn.eval.protocol.implementations import implementation, view
+from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.noise_draws import Score, harder, score
 from robust_snn.kernels import derive_seed
@@ -70,12 +70,12 @@ class Job:
             self, victim=victim.to(device), source=None if source is None else source.to(device)
         )
 
-    def clean(self, shard: int) -> Piece:
+    def clean(self, shard: int) -> ShardResult:
         """Scores the clean images of a shard."""
         ids = self.ids(shard)
         return self._piece(self._clean, ids, np.arange(len(ids)))
 
-    def attack(self, row: Attack, shard: int, positions: np.ndarray) -> Piece:
+    def attack(self, row: AttackSpec, shard: int, positions: np.ndarray) -> ShardResult:
         """Attacks some images of a shard, checks and scores what comes back.
 
         Args:
@@ -86,26 +86,26 @@ class Job:
         return self._piece(partial(self._attack, row), self.ids(shard)[positions], positions)
 
     def _piece(
-        self, work: Callable[[np.ndarray], Piece], ids: np.ndarray, positions: np.ndarray
-    ) -> Piece:
+        self, work: Callable[[np.ndarray], ShardResult], ids: np.ndarray, positions: np.ndarray
+    ) -> ShardResult:
         started = time.perf_counter()
         parts = in_parts(lambda start, stop: work(ids[start:stop]), 0, len(ids))
         seconds = time.perf_counter() - started
-        return replace(Piece.join(parts), positions=positions, seconds=seconds)
+        return replace(ShardResult.join(parts), positions=positions, seconds=seconds)
 
-    def _clean(self, ids: np.ndarray) -> Piece:
+    def _clean(self, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)
         select, report = (self._score(images, labels, ids, p) for p in ("select", "report"))
-        return Piece(
+        return ShardResult(
             positions=ids,
             images=np.empty((0, *images.shape[1:]), np.float32),
             select=select.accuracy,
             margin=select.margin,
             predictions=report.predictions.astype(np.int16),
-            survived=np.ones(len(ids), bool),
+            claimed_robust=np.ones(len(ids), bool),
         )
 
-    def _attack(self, row: Attack, ids: np.ndarray) -> Piece:
+    def _attack(self, row: AttackSpec, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)
         seed = derive_seed(self.seed, "attack", row.name, int(ids[0]))
         attacker = view(self.victim, row, seed)
@@ -116,19 +116,19 @@ class Job:
             self.threat.check(candidate, images, row.name)
         adversarial, select = self._hardest(crafted.candidates, labels, ids, row)
         report = self._score(adversarial, labels, ids, "report", row)
-        return Piece(
+        return ShardResult(
             positions=ids,
             images=adversarial.cpu().numpy(),
             select=select.accuracy,
             margin=select.margin,
             predictions=report.predictions.astype(np.int16),
-            survived=crafted.survived.cpu().numpy(),
+            claimed_robust=crafted.claimed_robust.cpu().numpy(),
             forwards=cost.forwards,
             backwards=cost.backwards,
             warnings=crafted.warnings,
         )
 
-    def _sourced(self, row: Attack, attacker: Victim) -> Attack:
+    def _sourced(self, row: AttackSpec, attacker: Victim) -> AttackSpec:
         """The row with the source that it asks for, whose passes count as the attacker's."""
         if self.source is None or not row.needs_source:
             return row
@@ -136,7 +136,7 @@ class Job:
         return replace(row, options={**row.options, "source": source})
 
     def _hardest(
-        self, candidates: Sequence[Tensor], labels: Tensor, ids: np.ndarray, row: Attack
+        self, candidates: Sequence[Tensor], labels: Tensor, ids: np.ndarray, row: AttackSpec
     ) -> tuple[Tensor, Score]:
         """The version of every image that the select draws find hardest, and its score."""
         scores = [self._score(images, labels, ids, "select", row) for images in candidates]
@@ -163,7 +163,7 @@ class Job:
         labels: Tensor,
         ids: np.ndarray,
         purpose: str,
-        attack: Attack | None = None,
+        attack: AttackSpec | None = None,
     ) -> Score:
         draws = getattr(self.suite.draws, purpose)
         rows = torch.from_numpy(ids).to(images.device)

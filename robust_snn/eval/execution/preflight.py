@@ -15,7 +15,7 @@ from torch import Tensor
 from robust_snn.adapters import count_classes, device_of, weights_sha256
 from robust_snn.data import ImageSet, check_images
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.protocol.backends import implementation, view
+from robust_snn.eval.protocol.implementations import implementation, view
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring import verdict_checks as diagnostics
@@ -159,7 +159,7 @@ def configuration(
         "model": _overridden(model, model_info),
         "data": data,
         "threat": asdict(job.threat),
-        "suite": asdict(replace(job.suite, attacks=())),
+        "suite": {**asdict(job.suite), "attacks": ()},
         "attacks": {row.name: asdict(row) for row in job.suite.attacks},
         "order": [f"{r.name}: {implementation(r).describe(r)}" for r in job.suite.attacks],
         "weights": weights,

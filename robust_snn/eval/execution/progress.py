@@ -10,7 +10,7 @@ import numpy as np
 
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.protocol.suite import Attack
+from robust_snn.eval.protocol.suite import AttackSpec
 
 STEPS = 100  # what AutoAttack takes where a row does not say
 LOOK = 1.0  # seconds between two looks at what other processes have done
@@ -61,7 +61,7 @@ class Meter:
         self.images = 0
         self.right = 0.0
 
-    def begin(self, attack: Attack | None, shard: int) -> None:
+    def begin(self, attack: AttackSpec | None, shard: int) -> None:
         """Reports what begins now; None is the clean images."""
         name = "clean images" if attack is None else attack.name
         self._report(f"{name}, shard {shard + 1} of {self.job.shards}")
@@ -98,7 +98,7 @@ class Meter:
         )
 
 
-def _passes(job: Job, attack: Attack | None) -> float:
+def _passes(job: Job, attack: AttackSpec | None) -> float:
     """Rough number of passes per image; a step with a gradient counts three forward passes."""
     scoring = job.suite.draws.select + job.suite.draws.report
     if attack is None:

@@ -18,7 +18,7 @@ from robust_snn.adapters import device_of
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.workers import PATIENCE, finish, unclaimed
+from robust_snn.eval.execution.workers import PATIENCE, complete_shard, locked_shards
 from robust_snn.utils.errors import InputError, missing_extra
 
 _log = logging.getLogger("robust_snn")
@@ -71,7 +71,7 @@ def finished(
             else:
                 left.discard(shard)
                 yield shard
-        yield from unclaimed(sorted(left), folder, idle)
+        yield from locked_shards(sorted(left), folder, idle)
     finally:
         if ours:
             ray.shutdown()
@@ -128,6 +128,6 @@ class Worker:
 
     def finish(self, shard: int) -> int:
         """Finishes a shard; returns its number."""
-        for free in unclaimed([shard], self.folder, self.meter.wait):
-            finish(self.job, self.folder, self.meter, free)
+        for free in locked_shards([shard], self.folder, self.meter.wait):
+            complete_shard(self.job, self.folder, self.meter, free)
         return shard

@@ -21,9 +21,9 @@ from robust_snn.adapters import device_of
 from robust_snn.diagnostics import input_gradient
 from robust_snn.diagnostics.input_gradients import cosines
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.shard import Piece
-from robust_snn.eval.protocol.backends import view
-from robust_snn.eval.scoring.predictions import Results
+from robust_snn.eval.execution.shard_result import ShardResult
+from robust_snn.eval.protocol.implementations import view
+from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.gradients import parse_mode
 from robust_snn.metrics import energy, firing_rates, operations, record
 from robust_snn.utils.atomic_files import write_whole
@@ -57,7 +57,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportData:
     """What a page shows of a run. `N` images, `L` layers, `M` gradient modes.
 
     Attributes:
@@ -92,7 +92,7 @@ class Evidence:
         write_whole(path, lambda file: np.savez(file, **arrays))
 
     @classmethod
-    def load(cls, path: Path) -> Evidence | None:
+    def load(cls, path: Path) -> ReportData | None:
         """Reads it; None where there is none, as after older runs.
 
         Raises:
@@ -110,13 +110,15 @@ class Evidence:
             raise InputError(f"cannot read '{path}': {error}; start the run again") from None
 
 
-def leave(job: Job, results: Results, load: Callable[[str], Piece | None], run: Path) -> None:
+def leave(
+    job: Job, results: Predictions, load: Callable[[str], ShardResult | None], run: Path
+) -> None:
     """Leaves the evidence of a finished job in its folder, unless it is there already."""
     if not (run / FILE).exists():
         gather(job, results, load).save(run / FILE)
 
 
-def gather(job: Job, results: Results, load: Callable[[str], Piece | None]) -> Evidence:
+def gather(job: Job, results: Predictions, load: Callable[[str], ShardResult | None]) -> ReportData:
     """Collects and measures what a report shows.
 
     Args:
@@ -132,7 +134,7 @@ def gather(job: Job, results: Results, load: Callable[[str], Piece | None]) -> E
     at = at if len(at) else np.arange(min(SAMPLE, len(labels)))
     layers, rates, costs = _inside(job, at, found.worst(at, results.by))
     modes, cosines = _agreement(job, at) if len(layers) else (np.array([], str), np.empty((0, 0)))
-    return Evidence(
+    return ReportData(
         labels,
         clean,
         worst,
@@ -149,7 +151,7 @@ def gather(job: Job, results: Results, load: Callable[[str], Piece | None]) -> E
 class _Versions:
     """Adversarial images and the answers to them, out of the pieces that hold them."""
 
-    def __init__(self, job: Job, load: Callable[[str], Piece | None]) -> None:
+    def __init__(self, job: Job, load: Callable[[str], ShardResult | None]) -> None:
         self.job, self.load = job, cache(load)
 
     def get(self, attack: int, image: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from robust_snn.eval.execution.shard import Piece
+from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.utils.atomic_files import differences, write_json, write_whole
 from robust_snn.utils.errors import InputError
 
@@ -55,7 +55,7 @@ class RunFolder:
         try:
             for name in ("pieces", "locks"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
-            with self.alone():
+            with self.lock():
                 self._refuse_other(config)  # again: another process may have been faster
                 self._sweep(self.path, CONFIG)
                 write_json(self.path / CONFIG, config)  # again: it shows whether this is possible
@@ -104,7 +104,7 @@ class RunFolder:
             )
 
     @contextmanager
-    def claim(self, shard: int, *, wait: float = 0) -> Iterator[bool]:
+    def lock_shard(self, shard: int, *, wait: float = 0) -> Iterator[bool]:
         """Takes a shard for this process.
 
         Args:
@@ -119,7 +119,7 @@ class RunFolder:
                 self._sweep(self.path / "pieces", f"{shard:05d}.npz", "*/")
             yield ours
 
-    def alone(self) -> AbstractContextManager[bool]:
+    def lock(self) -> AbstractContextManager[bool]:
         """While inside, no other process writes into the folder what all of them would write."""
         return self._locked("run")
 
@@ -148,13 +148,13 @@ class RunFolder:
         pieces = (self.path / "pieces").glob("*/[!.]*.npz")
         return {f"{path.parent.name}/{path.stem}" for path in pieces}
 
-    def load(self, name: str) -> Piece | None:
+    def load(self, name: str) -> ShardResult | None:
         """A finished piece, or None. A damaged file, or that of another run, is not there."""
         path = self._file(name)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if str(arrays["address"]) == self.address:
-                    return Piece.from_arrays(dict(arrays))
+                    return ShardResult.from_arrays(dict(arrays))
                 _log.warning("%s belongs to another run and will be made again", path)
         except FileNotFoundError:
             pass
@@ -162,7 +162,7 @@ class RunFolder:
             _log.warning("%s is damaged and will be made again", path)
         return None
 
-    def save(self, name: str, piece: Piece) -> None:
+    def save(self, name: str, piece: ShardResult) -> None:
         """Stores a piece, whole or not at all, whenever the process or the power fails.
 
         Raises:
@@ -175,7 +175,7 @@ class RunFolder:
 
     def conclude(self, *writers: Callable[[Path], None]) -> None:
         """Calls everyone who writes into the finished run, one process at a time."""
-        with self._reported(), self.alone():
+        with self._reported(), self.lock():
             for name in ("verdict.json", "results.npz", "evidence.npz", "probe.json"):
                 self._sweep(self.path, name)
             for write in writers:

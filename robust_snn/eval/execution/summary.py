@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.shard import Piece, Worst
-from robust_snn.eval.protocol.backends import implementation, view
+from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
+from robust_snn.eval.protocol.implementations import implementation, view
 from robust_snn.eval.scoring import intervals as statistics
 from robust_snn.eval.scoring import verdict_checks as diagnostics
-from robust_snn.eval.scoring.predictions import Results
+from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import AttackResult, Clean, Diagnostic, Robust
 
 
@@ -24,8 +24,8 @@ class Shard:
     An attack has no piece where nothing was left standing for it.
     """
 
-    clean: Piece
-    attacks: tuple[Piece | None, ...]
+    clean: ShardResult
+    attacks: tuple[ShardResult | None, ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Summary:
     diagnostics: tuple[Diagnostic, ...]
     seconds: float
     modes: tuple[str, ...]
-    results: Results
+    results: Predictions
     select: np.ndarray
 
 
@@ -79,18 +79,18 @@ def summarise(job: Job, shards: Sequence[Shard]) -> Summary:
     )
 
 
-def _fold(job: Job, shards: Sequence[Shard]) -> tuple[Results, list[np.ndarray]]:
+def _fold(job: Job, shards: Sequence[Shard]) -> tuple[Predictions, list[np.ndarray]]:
     """Report answers on every image, and those in the worst case after each attack in turn."""
     last, alone, course = [], [], []
     for shard in shards:
-        worst, answers, so_far = Worst(shard.clean), [], []
+        worst, answers, so_far = WorstCase(shard.clean), [], []
         for row, piece in enumerate(shard.attacks):
-            answers.append(worst.predictions.copy() if piece is None else worst.meet(piece, row))
+            answers.append(worst.predictions.copy() if piece is None else worst.update(piece, row))
             so_far.append(worst.predictions.copy())
         last.append(worst)
         alone.append(np.stack(answers))
         course.append(np.stack(so_far))
-    results = Results(
+    results = Predictions(
         labels=job.labels.cpu().numpy(),
         clean=np.concatenate([shard.clean.predictions for shard in shards]),
         worst=np.concatenate([worst.predictions for worst in last]),
@@ -109,7 +109,11 @@ def _course(
 
 
 def _attack(
-    job: Job, number: int, pieces: list[Piece | None], predictions: np.ndarray, labels: np.ndarray
+    job: Job,
+    number: int,
+    pieces: list[ShardResult | None],
+    predictions: np.ndarray,
+    labels: np.ndarray,
 ) -> AttackResult:
     row = job.suite.attacks[number]
     done = [piece for piece in pieces if piece is not None]
@@ -121,7 +125,7 @@ def _attack(
         eot=row.eot,
         accuracy=estimate.value,
         ci=estimate.ci,
-        claimed=float(sum(piece.survived.sum() for piece in done) / len(labels)),
+        claimed=float(sum(piece.claimed_robust.sum() for piece in done) / len(labels)),
         forwards=sum(piece.forwards for piece in done),
         backwards=sum(piece.backwards for piece in done),
         seconds=float(sum(piece.seconds for piece in done)),

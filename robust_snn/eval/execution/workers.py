@@ -18,16 +18,18 @@ from robust_snn.adapters import device_of
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter, Progress
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.shard import Piece, Worst
+from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
 from robust_snn.eval.execution.summary import Shard
-from robust_snn.eval.protocol.suite import Attack
+from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.utils.errors import InputError
 
 _log = logging.getLogger("robust_snn")
 PATIENCE = 0.5  # seconds between two looks at a shard that another process holds
 
 
-def unclaimed(shards: Iterable[int], folder: RunFolder, idle: Callable[[], None]) -> Generator[int]:
+def locked_shards(
+    shards: Iterable[int], folder: RunFolder, idle: Callable[[], None]
+) -> Generator[int]:
     """Shards to finish here: first those that no process holds, then what the others leave.
 
     A shard is held while the caller works at it. What another process has finished comes too; its
@@ -40,7 +42,7 @@ def unclaimed(shards: Iterable[int], folder: RunFolder, idle: Callable[[], None]
     """
     held = []
     for shard in shards:
-        with folder.claim(shard) as ours:
+        with folder.lock_shard(shard) as ours:
             if ours:
                 yield shard
             else:
@@ -48,20 +50,20 @@ def unclaimed(shards: Iterable[int], folder: RunFolder, idle: Callable[[], None]
     for shard in held:
         ours = False
         while not ours:
-            with folder.claim(shard, wait=PATIENCE) as ours:
+            with folder.lock_shard(shard, wait=PATIENCE) as ours:
                 if ours:
                     yield shard
                 else:
                     idle()
 
 
-def finish(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Shard:
+def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Shard:
     """Finishes a shard, as far as the folder does not hold it already.
 
     Of its images, only the folder keeps the adversarial versions.
     """
 
-    def piece(row: Attack | None, name: str, compute: Callable[[], Piece]) -> Piece:
+    def piece(row: AttackSpec | None, name: str, compute: Callable[[], ShardResult]) -> ShardResult:
         meter.begin(row, shard)
         found = folder.load(name)
         if computed := found is None:
@@ -72,12 +74,12 @@ def finish(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Shard:
 
     first, *names = job.names(shard)
     clean = piece(None, first, lambda: job.clean(shard))
-    worst, attacks = Worst(clean), list[Piece | None]()
+    worst, attacks = WorstCase(clean), list[ShardResult | None]()
     for row, name in zip(job.suite.attacks, names, strict=True):
-        standing = worst.all if job.suite.independent else worst.standing
+        standing = worst.all if job.suite.independent else worst.robust_so_far
         if len(standing):
             found = piece(row, name, partial(job.attack, row, shard, standing))
-            worst.meet(found)
+            worst.update(found)
             attacks.append(found)
         else:
             meter.finish([name], computed=False)
@@ -87,7 +89,7 @@ def finish(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Shard:
 
 
 @contextmanager
-def company(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
+def worker_processes(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
     """While the caller works at a run, `count` more processes work at it too.
 
     Each has its own copy of the network; on CUDA they take the devices in turn. The CPU threads of
@@ -143,8 +145,8 @@ def _work(parcel: bytes, device: str, threads: int) -> None:
     job = job.on(device)
     try:
         meter = Meter(job, folder, _while_parent_lives)
-        for shard in unclaimed(range(job.shards), folder, meter.wait):
-            finish(job, folder, meter, shard)
+        for shard in locked_shards(range(job.shards), folder, meter.wait):
+            complete_shard(job, folder, meter, shard)
     except KeyboardInterrupt:
         sys.exit(0)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from robust_snn.eval.execution import report_data as evidence
-from robust_snn.eval.execution.report_data import Evidence
+from robust_snn.eval.execution.report_data import ReportData
 from robust_snn.eval.reporting import report_figures as figures
 from robust_snn.eval.reporting.published import published
 from robust_snn.eval.reporting.terminal import percent, radius, sentence, span
@@ -48,7 +48,7 @@ def write_report(
     verdict = Verdict.load(run / "verdict.json")
     given = {"command": command, "classes": None if classes is None else list(classes)}
     about = {**_about(run), **{key: value for key, value in given.items() if value is not None}}
-    page = render_page(verdict, Evidence.load(run / evidence.FILE), load_curves(run), about)
+    page = render_page(verdict, ReportData.load(run / evidence.FILE), load_curves(run), about)
     if about:
         write_json(run / ABOUT, about)
     write_text(run / FILE, page)
@@ -57,7 +57,7 @@ def write_report(
 
 def render_page(
     verdict: Verdict,
-    found: Evidence | None = None,
+    found: ReportData | None = None,
     curves: Mapping[str, Sequence[Point]] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> str:
@@ -164,7 +164,7 @@ def _trust(notes: Sequence[Diagnostic]) -> dict[str, str]:
     return {"status": "pass", "text": f"All {len(notes)} diagnostics passed."}
 
 
-def _classes(found: Evidence, names: Sequence[Any]) -> dict[str, Any]:
+def _classes(found: ReportData, names: Sequence[Any]) -> dict[str, Any]:
     """Accuracy by class; the figure shows the extremes where there are many."""
     rows: list[dict[str, Any]] = []
     for label in np.unique(found.labels):
@@ -186,7 +186,7 @@ def _classes(found: Evidence, names: Sequence[Any]) -> dict[str, Any]:
     return {"rows": rows, "shown": len(shown), "figure": figures.classes(name, clean, robust)}
 
 
-def _inside(found: Evidence) -> dict[str, Any]:
+def _inside(found: ReportData) -> dict[str, Any]:
     """Activity and cost; `costs` is one row per measure, clean and attacked."""
     measures = ("spikes", "spike operations", "multiplications", "energy")
     return {
@@ -196,7 +196,7 @@ def _inside(found: Evidence) -> dict[str, Any]:
     }
 
 
-def _modes(found: Evidence) -> list[dict[str, Any]]:
+def _modes(found: ReportData) -> list[dict[str, Any]]:
     names = [parse_mode(mode).brief for mode in found.modes.tolist()]
     return [
         {"name": name, "cosines": cosines}
@@ -204,7 +204,7 @@ def _modes(found: Evidence) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures(verdict: Verdict, found: Evidence, names: Sequence[Any]) -> list[dict[str, Any]]:
+def _pictures(verdict: Verdict, found: ReportData, names: Sequence[Any]) -> list[dict[str, Any]]:
     shown = []
     pictures = found.pictures
     for n, image in enumerate(pictures.ids.tolist()):

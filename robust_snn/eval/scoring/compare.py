@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from robust_snn.eval.scoring import intervals as statistics
-from robust_snn.eval.scoring.predictions import Results
+from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.utils.errors import InputError
 
@@ -63,12 +63,14 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     return Comparison(one, other, tuple(_differences(verdicts, answers)), tuple(_notes(verdicts)))
 
 
-def _read(folder: Path) -> tuple[Verdict, Results]:
+def _read(folder: Path) -> tuple[Verdict, Predictions]:
     folder = folder.parent if folder.name == "verdict.json" else folder
-    return Verdict.load(folder / "verdict.json"), Results.load(folder)
+    return Verdict.load(folder / "verdict.json"), Predictions.load(folder)
 
 
-def _differences(verdicts: tuple[Verdict, ...], answers: tuple[Results, ...]) -> list[Difference]:
+def _differences(
+    verdicts: tuple[Verdict, ...], answers: tuple[Predictions, ...]
+) -> list[Difference]:
     found = []
     for which in ("clean", "worst"):
         name = "clean" if which == "clean" else "robust"

@@ -15,7 +15,7 @@ NAME = "results.npz"
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class Predictions:
     """What the victim answered on the report draws, for every image in order.
 
     Attributes:
@@ -37,7 +37,7 @@ class Results:
         write_whole(folder / NAME, lambda file: np.savez_compressed(file, **asdict(self)))
 
     @classmethod
-    def load(cls, folder: str | Path) -> Results:
+    def load(cls, folder: str | Path) -> Predictions:
         """Reads the answers of a finished run.
 
         Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from scipy.stats import norm, t
 
 from robust_snn.eval.scoring.intervals import LEVEL
-from robust_snn.eval.scoring.predictions import Results
+from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.errors import InputError
 
@@ -42,7 +42,7 @@ def needed(precision: float, pilot: str | Path | None = None) -> Size:
     if pilot is None:
         return Size(max(1, math.ceil((z / (2 * precision)) ** 2 - z**2)), None)
     folder = Path(pilot)
-    results, verdict = Results.load(folder), Verdict.load(folder / "verdict.json")
+    results, verdict = Predictions.load(folder), Verdict.load(folder / "verdict.json")
     count, draws = results.worst.shape
     if count < 2:
         raise InputError(f"the pilot '{pilot}' has one image; give it at least 2, better 100")

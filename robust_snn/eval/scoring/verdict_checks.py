@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from robust_snn.diagnostics import order
-from robust_snn.eval.protocol.suite import Attack
+from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring.noise_draws import PROBES, SAME
 from robust_snn.eval.scoring.verdict import AttackResult, Diagnostic
 
@@ -72,7 +72,7 @@ def warnings(messages: Mapping[str, Iterable[str]]) -> list[Diagnostic]:
     ]
 
 
-def left_out(rows: Iterable[Attack], classes: int) -> list[Diagnostic]:
+def left_out(rows: Iterable[AttackSpec], classes: int) -> list[Diagnostic]:
     """Attacks of the suite that the number of classes rules out."""
     why = f"cannot run with {classes} classes"
     return [Diagnostic(f"not run: {row.name}", 1.0, "warn", why) for row in rows]

@@ -11,14 +11,14 @@ import torch
 
 from robust_snn import InputError, evaluate
 from robust_snn.attacks import BUDGETS
-from robust_snn.eval import Attack, Draws, Suite, load_suite
-from robust_snn.eval.protocol.suite import parse_suite
+from robust_snn.eval import AttackSpec, Draws, Suite, load_suite
+from robust_snn.eval.protocol.suite_files import parse_suite
 from robust_snn.eval.scoring import verdict_checks as diagnostics
 from victims import tiny_victim, told_by
 
 EPS = 0.1
 module = importlib.import_module("robust_snn.attacks.mode_ranking")  # its name is also a function
-SQUARE = Attack("square", "autoattack", "square", noise="frozen", steps=4)
+SQUARE = AttackSpec("square", "autoattack", "square", noise="frozen", steps=4)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_what_a_suite_with_a_budget_refuses(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'small'"):
         parse_suite(text % "smal", "a")
     with pytest.raises(InputError, match="budget"):
-        load_suite("adaptive-small").adapted(steps=3)
+        load_suite("adaptive-small").override(steps=3)
     victim = tiny_victim(False)
     images, labels = told_by(victim, 1)
     with pytest.raises(InputError, match="2 images"):
@@ -101,7 +101,7 @@ def test_a_masked_gradient_shows(tmp_path: Path) -> None:
     victim = tiny_victim(False)
     images, labels = told_by(victim, 4)
     dead = "bptt(surrogate=triangle(gamma=0.0001))"
-    rows = (Attack("apgd", "autoattack", "apgd-ce", gradient=dead, steps=2),)
+    rows = (AttackSpec("apgd", "autoattack", "apgd-ce", gradient=dead, steps=2),)
     verdict = evaluate(
         victim, images, labels, suite=Suite("a", rows, draws=Draws(1, 1)), out=tmp_path, eps=EPS
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from robust_snn import Victim, evaluate
-from robust_snn.eval import Attack, Draws, Suite
+from robust_snn.eval import AttackSpec, Draws, Suite
 from robust_snn.neurons import LIF, StochasticGate
 
 class Tiny(nn.Module):
@@ -35,8 +35,8 @@ class Tiny(nn.Module):
         return self.outer(self.gate(self.neuron(currents))).mean(0)
 
 ROWS = (
-    Attack("pgd", "robust_snn", "pgd", eot=2, steps=2, options={"select": 1, "keep": 1}),
-    Attack("square", "autoattack", "square", noise="frozen", steps=3),
+    AttackSpec("pgd", "robust_snn", "pgd", eot=2, steps=2, options={"select": 1, "keep": 1}),
+    AttackSpec("square", "autoattack", "square", noise="frozen", steps=3),
 )
 torch.set_num_threads(1)
 torch.manual_seed(0)

@@ -12,20 +12,20 @@ import pytest
 from robust_snn import InputError
 from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.shard import Piece, Worst
+from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
 
 CONFIG: dict[str, Any] = {"seed": 0, "attacks": {"square": {"steps": 5}}, "eps": 0.1}
 
 
-def piece(select: list[float], margin: list[float], prediction: int = 0) -> Piece:
+def piece(select: list[float], margin: list[float], prediction: int = 0) -> ShardResult:
     n = len(select)
-    return Piece(
+    return ShardResult(
         positions=np.arange(n),
         images=np.full((n, 1, 2, 2), 0.25, np.float32),
         select=np.array(select),
         margin=np.array(margin),
         predictions=np.full((n, 2), prediction, np.int16),
-        survived=np.ones(n, bool),
+        claimed_robust=np.ones(n, bool),
         forwards=3,
         backwards=2,
         seconds=0.5,
@@ -102,10 +102,10 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_worst_keeps_the_hardest_version() -> None:
-    worst = Worst(piece([1.0, 1.0, 0.5, 0.0], [0.3, 0.3, 0.3, -0.2]))
-    assert worst.standing.tolist() == [0, 1, 2]
+    worst = WorstCase(piece([1.0, 1.0, 0.5, 0.0], [0.3, 0.3, 0.3, -0.2]))
+    assert worst.robust_so_far.tolist() == [0, 1, 2]
     attack = piece([1.0, 0.5, 0.6], [0.1, 0.9, -1.0], prediction=7)
-    alone = worst.meet(attack)
+    alone = worst.update(attack)
     assert worst.select.tolist() == [1.0, 0.5, 0.5, 0.0]
     assert worst.predictions[:, 0].tolist() == [7, 7, 0, 0]  # equal accuracy: the smaller margin
     assert alone[:, 0].tolist() == [7, 7, 7, 0]  # alone, an attack answers for what it attacked

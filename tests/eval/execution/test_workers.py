@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from robust_snn import InputError, Verdict, evaluate
-from robust_snn.eval import Attack, Draws, FolderError, Progress, Suite
+from robust_snn.eval import AttackSpec, Draws, FolderError, Progress, Suite
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.workers import unclaimed
+from robust_snn.eval.execution.workers import locked_shards
 from victims import tiny_victim, told_by
 
 ROWS = (
-    Attack("pgd", "robust_snn", "pgd", eot=2, steps=3),
-    Attack("square", "autoattack", "square", noise="frozen", steps=10),
+    AttackSpec("pgd", "robust_snn", "pgd", eot=2, steps=3),
+    AttackSpec("square", "autoattack", "square", noise="frozen", steps=10),
 )
 SUITE = Suite("tiny", ROWS, draws=Draws(3, 4))
 SECONDS = re.compile(r'"seconds": [^,\n]+')
@@ -64,14 +64,14 @@ def one_thread() -> None:
 def test_a_shard_belongs_to_one(tmp_path: Path) -> None:
     """The second caller skips what the first holds, then waits for it."""
     folder, waits = RunFolder(tmp_path, {"seed": 0}), []
-    first = unclaimed(range(3), folder, lambda: None)
+    first = locked_shards(range(3), folder, lambda: None)
     assert next(first) == 0
 
     def idle() -> None:
         waits.append(1)
         first.close()
 
-    assert list(unclaimed(range(3), folder, idle)) == [1, 2, 0]
+    assert list(locked_shards(range(3), folder, idle)) == [1, 2, 0]
     assert waits == [1]
 
 
@@ -80,7 +80,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     (tmp_path / "pieces" / "clean").mkdir()
     for name in (".00001.npz.123", ".00002.npz.123"):
         (tmp_path / "pieces" / "clean" / name).touch()
-    with folder.claim(1) as ours:
+    with folder.lock_shard(1) as ours:
         assert ours
     assert [path.name for path in (tmp_path / "pieces" / "clean").iterdir()] == [".00002.npz.123"]
 

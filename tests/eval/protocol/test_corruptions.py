@@ -22,8 +22,8 @@ from robust_snn.eval.protocol.corruptions import (
     corruption,
     measure,
 )
-from robust_snn.eval.protocol.suite import Attack, Suite
-from robust_snn.eval.scoring.flips import flip_statistics
+from robust_snn.eval.protocol.suite import AttackSpec, Suite
+from robust_snn.eval.scoring.flip_statistics import flip_statistics
 from zoo import awake
 
 
@@ -125,7 +125,7 @@ def test_wrong_corruptions_are_refused(name: str, options: dict[str, Any], messa
 def test_wrong_threats_are_refused(
     victim: Victim, events: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
-    own, theirs = (Attack("a", name, "pgd") for name in ("robust_snn", "torchattacks"))
+    own, theirs = (AttackSpec("a", name, "pgd") for name in ("robust_snn", "torchattacks"))
     for suite, images, message in [
         (Suite("s", (own,), norm="L0", eps=3), events[0], "knows no norm L0"),
         (replace(load_suite("events-sparse"), eps=0.5), events[0], "number of entries"),

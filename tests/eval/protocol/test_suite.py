@@ -8,9 +8,9 @@ import pytest
 
 import robust_snn.eval
 from robust_snn import InputError
-from robust_snn.eval import load_suite, shipped
-from robust_snn.eval.protocol.backends import implementation
-from robust_snn.eval.protocol.suite import parse_suite
+from robust_snn.eval import load_suite, shipped_suites
+from robust_snn.eval.protocol.implementations import implementation
+from robust_snn.eval.protocol.suite_files import parse_suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.gradients import parse_mode
 
@@ -22,7 +22,7 @@ attacks:
 """
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_suites())
 def test_shipped_suites(name: str) -> None:
     suite = load_suite(name)
     assert suite.name == name and suite.source
@@ -37,7 +37,7 @@ def test_shipped_suites(name: str) -> None:
 
 
 def test_the_expected_suites_ship() -> None:
-    assert {"quick", "autoattack-standard", "autoattack-rand"} <= set(shipped())
+    assert {"quick", "autoattack-standard", "autoattack-rand"} <= set(shipped_suites())
 
 
 def test_own_file(tmp_path: Path) -> None:
@@ -48,11 +48,11 @@ def test_own_file(tmp_path: Path) -> None:
 
 
 def test_overrides_show_in_the_name() -> None:
-    suite = parse_suite(GOOD, "mine").adapted(steps=2, eot=9, draws=7, norm="L2")
+    suite = parse_suite(GOOD, "mine").override(steps=2, eot=9, draws=7, norm="L2")
     assert suite.name == "mine(norm=L2,draws=7,steps=2,eot=9)"
     assert (suite.attacks[0].steps, suite.attacks[0].eot) == (2, 9)
     assert (suite.norm, suite.draws.report, suite.draws.select) == ("L2", 7, 3)
-    assert parse_suite(GOOD, "mine").adapted() == parse_suite(GOOD, "mine")
+    assert parse_suite(GOOD, "mine").override() == parse_suite(GOOD, "mine")
 
 
 def test_deterministic_needs_one_draw() -> None:

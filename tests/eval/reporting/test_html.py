@@ -14,7 +14,7 @@ import pytest
 
 from browser import after_script, needs_chromium
 from robust_snn import InputError
-from robust_snn.eval.execution.report_data import Evidence, Pictures
+from robust_snn.eval.execution.report_data import Pictures, ReportData
 from robust_snn.eval.reporting.html import amount, render_page, write_report
 from robust_snn.eval.reporting.terminal import radius
 from robust_snn.eval.scoring.verdict import Diagnostic
@@ -27,10 +27,10 @@ pytest.importorskip("matplotlib")
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}$\\frac{$"
 
 
-def evidence(classes: int = 3, images: int = 6, modes: bool = True) -> Evidence:
+def evidence(classes: int = 3, images: int = 6, modes: bool = True) -> ReportData:
     rng = np.random.default_rng(0)
     clean = rng.random((2, 3, 8, 8)).astype(np.float32)
-    return Evidence(
+    return ReportData(
         labels=np.arange(images) % classes,
         clean=np.linspace(0.5, 1, images),
         robust=np.linspace(0, 0.9, images),
@@ -150,7 +150,7 @@ def test_every_string_is_escaped() -> None:
     ],
 )
 def test_sections_come_with_their_evidence(
-    found: Evidence | None, there: str, missing: str
+    found: ReportData | None, there: str, missing: str
 ) -> None:
     html = render_page(a_verdict(), found)
     assert there in html and missing not in html and "Curves" not in html

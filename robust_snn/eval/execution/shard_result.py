@@ -12,7 +12,7 @@ from robust_snn.eval.scoring.noise_draws import harder
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShardResult:
     """One attack on one shard, or the clean images of a shard. `A` is the number of attacked
     images.
 
@@ -22,7 +22,7 @@ class Piece:
         select: Accuracy on the select draws, `[A]`.
         margin: Margin on the select draws, `[A]`.
         predictions: Answers on the report draws, `[A, report]`.
-        survived: What the attack itself takes for robust, `[A]`.
+        claimed_robust: What the attack itself takes for robust, `[A]`.
         forwards: Images passed forwards by the attack.
         backwards: Images passed backwards by the attack.
         seconds: Time, scoring included.
@@ -34,14 +34,14 @@ class Piece:
     select: np.ndarray
     margin: np.ndarray
     predictions: np.ndarray
-    survived: np.ndarray
+    claimed_robust: np.ndarray
     forwards: int = 0
     backwards: int = 0
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def join(cls, parts: Sequence[Piece]) -> Piece:
+    def join(cls, parts: Sequence[ShardResult]) -> ShardResult:
         """The piece that smaller batches make together."""
         values: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
@@ -58,7 +58,7 @@ class Piece:
         return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Piece:
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> ShardResult:
         """The piece that `arrays` describe.
 
         Raises:
@@ -71,7 +71,7 @@ class Piece:
         return cls(**values)
 
 
-class Worst:
+class WorstCase:
     """The worst version met so far of every image in a shard.
 
     The select draws decide: fewest correct draws first, then the smaller margin. The clean image is
@@ -85,14 +85,14 @@ class Worst:
         by: Row of the suite that made it, `[n]`; -1 where the clean image is the worst.
     """
 
-    def __init__(self, clean: Piece) -> None:
+    def __init__(self, clean: ShardResult) -> None:
         self.select = clean.select.copy()
         self.margin = clean.margin.copy()
         self.predictions = clean.predictions.copy()
         self.by = np.full(len(clean.select), -1, np.int16)
 
     @property
-    def standing(self) -> np.ndarray:
+    def robust_so_far(self) -> np.ndarray:
         """Rows that are not broken."""
         return np.flatnonzero(self.select > 0)
 
@@ -101,7 +101,7 @@ class Worst:
         """All rows."""
         return np.arange(len(self.select))
 
-    def meet(self, piece: Piece, row: int = 0) -> np.ndarray:
+    def update(self, piece: ShardResult, row: int = 0) -> np.ndarray:
         """Takes in an attack, which is a row of the suite.
 
         Returns:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
-from robust_snn.eval.protocol.suite import NORMS, Attack
-from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.protocol.suite import AttackSpec
+from robust_snn.eval.protocol.threat_model import NORMS, Threat
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
 
@@ -24,12 +24,12 @@ class Crafted:
 
     Attributes:
         candidates: Adversarial images `[B, C, H, W]`, one or more versions.
-        survived: What the attack itself takes for robust, bool `[B]`.
+        claimed_robust: What the attack itself takes for robust, bool `[B]`.
         warnings: What the library complained about.
     """
 
     candidates: tuple[Tensor, ...]
-    survived: Tensor
+    claimed_robust: Tensor
     warnings: tuple[str, ...] = ()
 
 
@@ -48,14 +48,14 @@ class Implementation:
     """
 
     package: str
-    check: Callable[[Attack, Threat], None]
-    craft: Callable[[Victim, Tensor, Tensor, Attack, Threat, int], Crafted]
-    least_classes: Callable[[Attack], int]
+    check: Callable[[AttackSpec, Threat], None]
+    craft: Callable[[Victim, Tensor, Tensor, AttackSpec, Threat, int], Crafted]
+    least_classes: Callable[[AttackSpec], int]
     events: bool = False
     norms: tuple[str, ...] = ("Linf", "L2")
-    judge: Callable[[Victim, Attack], Victim] | None = None
+    judge: Callable[[Victim, AttackSpec], Victim] | None = None
 
-    def describe(self, row: Attack) -> str:
+    def describe(self, row: AttackSpec) -> str:
         """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""
         settings: dict[str, Any] = {"steps": row.steps, "restarts": row.restarts}
         settings |= {"noise": None if row.noise == "fresh" else row.noise, **row.options}
@@ -64,7 +64,7 @@ class Implementation:
         return f"{text}({given})" if given else text
 
 
-def implementation(row: Attack) -> Implementation:
+def implementation(row: AttackSpec) -> Implementation:
     """The implementation that a row names.
 
     Raises:
@@ -75,7 +75,7 @@ def implementation(row: Attack) -> Implementation:
     return IMPLEMENTATIONS[row.implementation]
 
 
-def view(victim: Victim, row: Attack, seed: int) -> Victim:
+def view(victim: Victim, row: AttackSpec, seed: int) -> Victim:
     """The victim as one attack sees it.
 
     Raises:
@@ -85,7 +85,7 @@ def view(victim: Victim, row: Attack, seed: int) -> Victim:
     return victim.replace(gradient=gradient, eot=row.eot, noise=row.noise, seed=seed)
 
 
-def _check_autoattack(row: Attack, threat: Threat) -> None:
+def _check_autoattack(row: AttackSpec, threat: Threat) -> None:
     from robust_snn.adapters.autoattack import LEAST_CLASSES
 
     if row.attack not in LEAST_CLASSES:
@@ -96,7 +96,7 @@ def _check_autoattack(row: Attack, threat: Threat) -> None:
 
 
 def _autoattack(
-    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
 ) -> Crafted:
     from robust_snn.adapters.autoattack import autoattack
 
@@ -118,13 +118,13 @@ def _autoattack(
     return Crafted(candidates, result.survived, result.warnings)
 
 
-def _least_classes_autoattack(row: Attack) -> int:
+def _least_classes_autoattack(row: AttackSpec) -> int:
     from robust_snn.adapters.autoattack import LEAST_CLASSES
 
     return LEAST_CLASSES[row.attack]
 
 
-def _check_torchattacks(row: Attack, threat: Threat) -> None:
+def _check_torchattacks(row: AttackSpec, threat: Threat) -> None:
     from robust_snn.adapters.torchattacks import parameters
 
     accepted = parameters(row.attack)
@@ -145,7 +145,7 @@ def _check_torchattacks(row: Attack, threat: Threat) -> None:
 
 
 def _torchattacks(
-    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
 ) -> Crafted:
     """Without a step size in the row, the library's own, in proportion to eps."""
     import torchattacks
@@ -164,24 +164,24 @@ def _torchattacks(
     craft = attack(victim, row.attack, seed=seed, **(arguments | row.options))
     adversarial = craft(images, labels)
     with torch.no_grad():
-        survived = victim(adversarial).argmax(1) == labels
-    return Crafted((adversarial,), survived)
+        claimed_robust = victim(adversarial).argmax(1) == labels
+    return Crafted((adversarial,), claimed_robust)
 
 
-def _options(row: Attack) -> dict[str, Any]:
+def _options(row: AttackSpec) -> dict[str, Any]:
     """The options of an attack of ours: the row's own, and its steps and restarts."""
     given = {"steps": row.steps, "restarts": row.restarts}
     return {key: value for key, value in given.items() if value is not None} | row.options
 
 
-def _check_own(row: Attack, threat: Threat) -> None:
+def _check_own(row: AttackSpec, threat: Threat) -> None:
     from robust_snn.attacks import check_attack
 
     check_attack(row.attack, threat.norm, _options(row))
 
 
 def _own(
-    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
 ) -> Crafted:
     from robust_snn.attacks import ATTACKS
 
@@ -193,7 +193,7 @@ def _crafted(
     victim: Victim,
     images: Tensor,
     labels: Tensor,
-    row: Attack,
+    row: AttackSpec,
     threat: Threat,
     seed: int,
 ) -> Crafted:
@@ -204,40 +204,40 @@ def _crafted(
     return Crafted((made.images,), made.survived)
 
 
-def _least_classes_own(row: Attack) -> int:
+def _least_classes_own(row: AttackSpec) -> int:
     from robust_snn.attacks import least_classes
 
     return least_classes(row.attack, row.options)
 
 
-def _check_events(row: Attack, threat: Threat) -> None:
+def _check_events(row: AttackSpec, threat: Threat) -> None:
     from robust_snn.attacks import check_event_attack
 
     check_event_attack(row.attack, threat.norm, _options(row))
 
 
 def _events(
-    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
 ) -> Crafted:
     from robust_snn.attacks import EVENT_ATTACKS
 
     return _crafted(EVENT_ATTACKS[row.attack], victim, images, labels, row, threat, seed)
 
 
-def _check_corruption(row: Attack, threat: Threat) -> None:
+def _check_corruption(row: AttackSpec, threat: Threat) -> None:
     corruption(row.attack, row.options)
 
 
 def _corrupt(
-    victim: Victim, images: Tensor, labels: Tensor, row: Attack, threat: Threat, seed: int
+    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
 ) -> Crafted:
     """Nothing is crafted: each score corrupts afresh. The claim is one draw's."""
     ids = torch.arange(len(labels), device=labels.device)
-    survived = _judge(victim, row).sample(images, ids, purpose="claim").argmax(1) == labels
-    return Crafted((images,), survived)
+    claimed_robust = _judge(victim, row).sample(images, ids, purpose="claim").argmax(1) == labels
+    return Crafted((images,), claimed_robust)
 
 
-def _judge(victim: Victim, row: Attack) -> Victim:
+def _judge(victim: Victim, row: AttackSpec) -> Victim:
     return Corrupted(victim, corruption(row.attack, row.options))
 
 

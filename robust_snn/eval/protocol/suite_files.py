@@ -1,0 +1,106 @@
+"""Suites as YAML files: those of the package by name, and a user's own by path.
+
+    name: mine
+    source: where the protocol comes from, and how this differs from it
+    norm: Linf
+    eps: 8/255
+    draws: {select: 100, report: 20}
+    attacks:
+      - {name: apgd-ce, implementation: autoattack, attack: apgd-ce, eot: 20, steps: 100}
+
+The keys are the fields of `Suite`, those of an attack the fields of `AttackSpec`. `budget: small`
+instead of attacks, or before them, lets a probe of the victim choose. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from robust_snn.eval.protocol.suite import AttackSpec, Draws, Suite
+from robust_snn.eval.protocol.sweep_axes import parse_axes
+from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import number
+
+ALIASES = {"adaptive": "adaptive-medium"}
+T = TypeVar("T")
+
+
+def shipped_suites() -> tuple[str, ...]:
+    """Names of the suites in the package."""
+    entries = (files(__package__) / "suites").iterdir()
+    return tuple(sorted(Path(e.name).stem for e in entries if e.name.endswith(".yaml")))
+
+
+def load_suite(suite: str | Path | Suite) -> Suite:
+    """Reads a suite of the package by name, or a user's own by path.
+
+    Raises:
+        InputError: If there is none, or it does not follow the schema.
+    """
+    if isinstance(suite, Suite):
+        return suite
+    suite = ALIASES.get(str(suite), suite)
+    if str(suite) in shipped_suites():
+        text = (files(__package__) / "suites" / f"{suite}.yaml").read_text(encoding="utf-8")
+    elif Path(suite).suffix in (".yaml", ".yml"):
+        try:
+            text = Path(suite).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the suite '{suite}': {error}") from None
+    else:
+        raise unknown("suite", str(suite), shipped_suites())
+    return parse_suite(text, str(suite))
+
+
+def parse_suite(text: str, where: str) -> Suite:
+    """Reads a suite from YAML.
+
+    Args:
+        text: The YAML.
+        where: What messages call it.
+
+    Raises:
+        InputError: If it does not follow the schema.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"suite '{where}' is not YAML: {' '.join(str(error).split())}") from None
+    tree = _mapping(tree, f"suite '{where}'")
+    rows = tree.get("attacks", [] if "budget" in tree else None)
+    if not isinstance(rows, list):
+        raise InputError(f"suite '{where}' needs 'attacks', a list")
+    tree["attacks"] = tuple(
+        _build(AttackSpec, row, f"attack {number} of suite '{where}'")
+        for number, row in enumerate(rows, 1)
+    )
+    tree["draws"] = _build(Draws, tree.get("draws", {}), f"'draws' of suite '{where}'")
+    tree["sweep"] = parse_axes(tree.get("sweep", {}), f"'sweep' of suite '{where}'")
+    if "eps" in tree:
+        tree["eps"] = number(tree["eps"], f"eps of suite '{where}'")
+    return _build(Suite, tree, f"suite '{where}'")
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"{where} must be a mapping from names to values, got {value!r:.60}")
+    return dict(value)
+
+
+def _build(cls: type[T], value: Any, where: str) -> T:
+    """A dataclass from a mapping whose keys are its fields."""
+    value = _mapping(value, where)
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    for key in value:
+        if key not in known:
+            raise unknown(f"key of {where}", key, known)
+    for key, f in known.items():
+        if key not in value and f.default is MISSING and f.default_factory is MISSING:
+            raise InputError(f"{where} needs '{key}'")
+    return cls(**value)
