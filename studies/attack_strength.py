@@ -1,6 +1,6 @@
 """How strong our attacks are beside published ones: four networks, every attack, the same draws.
 
-python benchmarks/attack_strength.py --train CIFAR-TRAIN --test CIFAR-TEST --out runs/strength
+python studies/attack_strength.py --train CIFAR-TRAIN --test CIFAR-TEST --out runs/strength
 
 Trains a natural network, one on FGSM images, one with stochastic gates on FGSM images, and one on
 FGSM images whose gradient was chosen to vanish; then attacks each with every published protocol
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, help="images; 500, and 200 for noisy networks")
     arguments = parser.parse_args()
     for name in arguments.nets:
-        print(table(name, run(name, arguments)))  # noqa: T201
+        print(table(name, run(name, arguments)))
 
 
 if __name__ == "__main__":

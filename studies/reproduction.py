@@ -1,6 +1,6 @@
 """What three papers claim, on small networks: their protocol, and ours, side by side.
 
-python benchmarks/reproduction.py --train CIFAR-TRAIN --test CIFAR-TEST --out runs/reproduction
+python studies/reproduction.py --train CIFAR-TRAIN --test CIFAR-TEST --out runs/reproduction
 
 Trains eleven networks from each seed: with and without stochastic gates (StoG) on natural images,
 in adversarial training and in regularised adversarial training; with and without DLIF's trainable
@@ -222,8 +222,8 @@ def main() -> None:
         for name in NETS:
             run(name, seed, data, test, arguments.n, arguments.out)
     found = {name: shares(name, arguments.seeds, arguments.out) for name in NETS}
-    print(accuracies(found))  # noqa: T201
-    print(changes(found))  # noqa: T201
+    print(accuracies(found))
+    print(changes(found))
     draw(found, arguments.out / "reproduction.png")
 
 
