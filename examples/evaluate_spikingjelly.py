@@ -20,7 +20,7 @@ data = robust_snn.data.load_dataset("digits", n=16)
 optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
 for _ in range(20):
     loss = nn.functional.cross_entropy(
-        robust_snn.foreign.foreign_net.ForeignSNN(net, T=4)(data.images), data.labels
+        robust_snn.foreign.ForeignSNN(net, T=4)(data.images), data.labels
     )
     optimizer.zero_grad()
     loss.backward()

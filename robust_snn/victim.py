@@ -13,13 +13,23 @@ from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
 from robust_snn.kernels import SPARSE, convolution_view, derive_seed, sample_keys
-from robust_snn.models import create_network
 from robust_snn.models.time_layers import Readout, every_step
 from robust_snn.neurons.noise_source import POLICIES, NoisyModule, keyed, number_layers, policy_keys
 from robust_snn.neurons.norm import fused_norm
 from robust_snn.utils.errors import InputError, unknown
 
 OUTPUTS = ("logits", "probabilities", "steps")
+
+_network_checks: list[Callable[[nn.Module], None]] = []
+
+
+def add_network_check(check: Callable[[nn.Module], None]) -> None:
+    """Lets a room above this one look at the network of every new `Victim`.
+
+    Args:
+        check: Called with the network; raises `InputError` where it is no plain function of images.
+    """
+    _network_checks.append(check)
 
 
 @dataclass
@@ -62,7 +72,8 @@ class Victim(nn.Module):
         cost: Where its passes are counted; a count of its own if left out.
 
     Raises:
-        InputError: If a name is not known or `eot` is not positive.
+        InputError: If a name is not known, `eot` is not positive, or the network keeps a state
+            between calls, which `robust_snn.adapt` clears.
     """
 
     def __init__(
@@ -80,6 +91,8 @@ class Victim(nn.Module):
         cost: Cost | None = None,
     ) -> None:
         super().__init__()
+        for check in _network_checks:
+            check(net)
         if noise not in POLICIES:
             raise unknown("noise policy", noise, POLICIES)
         if output not in OUTPUTS:
@@ -186,26 +199,6 @@ SETTINGS = tuple(
 )
 
 
-def adapt(obj: str | nn.Module, **kwargs: Any) -> Victim:
-    """Makes a `Victim` of a timm name, a network or a victim.
-
-    Args:
-        obj: Name of a registered model, or a module.
-        **kwargs: Arguments of `Victim`; with a name, others go to `timm.create_model`.
-
-    Raises:
-        InputError: If the name is not registered or an argument does not fit.
-    """
-    if isinstance(obj, Victim):
-        return obj.replace(**kwargs)
-    settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
-    if isinstance(obj, str):
-        return Victim(create_network(obj, **kwargs).eval(), **settings)
-    if kwargs:
-        raise unknown("argument of Victim", next(iter(kwargs)), SETTINGS)
-    return Victim(obj.eval(), **settings)
-
-
 class _Entry(torch.autograd.Function):
     """Hands images to the network as contiguous float32, and their gradient back contiguous."""
 
@@ -276,18 +269,6 @@ def _with_graph(run: Run, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """The images as a leaf, and the logits of one draw from them."""
     image = x.detach().requires_grad_()
     return image, run(image, keys)
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Inside, every module of `net` is in eval mode; afterwards each is as it was."""
-    before = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training
 
 
 @contextmanager

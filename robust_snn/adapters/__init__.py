@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from robust_snn.adapters._caller import count_classes, device_of, undisturbed, weights_sha256
+from robust_snn.adapters._caller import count_classes
 
 LIBRARIES = (
     "art",
@@ -18,7 +18,7 @@ LIBRARIES = (
     "robustbench",
     "torchattacks",
 )
-__all__ = ["LIBRARIES", "count_classes", "device_of", "undisturbed", "weights_sha256"]
+__all__ = ["LIBRARIES", "count_classes"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -13,7 +13,7 @@ from pyautoattack import checks
 from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor
 
-from robust_snn.adapters._caller import device_of
+from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 
 VERSIONS = {

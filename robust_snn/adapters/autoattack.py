@@ -35,9 +35,11 @@ from robust_snn.adapters._autoattack_engine import (
     override,
 )
 from robust_snn.adapters._autoattack_resume import Run, digest
-from robust_snn.adapters._caller import count_classes, device_of, undisturbed, weights_sha256
+from robust_snn.adapters._caller import count_classes
+from robust_snn.foreign import adapt
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.modules import device_of, undisturbed, weights_sha256
 from robust_snn.utils.progress_bar import listening
 from robust_snn.victim import Victim
 
@@ -362,7 +364,8 @@ class AutoAttack(pyautoattack.AutoAttack):
             raise unknown("norm", norm, NORMS)
         if version not in ("auto", "custom", *VERSIONS):
             raise unknown("AutoAttack version", version, ("auto", "custom", *VERSIONS))
-        self.victim = model if isinstance(model, Victim) else Victim(model)
+        with undisturbed(model):
+            self.victim = adapt(model)
         released = version if version in VERSIONS else "standard"
         super().__init__(
             self.victim,

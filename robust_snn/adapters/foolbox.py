@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.adapters._caller import Craft, count_classes, device_of, seeded, view_for
+from robust_snn.adapters._caller import Craft, count_classes, seeded, view_for
 from robust_snn.utils.errors import InputError, missing_extra, unknown
+from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 
 try:

@@ -16,6 +16,7 @@ from torch import nn
 
 from robust_snn.adapters.autoattack import DRAWS, accuracy, autoattack, logging_to
 from robust_snn.data import load_dataset
+from robust_snn.foreign import adapt
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
@@ -82,7 +83,7 @@ def benchmark(
         raise InputError("preprocessing is not supported; let the model normalise its images")
     if to_disk and model_name is None:
         raise InputError("to_disk=True needs model_name, which names the file")
-    victim = model if isinstance(model, Victim) else Victim(model.eval())
+    victim = adapt(model)
     if device is not None:
         victim.to(device)
     data = load_dataset(name, root=data_dir, size=size, n=n_examples)

@@ -18,7 +18,8 @@ from robust_snn.attacks.losses import LOSSES, STEPWISE, TARGETS, Goal, choose_ta
 from robust_snn.attacks.norm_ball import Ball, Dice, wide
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.victim import Victim, evaluating
+from robust_snn.utils.modules import evaluating
+from robust_snn.victim import Victim
 
 
 @dataclass(frozen=True)

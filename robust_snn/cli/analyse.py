@@ -54,10 +54,10 @@ def analyse(
 ) -> None:
     """Show the neural code of a noisy network: how spikes vary over trials, and what follows."""
     from robust_snn.cli.inputs import subject
+    from robust_snn.foreign import adapt
     from robust_snn.metrics import repeat
     from robust_snn.metrics.neural_code_page import draw_page
     from robust_snn.utils.values import assignments
-    from robust_snn.victim import Victim
 
     prepare(threads, quiet)
     kwargs = assignments(model_kwargs or (), "--model-kwargs")
@@ -66,7 +66,7 @@ def analyse(
         raise InputError(f"--sample must be between 0 and {len(images) - 1}, got {sample}")
     if neurons < 1:
         raise InputError(f"--neurons must be at least 1, got {neurons}")
-    victim = Victim(net.to(device_of(device)).eval(), seed=seed)
+    victim = adapt(net.to(device_of(device)), seed=seed)
     found = repeat(victim, images.images.to(device_of(device)), trials, layer)
     out.mkdir(parents=True, exist_ok=True)
     write_tables(found, images.labels, out)

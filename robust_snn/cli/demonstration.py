@@ -16,8 +16,8 @@ from robust_snn.data import load_dataset
 from robust_snn.eval import Verdict, load_suite, sweep
 from robust_snn.eval.reporting.html import write_report
 from robust_snn.eval.reporting.plots import plot_curves
-from robust_snn.models import create_network, zoo
-from robust_snn.victim import Victim
+from robust_snn.foreign import adapt
+from robust_snn.models import zoo
 
 MODELS = ("snn_vgg5.digits", "snn_vgg5_stog.digits")
 EPS = 0.1
@@ -41,7 +41,7 @@ def run(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
     for model in MODELS:
         folder = out / model / "verdict"
         verdicts[model], by_axis = sweep(
-            Victim(create_network(model, pretrained=True).eval()),
+            adapt(model, pretrained=True),
             data.images,
             data.labels,
             {"eps": CURVE},

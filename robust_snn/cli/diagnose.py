@@ -51,8 +51,8 @@ def diagnose(
     from robust_snn.cli.inputs import subject
     from robust_snn.diagnostics import diagnose as run
     from robust_snn.eval.reporting.terminal import COLOURS
+    from robust_snn.foreign import adapt
     from robust_snn.utils.values import assignments, number
-    from robust_snn.victim import Victim
 
     prepare(threads, quiet)
     radius, kwargs = number(eps, "--eps"), assignments(model_kwargs or (), "--model-kwargs")
@@ -60,7 +60,7 @@ def diagnose(
         raise InputError(f"--eps must be positive, got {eps}")
     net, _, images = subject(model, kwargs, checkpoint, data, data_root, n)
     where = device_of(device)
-    victim = Victim(net.to(where).eval(), gradient=gradient, seed=seed)
+    victim = adapt(net.to(where), gradient=gradient, seed=seed)
     x, y = images.images.to(where), images.labels.to(where)
     right = victim.sample(x, torch.arange(len(x))).argmax(1) == y
     if not right.any():

@@ -94,9 +94,9 @@ def evaluate(
     from robust_snn.eval.protocol.sweep_axes import read_axes
     from robust_snn.eval.reporting.published import published
     from robust_snn.eval.reporting.terminal import beside, render
+    from robust_snn.foreign import adapt
     from robust_snn.training import load_model
     from robust_snn.utils.values import assignments, number
-    from robust_snn.victim import Victim
 
     bar = prepare(threads, quiet, log_json)
     spare = 0 if load_suite(suite).budget is None else CALIBRATION
@@ -117,7 +117,7 @@ def evaluate(
         images = images.take(n)
     place = device_of(device)
     verdict, _ = run(
-        Victim(net.to(place).eval(), seed=seed),
+        adapt(net.to(place), seed=seed),
         images.images,
         images.labels,
         axes,

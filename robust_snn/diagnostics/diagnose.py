@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_snn.diagnostics.attack_sanity import against_noise, over_eps, over_steps
 from robust_snn.diagnostics.diagnostic import Finding
@@ -14,11 +14,12 @@ from robust_snn.diagnostics.input_gradients import (
     vanishing,
 )
 from robust_snn.diagnostics.stochasticity import convergence, fixed_noise
+from robust_snn.foreign import adapt
 from robust_snn.victim import Victim
 
 
 def diagnose(
-    victim: Victim,
+    victim: Victim | nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
@@ -30,7 +31,7 @@ def diagnose(
     """Looks for signs that the network hides its gradient from the victim's gradient mode.
 
     Args:
-        victim: The victim, with the gradient mode to be judged.
+        victim: The victim, with the gradient mode to be judged; or a network, with its own.
         images: A few dozen images `[B, C, H, W]` in [0, 1]; without the clean errors.
         labels: `[B]`.
         eps: Radius of the ball.
@@ -38,6 +39,7 @@ def diagnose(
         seed: Seed of all noise and random numbers.
         full: Also run attacks (some hundred gradients per image); else a few gradients only.
     """
+    victim = adapt(victim)
     found = vanishing(victim, images, labels, seed=seed)
     found += slopes(victim, images, labels, seed=seed)
     found.append(agreement(victim, images, labels, seed=seed))

@@ -15,6 +15,7 @@ from robust_snn.attacks.norm_ball import Dice, lengths
 from robust_snn.diagnostics.diagnostic import Finding, grade
 from robust_snn.gradients import ASSG, GradientMode, parse_mode
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 
 VANISHED = 1e-12  # float32 loses such gradients on their way through further layers
@@ -82,8 +83,12 @@ def slopes(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> 
     surrogate = getattr(victim.gradient.rule(), "surrogate", None)
     if surrogate is None:
         return []
+    try:
+        distances = _distances(victim, images, labels, seed)
+    except InputError as error:  # membranes of another library that ASSG does not reach
+        return [Finding("silent neurons", 0.0, "warn", f"not measured: {error}")]
     silent, degree = {}, {}
-    for layer, distance in _distances(victim, images, labels, seed).items():
+    for layer, distance in distances.items():
         slope = derivative(distance, surrogate, surrogate.sharpness)
         silent[layer] = float((slope < SMALL_SLOPE).double().mean())
         if surrogate.family in DEGREE:
@@ -114,19 +119,23 @@ def agreement(
 ) -> Finding:
     """Does another gradient mode point the same way? One that agrees with no other may mislead."""
     own = input_gradient(victim, images, labels, seed, draws)
-    alike = {
-        str(mode): float(
-            cosines(
-                own, input_gradient(victim.replace(gradient=mode), images, labels, seed, draws)
-            ).mean()
-        )
-        for mode in map(parse_mode, modes)
-        if mode != victim.gradient
-    }
+    alike, refused = {}, []
+    for mode in map(parse_mode, modes):
+        if mode == victim.gradient:
+            continue
+        try:
+            other = input_gradient(victim.replace(gradient=mode), images, labels, seed, draws)
+        except InputError:  # nets of other libraries do not take every mode
+            refused.append(str(mode))
+        else:
+            alike[str(mode)] = float(cosines(own, other).mean())
+    missing = f"not measured with {', '.join(refused)}" if refused else ""
+    if not alike:
+        return Finding("agreement of modes", 0.0, "warn", missing)
     closest = max(alike, key=alike.__getitem__)
     shown = ", ".join(f"{cosine:.2f} with {mode}" for mode, cosine in alike.items())
-    value = alike[closest]
-    return Finding("agreement of modes", value, grade(-value, -0.2, -0.05), f"cosine {shown}")
+    value, why = alike[closest], f"cosine {shown}{'; ' if missing else ''}{missing}"
+    return Finding("agreement of modes", value, grade(-value, -0.2, -0.05), why)
 
 
 def batch_mates(

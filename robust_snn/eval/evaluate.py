@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from robust_snn.adapters import undisturbed
 from robust_snn.eval.execution import ray_workers as cluster
 from robust_snn.eval.execution.adaptive_suite import adapted
 from robust_snn.eval.execution.job import Job
@@ -27,9 +26,11 @@ from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.foreign import adapt
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.modules import undisturbed
 from robust_snn.utils.progress_bar import listening
-from robust_snn.victim import Victim, adapt
+from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
 BATCH_SIZE = 64

@@ -22,11 +22,12 @@ from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.sweep_axes import Axes, parse_axes
 from robust_snn.eval.scoring.verdict import Interval, Verdict
+from robust_snn.foreign import adapt
 from robust_snn.gradients import parse_mode
 from robust_snn.models import create_network
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
-from robust_snn.victim import Victim, adapt
+from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
 FILE = "sweep.json"
@@ -176,8 +177,8 @@ def _at_steps(victim: Victim, info: Mapping[str, Any], steps: int) -> tuple[Vict
             f"{name} has weights per time step: a sweep over T is not defined"
         ) from None
     device = next(victim.net.parameters()).device
-    settings = {key: getattr(victim, key) for key in ("gradient", "eot", "noise", "seed", "output")}
-    return Victim(net.to(device).eval(), **settings), {"model_info": {"kwargs": kwargs}}
+    moved = victim.replace(net=net.to(device).eval())
+    return moved, {"model_info": {"kwargs": kwargs}}
 
 
 def _unattacked(verdict: Verdict) -> Point:

@@ -18,15 +18,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from robust_snn import victim as victims
 from robust_snn.foreign.library import (
-    Library,
     Unreadable,
     find_nodes,
     find_states,
     library_names,
-    overriding,
-    register,
     swapping,
 )
 from robust_snn.foreign.twin import Own, StandIn
@@ -35,9 +31,6 @@ from robust_snn.kernels import Bptt
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.noise_source import NoisyModule, keyed
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.victim import Victim
-
-__all__ = ["ForeignSNN", "Library", "adapt", "overriding", "register"]
 
 ENCODERS: dict[str, type[nn.Module]] = {
     "latency": LatencyEncoder,
@@ -84,7 +77,7 @@ class ForeignSNN(NoisyModule):
         if not nodes:
             raise InputError(
                 f"found no spiking neuron of {', '.join(library_names())} in "
-                f"{type(net).__name__}; see robust_snn.foreign.foreign_net.register"
+                f"{type(net).__name__}; see robust_snn.foreign.register"
             )
         if readout not in READOUTS:
             raise unknown("readout", readout, READOUTS)
@@ -107,6 +100,7 @@ class ForeignSNN(NoisyModule):
         )
         self.whole_refusal: str | None = None
         self.checked = False
+        self.steps_counted = False
         for module, owner in find_states(net):
             owner.reset(module)
         self.train(net.training)
@@ -210,11 +204,39 @@ class ForeignSNN(NoisyModule):
     def _as_it_is(self, x: Tensor) -> Tensor:
         """The net with its own neurons, step by step if it takes steps."""
         if self.T is None:
-            return self._logits(self.net(x))
+            with nullcontext() if self.steps_counted else self._counting_steps():
+                return self._logits(self.net(x))
         frames = self._frames(x)
         if self.sequences:
             return self._logits(self.net(frames))
         return self._logits(torch.stack([_first(self.net(frame)) for frame in frames.unbind(0)]))
+
+    @contextmanager
+    def _counting_steps(self) -> Iterator[None]:
+        """Refuses, after one forward pass, a net that ran a single time step and needs `T`."""
+        calls = dict.fromkeys(self.paths, 0)
+
+        def hook(path: str) -> Callable[..., None]:
+            def count(*_: Any) -> None:
+                calls[path] += 1
+
+            return count
+
+        hooks = [
+            twin.node.register_forward_hook(hook(path))
+            for path, twin in zip(self.paths, self.members, strict=True)
+        ]
+        try:
+            yield
+        finally:
+            for handle in hooks:
+                handle.remove()
+        if max(calls.values()) == 1 and all(t.owner.takes_one_step(t.node) for t in self.members):
+            raise InputError(
+                f"{type(self.net).__name__} runs a single time step: every neuron was called once "
+                "for an image; say robust_snn.adapt(net, T=...) with its number of time steps"
+            )
+        self.steps_counted = True
 
     def _with_surrogates(self, x: Tensor, mode: GradientMode) -> Tensor:
         """The net with its own neurons, whose surrogates are exchanged."""
@@ -309,44 +331,6 @@ class ForeignSNN(NoisyModule):
         finally:
             for children, name, child in places:
                 children[name] = child
-
-
-def adapt(
-    obj: str | nn.Module,
-    *,
-    T: int | None = None,
-    encoder: str | Callable[[Tensor], Tensor] | None = None,
-    readout: str = "mean",
-    random: bool = False,
-    **kwargs: Any,
-) -> Victim:
-    """Makes a `Victim` of a timm name, a network, a victim, or a net of another library.
-
-    Args:
-        obj: Name of a registered model, or a module. A net with neurons of SpikingJelly, snnTorch
-            or a registered library keeps its own gradient unless `gradient` names another.
-        T: Time steps; for another library's net those of `ForeignSNN`, with a name the model's.
-        encoder: See `ForeignSNN`.
-        readout: See `ForeignSNN`.
-        random: See `ForeignSNN`.
-        **kwargs: Arguments of `Victim`; with a name, others go to `timm.create_model`.
-
-    Raises:
-        InputError: If a name is not known or an argument does not fit.
-    """
-    if isinstance(obj, str):
-        return victims.adapt(obj, **kwargs, **({} if T is None else {"T": T}))
-    asked = T is not None or encoder is not None or random
-    if isinstance(obj, Victim | ForeignSNN):
-        if asked:
-            raise InputError("T, encoder and random are settled when a net is first adapted")
-        return victims.adapt(obj, **kwargs)
-    if not (asked or find_nodes(obj)):
-        return victims.adapt(obj, **kwargs)
-    net = ForeignSNN(obj.eval(), T, encoder, readout, random)
-    if kwargs.get("gradient") == "own":
-        kwargs["gradient"] = Own()
-    return victims.adapt(net, **{"gradient": net.own_mode(), **kwargs})
 
 
 def _in_double(node: nn.Module, inputs: Any, out: Any) -> Any:

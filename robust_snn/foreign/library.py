@@ -42,6 +42,7 @@ class Library:
         read: The dynamics of a neuron; raises `Unreadable` with the reason.
         own_mode: The gradient mode that a neuron has by itself; raises `Unreadable`.
         strict: Whether a membrane at the threshold does not fire yet.
+        takes_one_step: Whether a call of a neuron is one time step, as opposed to all of them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Library:
     read: Callable[[nn.Module], Dynamics] = _unreadable
     own_mode: Callable[[nn.Module], BPTT] = _unreadable
     strict: bool = False
+    takes_one_step: Callable[[nn.Module], bool] = lambda node: False
 
     def stateful(self, module: nn.Module) -> bool:
         """Whether the module keeps something between calls."""

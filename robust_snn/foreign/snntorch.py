@@ -98,4 +98,5 @@ LIBRARY = Library(
     read=read,
     own_mode=own_mode,
     strict=True,
+    takes_one_step=lambda node: True,
 )

@@ -103,4 +103,5 @@ LIBRARY = Library(
     fixed=fixed,
     read=read,
     own_mode=own_mode,
+    takes_one_step=lambda node: getattr(node, "step_mode", "s") == "s",
 )

@@ -28,7 +28,8 @@ from robust_snn.training.regularisers import (
     gate_penalty,
     orthogonal_retraction,
 )
-from robust_snn.victim import Victim, evaluating
+from robust_snn.utils.modules import evaluating
+from robust_snn.victim import Victim
 
 
 class Diverged(RuntimeError):

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from robust_snn.training.losses import divergence
 from robust_snn.training.recipe import Recipe
-from robust_snn.victim import Victim, evaluating
+from robust_snn.utils.modules import evaluating
+from robust_snn.victim import Victim
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits [B, K] and labels [B], one number per image
 

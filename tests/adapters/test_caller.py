@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from robust_snn.adapters import LIBRARIES, undisturbed
+from robust_snn.adapters import LIBRARIES
+from robust_snn.utils.modules import undisturbed
 
 
 def test_import_loads_no_library() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ import torch
 from robust_snn import InputError, Victim, evaluate
 from robust_snn.eval import AttackSpec, Draws, Suite, load_curves, sweep
 from robust_snn.eval.protocol.sweep_axes import parse_axes, read_axes
+from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.victim import SETTINGS
 from victims import told_by
 
 INFO = {
@@ -163,3 +167,26 @@ def test_independent_attacks_meet_every_image(tmp_path: Path) -> None:
     for folder in ("01-a", "02-b"):
         with np.load(tmp_path / "run/pieces" / folder / "00000.npz") as piece:
             assert len(piece["positions"]) == 8
+
+
+def test_a_sweep_over_steps_keeps_every_setting_of_the_victim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = images()
+    chosen = {"gradient": "bptr", "eot": 2, "noise": "frozen", "seed": 5}
+    fast = {"sparse": "auto", "channels_last": True, "bf16": True}
+    module = importlib.import_module("robust_snn.eval.sweep")
+    seen: list[Victim] = []
+
+    def noted(victim: Victim, *arguments: Any, **settings: Any) -> Verdict:
+        seen.append(victim)
+        return evaluate(victim, *arguments, **settings)
+
+    monkeypatch.setattr(module, "evaluate", noted)
+    given = Victim(net(), **chosen, **fast)
+    sweep(given, x, y, {"T": [3]}, suite=TINY, out=tmp_path / "run", model_info=INFO)
+    moved = seen[-1]
+    assert moved.net is not given.net
+    assert {name: getattr(moved, name) for name in SETTINGS} == {
+        name: getattr(given, name) for name in SETTINGS
+    }

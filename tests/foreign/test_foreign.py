@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from helpers import assert_close_rms
 from robust_snn import InputError, Victim, adapt
-from robust_snn.foreign.foreign_net import ForeignSNN, Library, overriding, register
+from robust_snn.foreign import ForeignSNN, Library, overriding, register
 
 T, CLASSES = 5, 4
 RATE = ("bptr", "rga", "hart")

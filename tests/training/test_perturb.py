@@ -14,7 +14,7 @@ from robust_snn.attacks import ATTACKS
 from robust_snn.training import Recipe
 from robust_snn.training.perturb import perturbed
 from robust_snn.training.recipe import PERTURBATIONS
-from robust_snn.victim import evaluating
+from robust_snn.utils.modules import evaluating
 
 EPS = 8 / 255
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.adapters import device_of
 from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.protocol.implementations import implementation, view
@@ -21,6 +20,7 @@ from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.noise_draws import Score, harder, score
 from robust_snn.kernels import derive_seed
+from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 
 

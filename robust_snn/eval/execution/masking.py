@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from robust_snn.adapters import device_of
 from robust_snn.diagnostics import diagnose
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
+from robust_snn.utils.modules import device_of
 
 IMAGES = 16
 

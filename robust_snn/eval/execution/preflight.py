@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.adapters import count_classes, device_of, weights_sha256
+from robust_snn.adapters import count_classes
 from robust_snn.data import ImageSet, check_images
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.protocol.implementations import implementation, view
@@ -23,6 +23,7 @@ from robust_snn.eval.scoring.noise_draws import SAME, spread
 from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.modules import device_of, weights_sha256
 from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
 

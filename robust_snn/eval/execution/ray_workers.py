@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from robust_snn.adapters import device_of
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.workers import PATIENCE, complete_shard, locked_shards
 from robust_snn.utils.errors import InputError, missing_extra
+from robust_snn.utils.modules import device_of
 
 _log = logging.getLogger("robust_snn")
 RETRIES = 3

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.adapters import device_of
 from robust_snn.diagnostics import input_gradient
 from robust_snn.diagnostics.input_gradients import cosines
 from robust_snn.eval.execution.job import Job
@@ -28,6 +27,7 @@ from robust_snn.gradients import parse_mode
 from robust_snn.metrics import energy, firing_rates, operations, record
 from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.modules import device_of
 
 FILE = "evidence.npz"
 PICTURES = 6  # images that a report shows

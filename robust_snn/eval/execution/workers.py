@@ -14,7 +14,6 @@ from functools import partial
 
 import torch
 
-from robust_snn.adapters import device_of
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter, Progress
 from robust_snn.eval.execution.run_folder import RunFolder
@@ -22,6 +21,7 @@ from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
 from robust_snn.eval.execution.summary import Shard
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.modules import device_of
 
 _log = logging.getLogger("robust_snn")
 PATIENCE = 0.5  # seconds between two looks at a shard that another process holds

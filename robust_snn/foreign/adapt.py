@@ -1,0 +1,83 @@
+"""`adapt`: one way from a model name, a network or a victim to a `Victim`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from robust_snn.foreign.foreign_net import ForeignSNN
+from robust_snn.foreign.library import find_nodes, find_states
+from robust_snn.foreign.twin import Own
+from robust_snn.models import create_network
+from robust_snn.utils.errors import InputError, unknown
+from robust_snn.victim import SETTINGS, Victim, add_network_check
+
+
+def adapt(
+    obj: str | nn.Module,
+    *,
+    T: int | None = None,
+    encoder: str | Callable[[Tensor], Tensor] | None = None,
+    readout: str = "mean",
+    random: bool = False,
+    **kwargs: Any,
+) -> Victim:
+    """Makes a `Victim` of a timm name, a network, a victim, or a net of another library.
+
+    Networks are set to eval mode. A victim is returned as it is, or as another victim if settings
+    change.
+
+    Args:
+        obj: Name of a registered model, or a module. A net with neurons of SpikingJelly, snnTorch
+            or a registered library keeps its own gradient unless `gradient` names another.
+        T: Time steps; for another library's net those of `ForeignSNN`, with a name the model's.
+        encoder: See `ForeignSNN`.
+        readout: See `ForeignSNN`; with a name the model's.
+        random: See `ForeignSNN`.
+        **kwargs: Arguments of `Victim`; with a name, others go to `timm.create_model`.
+
+    Raises:
+        InputError: If a name is not known or an argument does not fit.
+    """
+    asked = T is not None or encoder is not None or readout != "mean" or random
+    if isinstance(obj, Victim | ForeignSNN) and asked:
+        raise InputError("T, encoder, readout and random are settled when a net is first adapted")
+    if isinstance(obj, Victim):
+        return obj.replace(**kwargs) if kwargs else obj
+    settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
+    if isinstance(obj, str):
+        if encoder is not None or random:
+            raise InputError(f"encoder and random are for nets of other libraries, not for '{obj}'")
+        kwargs |= {} if T is None else {"T": T}
+        kwargs |= {} if readout == "mean" else {"readout": readout}
+        return Victim(create_network(obj, **kwargs).eval(), **settings)
+    if kwargs:
+        raise unknown("argument of Victim", next(iter(kwargs)), SETTINGS)
+    obj.eval()
+    if asked or (find_nodes(obj) and not isinstance(obj, ForeignSNN)):
+        obj = ForeignSNN(obj, T, encoder, readout, random)
+    if isinstance(obj, ForeignSNN):
+        if settings.get("gradient") == "own":
+            settings["gradient"] = Own()
+        settings = {"gradient": obj.own_mode(), **settings}
+    return Victim(obj, **settings)
+
+
+def refuse_unadapted(net: nn.Module) -> None:
+    """Refuses a network whose neurons another library leaves with a state after every call.
+
+    Raises:
+        InputError: If it holds such a neuron outside of a `ForeignSNN`.
+    """
+    adapted = {m for f in net.modules() if isinstance(f, ForeignSNN) for m in f.modules()}
+    for module, owner in find_states(net):
+        if module not in adapted:
+            raise InputError(
+                f"{type(net).__name__} holds {type(module).__name__} of {owner.name}, which keeps "
+                "a state between calls; use robust_snn.adapt(net, T=...) instead of Victim(net)"
+            )
+
+
+add_network_check(refuse_unadapted)
