@@ -12,6 +12,7 @@ import timm
 
 import robust_snn
 from robust_snn.adapters.autoattack import AutoAttack, autoattack
+from robust_snn.victim_scoring import accuracy
 
 weights = sys.argv[1] if len(sys.argv) > 1 else ""  # untrained without
 net = timm.create_model(
@@ -35,8 +36,8 @@ with tempfile.TemporaryDirectory() as folder:
         progress=sys.stderr.isatty(),
     )
 print(f"AutoAttack claims {result.claimed:.1%}; on fresh noise:")
-for name, score in result.rescored(victim, data.labels).items():
-    print(f"  {name} {score:.1%}")
+for name, images in {**result.after, "strongest": result.strongest}.items():
+    print(f"  {name} {accuracy(victim, images, data.labels):.1%}")
 
 # A script written for github.com/fra31/auto-attack only changes its import.
 adversary = AutoAttack(victim, norm="Linf", eps=0.1, version="custom", attacks_to_run=["apgd-ce"])

@@ -10,8 +10,8 @@ import foolbox
 import timm
 
 import robust_snn
-from robust_snn.adapters.autoattack import accuracy
 from robust_snn.adapters.foolbox import attack, to_foolbox
+from robust_snn.victim_scoring import accuracy
 
 weights = sys.argv[1] if len(sys.argv) > 1 else ""  # untrained without
 net = timm.create_model(

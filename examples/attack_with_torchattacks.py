@@ -7,10 +7,10 @@ python examples/attack_with_torchattacks.py runs/digits/model.safetensors
 import sys
 
 import timm
-import torch
 
 import robust_snn
 from robust_snn.adapters import torchattacks
+from robust_snn.victim_scoring import accuracy
 
 weights = sys.argv[1] if len(sys.argv) > 1 else ""  # untrained without
 net = timm.create_model(
@@ -25,7 +25,5 @@ adversarial = torchattacks.attack(victim, "PGD", eps=0.1, alpha=0.02, steps=5)(
 )
 
 # Count on fresh noise: the draws that the attack saw say nothing.
-ids = torch.arange(len(data))
 for name, images in {"clean": data.images, "PGD": adversarial}.items():
-    right = [victim.sample(images, ids, draw).argmax(1) == data.labels for draw in range(20)]
-    print(name, f"{torch.stack(right).float().mean():.1%}")
+    print(name, f"{accuracy(victim, images, data.labels, draws=20):.1%}")

@@ -35,6 +35,7 @@ from robust_snn.eval.protocol.corruptions import (
 )
 from robust_snn.eval.scoring.flip_statistics import flip_statistics
 from robust_snn.training import load_recipe, train
+from robust_snn.victim_scoring import correct
 
 MODELS = ("snn_vggsnn", "snn_vggsnn_nlif")
 MODEL_KWARGS = {"width": 0.125, "T": 5}
@@ -100,9 +101,10 @@ def write_table(found: dict[str, dict[str, Measured]], path: Path) -> Table:
 
 def wrong(victim: Victim, images: Tensor, labels: Tensor, ids: Tensor, purpose: str) -> Tensor:
     """Whether most of 20 draws miss the label, bool `[B]`; one draw where there is no noise."""
-    draws = range(20 if victim.stochastic else 1)
-    missed = [victim.sample(images, ids, d, purpose).argmax(1) != labels for d in draws]
-    return torch.stack(missed).float().mean(0) >= 0.5
+    right = correct(
+        victim, images, labels, draws=20, ids=ids, purpose=purpose, batch_size=len(images)
+    )
+    return (~right).float().mean(1) >= 0.5
 
 
 def flip_row(victim: Victim, data: ImageSet, count: int) -> str:

@@ -37,13 +37,6 @@ def told_by(victim: Victim, count: int) -> tuple[Tensor, Tensor]:
     return images, torch.stack(answers).mode(0).values
 
 
-def accuracy(victim: Victim, images: Tensor, labels: Tensor, draws: int = 40) -> float:
-    """Accuracy on fresh draws."""
-    ids = torch.arange(len(images))
-    answers = [victim.sample(images, ids, draw).argmax(1) == labels for draw in range(draws)]
-    return float(torch.stack(answers).float().mean())
-
-
 @contextmanager
 def untouched(victim: Victim) -> Iterator[None]:
     """Fails unless victim, modes, random states, trace function and registries stay as they are."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from robust_snn.adapters._caller import count_classes
-
 LIBRARIES = (
     "art",
     "autoattack",
@@ -18,7 +16,7 @@ LIBRARIES = (
     "robustbench",
     "torchattacks",
 )
-__all__ = ["LIBRARIES", "count_classes"]
+__all__ = ["LIBRARIES"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -46,9 +46,3 @@ def view_for(victim: Victim, noise: str | None, search: bool) -> Victim:
     if noise is None:
         noise = "frozen" if search and victim.noise == "fresh" else victim.noise
     return victim.replace(noise=noise, cost=victim.cost)
-
-
-@torch.no_grad()
-def count_classes(victim: Victim, images: Tensor) -> int:
-    """Number of classes `K`, read off the logits of the first image."""
-    return victim.replace(eot=1)(images[:1].to(device_of(victim))).shape[-1]

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robust_snn.adapters._caller import Craft, count_classes, seeded, view_for
+from robust_snn.adapters._caller import Craft, seeded, view_for
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import count_classes
 
 try:
     from art.attacks import evasion

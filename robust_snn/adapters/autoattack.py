@@ -35,13 +35,13 @@ from robust_snn.adapters._autoattack_engine import (
     override,
 )
 from robust_snn.adapters._autoattack_resume import Run, digest
-from robust_snn.adapters._caller import count_classes
 from robust_snn.foreign import adapt
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, undisturbed, weights_sha256
 from robust_snn.utils.progress_bar import listening
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import count_classes
 
 NORMS = ("Linf", "L2", "L1")
 SEARCHES = ("fab", "fab-t", "square")
@@ -93,13 +93,6 @@ class AutoAttackResult:
         if self.hardest is None:
             return self.images
         return torch.where(self.survived[:, None, None, None], self.hardest, self.images)
-
-    def rescored(self, victim: Victim, labels: Tensor, draws: int = DRAWS) -> dict[str, float]:
-        """Accuracy after each attack, on fresh noise; those of a deterministic victim need one."""
-        return {
-            name: accuracy(victim, images, labels, draws)
-            for name, images in {**self.after, "strongest": self.strongest}.items()
-        }
 
     @property
     def claimed(self) -> float:
@@ -270,18 +263,6 @@ def _attack(
         return
     run.images[ids], predicted = engine.run_standard_evaluation(x, y, batch_size=batch_size)
     run.survived[ids] = predicted == y
-
-
-def accuracy(victim: Victim, images: Tensor, labels: Tensor, draws: int = DRAWS) -> float:
-    """Accuracy over fresh draws; a deterministic victim needs one."""
-    draws = draws if victim.stochastic else 1
-    device, right = device_of(victim), 0.0
-    with undisturbed(victim):
-        for ids in torch.arange(len(images)).split(250):
-            x, y = images[ids].to(device), labels[ids].to(device)
-            for draw in range(draws):
-                right += float((victim.sample(x, ids, draw).argmax(1) == y).sum())
-    return right / (len(images) * draws)
 
 
 def _names(

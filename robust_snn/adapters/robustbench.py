@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from robust_snn.adapters.autoattack import DRAWS, accuracy, autoattack, logging_to
+from robust_snn.adapters.autoattack import autoattack, logging_to
 from robust_snn.data import load_dataset
 from robust_snn.foreign import adapt
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import DRAWS, accuracy
 
 THREATS = ("Linf", "L2")
 _log = logging.getLogger("robust_snn")
@@ -100,8 +101,8 @@ def benchmark(
             resume=aa_state_path,
             **settings,
         )
-    clean = accuracy(victim, data.images, data.labels, draws)
-    adversarial = accuracy(victim, result.strongest, data.labels, draws)
+    clean = accuracy(victim, data.images, data.labels, draws=draws)
+    adversarial = accuracy(victim, result.strongest, data.labels, draws=draws)
     for text in result.warnings:
         _log.warning("AutoAttack: %s", text)
     if to_disk:

@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from robust_snn.adapters._caller import Craft, count_classes, seeded, view_for
+from robust_snn.adapters._caller import Craft, seeded, view_for
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import count_classes
 
 try:
     import torchattacks

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.candidates import Best, answers
+from robust_snn.attacks.candidates import Best
 from robust_snn.attacks.eot_draws import Adaptive, Estimate, Fixed, parse_draws
 from robust_snn.attacks.losses import LOSSES, STEPWISE, TARGETS, Goal, choose_targets
 from robust_snn.attacks.norm_ball import Ball, Dice, wide
@@ -20,6 +20,7 @@ from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import evaluating
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import fresh_logits
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def search(
         classes = view.sample(x[:1], ids[:1]).shape[1]
         rounds: list[Tensor | None] = [None]
         if options.targets is not None:
-            clean = torch.stack(answers(view, x, ids, select, "clean")).mean(0)
+            clean = torch.stack(fresh_logits(view, x, ids, select, "clean")).mean(0)
             rounds = [*choose_targets(options.targets, clean, y, Dice(seed, ids, x))]
         best = Best(x, options.keep)
         for start in range(len(rounds) * options.restarts):

@@ -8,6 +8,7 @@ from torch import Tensor
 from robust_snn.attacks.eot_draws import Estimate
 from robust_snn.attacks.losses import margin
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import fresh_logits
 
 WRONG = 1e6  # outweighs any loss
 
@@ -52,7 +53,7 @@ class Best:
         """
         scores, rights = [], []
         for points in self.points:
-            logits = answers(victim, points, ids, draws, "choose")
+            logits = fresh_logits(victim, points, ids, draws, "choose")
             right = torch.stack([(z.argmax(1) == labels).double() for z in logits]).mean(0)
             gap = torch.stack([margin(z, labels).double() for z in logits]).mean(0)
             scores.append(gap.clamp(-WRONG / 4, WRONG / 4) - WRONG * right)
@@ -60,8 +61,3 @@ class Best:
         hardest = torch.stack(scores).argmax(0)
         images = torch.arange(len(labels), device=labels.device)
         return self.points[hardest, images], torch.stack(rights)[hardest, images] >= 0.5
-
-
-def answers(victim: Victim, x: Tensor, ids: Tensor, draws: int, purpose: str) -> list[Tensor]:
-    """Logits `[B, K]` of fresh draws of the plain network, under noise of a stream of its own."""
-    return [victim.sample(x, ids, draw=draw, purpose=purpose) for draw in range(draws)]

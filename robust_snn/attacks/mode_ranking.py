@@ -17,11 +17,11 @@ from torch import Tensor
 
 from robust_snn.attacks.apgd import apgd
 from robust_snn.attacks.base import attack_view, on_device
-from robust_snn.attacks.candidates import answers
 from robust_snn.attacks.losses import STEPWISE, least_classes_of, margin
 from robust_snn.gradients import ASSG, BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import fresh_logits
 
 EOT = "adaptive(error=0.2)"  # few draws: steps are worth more
 DRAWS = 10  # that score a point of a noisy victim
@@ -295,7 +295,7 @@ def _margins(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> Tenso
     with attack_view(victim, seed) as view:
         x, y, ids = on_device(view, images, labels, None)
         draws = DRAWS if view.stochastic else 1
-        return torch.stack([-margin(z, y) for z in answers(view, x, ids, draws, "probe")])
+        return torch.stack([-margin(z, y) for z in fresh_logits(view, x, ids, draws, "probe")])
 
 
 def _typical_margin(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> float:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from robust_snn.attacks.apgd import apgd
 from robust_snn.attacks.base import Adversarial, Search, attack_view, on_device
-from robust_snn.attacks.candidates import answers
 from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import fresh_logits
 
 
 def transfer(
@@ -51,6 +51,6 @@ def transfer(
     with attack_view(victim, seed) as view:
         x, y, ids = on_device(view, found.images, labels, options.ids)
         draws = options.select if view.stochastic else 1
-        right = [(z.argmax(1) == y).double() for z in answers(view, x, ids, draws, "choose")]
+        right = [(z.argmax(1) == y).double() for z in fresh_logits(view, x, ids, draws, "choose")]
         survived = torch.stack(right).mean(0) >= 0.5
     return Adversarial(found.images, survived.to(images.device))

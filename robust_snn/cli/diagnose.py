@@ -44,7 +44,6 @@ def diagnose(
     quiet: Quiet = False,
 ) -> None:
     """Look for signs that a network hides its gradient; leaves with 0 whatever it finds."""
-    import torch
     from rich.table import Table
     from rich.text import Text
 
@@ -53,6 +52,7 @@ def diagnose(
     from robust_snn.eval.reporting.terminal import COLOURS
     from robust_snn.foreign import adapt
     from robust_snn.utils.values import assignments, number
+    from robust_snn.victim_scoring import correct
 
     prepare(threads, quiet)
     radius, kwargs = number(eps, "--eps"), assignments(model_kwargs or (), "--model-kwargs")
@@ -62,7 +62,7 @@ def diagnose(
     where = device_of(device)
     victim = adapt(net.to(where), gradient=gradient, seed=seed)
     x, y = images.images.to(where), images.labels.to(where)
-    right = victim.sample(x, torch.arange(len(x))).argmax(1) == y
+    right = correct(victim, x, y, draws=1, batch_size=len(x))[:, 0]
     if not right.any():
         raise InputError(f"the network reads none of {len(images)} images right: nothing to attack")
     table = Table("diagnostic", "value", "status", "why")

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.base import attack_view, on_device
-from robust_snn.attacks.candidates import answers
 from robust_snn.attacks.gradient_descent import pgd
 from robust_snn.attacks.mode_ranking import DRAWS, EOT
 from robust_snn.attacks.norm_ball import Ball, Dice
 from robust_snn.diagnostics.diagnostic import Finding, grade, slack
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import correct, count_classes
 
 
 def accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:
     """Accuracy on fresh draws of the plain network."""
     with attack_view(victim, seed) as view:
         x, y, ids = on_device(view, images, labels, None)
-        logits = answers(view, x, ids, DRAWS if view.stochastic else 1, "score")
-    return float(torch.stack([(z.argmax(1) == y).double().mean() for z in logits]).mean())
+        right = correct(view, x, y, draws=DRAWS, ids=ids, purpose="score", batch_size=len(x))
+    return float(right.double().mean(0).mean())
 
 
 def over_eps(
@@ -49,7 +49,7 @@ def over_eps(
             victim, images, labels, eps=radius, norm=norm, seed=seed, steps=steps, eot_loss=EOT
         )
         left[radius] = accuracy(victim, found.images, labels, seed)
-    chance = 1 / _classes(victim, images)
+    chance = 1 / count_classes(victim, images)
     end = left[everything]
     collapse = Finding(
         "collapse",
@@ -111,11 +111,10 @@ def against_noise(
     with attack_view(victim, seed) as view:
         x, y, ids = on_device(view, images, labels, None)
         ball, dice = Ball(x, eps, norm), Dice(seed, ids, x)
-        draws = 2 if view.stochastic else 1
         for point in range(points):
-            logits = answers(view, ball.surface(dice, point), ids, draws, f"noise-{point}")
-            right = torch.stack([(z.argmax(1) == y).float() for z in logits]).mean(0)
-            held = torch.minimum(held, right.cpu())
+            noisy, purpose = ball.surface(dice, point), f"noise-{point}"
+            right = correct(view, noisy, y, draws=2, ids=ids, purpose=purpose, batch_size=len(x))
+            held = torch.minimum(held, right.float().mean(1).cpu())
     black = float(held.mean())
     return order("white-box against noise", white, black, len(images), "gradients", "random noise")
 
@@ -146,9 +145,3 @@ def order(
     status = grade(excess, slack(images) / 2, slack(images))
     why = f"{strong} leaves {stronger:.1%} of images, {weak} {weaker:.1%}"
     return Finding(name, excess, status, why)
-
-
-def _classes(victim: Victim, images: Tensor) -> int:
-    with attack_view(victim, 0) as view:
-        x, _, ids = on_device(view, images[:1], torch.zeros(1), None)
-        return view.sample(x, ids).shape[1]

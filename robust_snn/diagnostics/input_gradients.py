@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.base import attack_view, on_device
-from robust_snn.attacks.candidates import answers
 from robust_snn.attacks.losses import margin
 from robust_snn.attacks.norm_ball import Dice, lengths
 from robust_snn.diagnostics.diagnostic import Finding, grade
@@ -17,6 +16,7 @@ from robust_snn.gradients import ASSG, GradientMode, parse_mode
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import fresh_logits
 
 VANISHED = 1e-12  # float32 loses such gradients on their way through further layers
 SMALL_SLOPE = 1e-3
@@ -179,7 +179,7 @@ def finite_differences(
             count = draws if view.stochastic else 1
             rise = torch.zeros(len(x), device=x.device)
             for side in (1, -1):
-                logits = answers(view, x + side * length * direction, ids, count, purpose)
+                logits = fresh_logits(view, x + side * length * direction, ids, count, purpose)
                 rise += side * torch.stack([margin(z, y) for z in logits]).mean(0)
             return rise / (2 * length)
 

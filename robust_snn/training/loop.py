@@ -28,8 +28,8 @@ from robust_snn.training.regularisers import (
     gate_penalty,
     orthogonal_retraction,
 )
-from robust_snn.utils.modules import evaluating
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import accuracy, correct
 
 
 class Diverged(RuntimeError):
@@ -163,31 +163,25 @@ def _update(
 
 
 @torch.no_grad()
-def measure(
-    net: nn.Module, data: ImageSet, *, batch_size: int, seed: int, device: torch.device
-) -> tuple[float, float]:
+def measure(net: nn.Module, data: ImageSet, *, batch_size: int, seed: int) -> tuple[float, float]:
     """Accuracy with one noise draw per image, and the mean firing rate of all LIF neurons."""
     spikes = _SpikeCount(net)
     victim = Victim(net, seed=derive_seed(seed, "test"))
-    right = 0
-    with evaluating(net), spikes:
-        for rows in torch.arange(len(data)).split(batch_size):
-            logits = victim.sample(data.images[rows].to(device), rows)
-            right += int((logits.argmax(1).cpu() == data.labels[rows]).sum())
-    return right / len(data), spikes.rate
+    with spikes:
+        right = accuracy(victim, data.images, data.labels, draws=1, batch_size=batch_size)
+    return right, spikes.rate
 
 
 def attacked_accuracy(
-    net: nn.Module, data: ImageSet, eps: float, *, batch_size: int, seed: int, device: torch.device
+    net: nn.Module, data: ImageSet, eps: float, *, batch_size: int, seed: int
 ) -> float:
     """Accuracy after a cheap attack, PGD with 5 steps: to choose weights by, no verdict."""
     victim = Victim(net, seed=derive_seed(seed, "check"))
     right = 0
     for rows in torch.arange(len(data)).split(batch_size):
-        images, labels = data.images[rows].to(device), data.labels[rows].to(device)
+        images, labels = data.images[rows], data.labels[rows]
         found = pgd(victim, images, labels, eps=eps, steps=5, keep=1, select=1, ids=rows)
-        with evaluating(net):
-            right += int((victim.sample(found.images, rows).argmax(1) == labels).sum())
+        right += int(correct(victim, found.images, labels, draws=1, ids=rows).sum())
     return right / len(data)
 
 

@@ -203,13 +203,13 @@ class _Session:
                 "in another folder"
             ) from None
         net, how = learner.result, {"batch_size": recipe.batch_size, "seed": seed}
-        test_accuracy, firing_rate = measure(net, self.test, device=engine.device, **how)
+        test_accuracy, firing_rate = measure(net, self.test, **how)
         held = attacked = None
         if self.held is not None:
-            held, _ = measure(net, self.held, device=engine.device, **how)
+            held, _ = measure(net, self.held, **how)
         if recipe.check_every and (epoch % recipe.check_every == 0 or epoch == recipe.epochs):
             images = self.test if self.held is None else self.held
-            attacked = attacked_accuracy(net, images, recipe.check_eps, device=engine.device, **how)
+            attacked = attacked_accuracy(net, images, recipe.check_eps, **how)
         return Epoch(
             epoch=epoch,
             lr=learner.optimizer.param_groups[0]["lr"],

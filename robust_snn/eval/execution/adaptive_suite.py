@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from robust_snn.adapters import count_classes
 from robust_snn.attacks import plan, probe
 from robust_snn.eval.execution.preflight import Images, Plan
 from robust_snn.eval.protocol.suite import AttackSpec
@@ -16,6 +15,7 @@ from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.modules import device_of
+from robust_snn.victim_scoring import count_classes
 
 _log = logging.getLogger("robust_snn")
 SHOWN = 8  # places of the ranking that a verdict names

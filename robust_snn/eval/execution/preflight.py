@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.adapters import count_classes
 from robust_snn.data import ImageSet, check_images
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.protocol.implementations import implementation, view
@@ -26,6 +25,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, weights_sha256
 from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import count_classes
 
 Images = tuple[Tensor, Tensor]  # with their labels
 CALIBRATION = 32  # images of a probe

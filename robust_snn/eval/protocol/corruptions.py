@@ -22,6 +22,7 @@ from robust_snn.metrics import event_drop, hidden_flips
 from robust_snn.metrics.spike_noise import KINDS, MIXED, STRATEGIES, check_share
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import fresh_logits
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def measure(
     """
     right, losses = [], []
     for ids in torch.arange(len(images)).split(batch_size):
-        logits = [v.sample(images[ids], ids, draw) for v in victims for draw in range(draws)]
+        logits = [z for v in victims for z in fresh_logits(v, images[ids], ids, draws)]
         right.append(torch.stack([z.argmax(1) == labels[ids] for z in logits], 1))
         each = [F.cross_entropy(z, labels[ids], reduction="none") for z in logits]
         losses.append(torch.stack(each, 1).mean(1))

@@ -16,6 +16,7 @@ from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import NORMS, Threat
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import correct
 
 
 @dataclass(frozen=True)
@@ -232,9 +233,9 @@ def _corrupt(
     victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
 ) -> Crafted:
     """Nothing is crafted: each score corrupts afresh. The claim is one draw's."""
-    ids = torch.arange(len(labels), device=labels.device)
-    claimed_robust = _judge(victim, row).sample(images, ids, purpose="claim").argmax(1) == labels
-    return Crafted((images,), claimed_robust)
+    judge, batch_size = _judge(victim, row), len(images)
+    right = correct(judge, images, labels, draws=1, purpose="claim", batch_size=batch_size)
+    return Crafted((images,), right[:, 0])
 
 
 def _judge(victim: Victim, row: AttackSpec) -> Victim:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import fresh_logits
 
 PROBES = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
 SAME = 1e-4  # largest distance of normalised logits that counts as equal, AutoAttack's number
@@ -50,8 +51,8 @@ def score(
         InputError: If the victim's answers are not finite.
     """
     answers, margins = [], []
-    for draw in range(draws):
-        logits = _finite(victim.sample(images, ids, draw=draw, purpose=purpose))
+    for logits in fresh_logits(victim, images, ids, draws, purpose):
+        _check_finite(logits)
         answers.append(logits.argmax(1))
         right = logits.gather(1, labels[:, None])[:, 0]
         margins.append(right - logits.scatter(1, labels[:, None], -torch.inf).amax(1))
@@ -79,12 +80,12 @@ def spread(victim: Victim, images: Tensor) -> float:
         InputError: If the victim's answers are not finite.
     """
     ids = torch.arange(len(images), device=images.device)
-    draws = [victim.sample(images, ids, draw=draw, purpose="probe") for draw in range(PROBES)]
-    unit = torch.nn.functional.normalize(_finite(torch.stack(draws)), dim=-1)
+    logits = torch.stack(fresh_logits(victim, images, ids, PROBES, "probe"))
+    _check_finite(logits)
+    unit = torch.nn.functional.normalize(logits, dim=-1)
     return float((unit[:, None] - unit[None]).norm(dim=-1).max())
 
 
-def _finite(logits: Tensor) -> Tensor:
+def _check_finite(logits: Tensor) -> None:
     if not logits.isfinite().all():
         raise InputError("the victim's logits are not finite; check its weights")
-    return logits

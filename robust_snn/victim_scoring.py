@@ -1,0 +1,97 @@
+"""Scoring on fresh draws: what a victim predicts under noise that no attack has seen.
+
+Whatever made the images, this is how the package finds out which of them are classified correctly:
+attacks when they choose among their points, adapters, diagnostics, training and the evaluation. The
+noise of a draw follows from the victim's seed, a purpose, the image's id and the draw's number, so
+neither the split into batches nor anything drawn by an attack changes it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robust_snn.utils.modules import device_of, evaluating, undisturbed
+from robust_snn.victim import Victim
+
+DRAWS = 20  # of a noisy victim; a deterministic one needs one
+BATCH_SIZE = 250
+
+
+def fresh_logits(
+    victim: Victim, images: Tensor, ids: Tensor, draws: int, purpose: str = "report"
+) -> list[Tensor]:
+    """Logits of the plain float32 network under several noise draws, `[B, K]` for each draw.
+
+    Args:
+        victim: The victim, in eval mode.
+        images: `[B, C, H, W]`, where the network is.
+        ids: Index of each image in the evaluated set, `[B]`.
+        draws: Number of draws.
+        purpose: Name of the stream of draws; those of two purposes are independent.
+    """
+    return [victim.sample(images, ids, draw=draw, purpose=purpose) for draw in range(draws)]
+
+
+def correct(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    draws: int = DRAWS,
+    ids: Tensor | None = None,
+    purpose: str = "report",
+    batch_size: int = BATCH_SIZE,
+) -> Tensor:
+    """Whether each image is classified correctly under each draw.
+
+    The network runs in eval mode; its modes and the global generators stay as they were.
+
+    Args:
+        victim: The victim.
+        images: `[N, C, H, W]`; batches of them move to the network's device.
+        labels: `[N]`.
+        draws: Number of draws; a deterministic victim is scored once.
+        ids: Index of each image in the evaluated set, `[N]`; positions if left out.
+        purpose: Name of the stream of draws.
+        batch_size: Images that pass together.
+
+    Returns:
+        Bool `[N, draws]`, where the labels are; `[N, 1]` for a deterministic victim.
+    """
+    draws = draws if victim.stochastic else 1
+    ids = torch.arange(len(images)) if ids is None else ids
+    device, right = device_of(victim), []
+    with undisturbed(victim):
+        for x, y, rows in zip(*(t.split(batch_size) for t in (images, labels, ids)), strict=True):
+            logits = fresh_logits(victim, x.to(device), rows, draws, purpose)
+            predicted = torch.stack([z.argmax(1) for z in logits], 1)
+            right.append(predicted.to(y.device) == y[:, None])
+    return torch.cat(right)
+
+
+def accuracy(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    draws: int = DRAWS,
+    ids: Tensor | None = None,
+    purpose: str = "report",
+    batch_size: int = BATCH_SIZE,
+) -> float:
+    """Share of correct classifications over all images and draws, in [0, 1]; see `correct`."""
+    right = correct(
+        victim, images, labels, draws=draws, ids=ids, purpose=purpose, batch_size=batch_size
+    )
+    return float(right.double().mean())
+
+
+def count_classes(victim: Victim, images: Tensor) -> int:
+    """Number of classes `K`, read off the logits of the first image `[1, C, H, W]`.
+
+    It costs a pass, which is not counted as the victim's; where logits are at hand, read theirs.
+    """
+    image, ids = images[:1].to(device_of(victim)), torch.zeros(1, dtype=torch.int64)
+    with evaluating(victim):
+        return victim.replace().sample(image, ids).shape[-1]
