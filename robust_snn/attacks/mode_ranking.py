@@ -18,7 +18,7 @@ from torch import Tensor
 from robust_snn.attacks.apgd import apgd
 from robust_snn.attacks.base import attack_view, on_device
 from robust_snn.attacks.losses import STEPWISE, least_classes_of, margin
-from robust_snn.gradients import ASSG, BPTT, MODES, SURROGATES, GradientMode, parse_mode
+from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
@@ -26,7 +26,6 @@ from robust_snn.victim_scoring import fresh_logits
 EOT = "adaptive(error=0.2)"  # few draws: steps are worth more
 DRAWS = 10  # that score a point of a noisy victim
 OCTAVES = 3  # to either side of its default, within which a sharpness is searched
-OTHER_FORWARD = ("activation",)  # the mode whose forward pass is not the network's
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def registered_modes() -> list[GradientMode]:
     shapes: dict[str, GradientMode] = {}
     for surrogate in SURROGATES.values():
         shapes.setdefault(surrogate().kernel().family, BPTT(surrogate=surrogate()))
-    modes = [MODES[name]() for name in MODES if name not in (BPTT.name, *OTHER_FORWARD)]
+    modes = [mode() for mode in MODES.values() if mode is not BPTT and not mode.other_forward]
     return [*shapes.values(), *modes]
 
 
@@ -257,9 +256,9 @@ Turn = Callable[[float], GradientMode]
 def _dial(mode: GradientMode) -> tuple[float, Turn] | None:
     """The first number that shapes a mode or its surrogate, and what gives it another value.
 
-    ASSG has none: a trial is too short for the statistics that its number steers.
+    A mode that accumulates has none: a trial is too short for the statistics that it steers.
     """
-    if isinstance(mode, ASSG):
+    if mode.accumulates:
         return None
     surrogate = getattr(mode, "surrogate", None)
     shaped: Any = mode if surrogate is None else surrogate

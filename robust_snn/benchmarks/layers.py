@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
-from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Hart, Rga, Surrogate, spiking_loop
+from robust_snn.gradients import parse_mode
+from robust_snn.kernels import Dynamics, Gate, spiking_loop
 
 SHAPES = {"64x32x32": (64, 32, 32), "128x16x16": (128, 16, 16), "256x8x8": (256, 8, 8)}
-TRIANGLE = Bptt(Surrogate("triangle", 1.0))
+DYNAMICS = Dynamics(decay=0.5)
 FLOOR = "bandwidth floor"
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -46,12 +47,14 @@ def plain(current: Tensor, decay: float = 0.5) -> Tensor:
     return torch.stack(spikes)
 
 
-def _ours(rule: Any = TRIANGLE, gated: bool = False) -> Layer:
+def _ours(mode: str = "bptt", gated: bool = False) -> Layer:
+    rule = parse_mode(mode).rule(DYNAMICS)
+
     def layer(current: Tensor) -> Tensor:
         gate = None
         if gated:
             gate = Gate(torch.full(current.shape[2:], 0.5), torch.arange(current.shape[1]))
-        return spiking_loop(current, Dynamics(0.5), rule, gate=gate)
+        return spiking_loop(current, DYNAMICS, rule, gate=gate)
 
     return layer
 
@@ -92,9 +95,9 @@ def candidates() -> dict[str, Layer]:
         "plain loop": plain,
         "ours bptt": _ours(),
         "ours bptt, gate": _ours(gated=True),
-        "ours bptr": _ours(Bptr()),
-        "ours rga": _ours(Rga()),
-        "ours hart": _ours(Hart(Surrogate("triangle", 1.0))),
+        "ours bptr": _ours("bptr"),
+        "ours rga": _ours("rga"),
+        "ours hart": _ours("hart"),
     }
     for name, build in (("spikingjelly", _spikingjelly), ("snntorch", _snntorch)):
         try:

@@ -18,8 +18,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.compiler import compile as compile_kernel
 
-from robust_snn.kernels.spiking.kernel_args import Parameters, make_plan
-from robust_snn.kernels.spiking.spec import Bptr, Bptt, Dynamics, FixedRule, Gate, Hart, Surrogate
+from robust_snn.gradients import parse_mode
+from robust_snn.kernels import Dynamics, Gate
+from robust_snn.kernels.spiking.kernel_args import (
+    KernelArgs,
+    LayerTensors,
+    Wanted,
+    kernel_args,
+    layer_tensors,
+)
+from robust_snn.kernels.spiking.spec import LayerInputs
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 from robust_snn.kernels.spiking.triton.launch import (
@@ -34,15 +42,16 @@ TARGETS = {
     "sm_90": GPUTarget("cuda", 90, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-_POINTERS = {"keys": "*i64", "zone": "*u8"}
-_INTEGERS = ("N", "layer", "noise_layer", "sharpness_step", "sharpness_sample")
+_POINTERS = {"keys": "*i64", "saved_bytes": "*u8"}
+_INTEGERS = ("N", "gate_layer", "noise_layer", "sharpness_step", "sharpness_sample")
 _VALUES = (
     "upstream",
     "current",
     "sharpness_map",
     "steps",
-    "neurons",
-    "table",
+    "affine",
+    "probability",
+    "firing_table",
     "out",
     "grad_current",
     "grad_affine",
@@ -73,20 +82,29 @@ class Report:
 
 @dataclass(frozen=True)
 class Case:
-    """A combination of rule and randomness to compile."""
+    """A combination of gradient mode and randomness to compile."""
 
-    rule: FixedRule
+    mode: str
     gated: bool = False
     affine: bool = False
 
+    def layer(self, steps: int) -> tuple[KernelArgs, LayerTensors]:
+        """Numbers and tensors of a layer; the constants depend on which tensors are given."""
+        placeholder: Any = object()
+        gate = Gate(placeholder, placeholder) if self.gated else None
+        affine = (placeholder, placeholder) if self.affine else None
+        inputs, dynamics = LayerInputs(steps, affine, gate=gate), Dynamics(0.9)
+        rule: Any = parse_mode(self.mode).rule(dynamics)
+        return kernel_args(dynamics, rule, inputs), layer_tensors(inputs)
+
 
 CASES = {
-    "bptt": Case(Bptt(Surrogate("triangle", 1.0))),
-    "bptt+affine": Case(Bptt(Surrogate("triangle", 1.0)), affine=True),
-    "bptt+gate": Case(Bptt(Surrogate("atan", 2.0)), gated=True),
-    "compact": Case(Bptt(Surrogate("triangle", 1.0), compact=True)),
-    "bptr": Case(Bptr()),
-    "hart": Case(Hart(Surrogate("triangle", 1.0))),
+    "bptt": Case("bptt"),
+    "bptt+affine": Case("bptt", affine=True),
+    "bptt+gate": Case("bptt(surrogate=atan)", gated=True),
+    "compact": Case("bptt(save=compact)"),
+    "bptr": Case("bptr"),
+    "hart": Case("hart"),
 }
 
 
@@ -114,25 +132,19 @@ def report(kernel: str, case: str, target: str, steps: int) -> Report:
 
 
 def _constants(kernel: str, case: Case, steps: int) -> dict[str, Any]:
-    placeholder: Any = object()  # constants depend on which parameters are given, not on values
-    gate = Gate(placeholder, placeholder) if case.gated else None
-    plan = make_plan(Dynamics(0.9), case.rule, steps, gate, None)
-    affine = placeholder if case.affine else None
-    parameters = Parameters(affine, affine, None, None, None, None, None)
+    args, tensors = case.layer(steps)
     if kernel == "forward":
-        shared = forward_constants(plan, parameters, single=False)
-        return {**shared, "ZONING": plan.zoning, "TRACE": False}
-    wants = (False, False, False)
-    shared = backward_constants(plan, parameters, False, False, mapped=False, wants=wants)
+        return forward_constants(args, tensors, single=False, trace=False)
+    wanted = Wanted(False, False, affine=False, gains=False, probability=False)
+    shared = backward_constants(args, tensors, single=False, mapped=False, wanted=wanted)
     return {**shared, "SINGLE_UPSTREAM": False}
 
 
 def _traffic(kernel: str, case: Case, steps: int) -> float:
     """Bytes that must move per neuron and step, in float32."""
-    rate = isinstance(case.rule, Bptr)
-    compact = isinstance(case.rule, Bptt) and case.rule.compact
-    if rate or compact:
-        return 8 + (1 if compact else 1 / steps)
+    args, _ = case.layer(steps)
+    if not args.recomputes:
+        return 8 + args.saved_steps / steps
     return 8 if kernel == "forward" else 12
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -12,8 +11,10 @@ from robust_snn.attacks.base import attack_view, on_device
 from robust_snn.attacks.losses import margin
 from robust_snn.attacks.norm_ball import Dice, lengths
 from robust_snn.diagnostics.diagnostic import Finding, grade
-from robust_snn.gradients import ASSG, GradientMode, parse_mode
-from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.gradients import GradientMode, parse_mode
+from robust_snn.gradients.modes import ASSG
+from robust_snn.kernels import Dynamics
+from robust_snn.kernels.spiking.surrogate_shapes import SHARES, derivative
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
@@ -22,17 +23,6 @@ VANISHED = 1e-12  # float32 loses such gradients on their way through further la
 SMALL_SLOPE = 1e-3
 WEAK = 0.05  # cosine with the true gradient below which most of a step is wasted
 OTHERS = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "hart")
-
-# Share of a surrogate's integral within a distance x from the threshold, at sharpness one.
-DEGREE: dict[str, Callable[[Tensor], Tensor]] = {
-    "triangle": lambda x: 1 - (1 - x.clamp(max=1)) ** 2,
-    "rectangle": lambda x: (2 * x).clamp(max=1),
-    "atan": lambda x: 2 / math.pi * torch.atan(math.pi / 2 * x),
-    "sigmoid": lambda x: torch.tanh(x / 2),
-    "gaussian": torch.erf,
-    "softsign": lambda x: x / (1 + x),
-    "exponential": lambda x: 1 - torch.exp(-x),
-}
 
 
 def input_gradient(
@@ -80,7 +70,7 @@ def slopes(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> 
     A neuron passes nothing where its surrogate is below 1e-3. ASSG's degree of vanishing is the
     share of the surrogate that lies nearer to the threshold than the membrane does.
     """
-    surrogate = getattr(victim.gradient.rule(), "surrogate", None)
+    surrogate = getattr(victim.gradient.rule(Dynamics()), "surrogate", None)
     if surrogate is None:
         return []
     try:
@@ -91,8 +81,8 @@ def slopes(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> 
     for layer, distance in distances.items():
         slope = derivative(distance, surrogate, surrogate.sharpness)
         silent[layer] = float((slope < SMALL_SLOPE).double().mean())
-        if surrogate.family in DEGREE:
-            share = DEGREE[surrogate.family](surrogate.sharpness * distance)
+        if surrogate.family in SHARES:
+            share = SHARES[surrogate.family].within(surrogate.sharpness * distance)
             degree[layer] = float(share.mean())
     measures = [
         ("silent neurons", silent, (0.9, 0.99), "of neurons have a surrogate below 1e-3"),

@@ -27,7 +27,7 @@ from robust_snn.foreign.library import (
 )
 from robust_snn.foreign.twin import Own, StandIn
 from robust_snn.gradients import GradientMode
-from robust_snn.kernels import Bptt
+from robust_snn.kernels import Dynamics, Recursion
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.noise_source import NoisyModule, keyed
 from robust_snn.utils.errors import InputError, unknown
@@ -240,8 +240,8 @@ class ForeignSNN(NoisyModule):
 
     def _with_surrogates(self, x: Tensor, mode: GradientMode) -> Tensor:
         """The net with its own neurons, whose surrogates are exchanged."""
-        rule = mode.rule()
-        if not isinstance(rule, Bptt):
+        rule = mode.rule(Dynamics())
+        if not isinstance(rule, Recursion):
             raise InputError(
                 f"{mode.name} cannot be used on {type(self.net).__name__}: {self.whole_refusal}; "
                 "choose bptt with a surrogate, or ste"

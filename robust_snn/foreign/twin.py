@@ -10,9 +10,16 @@ from torch import Tensor, nn
 
 from robust_snn.foreign.library import Library, SpikeFunction, Unreadable, library, swapping
 from robust_snn.gradients import GradientMode
-from robust_snn.kernels import Bptr, Bptt, Dynamics, Hart, Rga, Rule, Surrogate, spiking_loop
-from robust_snn.kernels.spiking.reference import rate_slope, straight_through
-from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.kernels import (
+    Dynamics,
+    RateSlope,
+    Recursion,
+    Rule,
+    Surrogate,
+    TimeAverage,
+    spiking_loop,
+)
+from robust_snn.kernels.spiking.reference import differentiable_spikes
 from robust_snn.utils.errors import InputError
 
 
@@ -22,7 +29,7 @@ class Own(GradientMode):
 
     name = "own"
 
-    def rule(self) -> Rule:
+    def rule(self, dynamics: Dynamics) -> Rule:
         raise InputError("gradient mode 'own' is for nets of other libraries only")
 
 
@@ -67,14 +74,17 @@ class StandIn(nn.Module):
         return (spikes, None) if self.paired else spikes
 
     def _fire(self, current: Tensor) -> Tensor:
-        rule = self.gradient.rule()
+        dynamics = self._dynamics()
+        rule = self.gradient.rule(dynamics)
         if self.refusal is None:
-            return spiking_loop(current, self.owner.read(self.node), rule)
-        if isinstance(rule, Bptt) and rule.sharpness is None:
+            return spiking_loop(current, dynamics, rule)
+        if isinstance(rule, Recursion):
             with swapping([(self.node, self.owner)], rule.surrogate, rule.detach_reset):
                 return self._run(current)
-        if isinstance(rule, Bptr | Rga | Hart):
-            return self._by_rate(current, rule)
+        if isinstance(rule, RateSlope | TimeAverage):
+            with torch.no_grad():
+                spikes, distances = self._observe(current)
+            return differentiable_spikes(rule, spikes, distances, dynamics.gain * current)
         kind = type(self.node).__name__
         raise InputError(
             f"{self.gradient.name} needs our neurons in the place of {kind}, and {self.refusal}; "
@@ -91,26 +101,12 @@ class StandIn(nn.Module):
         self.paired = isinstance(out, tuple)
         return out[0] if isinstance(out, tuple) else out
 
-    def _by_rate(self, current: Tensor, rule: Bptr | Rga | Hart) -> Tensor:
-        """The neuron's own spikes, with the gradient that the rule makes of them.
-
-        Constants that cannot be read are those of an integrate-and-fire neuron of its threshold.
-        """
-        with torch.no_grad():
-            spikes, distances = self._observe(current)
-            try:
-                dynamics = self.owner.read(self.node)
-            except Unreadable:
-                dynamics = Dynamics(threshold=_threshold(self.node))
-            drive = dynamics.gain * current
-            if isinstance(rule, Hart):
-                slope = derivative(distances, rule.surrogate, rule.surrogate.sharpness)
-            else:
-                slope = rate_slope(rule, spikes, drive, dynamics)
-        variable = dynamics.gain * current
-        if isinstance(rule, Hart):
-            variable = variable.mean(0, keepdim=True).expand_as(variable)
-        return straight_through(spikes, slope, variable)
+    def _dynamics(self) -> Dynamics:
+        """Its constants; those of an integrate-and-fire neuron where they cannot be read."""
+        try:
+            return self.owner.read(self.node)
+        except Unreadable:
+            return Dynamics(threshold=_threshold(self.node))
 
     def _observe(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes and distances to the threshold, both `[T, B, ...]`."""
@@ -134,7 +130,7 @@ class StandIn(nn.Module):
         """Finds out whether our kernels fire like the neuron; returns what the neuron fired."""
         spikes = self._run(current)
         try:
-            ours = spiking_loop(current, self.owner.read(self.node), Bptr())
+            ours = spiking_loop(current, self.owner.read(self.node))
         except Unreadable as error:
             self.refusal = str(error)
             return spikes

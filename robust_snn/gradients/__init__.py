@@ -1,77 +1,20 @@
-"""Surrogate derivatives and gradient modes, read from and printed as text."""
+"""Surrogate derivatives and gradient modes, read from and printed as text.
 
-from robust_snn.gradients.activations import ACTIVATIONS, QCFS, ActivationFunction, ReLU
-from robust_snn.gradients.modes import (
-    ASSG,
-    BPTR,
-    BPTT,
-    HART,
-    MODES,
-    PDSG,
-    RGA,
-    STE,
-    Activation,
-    GradientMode,
-    gradient_mode,
-    parse_mode,
-)
-from robust_snn.gradients.surrogates import (
-    SURROGATES,
-    Atan,
-    Erf,
-    Exponential,
-    FastSigmoid,
-    Gaussian,
-    LeakyRectangle,
-    LeakyReLU,
-    LogAbs,
-    PiecewiseExp,
-    PiecewiseQuadratic,
-    Rectangle,
-    Sigmoid,
-    SoftSign,
-    StraightThrough,
-    SuperSpike,
-    SurrogateFunction,
-    Triangle,
-)
-from robust_snn.gradients.vanishing import OMEGA
+A mode or surrogate is a row of `MODES` or `SURROGATES`; their classes are in `modes` and
+`surrogates`.
+"""
+
+from robust_snn.gradients.activations import ACTIVATIONS
+from robust_snn.gradients.modes import BPTT, MODES, GradientMode, gradient_mode, parse_mode
+from robust_snn.gradients.surrogates import SURROGATES, SurrogateFunction
 
 __all__ = [
     "ACTIVATIONS",
-    "ASSG",
-    "BPTR",
     "BPTT",
-    "HART",
     "MODES",
-    "OMEGA",
-    "PDSG",
-    "QCFS",
-    "RGA",
-    "STE",
-    "STE",
     "SURROGATES",
-    "Activation",
-    "ActivationFunction",
-    "Atan",
-    "Erf",
-    "Exponential",
-    "FastSigmoid",
-    "Gaussian",
     "GradientMode",
-    "LeakyReLU",
-    "LeakyRectangle",
-    "LogAbs",
-    "PiecewiseExp",
-    "PiecewiseQuadratic",
-    "ReLU",
-    "Rectangle",
-    "Sigmoid",
-    "SoftSign",
-    "StraightThrough",
-    "SuperSpike",
     "SurrogateFunction",
-    "Triangle",
     "gradient_mode",
     "parse_mode",
 ]

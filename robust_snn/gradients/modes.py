@@ -7,25 +7,30 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from robust_snn.gradients.activations import ACTIVATIONS, QCFS, ActivationFunction, ReLU
-from robust_snn.gradients.surrogates import SURROGATES, SurrogateFunction, Triangle
-from robust_snn.gradients.vanishing import OMEGA
+from robust_snn.gradients.surrogates import (
+    SURROGATES,
+    StraightThrough,
+    SurrogateFunction,
+    Triangle,
+)
 from robust_snn.kernels import (
     Activate,
-    Assg,
-    Bptr,
-    Bptt,
-    Hart,
-    Pdsg,
-    Rga,
+    Dynamics,
+    RateSlope,
+    Recursion,
     Rule,
+    SharpnessByDistance,
     SharpnessMemory,
+    TimeAverage,
+    WidthBySpread,
 )
-from robust_snn.utils.errors import InputError
+from robust_snn.kernels.spiking.surrogate_shapes import SHARES
+from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.text_form import Textual, parse
 
 
@@ -33,9 +38,16 @@ from robust_snn.utils.text_form import Textual, parse
 class GradientMode(Textual):
     """Base of the modes. A mode never changes a spike, only the backward pass.
 
+    Attributes:
+        other_forward: Whether it replaces spikes, so that it must never score an attack.
+        accumulates: Whether its gradient depends on the earlier passes of an attack run.
+
     Raises:
         InputError: If a number is not positive and finite.
     """
+
+    other_forward: ClassVar[bool] = False
+    accumulates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for argument in fields(self):
@@ -43,8 +55,8 @@ class GradientMode(Textual):
             if isinstance(value, float) and not (math.isfinite(value) and value > 0):
                 raise InputError(f"{argument.name} of {self.name} must be positive, got {value:g}")
 
-    def rule(self) -> Rule:
-        """The same rule in the kernels' terms."""
+    def rule(self, dynamics: Dynamics) -> Rule:
+        """The mode as a rule of the kernels, for neurons of these dynamics."""
         raise TypeError(f"{type(self).__name__} does not say what its rule is")
 
     def at(self, layer: str) -> GradientMode:
@@ -79,9 +91,9 @@ class BPTT(GradientMode):
     detach_reset: bool = False
     save: Literal["current", "compact"] = field(default="current", repr=False)
 
-    def rule(self) -> Rule:
+    def rule(self, dynamics: Dynamics) -> Rule:
         compact = self.save == "compact"
-        return Bptt(self.surrogate.kernel(), self.detach_reset, compact=compact)
+        return Recursion(self.surrogate.kernel(), self.detach_reset, compact=compact)
 
 
 @dataclass(frozen=True)
@@ -90,8 +102,8 @@ class STE(GradientMode):
 
     name = "ste"
 
-    def rule(self) -> Rule:
-        return Bptt(SURROGATES["ste"]().kernel())
+    def rule(self, dynamics: Dynamics) -> Rule:
+        return Recursion(StraightThrough().kernel())
 
 
 @dataclass(frozen=True)
@@ -103,8 +115,8 @@ class BPTR(GradientMode):
 
     name = "bptr"
 
-    def rule(self) -> Rule:
-        return Bptr()
+    def rule(self, dynamics: Dynamics) -> Rule:
+        return RateSlope(1 / dynamics.threshold)
 
 
 @dataclass(frozen=True)
@@ -127,8 +139,11 @@ class RGA(GradientMode):
         if self.beta <= 1:
             raise InputError(f"beta of rga must be above 1, got {self.beta:g}")
 
-    def rule(self) -> Rule:
-        return Rga(self.gamma, self.beta)
+    def rule(self, dynamics: Dynamics) -> Rule:
+        rheobase = (1 - dynamics.decay) * dynamics.threshold
+        below = self.gamma * (1 - dynamics.decay)  # the rate at the rheobase, per threshold
+        above = (1 / dynamics.threshold - below) / (dynamics.decay + self.beta - 1)
+        return RateSlope(self.gamma, above, edges=(rheobase, self.beta * dynamics.threshold))
 
 
 @dataclass(frozen=True)
@@ -142,8 +157,8 @@ class HART(GradientMode):
     name = "hart"
     gamma: float = 1.0
 
-    def rule(self) -> Rule:
-        return Hart(Triangle(self.gamma).kernel())
+    def rule(self, dynamics: Dynamics) -> Rule:
+        return TimeAverage(Triangle(self.gamma).kernel())
 
 
 @dataclass(frozen=True)
@@ -158,8 +173,8 @@ class PDSG(GradientMode):
     name = "pdsg"
     scope: Literal["sample", "batch"] = "sample"
 
-    def rule(self) -> Rule:
-        return Pdsg(self.scope)
+    def rule(self, dynamics: Dynamics) -> Rule:
+        return WidthBySpread(self.scope)
 
 
 @dataclass(frozen=True)
@@ -171,7 +186,7 @@ class ASSG(GradientMode):
     restart by themselves.
 
     Attributes:
-        family: Shape of the surrogate.
+        family: Shape of the surrogate: a row of `surrogate_shapes.SHARES`.
         a: Degree of vanishing in (0, 1) that the sharpness aims at (the released code's 0.425 for
             the arctangent is 0.85 here).
         relax: Weight of the mean deviation in the distance.
@@ -179,9 +194,8 @@ class ASSG(GradientMode):
     """
 
     name = "assg"
-    family: Literal[
-        "atan", "rectangle", "triangle", "sigmoid", "gaussian", "softsign", "exponential"
-    ] = "atan"
+    accumulates = True
+    family: str = "atan"
     a: float = 0.85
     relax: float = 1.5
     beta: float = 0.9
@@ -192,13 +206,17 @@ class ASSG(GradientMode):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.family not in SHARES:
+            raise unknown("family of assg", self.family, SHARES)
         for name in ("a", "beta"):
             if getattr(self, name) >= 1:
                 raise InputError(f"{name} of assg must be below 1, got {getattr(self, name):g}")
 
-    def rule(self) -> Rule:
-        omega = OMEGA[self.family](self.a)
-        return Assg(self.family, omega, self.relax, self.beta, self.memory, self.layer)
+    def rule(self, dynamics: Dynamics) -> Rule:
+        omega = SHARES[self.family].distance(self.a)
+        return SharpnessByDistance(
+            self.family, omega, self.relax, self.beta, self.memory, self.layer
+        )
 
     def at(self, layer: str) -> ASSG:
         here = copy.copy(self)
@@ -228,9 +246,10 @@ class Activation(GradientMode):
 
     name = "activation"
     positional = True
+    other_forward = True
     function: ActivationFunction = field(default_factory=ReLU)
 
-    def rule(self) -> Rule:
+    def rule(self, dynamics: Dynamics) -> Rule:
         levels = self.function.levels if isinstance(self.function, QCFS) else 0
         return Activate(levels)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, parse_mode
-from robust_snn.kernels import Dynamics, Noise, spiking_loop
+from robust_snn.kernels import Dynamics, NoisyFiring, spiking_loop
 from robust_snn.kernels.backend import BACKENDS
 from robust_snn.neurons.stochastic_gate import StochasticGate
 from robust_snn.utils.errors import InputError, unknown
@@ -78,14 +78,14 @@ class LIF(nn.Module):
         current: Tensor,
         steps: int,
         affine: tuple[Tensor, Tensor] | None,
-        noise: Noise | None = None,
+        noise: NoisyFiring | None = None,
     ) -> Tensor:
         """Runs the spiking loop; subclasses bring what they add to it."""
         membrane_gain, input_gain = self.gains(steps)
         return spiking_loop(
             current,
             self.dynamics,
-            self.gradient.rule(),
+            self.gradient.rule(self.dynamics),
             steps=steps,
             affine=affine,
             membrane_gain=membrane_gain,

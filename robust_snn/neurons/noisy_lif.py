@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robust_snn.gradients import BPTT, GradientMode, SurrogateFunction
 from robust_snn.gradients.surrogates import Atan, Gaussian, Rectangle, Sigmoid, Triangle
-from robust_snn.kernels import Noise
+from robust_snn.kernels import NoisyFiring
 from robust_snn.kernels.philox import Purpose, draw
 from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.noise_source import NoisyModule
@@ -159,13 +159,13 @@ class MembraneNoise(NoisyModule):
         super().__init__()
         self.family = family
 
-    def spec(self, batch: int, device: torch.device) -> Noise:
+    def spec(self, batch: int, device: torch.device) -> NoisyFiring:
         """The noise in the kernels' terms, with the keys of this call."""
         density = self.family.density().kernel()
         keys, mean = self.draw(batch, device)
-        return Noise(density.family, density.sharpness, keys, self.layer, mean)
+        return NoisyFiring(density.family, density.sharpness, keys, self.layer, mean)
 
-    def injected(self, noise: Noise, shape: tuple[int, ...], steps: int) -> Tensor:
+    def injected(self, noise: NoisyFiring, shape: tuple[int, ...], steps: int) -> Tensor:
         """Noise to add to the membranes of `shape`, `[T, B, *shape]`."""
         uniform = draw(noise.keys, shape, steps, self.layer, Purpose.MEMBRANE)
         return self.family.quantile(uniform + 2.0**-25)  # inside (0, 1)

@@ -149,6 +149,8 @@ class _Reader:
             except ValueError:
                 number = "a number" if kind is float else "a whole number"
                 raise InputError(f"{key} of {name} must be {number}, got '{word}'") from None
+        if kind is str:
+            return word
         if get_origin(kind) is Literal:
             if word not in get_args(kind):
                 raise unknown(f"{key} of {name}", word, get_args(kind))

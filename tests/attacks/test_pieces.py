@@ -17,7 +17,7 @@ from robust_snn.attacks.candidates import Best
 from robust_snn.attacks.eot_draws import Adaptive, Estimate, Fixed, parse_draws
 from robust_snn.attacks.losses import Goal, choose_targets
 from robust_snn.attacks.norm_ball import Ball, Dice
-from robust_snn.gradients import ASSG
+from robust_snn.gradients.modes import ASSG
 from robust_snn.neurons.noise_source import NoisyModule
 
 EVERY = torch.arange(64)

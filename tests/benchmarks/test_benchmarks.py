@@ -28,7 +28,7 @@ def test_rounds_are_interleaved_and_compared_within_a_round():
     "layer, why",
     [
         (layers._ours(), ""),
-        (layers._ours(layers.Bptr()), "gradients differ"),
+        (layers._ours("bptr"), "gradients differ"),
         (lambda x: 1 - layers.plain(x), "spikes differ"),
     ],
 )

@@ -20,9 +20,7 @@ from robust_snn.diagnostics import (
     order,
     rises,
 )
-from robust_snn.diagnostics.input_gradients import DEGREE, _distances
-from robust_snn.gradients import OMEGA
-from robust_snn.kernels.spiking.surrogate_shapes import FAMILIES
+from robust_snn.diagnostics.input_gradients import _distances
 
 EPS = 0.1
 
@@ -69,15 +67,6 @@ def test_a_gradient_that_follows_batch_mates_shows(digits: Any, scope: str) -> N
     view = digits.victim.replace(gradient=f"pdsg(scope={scope})")
     found = batch_mates(view, digits.images[:16], digits.labels[:16], alone=2)
     assert found.status == {"sample": "pass", "batch": "warn"}[scope], found
-
-
-@pytest.mark.parametrize("family", OMEGA)
-def test_the_degree_of_vanishing_is_the_integral(family: str) -> None:
-    for a in (0.2, 0.6, 0.9):
-        x = OMEGA[family](a)
-        assert DEGREE[family](torch.tensor(x)) == pytest.approx(a, abs=1e-5)
-        z = torch.linspace(-x, x, 20001, dtype=torch.float64)
-        assert torch.trapezoid(FAMILIES[family](z), z) == pytest.approx(a, abs=1e-3)
 
 
 def test_distances_are_those_of_the_membranes() -> None:

@@ -11,14 +11,22 @@ from torch import nn
 
 from helpers import assert_close_rms
 from loops import BACKENDS, run
-from robust_snn.diagnostics.input_gradients import DEGREE
-from robust_snn.gradients import ASSG, OMEGA, GradientMode, gradient_mode, parse_mode
-from robust_snn.kernels import Assg, Dynamics, Pdsg, SharpnessMemory, spiking_loop
-from robust_snn.kernels.spiking.adaptive_surrogates import adapt
+from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
+from robust_snn.gradients.modes import ASSG
+from robust_snn.kernels import (
+    Dynamics,
+    SharpnessByDistance,
+    SharpnessMemory,
+    WidthBySpread,
+    spiking_loop,
+)
+from robust_snn.kernels.spiking.surrogate_shapes import SHARES
 
 
 def _gradient(current, upstream, mode, backend="auto"):
-    return run(current, upstream, Dynamics(0.5), parse_mode(mode).rule(), backend)[1]["current"]
+    dynamics = Dynamics(0.5)
+    rule = parse_mode(mode).rule(dynamics)
+    return run(current, upstream, dynamics, rule, backend)[1]["current"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -40,37 +48,37 @@ def test_pdsg_width():
     z = torch.randn(3, 4, 5, 6, 7)
     for scope, pooled in (("batch", (0, 1, 3, 4)), ("sample", (0, 3, 4))):
         for shifted in (z, z + 3):
-            width = 1 / adapt(Pdsg(scope), shifted).sharpness
+            width = 1 / WidthBySpread(scope).recursion(shifted).sharpness
             assert_close_rms(width[2:], z.std(pooled, keepdim=True), 1e-5)
-    single = adapt(Pdsg("sample"), torch.randn(1, 1, 1)).sharpness
+    single = WidthBySpread("sample").recursion(torch.randn(1, 1, 1)).sharpness
     assert torch.equal(single, torch.ones(1, 1, 1))
 
 
 def test_assg_reaches_its_degree_of_vanishing():
     """Without memory or slack the sharpness puts a share `a` of the surrogate inside |z|."""
     z = torch.randn(4, 2, 50)
-    rule = Assg("triangle", 1 - 0.15**0.5, 0.0, 0.0, SharpnessMemory())
-    reach = adapt(rule, z).sharpness * z.abs()
+    rule = SharpnessByDistance("triangle", 1 - 0.15**0.5, 0.0, 0.0, SharpnessMemory())
+    reach = rule.recursion(z).sharpness * z.abs()
     assert (2 * reach - reach**2).median().item() == pytest.approx(0.85, abs=2e-3)
 
 
-@pytest.mark.parametrize("family", OMEGA)
+@pytest.mark.parametrize("family", SHARES)
 def test_the_mean_distance_keeps_the_degree_of_vanishing_below_its_aim(family):
     """Jensen's inequality, of which ASSG makes its sharpness: the degree is concave in |z|."""
     z = torch.randn(4000).abs() * torch.rand(4000)
-    sharpness = OMEGA[family](0.85) / z.mean()
-    assert 0.3 < DEGREE[family](sharpness * z).mean() < 0.85
+    sharpness = SHARES[family].distance(0.85) / z.mean()
+    assert 0.3 < SHARES[family].within(sharpness * z).mean() < 0.85
 
 
 def test_assg_moves_only_with_gradients_and_keeps_layers_apart():
     mode = ASSG()
     current = torch.randn(4, 2, 9)
     with torch.no_grad():
-        spiking_loop(current, Dynamics(), mode.at("a").rule())
+        spiking_loop(current, Dynamics(), mode.at("a").rule(Dynamics()))
     assert not mode.memory.layers
     for layer, scale in (("a", 1.0), ("b", 2.0), ("a", 1.0)):
         leaf = (scale * current).requires_grad_()
-        spiking_loop(leaf, Dynamics(), mode.at(layer).rule())
+        spiking_loop(leaf, Dynamics(), mode.at(layer).rule(Dynamics()))
     assert set(mode.memory.layers) == {"a", "b"}
     mode.restart()
     assert not mode.memory.layers
@@ -100,7 +108,7 @@ def test_assg_statistics_follow_the_images():
 def test_assg_repeated_backward_is_identical_and_copies_start_empty():
     mode = ASSG()
     current = torch.randn(4, 2, 9, requires_grad=True)
-    spikes = spiking_loop(current, Dynamics(), mode.rule())
+    spikes = spiking_loop(current, Dynamics(), mode.rule(Dynamics()))
     first, second = (
         torch.autograd.grad(spikes.sum(), current, retain_graph=True)[0] for _ in range(2)
     )
@@ -126,16 +134,16 @@ def test_gradient_mode_names_layers_and_restores():
         assert all(m.memory is mode.memory for m in inside)
     assert [str(net[0].gradient), str(net[1][0].gradient)] == [str(parse_mode("bptt"))] * 2
     with pytest.raises(TypeError):
-        GradientMode().rule()
+        GradientMode().rule(Dynamics())
 
 
 @pytest.mark.parametrize("levels, expected", [(0, [0, 0.3, 1.0, 2.0]), (4, [0, 0.25, 1.0, 1.0])])
 def test_activation_replaces_spikes_by_rates(levels, expected):
     mode = "activation(relu)" if levels == 0 else f"activation(qcfs(levels={levels}))"
     current = torch.tensor([-1.0, 0.15, 0.5, 1.0]).expand(6, 2, 4)
-    spikes, gradients = run(
-        current, torch.ones(6, 2, 4), Dynamics(0.9, threshold=0.5), parse_mode(mode).rule(), "auto"
-    )
+    dynamics = Dynamics(0.9, threshold=0.5)
+    rule = parse_mode(mode).rule(dynamics)
+    spikes, gradients = run(current, torch.ones(6, 2, 4), dynamics, rule, "auto")
     assert_close_rms(spikes, torch.tensor(expected).expand(6, 2, 4))
     last = 2.0 if levels == 0 else 0.0
     assert_close_rms(gradients["current"][0, 0, [0, 1, 3]], torch.tensor([0.0, 2.0, last]))

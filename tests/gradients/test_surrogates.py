@@ -9,9 +9,10 @@ import torch
 
 from helpers import assert_close_rms
 from loops import BACKENDS, run
-from robust_snn.gradients import OMEGA, SURROGATES, parse_mode
-from robust_snn.kernels import Bptt, Dynamics
-from robust_snn.kernels.spiking.surrogate_shapes import FAMILIES, derivative
+from robust_snn.gradients import SURROGATES, parse_mode
+from robust_snn.kernels import Dynamics, Recursion
+from robust_snn.kernels.spiking.codes import Shape
+from robust_snn.kernels.spiking.surrogate_shapes import SHAPES, SHARES, derivative
 
 PI = math.pi
 FORMULAS = {
@@ -32,7 +33,7 @@ FORMULAS = {
     "leaky_relu(slope=2,leak=0.1)": lambda z: torch.where(z >= 0, 2.0, 0.1),
     "ste": lambda z: torch.ones_like(z),
 }
-NORMALISED = list(FAMILIES)[: list(FAMILIES).index("logarithm")]
+NORMALISED = list(SHAPES)[: list(SHAPES).index("logarithm")]
 
 
 def _kernel(text):
@@ -48,7 +49,7 @@ def test_every_surrogate_has_a_formula():
 def test_formula(text, backend):
     """One step from rest: the gradient is the surrogate at `current - threshold`."""
     z = torch.linspace(-3.03, 3.07, 1001)
-    rule = Bptt(_kernel(text))
+    rule = Recursion(_kernel(text))
     _, gradients = run((z + 1).view(1, 1, -1), torch.ones(1, 1, 1001), Dynamics(), rule, backend)
     assert_close_rms(gradients["current"].view(-1), FORMULAS[text]((z + 1) - 1), 2e-6)
 
@@ -56,7 +57,7 @@ def test_formula(text, backend):
 @pytest.mark.parametrize("family", NORMALISED)
 def test_unit_shapes_integrate_to_one(family):
     u = torch.linspace(-2000, 2000, 4_000_001, dtype=torch.float64)
-    assert torch.trapezoid(FAMILIES[family](u), u).item() == pytest.approx(1, abs=2e-3)
+    assert torch.trapezoid(SHAPES[family].k(u), u).item() == pytest.approx(1, abs=2e-3)
 
 
 INTEGRALS = {
@@ -94,11 +95,17 @@ def test_three_names_of_one_triangle():
         assert one == _kernel(f"piecewise_quadratic(alpha={1 / gamma})")
 
 
-@pytest.mark.parametrize("family", sorted(OMEGA))
-@pytest.mark.parametrize("a", [0.2, 0.5, 0.85])
-def test_omega_inverts_the_degree_of_vanishing(family, a):
-    u = torch.linspace(-OMEGA[family](a), OMEGA[family](a), 200_001, dtype=torch.float64)
-    assert torch.trapezoid(FAMILIES[family](u), u).item() == pytest.approx(a, abs=1e-4)
+@pytest.mark.parametrize("family", sorted(SHARES))
+@pytest.mark.parametrize("a", [0.2, 0.5, 0.6, 0.85, 0.9])
+def test_shares_are_integrals_and_distances_their_inverse(family, a):
+    x = SHARES[family].distance(a)
+    assert SHARES[family].within(torch.tensor(x)).item() == pytest.approx(a, abs=1e-5)
+    u = torch.linspace(-x, x, 200_001, dtype=torch.float64)
+    assert torch.trapezoid(SHAPES[family].k(u), u).item() == pytest.approx(a, abs=1e-4)
+
+
+def test_every_shape_has_a_code():
+    assert [shape.name.lower() for shape in Shape] == list(SHAPES)
 
 
 @pytest.mark.parametrize("text", FORMULAS)

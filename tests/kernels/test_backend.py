@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robust_snn.kernels import Bptr, Bptt, Dynamics, Gate, Noise, Surrogate, spiking_loop
+from robust_snn.kernels import (
+    Dynamics,
+    Gate,
+    NoisyFiring,
+    RateSlope,
+    Recursion,
+    Surrogate,
+    spiking_loop,
+)
 from robust_snn.kernels.backend import choose_backend
-from robust_snn.kernels.spiking.kernel_args import Parameters, make_plan
+from robust_snn.kernels.spiking.kernel_args import Wanted, kernel_args, layer_tensors
+from robust_snn.kernels.spiking.spec import LayerInputs
 from robust_snn.utils.errors import InputError
 from zoo import awake, images, narrow
 
@@ -43,17 +52,17 @@ def test_an_explicit_choice_never_falls_back():
         ({"membrane_gain": torch.ones(3)}, r"membrane_gain must be \[T\] with T = 4"),
         ({"gate": Gate(torch.ones(2), torch.zeros(2).long())}, "one probability per neuron"),
         ({"gate": Gate(torch.ones(3), torch.zeros(1).long())}, "one key per sample: 2"),
-        ({"noise": Noise("cauchy", 1.0, torch.zeros(2).long())}, "unknown membrane noise"),
+        ({"noise": NoisyFiring("cauchy", 1.0, torch.zeros(2).long())}, "unknown membrane noise"),
     ],
 )
 def test_shapes_that_do_not_fit(arguments, message):
     with pytest.raises(InputError, match=message):
-        spiking_loop(torch.zeros(4, 2, 3), Dynamics(), Bptr(), **arguments)
+        spiking_loop(torch.zeros(4, 2, 3), Dynamics(), **arguments)
 
 
 def test_second_derivatives_need_the_reference():
     current = torch.randn(4, 2, 30, requires_grad=True)
-    spikes = spiking_loop(current, Dynamics(), Bptt(Surrogate("atan", 2.0)), backend="numba")
+    spikes = spiking_loop(current, Dynamics(), Recursion(Surrogate("atan", 2.0)), backend="numba")
     (first,) = torch.autograd.grad(spikes.sum(), current, create_graph=True)
     with pytest.raises(InputError, match="backend='torch'"):
         first.sum().backward()
@@ -64,7 +73,7 @@ def test_compiles_without_graph_breaks():
     probability, keys = torch.rand(30), torch.arange(2)
 
     def layer(current):
-        rule = Bptt(Surrogate("atan", 2.0))
+        rule = Recursion(Surrogate("atan", 2.0))
         return spiking_loop(current, Dynamics(0.5), rule, gate=Gate(probability, keys, 1))
 
     current = torch.randn(4, 2, 30, requires_grad=True)
@@ -83,7 +92,7 @@ def test_a_whole_model_compiles_to_the_same_spikes(name):
     assert torch.equal(torch.compile(net, fullgraph=True)(x), net(x))
 
 
-@pytest.mark.parametrize("rule", [Bptr(), Bptt(Surrogate("atan", 2.0))])
+@pytest.mark.parametrize("rule", [RateSlope(1.0), Recursion(Surrogate("atan", 2.0))])
 @pytest.mark.parametrize("last", [False, True])
 def test_operators_satisfy_pytorch(rule, last):
     """Schemas, fake tensors and layouts, as `torch.compile` relies on them."""
@@ -91,14 +100,14 @@ def test_operators_satisfy_pytorch(rule, last):
     if last:
         current = current.flatten(0, 1).to(memory_format=torch.channels_last).view_as(current)
     gate = Gate(torch.rand(3, 5, 6), torch.arange(2), 1)
-    plan = make_plan(Dynamics(0.5), rule, 4, gate, None)
-    parameters = Parameters(None, None, None, None, gate.probability, gate.keys, None)
+    inputs = LayerInputs(4, gate=gate)
+    layer = (*layer_tensors(inputs), "numba", *kernel_args(Dynamics(0.5), rule, inputs))
     operators = torch.ops.robust_snn
-    arguments = (current, *parameters, "numba", *plan)
+    arguments = (current, *layer)
     tests = ("test_schema", "test_faketensor")
     torch.library.opcheck(operators.spiking_forward.default, arguments, test_utils=tests)
     torch.library.opcheck(operators.membranes.default, arguments, test_utils=tests)
-    spikes, zone = operators.spiking_forward(*arguments)
-    flags = (False, last, False, False, True)
-    back = (torch.randn_like(spikes), current, zone, None, *parameters, *flags, "numba", *plan)
+    spikes, saved_bytes = operators.spiking_forward(*arguments)
+    wanted = Wanted(False, last, affine=False, gains=False, probability=True)
+    back = (torch.randn_like(spikes), current, saved_bytes, None, *wanted, *layer)
     torch.library.opcheck(operators.spiking_backward.default, back, test_utils=tests)

@@ -9,7 +9,8 @@ import torch
 
 from helpers import assert_close_rms
 from loops import BACKENDS, run
-from robust_snn.gradients import ASSG, parse_mode
+from robust_snn.gradients import parse_mode
+from robust_snn.gradients.modes import ASSG
 from robust_snn.kernels import Dynamics
 
 # Mode names in the traces of SNN-RAT and HART, whose widths are the same argument everywhere.
@@ -24,7 +25,7 @@ def _check(traces, key, dynamics, mode, backend, inputs, **arguments):
     # a trace [T, N] is one sample of N neurons; an interpreted kernel costs time per sample
     tensors = (traces[name] for name in inputs)
     current, upstream = (t[:, None] if t.dim() == 2 else t for t in tensors)
-    rule = parse_mode(mode).rule()
+    rule = parse_mode(mode).rule(dynamics)
     spikes, gradients = run(current, upstream, dynamics, rule, backend, **arguments)
     recorded = traces[f"{key}/grad_input"]
     assert torch.equal(spikes.view_as(recorded), traces[f"{key}/spikes"].float())

@@ -12,7 +12,7 @@ import torch
 from numba.core.dispatcher import Dispatcher
 
 from loops import run
-from robust_snn.kernels import Bptt, Dynamics, Gate, Surrogate, sample_keys
+from robust_snn.kernels import Dynamics, Gate, Recursion, Surrogate, sample_keys
 from robust_snn.kernels.convolution import event_driven as events
 from robust_snn.kernels.numba_tools import half_precision as half
 from robust_snn.kernels.numba_tools.threads import run_blocks
@@ -25,7 +25,7 @@ GATE = Gate(torch.full((9000,), 0.5), sample_keys(0, torch.arange(3)))
 
 
 def _spike(_=None):
-    rule = Bptt(Surrogate("triangle", 1.0))
+    rule = Recursion(Surrogate("triangle", 1.0))
     build = lambda p: {"gate": GATE}  # noqa: E731
     return run(CURRENT, UPSTREAM, Dynamics(0.9), rule, "numba", build)
 

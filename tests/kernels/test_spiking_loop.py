@@ -9,21 +9,22 @@ from hypothesis import strategies as st
 
 from helpers import assert_close_rms
 from loops import BACKENDS, COMPILED, INTERPRETED, run
+from robust_snn.gradients import GradientMode
+from robust_snn.gradients.modes import BPTR, RGA
 from robust_snn.kernels import (
-    Bptr,
-    Bptt,
     Dynamics,
     Gate,
-    Hart,
-    Noise,
-    Pdsg,
-    Rga,
+    NoisyFiring,
+    RateSlope,
+    Recursion,
     Surrogate,
+    TimeAverage,
+    WidthBySpread,
     sample_keys,
     spiking_loop,
 )
 from robust_snn.kernels.spiking.firing_probability import CUMULATIVE
-from robust_snn.kernels.spiking.surrogate_shapes import FAMILIES
+from robust_snn.kernels.spiking.surrogate_shapes import SHAPES
 from robust_snn.utils.errors import InputError
 
 SAMPLES = [(1,), (3,), (63,), (127,), (2, 5, 5), (3, 17, 13), (600,), (5000,)]
@@ -39,17 +40,17 @@ dynamics = st.builds(
 )
 surrogates = st.builds(
     Surrogate,
-    family=st.sampled_from(list(FAMILIES)),
+    family=st.sampled_from(list(SHAPES)),
     sharpness=st.sampled_from([0.5, 1.0, 2.0]),
     scale=st.sampled_from([1.0, 0.3]),
     floor=st.sampled_from([0.0, 0.1]),
 )
 rules = st.one_of(
-    st.builds(Bptt, surrogate=surrogates, detach_reset=st.booleans()),
-    st.builds(Bptr),
-    st.builds(Rga, gamma=st.sampled_from([0.2, 0.5]), beta=st.sampled_from([1.5, 2.0])),
-    st.builds(Hart, surrogate=surrogates),
-    st.builds(Pdsg, scope=st.sampled_from(["sample", "batch"])),
+    st.builds(Recursion, surrogate=surrogates, detach_reset=st.booleans()),
+    st.builds(BPTR),
+    st.builds(RGA, gamma=st.sampled_from([0.2, 0.5]), beta=st.sampled_from([1.5, 2.0])),
+    st.builds(TimeAverage, surrogate=surrogates),
+    st.builds(WidthBySpread, scope=st.sampled_from(["sample", "batch"])),
 )
 
 
@@ -74,7 +75,7 @@ def calls(draw):
     noise = None
     if draw(st.booleans()):
         family = draw(st.sampled_from(list(CUMULATIVE)))
-        noise = Noise(family, draw(st.sampled_from([1.0, 3.0])), keys, 6, draw(st.booleans()))
+        noise = NoisyFiring(family, draw(st.sampled_from([1.0, 3.0])), keys, 6, draw(st.booleans()))
 
     def build(p):
         affine = (p["scale"], p["shift"]) if "scale" in p else None
@@ -92,6 +93,7 @@ def calls(draw):
 @given(call=calls(), neuron=dynamics, rule=rules)
 def test_agrees_with_the_reference(backend, call, neuron, rule):
     current, upstream, arguments = call
+    rule = rule.rule(neuron) if isinstance(rule, GradientMode) else rule
     expected, gradients = run(current, upstream, neuron, rule, "torch", **arguments)
     spikes, got = run(current, upstream, neuron, rule, backend, **arguments)
     assert torch.equal(spikes, expected)
@@ -106,7 +108,7 @@ def test_agrees_with_the_reference(backend, call, neuron, rule):
 def test_half_precision_keeps_float32_membranes(backend, dtype):
     torch.manual_seed(0)
     current, upstream = torch.randn(8, 2, 3, 9, 9).to(dtype), torch.randn(8, 2, 3, 9, 9).to(dtype)
-    rule = Bptt(Surrogate("triangle", 1.0))
+    rule = Recursion(Surrogate("triangle", 1.0))
     expected, gradients = run(current, upstream, Dynamics(0.9), rule, "torch")
     spikes, got = run(current, upstream, Dynamics(0.9), rule, backend)
     assert spikes.dtype == got["current"].dtype == dtype
@@ -125,7 +127,14 @@ def test_compact_rounds_the_gradient_alone(backend, detach):
     arguments = {"build": lambda p: {"gate": Gate(probability, keys)}}
     dynamics = Dynamics(0.9, threshold=0.8)
     exact, compact = (
-        run(current, upstream, dynamics, Bptt(surrogate, detach, compact=c), backend, **arguments)
+        run(
+            current,
+            upstream,
+            dynamics,
+            Recursion(surrogate, detach, compact=c),
+            backend,
+            **arguments,
+        )
         for c in (False, True)
     )
     assert torch.equal(exact[0], compact[0])
@@ -133,7 +142,7 @@ def test_compact_rounds_the_gradient_alone(backend, detach):
     support = exact[1]["current"] == 0
     assert (compact[1]["current"][support].abs() < 0.01).all()
     leaf = current.clone().requires_grad_()
-    spikes = spiking_loop(leaf, dynamics, Bptt(surrogate, compact=True), backend=backend)
+    spikes = spiking_loop(leaf, dynamics, Recursion(surrogate, compact=True), backend=backend)
     kept = [t for t in spikes.grad_fn.saved_tensors if t is not None]
     assert sum(t.numel() * t.element_size() for t in kept) == current.numel()
 
@@ -141,10 +150,10 @@ def test_compact_rounds_the_gradient_alone(backend, detach):
 def test_compact_says_what_it_cannot_do():
     current, keys = torch.zeros(2, 1, 3), torch.zeros(1, dtype=torch.int64)
     with pytest.raises(InputError, match="triangle"):
-        spiking_loop(current, Dynamics(), Bptt(Surrogate("atan", 2.0), compact=True))
+        spiking_loop(current, Dynamics(), Recursion(Surrogate("atan", 2.0), compact=True))
     with pytest.raises(InputError, match="noise"):
-        rule = Bptt(Surrogate("triangle", 1.0), compact=True)
-        spiking_loop(current, Dynamics(), rule, noise=Noise("gaussian", 1.0, keys))
+        rule = Recursion(Surrogate("triangle", 1.0), compact=True)
+        spiking_loop(current, Dynamics(), rule, noise=NoisyFiring("gaussian", 1.0, keys))
 
 
 def _channels_last(tensor):
@@ -153,7 +162,9 @@ def _channels_last(tensor):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("rule", [Bptt(Surrogate("atan", 2.0)), Bptr(), Pdsg("sample")])
+@pytest.mark.parametrize(
+    "rule", [Recursion(Surrogate("atan", 2.0)), RateSlope(1.0), WidthBySpread("sample")]
+)
 def test_layouts_and_expanded_gradients(backend, rule):
     current = torch.randn(5, 3, 5, 6, 7)
     upstream = torch.randn(3, 5, 1, 1).expand(5, 3, 5, 6, 7)
@@ -165,7 +176,7 @@ def test_layouts_and_expanded_gradients(backend, rule):
     }
 
     def build(p):
-        gate, noise = Gate(p["probability"], keys), Noise("gaussian", 3.0, keys)
+        gate, noise = Gate(p["probability"], keys), NoisyFiring("gaussian", 3.0, keys)
         return {"gate": gate, "noise": noise, "affine": (p["scale"], p["shift"])}
 
     def spike(laid_out):
@@ -186,7 +197,7 @@ def test_layouts_and_expanded_gradients(backend, rule):
 @pytest.mark.skipif(INTERPRETED, reason="Triton's programs are laid out channels-first")
 def test_channels_last_stays_channels_last():
     current = _channels_last(torch.randn(5, 3, 5, 6, 7)).requires_grad_()
-    spikes = spiking_loop(current, Dynamics(), Bptt(Surrogate("atan", 2.0)), backend="numba")
+    spikes = spiking_loop(current, Dynamics(), Recursion(Surrogate("atan", 2.0)), backend="numba")
     (gradient,) = torch.autograd.grad(spikes, current, torch.randn_like(spikes))
     assert spikes.stride() == gradient.stride() == current.stride()
 
@@ -197,7 +208,7 @@ def test_repeated_backward_is_identical(backend):
     probability = torch.full((40,), 0.5, requires_grad=True)
     gate = Gate(probability, sample_keys(0, torch.arange(2)))
     spikes = spiking_loop(
-        current, Dynamics(), Bptt(Surrogate("triangle", 1.0)), gate=gate, backend=backend
+        current, Dynamics(), Recursion(Surrogate("triangle", 1.0)), gate=gate, backend=backend
     )
     upstream = torch.randn_like(spikes)
     leaves = (current, probability)
@@ -214,9 +225,12 @@ def test_draws_ignore_batch_split_and_order(backend):
     probability = torch.rand(3, 4, 4) * 0.9 + 0.1
 
     def spikes(index):
-        gate, noise = Gate(probability, keys[index], 4), Noise("gaussian", 2.0, keys[index], 5)
+        gate, noise = (
+            Gate(probability, keys[index], 4),
+            NoisyFiring("gaussian", 2.0, keys[index], 5),
+        )
         random = {"gate": gate, "noise": noise}
-        return spiking_loop(current[:, index], Dynamics(), Bptr(), backend=backend, **random)
+        return spiking_loop(current[:, index], Dynamics(), backend=backend, **random)
 
     together = spikes(list(range(8)))
     for index in ([0], [5, 2, 7], list(range(7, -1, -1))):
@@ -229,11 +243,11 @@ def test_every_output_is_written(backend, poisoned_empty):
         current, upstream = torch.randn(2, steps, 2, *sample)
         triangle = Surrogate("triangle", 1.0)
         for rule in (
-            Bptr(),
-            Rga(),
-            Hart(triangle),
-            Bptt(Surrogate("sigmoid", 4.0)),
-            Bptt(triangle, compact=True),
+            RateSlope(1.0),
+            RGA().rule(Dynamics()),
+            TimeAverage(triangle),
+            Recursion(Surrogate("sigmoid", 4.0)),
+            Recursion(triangle, compact=True),
         ):
             spikes, gradients = run(current, upstream, Dynamics(), rule, backend)
             assert spikes.isfinite().all()
@@ -243,6 +257,6 @@ def test_every_output_is_written(backend, poisoned_empty):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_empty_batch(backend):
     current = torch.randn(4, 0, 3, 2, 2, requires_grad=True)
-    spikes = spiking_loop(current, Dynamics(), Bptr(), backend=backend)
+    spikes = spiking_loop(current, Dynamics(), backend=backend)
     spikes.sum().backward()
     assert spikes.shape == current.grad.shape == (4, 0, 3, 2, 2)

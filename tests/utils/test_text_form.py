@@ -7,13 +7,10 @@ import pickle
 
 import pytest
 
-from robust_snn.gradients import (
-    MODES,
-    QCFS,
-    SURROGATES,
-    Activation,
-    parse_mode,
-)
+from robust_snn.gradients import MODES, SURROGATES, parse_mode
+from robust_snn.gradients.activations import QCFS
+from robust_snn.gradients.modes import Activation
+from robust_snn.kernels import Dynamics
 from robust_snn.utils.errors import InputError
 
 
@@ -22,7 +19,7 @@ def test_default_modes_round_trip(name):
     mode = parse_mode(name)
     assert parse_mode(str(mode)) == mode
     assert pickle.loads(pickle.dumps(mode)) == mode == copy.deepcopy(mode)
-    mode.rule()
+    mode.rule(Dynamics())
 
 
 @pytest.mark.parametrize("name", sorted(SURROGATES))

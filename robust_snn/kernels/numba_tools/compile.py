@@ -15,7 +15,8 @@ import numba
 
 # Numba recompiles a cached kernel when its own file changes, but not when a file it calls does.
 # Kernels take this number as a default argument, which makes it a part of their cache key.
-_FILES = sorted(Path(__file__).parents[1].rglob("numba*/*.py"))
+_KERNELS = Path(__file__).parents[1]
+_FILES = sorted([*_KERNELS.rglob("numba*/*.py"), *_KERNELS.rglob("codes.py")])
 SOURCES = int.from_bytes(
     hashlib.blake2b(b"".join(path.read_bytes() for path in _FILES), digest_size=4).digest(),
     "little",

@@ -1,32 +1,34 @@
-"""The fused spiking loop: one forward for every gradient mode, a backward for each."""
+"""The fused spiking loop: one forward for every gradient mode, a backward for each kind of rule."""
 
-from robust_snn.kernels.spiking.adaptive_surrogates import Assg, Pdsg, SharpnessMemory
-from robust_snn.kernels.spiking.api import Rule, spiking_loop
-from robust_snn.kernels.spiking.spec import (
-    Activate,
-    Bptr,
-    Bptt,
-    Dynamics,
-    Gate,
-    Hart,
-    Noise,
-    Rga,
-    Surrogate,
+from robust_snn.kernels.spiking.adaptive_surrogates import (
+    AdaptiveSurrogate,
+    SharpnessByDistance,
+    SharpnessMemory,
+    WidthBySpread,
 )
+from robust_snn.kernels.spiking.api import Rule, spiking_loop
+from robust_snn.kernels.spiking.rules import (
+    Activate,
+    RateSlope,
+    Recursion,
+    Surrogate,
+    TimeAverage,
+)
+from robust_snn.kernels.spiking.spec import Dynamics, Gate, NoisyFiring
 
 __all__ = [
     "Activate",
-    "Assg",
-    "Bptr",
-    "Bptt",
+    "AdaptiveSurrogate",
     "Dynamics",
     "Gate",
-    "Hart",
-    "Noise",
-    "Pdsg",
-    "Rga",
+    "NoisyFiring",
+    "RateSlope",
+    "Recursion",
     "Rule",
+    "SharpnessByDistance",
     "SharpnessMemory",
     "Surrogate",
+    "TimeAverage",
+    "WidthBySpread",
     "spiking_loop",
 ]

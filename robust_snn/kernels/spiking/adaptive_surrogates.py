@@ -11,14 +11,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.spiking.spec import Bptt, Surrogate
+from robust_snn.kernels.spiking.rules import Recursion, Surrogate
 
 _logger = logging.getLogger("robust_snn")
 
 
+class AdaptiveSurrogate:
+    """Base of the rules whose surrogate depends on the membranes of the pass."""
+
+    def recursion(self, z: Tensor) -> Recursion:
+        """The rule at `z = v - threshold` `[T, B, ...]`: a recursion with a sharpness map."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Pdsg:
-    """A Gaussian surrogate as wide as the membranes, shifted by half its width.
+class WidthBySpread(AdaptiveSurrogate):
+    """A Gaussian surrogate as wide as the membranes spread, shifted by half its width (PDSG).
 
     Attributes:
         scope: `"sample"` measures the width in each sample. `"batch"` measures it in the whole
@@ -26,6 +34,9 @@ class Pdsg:
     """
 
     scope: Literal["sample", "batch"] = "sample"
+
+    def recursion(self, z: Tensor) -> Recursion:
+        return Recursion(Surrogate("shifted", 1.0), sharpness=1 / _spread(z, self.scope))
 
 
 class SharpnessMemory:
@@ -100,15 +111,18 @@ def _count(mask: Tensor) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Assg:
-    """A surrogate whose sharpness follows each neuron's distance from the threshold.
+class SharpnessByDistance(AdaptiveSurrogate):
+    """A surrogate whose sharpness follows each neuron's distance from the threshold (ASSG).
 
     `sharpness = omega / (M + relax D + 1e-4)` with the running mean `M` and mean deviation `D` of
     the distance, which keeps the expected share of the surrogate inside that distance below the
     degree that `omega` stands for. The reset is detached, as in the paper.
 
     Attributes:
-        family: Row of `surrogates.FAMILIES`.
+        family: Row of `surrogate_shapes.SHAPES`.
+        omega: Distance in which the unit shape has that share; see `gradients.vanishing`.
+        relax: Weight of the mean deviation.
+        beta: Decay of the running statistics.
         memory: The statistics of the attack run.
         layer: Name of the layer in the memory.
     """
@@ -120,14 +134,10 @@ class Assg:
     memory: SharpnessMemory
     layer: str = ""
 
-
-def adapt(rule: Pdsg | Assg, z: Tensor) -> Bptt:
-    """The rule at the membranes `z = v - threshold` `[T, B, ...]`, as BPTT with a sharpness map."""
-    if isinstance(rule, Pdsg):
-        return Bptt(Surrogate("shifted", 1.0), sharpness=1 / _spread(z, rule.scope))
-    mean, deviation = rule.memory.update(rule.layer, z.abs(), rule.beta)
-    sharpness = rule.omega / (mean + rule.relax * deviation + 1e-4)
-    return Bptt(Surrogate(rule.family, 1.0), detach_reset=True, sharpness=sharpness)
+    def recursion(self, z: Tensor) -> Recursion:
+        mean, deviation = self.memory.update(self.layer, z.abs(), self.beta)
+        sharpness = self.omega / (mean + self.relax * deviation + 1e-4)
+        return Recursion(Surrogate(self.family, 1.0), detach_reset=True, sharpness=sharpness)
 
 
 def _spread(z: Tensor, scope: str) -> Tensor:

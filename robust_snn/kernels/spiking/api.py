@@ -1,63 +1,40 @@
-"""The fused spiking loop: one forward for every gradient mode, a backward for each."""
+"""The public spiking loop: checks its arguments and picks the backend that runs it."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from robust_snn.kernels.backend import choose_backend
-from robust_snn.kernels.spiking import autograd as fused
-from robust_snn.kernels.spiking import reference
-from robust_snn.kernels.spiking.adaptive_surrogates import Assg, Pdsg, SharpnessMemory, adapt
+from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
+from robust_snn.kernels.spiking.autograd import compiled_membranes, compiled_spiking_loop
 from robust_snn.kernels.spiking.firing_probability import CUMULATIVE
-from robust_snn.kernels.spiking.spec import (
-    Activate,
-    Bptr,
-    Bptt,
-    Dynamics,
-    FixedRule,
-    Gate,
-    Hart,
-    Noise,
-    Rga,
-    Surrogate,
+from robust_snn.kernels.spiking.reference import (
+    reference_activation,
+    reference_membranes,
+    reference_spiking_loop,
 )
+from robust_snn.kernels.spiking.rules import TRIANGLE_RECURSION, Activate, Recursion, TimeRule
+from robust_snn.kernels.spiking.spec import Dynamics, Gate, LayerInputs, NoisyFiring
 from robust_snn.utils.errors import InputError, unknown
 
-Rule: TypeAlias = FixedRule | Pdsg | Assg | Activate
-
-__all__ = [
-    "Activate",
-    "Assg",
-    "Bptr",
-    "Bptt",
-    "Dynamics",
-    "Gate",
-    "Hart",
-    "Noise",
-    "Pdsg",
-    "Rga",
-    "Rule",
-    "SharpnessMemory",
-    "Surrogate",
-    "spiking_loop",
-]
+Rule: TypeAlias = TimeRule | AdaptiveSurrogate | Activate
 
 
 def spiking_loop(
     current: Tensor,
     dynamics: Dynamics,
-    rule: Rule,
+    rule: Rule = TRIANGLE_RECURSION,
     *,
     steps: int | None = None,
     affine: tuple[Tensor, Tensor] | None = None,
     membrane_gain: Tensor | None = None,
     input_gain: Tensor | None = None,
     gate: Gate | None = None,
-    noise: Noise | None = None,
+    noise: NoisyFiring | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Runs a layer of spiking neurons over time; see `Dynamics` for the equations.
@@ -65,15 +42,17 @@ def spiking_loop(
     Args:
         current: Input currents `[T, B, ...]`, or `[1, B, ...]` if the same at every step.
         dynamics: Constants of the membrane equation.
-        rule: How a gradient on spikes becomes a gradient on currents; it never changes a spike.
+        rule: How a gradient on spikes becomes a gradient on currents; it never changes a spike,
+            `Activate` aside.
         steps: Number of time steps `T`; needed only for a constant current.
         affine: Per-channel `(scale, shift)`, each `[C]`, applied to the current first (batch norm).
         membrane_gain: Per-step factor `a` on the carried membrane, `[T]` (DLIF, paper form).
         input_gain: Per-step factor `b` on the current, `[T]` (DLIF, code form).
         gate: Stochastic gate on the outgoing spikes.
         noise: Membrane noise, which makes the spikes themselves random.
-        backend: `"auto"`, `"numba"` (CPU) or `"torch"` (anywhere); `"auto"` is Numba for CPU
-            tensors and the reference for float64 and for other devices.
+        backend: `"auto"`, `"triton"` (GPU), `"numba"` (CPU) or `"torch"` (anywhere); `"auto"` is
+            Triton for GPU tensors, Numba for CPU tensors, and the PyTorch reference for float64
+            and for other devices.
 
     Returns:
         Spikes `[T, B, ...]` in the dtype of `current`.
@@ -81,48 +60,35 @@ def spiking_loop(
     Raises:
         InputError: If shapes do not fit or the backend cannot run.
     """
-    steps = steps or current.shape[0]
-    _check_shapes(current, steps, membrane_gain, input_gain, gate, noise)
-    tensors = [current, *(affine or ()), membrane_gain, input_gain, gate and gate.probability]
-    backend = choose_backend(backend, *tensors)
-    layer: dict[str, Any] = {
-        "steps": steps,
-        "affine": affine,
-        "membrane_gain": membrane_gain,
-        "input_gain": input_gain,
-        "noise": noise,
-    }
-    if isinstance(rule, Bptt) and rule.compact:
+    inputs = LayerInputs(steps or current.shape[0], affine, membrane_gain, input_gain, gate, noise)
+    _check_shapes(current, inputs)
+    if isinstance(rule, Recursion) and rule.compact:
         _check_compact(rule, noise)
+    tensors = [current, *inputs.tensors()]
+    backend = choose_backend(backend, *tensors)
     if isinstance(rule, Activate):
-        return reference.activate(current, dynamics, rule, gate=gate, **layer)
-    spikes, membranes = reference.spiking_loop, reference.membranes
+        return reference_activation(current, dynamics, rule, inputs)
+    run, membranes = reference_spiking_loop, reference_membranes
     if backend != "torch":
-        spikes = partial(fused.spiking_loop, backend=backend)
-        membranes = partial(fused.membranes, backend=backend)
-    if isinstance(rule, Pdsg | Assg):
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-            rule = adapt(rule, membranes(current, dynamics, **layer))
+        run = partial(compiled_spiking_loop, backend)
+        membranes = partial(compiled_membranes, backend)
+    if isinstance(rule, AdaptiveSurrogate):
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            rule = rule.recursion(membranes(current, dynamics, inputs))
         else:
-            rule = Bptr()  # no gradient will pass
-    return spikes(current, dynamics, rule, gate=gate, **layer)
+            rule = TRIANGLE_RECURSION  # no gradient will pass
+    return run(current, dynamics, rule, inputs)
 
 
-def _check_compact(rule: Bptt, noise: Noise | None) -> None:
+def _check_compact(rule: Recursion, noise: NoisyFiring | None) -> None:
     if rule.surrogate.family != "triangle" or rule.surrogate.floor or rule.sharpness is not None:
         raise InputError("a compact backward pass needs the triangle surrogate, of one sharpness")
     if noise is not None:
         raise InputError("a compact backward pass needs spikes without membrane noise")
 
 
-def _check_shapes(
-    current: Tensor,
-    steps: int,
-    membrane_gain: Tensor | None,
-    input_gain: Tensor | None,
-    gate: Gate | None,
-    noise: Noise | None,
-) -> None:
+def _check_shapes(current: Tensor, inputs: LayerInputs) -> None:
+    steps, _, membrane_gain, input_gain, gate, noise = inputs
     if current.dim() < 2 or current.shape[0] not in (1, steps):
         raise InputError(
             f"currents must be [T, B, ...] with T = {steps} or 1, got {tuple(current.shape)}"

@@ -1,14 +1,14 @@
 """The compiled backends as operators that PyTorch knows, differentiable once.
 
 `torch.compile` and fake tensors see each kernel as one node. The operators take the fields of
-`Parameters` and `Plan` one by one, since a schema has no other way.
+`LayerTensors` and `KernelArgs` one by one, since a schema has no other way.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
@@ -20,62 +20,82 @@ from robust_snn.kernels.layout import (
     same_at_every_step,
     storage_sample,
 )
+from robust_snn.kernels.spiking.codes import Randomness, Time
 from robust_snn.kernels.spiking.kernel_args import (
-    Back,
-    Mode,
-    Parameters,
-    Plan,
-    Zoning,
-    make_plan,
-    zone_steps,
+    Kept,
+    KernelArgs,
+    LayerTensors,
+    Wanted,
+    kernel_args,
+    layer_tensors,
 )
-from robust_snn.kernels.spiking.spec import Bptt, Dynamics, FixedRule, Gate, Noise, Surrogate
+from robust_snn.kernels.spiking.rules import TRIANGLE_RECURSION, Recursion, TimeRule
+from robust_snn.kernels.spiking.spec import Dynamics, LayerInputs
 from robust_snn.utils.errors import InputError
 
-_PLAN = ", ".join(f"{kind.__name__} {name}" for name, kind in get_type_hints(Plan).items())
-_PARAMETERS = ", ".join(f"Tensor? {name}" for name in Parameters._fields)
-_COUNT = len(Parameters._fields)
 
-_LAYER = f"Tensor current, {_PARAMETERS}, str backend, {_PLAN}"
+class _Call(NamedTuple):
+    """The arguments that end the schema of every operator."""
+
+    tensors: LayerTensors
+    backend: str
+    args: KernelArgs
+
+    @property
+    def kernels(self) -> ModuleType:
+        """The kernels of the backend; importing their compiler takes a second, so not before."""
+        return import_module(f"robust_snn.kernels.spiking.{self.backend}")
+
+
+def _call(flat: tuple[Any, ...]) -> _Call:
+    count = len(LayerTensors._fields)
+    return _Call(LayerTensors(*flat[:count]), flat[count], KernelArgs(*flat[count + 1 :]))
+
+
+def _schema(fields: type, kind: str = "") -> str:
+    """The fields of a NamedTuple as arguments of an operator."""
+    return ", ".join(
+        f"{kind or hint.__name__} {name}" for name, hint in get_type_hints(fields).items()
+    )
+
+
+_CALL = f"{_schema(LayerTensors, 'Tensor?')}, str backend, {_schema(KernelArgs)}"
 
 _library = torch.library.Library("robust_snn", "DEF")
-_library.define(f"spiking_forward({_LAYER}) -> (Tensor, Tensor)")
-_library.define(f"membranes({_LAYER}) -> Tensor")
+_library.define(f"spiking_forward(Tensor current, {_CALL}) -> (Tensor, Tensor)")
+_library.define(f"membranes(Tensor current, {_CALL}) -> Tensor")
 _library.define(
-    "spiking_backward(Tensor upstream, Tensor? current, Tensor zone, Tensor? sharpness_map, "
-    f"{_PARAMETERS}, bool summed, bool channels_last, bool wants_affine, bool wants_gains, "
-    f"bool wants_probability, str backend, {_PLAN}) -> ({', '.join(['Tensor'] * 6)})"
+    "spiking_backward(Tensor upstream, Tensor? current, Tensor saved_bytes, "
+    f"Tensor? sharpness_map, {_schema(Wanted, 'bool').replace('bool ', 'bool wants_')}, {_CALL}) "
+    f"-> ({', '.join(['Tensor'] * 6)})"
 )
 
 
-def _load(backend: str) -> ModuleType:
-    """The kernels of a backend; importing their compiler takes a second, so it waits till here."""
-    return import_module(f"robust_snn.kernels.spiking.{backend}")
+def _forward(current: Tensor, *flat: Any) -> tuple[Tensor, Tensor]:
+    call = _call(flat)
+    return call.kernels.run_forward(call.args, current, call.tensors)
 
 
-def _split(rest: tuple[Any, ...]) -> tuple[Parameters, str, Plan]:
-    """The arguments from the parameters on."""
-    return Parameters(*rest[:_COUNT]), rest[_COUNT], Plan(*rest[_COUNT + 1 :])
-
-
-def _forward(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    parameters, backend, plan = _split(rest)
-    return _load(backend).run_forward(plan, current, parameters)
-
-
-def _membranes(current: Tensor, *rest: Any) -> Tensor:
-    parameters, backend, plan = _split(rest)
-    return _load(backend).run_membranes(plan, current, parameters)
+def _membranes(current: Tensor, *flat: Any) -> Tensor:
+    call = _call(flat)
+    return call.kernels.run_membranes(call.args, current, call.tensors)
 
 
 def _backward(
-    upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
+    upstream: Tensor,
+    current: Tensor | None,
+    saved_bytes: Tensor,
+    sharpness_map: Tensor | None,
+    summed: bool,
+    channels_last: bool,
+    affine: bool,
+    gains: bool,
+    probability: bool,
+    *flat: Any,
 ) -> tuple[Tensor, ...]:
-    summed, last, *wants = rest[_COUNT : _COUNT + 5]
-    parameters, backend, plan = _split(rest[:_COUNT] + rest[_COUNT + 5 :])
-    return _load(backend).run_backward(
-        plan, upstream, current, zone, sharpness, parameters, summed, last, tuple(wants)
-    )
+    call, kept = _call(flat), Kept(current, saved_bytes, sharpness_map)
+    wanted = Wanted(summed, channels_last, affine, gains, probability)
+    return call.kernels.run_backward(call.args, upstream, kept, call.tensors, wanted)
 
 
 for _device in ("CPU", "CUDA"):
@@ -85,28 +105,36 @@ for _device in ("CPU", "CUDA"):
 
 
 @torch.library.register_fake("robust_snn::spiking_forward", lib=_library)
-def _forward_fake(current: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    plan = _split(rest)[2]
-    sizes = zone_steps(plan), current.shape[1], current.shape[2:].numel()
-    return empty_stack(current, plan.steps), current.new_empty(sizes, dtype=torch.uint8)
+def _forward_fake(current: Tensor, *flat: Any) -> tuple[Tensor, Tensor]:
+    args = _call(flat).args
+    sizes = args.saved_steps, current.shape[1], current.shape[2:].numel()
+    return empty_stack(current, args.steps), current.new_empty(sizes, dtype=torch.uint8)
 
 
 @torch.library.register_fake("robust_snn::membranes", lib=_library)
-def _membranes_fake(current: Tensor, *rest: Any) -> Tensor:
-    return empty_stack(current, _split(rest)[2].steps, torch.float32)
+def _membranes_fake(current: Tensor, *flat: Any) -> Tensor:
+    return empty_stack(current, _call(flat).args.steps, torch.float32)
 
 
 @torch.library.register_fake("robust_snn::spiking_backward", lib=_library)
 def _backward_fake(
-    upstream: Tensor, current: Tensor | None, zone: Tensor, sharpness: Tensor | None, *rest: Any
+    upstream: Tensor,
+    current: Tensor | None,
+    saved_bytes: Tensor,
+    sharpness_map: Tensor | None,
+    summed: bool,
+    channels_last: bool,
+    affine: bool,
+    gains: bool,
+    probability: bool,
+    *flat: Any,
 ) -> tuple[Tensor, ...]:
-    summed, last, affine, gains, probability = rest[_COUNT : _COUNT + 5]
-    steps, sample = Plan(*rest[_COUNT + 6 :]).steps, upstream.shape[2:]
-    stored = storage_sample(sample, last)
+    steps, sample = _call(flat).args.steps, upstream.shape[2:]
+    stored = storage_sample(sample, channels_last)
     grad_current = upstream.new_empty(1 if summed else steps, upstream.shape[1], *stored)
     channels, gained = (sample[0] if affine else 0,), (steps if gains else 0,)
     sizes = (channels, channels, gained, gained, sample if probability else (0,))
-    return logical_view(grad_current, last), *(
+    return logical_view(grad_current, channels_last), *(
         upstream.new_empty(size, dtype=torch.float32) for size in sizes
     )
 
@@ -129,105 +157,77 @@ class _SpikingLoop(torch.autograd.Function):
     def forward(
         ctx: Any,
         backend: str,
-        plan: Plan,
-        sharpness: Tensor | None,
+        args: KernelArgs,
+        sharpness_map: Tensor | None,
         current: Tensor,
-        *parameters: Tensor | None,
+        *tensors: Tensor | None,
     ) -> Tensor:
-        out, zone = torch.ops.robust_snn.spiking_forward(current, *parameters, backend, *plan)
-        scale, shift, membrane_gain, input_gain, probability = ctx.needs_input_grad[4:9]
-        ctx.wants = (scale or shift, membrane_gain or input_gain, probability)
-        remembered = plan.back == Back.RATE or plan.zoning == Zoning.CODE
-        recomputes = not remembered or any(ctx.wants)
-        kept = current if recomputes else None, zone if zone_steps(plan) else None
-        ctx.save_for_backward(*kept, sharpness, *parameters)
-        ctx.backend, ctx.plan = backend, plan
-        ctx.layout = (current.shape[0] == 1, is_channels_last(current))
+        out, saved_bytes = torch.ops.robust_snn.spiking_forward(current, *tensors, backend, *args)
+        needs: Any = LayerTensors(*ctx.needs_input_grad[-len(tensors) :])
+        ctx.wants = (
+            needs.scale or needs.shift,
+            needs.membrane_gain or needs.input_gain,
+            needs.probability,
+        )
+        ctx.save_for_backward(
+            current if args.recomputes or any(ctx.wants) else None,
+            saved_bytes if args.saved_steps else None,
+            sharpness_map,
+            *tensors,
+        )
+        ctx.backend, ctx.args = backend, args
+        ctx.constant, ctx.channels_last = current.shape[0] == 1, is_channels_last(current)
         return out
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, saved, (constant, last) = upstream[0], list(ctx.saved_tensors), ctx.layout
-        if saved[1] is None:
+        current, saved_bytes, sharpness_map, *tensors = ctx.saved_tensors
+        args, gradient = ctx.args, upstream[0]
+        if saved_bytes is None:
             sizes = 0, gradient.shape[1], gradient.shape[2:].numel()
-            saved[1] = gradient.new_empty(sizes, dtype=torch.uint8)
-        once = not constant and _gives_same_steps(ctx.plan, gradient, Parameters(*saved[3:]))
-        on_current, *others = torch.ops.robust_snn.spiking_backward(
-            gradient, *saved, constant or once, last, *ctx.wants, ctx.backend, *ctx.plan
+            saved_bytes = gradient.new_empty(sizes, dtype=torch.uint8)
+        once = not ctx.constant and _gives_same_steps(args, gradient, LayerTensors(*tensors))
+        wanted = Wanted(ctx.constant or once, ctx.channels_last, *ctx.wants)
+        on_current, *on_tensors = torch.ops.robust_snn.spiking_backward(
+            gradient, current, saved_bytes, sharpness_map, *wanted, *tensors, ctx.backend, *args
         )
         if once:  # what came back is the sum over the steps
             on_current = (on_current / len(gradient)).expand(gradient.shape)
-        needed = zip((on_current, *others), ctx.needs_input_grad[3:9], strict=True)
-        return None, None, None, *(g if need else None for g, need in needed), None, None
+        gradients = (None, None, None, on_current, *on_tensors, None, None)  # none for keys
+        return tuple(
+            g if need else None for g, need in zip(gradients, ctx.needs_input_grad, strict=True)
+        )
 
 
-def _gives_same_steps(plan: Plan, upstream: Tensor, parameters: Parameters) -> bool:
+def _gives_same_steps(args: KernelArgs, upstream: Tensor, tensors: LayerTensors) -> bool:
     """Whether the gradient on currents is the same at every step.
 
-    HART averages over time; a slope per neuron leaves a constant gradient constant, unless draws
+    An average over time is; a slope per neuron leaves a constant gradient constant, unless gates
     differ between the steps.
     """
-    if torch.compiler.is_compiling() or parameters.input_gain is not None:
+    if torch.compiler.is_compiling() or tensors.input_gain is not None:
         return False
-    if plan.back == Back.RATE:
-        return plan.gating != Mode.DRAW and same_at_every_step(upstream)
-    return plan.back == Back.MERGED
+    if args.time == Time.RATE_SLOPE:
+        return args.gating != Randomness.DRAW and same_at_every_step(upstream)
+    return args.time == Time.AVERAGE
 
 
-def spiking_loop(
-    current: Tensor,
-    dynamics: Dynamics,
-    rule: FixedRule,
-    *,
-    backend: str,
-    steps: int,
-    affine: tuple[Tensor, Tensor] | None = None,
-    membrane_gain: Tensor | None = None,
-    input_gain: Tensor | None = None,
-    gate: Gate | None = None,
-    noise: Noise | None = None,
+def compiled_spiking_loop(
+    backend: str, current: Tensor, dynamics: Dynamics, rule: TimeRule, inputs: LayerInputs
 ) -> Tensor:
-    """See `robust_snn.kernels.spiking.spiking_loop`, which checks the arguments."""
-    plan = make_plan(dynamics, rule, steps, gate, noise)
-    sharpness = rule.sharpness if isinstance(rule, Bptt) else None
-    parameters = _parameters(affine, membrane_gain, input_gain, gate, noise)
+    """Spikes `[T, B, ...]` from the kernels of a backend; see `spiking_loop`, which checks."""
+    sharpness_map = rule.sharpness if isinstance(rule, Recursion) else None
     if backend == "triton":  # programs are laid out for channels-first memory
         current = current.contiguous()
-    return _SpikingLoop.apply(backend, plan, sharpness, current, *parameters)
+    args = kernel_args(dynamics, rule, inputs)
+    return _SpikingLoop.apply(backend, args, sharpness_map, current, *layer_tensors(inputs))
 
 
 @torch.no_grad()
-def membranes(
-    current: Tensor,
-    dynamics: Dynamics,
-    *,
-    backend: str,
-    steps: int,
-    affine: tuple[Tensor, Tensor] | None = None,
-    membrane_gain: Tensor | None = None,
-    input_gain: Tensor | None = None,
-    noise: Noise | None = None,
+def compiled_membranes(
+    backend: str, current: Tensor, dynamics: Dynamics, inputs: LayerInputs
 ) -> Tensor:
-    """`v - threshold` of every step, `[T, B, ...]`; arguments as in `spiking_loop`."""
-    plan = make_plan(dynamics, Bptt(Surrogate("triangle", 1.0)), steps, None, noise)
-    parameters = _parameters(affine, membrane_gain, input_gain, None, noise)
-    return torch.ops.robust_snn.membranes(current, *parameters, backend, *plan)
-
-
-def _parameters(
-    affine: tuple[Tensor, Tensor] | None,
-    membrane_gain: Tensor | None,
-    input_gain: Tensor | None,
-    gate: Gate | None,
-    noise: Noise | None,
-) -> Parameters:
-    scale, shift = affine or (None, None)
-    return Parameters(
-        scale,
-        shift,
-        membrane_gain,
-        input_gain,
-        None if gate is None else gate.probability,
-        None if gate is None else gate.keys,
-        None if noise is None else noise.keys,
-    )
+    """`v - threshold` of every step, `[T, B, ...]`."""
+    inputs = inputs._replace(gate=None)
+    args = kernel_args(dynamics, TRIANGLE_RECURSION, inputs)
+    return torch.ops.robust_snn.membranes(current, *layer_tensors(inputs), backend, *args)

@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.spiking.spec import Noise
+from robust_snn.kernels.spiking.spec import NoisyFiring
 
 INTERVALS = 3072
 
@@ -36,7 +36,7 @@ def firing_table(family: str) -> Tensor:
     return CUMULATIVE[family](w / (1 - w.abs())).float()
 
 
-def firing_probability(z: Tensor, noise: Noise) -> Tensor:
+def firing_probability(z: Tensor, noise: NoisyFiring) -> Tensor:
     """`F(z)`, to about 3e-7."""
     table = firing_table(noise.family).to(z)
     u = noise.sharpness * z

@@ -1,87 +1,69 @@
-"""The numbers of a spiking loop as one flat tuple, which every compiled backend takes as it is."""
+"""The arguments of a compiled spiking loop, flat as operators and kernels take them.
+
+`KernelArgs` are the numbers, which Numba's kernels take as they are; `LayerTensors` the tensors.
+"""
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from robust_snn.kernels.spiking.firing_probability import CUMULATIVE
-from robust_snn.kernels.spiking.spec import (
-    Bptr,
-    Bptt,
-    Dynamics,
-    FixedRule,
-    Gate,
-    Hart,
-    Noise,
-    Rga,
-    Surrogate,
+from robust_snn.kernels.spiking.codes import Randomness, Saved, Time, shape_code
+from robust_snn.kernels.spiking.rules import (
+    TRIANGLE_RECURSION,
+    RateSlope,
+    Recursion,
+    TimeAverage,
+    TimeRule,
 )
-from robust_snn.kernels.spiking.surrogate_shapes import FAMILIES
+from robust_snn.kernels.spiking.spec import Dynamics, Gate, LayerInputs, NoisyFiring
 
 
-class Back(IntEnum):
-    """How a backward pass treats time."""
-
-    EXACT = 0  # recursion through time
-    RATE = 1  # one slope per neuron, chosen by its zone
-    MERGED = 2  # surrogate of each step, merged over time
-
-
-class Zoning(IntEnum):
-    """What a forward pass remembers of each neuron, as one byte."""
-
-    NONE = 0
-    FIRED = 1  # 1 where it fired
-    MEAN = 2  # 0 outside, 1 below and 2 above the lower edge of the mean current
-    CODE = 3  # at every step, its spike and how far from the threshold it was
-
-
-def zone_steps(plan: Plan) -> int:
-    """The bytes that `plan.zoning` takes for each neuron."""
-    return {Zoning.NONE: 0, Zoning.CODE: plan.steps}.get(Zoning(plan.zoning), 1)
-
-
-class Mode(IntEnum):
-    """What a random draw does."""
-
-    NONE = 0
-    DRAW = 1
-    MEAN = 2
-
-
-class Plan(NamedTuple):
+class KernelArgs(NamedTuple):
     """Everything but the tensors."""
 
     steps: int
+    # dynamics
     decay: float
     threshold: float
     gain: float
-    jump: float
+    reset_value: float
     hard: bool
-    back: int
+    # rule
+    time: int  # of `Time`
     detach_reset: bool
-    family: int
-    sharpness: float
-    peak: float  # scale of the surrogate
-    floor: float
-    zoning: int
+    surrogate_shape: int  # of `Shape`
+    surrogate_sharpness: float
+    surrogate_scale: float
+    surrogate_floor: float
+    saves: int  # of `Saved`
     lower_edge: float
     upper_edge: float
     lower_slope: float
     upper_slope: float
-    gating: int
-    layer: int
-    firing: int
-    noise_family: int
+    # gate
+    gating: int  # of `Randomness`
+    gate_layer: int
+    # membrane noise
+    firing: int  # of `Randomness`
+    noise_shape: int  # of `Shape`
     noise_sharpness: float
     noise_layer: int
 
+    @property
+    def saved_steps(self) -> int:
+        """The bytes that a forward pass saves for each neuron."""
+        return {Saved.NOTHING: 0, Saved.MEMBRANE: self.steps}.get(Saved(self.saves), 1)
 
-class Parameters(NamedTuple):
-    """The tensors of a layer besides its current; see `spiking_loop`."""
+    @property
+    def recomputes(self) -> bool:
+        """Whether a backward pass needs the membranes, and what was saved does not give them."""
+        return not (self.time == Time.RATE_SLOPE or self.saves == Saved.MEMBRANE)
+
+
+class LayerTensors(NamedTuple):
+    """The tensors of a layer besides its current; see `LayerInputs`."""
 
     scale: Tensor | None
     shift: Tensor | None
@@ -92,49 +74,113 @@ class Parameters(NamedTuple):
     noise_keys: Tensor | None
 
 
-def _mode(source: Gate | Noise | None) -> int:
-    if source is None:
-        return int(Mode.NONE)
-    return int(Mode.MEAN if source.mean else Mode.DRAW)
+class Kept(NamedTuple):
+    """What a forward pass keeps for the backward pass, besides the tensors of the layer.
+
+    Attributes:
+        current: Currents `[T or 1, B, ...]`; None where no membrane is recomputed.
+        saved_bytes: uint8 `[1 or T, B, N]`, see `Saved`, or `[0, B, N]` where nothing is saved.
+        sharpness_map: Sharpness of the surrogate, broadcasts to `[T, B, ...]`; None if it is one.
+    """
+
+    current: Tensor | None
+    saved_bytes: Tensor
+    sharpness_map: Tensor | None
 
 
-def make_plan(
-    dynamics: Dynamics, rule: FixedRule, steps: int, gate: Gate | None, noise: Noise | None
-) -> Plan:
-    """Collects the numbers of one call."""
-    surrogate = rule.surrogate if isinstance(rule, Bptt | Hart) else Surrogate("triangle", 1.0)
-    back, zoning, slopes, edges = Back.EXACT, Zoning.NONE, (0.0, 0.0), (0.0, 0.0)
-    if isinstance(rule, Hart):
-        back = Back.MERGED
-    elif isinstance(rule, Bptt) and rule.compact:
-        zoning = Zoning.CODE
-    elif isinstance(rule, Bptr):
-        back, zoning, slopes = Back.RATE, Zoning.FIRED, (1 / dynamics.threshold, 0.0)
-    elif isinstance(rule, Rga):
-        back, zoning, slopes = Back.RATE, Zoning.MEAN, rule.slopes(dynamics)
-        edges = (1 - dynamics.decay) * dynamics.threshold, rule.beta * dynamics.threshold
-    return Plan(
-        steps=steps,
+class Wanted(NamedTuple):
+    """What a backward pass returns.
+
+    Attributes:
+        summed: Whether the gradient of the current is summed over the steps, `[1, B, ...]`.
+        channels_last: Whether the gradient of the current lies channels-last in memory.
+        affine: Whether the gradients of scale and shift are needed.
+        gains: Whether those of both gains are needed.
+        probability: Whether that of the gate's opening probability is needed.
+    """
+
+    summed: bool
+    channels_last: bool
+    affine: bool
+    gains: bool
+    probability: bool
+
+    @property
+    def parameters(self) -> bool:
+        """Whether any gradient besides that of the current is needed."""
+        return self.affine or self.gains or self.probability
+
+
+def layer_tensors(inputs: LayerInputs) -> LayerTensors:
+    """The tensors of one call."""
+    scale, shift = inputs.affine or (None, None)
+    gate, noise = inputs.gate, inputs.noise
+    return LayerTensors(
+        scale,
+        shift,
+        inputs.membrane_gain,
+        inputs.input_gain,
+        None if gate is None else gate.probability,
+        None if gate is None else gate.keys,
+        None if noise is None else noise.keys,
+    )
+
+
+def kernel_args(dynamics: Dynamics, rule: TimeRule, inputs: LayerInputs) -> KernelArgs:
+    """The numbers of one call."""
+    return KernelArgs(
+        steps=inputs.steps,
         decay=dynamics.decay,
         threshold=dynamics.threshold,
         gain=dynamics.gain,
-        jump=dynamics.jump,
+        reset_value=dynamics.reset_value,
         hard=dynamics.reset == "hard",
-        back=int(back),
-        detach_reset=isinstance(rule, Bptt) and rule.detach_reset,
-        family=list(FAMILIES).index(surrogate.family),
-        sharpness=surrogate.sharpness,
-        peak=surrogate.scale,
-        floor=surrogate.floor,
-        zoning=int(zoning),
-        lower_edge=edges[0],
-        upper_edge=edges[1],
-        lower_slope=slopes[0],
-        upper_slope=slopes[1],
-        gating=_mode(gate),
-        layer=0 if gate is None else gate.layer,
-        firing=_mode(noise),
-        noise_family=0 if noise is None else list(CUMULATIVE).index(noise.family),
-        noise_sharpness=1.0 if noise is None else noise.sharpness,
-        noise_layer=0 if noise is None else noise.layer,
+        **_rule_numbers(rule),
+        **_random_numbers(inputs.gate, inputs.noise),
     )
+
+
+def _rule_numbers(rule: TimeRule) -> dict[str, Any]:
+    time, saves = Time.RECURSION, Saved.NOTHING
+    surrogate = TRIANGLE_RECURSION.surrogate  # where the rule has none, it is not read
+    slopes = edges = (0.0, 0.0)
+    if isinstance(rule, RateSlope):
+        time, slopes = Time.RATE_SLOPE, (rule.slope, rule.upper_slope)
+        saves = Saved.FIRED if rule.edges is None else Saved.MEAN_DRIVE
+        edges = rule.edges or edges
+    else:
+        surrogate = rule.surrogate
+    if isinstance(rule, TimeAverage):
+        time = Time.AVERAGE
+    if isinstance(rule, Recursion) and rule.compact:
+        saves = Saved.MEMBRANE
+    return {
+        "time": int(time),
+        "detach_reset": isinstance(rule, Recursion) and rule.detach_reset,
+        "surrogate_shape": shape_code(surrogate.family),
+        "surrogate_sharpness": surrogate.sharpness,
+        "surrogate_scale": surrogate.scale,
+        "surrogate_floor": surrogate.floor,
+        "saves": int(saves),
+        "lower_edge": edges[0],
+        "upper_edge": edges[1],
+        "lower_slope": slopes[0],
+        "upper_slope": slopes[1],
+    }
+
+
+def _random_numbers(gate: Gate | None, noise: NoisyFiring | None) -> dict[str, Any]:
+    return {
+        "gating": _randomness(gate),
+        "gate_layer": 0 if gate is None else gate.layer,
+        "firing": _randomness(noise),
+        "noise_shape": 0 if noise is None else shape_code(noise.family),
+        "noise_sharpness": 1.0 if noise is None else noise.sharpness,
+        "noise_layer": 0 if noise is None else noise.layer,
+    }
+
+
+def _randomness(source: Gate | NoisyFiring | None) -> int:
+    if source is None:
+        return int(Randomness.NONE)
+    return int(Randomness.MEAN if source.mean else Randomness.DRAW)

@@ -15,18 +15,16 @@ from torch import Tensor
 from robust_snn.kernels.philox import Purpose, draw
 from robust_snn.kernels.spiking.firing_probability import firing_probability
 from robust_snn.kernels.spiking.gate import open_gates
-from robust_snn.kernels.spiking.spec import (
+from robust_snn.kernels.spiking.rules import (
+    TRIANGLE_RECURSION,
     Activate,
-    Bptr,
-    Bptt,
-    Dynamics,
-    FixedRule,
-    Gate,
-    Hart,
-    Noise,
-    Rga,
+    RateSlope,
+    Recursion,
     Surrogate,
+    TimeAverage,
+    TimeRule,
 )
+from robust_snn.kernels.spiking.spec import Dynamics, LayerInputs, NoisyFiring
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
 
 
@@ -48,7 +46,7 @@ class _Spike(torch.autograd.Function):
 
 
 @torch.no_grad()
-def _spikes(z: Tensor, noise: Noise | None, uniform: Tensor | None) -> Tensor:
+def _spikes(z: Tensor, noise: NoisyFiring | None, uniform: Tensor | None) -> Tensor:
     """Spikes at `z = v - threshold`, or their probability in the mean field."""
     if noise is None:
         return z >= 0
@@ -57,9 +55,9 @@ def _spikes(z: Tensor, noise: Noise | None, uniform: Tensor | None) -> Tensor:
 
 
 def _integrate(
-    drive: Tensor, decays: Tensor, dynamics: Dynamics, rule: Bptt, noise: Noise | None
+    drive: Tensor, decays: Tensor, dynamics: Dynamics, rule: Recursion, noise: NoisyFiring | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Spikes and `v - threshold` of each step, differentiable by BPTT."""
+    """Spikes and `v - threshold` of each step, differentiable by the recursion."""
     steps, hard = len(drive), dynamics.reset == "hard"
     uniforms: Any = repeat(None)
     if noise is not None and not noise.mean:
@@ -79,130 +77,107 @@ def _integrate(
         spikes.append(s)
         distances.append(z)
         reset = s.detach() if rule.detach_reset else s
-        membrane = ((1 - reset) * v if hard else v) + dynamics.jump * reset
+        membrane = ((1 - reset) * v if hard else v) + dynamics.reset_value * reset
     return spikes, distances
 
 
-def rate_slope(rule: Bptr | Rga, spikes: Tensor, drive: Tensor, dynamics: Dynamics) -> Tensor:
+def rate_slope(rule: RateSlope, spikes: Tensor, drive: Tensor) -> Tensor:
     """Slope of the rate with respect to the drive `[T, B, ...]`, `[B, ...]`."""
-    if isinstance(rule, Bptr):
-        return (spikes > 0).any(0).to(drive.dtype) / dynamics.threshold
+    if rule.edges is None:
+        return rule.slope * (spikes > 0).any(0).to(drive.dtype)
     mean = torch.zeros_like(drive[0])
     for step in drive.unbind(0):  # in this order, for the same rounding everywhere
         mean = mean + step
     mean = mean / len(drive)
-    rheobase, top = (1 - dynamics.decay) * dynamics.threshold, rule.beta * dynamics.threshold
-    below, above = rule.slopes(dynamics)
-    slope = torch.full_like(mean, below).masked_fill(mean > rheobase, above)
+    middle, top = rule.edges
+    slope = torch.full_like(mean, rule.slope).masked_fill(mean > middle, rule.upper_slope)
     return slope * ((mean > 0) & (mean <= top))
 
 
-def straight_through(value: Tensor, slope: Tensor, variable: Tensor) -> Tensor:
-    """`value`, with derivative `slope` with respect to `variable`."""
-    return value + slope * (variable - variable.detach())
+def differentiable_spikes(
+    rule: RateSlope | TimeAverage, spikes: Tensor, distances: Tensor, drive: Tensor
+) -> Tensor:
+    """Gives spikes that have been computed the gradient of a rule without recursion.
+
+    Args:
+        rule: A slope per neuron, or an average over time.
+        spikes: `[T, B, ...]`, without a gradient.
+        distances: `v - threshold` of every step, `[T, B, ...]`.
+        drive: What the current adds to the membrane, `[T, B, ...]`; receives the gradient.
+    """
+    with torch.no_grad():
+        if isinstance(rule, RateSlope):
+            slope = rate_slope(rule, spikes, drive)
+        else:
+            slope = derivative(distances, rule.surrogate, rule.surrogate.sharpness)
+    if isinstance(rule, TimeAverage):
+        drive = drive.mean(0, keepdim=True).expand_as(drive)
+    return spikes + slope * (drive - drive.detach())
 
 
 def _fire(
-    drive: Tensor, decays: Tensor, dynamics: Dynamics, rule: FixedRule, noise: Noise | None
+    drive: Tensor,
+    decays: Tensor,
+    dynamics: Dynamics,
+    rule: TimeRule,
+    noise: NoisyFiring | None,
 ) -> Tensor:
     """Spikes `[T, B, ...]`, differentiable by the rule."""
-    if isinstance(rule, Bptt):
+    if isinstance(rule, Recursion):
         return torch.stack(_integrate(drive, decays, dynamics, rule, noise)[0])
     with torch.no_grad():
-        any_rule = Bptt(Surrogate("triangle", 1.0))
-        fired, distances = _integrate(drive, decays, dynamics, any_rule, noise)
-        spikes = torch.stack(fired)
-        if isinstance(rule, Hart):
-            sharpness = rule.surrogate.sharpness
-            slope = derivative(torch.stack(distances), rule.surrogate, sharpness)
-        else:
-            slope = rate_slope(rule, spikes, drive, dynamics)
-    if isinstance(rule, Hart):
-        drive = drive.mean(0, keepdim=True).expand_as(drive)
-    return straight_through(spikes, slope, drive)
+        traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, noise)
+        spikes, distances = map(torch.stack, traces)
+    return differentiable_spikes(rule, spikes, distances, drive)
 
 
-def _drive(
-    current: Tensor,
-    dynamics: Dynamics,
-    steps: int,
-    affine: tuple[Tensor, Tensor] | None,
-    membrane_gain: Tensor | None,
-    input_gain: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def _drive(current: Tensor, dynamics: Dynamics, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
     """What the current adds to the membrane, `[T, B, ...]`, and the decay of each step, `[T]`."""
     drive = current.to(torch.promote_types(current.dtype, torch.float32))
-    if affine is not None:
-        scale, shift = (a.reshape(-1, *[1] * (drive.dim() - 3)) for a in affine)
+    if inputs.affine is not None:
+        scale, shift = (a.reshape(-1, *[1] * (drive.dim() - 3)) for a in inputs.affine)
         drive = drive * scale + shift
     if dynamics.gain != 1.0:
         drive = dynamics.gain * drive
-    drive = drive.expand(steps, *drive.shape[1:])
-    if input_gain is not None:
-        drive = drive * input_gain.reshape(-1, *[1] * (drive.dim() - 1))
-    if membrane_gain is None:
-        return drive, drive.new_full((steps,), dynamics.decay)
-    return drive, dynamics.decay * membrane_gain
+    drive = drive.expand(inputs.steps, *drive.shape[1:])
+    if inputs.input_gain is not None:
+        drive = drive * inputs.input_gain.reshape(-1, *[1] * (drive.dim() - 1))
+    if inputs.membrane_gain is None:
+        return drive, drive.new_full((inputs.steps,), dynamics.decay)
+    return drive, dynamics.decay * inputs.membrane_gain
 
 
-def spiking_loop(
-    current: Tensor,
-    dynamics: Dynamics,
-    rule: FixedRule,
-    *,
-    steps: int,
-    affine: tuple[Tensor, Tensor] | None = None,
-    membrane_gain: Tensor | None = None,
-    input_gain: Tensor | None = None,
-    gate: Gate | None = None,
-    noise: Noise | None = None,
+def reference_spiking_loop(
+    current: Tensor, dynamics: Dynamics, rule: TimeRule, inputs: LayerInputs
 ) -> Tensor:
-    """See `robust_snn.kernels.spiking.spiking_loop`, which checks the arguments."""
-    drive, decays = _drive(current, dynamics, steps, affine, membrane_gain, input_gain)
-    spikes = _fire(drive, decays, dynamics, rule, noise)
+    """Spikes `[T, B, ...]`; see `spiking_loop`, which checks the arguments."""
+    drive, decays = _drive(current, dynamics, inputs)
+    spikes, gate = _fire(drive, decays, dynamics, rule, inputs.noise), inputs.gate
     if gate is not None:
-        gates = open_gates(gate.probability, gate.keys, steps, gate.layer, gate.mean)
+        gates = open_gates(gate.probability, gate.keys, inputs.steps, gate.layer, gate.mean)
         spikes = spikes * gates
     return spikes.to(current.dtype)
 
 
-def activate(
-    current: Tensor,
-    dynamics: Dynamics,
-    rule: Activate,
-    *,
-    steps: int,
-    affine: tuple[Tensor, Tensor] | None = None,
-    membrane_gain: Tensor | None = None,
-    input_gain: Tensor | None = None,
-    gate: Gate | None = None,
-    noise: Noise | None = None,
+def reference_activation(
+    current: Tensor, dynamics: Dynamics, rule: Activate, inputs: LayerInputs
 ) -> Tensor:
     """The rate of every neuron in place of its spikes, `[T, B, ...]`; a gate opens by its mean."""
-    drive, _ = _drive(current, dynamics, steps, affine, membrane_gain, input_gain)
+    drive, _ = _drive(current, dynamics, inputs)
     rate = drive.mean(0) / dynamics.threshold
     if rule.levels == 0:
         rate = rate.relu()
     else:
         rate = rate.clamp(0, 1)
         rate = rate + ((rule.levels * rate + 0.5).floor() / rule.levels - rate).detach()
-    if gate is not None:
-        rate = rate * gate.probability
-    return rate.expand(steps, *rate.shape).to(current.dtype)
+    if inputs.gate is not None:
+        rate = rate * inputs.gate.probability
+    return rate.expand(inputs.steps, *rate.shape).to(current.dtype)
 
 
 @torch.no_grad()
-def membranes(
-    current: Tensor,
-    dynamics: Dynamics,
-    *,
-    steps: int,
-    affine: tuple[Tensor, Tensor] | None = None,
-    membrane_gain: Tensor | None = None,
-    input_gain: Tensor | None = None,
-    noise: Noise | None = None,
-) -> Tensor:
-    """`v - threshold` of every step, `[T, B, ...]`; arguments as in `spiking_loop`."""
-    drive, decays = _drive(current, dynamics, steps, affine, membrane_gain, input_gain)
-    any_rule = Bptt(Surrogate("triangle", 1.0))
-    return torch.stack(_integrate(drive, decays, dynamics, any_rule, noise)[1])
+def reference_membranes(current: Tensor, dynamics: Dynamics, inputs: LayerInputs) -> Tensor:
+    """`v - threshold` of every step, `[T, B, ...]`."""
+    drive, decays = _drive(current, dynamics, inputs)
+    traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, inputs.noise)
+    return torch.stack(traces[1])

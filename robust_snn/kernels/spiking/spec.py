@@ -1,9 +1,9 @@
-"""What a spiking loop computes, as plain data that every backend reads."""
+"""The forward pass of a spiking loop, as plain data that every backend reads."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -36,104 +36,23 @@ class Dynamics:
     drop: float | None = None
 
     @property
-    def jump(self) -> float:
-        """Where a hard reset leads, or what a soft one adds."""
+    def reset_value(self) -> float:
+        """What a spike sets the membrane to (hard reset), or adds to it (soft reset)."""
         if self.reset == "hard":
             return self.v_reset
         return -(self.threshold if self.drop is None else self.drop)
 
 
-@dataclass(frozen=True)
-class Surrogate:
-    """Stand-in for the derivative of the step at `z = v - threshold`.
-
-    It is `scale * sharpness * k(sharpness * z) + floor`.
-
-    Attributes:
-        family: Row of `surrogates.FAMILIES`, which names the unit shape `k`.
-        sharpness: Inverse width.
-        scale: Factor for catalogue entries that are not normalised.
-        floor: Value far from the threshold, for entries that never vanish.
-    """
-
-    family: str
-    sharpness: float
-    scale: float = 1.0
-    floor: float = 0.0
-
-
-@dataclass(frozen=True)
-class Bptt:
-    """Exact backward recursion through time with a surrogate derivative.
-
-    Attributes:
-        surrogate: Derivative of the step function.
-        detach_reset: Whether the gradient ignores that a spike resets the membrane.
-        sharpness: Replaces that of the surrogate, element by element; broadcasts to `[T, B, ...]`.
-        compact: Whether compiled backends save one byte per neuron and step in place of the
-            current: the spike, and in 7 bits where in the triangle's support the membrane is.
-    """
-
-    surrogate: Surrogate
-    detach_reset: bool = False
-    sharpness: Tensor | None = field(default=None, compare=False)
-    compact: bool = False
-
-
-@dataclass(frozen=True)
-class Bptr:
-    """Backward pass through rate: the gradient passes where the neuron fired at least once."""
-
-
-@dataclass(frozen=True)
-class Rga:
-    """Rate gradient approximation: the slope of a piecewise linear rate of the time-mean current.
-
-    The slope is `gamma` up to the rheobase `(1 - decay) threshold`, then constant so that the rate
-    reaches one at `beta threshold`, and zero outside.
-    """
-
-    gamma: float = 0.2
-    beta: float = 2.0
-
-    def slopes(self, dynamics: Dynamics) -> tuple[float, float]:
-        """The slopes below and above the rheobase."""
-        below = self.gamma * (1 - dynamics.decay)
-        above = 1 / dynamics.threshold - below
-        return self.gamma, above / (dynamics.decay + self.beta - 1)
-
-
-@dataclass(frozen=True)
-class Hart:
-    """Rate and temporal hybrid: at each step, the time mean of surrogate times upstream."""
-
-    surrogate: Surrogate
-
-
-@dataclass(frozen=True)
-class Activate:
-    """No spikes: every neuron is a static activation of its mean current, in thresholds.
-
-    Attributes:
-        levels: Steps of a quantised clip to [0, 1]; 0 stands for a ReLU.
-    """
-
-    levels: int = 0
-
-
-FixedRule: TypeAlias = Bptt | Bptr | Rga | Hart
-
-
-class Noise(NamedTuple):
-    """Membrane noise: `s[t] ~ Bernoulli(F(v[t] - threshold))`.
+class NoisyFiring(NamedTuple):
+    """Membrane noise makes spikes random: `s[t] ~ Bernoulli(F(v[t] - threshold))`.
 
     The density `F'` is a surrogate's shape, which makes that surrogate the exact local gradient of
     the firing probability.
 
     Attributes:
-        family: Density: a row of `noise.CUMULATIVE`.
+        family: Density: a row of `firing_probability.CUMULATIVE`.
         sharpness: Inverse width of the density.
-        keys: Sample keys `[B]`, int64.
+        keys: Random keys of the samples `[B]`, int64.
         layer: Address of the layer in the random stream.
         mean: Whether the firing probability stands in for the spikes.
     """
@@ -150,7 +69,7 @@ class Gate(NamedTuple):
 
     Attributes:
         probability: Opening probabilities, shaped as one sample of the layer.
-        keys: Sample keys `[B]`, int64.
+        keys: Random keys of the samples `[B]`, int64.
         layer: Address of the layer in the random stream.
         mean: Whether the gate's mean `p` stands in for its draws.
     """
@@ -159,3 +78,29 @@ class Gate(NamedTuple):
     keys: Tensor
     layer: int = 0
     mean: bool = False
+
+
+class LayerInputs(NamedTuple):
+    """What a layer gets besides its current; see `spiking_loop`.
+
+    Attributes:
+        steps: Number of time steps `T`.
+        affine: Per-channel `(scale, shift)`, each `[C]`, applied to the current first.
+        membrane_gain: Per-step factor on the carried membrane, `[T]`.
+        input_gain: Per-step factor on the current, `[T]`.
+        gate: Stochastic gate on the outgoing spikes.
+        noise: Membrane noise.
+    """
+
+    steps: int
+    affine: tuple[Tensor, Tensor] | None = None
+    membrane_gain: Tensor | None = None
+    input_gain: Tensor | None = None
+    gate: Gate | None = None
+    noise: NoisyFiring | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """Those that are given and may need a gradient."""
+        probability = None if self.gate is None else self.gate.probability
+        given = (*(self.affine or ()), self.membrane_gain, self.input_gain, probability)
+        return [tensor for tensor in given if tensor is not None]

@@ -1,14 +1,44 @@
-"""Unit shapes of the surrogate derivatives: every catalogue entry is a scaled and sharpened `k`."""
+"""Unit shapes of the surrogate derivatives: every catalogue entry is a scaled and sharpened `k`.
+
+For a shape of integral one, the integral over `[-x, x]` is the share of the derivative that a
+neuron at distance `x` has already lost, its degree of vanishing: the theory behind ASSG.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.spiking.spec import Surrogate
+from robust_snn.kernels.spiking.rules import Surrogate
+
+
+class Share(NamedTuple):
+    """How much of a unit shape lies near the threshold.
+
+    Attributes:
+        within: Integral of the shape over `[-x, x]` for distances `x >= 0`.
+        distance: The inverse: the distance within which a share in (0, 1) lies.
+    """
+
+    within: Callable[[Tensor], Tensor]
+    distance: Callable[[float], float]
+
+
+class UnitShape(NamedTuple):
+    """A unit shape `k`; its code is the row of the same name in `codes.Shape`.
+
+    Attributes:
+        k: The shape, a function of the sharpened distance.
+        share: How much of it lies near the threshold; None if that is of no use.
+    """
+
+    k: Callable[[Tensor], Tensor]
+    share: Share | None = None
 
 
 def _sigmoid(u: Tensor) -> Tensor:
@@ -20,22 +50,48 @@ def _gaussian(u: Tensor) -> Tensor:
     return torch.exp(-u.square()) / math.sqrt(math.pi)
 
 
-# Compiled backends know a family by its position. Those before "logarithm" integrate to one.
-FAMILIES: dict[str, Callable[[Tensor], Tensor]] = {
-    "triangle": lambda u: (1 - u.abs()).clamp(min=0),
-    "rectangle": lambda u: (u.abs() < 0.5).to(u.dtype),
-    "atan": lambda u: 0.5 / (1 + (math.pi / 2 * u) ** 2),
-    "sigmoid": _sigmoid,
-    "gaussian": _gaussian,
-    "softsign": lambda u: 0.5 / (1 + u.abs()) ** 2,
-    "exponential": lambda u: 0.5 * torch.exp(-u.abs()),
-    "shifted": lambda u: _gaussian((u - 0.5) / math.sqrt(2)) / math.sqrt(2),
-    "logarithm": lambda u: 1 / (1 + u.abs()),
-    "step": lambda u: (u >= 0).to(u.dtype),
+SHAPES: dict[str, UnitShape] = {
+    "triangle": UnitShape(
+        lambda u: (1 - u.abs()).clamp(min=0),
+        Share(lambda x: 1 - (1 - x.clamp(max=1)) ** 2, lambda share: 1 - math.sqrt(1 - share)),
+    ),
+    "rectangle": UnitShape(
+        lambda u: (u.abs() < 0.5).to(u.dtype),
+        Share(lambda x: (2 * x).clamp(max=1), lambda share: share / 2),
+    ),
+    "atan": UnitShape(
+        lambda u: 0.5 / (1 + (math.pi / 2 * u) ** 2),
+        Share(
+            lambda x: 2 / math.pi * torch.atan(math.pi / 2 * x),
+            lambda share: 2 / math.pi * math.tan(math.pi * share / 2),
+        ),
+    ),
+    "sigmoid": UnitShape(
+        _sigmoid,
+        Share(lambda x: torch.tanh(x / 2), lambda share: 2 * math.atanh(share)),
+    ),
+    "gaussian": UnitShape(
+        _gaussian,
+        Share(torch.erf, lambda share: NormalDist().inv_cdf((1 + share) / 2) / math.sqrt(2)),
+    ),
+    "softsign": UnitShape(
+        lambda u: 0.5 / (1 + u.abs()) ** 2,
+        Share(lambda x: x / (1 + x), lambda share: share / (1 - share)),
+    ),
+    "exponential": UnitShape(
+        lambda u: 0.5 * torch.exp(-u.abs()),
+        Share(lambda x: 1 - torch.exp(-x), lambda share: -math.log(1 - share)),
+    ),
+    "shifted": UnitShape(lambda u: _gaussian((u - 0.5) / math.sqrt(2)) / math.sqrt(2)),
+    # These two have no finite integral.
+    "logarithm": UnitShape(lambda u: 1 / (1 + u.abs())),
+    "step": UnitShape(lambda u: (u >= 0).to(u.dtype)),
 }
+
+SHARES = {name: shape.share for name, shape in SHAPES.items() if shape.share is not None}
 
 
 def derivative(z: Tensor, surrogate: Surrogate, sharpness: Tensor | float) -> Tensor:
     """The surrogate derivative at `z = v - threshold`, of the given sharpness."""
-    shape = FAMILIES[surrogate.family](sharpness * z)
+    shape = SHAPES[surrogate.family].k(sharpness * z)
     return surrogate.scale * sharpness * shape + surrogate.floor

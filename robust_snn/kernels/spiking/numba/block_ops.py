@@ -1,7 +1,7 @@
-"""Passes over a block of neurons that stays in the first-level cache.
+"""Loops over a block of neurons that stays in the first-level cache.
 
 Operations come in the order of the reference, so membranes and spikes have the same bits. No two
-arguments of a pass may be the same memory: LLVM then takes a loop that is not vectorised.
+arguments of a loop may be the same memory: LLVM then takes a loop that is not vectorised.
 """
 
 # mypy: allow-untyped-defs
@@ -76,19 +76,19 @@ def add(a, total):
 
 
 @device
-def leak_and_fire(drive, decay, threshold, hard, drop, u, v, spike):
+def leak_and_fire(drive, decay, threshold, hard, reset_value, u, v, spike):
     """A step without noise: the membrane, the spike, and the reset."""
     for j in range(v.size):
         membrane = decay * u[j] + drive[j]
         fires = membrane >= threshold
         v[j] = membrane
         spike[j] = _ONE if fires else _ZERO
-        after = drop if hard else membrane + drop
+        after = reset_value if hard else membrane + reset_value
         u[j] = after if fires else membrane
 
 
 @device
-def leak_and_put(drive, decay, threshold, hard, drop, u, out):
+def leak_and_put(drive, decay, threshold, hard, reset_value, u, out):
     """`leak_and_fire` where nothing but the spikes is asked for, which go to memory at once.
 
     Here and in `leak_from` a layer waits for memory, so nothing is stored that is not read.
@@ -97,28 +97,28 @@ def leak_and_put(drive, decay, threshold, hard, drop, u, out):
         membrane = decay * u[j] + drive[j]
         fires = membrane >= threshold
         put(out, j, _ONE if fires else _ZERO)
-        after = drop if hard else membrane + drop
+        after = reset_value if hard else membrane + reset_value
         u[j] = after if fires else membrane
 
 
 @device
-def leak_and_gate(drive, decay, threshold, hard, drop, u, words, probability, out):
+def leak_and_gate(drive, decay, threshold, hard, reset_value, u, words, probability, out):
     """`leak_and_put` behind a gate: spikes whose draw lies below the probability."""
     for j in range(out.size):
         membrane = decay * u[j] + drive[j]
         fires = membrane >= threshold
-        passes = fires and np.float32(words[j]) < probability[j] * _RANGE
-        put(out, j, _ONE if passes else _ZERO)
-        after = drop if hard else membrane + drop
+        opens = fires and np.float32(words[j]) < probability[j] * _RANGE
+        put(out, j, _ONE if opens else _ZERO)
+        after = reset_value if hard else membrane + reset_value
         u[j] = after if fires else membrane
 
 
 @device
-def leak_from(drive, decay, threshold, hard, drop, before, v):
+def leak_from(drive, decay, threshold, hard, reset_value, before, v):
     """The membrane `v` after a step without noise, from that of the step before, not yet reset."""
     for j in range(v.size):
         membrane = before[j]
-        after = drop if hard else membrane + drop
+        after = reset_value if hard else membrane + reset_value
         v[j] = decay * (after if membrane >= threshold else membrane) + drive[j]
 
 
@@ -155,25 +155,25 @@ def keep_below(words, probability, values, out):
 
 
 @device
-def reset(v, spike, hard, drop, u):
-    """`u = (1 - s) v + drop s`, without `(1 - s)` for a soft reset."""
+def reset(v, spike, hard, reset_value, u):
+    """`u = (1 - s) v + reset_value s`, without `(1 - s)` for a soft reset."""
     for j in range(v.size):
-        u[j] = (_ONE - hard * spike[j]) * v[j] + drop * spike[j]
+        u[j] = (_ONE - hard * spike[j]) * v[j] + reset_value * spike[j]
 
 
 @device
-def mark_fired(spike, zone):
-    for j in range(zone.size):
-        zone[j] |= spike[j] != 0  # of floats or of the bits of half precision
+def mark_fired(spike, saved_bytes):
+    for j in range(saved_bytes.size):
+        saved_bytes[j] |= spike[j] != 0  # of floats or of the bits of half precision
 
 
 @device
-def mark_mean(total, steps, lower, upper, zone):
-    """Zone of the mean current: 0 outside (0, upper], else 1 up to `lower` and 2 above."""
-    for j in range(zone.size):
+def mark_mean_drive(total, steps, lower, upper, saved_bytes):
+    """0 for a mean drive outside (0, upper], else 1 up to `lower` and 2 above it."""
+    for j in range(saved_bytes.size):
         mean = total[j] / np.float32(steps)
         inside = (mean > _ZERO) & (mean <= upper)
-        zone[j] = np.uint8(inside) * (np.uint8(1) + np.uint8(mean > lower))
+        saved_bytes[j] = np.uint8(inside) * (np.uint8(1) + np.uint8(mean > lower))
 
 
 @device
@@ -237,10 +237,10 @@ def decode(code, threshold, sharpness, v, spike):
 
 
 @device
-def pick_slope(e, zone, lower, upper, grad):
-    """`grad = e slope` with the slope of each neuron's zone."""
+def pick_slope(e, saved_bytes, lower, upper, grad):
+    """`grad = e slope` with the slope of each neuron's saved_bytes."""
     for j in range(grad.size):
-        slope = lower if zone[j] == 1 else (upper if zone[j] == 2 else _ZERO)
+        slope = lower if saved_bytes[j] == 1 else (upper if saved_bytes[j] == 2 else _ZERO)
         grad[j] = e[j] * slope
 
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from robust_snn.kernels.numba_tools.compile import SOURCES, device, kernel
 from robust_snn.kernels.numba_tools.half_precision import as_float
-from robust_snn.kernels.spiking.numba import block_ops as passes
+from robust_snn.kernels.philox import Purpose
+from robust_snn.kernels.spiking.codes import Randomness, Saved
+from robust_snn.kernels.spiking.numba import block_ops
 from robust_snn.kernels.spiking.numba.philox import draw_quad
 
 BLOCK = 4096  # neurons; long enough runs for the memory, few enough for a second-level cache
 _ONE = np.float32(1)
-NONE, DRAW, AVERAGE = 0, 1, 2  # of `Mode`
-FIRED, MEAN, CODE = 1, 2, 3  # of `Zoning`
-GATE, SPIKE = np.uint32(1), np.uint32(2)  # of `Purpose`; as plain numbers each compiles anew
+GATE, SPIKE = np.uint32(Purpose.GATE), np.uint32(Purpose.SPIKE)  # as int64 each compiles anew
 
 
 @device
@@ -25,155 +25,155 @@ def pick(stack, t):
 
 
 @device
-def drive_at(plan, x, affine, here, step_gain, out):
+def drive_at(args, x, affine, here, step_gain, out):
     """What the current adds to the membrane: `out`, or `x` itself where nothing changes it."""
-    gain = np.float32(plan.gain)
+    gain = np.float32(args.gain)
     if affine.shape[1] > 0:
-        passes.transform(x, affine[0, here], affine[1, here], out)
+        block_ops.transform(x, affine[0, here], affine[1, here], out)
         x = out
     if gain != _ONE or step_gain != _ONE:
         if affine.shape[1] == 0:
-            passes.copy(x, out)
-        passes.amplify(gain, step_gain, out)
+            block_ops.copy(x, out)
+        block_ops.amplify(gain, step_gain, out)
         x = out
     return x
 
 
 @device
-def start_membrane(plan, u):
-    passes.fill(np.float32(plan.jump if plan.hard else 0.0), u)
+def start_membrane(args, u):
+    block_ops.fill(np.float32(args.reset_value if args.hard else 0.0), u)
 
 
 @device
-def advance(plan, t, decay, numbers, key, drive, table, words, u, v, spike):
+def advance(args, t, decay, numbers, key, drive, firing_table, words, u, v, spike):
     """One step from the membrane `u` to `v`, `spike` and the new `u`."""
-    threshold, drop = np.float32(plan.threshold), np.float32(plan.jump)
-    if plan.firing == NONE:
-        passes.leak_and_fire(drive, decay, threshold, plan.hard, drop, u, v, spike)
+    threshold, reset_value = np.float32(args.threshold), np.float32(args.reset_value)
+    if args.firing == Randomness.NONE:
+        block_ops.leak_and_fire(drive, decay, threshold, args.hard, reset_value, u, v, spike)
         return
-    passes.leak(drive, decay, u, v)
-    sharpness = np.float32(plan.noise_sharpness)
-    passes.firing_probability(v, threshold, sharpness, table, spike)
-    if plan.firing == DRAW:
+    block_ops.leak(drive, decay, u, v)
+    sharpness = np.float32(args.noise_sharpness)
+    block_ops.firing_probability(v, threshold, sharpness, firing_table, spike)
+    if args.firing == Randomness.DRAW:
         if t % 4 == 0:
-            draw_quad(key, numbers, t // 4, plan.noise_layer, SPIKE, words)
-        passes.draw_below(words[t % 4], spike)
-    passes.reset(v, spike, np.float32(plan.hard), drop, u)
+            draw_quad(key, numbers, t // 4, args.noise_layer, SPIKE, words)
+        block_ops.draw_below(words[t % 4], spike)
+    block_ops.reset(v, spike, np.float32(args.hard), reset_value, u)
 
 
 @device
-def mark_mean(plan, total, zone):
-    lower, upper = np.float32(plan.lower_edge), np.float32(plan.upper_edge)
-    passes.mark_mean(total, plan.steps, lower, upper, zone)
+def mark_mean_drive(args, total, saved_bytes):
+    lower, upper = np.float32(args.lower_edge), np.float32(args.upper_edge)
+    block_ops.mark_mean_drive(total, args.steps, lower, upper, saved_bytes)
 
 
 @kernel
 def spiking_forward(
     start,
     stop,
-    plan,
+    args,
     current,  # [T or 1, B, N], float32 or bits of half precision
     steps,  # float32 [2, T]: decay and input gain of each step
     affine,  # float32 [2, N]: scale and shift, or [2, 0]
     probability,  # float32 [N]: of the gates to open, or [0]
-    keys,  # int64 [2, B]: of the gate and of the noise
-    order,  # uint32 [N]: number of each neuron in the random stream
-    table,  # float32: distribution of the noise
+    keys,  # int64 [2, B]: of the gate and of the membrane noise
+    neurons,  # uint32 [N]: number of each neuron in the random stream
+    firing_table,  # float32: firing probabilities of the membrane noise
     out,  # [T, B, N], in the type of the current
-    zone,  # uint8 [1, B, N] zeros of a rate rule, [T, B, N] of a compact one, or [0, B, N]
+    saved_bytes,  # uint8 [1 or T, B, N] zeros, or [0, B, N]; see `Saved`
     sources=SOURCES,
 ):
-    T, N = plan.steps, out.shape[2]
+    T, N = args.steps, out.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
     work = np.empty((5, BLOCK), np.float32)
     gate_words, spike_words = np.empty((4, BLOCK), np.uint32), np.empty((4, BLOCK), np.uint32)
-    threshold, sharpness = np.float32(plan.threshold), np.float32(plan.sharpness)
-    drop, remembers = np.float32(plan.jump), plan.zoning in (FIRED, CODE)
-    only_gated = plan.firing == NONE and plan.gating == DRAW and not remembers
+    threshold, sharpness = np.float32(args.threshold), np.float32(args.surrogate_sharpness)
+    reset_value = np.float32(args.reset_value)
+    remembers = args.saves == Saved.FIRED or args.saves == Saved.MEMBRANE
+    only_gated = args.firing == Randomness.NONE and args.gating == Randomness.DRAW and not remembers
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
-        numbers = order[here]
+        numbers = neurons[here]
         u, v, total, spike = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
-        start_membrane(plan, u)
-        passes.fill(np.float32(0), total)
+        start_membrane(args, u)
+        block_ops.fill(np.float32(0), total)
         for t in range(T):
             x = as_float(pick(current, t)[b, here], work[4])
-            x = drive_at(plan, x, affine, here, steps[1, t], work[4, :n])
+            x = drive_at(args, x, affine, here, steps[1, t], work[4, :n])
             row, decay = out[t, b, here], steps[0, t]
-            if plan.zoning == MEAN:
-                passes.add(x, total)
-            if plan.gating == DRAW and t % 4 == 0:
-                draw_quad(keys[0, b], numbers, t // 4, plan.layer, GATE, gate_words)
+            if args.saves == Saved.MEAN_DRIVE:
+                block_ops.add(x, total)
+            if args.gating == Randomness.DRAW and t % 4 == 0:
+                draw_quad(keys[0, b], numbers, t // 4, args.gate_layer, GATE, gate_words)
             words, open_below = gate_words[t % 4], probability[here]
             if only_gated:
-                passes.leak_and_gate(
-                    x, decay, threshold, plan.hard, drop, u, words, open_below, row
+                block_ops.leak_and_gate(
+                    x, decay, threshold, args.hard, reset_value, u, words, open_below, row
                 )
                 continue
-            advance(plan, t, decay, numbers, keys[1, b], x, table, spike_words, u, v, spike)
-            if plan.zoning == FIRED:
-                passes.mark_fired(spike, zone[0, b, here])
-            elif plan.zoning == CODE:
-                passes.encode(v, spike, threshold, sharpness, zone[t, b, here])
-            if plan.gating == DRAW:
-                passes.keep_below(words, open_below, spike, row)
-            elif plan.gating == AVERAGE:
-                passes.multiply(spike, open_below, row)
+            advance(args, t, decay, numbers, keys[1, b], x, firing_table, spike_words, u, v, spike)
+            if args.saves == Saved.FIRED:
+                block_ops.mark_fired(spike, saved_bytes[0, b, here])
+            elif args.saves == Saved.MEMBRANE:
+                block_ops.encode(v, spike, threshold, sharpness, saved_bytes[t, b, here])
+            if args.gating == Randomness.DRAW:
+                block_ops.keep_below(words, open_below, spike, row)
+            elif args.gating == Randomness.MEAN:
+                block_ops.multiply(spike, open_below, row)
             else:
-                passes.copy(spike, row)
-        if plan.zoning == MEAN:
-            mark_mean(plan, total, zone[0, b, here])
+                block_ops.copy(spike, row)
+        if args.saves == Saved.MEAN_DRIVE:
+            mark_mean_drive(args, total, saved_bytes[0, b, here])
 
 
 @kernel
-def plain_forward(start, stop, plan, current, steps, affine, out, zone, sources=SOURCES):
-    """`spiking_forward` without anything random and without a compact memory.
+def plain_forward(start, stop, args, current, steps, affine, out, saved_bytes, sources=SOURCES):
+    """`spiking_forward` without anything random and without saved membranes.
 
     It compiles in a fraction of the time, and keeps nothing but the membrane.
     """
     N = out.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
     work = np.empty((3, BLOCK), np.float32)
-    threshold, drop = np.float32(plan.threshold), np.float32(plan.jump)
+    threshold, reset_value = np.float32(args.threshold), np.float32(args.reset_value)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * BLOCK
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
         u, total = work[0, :n], work[1, :n]
-        start_membrane(plan, u)
-        passes.fill(np.float32(0), total)
-        for t in range(plan.steps):
+        start_membrane(args, u)
+        block_ops.fill(np.float32(0), total)
+        for t in range(args.steps):
             x = as_float(pick(current, t)[b, here], work[2])
-            x = drive_at(plan, x, affine, here, steps[1, t], work[2, :n])
+            x = drive_at(args, x, affine, here, steps[1, t], work[2, :n])
             row = out[t, b, here]
-            passes.leak_and_put(x, steps[0, t], threshold, plan.hard, drop, u, row)
-            if plan.zoning == FIRED:
-                passes.mark_fired(row, zone[0, b, here])
-            elif plan.zoning == MEAN:
-                passes.add(x, total)
-        if plan.zoning == MEAN:
-            mark_mean(plan, total, zone[0, b, here])
+            block_ops.leak_and_put(x, steps[0, t], threshold, args.hard, reset_value, u, row)
+            if args.saves == Saved.FIRED:
+                block_ops.mark_fired(row, saved_bytes[0, b, here])
+            elif args.saves == Saved.MEAN_DRIVE:
+                block_ops.add(x, total)
+        if args.saves == Saved.MEAN_DRIVE:
+            mark_mean_drive(args, total, saved_bytes[0, b, here])
 
 
 @kernel
 def membrane_trace(
     start,
     stop,
-    plan,
+    args,
     current,
     steps,
     affine,
-    probability,
     keys,
-    order,
-    table,
+    neurons,
+    firing_table,
     out,  # float32 [T, B, N]: membrane minus threshold
     sources=SOURCES,
 ):
     N = out.shape[2]
-    threshold = np.float32(plan.threshold)
+    threshold = np.float32(args.threshold)
     blocks = (N + BLOCK - 1) // BLOCK
     work, words = np.empty((4, BLOCK), np.float32), np.empty((4, BLOCK), np.uint32)
     for task in range(start, stop):
@@ -181,9 +181,11 @@ def membrane_trace(
         n = min(BLOCK, N - first)
         here = slice(first, first + n)
         u, v, spike = work[0, :n], work[1, :n], work[2, :n]
-        start_membrane(plan, u)
-        for t in range(plan.steps):
+        start_membrane(args, u)
+        for t in range(args.steps):
             x = as_float(pick(current, t)[b, here], work[3])
-            x = drive_at(plan, x, affine, here, steps[1, t], work[3, :n])
-            advance(plan, t, steps[0, t], order[here], keys[1, b], x, table, words, u, v, spike)
-            passes.subtract(v, threshold, out[t, b, here])
+            x = drive_at(args, x, affine, here, steps[1, t], work[3, :n])
+            advance(
+                args, t, steps[0, t], neurons[here], keys[1, b], x, firing_table, words, u, v, spike
+            )
+            block_ops.subtract(v, threshold, out[t, b, here])

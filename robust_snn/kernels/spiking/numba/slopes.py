@@ -1,6 +1,6 @@
-"""Surrogate derivatives on blocks of neurons, chosen by an integer code.
+"""Surrogate derivatives on blocks of neurons, chosen by the code of a shape.
 
-The codes are positions in `kernels.spiking.surrogate_shapes.FAMILIES`; a test compares every row.
+The shapes are those of `kernels.spiking.surrogate_shapes.SHAPES`; a test compares every row.
 The exponential is a polynomial, since LLVM can vectorise that and not a call into libm.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from robust_snn.kernels.numba_tools.compile import device, smooth
 from robust_snn.kernels.numba_tools.half_precision import put
+from robust_snn.kernels.spiking.codes import Shape
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _HALF_PI = np.float32(np.pi / 2)
@@ -95,10 +96,10 @@ def _step(u):
 def _over_block(shape):
     """The loop over a block for one unit shape: the branch on the family stays outside."""
 
-    def fill(v, threshold, sharpness, peak, floor, out):
+    def fill(v, threshold, sharpness, scale, floor, out):
         for j in range(v.size):
-            scaled = peak * sharpness[j]
-            out[j] = scaled * shape(sharpness[j] * (v[j] - threshold)) + floor
+            height = scale * sharpness[j]
+            out[j] = height * shape(sharpness[j] * (v[j] - threshold)) + floor
 
     # Machine code from the disk is linked by name: two helpers of one name would be mixed up.
     fill.__qualname__ = f"fill{shape.__name__}"
@@ -106,35 +107,36 @@ def _over_block(shape):
 
 
 @smooth
-def _into_triangle(e, v, threshold, sharpness, scaled, floor, hard, cross, cross_v, carried):
+def _into_triangle(e, v, threshold, sharpness, height, floor, hard, cross, cross_v, carried):
     z = v - threshold
-    slope = scaled * _triangle(sharpness * z) + floor
+    slope = height * _triangle(sharpness * z) + floor
     kept = _ZERO if hard and z >= _ZERO else carried
     return kept + slope * (e + (cross + cross_v * v) * carried)
 
 
 @smooth
 def step_back_triangle(
-    e, v, threshold, sharpness, scaled, floor, hard, cross, cross_v, decay, carried,
-    factor, scale, out,
+    e, v, threshold, sharpness, height, floor, hard, cross, cross_v, decay, carried,
+    factor, affine_scale, out,
 ):  # fmt: skip
-    """`passes.step_back` with the slope of the default surrogate: one pass where most time goes.
+    """`block_ops.step_back` with the slope of the default surrogate, in one pass over the block.
 
-    `out` is the gradient times a factor, and times the scale of each neuron if there are any.
+    `height` is that of the triangle. `out` is the gradient times a factor, and times the affine
+    scale of each neuron if there is one. An attack spends most of a backward pass here.
     """
-    if scale.size == 0:
+    if affine_scale.size == 0:
         for j in range(out.size):
             into = _into_triangle(
-                e[j], v[j], threshold, sharpness, scaled, floor, hard, cross, cross_v, carried[j]
+                e[j], v[j], threshold, sharpness, height, floor, hard, cross, cross_v, carried[j]
             )
             put(out, j, factor * into)
             carried[j] = decay * into
     else:
         for j in range(out.size):
             into = _into_triangle(
-                e[j], v[j], threshold, sharpness, scaled, floor, hard, cross, cross_v, carried[j]
+                e[j], v[j], threshold, sharpness, height, floor, hard, cross, cross_v, carried[j]
             )
-            put(out, j, factor * scale[j] * into)
+            put(out, j, factor * affine_scale[j] * into)
             carried[j] = decay * into
 
 
@@ -146,27 +148,27 @@ _fill_logarithm, _fill_step = _over_block(_logarithm), _over_block(_step)
 
 
 @device
-def fill_slopes(plan, v, sharpness, out):
+def fill_slopes(args, v, sharpness, out):
     """Writes the surrogate derivative at the membranes `v`."""
-    threshold, peak = np.float32(plan.threshold), np.float32(plan.peak)
-    floor = np.float32(plan.floor)
-    if plan.family == 0:
-        _fill_triangle(v, threshold, sharpness, peak, floor, out)
-    elif plan.family == 1:
-        _fill_rectangle(v, threshold, sharpness, peak, floor, out)
-    elif plan.family == 2:
-        _fill_atan(v, threshold, sharpness, peak, floor, out)
-    elif plan.family == 3:
-        _fill_sigmoid(v, threshold, sharpness, peak, floor, out)
-    elif plan.family == 4:
-        _fill_gaussian(v, threshold, sharpness, peak, floor, out)
-    elif plan.family == 5:
-        _fill_softsign(v, threshold, sharpness, peak, floor, out)
-    elif plan.family == 6:
-        _fill_exponential(v, threshold, sharpness, peak, floor, out)
-    elif plan.family == 7:
-        _fill_shifted(v, threshold, sharpness, peak, floor, out)
-    elif plan.family == 8:
-        _fill_logarithm(v, threshold, sharpness, peak, floor, out)
+    threshold, scale = np.float32(args.threshold), np.float32(args.surrogate_scale)
+    floor = np.float32(args.surrogate_floor)
+    if args.surrogate_shape == Shape.TRIANGLE:
+        _fill_triangle(v, threshold, sharpness, scale, floor, out)
+    elif args.surrogate_shape == Shape.RECTANGLE:
+        _fill_rectangle(v, threshold, sharpness, scale, floor, out)
+    elif args.surrogate_shape == Shape.ATAN:
+        _fill_atan(v, threshold, sharpness, scale, floor, out)
+    elif args.surrogate_shape == Shape.SIGMOID:
+        _fill_sigmoid(v, threshold, sharpness, scale, floor, out)
+    elif args.surrogate_shape == Shape.GAUSSIAN:
+        _fill_gaussian(v, threshold, sharpness, scale, floor, out)
+    elif args.surrogate_shape == Shape.SOFTSIGN:
+        _fill_softsign(v, threshold, sharpness, scale, floor, out)
+    elif args.surrogate_shape == Shape.EXPONENTIAL:
+        _fill_exponential(v, threshold, sharpness, scale, floor, out)
+    elif args.surrogate_shape == Shape.SHIFTED:
+        _fill_shifted(v, threshold, sharpness, scale, floor, out)
+    elif args.surrogate_shape == Shape.LOGARITHM:
+        _fill_logarithm(v, threshold, sharpness, scale, floor, out)
     else:
-        _fill_step(v, threshold, sharpness, peak, floor, out)
+        _fill_step(v, threshold, sharpness, scale, floor, out)

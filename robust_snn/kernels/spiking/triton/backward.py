@@ -7,6 +7,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from robust_snn.kernels.spiking.triton.codes import (
+    AVERAGE,
+    DRAW,
+    GATE,
+    MEAN,
+    NONE,
+    RATE_SLOPE,
+    RECURSION,
+    SPIKE,
+)
 from robust_snn.kernels.spiking.triton.forward import drive_at, fire, load_own, load_step
 from robust_snn.kernels.spiking.triton.philox import draw_quad
 from robust_snn.kernels.spiking.triton.slopes import relaxed_gate_slope, slope_at
@@ -53,16 +63,17 @@ def _to_inputs(
     return current_total, scale_total, shift_total
 
 
-@triton.jit(do_not_specialize=["layer", "noise_layer"])
+@triton.jit(do_not_specialize=["gate_layer", "noise_layer"])
 def spiking_backward(
     upstream,  # [T or 1, B, N]
     current,  # [T or 1, B, N]
-    zone,  # uint8 [1, B, N] of a rate rule, [T, B, N] of a compact one
+    saved_bytes,  # uint8 [1 or T, B, N]; see `Saved`
     sharpness_map,  # float32 [T or 1, B or 1, N]
     steps,  # float32 [2, T]
-    neurons,  # float32 [3, N]
+    affine,  # float32 [2, N]
+    probability,  # float32 [N]
     keys,  # int64 [2, B]
-    table,  # float32 [INTERVALS + 1]
+    firing_table,  # float32 [INTERVALS + 1]
     grad_current,  # [T or 1, B, N]
     grad_affine,  # float32 [2, B, N]
     grad_probability,  # float32 [B, N]
@@ -73,13 +84,13 @@ def spiking_backward(
     decay,
     threshold,
     gain,
-    jump,
-    sharpness,
-    peak,
-    floor,
+    reset_value,
+    surrogate_sharpness,
+    surrogate_scale,
+    surrogate_floor,
     lower_slope,
     upper_slope,
-    layer,
+    gate_layer,
     noise_sharpness,
     noise_layer,
     T: tl.constexpr,
@@ -89,14 +100,14 @@ def spiking_backward(
     AFFINE: tl.constexpr,
     GAINS: tl.constexpr,
     HARD: tl.constexpr,
-    BACK: tl.constexpr,  # 0 exact, 1 rate, 2 merged
+    TIME: tl.constexpr,
     DETACHED: tl.constexpr,
-    FAMILY: tl.constexpr,
+    SHAPE: tl.constexpr,
     MAPPED: tl.constexpr,  # sharpness comes from the map
     GATING: tl.constexpr,
     FIRING: tl.constexpr,
-    RECOMPUTE: tl.constexpr,
-    CODED: tl.constexpr,
+    RECOMPUTE: tl.constexpr,  # membranes come from the current
+    FROM_BYTES: tl.constexpr,  # membranes come from the saved bytes
     WANTS_AFFINE: tl.constexpr,
     WANTS_GAINS: tl.constexpr,
     WANTS_PROBABILITY: tl.constexpr,
@@ -108,9 +119,9 @@ def spiking_backward(
     mask = offsets < N
     sample = b.to(tl.int64) * N + offsets
     stride = tl.num_programs(1).to(tl.int64) * N
-    own = load_own(neurons, offsets, N, mask, AFFINE, GATING)
+    own = load_own(affine, probability, offsets, N, mask, AFFINE, GATING)
     zeros = tl.zeros([BLOCK], tl.float32)
-    start = jump if HARD else 0.0
+    start = reset_value if HARD else 0.0
     u = zeros + start
     draws = (u, u, u, u)
     vs = ()
@@ -126,16 +137,16 @@ def spiking_backward(
             x = load_step(current, t, sample, stride, mask, SINGLE)
             leak = tl.load(steps + t) if GAINS else decay
             v = leak * u + drive_at(x, t, own, gain, steps, T, GAINS)
-            if FIRING == 1 and t % 4 == 0:
+            if FIRING == DRAW and t % 4 == 0:
                 key = tl.load(keys + tl.num_programs(1) + b)
-                draws = draw_quad(key, offsets, noise_layer, t // 4, 2)
-            spike = fire(v - threshold, t, draws, noise_sharpness, table, INTERVALS, FIRING)
-            u = (1.0 - spike) * v + jump * spike if HARD else v + jump * spike
-        elif CODED:
-            code = tl.load(zone + t * stride + sample, mask=mask, other=0).to(tl.int32)
+                draws = draw_quad(key, offsets, noise_layer, t // 4, SPIKE)
+            spike = fire(v - threshold, t, draws, noise_sharpness, firing_table, INTERVALS, FIRING)
+            u = (1.0 - spike) * v + reset_value * spike if HARD else v + reset_value * spike
+        elif FROM_BYTES:
+            code = tl.load(saved_bytes + t * stride + sample, mask=mask, other=0).to(tl.int32)
             level = (code & 127).to(tl.float32)
             far = tl.maximum((127.0 - level) / 126.0, 1e-3) + (level == 0.0).to(tl.float32)
-            v = threshold + tl.where(code > 127, far, -far) / sharpness
+            v = threshold + tl.where(code > 127, far, -far) / surrogate_sharpness
         xs = xs + (x,)
         vs = vs + (v,)
         spikes = spikes + (spike,)
@@ -143,48 +154,48 @@ def spiking_backward(
     carried, probability_total = zeros, zeros
     totals = (zeros, zeros, zeros)
     rate = zeros
-    if BACK == 1:
-        byte = tl.load(zone + sample, mask=mask, other=0)
+    if TIME == RATE_SLOPE:
+        byte = tl.load(saved_bytes + sample, mask=mask, other=0)
         rate = tl.where(byte == 1, lower_slope, tl.where(byte == 2, upper_slope, 0.0))
     for t in tl.static_range(T - 1, -1, -1):
         e = load_step(upstream, t, sample, stride, mask, SINGLE_UPSTREAM)
         # A sharp spike is recomputed, which keeps the membranes alone in registers.
-        spike = spikes[t] if FIRING != 0 else (vs[t] - threshold >= 0.0).to(tl.float32)
-        if GATING == 1:
+        spike = spikes[t] if FIRING != NONE else (vs[t] - threshold >= 0.0).to(tl.float32)
+        if GATING == DRAW:
             if t == T - 1 or t % 4 == 3:
-                draws = draw_quad(tl.load(keys + b), offsets, layer, t // 4, 1)
+                draws = draw_quad(tl.load(keys + b), offsets, gate_layer, t // 4, GATE)
             if WANTS_PROBABILITY:
                 probability_total += e * spike * relaxed_gate_slope(own[2], draws[t % 4])
             e = e * (draws[t % 4] < own[2]).to(tl.float32)
-        if GATING == 2:
+        if GATING == MEAN:
             if WANTS_PROBABILITY:
                 probability_total += e * spike
             e = e * own[2]
         grad = e * rate
-        if BACK != 1:
-            sharp = sharpness
+        if TIME != RATE_SLOPE:
+            sharp = surrogate_sharpness
             if MAPPED:
                 place = t * sharpness_step + b.to(tl.int64) * sharpness_sample + offsets
                 sharp = tl.load(sharpness_map + place, mask=mask, other=1.0)
-            slope = slope_at(vs[t] - threshold, sharp, peak, floor, FAMILY)
-            if BACK == 2:
+            slope = slope_at(vs[t] - threshold, sharp, surrogate_scale, surrogate_floor, SHAPE)
+            if TIME == AVERAGE:
                 carried += e * slope
             else:
                 kept = (1.0 - spike) * carried if HARD else carried
                 if not DETACHED:
-                    e += (jump - vs[t] if HARD else jump) * carried
+                    e += (reset_value - vs[t] if HARD else reset_value) * carried
                 grad = kept + slope * e
                 carried = (tl.load(steps + t) if GAINS else decay) * grad
-        if WANTS_GAINS and BACK == 0:
+        if WANTS_GAINS and TIME == RECURSION:
             block = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
             amount = tl.sum(tl.where(mask, grad * before[t], 0.0))
             tl.store(grad_steps + block.to(tl.int64) * 2 * T + t, amount)
-        if BACK != 2:
+        if TIME != AVERAGE:
             totals = _to_inputs(
                 grad, t, xs[t], own, gain, steps, totals, grad_current, grad_steps, sample,
                 stride, mask, T, SUMMED, GAINS, WANTS_AFFINE, WANTS_GAINS,
             )  # fmt: skip
-    if BACK == 2:
+    if TIME == AVERAGE:
         merged = carried / T
         for t in tl.static_range(0, T):
             totals = _to_inputs(

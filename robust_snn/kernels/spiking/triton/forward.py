@@ -7,6 +7,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from robust_snn.kernels.spiking.triton.codes import (
+    DRAW,
+    FIRED,
+    GATE,
+    MEAN,
+    MEAN_DRIVE,
+    MEMBRANE,
+    NONE,
+    SPIKE,
+)
 from robust_snn.kernels.spiking.triton.philox import draw_quad, firing_probability
 
 
@@ -27,15 +37,15 @@ def drive_at(x, t: tl.constexpr, own, gain, steps, T: tl.constexpr, GAINS: tl.co
 
 
 @triton.jit
-def load_own(neurons, offsets, N, mask, AFFINE: tl.constexpr, GATING: tl.constexpr):
+def load_own(affine, probability, offsets, N, mask, AFFINE: tl.constexpr, GATING: tl.constexpr):
     """Scale, shift and gate probability of each neuron; what is not given costs nothing."""
-    scale, shift, probability = 1.0, 0.0, 1.0
+    scale, shift, opening = 1.0, 0.0, 1.0
     if AFFINE:
-        scale = tl.load(neurons + offsets, mask=mask, other=1.0)
-        shift = tl.load(neurons + N + offsets, mask=mask, other=0.0)
-    if GATING != 0:
-        probability = tl.load(neurons + 2 * N + offsets, mask=mask, other=1.0)
-    return scale, shift, probability
+        scale = tl.load(affine + offsets, mask=mask, other=1.0)
+        shift = tl.load(affine + N + offsets, mask=mask, other=0.0)
+    if GATING != NONE:
+        opening = tl.load(probability + offsets, mask=mask, other=1.0)
+    return scale, shift, opening
 
 
 @triton.jit
@@ -44,37 +54,38 @@ def fire(
     t: tl.constexpr,
     draws,
     noise_sharpness,
-    table,
+    firing_table,
     INTERVALS: tl.constexpr,
     FIRING: tl.constexpr,
 ):
     """Spikes at `z = v - threshold`, or their probability in the mean field."""
-    if FIRING == 0:
+    if FIRING == NONE:
         return (z >= 0.0).to(tl.float32)
-    probability = firing_probability(z, noise_sharpness, table, INTERVALS)
-    if FIRING == 1:
+    probability = firing_probability(z, noise_sharpness, firing_table, INTERVALS)
+    if FIRING == DRAW:
         return (draws[t % 4] < probability).to(tl.float32)
     return probability
 
 
-@triton.jit(do_not_specialize=["layer", "noise_layer"])
+@triton.jit(do_not_specialize=["gate_layer", "noise_layer"])
 def spiking_forward(
     current,  # [T or 1, B, N]
     steps,  # float32 [2, T]: decay and input gain of each step
-    neurons,  # float32 [3, N]: scale, shift and gate probability
-    keys,  # int64 [2, B]: of the gate and of the noise
-    table,  # float32 [INTERVALS + 1]: distribution of the noise
+    affine,  # float32 [2, N]: scale and shift
+    probability,  # float32 [N]: of the gates to open
+    keys,  # int64 [2, B]: of the gate and of the membrane noise
+    firing_table,  # float32 [INTERVALS + 1]: firing probabilities of the membrane noise
     out,  # [T, B, N]
-    zone,  # uint8 [1, B, N] of a rate rule, [T, B, N] of a compact one
+    saved_bytes,  # uint8 [1 or T, B, N]; see `Saved`
     N,
     decay,
     threshold,
     gain,
-    jump,
+    reset_value,
     lower_edge,
     upper_edge,
-    sharpness,
-    layer,
+    surrogate_sharpness,
+    gate_layer,
     noise_sharpness,
     noise_layer,
     T: tl.constexpr,
@@ -82,7 +93,7 @@ def spiking_forward(
     AFFINE: tl.constexpr,
     GAINS: tl.constexpr,
     HARD: tl.constexpr,
-    ZONING: tl.constexpr,
+    SAVES: tl.constexpr,
     GATING: tl.constexpr,
     FIRING: tl.constexpr,
     TRACE: tl.constexpr,  # write membranes minus threshold in place of spikes
@@ -94,8 +105,8 @@ def spiking_forward(
     mask = offsets < N
     sample = b.to(tl.int64) * N + offsets
     stride = tl.num_programs(1).to(tl.int64) * N
-    own = load_own(neurons, offsets, N, mask, AFFINE, GATING)
-    start = jump if HARD else 0.0
+    own = load_own(affine, probability, offsets, N, mask, AFFINE, GATING)
+    start = reset_value if HARD else 0.0
     u = tl.zeros([BLOCK], tl.float32) + start
     total = tl.zeros([BLOCK], tl.float32)
     fired = tl.zeros([BLOCK], tl.int1)
@@ -107,29 +118,31 @@ def spiking_forward(
         leak = tl.load(steps + t) if GAINS else decay
         v = leak * u + drive
         z = v - threshold
-        if FIRING == 1 and t % 4 == 0:
+        if FIRING == DRAW and t % 4 == 0:
             key = tl.load(keys + tl.num_programs(1) + b)
-            spike_draws = draw_quad(key, offsets, noise_layer, t // 4, 2)
-        spike = fire(z, t, spike_draws, noise_sharpness, table, INTERVALS, FIRING)
-        u = (1.0 - spike) * v + jump * spike if HARD else v + jump * spike
-        if ZONING == 1:
+            spike_draws = draw_quad(key, offsets, noise_layer, t // 4, SPIKE)
+        spike = fire(z, t, spike_draws, noise_sharpness, firing_table, INTERVALS, FIRING)
+        u = (1.0 - spike) * v + reset_value * spike if HARD else v + reset_value * spike
+        if SAVES == FIRED:
             fired = fired | (spike > 0.0)
-        if ZONING == 2:
+        if SAVES == MEAN_DRIVE:
             total += drive
-        if ZONING == 3:
-            level = (126.0 * (1.0 - sharpness * tl.abs(z)) + 1.5).to(tl.int32)
+        if SAVES == MEMBRANE:
+            level = (126.0 * (1.0 - surrogate_sharpness * tl.abs(z)) + 1.5).to(tl.int32)
             code = tl.maximum(level, 0) + spike.to(tl.int32) * 128
-            tl.store(zone + t * stride + sample, code.to(tl.uint8), mask=mask)
-        if GATING == 1:
+            tl.store(saved_bytes + t * stride + sample, code.to(tl.uint8), mask=mask)
+        if GATING == DRAW:
             if t % 4 == 0:
-                gate_draws = draw_quad(tl.load(keys + b), offsets, layer, t // 4, 1)
+                gate_draws = draw_quad(tl.load(keys + b), offsets, gate_layer, t // 4, GATE)
             spike = spike * (gate_draws[t % 4] < own[2]).to(tl.float32)
-        if GATING == 2:
+        if GATING == MEAN:
             spike = spike * own[2]
         tl.store(out + t * stride + sample, z if TRACE else spike, mask=mask)
-    if ZONING == 1:
-        tl.store(zone + sample, fired.to(tl.uint8), mask=mask)
-    if ZONING == 2:
+    if SAVES == FIRED:
+        tl.store(saved_bytes + sample, fired.to(tl.uint8), mask=mask)
+    if SAVES == MEAN_DRIVE:
         mean = tl.div_rn(total, tl.zeros([BLOCK], tl.float32) + T)
         inside = (mean > 0.0) & (mean <= upper_edge)
-        tl.store(zone + sample, tl.where(inside, tl.where(mean > lower_edge, 2, 1), 0), mask=mask)
+        tl.store(
+            saved_bytes + sample, tl.where(inside, tl.where(mean > lower_edge, 2, 1), 0), mask=mask
+        )

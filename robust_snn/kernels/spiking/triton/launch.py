@@ -1,4 +1,4 @@
-"""From tensors to Triton kernels: lays out the arguments, picks constants, allocates results."""
+"""From tensors to Triton kernels: picks compile-time constants and launches the programs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import torch
 import triton
 from torch import Tensor
 
-from robust_snn.kernels.spiking.firing_probability import CUMULATIVE, INTERVALS, firing_table
-from robust_snn.kernels.spiking.kernel_args import Back, Mode, Parameters, Plan, Zoning, zone_steps
+from robust_snn.kernels.spiking.codes import Randomness, Saved
+from robust_snn.kernels.spiking.firing_probability import INTERVALS
+from robust_snn.kernels.spiking.kernel_args import Kept, KernelArgs, LayerTensors, Wanted
+from robust_snn.kernels.spiking.kernel_tables import (
+    empty_gradients,
+    layer_tables,
+    sum_gradients,
+)
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 
@@ -32,43 +38,66 @@ def block_size(steps: int) -> int:
     return 512 if steps <= 8 else 256 if steps <= 16 else 128
 
 
-def forward_constants(plan: Plan, parameters: Parameters, single: bool) -> dict[str, Any]:
-    """Compile-time constants that both kernels share."""
+def _shared_constants(args: KernelArgs, tensors: LayerTensors, single: bool) -> dict[str, Any]:
     return {
-        "T": plan.steps,
+        "T": args.steps,
         "SINGLE": single,
-        "AFFINE": parameters.scale is not None,
-        "GAINS": parameters.membrane_gain is not None or parameters.input_gain is not None,
-        "HARD": plan.hard,
-        "GATING": plan.gating,
-        "FIRING": plan.firing,
+        "AFFINE": tensors.scale is not None,
+        "GAINS": tensors.membrane_gain is not None or tensors.input_gain is not None,
+        "HARD": args.hard,
+        "GATING": args.gating,
+        "FIRING": args.firing,
         "INTERVALS": INTERVALS,
-        "BLOCK": block_size(plan.steps),
+        "BLOCK": block_size(args.steps),
     }
+
+
+def forward_constants(
+    args: KernelArgs, tensors: LayerTensors, single: bool, trace: bool
+) -> dict[str, Any]:
+    """Compile-time constants of the forward kernel.
+
+    Args:
+        single: Whether one current stands for all steps.
+        trace: Whether it writes membranes in place of spikes.
+    """
+    saves = Saved.NOTHING if trace else args.saves
+    return {**_shared_constants(args, tensors, single), "SAVES": int(saves), "TRACE": trace}
 
 
 def backward_constants(
-    plan: Plan,
-    parameters: Parameters,
-    single: bool,
-    summed: bool,
-    mapped: bool,
-    wants: tuple[bool, ...],
+    args: KernelArgs, tensors: LayerTensors, single: bool, mapped: bool, wanted: Wanted
 ) -> dict[str, Any]:
-    """Compile-time constants of the backward kernel."""
+    """Compile-time constants of the backward kernel.
+
+    Args:
+        single: Whether one current stands for all steps.
+        mapped: Whether the sharpness of the surrogate comes from a map.
+        wanted: What the kernel returns.
+    """
     return {
-        **forward_constants(plan, parameters, single),
-        "SUMMED": summed,
-        "BACK": plan.back,
-        "DETACHED": plan.detach_reset,
-        "FAMILY": plan.family,
+        **_shared_constants(args, tensors, single),
+        "SUMMED": wanted.summed,
+        "TIME": args.time,
+        "DETACHED": args.detach_reset,
+        "SHAPE": args.surrogate_shape,
         "MAPPED": mapped,
-        "RECOMPUTE": any(wants) or not (plan.back == Back.RATE or plan.zoning == Zoning.CODE),
-        "CODED": plan.zoning == Zoning.CODE,
-        "WANTS_AFFINE": wants[0],
-        "WANTS_GAINS": wants[1],
-        "WANTS_PROBABILITY": wants[2],
+        "RECOMPUTE": wanted.parameters or args.recomputes,
+        "FROM_BYTES": args.saves == Saved.MEMBRANE,
+        "WANTS_AFFINE": wanted.affine,
+        "WANTS_GAINS": wanted.gains,
+        "WANTS_PROBABILITY": wanted.probability,
     }
+
+
+def _grid(stack: Tensor, args: KernelArgs) -> tuple[int, int]:
+    """Blocks of neurons, samples."""
+    return triton.cdiv(stack.shape[2:].numel(), block_size(args.steps)), stack.shape[1]
+
+
+def _is_single(stack: Tensor) -> bool:
+    """Whether one step stands for all."""
+    return stack.shape[0] == 1 or stack.stride(0) == 0
 
 
 def _stack(tensor: Tensor) -> Tensor:
@@ -76,168 +105,99 @@ def _stack(tensor: Tensor) -> Tensor:
     return (tensor[:1] if tensor.stride(0) == 0 else tensor).detach().contiguous()
 
 
-def _steps(plan: Plan, parameters: Parameters, device: torch.device) -> Tensor:
-    table = torch.ones(2, plan.steps, device=device)
-    for row, gain in enumerate((parameters.membrane_gain, parameters.input_gain)):
-        if gain is not None:
-            table[row] = gain.detach()
-    table[0] *= plan.decay
-    return table
-
-
-def _neurons(sample: torch.Size, parameters: Parameters, device: torch.device) -> Tensor:
-    table = torch.ones(3, *sample, device=device)
-    if parameters.scale is not None and parameters.shift is not None:
-        channel = (-1, *[1] * (len(sample) - 1))
-        table[0] = parameters.scale.detach().view(channel)
-        table[1] = parameters.shift.detach().view(channel)
-    if parameters.probability is not None:
-        table[2] = parameters.probability.detach()
-    return table
-
-
-def _keys(batch: int, parameters: Parameters, device: torch.device) -> Tensor:
-    keys = torch.zeros(2, batch, dtype=torch.int64, device=device)
-    for row, given in enumerate((parameters.gate_keys, parameters.noise_keys)):
-        if given is not None:
-            keys[row] = given
-    return keys
-
-
-def _tables(
-    plan: Plan, batch: int, sample: torch.Size, parameters: Parameters, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Arguments that both kernels share: steps, neurons, keys and the noise's distribution."""
-    table = torch.zeros(1, device=device)
-    if plan.firing != Mode.NONE:
-        table = firing_table(list(CUMULATIVE)[plan.noise_family]).to(device)
-    return (
-        _steps(plan, parameters, device),
-        _neurons(sample, parameters, device),
-        _keys(batch, parameters, device),
-        table,
-    )
-
-
-def _forward(
-    plan: Plan, current: Tensor, parameters: Parameters, out: Tensor, zone: Tensor, trace: bool
+def _launch_forward(
+    args: KernelArgs,
+    current: Tensor,
+    tensors: LayerTensors,
+    out: Tensor,
+    saved_bytes: Tensor,
+    trace: bool,
 ) -> None:
-    batch, sample, size = current.shape[1], current.shape[2:], current.shape[2:].numel()
     if out.numel() == 0:
         return
-    spiking_forward[(triton.cdiv(size, block_size(plan.steps)), batch)](
+    spiking_forward[_grid(current, args)](
         _stack(current),
-        *_tables(plan, batch, sample, parameters, current.device),
+        *layer_tables(args, tensors, current, channels_last=False),
         out,
-        zone,
-        size,
-        plan.decay,
-        plan.threshold,
-        plan.gain,
-        plan.jump,
-        plan.lower_edge,
-        plan.upper_edge,
-        plan.sharpness,
-        plan.layer,
-        plan.noise_sharpness,
-        plan.noise_layer,
-        **forward_constants(plan, parameters, current.shape[0] == 1 or current.stride(0) == 0),
-        ZONING=0 if trace else plan.zoning,
-        TRACE=trace,
+        saved_bytes,
+        current.shape[2:].numel(),
+        args.decay,
+        args.threshold,
+        args.gain,
+        args.reset_value,
+        args.lower_edge,
+        args.upper_edge,
+        args.surrogate_sharpness,
+        args.gate_layer,
+        args.noise_sharpness,
+        args.noise_layer,
+        **forward_constants(args, tensors, _is_single(current), trace),
         **_OPTIONS,
     )
 
 
-def run_forward(plan: Plan, current: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Returns the spikes `[T, B, ...]` and what `plan.zoning` remembers, `[1 or T, B, N]`."""
+def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tuple[Tensor, Tensor]:
+    """Returns the spikes `[T, B, ...]` and the saved bytes `[0, 1 or T, B, N]`."""
     shape = current.shape[1:]
-    out = current.new_empty(plan.steps, *shape)
-    zone = current.new_empty(zone_steps(plan), shape[0], shape[1:].numel(), dtype=torch.uint8)
-    _forward(plan, current, parameters, out, zone, trace=False)
-    return out, zone
+    out = current.new_empty(args.steps, *shape)
+    sizes = args.saved_steps, shape[0], shape[1:].numel()
+    saved_bytes = current.new_empty(sizes, dtype=torch.uint8)
+    _launch_forward(args, current, tensors, out, saved_bytes, trace=False)
+    return out, saved_bytes
 
 
-def run_membranes(plan: Plan, current: Tensor, parameters: Parameters) -> Tensor:
+def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> Tensor:
     """Returns `v - threshold` of every step, float32 `[T, B, ...]`."""
-    out = current.new_empty(plan.steps, *current.shape[1:], dtype=torch.float32)
-    ungated = plan._replace(gating=int(Mode.NONE))
-    _forward(ungated, current, parameters, out, out.new_empty(0, dtype=torch.uint8), trace=True)
+    out = current.new_empty(args.steps, *current.shape[1:], dtype=torch.float32)
+    ungated = args._replace(gating=int(Randomness.NONE))
+    nothing = out.new_empty(0, dtype=torch.uint8)
+    _launch_forward(ungated, current, tensors, out, nothing, trace=True)
     return out
 
 
 def run_backward(
-    plan: Plan,
-    upstream: Tensor,
-    current: Tensor | None,
-    zone: Tensor,
-    sharpness: Tensor | None,
-    parameters: Parameters,
-    summed: bool,
-    last: bool,
-    wants: tuple[bool, bool, bool],
+    args: KernelArgs, upstream: Tensor, kept: Kept, tensors: LayerTensors, wanted: Wanted
 ) -> tuple[Tensor, ...]:
     """Returns the gradients of current, scale, shift, both gains and probability.
 
-    Args:
-        summed: Whether the gradient of the current is summed over the steps.
-        last: Whether the current lay channels-last; never here.
-        wants: Whether the gradients of the affine, the gains and the probability are needed; those
-            that are not come back empty.
+    Those that are not wanted are empty. `wanted.channels_last` is never set here.
     """
-    wants_affine, wants_gains, wants_probability = wants
-    batch, sample = upstream.shape[1], upstream.shape[2:]
-    blocks = triton.cdiv(sample.numel(), block_size(plan.steps))
-    make = upstream.new_empty
-    grad_current = make(1 if summed else plan.steps, *upstream.shape[1:])
-    wide = torch.float32
-    grad_affine = make(2, batch, *(sample if wants_affine else (0,)), dtype=wide)
-    grad_probability = make(batch, *(sample if wants_probability else (0,)), dtype=wide)
-    grad_steps = upstream.new_zeros(batch * blocks if wants_gains else 0, 2, plan.steps, dtype=wide)
-    mapped = sharpness is not None
-    single = current is None or current.shape[0] == 1 or current.stride(0) == 0
-    map_ = make(1, 1, 1, dtype=wide)
-    if sharpness is not None:
-        map_ = sharpness.float().expand(*sharpness.shape[:2], *sample).contiguous()
+    grid, sample = _grid(upstream, args), upstream.shape[2:]
+    grad_current = upstream.new_empty(1 if wanted.summed else args.steps, *upstream.shape[1:])
+    sums = empty_gradients(upstream, wanted, grid[0] * grid[1], torch.empty, torch.float32)
+    current = upstream.new_empty(0) if kept.current is None else kept.current
+    mapped = kept.sharpness_map is not None
+    sharpness_map = sums.affine.new_empty(1, 1, 1)
+    if kept.sharpness_map is not None:
+        sizes = (*kept.sharpness_map.shape[:2], *sample)
+        sharpness_map = kept.sharpness_map.float().expand(sizes).contiguous()
     if upstream.numel() > 0:
-        spiking_backward[(blocks, batch)](
+        single = kept.current is None or _is_single(current)
+        spiking_backward[grid](
             _stack(upstream),
-            make(0) if current is None else _stack(current),
-            zone,
-            map_,
-            *_tables(plan, batch, sample, parameters, upstream.device),
+            _stack(current),
+            kept.saved_bytes,
+            sharpness_map,
+            *layer_tables(args, tensors, upstream, channels_last=False),
             grad_current,
-            grad_affine,
-            grad_probability,
-            grad_steps,
+            *sums,
             sample.numel(),
-            map_.stride(0) if map_.shape[0] > 1 else 0,
-            map_.stride(1) if map_.shape[1] > 1 else 0,
-            plan.decay,
-            plan.threshold,
-            plan.gain,
-            plan.jump,
-            plan.sharpness,
-            plan.peak,
-            plan.floor,
-            plan.lower_slope,
-            plan.upper_slope,
-            plan.layer,
-            plan.noise_sharpness,
-            plan.noise_layer,
-            SINGLE_UPSTREAM=upstream.shape[0] == 1 or upstream.stride(0) == 0,
-            **backward_constants(plan, parameters, single, summed, mapped, wants),
+            sharpness_map.stride(0) if sharpness_map.shape[0] > 1 else 0,
+            sharpness_map.stride(1) if sharpness_map.shape[1] > 1 else 0,
+            args.decay,
+            args.threshold,
+            args.gain,
+            args.reset_value,
+            args.surrogate_sharpness,
+            args.surrogate_scale,
+            args.surrogate_floor,
+            args.lower_slope,
+            args.upper_slope,
+            args.gate_layer,
+            args.noise_sharpness,
+            args.noise_layer,
+            SINGLE_UPSTREAM=_is_single(upstream),
+            **backward_constants(args, tensors, single, mapped, wanted),
             **_OPTIONS,
         )
-    per_channel, per_step = make(2, 0, dtype=wide), make(2, 0, dtype=wide)
-    if wants_affine:
-        per_channel = grad_affine.view(2, batch, sample[0], -1).sum((1, 3))
-    if wants_gains:
-        per_step = grad_steps.sum(0)
-    return (
-        grad_current,
-        per_channel[0].clone(),
-        per_channel[1].clone(),
-        per_step[0] * plan.decay,
-        per_step[1].clone(),
-        grad_probability.sum(0),
-    )
+    return grad_current, *sum_gradients(args, sums, wanted, sample)

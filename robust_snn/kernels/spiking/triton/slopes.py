@@ -1,4 +1,4 @@
-"""Surrogate derivatives in Triton; `FAMILY` is a position in `surrogates.FAMILIES`."""
+"""Surrogate derivatives in Triton; `SHAPE` is a code of `kernels.spiking.codes.Shape`."""
 
 # mypy: ignore-errors
 # Triton infers the types of compiled functions.
@@ -7,39 +7,51 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from robust_snn.kernels.spiking.codes import Shape
+
+TRIANGLE = tl.constexpr(int(Shape.TRIANGLE))
+RECTANGLE = tl.constexpr(int(Shape.RECTANGLE))
+ATAN = tl.constexpr(int(Shape.ATAN))
+SIGMOID = tl.constexpr(int(Shape.SIGMOID))
+GAUSSIAN = tl.constexpr(int(Shape.GAUSSIAN))
+SOFTSIGN = tl.constexpr(int(Shape.SOFTSIGN))
+EXPONENTIAL = tl.constexpr(int(Shape.EXPONENTIAL))
+SHIFTED = tl.constexpr(int(Shape.SHIFTED))
+LOGARITHM = tl.constexpr(int(Shape.LOGARITHM))
+
 
 @triton.jit
-def _shape(u, FAMILY: tl.constexpr):
-    if FAMILY == 0:  # triangle
+def _shape(u, SHAPE: tl.constexpr):
+    if SHAPE == TRIANGLE:
         return tl.maximum(1.0 - tl.abs(u), 0.0)
-    elif FAMILY == 1:  # rectangle
+    elif SHAPE == RECTANGLE:
         return (tl.abs(u) < 0.5).to(tl.float32)
-    elif FAMILY == 2:  # atan
+    elif SHAPE == ATAN:
         a = 1.5707963267948966 * u
         return 0.5 / (1.0 + a * a)
-    elif FAMILY == 3:  # sigmoid
+    elif SHAPE == SIGMOID:
         tail = tl.exp(-tl.abs(u))
         return tail / ((1.0 + tail) * (1.0 + tail))
-    elif FAMILY == 4:  # gaussian
+    elif SHAPE == GAUSSIAN:
         return 0.5641895835477563 * tl.exp(-(u * u))
-    elif FAMILY == 5:  # softsign
+    elif SHAPE == SOFTSIGN:
         a = 1.0 + tl.abs(u)
         return 0.5 / (a * a)
-    elif FAMILY == 6:  # exponential
+    elif SHAPE == EXPONENTIAL:
         return 0.5 * tl.exp(-tl.abs(u))
-    elif FAMILY == 7:  # shifted
+    elif SHAPE == SHIFTED:
         a = u - 0.5
         return 0.3989422804014327 * tl.exp(-0.5 * a * a)
-    elif FAMILY == 8:  # logarithm
+    elif SHAPE == LOGARITHM:
         return 1.0 / (1.0 + tl.abs(u))
     else:  # step
         return (u >= 0.0).to(tl.float32)
 
 
 @triton.jit
-def slope_at(z, sharpness, peak, floor, FAMILY: tl.constexpr):
+def slope_at(z, sharpness, scale, floor, SHAPE: tl.constexpr):
     """The surrogate derivative at `z = v - threshold`."""
-    return peak * sharpness * _shape(sharpness * z, FAMILY) + floor
+    return scale * sharpness * _shape(sharpness * z, SHAPE) + floor
 
 
 @triton.jit

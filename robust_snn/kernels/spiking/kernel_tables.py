@@ -1,0 +1,133 @@
+"""What kernels read of a layer besides its current, and where they add up its gradients.
+
+Both are laid out here once, as tensors in storage order, for every compiled backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from robust_snn.kernels.layout import logical_view, storage_sample, storage_view
+from robust_snn.kernels.spiking.codes import Randomness, Shape
+from robust_snn.kernels.spiking.firing_probability import firing_table
+from robust_snn.kernels.spiking.kernel_args import KernelArgs, LayerTensors, Wanted
+
+
+class LayerTables(NamedTuple):
+    """The tensors of a layer as kernels read them.
+
+    Attributes:
+        steps: Decay and input gain of each step, float32 `[2, T]`.
+        affine: Scale and shift of each neuron, float32 `[2, N]`, or `[2, 0]` without an affine.
+        probability: Opening probability of each neuron's gate, float32 `[N]`, or `[0]`.
+        keys: Random keys of the gate and of the membrane noise, int64 `[2, B]`; zeros for what
+            draws nothing.
+        firing: Table of the firing probabilities, float32 `[INTERVALS + 1]`, or `[0]`.
+    """
+
+    steps: Tensor
+    affine: Tensor
+    probability: Tensor
+    keys: Tensor
+    firing: Tensor
+
+
+def layer_tables(
+    args: KernelArgs, tensors: LayerTensors, stack: Tensor, channels_last: bool
+) -> LayerTables:
+    """The tables of a layer whose currents or spikes are `stack` `[T or 1, B, ...]`."""
+    batch, sample, device = stack.shape[1], stack.shape[2:], stack.device
+    float32: dict[str, Any] = {"dtype": torch.float32, "device": device}
+    steps = torch.ones(2, args.steps, **float32)
+    for row, gain in enumerate((tensors.membrane_gain, tensors.input_gain)):
+        if gain is not None:
+            steps[row] = gain.detach()
+    steps[0] *= args.decay
+
+    affine = torch.empty(2, 0, **float32)
+    if tensors.scale is not None and tensors.shift is not None:
+        by_neuron = torch.empty(2, 1, *sample, **float32)
+        for row, parameter in enumerate((tensors.scale, tensors.shift)):
+            by_neuron[row, 0] = parameter.detach().view(-1, *[1] * (len(sample) - 1))
+        affine = storage_view(by_neuron, channels_last).view(2, sample.numel())
+
+    probability = torch.empty(0, **float32)
+    if tensors.probability is not None:
+        by_neuron = tensors.probability.detach()[None, None].float()
+        probability = storage_view(by_neuron, channels_last).flatten()
+
+    keys = torch.zeros(2, batch, dtype=torch.int64, device=device)
+    codes = (args.gating, args.firing)
+    for row, given in enumerate((tensors.gate_keys, tensors.noise_keys)):
+        if given is not None and codes[row] == Randomness.DRAW:
+            keys[row] = given
+
+    firing = torch.empty(0, **float32)
+    if args.firing != Randomness.NONE:
+        firing = firing_table(Shape(args.noise_shape).name.lower()).to(device)
+    return LayerTables(steps, affine, probability, keys, firing)
+
+
+class ParameterGradients(NamedTuple):
+    """Where a backward kernel adds up the gradients of the layer's tensors, in storage order.
+
+    Attributes:
+        affine: Of scale and shift, float32 `[2, B, N]`, or `[2, B, 0]` if they are not wanted.
+        probability: Of the gate's probability, float32 `[B, N]`, or `[B, 0]`.
+        steps: Of decay and input gain, `[programs, 2, T]`, or `[0, 2, T]`.
+    """
+
+    affine: Tensor
+    probability: Tensor
+    steps: Tensor
+
+
+def empty_gradients(
+    upstream: Tensor,
+    wanted: Wanted,
+    programs: int,
+    allocate: Callable[..., Tensor],
+    steps_dtype: torch.dtype,
+) -> ParameterGradients:
+    """Memory for what `programs` programs, or blocks of neurons, add up.
+
+    Args:
+        allocate: `torch.zeros`, or `torch.empty` where a kernel writes every value once.
+        steps_dtype: Type in which a program's sums over its neurons are kept.
+    """
+    batch, size, device = upstream.shape[1], upstream.shape[2:].numel(), upstream.device
+    float32: dict[str, Any] = {"dtype": torch.float32, "device": device}
+    return ParameterGradients(
+        allocate(2, batch, size if wanted.affine else 0, **float32),
+        allocate(batch, size if wanted.probability else 0, **float32),
+        torch.zeros(
+            programs if wanted.gains else 0, 2, len(upstream), dtype=steps_dtype, device=device
+        ),
+    )
+
+
+def sum_gradients(
+    args: KernelArgs, sums: ParameterGradients, wanted: Wanted, sample: torch.Size
+) -> tuple[Tensor, ...]:
+    """Gradients of scale, shift, both gains and probability; those not wanted are empty."""
+    batch, stored = sums.affine.shape[1], storage_sample(sample, wanted.channels_last)
+    per_channel = per_step = sums.affine.new_empty(2, 0)
+    if wanted.affine:
+        by_neuron = logical_view(sums.affine.view(2, batch, *stored), wanted.channels_last)
+        per_channel = by_neuron.reshape(2, batch, sample[0], -1).sum((1, 3))
+    if wanted.gains:
+        per_step = sums.steps.sum(0).float()
+    probability = sums.probability.sum(0)
+    if wanted.probability:
+        probability = logical_view(probability.view(1, 1, *stored), wanted.channels_last)[0, 0]
+    return (
+        per_channel[0].clone(),
+        per_channel[1].clone(),
+        per_step[0] * args.decay,
+        per_step[1].clone(),
+        probability.contiguous(),
+    )
