@@ -5,16 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = (
-    "art",
-    "foolbox",
-    "matplotlib",
-    "numba",
-    "pyautoattack",
-    "scipy",
-    "sklearn",
-    "torchattacks",
-)
+from robust_snn.adapters import LIBRARIES
+
+HEAVY = (*LIBRARIES, "matplotlib", "numba", "pyautoattack", "ray", "scipy", "sklearn")
 
 SCRIPT = """
 import sys, timm

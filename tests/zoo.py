@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import timm
@@ -15,7 +16,9 @@ from robust_snn.neurons import set_noise
 NAMES = timm.list_models("snn_*")
 BACKBONES = [name for name in NAMES if name.rsplit("_", 1)[-1] not in MECHANISMS]
 
-NARROW: dict[str, dict[str, Any]] = {
+# A backbone without a row has an eighth of its channels.
+NARROW: dict[str, dict[str, Any]] = defaultdict(lambda: {"width": 1 / 8})
+NARROW |= {
     "cifarnet": {"width": 1 / 16, "head_width": (32, 16)},
     "resnet18": {"width": 1 / 8},
     "resnet19": {"width": 1 / 16},
