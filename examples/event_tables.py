@@ -15,15 +15,17 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from robust_snn import Victim
-from robust_snn.attacks import flips, sda
+from robust_snn.attacks import SDA, changed_entries
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.eval.protocol.corruptions import (
     Corrupted,
@@ -33,7 +35,7 @@ from robust_snn.eval.protocol.corruptions import (
     SpikeFlip,
     measure,
 )
-from robust_snn.eval.scoring.flip_statistics import flip_statistics
+from robust_snn.eval.scoring.intervals import Estimate, fraction
 from robust_snn.training import load_recipe, train
 from robust_snn.victim_scoring import correct
 
@@ -107,16 +109,54 @@ def wrong(victim: Victim, images: Tensor, labels: Tensor, ids: Tensor, purpose: 
     return (~right).float().mean(1) >= 0.5
 
 
+@dataclass(frozen=True)
+class FlipStatistics:
+    """How sparse an attack was.
+
+    Attributes:
+        success: Share of all recordings fooled with at most that many flips, by budget, with its
+            95 % interval.
+        median: Median number of flips over all recordings, failures counting as infinitely many.
+        median_of_successes: The number that papers report, which leaves failures out; NaN if there
+            was no success.
+    """
+
+    success: dict[int, Estimate]
+    median: float
+    median_of_successes: float
+
+
+def flip_statistics(
+    flips: np.ndarray, fooled: np.ndarray, budgets: Sequence[int] = (200, 800)
+) -> FlipStatistics:
+    """Statistics of one attack.
+
+    Args:
+        flips: Flipped entries per recording, `[N]`.
+        fooled: Whether the attack succeeded, `[N]`; recordings that were wrong before belong to
+            neither side and should be left out.
+        budgets: Numbers of flips at which the share of success is wanted.
+    """
+    needed = np.where(fooled, flips, np.inf)
+    ones = np.ones(len(needed))
+    return FlipStatistics(
+        {budget: fraction(needed <= budget, ones) for budget in budgets},
+        float(np.median(needed)),
+        float(np.median(flips[fooled])) if fooled.any() else float("nan"),
+    )
+
+
 def flip_row(victim: Victim, data: ImageSet, count: int) -> str:
     """Success of SDA over the recordings that are right at first."""
     missed = wrong(victim, data.images, data.labels, torch.arange(len(data)), "clean")
     right = (~missed).nonzero()[:count, 0]
     images, labels = data.images[right], data.labels[right]
     attacked = victim.replace(gradient="pdsg", eot=8 if victim.stochastic else 1)
-    found = sda(attacked, images, labels, eps=images[0].numel(), steps=20)
+    found = SDA(steps=20)(attacked, images, labels, eps=images[0].numel())
     # the attack's own word is not believed: fresh draws decide
     fooled = wrong(victim, found.images, labels, right, "report")
-    statistics = flip_statistics(flips(images, found.images).numpy(), fooled.numpy(), BUDGETS)
+    flips = changed_entries(images, found.images).numpy()
+    statistics = flip_statistics(flips, fooled.numpy(), BUDGETS)
     shares = ", ".join(
         f"{share.value:.0%} ({share.ci[0]:.0%}-{share.ci[1]:.0%}) within {budget}"
         for budget, share in statistics.success.items()

@@ -1,53 +1,49 @@
-"""Attacks on a `Victim`, all of one form: `attack(victim, images, labels, *, eps, norm, seed)`.
+"""Attacks on a `Victim` as frozen dataclasses: `PGD(steps=20)(victim, images, labels, eps=0.03)`.
 
-Every attack returns `Adversarial` images that stay in the ball and in [0, 1]. It depends on nothing
-but its arguments, and changes neither the victim nor a global generator. A row of `ATTACKS` is all
-that a suite needs to name an attack.
+Every attack returns `Adversarial` images within the threat and in [0, 1]. It depends on nothing but
+its options and arguments, and changes neither the victim nor a global generator. A row of `ATTACKS`
+or `EVENT_ATTACKS` is all that a suite needs to name an attack.
 """
 
-from robust_snn.attacks.apgd import apgd, apgd_t
-from robust_snn.attacks.base import Adversarial, Search
-from robust_snn.attacks.do import do
-from robust_snn.attacks.eot_draws import Adaptive
-from robust_snn.attacks.events.event_attacks import EVENT_ATTACKS, check_event_attack
-from robust_snn.attacks.events.flips import event_pgd, flips, random_flips
-from robust_snn.attacks.events.retiming import retiming
-from robust_snn.attacks.events.sda import sda
-from robust_snn.attacks.gradient_descent import pgd
-from robust_snn.attacks.mim import mim
+from robust_snn.attacks.apgd import APGD, APGDT
+from robust_snn.attacks.base import Adversarial, Attack, GradientAttack, IterativeAttack
+from robust_snn.attacks.eot_draws import AdaptiveDraws
+from robust_snn.attacks.events.event_frames import changed_entries
+from robust_snn.attacks.events.flips import EventPGD, RandomFlips
+from robust_snn.attacks.events.retiming import Retiming
+from robust_snn.attacks.events.sda import SDA
+from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.mode_ranking import BUDGETS, Row, Trial, gradient_evaluations, plan, probe
-from robust_snn.attacks.norm_ball import NORMS
-from robust_snn.attacks.registry import ATTACKS, check_attack, least_classes, options_of
-from robust_snn.attacks.sapgd import sapgd
-from robust_snn.attacks.transfer import transfer
+from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
+from robust_snn.attacks.transfer import Transfer
 
 __all__ = [
+    "APGD",
+    "APGDT",
     "ATTACKS",
     "BUDGETS",
+    "DO",
     "EVENT_ATTACKS",
-    "NORMS",
-    "Adaptive",
+    "FGSM",
+    "MIM",
+    "PGD",
+    "RFGSM",
+    "SAPGD",
+    "SDA",
+    "AdaptiveDraws",
     "Adversarial",
+    "Attack",
+    "EventPGD",
+    "GradientAttack",
+    "IterativeAttack",
+    "RandomFlips",
+    "Retiming",
     "Row",
-    "Search",
+    "Transfer",
     "Trial",
-    "apgd",
-    "apgd_t",
-    "check_attack",
-    "check_event_attack",
-    "do",
-    "event_pgd",
-    "flips",
+    "changed_entries",
     "gradient_evaluations",
-    "least_classes",
-    "mim",
-    "options_of",
-    "pgd",
+    "make_attack",
     "plan",
     "probe",
-    "random_flips",
-    "retiming",
-    "sapgd",
-    "sda",
-    "transfer",
 ]

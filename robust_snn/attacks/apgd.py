@@ -6,101 +6,52 @@ alone: its step sizes, best points and successes follow the last draw.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import Adversarial, Problem, positive, search
-from robust_snn.attacks.norm_ball import wide
-from robust_snn.victim import Victim
+from robust_snn.attacks.base import IterativeAttack
+from robust_snn.attacks.norm_ball import per_image
+from robust_snn.attacks.problem import Problem
 
 
-def apgd(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    steps: int = 100,
-    rho: float = 0.75,
-    **shared: Any,
-) -> Adversarial:
+@dataclass(frozen=True, kw_only=True)
+class APGD(IterativeAttack):
     """Steps with momentum that are halved, from the best point on, where they no longer help.
 
-    Args:
-        victim: What to attack.
-        images: `[B, C, H, W]` in [0, 1].
-        labels: `[B]`.
-        eps: Radius of the ball.
-        norm: `"Linf"` or `"L2"`.
-        seed: Seed of all noise and random numbers.
+    Attributes:
         steps: Gradients per start.
         rho: Share of steps that must raise the loss to keep the length.
-        **shared: Options of `Search`.
-
-    Raises:
-        InputError: If an option is not known or has a wrong value.
     """
-    positive("steps", steps)
 
-    def walk(problem: Problem) -> None:
-        ascend(problem, problem.ball.surface(problem.dice, problem.start), steps, rho)
+    name = "apgd"
+    rho: float = 0.75
 
-    return search(walk, victim, images, labels, eps=eps, norm=norm, seed=seed, shared=shared)
+    def run(self, problem: Problem) -> None:
+        start = problem.ball.random_surface(problem.rng, problem.start)
+        ascend(problem, start, self.steps, self.rho)
 
 
-def apgd_t(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    steps: int = 100,
-    targets: int = 9,
-    loss: str = "dlr",
-    **shared: Any,
-) -> Adversarial:
+@dataclass(frozen=True, kw_only=True)
+class APGDT(APGD):
     """APGD towards each of the likeliest other classes in turn, on the targeted DLR loss.
 
-    Args:
-        victim: What to attack.
-        images: `[B, C, H, W]` in [0, 1].
-        labels: `[B]`.
-        eps: Radius of the ball.
-        norm: `"Linf"` or `"L2"`.
-        seed: Seed of all noise and random numbers.
-        steps: Gradients per start.
-        targets: Number of target classes, at most all but the label's.
+    Attributes:
+        targets: Number of target classes, at most all but the label's; or as in `GradientAttack`.
         loss: Loss to raise.
-        **shared: Options of `Search`.
-
-    Raises:
-        InputError: If an option is not known or has a wrong value.
     """
-    return apgd(
-        victim,
-        images,
-        labels,
-        eps=eps,
-        norm=norm,
-        seed=seed,
-        steps=steps,
-        targets=targets,
-        loss=loss,
-        **shared,
-    )
+
+    name = "apgd-t"
+    targets: int | str | Tensor | None = 9
+    loss: str = "dlr"
 
 
 def ascend(problem: Problem, start: Tensor, steps: int, rho: float = 0.75) -> None:
     """The iteration of APGD from given points `[B, ...]`."""
     ball, x, previous = problem.ball, start, start
-    here = problem.climb(x)
-    gradient, loss = here.gradient, here.loss
+    estimate = problem.loss_gradient(x)
+    gradient, loss = estimate.gradient, estimate.loss
     best, best_gradient, best_loss = x, gradient, loss
     size = torch.full_like(loss, 2 * ball.eps)
     # the first loss that the release keeps count of is compared with zero, not with the start's
@@ -111,13 +62,13 @@ def ascend(problem: Problem, start: Tensor, steps: int, rho: float = 0.75) -> No
     for step in range(1, steps + 1):
         inertia, previous = x - previous, x
         share = 0.75 if step > 1 else 1.0
-        ahead = ball.project(x + wide(size, x) * ball.steepest(gradient))
+        ahead = ball.project(x + per_image(size, x) * ball.steepest(gradient))
         x = ball.project(x + share * (ahead - x) + (1 - share) * inertia)
         if step == steps:
-            problem.visit(x)
+            problem.record(x)
             break
-        here = problem.climb(x)
-        gradient, loss = here.gradient, here.loss
+        estimate = problem.loss_gradient(x)
+        gradient, loss = estimate.gradient, estimate.loss
         losses.append(loss)
         better = loss > best_loss
         best, best_gradient = _where(better, x, best), _where(better, gradient, best_gradient)
@@ -134,4 +85,4 @@ def ascend(problem: Problem, start: Tensor, steps: int, rho: float = 0.75) -> No
 
 
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(wide(condition, a), a, b)
+    return torch.where(per_image(condition, a), a, b)

@@ -1,4 +1,4 @@
-"""How many noise draws a gradient averages: a fixed count, or as many as the gradient needs."""
+"""Number of noise draws that a gradient averages: a fixed count, or as many as it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robust_snn.utils.text_form import Textual, parse
 
 
 @dataclass
-class Estimate:
+class LossEstimate:
     """Means over draws, for the images of a batch.
 
     Attributes:
@@ -29,16 +29,17 @@ class Estimate:
     draws: Tensor
 
 
-Draw = Callable[[Tensor], Estimate]  # one draw for the given rows of a batch
+OneDraw = Callable[[Tensor], LossEstimate]  # one draw for the given rows of a batch
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedDraws:
     """The same number of draws for every image."""
 
     count: int
 
-    def estimate(self, draw: Draw, batch: int, device: torch.device) -> Estimate:
+    def estimate(self, draw: OneDraw, batch: int, device: torch.device) -> LossEstimate:
+        """Means over the draws for a batch of so many images."""
         rows = torch.arange(batch, device=device)
         total = draw(rows)
         for _ in range(self.count - 1):
@@ -47,7 +48,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Adaptive(Textual):
+class AdaptiveDraws(Textual):
     """Draws until the direction is settled, for each image on its own.
 
     With the mean gradient m of n draws and the variance v of one draw summed over pixels, the
@@ -71,14 +72,15 @@ class Adaptive(Textual):
         if not (self.most >= 2 and float(self.most).is_integer()):
             raise InputError(f"most of adaptive draws must be a number of at least 2: {self.most}")
 
-    def estimate(self, draw: Draw, batch: int, device: torch.device) -> Estimate:
+    def estimate(self, draw: OneDraw, batch: int, device: torch.device) -> LossEstimate:
+        """Means over as many draws as each image of a batch needs, at least two."""
         rows = torch.arange(batch, device=device)
         total = draw(rows)
         squares = _squared_length(total.gradient)
         for count in range(2, int(self.most) + 1):
-            one = draw(rows)
-            _add(total, rows, one)
-            squares[rows] += _squared_length(one.gradient)
+            sample = draw(rows)
+            _add(total, rows, sample)
+            squares[rows] += _squared_length(sample.gradient)
             mean_square = _squared_length(total.gradient[rows]) / count**2
             variance = (squares[rows] / count - mean_square).clamp(min=0) * count / (count - 1)
             settled = mean_square - variance / count >= (1 - self.error) ** 2 * mean_square
@@ -88,30 +90,30 @@ class Adaptive(Textual):
         return _mean(total)
 
 
-def parse_draws(draws: int | str | Fixed | Adaptive) -> Fixed | Adaptive:
+def parse_draws(draws: int | str | FixedDraws | AdaptiveDraws) -> FixedDraws | AdaptiveDraws:
     """Reads a number of draws: a count, or a text such as `"adaptive(error=0.3,most=50)"`.
 
     Raises:
         InputError: If it is neither.
     """
-    if isinstance(draws, Fixed | Adaptive):
+    if isinstance(draws, FixedDraws | AdaptiveDraws):
         return draws
     if isinstance(draws, str):
-        return parse(draws, "number of draws", {"adaptive": Adaptive}, {})
+        return parse(draws, "number of draws", {"adaptive": AdaptiveDraws}, {})
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise InputError(f"draws must be a whole number of at least 1 or 'adaptive', got {draws!r}")
-    return Fixed(draws)
+    return FixedDraws(draws)
 
 
-def _add(total: Estimate, rows: Tensor, one: Estimate) -> None:
-    for name, value in vars(one).items():
+def _add(total: LossEstimate, rows: Tensor, other: LossEstimate) -> None:
+    for name, value in vars(other).items():
         getattr(total, name)[rows] += value
 
 
-def _mean(total: Estimate) -> Estimate:
+def _mean(total: LossEstimate) -> LossEstimate:
     draws = total.draws
     shape = (-1, *[1] * (total.gradient.ndim - 1))
-    return Estimate(
+    return LossEstimate(
         total.gradient / draws.reshape(shape), total.loss / draws, total.wrong / draws, draws
     )
 

@@ -1,53 +1,188 @@
-"""Projected gradient descent (Madry et al., ICLR 2018)."""
+"""Attacks that follow the gradient, from a single step to damped and adaptive ones."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import Adversarial, Problem, positive, search
-from robust_snn.victim import Victim
+from robust_snn.attacks.base import GradientAttack, IterativeAttack
+from robust_snn.attacks.norm_ball import per_image
+from robust_snn.attacks.problem import Problem, mean_size
+from robust_snn.utils.errors import InputError
 
 
-def pgd(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    steps: int = 20,
-    alpha: float | None = None,
-    random_start: bool = True,
-    **shared: Any,
-) -> Adversarial:
-    """Steps of fixed length along the steepest direction, projected onto the ball.
+@dataclass(frozen=True, kw_only=True)
+class FGSM(GradientAttack):
+    """One step of length `eps` (Goodfellow et al., ICLR 2015)."""
 
-    Args:
-        victim: What to attack.
-        images: `[B, C, H, W]` in [0, 1].
-        labels: `[B]`.
-        eps: Radius of the ball.
-        norm: `"Linf"` or `"L2"`.
-        seed: Seed of all noise and random numbers.
-        steps: Gradients per start.
-        alpha: Length of a step; `2.5 * eps / steps` if left out.
-        random_start: Start at a random point of the ball, not at the image.
-        **shared: Options of `Search`.
+    name = "fgsm"
 
-    Raises:
-        InputError: If an option is not known or has a wrong value.
+    def run(self, problem: Problem) -> None:
+        _single_step(problem, problem.images, problem.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RFGSM(GradientAttack):
+    """A random step of length `alpha`, then one of `eps - alpha` (Tramer et al., ICLR 2018).
+
+    Attributes:
+        alpha: Length of the random step, at most `eps`; half of it if None.
     """
-    positive("steps", steps)
-    length = 2.5 * eps / steps if alpha is None else alpha
 
-    def walk(problem: Problem) -> None:
+    name = "rfgsm"
+    alpha: float | None = None
+
+    def run(self, problem: Problem) -> None:
+        eps, ball = problem.eps, problem.ball
+        alpha = eps / 2 if self.alpha is None else self.alpha
+        if not 0 <= alpha <= eps:
+            raise InputError(f"alpha must be between 0 and eps, got {alpha}")
+        direction = ball.steepest(problem.rng.normal("start", problem.start))
+        _single_step(problem, ball.project(problem.images + alpha * direction), eps - alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(IterativeAttack):
+    """Steps of fixed length along the steepest direction, projected (Madry et al., ICLR 2018).
+
+    Attributes:
+        steps: Gradients per start.
+        alpha: Length of a step; `2.5 * eps / steps` if None.
+        random_start: Start at a random point of the ball, not at the image.
+    """
+
+    name = "pgd"
+    steps: int = 20
+    alpha: float | None = None
+    random_start: bool = True
+
+    def run(self, problem: Problem) -> None:
         ball = problem.ball
-        x = ball.inside(problem.dice, problem.start) if random_start else problem.images
-        for _ in range(steps):
-            x = ball.project(x + length * ball.steepest(problem.climb(x).gradient))
-        problem.visit(x)
+        length = 2.5 * problem.eps / self.steps if self.alpha is None else self.alpha
+        x = _start(problem, self.random_start)
+        for _ in range(self.steps):
+            x = ball.project(x + length * ball.steepest(problem.loss_gradient(x).gradient))
+        problem.record(x)
 
-    return search(walk, victim, images, labels, eps=eps, norm=norm, seed=seed, shared=shared)
+
+@dataclass(frozen=True, kw_only=True)
+class MIM(IterativeAttack):
+    """Momentum iterative method: steps along a running sum of gradients (Dong et al., CVPR 2018).
+
+    Every gradient is divided by its mean absolute entry before it is added.
+
+    Attributes:
+        steps: Gradients per start.
+        alpha: Length of a step; `eps / steps` if None.
+        decay: Factor on the sum in every step.
+        random_start: Start at a random point of the ball, not at the image.
+    """
+
+    name = "mim"
+    steps: int = 10
+    alpha: float | None = None
+    decay: float = 1.0
+    random_start: bool = False
+
+    def run(self, problem: Problem) -> None:
+        ball = problem.ball
+        length = problem.eps / self.steps if self.alpha is None else self.alpha
+        x = _start(problem, self.random_start)
+        momentum = torch.zeros_like(x)
+        for _ in range(self.steps):
+            gradient = problem.loss_gradient(x).gradient
+            momentum = self.decay * momentum + gradient / mean_size(gradient)
+            x = ball.project(x + length * ball.steepest(momentum))
+        problem.record(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAPGD(IterativeAttack):
+    """Steps damped where the gradient keeps changing sign (Wang et al., arXiv 2512.22522).
+
+    Sign-like steps whose length is halved ever more often. Schedule and constants are those of the
+    release. What it gets wrong is right here: a zero gradient makes no NaN, the hardest point is
+    returned and not the clean image or the last success, the mean of all draws decides and not the
+    last draw, restarts differ, and L2 means the L2 ball.
+
+    Attributes:
+        steps: Gradients per start.
+    """
+
+    name = "sapgd"
+
+    def run(self, problem: Problem) -> None:
+        ball, halvings = problem.ball, set(halving_steps(self.steps))
+        x = ball.random_surface(problem.rng, problem.start)
+        # in L2, the root of the number of pixels makes of a saturated step one of length `size`
+        spread = 1.0 if problem.norm == "Linf" else problem.images[0].numel() ** -0.5
+        size, momentum, square = problem.eps, torch.zeros_like(x), torch.zeros_like(x)
+        for step in range(1, self.steps + 1):
+            gradient = problem.loss_gradient(x).gradient
+            momentum = 0.5 * momentum + gradient / mean_size(gradient)
+            square = 0.8 * square + gradient**2 / mean_size(gradient**2)
+            direction = momentum / (square**0.5 + 1e-12)
+            x = ball.project(x + ball.shorten(direction * size * spread, size))
+            if step in halvings:
+                size /= 2
+        problem.record(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DO(IterativeAttack):
+    """Direct optimisation: Adam on the sphere of all steps of length `eps` (NSNN, Patterns 2023).
+
+    Its points are then cut to [0, 1]. Adam moves a pixel by about `lr` over the root of the number
+    of pixels at most, and so the image by `lr`. The release moves pixels of normalised images by
+    0.002. Norms other than L2 have no sphere to move on smoothly.
+
+    Attributes:
+        steps: Gradients per start.
+        lr: Length of a step; `2.5 * eps / steps` if None.
+    """
+
+    name = "do"
+    norms = ("L2",)
+    steps: int = 30
+    lr: float | None = None
+
+    def run(self, problem: Problem) -> None:
+        ball, eps = problem.ball, problem.eps
+        length = 2.5 * eps / self.steps if self.lr is None else self.lr
+        x = ball.random_surface(problem.rng, problem.start)
+        mean, square = torch.zeros_like(x), torch.zeros_like(x)
+        for step in range(1, self.steps + 1):
+            gradient = problem.loss_gradient(x).gradient
+            radius = ball.steepest(x - problem.images)
+            gradient -= per_image((gradient * radius).flatten(1).sum(1), x) * radius
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient**2
+            adam = mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+            delta = radius * eps + adam * length / x[0].numel() ** 0.5
+            x = ball.project(problem.images + eps * ball.steepest(delta))
+        problem.record(x)
+
+
+def halving_steps(steps: int) -> list[int]:
+    """The steps after which SA-PGD halves its length: 22, 41, 57, 70, 80, 87, 93, 99 of 100."""
+    window, shorter, least = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
+    halvings, at = [], window
+    while at <= steps:
+        halvings.append(at)
+        window = max(window - shorter, least)
+        at += window
+    return halvings
+
+
+def _start(problem: Problem, random: bool) -> Tensor:
+    """A random point of the ball, or the clean images, `[B, ...]`."""
+    if not random:
+        return problem.images
+    return problem.ball.random_inside(problem.rng, problem.start)
+
+
+def _single_step(problem: Problem, x: Tensor, length: float) -> None:
+    ball, gradient = problem.ball, problem.loss_gradient(x).gradient
+    problem.record(ball.project(x + length * ball.steepest(gradient)))

@@ -1,4 +1,4 @@
-"""What an attack raises, one number per image: the higher, the worse for the victim."""
+"""Losses that attacks maximise, one number per image, and the classes they aim at."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robust_snn.attacks.norm_ball import Dice
+from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.utils.errors import InputError
 
-TINY = 1e-12
+TINY = 1e-12  # keeps a ratio of logits finite
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ def targeted_tet(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 LOSSES = {"ce": cross_entropy, "margin": margin, "dlr": dlr, "tet": tet}
-STEPWISE = ("tet",)  # losses of the logits of every step
-TARGETS = ("random", "least-likely")
+STEPWISE = ("tet",)  # losses that read the logits of every step, `[T, B, K]`
+TARGET_RULES = ("random", "least-likely")
 TARGETED = {
     "ce": targeted_cross_entropy,
     "margin": targeted_margin,
@@ -81,42 +81,45 @@ class Goal:
     Args:
         loss: A row of `LOSSES`.
         labels: `[B]`.
-        targets: Classes to be predicted instead, `[B]`, or none in particular.
-        classes: Number of classes.
-
-    Raises:
-        InputError: If there are too few classes.
+        targets: Classes to be predicted instead, `[B]`; None if any wrong class will do.
     """
 
-    def __init__(self, loss: str, labels: Tensor, targets: Tensor | None, classes: int) -> None:
-        if classes < (least := least_classes_of(loss, targets is not None)):
-            raise InputError(
-                f"loss '{loss}' needs at least {least} classes, the victim has {classes}"
-            )
+    def __init__(self, loss: str, labels: Tensor, targets: Tensor | None) -> None:
         self.name, self.labels, self.targets = loss, labels, targets
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Losses of the given rows, whose logits are `[len(rows), K]`, or `[T, len(rows), K]`."""
+        """Losses `[R]` of the `R` given rows, whose logits are `[R, K]`, or `[T, R, K]`.
+
+        Raises:
+            InputError: If the logits are of too few classes for the loss.
+        """
+        classes, least = logits.shape[-1], least_classes_of(self.name, self.targets is not None)
+        if classes < least:
+            raise InputError(
+                f"loss '{self.name}' needs at least {least} classes, the victim has {classes}"
+            )
         if self.targets is None:
             return LOSSES[self.name](logits, self.labels[rows])
         return TARGETED[self.name](logits, self.labels[rows], self.targets[rows])
 
     def wrong(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """1 where the given rows are misclassified, else 0."""
+        """1 where the given rows are misclassified, else 0, `[R]`."""
         if self.name in STEPWISE:
             logits = logits.mean(0)
         return (logits.argmax(1) != self.labels[rows]).float()
 
 
-def choose_targets(how: str | int | Tensor, logits: Tensor, labels: Tensor, dice: Dice) -> Tensor:
-    """Rounds of targets, one class per image each, never the label, `[rounds, B]`.
+def choose_targets(
+    how: str | int | Tensor, logits: Tensor, labels: Tensor, rng: ImageRng
+) -> Tensor:
+    """Target classes for every round, one per image and never the label, `[rounds, B]`.
 
     Args:
         how: A number n for the n likeliest other classes in turn, `"random"`, `"least-likely"`, or
             the targets themselves, `[B]`.
-        logits: Answers to the clean images, `[B, K]`.
+        logits: Logits of the clean images, `[B, K]`.
         labels: `[B]`.
-        dice: Throws random targets.
+        rng: Draws random targets.
 
     Raises:
         InputError: If a given target is the label or no class.
@@ -132,7 +135,7 @@ def choose_targets(how: str | int | Tensor, logits: Tensor, labels: Tensor, dice
     if isinstance(how, int):
         return others[:how]
     if how == "random":
-        numbers = dice.uniform("target").flatten(1)[:, 0]
+        numbers = rng.uniform("target").flatten(1)[:, 0]
         shift = 1 + ((numbers + 1) / 2 * (classes - 1)).long().clamp(max=classes - 2)
         return ((labels + shift) % classes)[None]
     return others[-1:]

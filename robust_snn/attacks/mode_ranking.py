@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.apgd import apgd
-from robust_snn.attacks.base import attack_view, on_device
+from robust_snn.attacks.apgd import APGD
+from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.losses import STEPWISE, least_classes_of, margin
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.utils.errors import InputError, unknown
@@ -103,7 +103,8 @@ def probe(
 
     def attempt(mode: GradientMode) -> Trial:
         view, before = victim.replace(gradient=mode, cost=victim.cost), victim.cost.backwards
-        found = apgd(view, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, eot_loss=EOT)
+        attack = APGD(steps=steps, eot_loss=EOT)
+        found = attack(view, images, labels, eps=eps, norm=norm, seed=seed)
         margins = _margins(victim, found.images, labels, seed)
         held = torch.sigmoid(margins / scale).mean(0)
         accuracy = float((margins > 0).double().mean())
@@ -291,7 +292,7 @@ def _greedy(trials: list[Trial]) -> tuple[Trial, ...]:
 
 def _margins(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> Tensor:
     """Logit of the label minus the best other under fresh draws, `[draws, B]`."""
-    with attack_view(victim, seed) as view:
+    with attack_variant(victim, seed) as view:
         x, y, ids = on_device(view, images, labels, None)
         draws = DRAWS if view.stochastic else 1
         return torch.stack([-margin(z, y) for z in fresh_logits(view, x, ids, draws, "probe")])

@@ -1,56 +1,41 @@
-"""Transfer: what fools one victim may fool another, whose own gradient misleads or is noisy."""
+"""Transfer: images that mislead one victim may mislead another, whose own gradient is masked."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.apgd import apgd
-from robust_snn.attacks.base import Adversarial, Search, attack_view, on_device
+from robust_snn.attacks.apgd import APGD
+from robust_snn.attacks.base import IterativeAttack
+from robust_snn.attacks.problem import AttackInputs
 from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
 
-def transfer(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    source: Victim | str = "mean",
-    steps: int = 100,
-    **shared: Any,
-) -> Adversarial:
-    """APGD on another victim, or on another view of this one.
+@dataclass(frozen=True, kw_only=True)
+class Transfer(IterativeAttack):
+    """APGD on another victim, or on another variant of this one.
 
-    Args:
-        victim: What to attack.
-        images: `[B, C, H, W]` in [0, 1].
-        labels: `[B]`.
-        eps: Radius of the ball.
-        norm: `"Linf"` or `"L2"`.
-        seed: Seed of all noise and random numbers.
-        source: A victim; or of this victim the view with a noise policy, such as its mean field
-            `"mean"`, or with a gradient mode, such as `"activation(relu)"`.
-        steps: Gradients per start.
-        **shared: Options of `Search`.
-
-    Raises:
-        InputError: If an option is not known or has a wrong value.
+    Attributes:
+        source: A victim; or the variant of the attacked one with a noise policy, such as its mean
+            field `"mean"`, or with a gradient mode, such as `"activation(relu)"`.
     """
-    if isinstance(source, str):
-        key = "noise" if source in POLICIES else "gradient"
-        source = victim.replace(**{key: source}, cost=victim.cost)
-    found = apgd(source, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, **shared)
-    options = Search.of(shared)
-    with attack_view(victim, seed) as view:
-        x, y, ids = on_device(view, found.images, labels, options.ids)
-        draws = options.select if view.stochastic else 1
-        right = [(z.argmax(1) == y).double() for z in fresh_logits(view, x, ids, draws, "choose")]
-        survived = torch.stack(right).mean(0) >= 0.5
-    return Adversarial(found.images, survived.to(images.device))
+
+    name = "transfer"
+    source: Victim | str = "mean"
+
+    def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
+        victim, images, labels, ids, eps, norm, seed = inputs
+        source = self.source
+        if isinstance(source, str):
+            key = "noise" if source in POLICIES else "gradient"
+            source = victim.replace(**{key: source}, cost=victim.cost)
+        apgd = APGD(steps=self.steps, **self.shared_options())
+        crafted = apgd(source, images, labels, eps=eps, norm=norm, seed=seed, ids=ids).images
+        draws = self.select if victim.stochastic else 1
+        logits = fresh_logits(victim, crafted, ids, draws, "choose")
+        right = torch.stack([(z.argmax(1) == labels).double() for z in logits]).mean(0)
+        return crafted, right < 0.5

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import attack_view, on_device
-from robust_snn.attacks.gradient_descent import pgd
+from robust_snn.attacks.base import attack_variant, on_device
+from robust_snn.attacks.gradient_descent import PGD
+from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.mode_ranking import DRAWS, EOT
-from robust_snn.attacks.norm_ball import Ball, Dice
+from robust_snn.attacks.norm_ball import NormBall
 from robust_snn.diagnostics.diagnostic import Finding, grade, slack
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import correct, count_classes
@@ -20,7 +21,7 @@ from robust_snn.victim_scoring import correct, count_classes
 
 def accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:
     """Accuracy on fresh draws of the plain network."""
-    with attack_view(victim, seed) as view:
+    with attack_variant(victim, seed) as view:
         x, y, ids = on_device(view, images, labels, None)
         right = correct(view, x, y, draws=DRAWS, ids=ids, purpose="score", batch_size=len(x))
     return float(right.double().mean(0).mean())
@@ -43,11 +44,9 @@ def over_eps(
     """
     everything = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
     radii = sorted({eps / 2, eps, 2 * eps, everything})
-    left = {}
+    left, attack = {}, PGD(steps=steps, eot_loss=EOT)
     for radius in radii:
-        found = pgd(
-            victim, images, labels, eps=radius, norm=norm, seed=seed, steps=steps, eot_loss=EOT
-        )
+        found = attack(victim, images, labels, eps=radius, norm=norm, seed=seed)
         left[radius] = accuracy(victim, found.images, labels, seed)
     chance = 1 / count_classes(victim, images)
     end = left[everything]
@@ -73,18 +72,9 @@ def over_steps(
     """Do more steps leave less, and many less than a single one?"""
     left = {}
     for count in sorted({1, max(steps // 4, 2), max(steps, 3)}):
-        found = pgd(
-            victim,
-            images,
-            labels,
-            eps=eps,
-            norm=norm,
-            seed=seed,
-            steps=count,
-            eot_loss=EOT,
-            alpha=eps if count == 1 else None,
-            random_start=count > 1,
-        )
+        alpha = eps if count == 1 else None
+        attack = PGD(steps=count, alpha=alpha, random_start=count > 1, eot_loss=EOT)
+        found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
         left[count] = accuracy(victim, found.images, labels, seed)
     first, last = left[1], left[max(left)]
     worse = order(
@@ -105,14 +95,15 @@ def against_noise(
     points: int = 20,
 ) -> Finding:
     """Does the gradient find more than the worst of several random points at the same distance?"""
-    found = pgd(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, eot_loss=EOT)
+    attack = PGD(steps=steps, eot_loss=EOT)
+    found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
     white = accuracy(victim, found.images, labels, seed)
     held = torch.ones(len(images))
-    with attack_view(victim, seed) as view:
+    with attack_variant(victim, seed) as view:
         x, y, ids = on_device(view, images, labels, None)
-        ball, dice = Ball(x, eps, norm), Dice(seed, ids, x)
+        ball, rng = NormBall(x, eps, norm), ImageRng(seed, ids, x)
         for point in range(points):
-            noisy, purpose = ball.surface(dice, point), f"noise-{point}"
+            noisy, purpose = ball.random_surface(rng, point), f"noise-{point}"
             right = correct(view, noisy, y, draws=2, ids=ids, purpose=purpose, batch_size=len(x))
             held = torch.minimum(held, right.float().mean(1).cpu())
     black = float(held.mean())

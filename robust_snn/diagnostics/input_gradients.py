@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import attack_view, on_device
+from robust_snn.attacks.base import attack_variant, on_device
+from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.losses import margin
-from robust_snn.attacks.norm_ball import Dice, lengths
+from robust_snn.attacks.norm_ball import l2_norms
 from robust_snn.diagnostics.diagnostic import Finding, grade
 from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.gradients.modes import ASSG
@@ -33,7 +34,7 @@ def input_gradient(
     The margin does not saturate as the cross-entropy does, so what vanishes here vanishes inside
     the network.
     """
-    with attack_view(victim, seed) as view, torch.enable_grad():
+    with attack_variant(victim, seed) as view, torch.enable_grad():
         x, y, _ = on_device(view, images, labels, None)
         total, count = torch.zeros_like(x), draws if view.stochastic else 1
         for _ in range(count):
@@ -160,9 +161,9 @@ def finite_differences(
     """
     gradient = input_gradient(victim, images, labels, seed, draws)
     length = eps / 2 if norm == "Linf" else eps / 2 / images[0].numel() ** 0.5
-    with attack_view(victim, seed) as view:
+    with attack_variant(victim, seed) as view:
         x, y, ids = on_device(view, images, labels, None)
-        dice = Dice(seed, ids, x)
+        rng = ImageRng(seed, ids, x)
 
         def slope(direction: Tensor, purpose: str) -> Tensor:
             """Change of the expected margin per unit of every pixel, `[B]`."""
@@ -176,7 +177,7 @@ def finite_differences(
         along = slope(gradient.sign(), "along")
         square = torch.zeros_like(along)
         for number in range(directions):
-            signs = dice.uniform("direction", number).sign()
+            signs = rng.uniform("direction", number).sign()
             square += slope(signs, f"a{number}") * slope(signs, f"b{number}")
     size = (square.mean() / directions).clamp(min=0).sqrt()  # length of the true gradient
     cosine = float(along.mean() / (size * x[0].numel() ** 0.5 + 1e-12))
@@ -192,7 +193,8 @@ def _distances(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> dic
 
     ASSG's running mean is the distance itself when it forgets all that was before.
     """
-    with attack_view(victim.replace(gradient=ASSG(beta=1e-9)), seed) as view, torch.enable_grad():
+    measuring = victim.replace(gradient=ASSG(beta=1e-9))
+    with attack_variant(measuring, seed) as view, torch.enable_grad():
         x, _, _ = on_device(view, images, labels, None)
         view(x.requires_grad_())
         layers = view.gradient.memory.layers  # type: ignore[attr-defined]
@@ -202,4 +204,4 @@ def _distances(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> dic
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of every image's gradients, 0 where one is zero, `[B]`."""
     product = (a.double() * b.double()).flatten(1).sum(1)
-    return product / (lengths(a) * lengths(b)).clamp(min=1e-300)
+    return product / (l2_norms(a) * l2_norms(b)).clamp(min=1e-300)

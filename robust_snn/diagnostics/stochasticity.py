@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import attack_view, on_device
-from robust_snn.attacks.gradient_descent import pgd
+from robust_snn.attacks.base import attack_variant, on_device
+from robust_snn.attacks.gradient_descent import PGD
 from robust_snn.diagnostics.attack_sanity import EOT, accuracy
 from robust_snn.diagnostics.diagnostic import Finding, grade, slack
 from robust_snn.diagnostics.input_gradients import cosines, input_gradient
@@ -55,11 +55,13 @@ def fixed_noise(
     """What is left when the noise is known? The gap to fresh noise is what randomness adds."""
     if not victim.stochastic:
         return Finding("fixed noise", 0.0, "pass", "the victim is deterministic")
-    found = pgd(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, eot_loss=EOT)
+    attack = PGD(steps=steps, eot_loss=EOT)
+    found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
     fresh = accuracy(victim, found.images, labels, seed)
     known = victim.replace(noise="frozen", cost=victim.cost)
-    found = pgd(known, images, labels, eps=eps, norm=norm, seed=seed, steps=steps, keep=1, select=1)
-    with attack_view(known, seed) as view, torch.no_grad():
+    attack = PGD(steps=steps, keep=1, select=1)
+    found = attack(known, images, labels, eps=eps, norm=norm, seed=seed)
+    with attack_variant(known, seed) as view, torch.no_grad():
         x, y, _ = on_device(view, found.images, labels, None)
         fixed = float((view(x).argmax(1) == y).double().mean())
     gap = fresh - fixed

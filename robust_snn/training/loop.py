@@ -12,7 +12,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from robust_snn.attacks import pgd
+from robust_snn.attacks import PGD
 from robust_snn.data import ImageSet, augment, augment_events
 from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
@@ -180,7 +180,8 @@ def attacked_accuracy(
     right = 0
     for rows in torch.arange(len(data)).split(batch_size):
         images, labels = data.images[rows], data.labels[rows]
-        found = pgd(victim, images, labels, eps=eps, steps=5, keep=1, select=1, ids=rows)
+        attack = PGD(steps=5, keep=1, select=1)
+        found = attack(victim, images, labels, eps=eps, ids=rows)
         right += int(correct(victim, found.images, labels, draws=1, ids=rows).sum())
     return right / len(data)
 

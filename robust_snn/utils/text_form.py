@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -41,14 +42,21 @@ class Textual:
         )
 
     def _spelled(self, values: dict[str, str]) -> str:
-        arguments = ",".join(v if self.positional else f"{k}={v}" for k, v in values.items())
-        return f"{self.name}({arguments})" if arguments else self.name
+        if self.positional and values:
+            return f"{self.name}({','.join(values.values())})"
+        return call_text(self.name, values)
 
 
 def _given(value: Textual) -> dict[str, Any]:
     """The arguments; one with `repr=False` only where it is not the default."""
     values = {f: getattr(value, f.name) for f in _arguments(type(value))}
     return {f.name: v for f, v in values.items() if f.repr or v != f.default}
+
+
+def call_text(name: str, values: Mapping[str, Any]) -> str:
+    """The form `name(arg=value,...)`, or the name alone where there are no values."""
+    arguments = ",".join(f"{key}={_print_value(value)}" for key, value in values.items())
+    return f"{name}({arguments})" if arguments else name
 
 
 def parse(text: str, kind: str, table: dict[str, type[T]], nested: dict[str, type]) -> T:

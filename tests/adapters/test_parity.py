@@ -8,8 +8,8 @@ from torch import Tensor
 
 from robust_snn import adapt
 from robust_snn.adapters.autoattack import autoattack
-from robust_snn.attacks import ATTACKS
-from robust_snn.attacks.base import Problem
+from robust_snn.attacks import APGD, PGD
+from robust_snn.attacks.problem import Problem
 from robust_snn.data import load_dataset
 from victims import tiny_victim, told_by
 
@@ -19,12 +19,11 @@ EPS, ALPHA, STEPS = 0.1, 0.03, 5
 def ours(monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """The last point of our PGD, which otherwise keeps the best one."""
     points: list[Tensor] = []
-    visit = Problem.visit
-    monkeypatch.setattr(Problem, "visit", lambda self, x: (points.append(x), visit(self, x))[1])
+    record = Problem.record
+    monkeypatch.setattr(Problem, "record", lambda self, x: (points.append(x), record(self, x))[1])
     victim = tiny_victim(False)
     images, labels = told_by(victim, 6)
-    arguments = {"eps": EPS, "alpha": ALPHA, "steps": STEPS, "random_start": False}
-    ATTACKS["pgd"](victim, images, labels, **arguments)
+    PGD(steps=STEPS, alpha=ALPHA, random_start=False)(victim, images, labels, eps=EPS)
     return points[-1]
 
 
@@ -63,7 +62,7 @@ def test_apgd_leaves_the_same_accuracy(eps: float) -> None:
         found = autoattack(
             victim, images, labels, eps, attacks=["apgd-ce"], n_iter=50, seed=seed
         ).images
-        own = ATTACKS["apgd"](victim, images, labels, eps=eps, steps=50, seed=seed).images
+        own = APGD(steps=50)(victim, images, labels, eps=eps, seed=seed).images
         right = [(victim(x).argmax(1) == labels).float().mean() for x in (found, own)]
         left.append(torch.stack(right))
     theirs, ours = torch.stack(left).mean(0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robust_snn import InputError
-from robust_snn.attacks import ATTACKS, check_attack, least_classes
+from robust_snn.attacks import ATTACKS, make_attack
 from robust_snn.attacks.mode_ranking import (
     BUDGETS,
     Trial,
@@ -86,12 +86,12 @@ def test_plans_are_attacks_that_can_run(budget: str, stochastic: bool) -> None:
     assert len({row.name for row in rows}) == len(rows)
     for row in rows:
         parse_mode(row.gradient)
-        check_attack(row.attack, "Linf", {"steps": row.steps, **row.options})
+        make_attack(row.attack, {"steps": row.steps, **row.options}).check_norm("Linf")
         assert row.attack in ATTACKS
         assert ("eot_loss" in row.options) == (stochastic and row.noise == "fresh")
     assert any("assg" in row.gradient for row in rows)
     for row in plan(trials, budget, stochastic=False, classes=3):
-        assert least_classes(row.attack, row.options) <= 3
+        assert make_attack(row.attack, row.options).least_classes <= 3
     assert len(plan(trials[:1], budget, stochastic=False, classes=10)) >= 2
 
 

@@ -10,13 +10,12 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
 from robust_snn import Victim
-from robust_snn.attacks import ATTACKS
+from robust_snn.attacks import SAPGD
 from robust_snn.attacks.apgd import ascend
-from robust_snn.attacks.base import Problem
-from robust_snn.attacks.eot_draws import Estimate, Fixed
+from robust_snn.attacks.eot_draws import FixedDraws, LossEstimate
+from robust_snn.attacks.gradient_descent import halving_steps
 from robust_snn.attacks.losses import Goal
-from robust_snn.attacks.norm_ball import Ball, Dice
-from robust_snn.attacks.sapgd import halving_steps
+from robust_snn.attacks.problem import AttackInputs, Problem
 
 EPS = {"Linf": 0.02, "L2": 0.1}  # small: where the label is third, DLR has no gradient
 
@@ -38,11 +37,11 @@ class Trace:
     ) -> None:
         self.points: list[Tensor] = []
         self.losses: list[Tensor] = []
-        dice = Dice(0, torch.arange(len(x)), x)
-        ball = Ball(x, EPS[norm] if eps is None else eps, norm)
-        self.problem = Problem(Victim(net), ball, dice, 0, goal, Fixed(1), self._keep)
+        ids, eps = torch.arange(len(x)), EPS[norm] if eps is None else eps
+        inputs = AttackInputs(Victim(net), x, goal.labels, ids, eps, norm, 0)
+        self.problem = Problem(inputs, 0, goal, FixedDraws(1), self._keep)
 
-    def _keep(self, x: Tensor, estimate: Estimate) -> None:
+    def _keep(self, x: Tensor, estimate: LossEstimate) -> None:
         self.points.append(x)
         self.losses.append(estimate.loss)
 
@@ -54,8 +53,8 @@ def test_apgd_takes_the_released_steps(net: nn.Module, norm: str, loss: str, ste
     x = torch.rand(12, 1, 8, 8)
     labels = net(x).argmax(1)
     targets = (labels + 2) % 6 if "targeted" in loss else None
-    trace = Trace(net, x, norm, Goal(loss[:3].rstrip("-"), labels, targets, 6))
-    start = trace.problem.ball.surface(trace.problem.dice, 0)
+    trace = Trace(net, x, norm, Goal(loss[:3].rstrip("-"), labels, targets))
+    start = trace.problem.ball.random_surface(trace.problem.rng, 0)
     ascend(trace.problem, start, steps)
 
     engine = APGDAttack_targeted if targets is not None else APGDAttack
@@ -73,29 +72,16 @@ def test_apgd_takes_the_released_steps(net: nn.Module, norm: str, loss: str, ste
 
 def test_sapgd_starts_with_a_full_sign_step(net: nn.Module) -> None:
     x, labels = torch.full((3, 1, 8, 8), 0.5), torch.arange(3)
-    trace = Trace(net, x, "Linf", Goal("ce", labels, None, 6), eps=0.4)
-    start, walk = 0.5 + torch.rand_like(x) * 0.01, _walk("sapgd", net, x, labels, steps=1)
-    trace.problem.ball.surface = lambda dice, restart: start  # type: ignore[method-assign]
-    walk(trace.problem)
+    trace = Trace(net, x, "Linf", Goal("ce", labels, None), eps=0.4)
+    start = 0.5 + torch.rand_like(x) * 0.01
+    trace.problem.ball.random_surface = lambda rng, number: start  # type: ignore[method-assign]
+    SAPGD(steps=1).run(trace.problem)
     leaf = start.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(
         nn.functional.cross_entropy(net(leaf), labels, reduction="sum"), leaf
     )
     expected = trace.problem.ball.project(start + 0.4 * gradient.sign())
     assert torch.allclose(trace.points[1], expected, atol=1e-6)
-
-
-def _walk(name: str, net: nn.Module, x: Tensor, labels: Tensor, **options: Any) -> Any:
-    """The iteration of an attack, caught on its way to `search`."""
-    module = ATTACKS[name].__globals__  # type: ignore[attr-defined]
-    caught: list[Any] = []
-    original = module["search"]
-    module["search"] = lambda walk, *args, **kwargs: caught.append(walk)
-    try:
-        ATTACKS[name](Victim(net), x, labels, eps=0.4, **options)
-    finally:
-        module["search"] = original
-    return caught[0]
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robust_snn import InputError, Victim
-from robust_snn.attacks import ATTACKS, least_classes, options_of
-from robust_snn.attacks.base import Problem
-from robust_snn.attacks.candidates import Best
-from robust_snn.attacks.eot_draws import Adaptive, Estimate, Fixed, parse_draws
+from robust_snn.attacks import ATTACKS, SAPGD, make_attack
+from robust_snn.attacks.candidates import Candidates
+from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, LossEstimate, parse_draws
+from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.losses import Goal, choose_targets
-from robust_snn.attacks.norm_ball import Ball, Dice
+from robust_snn.attacks.norm_ball import NormBall
+from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.gradients.modes import ASSG
 from robust_snn.neurons.noise_source import NoisyModule
 
@@ -27,9 +28,9 @@ EVERY = torch.arange(64)
 @pytest.mark.parametrize("eps", [0.0, 1e-7, 8 / 255, 0.5, 3.0])
 def test_no_rounding_leads_out_of_the_ball(norm: str, eps: float) -> None:
     x = torch.rand(64, 3, 9, 9)
-    ball, dice = Ball(x, eps, norm), Dice(0, EVERY, x)
+    ball, rng = NormBall(x, eps, norm), ImageRng(0, EVERY, x)
     far = x + 2 * eps * torch.randn_like(x) + eps * 1e-7
-    for points in (ball.project(far), ball.inside(dice, 0), ball.surface(dice, 0)):
+    for points in (ball.project(far), ball.random_inside(rng, 0), ball.random_surface(rng, 0)):
         delta = (points.double() - x.double()).flatten(1)
         size = delta.abs().amax(1) if norm == "Linf" else delta.norm(dim=1)
         assert (size <= eps).all() and points.min() >= 0 and points.max() <= 1
@@ -40,10 +41,13 @@ def test_no_rounding_leads_out_of_the_ball(norm: str, eps: float) -> None:
 
 def test_random_starts_of_an_image_depend_on_its_id() -> None:
     x = torch.rand(3, 1, 4, 4)
-    a = Dice(0, torch.tensor([5, 6, 7]), x).uniform("start", 0)
-    b = Dice(0, torch.tensor([7, 5]), x).uniform("start", 0)
+    a = ImageRng(0, torch.tensor([5, 6, 7]), x).uniform("start", 0)
+    b = ImageRng(0, torch.tensor([7, 5]), x).uniform("start", 0)
     assert torch.equal(a[[2, 0]], b)
-    for other in (Dice(1, EVERY[5:8], x).uniform("start", 0), Dice(0, EVERY[5:8], x).normal("x")):
+    for other in (
+        ImageRng(1, EVERY[5:8], x).uniform("start", 0),
+        ImageRng(0, EVERY[5:8], x).normal("x"),
+    ):
         assert not torch.equal(a, other)
     assert (a.abs() <= 1).all() and a.std() > 0.4
 
@@ -53,7 +57,7 @@ def test_targeted_dlr_is_the_released_one() -> None:
     targets = (labels + 3) % 7
     released = APGDAttack_targeted(None, eps=0.1, device="cpu")
     released.y_target = targets
-    found = Goal("dlr", labels, targets, 7).loss(logits, EVERY)
+    found = Goal("dlr", labels, targets).loss(logits, EVERY)
     assert torch.allclose(found, released.dlr_loss_targeted(logits, labels), atol=1e-6)
 
 
@@ -62,17 +66,17 @@ def test_targeted_dlr_is_the_released_one() -> None:
 def test_losses_rise_with_success(loss: str, targeted: bool) -> None:
     labels, targets = torch.zeros(2).long(), torch.ones(2).long()
     logits = torch.tensor([[2.0, 1.9, 0.0, -1.0], [1.9, 2.0, 0.0, -1.0]])
-    goal = Goal(loss, labels, targets if targeted else None, 4)
+    goal = Goal(loss, labels, targets if targeted else None)
     easy, hard = goal.loss(logits, EVERY[:2])
     assert easy < hard and goal.wrong(logits, EVERY[:2]).tolist() == [0, 1]
     if loss == "dlr":
         with pytest.raises(InputError, match="classes"):
-            Goal(loss, labels, targets if targeted else None, 2)
+            goal.loss(logits[:, :2], EVERY[:2])
 
 
 def test_tet_is_the_cross_entropy_of_every_step() -> None:
     logits, labels = torch.randn(3, 5, 4), torch.tensor([0, 1, 2, 3, 0])
-    goal = Goal("tet", labels, None, 4)
+    goal = Goal("tet", labels, None)
     steps = [F.cross_entropy(step, labels, reduction="none") for step in logits]
     assert torch.allclose(goal.loss(logits, EVERY[:5]), sum(steps) / 3)  # type: ignore[arg-type]
     wrong = logits.mean(0).argmax(1) != labels
@@ -90,27 +94,27 @@ def test_the_logits_of_every_step_average_to_the_logits(digits: Any) -> None:
 
 def test_targets_never_are_the_label() -> None:
     labels, logits = torch.arange(600) % 4, torch.randn(600, 4)
-    dice = Dice(0, torch.arange(600), torch.zeros(600, 1))
-    random = choose_targets("random", logits, labels, dice)
+    rng = ImageRng(0, torch.arange(600), torch.zeros(600, 1))
+    random = choose_targets("random", logits, labels, rng)
     shift = (random[0] - labels) % 4
     assert [int((shift == s).sum()) > 150 for s in range(4)] == [False, True, True, True]
-    ranked = choose_targets(9, logits, labels, dice)
+    ranked = choose_targets(9, logits, labels, rng)
     assert ranked.shape == (3, 600) and (ranked != labels).all()
     values = logits.gather(1, ranked.T)
     assert (values[:, :-1] >= values[:, 1:]).all()
-    least = choose_targets("least-likely", logits, labels, dice)
+    least = choose_targets("least-likely", logits, labels, rng)
     assert torch.equal(least[0], ranked[2])
     with pytest.raises(InputError, match="targets"):
-        choose_targets(labels, logits, labels, dice)
+        choose_targets(labels, logits, labels, rng)
 
 
 def noisy(noise: Tensor, generator: torch.Generator):  # type: ignore[no-untyped-def]
     """Draws of gradients whose mean is 1 in every entry and whose noise each image has its own."""
 
-    def draw(rows: Tensor) -> Estimate:
+    def draw(rows: Tensor) -> LossEstimate:
         g = 1 + noise[rows, None] * torch.randn((len(rows), 500), generator=generator)
         ones = torch.ones(len(rows))
-        return Estimate(g, ones, ones.clone(), ones.clone())
+        return LossEstimate(g, ones, ones.clone(), ones.clone())
 
     return draw
 
@@ -118,7 +122,7 @@ def noisy(noise: Tensor, generator: torch.Generator):  # type: ignore[no-untyped
 @pytest.mark.parametrize("error", [0.2, 0.4])
 def test_adaptive_draws_buy_the_stated_cosine(error: float) -> None:
     noise = torch.tensor([0.0, 1.0, 2.0, 4.0, 1000.0]).repeat(40)
-    found = Adaptive(error, 30).estimate(
+    found = AdaptiveDraws(error, 30).estimate(
         noisy(noise, torch.Generator().manual_seed(0)), 200, noise.device
     )
     cosine = torch.cosine_similarity(found.gradient, torch.ones(200, 500)).reshape(40, 5).mean(0)
@@ -131,17 +135,17 @@ def test_adaptive_draws_buy_the_stated_cosine(error: float) -> None:
 
 
 def test_images_without_gradient_get_two_draws() -> None:
-    def draw(rows: Tensor) -> Estimate:
-        return Estimate(torch.zeros(len(rows), 5), *torch.ones(3, len(rows)))
+    def draw(rows: Tensor) -> LossEstimate:
+        return LossEstimate(torch.zeros(len(rows), 5), *torch.ones(3, len(rows)))
 
-    found = Adaptive().estimate(draw, 3, torch.device("cpu"))
+    found = AdaptiveDraws().estimate(draw, 3, torch.device("cpu"))
     assert found.draws.tolist() == [2, 2, 2] and (found.gradient == 0).all()
 
 
 def test_numbers_of_draws_are_read_from_text() -> None:
-    assert parse_draws(3) == Fixed(3)
-    assert parse_draws("adaptive(error=0.3,most=50)") == Adaptive(0.3, 50)
-    assert parse_draws(str(Adaptive(0.1))) == Adaptive(0.1)
+    assert parse_draws(3) == FixedDraws(3)
+    assert parse_draws("adaptive(error=0.3,most=50)") == AdaptiveDraws(0.3, 50)
+    assert parse_draws(str(AdaptiveDraws(0.1))) == AdaptiveDraws(0.1)
     for wrong in (0, True, 1.5, "adaptive(error=2)", "adaptive(most=1)", "adaptive(m=1)", "all"):
         with pytest.raises(InputError):
             parse_draws(wrong)  # type: ignore[arg-type]
@@ -159,58 +163,50 @@ class Lucky(NoisyModule):
 
 def test_fresh_draws_choose_and_luck_does_not() -> None:
     x = torch.zeros(2, 1, 2, 2)
-    best = Best(x, 3)
+    candidates = Candidates(x, 3)
     rows, ones = torch.arange(2), torch.ones(2)
     # the first point was wrong by luck on its draw, the second is wrong nine times of ten
     for level, wrong in [(0.1, 1.0), (0.9, 0.75), (0.2, 0.5), (0.3, 0.1)]:
-        best.offer(rows, torch.full_like(x, level), Estimate(x, ones, wrong * ones, ones))
-    kept = sorted(round(float(v), 2) for v in best.points[:, 0, 0, 0, 0])
+        candidates.offer(rows, torch.full_like(x, level), LossEstimate(x, ones, wrong * ones, ones))
+    kept = sorted(round(float(v), 2) for v in candidates.points[:, 0, 0, 0, 0])
     assert kept == [0.1, 0.2, 0.9]
-    chosen, survived = best.choose(Victim(nn.Sequential(Lucky())), rows * 0, rows, 50)
-    assert torch.allclose(chosen, torch.full_like(x, 0.9)) and not survived.any()
+    chosen, success = candidates.choose(Victim(nn.Sequential(Lucky())), rows * 0, rows, 50)
+    assert torch.allclose(chosen, torch.full_like(x, 0.9)) and success.all()
 
 
 def test_a_suite_can_ask_for_options_and_classes() -> None:
-    assert {"steps", "alpha", "restarts", "eot_loss"} <= set(options_of("pgd"))
-    assert not {"eps", "norm", "seed", "victim", "shared"} & set(options_of("pgd"))
+    options = ATTACKS["pgd"].option_names()
+    assert {"steps", "alpha", "restarts", "eot_loss"} <= set(options)
+    assert not {"eps", "norm", "seed", "victim", "name"} & set(options)
     asked = [("pgd", {}), ("apgd", {"loss": "dlr"}), ("apgd-t", {}), ("apgd-t", {"loss": "ce"})]
-    assert [least_classes(name, options) for name, options in asked] == [2, 3, 4, 2]
+    assert [make_attack(*each).least_classes for each in asked] == [2, 3, 4, 2]
     with pytest.raises(InputError, match="apgd"):
-        options_of("apgt")
-    assert all(options_of(name) for name in ATTACKS)
+        make_attack("apgt", {})
+    assert all(cls.option_names() for cls in ATTACKS.values())
 
 
 def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
     """Draws of some images use the statistics of those images, and leave all as they were."""
     mode, x = ASSG(), digits.images[:4]
     victim = digits.victim.replace(gradient=mode)
-    goal = Goal("ce", digits.labels[:4], None, 10)
-    kept: list[Estimate] = []
-    problem = Problem(
-        victim,
-        Ball(x, 0.1, "Linf"),
-        Dice(0, EVERY[:4], x),
-        0,
-        goal,
-        Fixed(1),
-        lambda _, estimate: kept.append(estimate),
-    )
-    problem.climb(x)
+    goal = Goal("ce", digits.labels[:4], None)
+    kept: list[LossEstimate] = []
+    inputs = AttackInputs(victim, x, digits.labels[:4], EVERY[:4], 0.1, "Linf", 0)
+    problem = Problem(inputs, 0, goal, FixedDraws(1), lambda _, estimate: kept.append(estimate))
+    problem.loss_gradient(x)
     before = {name: [t.clone() for t in pair] for name, pair in mode.memory.layers.items()}
     rows = torch.tensor([1, 3])
     part = problem._draw(x, rows)
     assert torch.allclose(part.gradient, kept[0].gradient[rows], rtol=1e-4, atol=1e-7)
     for name, pair in mode.memory.layers.items():
         assert all(torch.equal(a, b) for a, b in zip(pair, before[name], strict=True))
-    problem.climb(x + 0.01)
+    problem.loss_gradient(x + 0.01)
     assert any(not torch.equal(before[n][0], pair[0]) for n, pair in mode.memory.layers.items())
 
 
 def test_every_run_of_assg_starts_anew(digits: Any) -> None:
     victim = digits.victim.replace(gradient="assg")
     batch = digits.images[:6], digits.labels[:6]
-    first, again = (
-        ATTACKS["sapgd"](victim, *batch, eps=0.1, steps=4, restarts=2) for _ in range(2)
-    )
+    first, again = (SAPGD(steps=4, restarts=2)(victim, *batch, eps=0.1) for _ in range(2))
     assert torch.equal(first.images, again.images)
     assert not victim.gradient.memory.layers

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from robust_snn import Victim
-from robust_snn.attacks import pgd
+from robust_snn.attacks import PGD
 from robust_snn.cli.inputs import subject
 
 IMAGES = 250
@@ -22,7 +22,7 @@ def trained():
 
 
 def _robust(view, victim, images, labels):
-    found = pgd(view, images, labels, eps=0.1, steps=10).images
+    found = PGD(steps=10)(view, images, labels, eps=0.1).images
     return float(
         (victim.sample(found, torch.arange(len(found))).argmax(1) == labels).float().mean()
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from robust_snn import Victim
@@ -45,3 +46,14 @@ def test_tables_have_intervals() -> None:
     found = example["rows_of"]([victim], data, 2)
     assert {"clean", "mixed drop 0.05", "exact flips 0.04"} <= set(found)
     assert all(m.loss_ci[0] <= m.loss <= m.loss_ci[1] for m in found.values())
+
+
+def test_statistics_of_flips_count_failures() -> None:
+    flip_statistics = runpy.run_path(str(EXAMPLES / "event_tables.py"))["flip_statistics"]
+    flips = np.array([10, 300, 900, 40, 5])
+    fooled = np.array([True, True, True, True, False])
+    found = flip_statistics(flips, fooled)
+    assert found.success[200].value == 0.4 and found.success[800].value == 0.6
+    assert found.median == 300 and found.median_of_successes == 170
+    assert flip_statistics(flips, ~fooled).median == np.inf
+    assert np.isnan(flip_statistics(flips, fooled & False).median_of_successes)

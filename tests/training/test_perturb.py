@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import Victim
-from robust_snn.attacks import ATTACKS
+from robust_snn.attacks import FGSM
 from robust_snn.training import Recipe
 from robust_snn.training.perturb import perturbed
 from robust_snn.training.recipe import PERTURBATIONS
@@ -92,7 +92,7 @@ def test_stays_in_the_ball_and_in_range(
 def test_the_single_step_is_that_of_the_suites(batch: tuple[Tensor, Tensor]) -> None:
     """Where a network is deterministic, and the step succeeded at all."""
     victim = Victim(network("").eval())
-    attack = ATTACKS["fgsm"](victim, *batch, eps=0.3, keep=1, select=1)
+    attack = FGSM(keep=1, select=1)(victim, *batch, eps=0.3)
     out = run(victim, batch, "fgsm", 0.3)
     same = (out - attack.images).flatten(1).abs().amax(1) < 1e-6
     with torch.no_grad():

@@ -3,93 +3,84 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import Adversarial, Problem, positive, search
-from robust_snn.attacks.events.flips import EVENT, check_budget, check_frames
+from robust_snn.attacks.base import IterativeAttack, check_positive
+from robust_snn.attacks.events.event_frames import EVENT, check_budget, check_frames, is_binary
+from robust_snn.attacks.problem import Problem
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.victim import Victim
 
 GUIDES = ("gradient", "random")
 
 
-def retiming(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "L0",
-    seed: int = 0,
-    steps: int = 20,
-    jitter: int = 1,
-    delay: int | None = None,
-    guide: str = "gradient",
-    **shared: Any,
-) -> Adversarial:
+@dataclass(frozen=True, kw_only=True)
+class Retiming(IterativeAttack):
     """Moves events to other time steps of their pixel and polarity.
 
     The threat is that of spike retiming (ICLR 2026): a budget of moved events, of steps that one
-    event moves, and of steps in total. The search is projected gradient ascent, as in `event_pgd`:
-    gradients add up in a latent tensor, and of the clean frames' events those move that gain most
-    in it. A binary entry takes one event, an entry of counts 255.
+    event moves, and of steps in total. `eps` counts changed entries per recording; a moved event
+    changes two, so `eps // 2` events move. The search is projected gradient ascent, as in
+    `EventPGD`: gradients add up in a latent tensor, and of the clean frames' events those move that
+    gain most in it. Frames are binary or counts of 1/255 per event; a binary entry takes one event,
+    an entry of counts 255.
 
-    Args:
-        victim: What to attack.
-        images: Frames `[B, T, C, H, W]`, binary or counts of 1/255 per event.
-        labels: `[B]`.
-        eps: Changed entries per recording. A moved event changes two, so `eps // 2` events move.
-        norm: `"L0"`.
-        seed: Seed of all noise and random numbers.
+    Attributes:
         steps: Gradients per start.
         jitter: Steps that one event may move, either way.
-        delay: Steps that all events of a recording may move together; no limit if left out.
-        guide: `"gradient"`, or `"random"` for moves at random, the hardest of `steps` tries: what
-            an attack must beat.
-        **shared: Options of `Search`.
-
-    Raises:
-        InputError: If the frames hold no whole events, or an option has a wrong value.
+        delay: Steps that all events of a recording may move together; no limit if None.
+        guide: `"gradient"`, or `"random"` for moves at random, the hardest of `steps` tries: the
+            baseline that an attack must beat.
     """
-    for name, value in (("steps", steps), ("jitter", jitter)):
-        positive(name, value)
-    if delay is not None:
-        positive("delay", delay)
-    if guide not in GUIDES:
-        raise unknown("guide of retiming", guide, GUIDES)
-    moves, unit = check_budget("retiming", norm, eps) // 2, _unit(images)
 
-    def retimed(latent: Tensor, clean: Tensor) -> Tensor:
-        before = (clean / unit).round()
-        after = _move(before, latent, round(1 / unit), jitter, moves, delay)
-        return torch.where(after == before, clean, after * unit)
+    name = "retiming"
+    norms = ("L0",)
+    steps: int = 20
+    jitter: int = 1
+    delay: int | None = None
+    guide: str = "gradient"
 
-    def walk(problem: Problem) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("jitter", self.jitter)
+        if self.delay is not None:
+            check_positive("delay", self.delay)
+        if self.guide not in GUIDES:
+            raise unknown("guide of retiming", self.guide, GUIDES)
+
+    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
+        super().check_inputs(images, eps, norm)
+        check_budget(self.name, eps)
+        check_frames(self.name, images)
+        event = _event(images)
+        if not torch.allclose(images / event, (images / event).round(), atol=1e-3):
+            raise InputError("retiming needs frames of whole events: zeros and ones, or n / 255")
+
+    def run(self, problem: Problem) -> None:
         clean, latent = problem.images, torch.zeros_like(problem.images)
-        x = clean
-        for step in range(steps):
-            if guide == "random":
-                x = retimed(problem.dice.uniform("moves", problem.start, step), clean)
-                problem.visit(x)
+        x, moves = clean, int(problem.eps) // 2
+        for step in range(self.steps):
+            if self.guide == "random":
+                x = self._retimed(problem.rng.uniform("moves", problem.start, step), clean, moves)
+                problem.record(x)
             else:
-                latent = latent + problem.climb(x).gradient
-                x = retimed(latent, clean)
-        problem.visit(x)
+                latent = latent + problem.loss_gradient(x).gradient
+                x = self._retimed(latent, clean, moves)
+        problem.record(x)
 
-    return search(walk, victim, images, labels, eps=1.0, norm="Linf", seed=seed, shared=shared)
+    def _retimed(self, use: Tensor, clean: Tensor, moves: int) -> Tensor:
+        """The clean frames after the moves that gain most, `[B, T, C, H, W]`."""
+        event = _event(clean)
+        before = (clean / event).round()
+        after = _move(before, use, round(1 / event), self.jitter, moves, self.delay)
+        return torch.where(after == before, clean, after * event)
 
 
-def _unit(images: Tensor) -> float:
-    """What one event is worth: 1 in binary frames, 1/255 in frames of counts."""
-    check_frames("retiming", images)
-    if bool(((images == 0) | (images == 1)).all()):
-        return 1.0
-    if not torch.allclose(images / EVENT, (images / EVENT).round(), atol=1e-3):
-        raise InputError("retiming needs frames of whole events: zeros and ones, or n / 255")
-    return EVENT
+def _event(frames: Tensor) -> float:
+    """The value of one event: 1 in binary frames, 1/255 in frames of counts."""
+    return 1.0 if is_binary(frames) else EVENT
 
 
 def _move(
@@ -97,8 +88,8 @@ def _move(
 ) -> Tensor:
     """Counts after the moves that raise the sum of `counts * use` most, chosen greedily.
 
-    Every round pairs each bin that has room with the best event near it, and each event with the
-    best bin that asked for it; of these pairs the best move, as far as the budgets last.
+    Every round pairs each bin that has room with the event near it that gains most, and each event
+    with the best of the bins paired with it; the best of these moves are made while budgets last.
 
     Args:
         before: Counts `[B, T, C, H, W]`.
@@ -122,8 +113,8 @@ def _move(
             legal &= (steps_left >= abs(d)).view(-1, *[1] * (use.ndim - 1))
             gains.append(gain.where(legal, 0.0))
         gain, source = torch.stack(gains).max(0)  # of every bin
-        asked = [_later(gain.where(source == i, 0.0), -d) for i, d in enumerate(offsets)]
-        gain, target = (found.flatten(1) for found in torch.stack(asked).max(0))  # of every event
+        paired = [_later(gain.where(source == i, 0.0), -d) for i, d in enumerate(offsets)]
+        gain, target = (part.flatten(1) for part in torch.stack(paired).max(0))  # of every event
         best = gain.topk(len(rank))
         cost = price[target.gather(1, best.indices)]
         go = (best.values > 0) & (rank < events_left) & (cost.cumsum(1) <= steps_left)

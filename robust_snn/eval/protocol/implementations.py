@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robust_snn import attacks
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import NORMS, Threat
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.text_form import call_text
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import correct
 
@@ -34,6 +36,12 @@ class Crafted:
     warnings: tuple[str, ...] = ()
 
 
+def _given(row: AttackSpec) -> dict[str, Any]:
+    """The settings that a row gives its attack, by name."""
+    settings = {"steps": row.steps, "restarts": row.restarts, **row.options}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class Implementation:
     """How to run the attacks of one library.
@@ -46,6 +54,7 @@ class Implementation:
         events: Whether its attacks take event frames `[B, T, C, H, W]` too.
         norms: Norms of the threats that it knows.
         judge: Who scores instead of the victim, for rows that corrupt at random.
+        settings: The settings of a row's attack, for the record.
     """
 
     package: str
@@ -55,14 +64,14 @@ class Implementation:
     events: bool = False
     norms: tuple[str, ...] = ("Linf", "L2")
     judge: Callable[[Victim, AttackSpec], Victim] | None = None
+    settings: Callable[[AttackSpec], dict[str, Any]] = _given
 
     def describe(self, row: AttackSpec) -> str:
         """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""
-        settings: dict[str, Any] = {"steps": row.steps, "restarts": row.restarts}
-        settings |= {"noise": None if row.noise == "fresh" else row.noise, **row.options}
-        given = ",".join(f"{key}={value}" for key, value in settings.items() if value is not None)
-        text = f"{self.package} {version(self.package)}: {row.attack}"
-        return f"{text}({given})" if given else text
+        settings = self.settings(row)
+        if row.noise != "fresh":
+            settings["noise"] = row.noise
+        return f"{self.package} {version(self.package)}: {call_text(row.attack, settings)}"
 
 
 def implementation(row: AttackSpec) -> Implementation:
@@ -169,60 +178,34 @@ def _torchattacks(
     return Crafted((adversarial,), claimed_robust)
 
 
-def _options(row: AttackSpec) -> dict[str, Any]:
-    """The options of an attack of ours: the row's own, and its steps and restarts."""
-    given = {"steps": row.steps, "restarts": row.restarts}
-    return {key: value for key, value in given.items() if value is not None} | row.options
+def _own_attack(row: AttackSpec) -> attacks.Attack:
+    return attacks.make_attack(row.attack, _given(row))
 
 
-def _check_own(row: AttackSpec, threat: Threat) -> None:
-    from robust_snn.attacks import check_attack
-
-    check_attack(row.attack, threat.norm, _options(row))
+def _event_attack(row: AttackSpec) -> attacks.Attack:
+    return attacks.make_attack(row.attack, _given(row), attacks.EVENT_ATTACKS)
 
 
-def _own(
-    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
-) -> Crafted:
-    from robust_snn.attacks import ATTACKS
+def _of_ours(
+    make: Callable[[AttackSpec], attacks.Attack], norms: tuple[str, ...]
+) -> Implementation:
+    """The implementation of attacks of this package, which `make` builds from a row."""
 
-    return _crafted(ATTACKS[row.attack], victim, images, labels, row, threat, seed)
+    def craft(
+        victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
+    ) -> Crafted:
+        made = make(row)(victim, images, labels, eps=threat.eps, norm=threat.norm, seed=seed)
+        return Crafted((made.images,), ~made.success)
 
-
-def _crafted(
-    attack: Callable[..., Any],
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    row: AttackSpec,
-    threat: Threat,
-    seed: int,
-) -> Crafted:
-    """What an attack of ours makes under a row and a threat."""
-    made = attack(
-        victim, images, labels, eps=threat.eps, norm=threat.norm, seed=seed, **_options(row)
+    return Implementation(
+        "robust_snn",
+        lambda row, threat: make(row).check_norm(threat.norm),
+        craft,
+        lambda row: make(row).least_classes,
+        events=True,
+        norms=norms,
+        settings=lambda row: make(row).settings(),
     )
-    return Crafted((made.images,), made.survived)
-
-
-def _least_classes_own(row: AttackSpec) -> int:
-    from robust_snn.attacks import least_classes
-
-    return least_classes(row.attack, row.options)
-
-
-def _check_events(row: AttackSpec, threat: Threat) -> None:
-    from robust_snn.attacks import check_event_attack
-
-    check_event_attack(row.attack, threat.norm, _options(row))
-
-
-def _events(
-    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
-) -> Crafted:
-    from robust_snn.attacks import EVENT_ATTACKS
-
-    return _crafted(EVENT_ATTACKS[row.attack], victim, images, labels, row, threat, seed)
 
 
 def _check_corruption(row: AttackSpec, threat: Threat) -> None:
@@ -243,10 +226,8 @@ def _judge(victim: Victim, row: AttackSpec) -> Victim:
 
 
 IMPLEMENTATIONS = {
-    "robust_snn": Implementation("robust_snn", _check_own, _own, _least_classes_own, events=True),
-    "events": Implementation(
-        "robust_snn", _check_events, _events, lambda row: 2, events=True, norms=("L0", "Linf")
-    ),
+    "robust_snn": _of_ours(_own_attack, ("Linf", "L2")),
+    "events": _of_ours(_event_attack, ("L0", "Linf")),
     "corruption": Implementation(
         "robust_snn",
         _check_corruption,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import robust_snn
 from robust_snn import InputError, Victim
-from robust_snn.attacks import EVENT_ATTACKS, check_event_attack, flips, sda
+from robust_snn.attacks import EVENT_ATTACKS, SDA, Attack, changed_entries, make_attack
 
 SHAPE = (3, 2, 8, 8)  # T, C, H, W
 ROWS: list[tuple[str, dict[str, Any]]] = [
@@ -42,8 +42,12 @@ def labels() -> Tensor:
     return torch.tensor([0, 1, 2, 3])
 
 
+def make(name: str, options: dict[str, Any]) -> Attack:
+    return make_attack(name, options, EVENT_ATTACKS)
+
+
 def run(row: tuple[str, dict[str, Any]], victim: Victim, *batch: Tensor, **more: Any) -> Any:
-    return EVENT_ATTACKS[row[0]](victim, *batch, **{"eps": 12, "norm": "L0", **row[1], **more})
+    return make(*row)(victim, *batch, **{"eps": 12, "norm": "L0", **more})
 
 
 def test_every_attack_has_a_row() -> None:
@@ -56,8 +60,8 @@ def test_flips_stay_in_the_budget(net: str, row: Any, frames: Tensor, labels: Te
     victim = build(net)
     found = run(row, victim, frames, labels, seed=3)
     assert set(found.images.unique().tolist()) <= {0.0, 1.0}
-    assert (flips(frames, found.images) <= 12).all()
-    assert found.survived.shape == labels.shape and found.survived.dtype == torch.bool
+    assert (changed_entries(frames, found.images) <= 12).all()
+    assert found.success.shape == labels.shape and found.success.dtype == torch.bool
     victim(frames)
     again = run(row, victim, frames, labels, seed=3)
     assert torch.equal(found.images, again.images)
@@ -84,23 +88,23 @@ def test_a_split_changes_nothing(row: Any, frames: Tensor) -> None:
 def test_gradients_fool_a_linear_net(name: str, frames: Tensor) -> None:
     net = linear()
     labels = net(frames).argmax(1)
-    found = EVENT_ATTACKS[name](Victim(net), frames, labels, eps=60)
-    assert not found.survived.any()
-    assert torch.equal(found.survived, net(found.images).argmax(1) == labels)
+    found = EVENT_ATTACKS[name]()(Victim(net), frames, labels, eps=60)
+    assert found.success.all()
+    assert torch.equal(found.success, net(found.images).argmax(1) != labels)
 
 
 def test_sda_needs_as_few_flips_as_the_best_choice(frames: Tensor) -> None:
     """On a linear net, the best choice is known: the most useful flips towards one class."""
     net = linear()
     labels, weight = net(frames).argmax(1), net[1].weight.detach()
-    found = sda(Victim(net), frames, labels, eps=384)
+    found = SDA()(Victim(net), frames, labels, eps=384)
     for x, adversarial, label in zip(frames, found.images, labels, strict=True):
         logits, fewest = net(x[None])[0].detach(), []
         for other in {0, 1, 2, 3, 4} - {int(label)}:
             use = ((1 - 2 * x.flatten()) * (weight[label] - weight[other])).sort().values
             lead = float(logits[label] - logits[other]) + use.cumsum(0)
             fewest.append(int((lead >= 0).sum()) + 1)
-        needed = int(flips(x[None], adversarial[None]))
+        needed = int(changed_entries(x[None], adversarial[None]))
         assert min(fewest) <= needed <= 1.35 * min(fewest) + 2
 
 
@@ -108,8 +112,8 @@ def test_whole_events_within_the_radius() -> None:
     counts, net = torch.randint(0, 4, (4, *SHAPE)) / 255, linear()
     labels = net(counts).argmax(1)
     for per_bin in (None, 3):
-        more = {"eps": 2 / 255, "norm": "Linf", "per_bin": per_bin, "steps": 4}
-        found = EVENT_ATTACKS["event-pgd"](Victim(net), counts, labels, **more)
+        attack = make("event-pgd", {"per_bin": per_bin, "steps": 4})
+        found = attack(Victim(net), counts, labels, eps=2 / 255, norm="Linf")
         moved = (found.images - counts) * 255
         assert moved.abs().max() <= 2 + 1e-3 and (moved - moved.round()).abs().max() < 1e-3
         assert found.images.min() >= 0 and moved.abs().max() > 0.5
@@ -122,7 +126,7 @@ def test_whole_events_within_the_radius() -> None:
     [
         ("sda", {"images": torch.full((1, *SHAPE), 1 / 255)}, "hold counts"),
         ("sda", {"images": torch.zeros(1, 2, 8, 8)}, "needs event frames"),
-        ("sda", {"norm": "Linf"}, "which is L0's"),
+        ("sda", {"norm": "Linf"}, "knows the norm L0"),
         ("sda", {"eps": 0.5}, "number of entries"),
         ("sda", {"steps": 0}, "steps"),
         ("event-pgd", {"norm": "L2"}, "L0 and Linf"),
@@ -130,20 +134,23 @@ def test_whole_events_within_the_radius() -> None:
         ("event-pgd", {"lss": "ce"}, "loss"),
         ("random-flips", {"only": "none"}, "'all' or 'events'"),
         ("retiming", {"images": torch.full((1, *SHAPE), 0.3)}, "whole events"),
-        ("retiming", {"norm": "Linf"}, "which is L0's"),
+        ("retiming", {"norm": "Linf"}, "knows the norm L0"),
         ("retiming", {"jitter": 0}, "jitter"),
         ("retiming", {"delay": 0}, "delay"),
         ("retiming", {"guide": "gradients"}, "did you mean 'gradient'"),
     ],
 )
 def test_wrong_arguments_are_refused(name: str, change: dict[str, Any], message: str) -> None:
-    given = {"images": torch.zeros(1, *SHAPE), "labels": torch.tensor([0]), "eps": 5, **change}
+    given = {"images": torch.zeros(1, *SHAPE), "labels": torch.tensor([0]), "eps": 5}
+    called = {key: change.get(key, value) for key, value in given.items()}
+    called |= {key: value for key, value in change.items() if key == "norm"}
+    options = {key: value for key, value in change.items() if key not in called}
     with pytest.raises(InputError, match=message):
-        EVENT_ATTACKS[name](build("snn_vgg5"), **given)
+        make(name, options)(build("snn_vgg5"), **called)
 
 
 def test_rows_of_a_suite_are_checked() -> None:
-    check_event_attack("event-pgd", "L0", {"steps": 3, "loss": "dlr", "per_bin": 4})
+    make("event-pgd", {"steps": 3, "loss": "dlr", "per_bin": 4}).check_norm("L0")
     for name, norm, options, message in [
         ("sdaa", "L0", {}, "did you mean 'sda'"),
         ("sda", "L0", {"loss": "ce"}, "option of sda"),
@@ -153,4 +160,4 @@ def test_rows_of_a_suite_are_checked() -> None:
         ("event-pgd", "L0", {"eps": 3}, "option of event-pgd"),
     ]:
         with pytest.raises(InputError, match=message):
-            check_event_attack(name, norm, options)
+            make(name, options).check_norm(norm)

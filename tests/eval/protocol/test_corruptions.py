@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -23,7 +22,6 @@ from robust_snn.eval.protocol.corruptions import (
     measure,
 )
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
-from robust_snn.eval.scoring.flip_statistics import flip_statistics
 from zoo import awake
 
 
@@ -135,13 +133,3 @@ def test_wrong_threats_are_refused(
     ]:
         with pytest.raises(InputError, match=message):
             evaluate(victim, images, events[1], suite=suite, out=tmp_path / "run")
-
-
-def test_statistics_count_failures() -> None:
-    flips = np.array([10, 300, 900, 40, 5])
-    fooled = np.array([True, True, True, True, False])
-    found = flip_statistics(flips, fooled)
-    assert found.success[200].value == 0.4 and found.success[800].value == 0.6
-    assert found.median == 300 and found.median_of_successes == 170
-    assert flip_statistics(flips, ~fooled).median == np.inf
-    assert np.isnan(flip_statistics(flips, fooled & False).median_of_successes)
