@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-Row: TypeAlias = dict[str, Any]
+Record: TypeAlias = dict[str, Any]
 Times: TypeAlias = dict[str, list[float]]
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -31,16 +31,18 @@ def median(times: list[float]) -> float:
     return round(statistics.median(times), 3)
 
 
-def ratio(base: list[float], times: list[float]) -> Row:
+def ratio(base: list[float], times: list[float]) -> Record:
     """How many times faster than `base` in the same rounds: the median and the range."""
     ratios = sorted(b / t for b, t in zip(base, times, strict=True))
     middle = statistics.median(ratios)
     return {"ratio": round(middle, 2), "low": round(ratios[0], 2), "high": round(ratios[-1], 2)}
 
 
-def rows(shape: Row, times: Times, base: str, refused: dict[str, str] | None = None) -> list[Row]:
-    """A row per candidate, with its ratio to the base; a refused one has no numbers."""
-    found: list[Row] = [
+def records(
+    shape: Record, times: Times, base: str, refused: dict[str, str] | None = None
+) -> list[Record]:
+    """A record per candidate, with its ratio to the base; a refused one has no numbers."""
+    found: list[Record] = [
         {**shape, "candidate": name, "ms": median(t), **ratio(times[base], t), "refused": ""}
         for name, t in times.items()
     ]

@@ -37,7 +37,7 @@ from robust_snn.kernels.spiking.triton.launch import (
     options,
 )
 
-TARGETS = {
+GPUS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
@@ -63,7 +63,7 @@ _H100_BANDWIDTH = 3.35e12  # bytes per second
 
 
 @dataclass(frozen=True)
-class Report:
+class CompileReport:
     """One compiled kernel; loads and stores count vector instructions of one thread."""
 
     kernel: str
@@ -81,7 +81,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Case:
+class CompileCase:
     """A combination of gradient mode and randomness to compile."""
 
     mode: str
@@ -99,23 +99,23 @@ class Case:
 
 
 CASES = {
-    "bptt": Case("bptt"),
-    "bptt+affine": Case("bptt", affine=True),
-    "bptt+gate": Case("bptt(surrogate=atan)", gated=True),
-    "compact": Case("bptt(save=compact)"),
-    "bptr": Case("bptr"),
-    "hart": Case("hart"),
+    "bptt": CompileCase("bptt"),
+    "bptt+affine": CompileCase("bptt", affine=True),
+    "bptt+gate": CompileCase("bptt(surrogate=atan)", gated=True),
+    "compact": CompileCase("bptt(save=compact)"),
+    "bptr": CompileCase("bptr"),
+    "hart": CompileCase("hart"),
 }
 
 
-def report(kernel: str, case: str, target: str, steps: int) -> Report:
-    """Compiles `"forward"` or `"backward"` of a row of `CASES` for a row of `TARGETS`."""
+def compile_report(kernel: str, case: str, target: str, steps: int) -> CompileReport:
+    """Compiles `"forward"` or `"backward"` of a row of `CASES` for a row of `GPUS`."""
     function = spiking_forward if kernel == "forward" else spiking_backward
     compiled = _compile(function, _constants(kernel, CASES[case], steps), target)
     count = _count_amd if target.startswith("gfx") else _count_nvidia
     registers, spills, loads, stores, instructions = count(compiled)
     traffic = _traffic(kernel, CASES[case], steps)
-    return Report(
+    return CompileReport(
         kernel,
         case,
         target,
@@ -131,7 +131,7 @@ def report(kernel: str, case: str, target: str, steps: int) -> Report:
     )
 
 
-def _constants(kernel: str, case: Case, steps: int) -> dict[str, Any]:
+def _constants(kernel: str, case: CompileCase, steps: int) -> dict[str, Any]:
     args, tensors = case.layer(steps)
     if kernel == "forward":
         return forward_constants(args, tensors, single=False, trace=False)
@@ -140,7 +140,7 @@ def _constants(kernel: str, case: Case, steps: int) -> dict[str, Any]:
     return {**shared, "SINGLE_UPSTREAM": False}
 
 
-def _traffic(kernel: str, case: Case, steps: int) -> float:
+def _traffic(kernel: str, case: CompileCase, steps: int) -> float:
     """Bytes that must move per neuron and step, in float32."""
     args, _ = case.layer(steps)
     if not args.recomputes:
@@ -162,7 +162,7 @@ def _compile(function: Any, constants: dict[str, Any], target: str) -> Any:
         constexprs={places[name]: value for name, value in constants.items()},
         attrs={places[name]: [["tt.divisibility", 16]] for name in aligned},
     )
-    device = TARGETS[target]
+    device = GPUS[target]
     return compile_kernel(source, target=device, options=options(device.warp_size))
 
 

@@ -39,7 +39,7 @@ def benchmark(
     """Time the kernels against plain loops, other libraries and the floor of this machine."""
     from rich.table import Table
 
-    from robust_snn.benchmarks import PARTS, run
+    from robust_snn.benchmarks import PARTS, run_part
     from robust_snn.benchmarks.timing import CLOCKS
 
     if kernels != static:
@@ -53,7 +53,7 @@ def benchmark(
         raise InputError(f"--rounds must be at least 1, got {rounds}")
     prepare(threads, quiet=True)
     for part in chosen:
-        rows = run(part, out, rounds, clock)
+        rows = run_part(part, out, rounds, clock)
         table = Table(*rows[0], title=part)
         for row in rows:
             table.add_row(*map(str, row.values()))

@@ -89,7 +89,9 @@ def uniform(words: Tensor) -> Tensor:
     return (words >> 8).to(torch.float32) * 2.0**-24
 
 
-def draw(keys: Tensor, shape: tuple[int, ...], steps: int, layer: int, purpose: Purpose) -> Tensor:
+def draw_uniform(
+    keys: Tensor, shape: tuple[int, ...], steps: int, layer: int, purpose: Purpose
+) -> Tensor:
     """Uniform draws for `steps` time steps of one layer.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.kernels.philox import Purpose, draw
+from robust_snn.kernels.philox import Purpose, draw_uniform
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.utils.errors import InputError
 
@@ -35,7 +35,7 @@ class PoissonEncoder(NoisyModule):
         keys, mean = self.draw(x.shape[1], x.device)
         if mean:
             return _Coded.apply(x, x.detach().clamp(0, 1))
-        uniform = draw(keys, tuple(x.shape[2:]), steps, self.layer, Purpose.ENCODER)
+        uniform = draw_uniform(keys, tuple(x.shape[2:]), steps, self.layer, Purpose.ENCODER)
         return _Coded.apply(x, (uniform < x).to(x.dtype))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from robust_snn.gradients import BPTT, GradientMode, SurrogateFunction
 from robust_snn.gradients.surrogates import Atan, Gaussian, Rectangle, Sigmoid, Triangle
 from robust_snn.kernels import NoisyFiring
-from robust_snn.kernels.philox import Purpose, draw
+from robust_snn.kernels.philox import Purpose, draw_uniform
 from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.stochastic_gate import StochasticGate
@@ -167,7 +167,7 @@ class MembraneNoise(NoisyModule):
 
     def injected(self, noise: NoisyFiring, shape: tuple[int, ...], steps: int) -> Tensor:
         """Noise to add to the membranes of `shape`, `[T, B, *shape]`."""
-        uniform = draw(noise.keys, shape, steps, self.layer, Purpose.MEMBRANE)
+        uniform = draw_uniform(noise.keys, shape, steps, self.layer, Purpose.MEMBRANE)
         return self.family.quantile(uniform + 2.0**-25)  # inside (0, 1)
 
     def extra_repr(self) -> str:

@@ -9,7 +9,12 @@ import torch
 
 from helpers import assert_close_rms
 from robust_snn import InputError, Victim
-from robust_snn.benchmarks import layers, published, run, timing
+from robust_snn.benchmarks import layer_speed, run_part, timing
+from robust_snn.benchmarks.published_network import (
+    as_published,
+    convolutions_alone,
+    network_with_rates,
+)
 from robust_snn.cli import main
 from robust_snn.neurons import LIF
 
@@ -27,20 +32,20 @@ def test_rounds_are_interleaved_and_compared_within_a_round():
 @pytest.mark.parametrize(
     "layer, why",
     [
-        (layers._ours(), ""),
-        (layers._ours("bptr"), "gradients differ"),
-        (lambda x: 1 - layers.plain(x), "spikes differ"),
+        (layer_speed._ours(), ""),
+        (layer_speed._ours("bptr"), "gradients differ"),
+        (lambda x: 1 - layer_speed.plain_loop(x), "spikes differ"),
     ],
 )
 def test_a_wrong_layer_is_not_timed(layer, why):
     current = torch.randn(4, 2, 30, requires_grad=True)
-    found = layers.refusal("ours bptt", layer, current, torch.randn(4, 2, 30))
+    found = layer_speed.layer_refusal("ours bptt", layer, current, torch.randn(4, 2, 30))
     assert why in found
     assert bool(found) == bool(why)
 
 
 def test_our_network_is_the_published_one():
-    net = published.network(3, width=0.25, batch=4)
+    net = network_with_rates(3, width=0.25, batch=4)
     rates = []
     for module in net.modules():
         if isinstance(module, LIF):
@@ -50,24 +55,26 @@ def test_our_network_is_the_published_one():
         net(x)
     assert 0.15 < rates[0] < 0.35
     assert 0.04 < rates[-1] < 0.16
-    logits = published.as_published(net, 3)(x)
+    logits = as_published(net, 3)(x)
     with torch.no_grad():
         assert_close_rms(Victim(net).sample(x, torch.arange(4)), logits.detach())
-    gated = published.as_published(published.network(2, gated=True, width=0.1, batch=2), 2)
+    gated = as_published(network_with_rates(2, gated=True, width=0.1, batch=2), 2)
     assert not torch.equal(gated(x), gated(x))
 
 
 def test_convolutions_alone_are_all_of_them():
-    net = published.as_published(published.network(2, width=0.1, batch=2), 2)
+    net = as_published(network_with_rates(2, width=0.1, batch=2), 2)
     x = torch.rand(2, 3, 32, 32)
-    found = published.convolutions(net, x)["convolutions, forward"]()
+    found = convolutions_alone(net, x)["convolutions, forward"]()
     assert len(found) == sum(isinstance(m, torch.nn.Conv2d) for m in net.modules())
 
 
 def test_results_say_where_they_come_from(tmp_path, monkeypatch):
-    found = timing.rows({"shape": "s"}, {"a": [2.0, 2.0], "b": [1.0, 1.0]}, "a", {"c": "differs"})
-    monkeypatch.setitem(run.__globals__["PARTS"], "layers", (lambda rounds, clock: found, 1))
-    run("layers", tmp_path)
+    found = timing.records(
+        {"shape": "s"}, {"a": [2.0, 2.0], "b": [1.0, 1.0]}, "a", {"c": "differs"}
+    )
+    monkeypatch.setitem(run_part.__globals__["PARTS"], "layers", (lambda rounds, clock: found, 1))
+    run_part("layers", tmp_path)
     with open(tmp_path / "layers.csv") as file:
         table = list(csv.DictReader(file))
     assert [row["ratio"] for row in table] == ["1.0", "2.0", ""]
@@ -75,7 +82,7 @@ def test_results_say_where_they_come_from(tmp_path, monkeypatch):
     assert table[0]["commit"] and table[0]["torch"] and table[0]["threads"]
     assert (tmp_path / "layers.png").stat().st_size > 0
     with pytest.raises(InputError, match="did you mean 'layers'"):
-        run("layer", tmp_path)
+        run_part("layer", tmp_path)
 
 
 @pytest.mark.parametrize(

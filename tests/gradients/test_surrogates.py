@@ -12,7 +12,7 @@ from loops import BACKENDS, run
 from robust_snn.gradients import SURROGATES, parse_mode
 from robust_snn.kernels import Dynamics, Recursion
 from robust_snn.kernels.spiking.codes import Shape
-from robust_snn.kernels.spiking.surrogate_shapes import SHAPES, SHARES, derivative
+from robust_snn.kernels.spiking.surrogate_shapes import SHARES, UNIT_SHAPES, derivative
 
 PI = math.pi
 FORMULAS = {
@@ -33,7 +33,7 @@ FORMULAS = {
     "leaky_relu(slope=2,leak=0.1)": lambda z: torch.where(z >= 0, 2.0, 0.1),
     "ste": lambda z: torch.ones_like(z),
 }
-NORMALISED = list(SHAPES)[: list(SHAPES).index("logarithm")]
+NORMALISED = list(UNIT_SHAPES)[: list(UNIT_SHAPES).index("logarithm")]
 
 
 def _kernel(text):
@@ -57,7 +57,7 @@ def test_formula(text, backend):
 @pytest.mark.parametrize("family", NORMALISED)
 def test_unit_shapes_integrate_to_one(family):
     u = torch.linspace(-2000, 2000, 4_000_001, dtype=torch.float64)
-    assert torch.trapezoid(SHAPES[family].k(u), u).item() == pytest.approx(1, abs=2e-3)
+    assert torch.trapezoid(UNIT_SHAPES[family].k(u), u).item() == pytest.approx(1, abs=2e-3)
 
 
 INTEGRALS = {
@@ -101,11 +101,11 @@ def test_shares_are_integrals_and_distances_their_inverse(family, a):
     x = SHARES[family].distance(a)
     assert SHARES[family].within(torch.tensor(x)).item() == pytest.approx(a, abs=1e-5)
     u = torch.linspace(-x, x, 200_001, dtype=torch.float64)
-    assert torch.trapezoid(SHAPES[family].k(u), u).item() == pytest.approx(a, abs=1e-4)
+    assert torch.trapezoid(UNIT_SHAPES[family].k(u), u).item() == pytest.approx(a, abs=1e-4)
 
 
 def test_every_shape_has_a_code():
-    assert [shape.name.lower() for shape in Shape] == list(SHAPES)
+    assert [shape.name.lower() for shape in Shape] == list(UNIT_SHAPES)
 
 
 @pytest.mark.parametrize("text", FORMULAS)

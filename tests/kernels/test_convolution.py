@@ -8,8 +8,10 @@ from torch import Tensor
 
 from helpers import assert_close_rms
 from robust_snn import Victim
-from robust_snn.kernels import convolution, spiking
-from robust_snn.kernels.convolution.event_driven import run_events
+from robust_snn.kernels.convolution import api as convolution
+from robust_snn.kernels.convolution.event_driven import event_driven_convolution
+from robust_snn.kernels.convolution.reference import reference_convolution
+from robust_snn.kernels.spiking import autograd
 from robust_snn.neurons import StochasticGate
 from zoo import awake, images, narrow
 
@@ -33,7 +35,7 @@ def batches(monkeypatch) -> list[int]:
 def _every_step(monkeypatch) -> None:
     """Takes the shortcut away: what is left is the rule as it is written."""
     monkeypatch.setattr(convolution, "same_at_every_step", lambda stack: False)
-    monkeypatch.setattr(spiking.fused, "_gives_same_steps", lambda *arguments: False)
+    monkeypatch.setattr(autograd, "_gives_same_steps", lambda *arguments: False)
 
 
 def _gradient(victim: Victim, x: Tensor) -> Tensor:
@@ -145,17 +147,20 @@ def test_events_give_the_convolution(inputs, outputs, size, stride, padding, gri
     x = (torch.rand(5, inputs, *grid) < density).float()
     weight, bias = torch.randn(outputs, inputs, size, size), torch.randn(outputs)
     expected = torch.nn.functional.conv2d(x, weight, bias, stride, padding)
+    assert_close_rms(reference_convolution(x, weight, bias, stride, padding), expected)
     last = x.to(memory_format=torch.channels_last)
     for spikes in (x, last, last.to(torch.uint8), last.to(torch.bfloat16), last.half()):
-        got = run_events(spikes, weight, bias, stride, padding)
+        got = event_driven_convolution(spikes, weight, bias, stride, padding)
         assert_close_rms(got, expected)
-    assert_close_rms(run_events(x, weight, None, stride, padding), expected - bias.view(-1, 1, 1))
+    assert_close_rms(
+        event_driven_convolution(x, weight, None, stride, padding), expected - bias.view(-1, 1, 1)
+    )
 
 
 def test_events_write_every_output(poisoned_empty):
     weight = torch.randn(70, 8, 3, 3)
     for x in (torch.zeros(3, 8, 6, 6), torch.ones(1, 8, 1, 1), torch.ones(2, 8, 33, 31)):
-        assert run_events(x, weight, None, 1, 1).isfinite().all()
+        assert event_driven_convolution(x, weight, None, 1, 1).isfinite().all()
 
 
 @pytest.mark.parametrize("value", [2.0, 0.5, -1.0, float("nan")])
@@ -163,7 +168,7 @@ def test_events_write_every_output(poisoned_empty):
 def test_what_is_no_spike_is_told(value, dtype):
     x = torch.zeros(4, 8, 5, 5, dtype=dtype)
     x[3, 7, 4, 4] = value
-    assert run_events(x, torch.randn(8, 8, 3, 3), None, 1, 1) is None
+    assert event_driven_convolution(x, torch.randn(8, 8, 3, 3), None, 1, 1) is None
 
 
 def test_auto_measures_each_layer(monkeypatch):
@@ -172,8 +177,8 @@ def test_auto_measures_each_layer(monkeypatch):
     inputs = {"silent": silent, "busy": 1 - silent, "sums": 2 * silent, "image": silent[:1]}
     seen = []
     monkeypatch.setattr(
-        "robust_snn.kernels.convolution.event_driven.run_events",
-        lambda x, *arguments: seen.append(x) or run_events(x, *arguments),
+        "robust_snn.kernels.convolution.event_driven.event_driven_convolution",
+        lambda x, *arguments: seen.append(x) or event_driven_convolution(x, *arguments),
     )
     took = {}
     for setting in ("auto", "always", "never"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robust_snn.kernels import derive_seed, philox, sample_keys
-from robust_snn.kernels.philox import Purpose, draw
+from robust_snn.kernels.philox import Purpose, draw_uniform
 
 # Random123's known answers for Philox4x32-10.
 KNOWN = [
@@ -28,16 +28,18 @@ def test_philox_known_answers(key, counter, words):
 
 def test_draw_depends_on_the_address_alone():
     keys = sample_keys(7, torch.arange(5))
-    everything = draw(keys, (3, 4), 9, 2, Purpose.GATE)
+    everything = draw_uniform(keys, (3, 4), 9, 2, Purpose.GATE)
     for order in ([4, 0, 2], [1]):
-        assert torch.equal(draw(keys[order], (3, 4), 9, 2, Purpose.GATE), everything[:, order])
-    assert torch.equal(draw(keys, (3, 4), 6, 2, Purpose.GATE), everything[:6])
-    assert not torch.equal(draw(keys, (3, 4), 9, 3, Purpose.GATE), everything)
-    assert not torch.equal(draw(keys, (3, 4), 9, 2, Purpose.SPIKE), everything)
+        assert torch.equal(
+            draw_uniform(keys[order], (3, 4), 9, 2, Purpose.GATE), everything[:, order]
+        )
+    assert torch.equal(draw_uniform(keys, (3, 4), 6, 2, Purpose.GATE), everything[:6])
+    assert not torch.equal(draw_uniform(keys, (3, 4), 9, 3, Purpose.GATE), everything)
+    assert not torch.equal(draw_uniform(keys, (3, 4), 9, 2, Purpose.SPIKE), everything)
 
 
 def test_draw_is_uniform():
-    drawn = draw(sample_keys(0, torch.arange(64)), (256,), 8, 0, Purpose.GATE).double()
+    drawn = draw_uniform(sample_keys(0, torch.arange(64)), (256,), 8, 0, Purpose.GATE).double()
     assert drawn.min() >= 0
     assert drawn.max() < 1
     assert drawn.mean().item() == pytest.approx(0.5, abs=3e-3)

@@ -24,7 +24,7 @@ from robust_snn.kernels import (
     spiking_loop,
 )
 from robust_snn.kernels.spiking.firing_probability import CUMULATIVE
-from robust_snn.kernels.spiking.surrogate_shapes import SHAPES
+from robust_snn.kernels.spiking.surrogate_shapes import UNIT_SHAPES
 from robust_snn.utils.errors import InputError
 
 SAMPLES = [(1,), (3,), (63,), (127,), (2, 5, 5), (3, 17, 13), (600,), (5000,)]
@@ -40,7 +40,7 @@ dynamics = st.builds(
 )
 surrogates = st.builds(
     Surrogate,
-    family=st.sampled_from(list(SHAPES)),
+    family=st.sampled_from(list(UNIT_SHAPES)),
     sharpness=st.sampled_from([0.5, 1.0, 2.0]),
     scale=st.sampled_from([1.0, 0.3]),
     floor=st.sampled_from([0.0, 0.1]),

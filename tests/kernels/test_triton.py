@@ -50,9 +50,9 @@ def test_interpreter(file, tmp_path):
 _REPORT = """
 import json, sys
 from dataclasses import asdict
-from robust_snn.benchmarks.triton_compile_report import report
+from robust_snn.benchmarks.triton_compile_report import compile_report
 cases = json.loads(sys.argv[1])
-print(json.dumps([asdict(report(*case)) for case in cases]))
+print(json.dumps([asdict(compile_report(*case)) for case in cases]))
 """
 
 

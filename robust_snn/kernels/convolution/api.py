@@ -22,10 +22,8 @@ from robust_snn.kernels.layout import same_at_every_step
 from robust_snn.utils.errors import unknown
 
 SPARSE = ("never", "auto", "always")
-DENSE = 0.25  # share of spikes above which "auto" takes the dense convolution
+DENSE = 0.25  # share of spikes from which on "auto" takes the dense convolution
 SAMPLED = 4  # images of a batch that "auto" counts the spikes of
-
-__all__ = ["SPARSE", "convolution_view", "convolve", "current_view", "in_convolution_view"]
 
 _view: ContextVar[str | None] = ContextVar("convolution_view", default=None)
 
@@ -139,13 +137,14 @@ class _Convolution(torch.autograd.Function):
         ctx.shape, ctx.geometry = x.shape, geometry
         images, out = x.flatten(0, 1), None
         wanted = sparse in ("auto", "always") and _can_be_sparse(x, geometry)
-        if wanted and (sparse == "always" or _pays(images, weight)):
-            from robust_snn.kernels.convolution.event_driven import run_events
+        if wanted and (sparse == "always" or _is_sparse(images, weight)):
+            from robust_snn.kernels.convolution.event_driven import event_driven_convolution
 
-            out = run_events(images, weight, bias, geometry.stride[0], geometry.padding[0])
+            out = event_driven_convolution(
+                images, weight, bias, geometry.stride[0], geometry.padding[0]
+            )
         if out is None:
-            stride, padding, dilation, groups = geometry
-            out = F.conv2d(images, weight, bias, stride, padding, dilation, groups)
+            out = F.conv2d(images, weight, bias, *geometry)
         return out.unflatten(0, x.shape[:2])
 
     @staticmethod
@@ -168,8 +167,8 @@ def _can_be_sparse(x: Tensor, geometry: Geometry) -> bool:
     return plain and len(x) > 1 and x.device.type == "cpu" and x.dtype != torch.float64
 
 
-def _pays(images: Tensor, weight: Tensor) -> bool:
-    """Whether few enough spike, judged by a few images of the batch `[B, C, H, W]`."""
+def _is_sparse(images: Tensor, weight: Tensor) -> bool:
+    """Whether so few neurons spike that events are faster, judged by a few of `[B, C, H, W]`."""
     outputs, inputs = weight.shape[:2]
     few = images[:: max(1, len(images) // SAMPLED)]
     if inputs < 16 or not bool(((few == 0) | (few == 1)).all()):

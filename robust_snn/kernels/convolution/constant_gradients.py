@@ -1,7 +1,7 @@
-"""Where branches part and meet, for tensors `[T, ...]`.
+"""Branches of a network over time whose gradient may be constant: a fork, and a weighted sum.
 
-A gradient that is one step, expanded over time, as the rate modes give it, stays one. PyTorch's own
-sums and products would write every step of it to memory.
+The rate modes give gradients that are one step, expanded over time `[T, ...]`. They stay so here;
+PyTorch's own sums and products would write every step to memory.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Fork(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        one, other = upstream
-        if _is_one_step(one) and _is_one_step(other):
-            return (one[:1] + other[:1]).expand(one.shape)
-        return one + other
+        first, second = upstream
+        if _is_one_step(first) and _is_one_step(second):
+            return (first[:1] + second[:1]).expand(first.shape)
+        return first + second
 
 
 class WeightedSum(torch.autograd.Function):
@@ -52,8 +52,8 @@ class WeightedSum(torch.autograd.Function):
 def _product(gradient: Tensor, x: Tensor) -> Tensor:
     """Inner products of `[T, B, ...]` as `[T, B]`."""
     last = is_channels_last(x)
-    one, other = (storage_view(y, last).flatten(2) for y in (gradient, x))
-    return torch.einsum("tbi,tbi->tb", one, other)
+    flat = (storage_view(y, last).flatten(2) for y in (gradient, x))
+    return torch.einsum("tbi,tbi->tb", *flat)
 
 
 def _is_one_step(gradient: Tensor) -> bool:

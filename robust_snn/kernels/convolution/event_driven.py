@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from robust_snn.kernels.numba_tools.compile import device, kernel
+from robust_snn.kernels.numba_tools.compile import helper, kernel
 from robust_snn.kernels.numba_tools.threads import run_blocks
 
 LANES, VECTORS = 16, 4
@@ -117,7 +117,7 @@ def _sum_rows(typing, weights, rows, count, bias, out, place):
     return types.void(weights, rows, types.intp, bias, out, types.intp), generate
 
 
-@device
+@helper
 def _pack(values, one, packed):
     """One byte per value; returns whether one of them is neither 0 nor 1."""
     odd = np.uint8(0)
@@ -129,7 +129,7 @@ def _pack(values, one, packed):
 
 
 @kernel
-def event_convolution(
+def sum_event_weights(
     start,
     stop,
     group,  # images per task
@@ -197,13 +197,20 @@ def event_convolution(
                                 pixel[block * WIDTH + k] = partial[k]
 
 
-def run_events(
+def event_driven_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
 ) -> Tensor | None:
-    """Convolves spikes `[B, C, H, W]`.
+    """Convolves spikes, in time that grows with how many there are.
+
+    Args:
+        x: Zeros and ones `[B, C, H, W]`, any dtype.
+        weight: `[out, C, h, w]`.
+        bias: `[out]`.
+        stride: The same along both axes.
+        padding: Zeros on every side.
 
     Returns:
-        `[B, out, H', W']`, channels-last, or nothing if a value of `x` is neither 0 nor 1.
+        `[B, out, H', W']`, channels-last in memory, or None if a value of `x` is neither 0 nor 1.
     """
     images, given, height, width = x.shape
     outputs, _, rows, columns = weight.shape
@@ -234,7 +241,7 @@ def run_events(
     tasks = -(-images // group)
     odd = np.zeros(tasks, np.uint8)
     run_blocks(
-        event_convolution,
+        sum_event_weights,
         tasks,
         group,
         shape,

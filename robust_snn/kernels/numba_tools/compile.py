@@ -31,12 +31,12 @@ _HELPER: dict[str, Any] = {
 }
 
 
-def device(function: Callable[..., Any]) -> Callable[..., Any]:
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a helper that kernels call."""
     return numba.njit(**_HELPER)(function)
 
 
-def smooth(function: Callable[..., Any]) -> Callable[..., Any]:
+def backward_helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a helper of the backward pass, where a fused multiply-add only rounds less."""
     return numba.njit(fastmath={"contract"}, **_HELPER)(function)
 

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
-from robust_snn.kernels.numba_tools.compile import device
+from robust_snn.kernels.numba_tools.compile import helper
 
 _BITS = np.uint32(16)
 
@@ -44,12 +44,12 @@ def _to_float16(typing, value):
     return types.int16(types.float32), generate
 
 
-@device
+@helper
 def _from_bfloat16(bits):
     return np.uint32(np.uint32(bits) << _BITS).view(np.float32)
 
 
-@device
+@helper
 def _to_bfloat16(value):
     bits = np.float32(value).view(np.uint32)
     odd = np.uint32((bits >> _BITS) & np.uint32(1))  # ties go to even

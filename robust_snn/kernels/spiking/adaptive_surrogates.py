@@ -119,7 +119,7 @@ class SharpnessByDistance(AdaptiveSurrogate):
     degree that `omega` stands for. The reset is detached, as in the paper.
 
     Attributes:
-        family: Row of `surrogate_shapes.SHAPES`.
+        family: Row of `surrogate_shapes.UNIT_SHAPES`.
         omega: Distance in which the unit shape has that share; see `gradients.vanishing`.
         relax: Weight of the mean deviation.
         beta: Decay of the running statistics.

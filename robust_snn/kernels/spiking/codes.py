@@ -34,7 +34,7 @@ class Randomness(IntEnum):
 
 
 class Shape(IntEnum):
-    """Unit shapes of the surrogates; the names are those of `surrogate_shapes.SHAPES`."""
+    """Unit shapes of the surrogates; the names are those of `surrogate_shapes.UNIT_SHAPES`."""
 
     TRIANGLE = 0
     RECTANGLE = 1

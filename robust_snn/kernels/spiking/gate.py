@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.philox import Purpose, draw
+from robust_snn.kernels.philox import Purpose, draw_uniform
 
 TEMPERATURE = 0.5
 EPSILON = 1e-3
@@ -39,7 +39,7 @@ def open_gates(probability: Tensor, keys: Tensor, steps: int, layer: int, mean: 
     """
     if mean:
         return probability.expand(steps, len(keys), *probability.shape)
-    uniform = draw(keys, tuple(probability.shape), steps, layer, Purpose.GATE)
+    uniform = draw_uniform(keys, tuple(probability.shape), steps, layer, Purpose.GATE)
     hard = (uniform < probability).to(probability.dtype)
     if not (torch.is_grad_enabled() and probability.requires_grad):
         return hard

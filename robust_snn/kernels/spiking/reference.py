@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.philox import Purpose, draw
+from robust_snn.kernels.philox import Purpose, draw_uniform
 from robust_snn.kernels.spiking.firing_probability import firing_probability
 from robust_snn.kernels.spiking.gate import open_gates
 from robust_snn.kernels.spiking.rules import (
@@ -62,7 +62,7 @@ def _integrate(
     uniforms: Any = repeat(None)
     if noise is not None and not noise.mean:
         shape = tuple(drive.shape[2:])
-        uniforms = draw(noise.keys, shape, steps, noise.layer, Purpose.SPIKE).unbind(0)
+        uniforms = draw_uniform(noise.keys, shape, steps, noise.layer, Purpose.SPIKE).unbind(0)
     sharpness: Any = repeat(rule.surrogate.sharpness)
     if rule.sharpness is not None:
         sharpness = rule.sharpness.expand(steps, *rule.sharpness.shape[1:]).unbind(0)

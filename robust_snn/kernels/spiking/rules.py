@@ -24,7 +24,7 @@ class Surrogate:
     It is `scale * sharpness * k(sharpness * z) + floor`.
 
     Attributes:
-        family: Row of `surrogate_shapes.SHAPES`, which names the unit shape `k`.
+        family: Row of `surrogate_shapes.UNIT_SHAPES`, which names the unit shape `k`.
         sharpness: Inverse width.
         scale: Factor for catalogue entries that are not normalised.
         floor: Value far from the threshold, for entries that never vanish.

@@ -50,7 +50,7 @@ def _gaussian(u: Tensor) -> Tensor:
     return torch.exp(-u.square()) / math.sqrt(math.pi)
 
 
-SHAPES: dict[str, UnitShape] = {
+UNIT_SHAPES: dict[str, UnitShape] = {
     "triangle": UnitShape(
         lambda u: (1 - u.abs()).clamp(min=0),
         Share(lambda x: 1 - (1 - x.clamp(max=1)) ** 2, lambda share: 1 - math.sqrt(1 - share)),
@@ -88,10 +88,10 @@ SHAPES: dict[str, UnitShape] = {
     "step": UnitShape(lambda u: (u >= 0).to(u.dtype)),
 }
 
-SHARES = {name: shape.share for name, shape in SHAPES.items() if shape.share is not None}
+SHARES = {name: shape.share for name, shape in UNIT_SHAPES.items() if shape.share is not None}
 
 
 def derivative(z: Tensor, surrogate: Surrogate, sharpness: Tensor | float) -> Tensor:
     """The surrogate derivative at `z = v - threshold`, of the given sharpness."""
-    shape = SHAPES[surrogate.family].k(sharpness * z)
+    shape = UNIT_SHAPES[surrogate.family].k(sharpness * z)
     return surrogate.scale * sharpness * shape + surrogate.floor

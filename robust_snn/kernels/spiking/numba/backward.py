@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.numba_tools.compile import SOURCES, device, kernel
+from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.half_precision import as_float
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Time
 from robust_snn.kernels.spiking.numba import block_ops
@@ -18,20 +18,20 @@ from robust_snn.kernels.spiking.numba.forward import (
     pick,
     start_membrane,
 )
-from robust_snn.kernels.spiking.numba.philox import draw_quad
+from robust_snn.kernels.spiking.numba.philox import philox_quad
 from robust_snn.kernels.spiking.numba.slopes import fill_slopes, step_back_triangle
 
 _ONE = np.float32(1)
 
 
-@device
+@helper
 def _through_gate(args, t, numbers, key, g, spike, probability, words, e, grad_probability):
     """The gradient on spikes, given that on gated spikes: in `e`, or `g` itself."""
     if args.gating == Randomness.NONE:
         return g
     if args.gating == Randomness.DRAW:
         if t == args.steps - 1 or t % 4 == 3:
-            draw_quad(key, numbers, t // 4, args.gate_layer, GATE, words)
+            philox_quad(key, numbers, t // 4, args.gate_layer, GATE, words)
         block_ops.keep_below(words[t % 4], probability, g, e)
         if grad_probability.size > 0:
             block_ops.add_relaxed_gate(g, spike, words[t % 4], probability, grad_probability)
@@ -42,7 +42,7 @@ def _through_gate(args, t, numbers, key, g, spike, probability, words, e, grad_p
     return e
 
 
-@device
+@helper
 def _reset_path(args):
     """Gradient of the membrane after the reset on the spike: a constant and a factor of `v`."""
     if args.detach_reset:
@@ -50,7 +50,7 @@ def _reset_path(args):
     return np.float32(args.reset_value), np.float32(-1.0 if args.hard else 0.0)
 
 
-@device
+@helper
 def _through_step(args, decay, e, v, spike, slope, carried, grad):
     """One step of the exact recursion, with the reset's own path unless it is detached."""
     cross, cross_v = _reset_path(args)
@@ -62,7 +62,7 @@ def _through_step(args, decay, e, v, spike, slope, carried, grad):
         block_ops.step_back_noisy(e, slope, v, spike, hard, cross, cross_v, decay, carried, grad)
 
 
-@device
+@helper
 def _through_triangle(args, decay, e, v, carried, factor, scale, out):
     """`_through_step` for the default surrogate without noise; see `step_back_triangle`."""
     cross, cross_v = _reset_path(args)
@@ -74,7 +74,7 @@ def _through_triangle(args, decay, e, v, carried, factor, scale, out):
     )  # fmt: skip
 
 
-@device
+@helper
 def _to_inputs(args, t, task, b, here, grad, current, steps, affine, befores, wide, outputs):
     """Passes the gradient on the drive of step `t` to the current, the affine and the gains."""
     grad_current, grad_affine, grad_steps = outputs

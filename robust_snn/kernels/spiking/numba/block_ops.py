@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.numba_tools.compile import device, smooth
+from robust_snn.kernels.numba_tools.compile import backward_helper, helper
 from robust_snn.kernels.numba_tools.half_precision import put
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -19,37 +19,37 @@ _RANGE = np.float32(2.0**24)  # of a draw
 _STEPS, _ROUND = np.float32(126), np.float32(1.5)  # levels 1 to 127 of a membrane's code
 
 
-@device
+@helper
 def fill(value, out):
     for j in range(out.size):
         out[j] = value
 
 
-@device
+@helper
 def copy(a, out):
     for j in range(out.size):
         put(out, j, a[j])
 
 
-@device
+@helper
 def multiply(a, b, out):
     for j in range(out.size):
         put(out, j, a[j] * b[j])
 
 
-@device
+@helper
 def add_product(a, b, out):
     for j in range(out.size):
         out[j] += a[j] * b[j]
 
 
-@device
+@helper
 def subtract(a, constant, out):
     for j in range(out.size):
         out[j] = a[j] - constant
 
 
-@device
+@helper
 def dot(a, b):
     total = 0.0
     for j in range(a.size):
@@ -57,25 +57,25 @@ def dot(a, b):
     return total
 
 
-@device
+@helper
 def transform(current, scale, shift, out):
     for j in range(out.size):
         out[j] = current[j] * scale[j] + shift[j]
 
 
-@device
+@helper
 def amplify(gain, step_gain, out):
     for j in range(out.size):
         out[j] = (gain * out[j]) * step_gain
 
 
-@device
+@helper
 def add(a, total):
     for j in range(total.size):
         total[j] += a[j]
 
 
-@device
+@helper
 def leak_and_fire(drive, decay, threshold, hard, reset_value, u, v, spike):
     """A step without noise: the membrane, the spike, and the reset."""
     for j in range(v.size):
@@ -87,7 +87,7 @@ def leak_and_fire(drive, decay, threshold, hard, reset_value, u, v, spike):
         u[j] = after if fires else membrane
 
 
-@device
+@helper
 def leak_and_put(drive, decay, threshold, hard, reset_value, u, out):
     """`leak_and_fire` where nothing but the spikes is asked for, which go to memory at once.
 
@@ -101,7 +101,7 @@ def leak_and_put(drive, decay, threshold, hard, reset_value, u, out):
         u[j] = after if fires else membrane
 
 
-@device
+@helper
 def leak_and_gate(drive, decay, threshold, hard, reset_value, u, words, probability, out):
     """`leak_and_put` behind a gate: spikes whose draw lies below the probability."""
     for j in range(out.size):
@@ -113,7 +113,7 @@ def leak_and_gate(drive, decay, threshold, hard, reset_value, u, words, probabil
         u[j] = after if fires else membrane
 
 
-@device
+@helper
 def leak_from(drive, decay, threshold, hard, reset_value, before, v):
     """The membrane `v` after a step without noise, from that of the step before, not yet reset."""
     for j in range(v.size):
@@ -122,13 +122,13 @@ def leak_from(drive, decay, threshold, hard, reset_value, before, v):
         v[j] = decay * (after if membrane >= threshold else membrane) + drive[j]
 
 
-@device
+@helper
 def leak(drive, decay, u, v):
     for j in range(v.size):
         v[j] = decay * u[j] + drive[j]
 
 
-@device
+@helper
 def firing_probability(v, threshold, sharpness, table, out):
     """See `robust_snn.kernels.spiking.firing_probability.firing_probability`."""
     last, half = np.int32(table.size - 2), np.float32((table.size - 1) // 2)
@@ -140,34 +140,34 @@ def firing_probability(v, threshold, sharpness, table, out):
         out[j] = below + (position - np.float32(knot)) * (table[knot + np.uint32(1)] - below)
 
 
-@device
+@helper
 def draw_below(words, out):
     """Turns probabilities into draws: a word of 24 bits is compared exactly."""
     for j in range(out.size):
         out[j] = np.float32(np.float32(words[j]) < out[j] * _RANGE)
 
 
-@device
+@helper
 def keep_below(words, probability, values, out):
     """`values` where a draw lies below the probability, zero elsewhere."""
     for j in range(out.size):
         put(out, j, values[j] if np.float32(words[j]) < probability[j] * _RANGE else _ZERO)
 
 
-@device
+@helper
 def reset(v, spike, hard, reset_value, u):
     """`u = (1 - s) v + reset_value s`, without `(1 - s)` for a soft reset."""
     for j in range(v.size):
         u[j] = (_ONE - hard * spike[j]) * v[j] + reset_value * spike[j]
 
 
-@device
+@helper
 def mark_fired(spike, saved_bytes):
     for j in range(saved_bytes.size):
         saved_bytes[j] |= spike[j] != 0  # of floats or of the bits of half precision
 
 
-@device
+@helper
 def mark_mean_drive(total, steps, lower, upper, saved_bytes):
     """0 for a mean drive outside (0, upper], else 1 up to `lower` and 2 above it."""
     for j in range(saved_bytes.size):
@@ -176,7 +176,7 @@ def mark_mean_drive(total, steps, lower, upper, saved_bytes):
         saved_bytes[j] = np.uint8(inside) * (np.uint8(1) + np.uint8(mean > lower))
 
 
-@device
+@helper
 def add_relaxed_gate(upstream, spike, words, probability, grad):
     """Adds `upstream * spike * d relaxed_gate / d probability`, at temperature 1/2.
 
@@ -191,7 +191,7 @@ def add_relaxed_gate(upstream, spike, words, probability, grad):
         grad[j] += upstream[j] * spike[j] * slope
 
 
-@smooth
+@backward_helper
 def step_back(e, slope, v, threshold, hard, cross, cross_v, decay, carried, grad):
     """One step of the recursion; `carried` is the gradient on the membrane after the reset.
 
@@ -206,7 +206,7 @@ def step_back(e, slope, v, threshold, hard, cross, cross_v, decay, carried, grad
         carried[j] = decay * into
 
 
-@smooth
+@backward_helper
 def step_back_noisy(e, slope, v, spike, hard, cross, cross_v, decay, carried, grad):
     """`step_back` where the spike, or its probability, does not follow from the membrane."""
     for j in range(grad.size):
@@ -217,7 +217,7 @@ def step_back_noisy(e, slope, v, spike, hard, cross, cross_v, decay, carried, gr
         carried[j] = decay * into
 
 
-@device
+@helper
 def encode(v, spike, threshold, sharpness, code):
     """The spike, and in 7 bits how far inside the triangle's support the membrane is; 0 outside."""
     for j in range(code.size):
@@ -225,7 +225,7 @@ def encode(v, spike, threshold, sharpness, code):
         code[j] = np.uint8(max(level, np.int32(0)) | (np.int32(spike[j]) << 7))
 
 
-@device
+@helper
 def decode(code, threshold, sharpness, v, spike):
     """Undoes `encode`, to within half a level; outside the support any membrane will do."""
     for j in range(code.size):
@@ -236,7 +236,7 @@ def decode(code, threshold, sharpness, v, spike):
         v[j] = threshold + (s + s - _ONE) * far / sharpness
 
 
-@device
+@helper
 def pick_slope(e, saved_bytes, lower, upper, grad):
     """`grad = e slope` with the slope of each neuron's saved_bytes."""
     for j in range(grad.size):
@@ -244,25 +244,25 @@ def pick_slope(e, saved_bytes, lower, upper, grad):
         grad[j] = e[j] * slope
 
 
-@device
+@helper
 def put_multiple(a, factor, out):
     for j in range(out.size):
         put(out, j, factor * a[j])
 
 
-@device
+@helper
 def put_products(a, scale, factor, out):
     for j in range(out.size):
         put(out, j, factor * scale[j] * a[j])
 
 
-@device
+@helper
 def add_multiple(a, factor, total):
     for j in range(total.size):
         total[j] += factor * a[j]
 
 
-@device
+@helper
 def add_affine_gradient(grad, current, gain, grad_scale, grad_shift):
     for j in range(grad.size):
         grad_scale[j] += gain * grad[j] * current[j]

@@ -6,25 +6,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.numba_tools.compile import SOURCES, device, kernel
+from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.half_precision import as_float
 from robust_snn.kernels.philox import Purpose
 from robust_snn.kernels.spiking.codes import Randomness, Saved
 from robust_snn.kernels.spiking.numba import block_ops
-from robust_snn.kernels.spiking.numba.philox import draw_quad
+from robust_snn.kernels.spiking.numba.philox import philox_quad
 
 BLOCK = 4096  # neurons; long enough runs for the memory, few enough for a second-level cache
 _ONE = np.float32(1)
 GATE, SPIKE = np.uint32(Purpose.GATE), np.uint32(Purpose.SPIKE)  # as int64 each compiles anew
 
 
-@device
+@helper
 def pick(stack, t):
     """The slice of step `t`; a stack of one stands for all steps."""
     return stack[t if stack.shape[0] > 1 else 0]
 
 
-@device
+@helper
 def drive_at(args, x, affine, here, step_gain, out):
     """What the current adds to the membrane: `out`, or `x` itself where nothing changes it."""
     gain = np.float32(args.gain)
@@ -39,12 +39,12 @@ def drive_at(args, x, affine, here, step_gain, out):
     return x
 
 
-@device
+@helper
 def start_membrane(args, u):
     block_ops.fill(np.float32(args.reset_value if args.hard else 0.0), u)
 
 
-@device
+@helper
 def advance(args, t, decay, numbers, key, drive, firing_table, words, u, v, spike):
     """One step from the membrane `u` to `v`, `spike` and the new `u`."""
     threshold, reset_value = np.float32(args.threshold), np.float32(args.reset_value)
@@ -56,12 +56,12 @@ def advance(args, t, decay, numbers, key, drive, firing_table, words, u, v, spik
     block_ops.firing_probability(v, threshold, sharpness, firing_table, spike)
     if args.firing == Randomness.DRAW:
         if t % 4 == 0:
-            draw_quad(key, numbers, t // 4, args.noise_layer, SPIKE, words)
+            philox_quad(key, numbers, t // 4, args.noise_layer, SPIKE, words)
         block_ops.draw_below(words[t % 4], spike)
     block_ops.reset(v, spike, np.float32(args.hard), reset_value, u)
 
 
-@device
+@helper
 def mark_mean_drive(args, total, saved_bytes):
     lower, upper = np.float32(args.lower_edge), np.float32(args.upper_edge)
     block_ops.mark_mean_drive(total, args.steps, lower, upper, saved_bytes)
@@ -106,7 +106,7 @@ def spiking_forward(
             if args.saves == Saved.MEAN_DRIVE:
                 block_ops.add(x, total)
             if args.gating == Randomness.DRAW and t % 4 == 0:
-                draw_quad(keys[0, b], numbers, t // 4, args.gate_layer, GATE, gate_words)
+                philox_quad(keys[0, b], numbers, t // 4, args.gate_layer, GATE, gate_words)
             words, open_below = gate_words[t % 4], probability[here]
             if only_gated:
                 block_ops.leak_and_gate(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.numba_tools.compile import device
+from robust_snn.kernels.numba_tools.compile import helper
 
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -14,8 +14,8 @@ _ROUNDS = 10
 _LOW, _HALF, _REST = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint32(8)
 
 
-@device
-def draw_quad(key, neurons, quad, layer, purpose, words):
+@helper
+def philox_quad(key, neurons, quad, layer, purpose, words):
     """Fills `words` `[4, >= n]` for `n` neurons and the steps `4 quad ... 4 quad + 3`.
 
     A word is the 24 bits that `uniform` keeps. Counters lie in the lower halves of 64-bit lanes;

@@ -1,6 +1,6 @@
 """Surrogate derivatives on blocks of neurons, chosen by the code of a shape.
 
-The shapes are those of `kernels.spiking.surrogate_shapes.SHAPES`; a test compares every row.
+The shapes are those of `kernels.spiking.surrogate_shapes.UNIT_SHAPES`; a test compares every row.
 The exponential is a polynomial, since LLVM can vectorise that and not a call into libm.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_snn.kernels.numba_tools.compile import device, smooth
+from robust_snn.kernels.numba_tools.compile import backward_helper, helper
 from robust_snn.kernels.numba_tools.half_precision import put
 from robust_snn.kernels.spiking.codes import Shape
 
@@ -27,7 +27,7 @@ _P2, _P3 = np.float32(8.3334519073e-3), np.float32(4.1665795894e-2)
 _P4, _P5 = np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
 
 
-@device
+@helper
 def _exp(x):
     """`exp(x)` for `x <= 0`, to 2 units in the last place; zero below the smallest normal."""
     normal = np.float32(x > _LOWEST)
@@ -39,56 +39,56 @@ def _exp(x):
     return (p * r * r + r + _ONE) * power * normal
 
 
-@device
+@helper
 def _triangle(u):
     return max(_ONE - abs(u), _ZERO)
 
 
-@device
+@helper
 def _rectangle(u):
     return np.float32(abs(u) < _HALF)
 
 
-@device
+@helper
 def _atan(u):
     a = _HALF_PI * u
     return _HALF / (_ONE + a * a)
 
 
-@device
+@helper
 def _sigmoid(u):
     tail = _exp(-abs(u))
     return tail / ((_ONE + tail) * (_ONE + tail))
 
 
-@device
+@helper
 def _gaussian(u):
     return _ROOT_PI * _exp(-(u * u))
 
 
-@device
+@helper
 def _softsign(u):
     a = _ONE + abs(u)
     return _HALF / (a * a)
 
 
-@device
+@helper
 def _exponential(u):
     return _HALF * _exp(-abs(u))
 
 
-@device
+@helper
 def _shifted(u):
     a = u - _HALF
     return _ROOT_TWO_PI * _exp(-_HALF * a * a)
 
 
-@device
+@helper
 def _logarithm(u):
     return _ONE / (_ONE + abs(u))
 
 
-@device
+@helper
 def _step(u):
     return np.float32(u >= _ZERO)
 
@@ -103,10 +103,10 @@ def _over_block(shape):
 
     # Machine code from the disk is linked by name: two helpers of one name would be mixed up.
     fill.__qualname__ = f"fill{shape.__name__}"
-    return smooth(fill)
+    return backward_helper(fill)
 
 
-@smooth
+@backward_helper
 def _into_triangle(e, v, threshold, sharpness, height, floor, hard, cross, cross_v, carried):
     z = v - threshold
     slope = height * _triangle(sharpness * z) + floor
@@ -114,7 +114,7 @@ def _into_triangle(e, v, threshold, sharpness, height, floor, hard, cross, cross
     return kept + slope * (e + (cross + cross_v * v) * carried)
 
 
-@smooth
+@backward_helper
 def step_back_triangle(
     e, v, threshold, sharpness, height, floor, hard, cross, cross_v, decay, carried,
     factor, affine_scale, out,
@@ -147,7 +147,7 @@ _fill_exponential, _fill_shifted = _over_block(_exponential), _over_block(_shift
 _fill_logarithm, _fill_step = _over_block(_logarithm), _over_block(_step)
 
 
-@device
+@helper
 def fill_slopes(args, v, sharpness, out):
     """Writes the surrogate derivative at the membranes `v`."""
     threshold, scale = np.float32(args.threshold), np.float32(args.surrogate_scale)

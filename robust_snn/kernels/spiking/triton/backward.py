@@ -18,7 +18,7 @@ from robust_snn.kernels.spiking.triton.codes import (
     SPIKE,
 )
 from robust_snn.kernels.spiking.triton.forward import drive_at, fire, load_own, load_step
-from robust_snn.kernels.spiking.triton.philox import draw_quad
+from robust_snn.kernels.spiking.triton.philox import philox_quad
 from robust_snn.kernels.spiking.triton.slopes import relaxed_gate_slope, slope_at
 
 
@@ -139,7 +139,7 @@ def spiking_backward(
             v = leak * u + drive_at(x, t, own, gain, steps, T, GAINS)
             if FIRING == DRAW and t % 4 == 0:
                 key = tl.load(keys + tl.num_programs(1) + b)
-                draws = draw_quad(key, offsets, noise_layer, t // 4, SPIKE)
+                draws = philox_quad(key, offsets, noise_layer, t // 4, SPIKE)
             spike = fire(v - threshold, t, draws, noise_sharpness, firing_table, INTERVALS, FIRING)
             u = (1.0 - spike) * v + reset_value * spike if HARD else v + reset_value * spike
         elif FROM_BYTES:
@@ -163,7 +163,7 @@ def spiking_backward(
         spike = spikes[t] if FIRING != NONE else (vs[t] - threshold >= 0.0).to(tl.float32)
         if GATING == DRAW:
             if t == T - 1 or t % 4 == 3:
-                draws = draw_quad(tl.load(keys + b), offsets, gate_layer, t // 4, GATE)
+                draws = philox_quad(tl.load(keys + b), offsets, gate_layer, t // 4, GATE)
             if WANTS_PROBABILITY:
                 probability_total += e * spike * relaxed_gate_slope(own[2], draws[t % 4])
             e = e * (draws[t % 4] < own[2]).to(tl.float32)

@@ -17,7 +17,7 @@ from robust_snn.kernels.spiking.triton.codes import (
     NONE,
     SPIKE,
 )
-from robust_snn.kernels.spiking.triton.philox import draw_quad, firing_probability
+from robust_snn.kernels.spiking.triton.philox import firing_probability, philox_quad
 
 
 @triton.jit
@@ -120,7 +120,7 @@ def spiking_forward(
         z = v - threshold
         if FIRING == DRAW and t % 4 == 0:
             key = tl.load(keys + tl.num_programs(1) + b)
-            spike_draws = draw_quad(key, offsets, noise_layer, t // 4, SPIKE)
+            spike_draws = philox_quad(key, offsets, noise_layer, t // 4, SPIKE)
         spike = fire(z, t, spike_draws, noise_sharpness, firing_table, INTERVALS, FIRING)
         u = (1.0 - spike) * v + reset_value * spike if HARD else v + reset_value * spike
         if SAVES == FIRED:
@@ -133,7 +133,7 @@ def spiking_forward(
             tl.store(saved_bytes + t * stride + sample, code.to(tl.uint8), mask=mask)
         if GATING == DRAW:
             if t % 4 == 0:
-                gate_draws = draw_quad(tl.load(keys + b), offsets, gate_layer, t // 4, GATE)
+                gate_draws = philox_quad(tl.load(keys + b), offsets, gate_layer, t // 4, GATE)
             spike = spike * (gate_draws[t % 4] < own[2]).to(tl.float32)
         if GATING == MEAN:
             spike = spike * own[2]

@@ -10,7 +10,7 @@ from triton.language.random import philox_impl
 
 
 @triton.jit
-def draw_quad(key, neuron, layer, quad: tl.constexpr, purpose: tl.constexpr):
+def philox_quad(key, neuron, layer, quad: tl.constexpr, purpose: tl.constexpr):
     """Uniform draws in [0, 1) for steps `4 quad ... 4 quad + 3`, a tuple of four."""
     zero = neuron.to(tl.uint32) * 0
     c0, c1, c2, c3 = philox_impl(

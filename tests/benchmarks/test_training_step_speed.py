@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from robust_snn.benchmarks import training
+from robust_snn.benchmarks import training_step_speed as training
 
 
 @pytest.mark.parametrize("case", ["spikingjelly", *training.OURS])
@@ -14,23 +14,23 @@ def test_every_candidate_trains_the_plain_network(case: str) -> None:
     if case == "spikingjelly":
         pytest.importorskip("spikingjelly")
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    plain = training.candidate(training.BASE, "snn_wrn16", 2, width=0.1)
-    net = training.candidate(case, "snn_wrn16", 2, width=0.1)
-    assert training.refusal(net, plain, x) == ""
-    training.step(case, net, x)()
+    plain = training.candidate_network(training.BASE, "snn_wrn16", 2, width=0.1)
+    net = training.candidate_network(case, "snn_wrn16", 2, width=0.1)
+    assert training.training_refusal(net, plain, x) == ""
+    training.training_step(case, net, x)()
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
 def test_another_gradient_is_refused() -> None:
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    plain = training.candidate(training.BASE, "snn_wrn16", 2, width=0.1)
-    other = training.network("snn_wrn16", 2, width=0.1, gradient="bptr")
-    assert "cosine" in training.refusal(other, plain, x)
+    plain = training.candidate_network(training.BASE, "snn_wrn16", 2, width=0.1)
+    other = training.training_network("snn_wrn16", 2, width=0.1, gradient="bptr")
+    assert "cosine" in training.training_refusal(other, plain, x)
 
 
 def test_the_floor_is_every_convolution_and_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = training.candidate(training.BASE, "snn_vgg11", 2, width=0.05)
-    run = training.floor(plain, torch.rand(2, 3, 32, 32))
+    plain = training.candidate_network(training.BASE, "snn_vgg11", 2, width=0.05)
+    run = training.convolution_floor(plain, torch.rand(2, 3, 32, 32))
     wanted: list[int] = []
     monkeypatch.setattr(torch.autograd, "grad", lambda out, inputs, up: wanted.append(len(inputs)))
     run()

@@ -12,17 +12,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
+from robust_snn.benchmarks.timing import CLOCKS, Record, interleave, records
 from robust_snn.gradients import parse_mode
 from robust_snn.kernels import Dynamics, Gate, spiking_loop
 
-SHAPES = {"64x32x32": (64, 32, 32), "128x16x16": (128, 16, 16), "256x8x8": (256, 8, 8)}
+LAYER_SHAPES = {"64x32x32": (64, 32, 32), "128x16x16": (128, 16, 16), "256x8x8": (256, 8, 8)}
 DYNAMICS = Dynamics(decay=0.5)
 FLOOR = "bandwidth floor"
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 
 
-class Triangle(torch.autograd.Function):
+class PublishedTriangle(torch.autograd.Function):
     """A step with the triangle surrogate, as published code writes it."""
 
     @staticmethod
@@ -35,13 +35,13 @@ class Triangle(torch.autograd.Function):
         return upstream[0] * (1 - ctx.saved_tensors[0].abs()).clamp(min=0)
 
 
-def plain(current: Tensor, decay: float = 0.5) -> Tensor:
+def plain_loop(current: Tensor, decay: float = 0.5) -> Tensor:
     """The loop as published code writes it, with `x[t]` indexing."""
     u: Any = 0
     spikes = []
     for t in range(len(current)):
         v = decay * u + current[t]
-        s = Triangle.apply(v - 1.0)
+        s = PublishedTriangle.apply(v - 1.0)
         u = (1 - s) * v
         spikes.append(s)
     return torch.stack(spikes)
@@ -77,7 +77,7 @@ def _snntorch() -> Layer:
     import snntorch
 
     options = {"reset_mechanism": "zero", "reset_delay": False}
-    node = snntorch.Leaky(beta=0.5, threshold=1.0, spike_grad=Triangle.apply, **options)
+    node = snntorch.Leaky(beta=0.5, threshold=1.0, spike_grad=PublishedTriangle.apply, **options)
 
     def layer(current: Tensor) -> Tensor:
         u, spikes = node.reset_mem(), []
@@ -89,10 +89,10 @@ def _snntorch() -> Layer:
     return layer
 
 
-def candidates() -> dict[str, Layer]:
+def candidate_layers() -> dict[str, Layer]:
     """The layers; a library that is not installed is left out."""
     found: dict[str, Layer] = {
-        "plain loop": plain,
+        "plain loop": plain_loop,
         "ours bptt": _ours(),
         "ours bptt, gate": _ours(gated=True),
         "ours bptr": _ours("bptr"),
@@ -107,9 +107,9 @@ def candidates() -> dict[str, Layer]:
     return found
 
 
-def refusal(name: str, layer: Layer, current: Tensor, upstream: Tensor) -> str:
+def layer_refusal(name: str, layer: Layer, current: Tensor, upstream: Tensor) -> str:
     """Why a candidate does not compute what it claims, or nothing."""
-    spikes, expected = layer(current), plain(current)
+    spikes, expected = layer(current), plain_loop(current)
     if "gate" in name:
         return "" if bool((spikes <= expected).all()) else "a gate made a spike"
     if not torch.equal(spikes, expected):
@@ -121,22 +121,22 @@ def refusal(name: str, layer: Layer, current: Tensor, upstream: Tensor) -> str:
     return ""
 
 
-def _step(layer: Layer, current: Tensor, upstream: Tensor) -> None:
+def _forward_and_backward(layer: Layer, current: Tensor, upstream: Tensor) -> None:
     torch.autograd.grad(layer(current), current, upstream)
 
 
-def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row]:
+def measure_layers(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Record]:
     """A row per shape and candidate; the floor is 20 bytes per neuron and step at copying speed."""
     found = []
-    for shape, sizes in SHAPES.items():
+    for shape, sizes in LAYER_SHAPES.items():
         torch.manual_seed(0)
         current = torch.randn(steps, batch, *sizes, requires_grad=True)
         upstream, target = torch.randn(2, steps, batch, *sizes)
-        layers = candidates()
-        refused = {name: refusal(name, f, current, upstream) for name, f in layers.items()}
+        layers = candidate_layers()
+        refused = {name: layer_refusal(name, f, current, upstream) for name, f in layers.items()}
 
         timed: dict[str, Callable[[], object]] = {
-            name: partial(_step, layer, current, upstream)
+            name: partial(_forward_and_backward, layer, current, upstream)
             for name, layer in layers.items()
             if not refused[name]
         }
@@ -144,5 +144,5 @@ def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row
         times = interleave(timed, rounds, CLOCKS[clock])
         times[FLOOR] = [2.5 * t for t in times[FLOOR]]  # a copy moves 8 of the 20 bytes
         wrong = {name: why for name, why in refused.items() if why}
-        found += rows({"shape": shape, "T": steps, "B": batch}, times, "plain loop", wrong)
+        found += records({"shape": shape, "T": steps, "B": batch}, times, "plain loop", wrong)
     return found

@@ -8,18 +8,18 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
-from robust_snn.kernels.convolution.event_driven import run_events
+from robust_snn.benchmarks.timing import CLOCKS, Record, interleave, records
+from robust_snn.kernels.convolution.event_driven import event_driven_convolution
 
-SHAPES = ((64, 32), (128, 16), (256, 8))
+CONVOLUTION_SHAPES = ((64, 32), (128, 16), (256, 8))
 DENSITIES = (0.05, 0.1, 0.2)
 
 
-def measure(rounds: int, clock: str, images: int = 64) -> list[Row]:
+def measure_convolutions(rounds: int, clock: str, images: int = 64) -> list[Record]:
     """A row per shape, share of spikes and candidate; 3x3, as many outputs as inputs."""
     found = []
     last = torch.channels_last
-    for channels, size in SHAPES:
+    for channels, size in CONVOLUTION_SHAPES:
         weight = torch.randn(channels, channels, 3, 3)
         laid_out = weight.contiguous(memory_format=last)
         for density in DENSITIES:
@@ -33,11 +33,11 @@ def measure(rounds: int, clock: str, images: int = 64) -> list[Row]:
                 "oneDNN": partial(F.conv2d, floats, laid_out, padding=1)
             }
             for name, x in (("events", floats), ("events, bytes", bytes_)):
-                got = run_events(x, weight, None, 1, 1)
+                got = event_driven_convolution(x, weight, None, 1, 1)
                 if got is None or (got - expected).norm() > 1e-5 * expected.norm():
                     refused[name] = "the outputs differ"
                 else:
-                    timed[name] = partial(run_events, x, weight, None, 1, 1)
+                    timed[name] = partial(event_driven_convolution, x, weight, None, 1, 1)
             shape = {"shape": f"{channels}->{channels}, {size}x{size}", "density": density}
-            found += rows(shape, interleave(timed, rounds, CLOCKS[clock]), "oneDNN", refused)
+            found += records(shape, interleave(timed, rounds, CLOCKS[clock]), "oneDNN", refused)
     return found

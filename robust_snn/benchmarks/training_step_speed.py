@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robust_snn.benchmarks.memory import added_memory, peak_apart
-from robust_snn.benchmarks.published import as_published, recorded
-from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
+from robust_snn.benchmarks.fresh_process import added_memory, peak_apart
+from robust_snn.benchmarks.published_network import as_published, layer_inputs
+from robust_snn.benchmarks.timing import CLOCKS, Record, interleave, records
 
 NETWORKS = ("snn_wrn16", "snn_vgg11")
 COMPACT = "bptt(save=compact)"
@@ -53,27 +53,27 @@ class SpikingJellyNeurons(nn.Module):
         return spikes
 
 
-def network(name: str, steps: int, width: float = 1.0, **kwargs: Any) -> nn.Module:
+def training_network(name: str, steps: int, width: float = 1.0, **kwargs: Any) -> nn.Module:
     """A network with the same random weights whatever its other arguments are, in train mode."""
     torch.manual_seed(0)
     net: nn.Module = timm.create_model(name, T=steps, width=width, **kwargs)
     return net.train()
 
 
-def candidate(case: str, name: str, steps: int, width: float = 1.0) -> nn.Module:
+def candidate_network(case: str, name: str, steps: int, width: float = 1.0) -> nn.Module:
     """The network that a case trains."""
     if case == BASE:
-        return as_published(network(name, steps, width), steps)
+        return as_published(training_network(name, steps, width), steps)
     if case == "spikingjelly":
-        return as_published(network(name, steps, width), steps, SpikingJellyNeurons)
+        return as_published(training_network(name, steps, width), steps, SpikingJellyNeurons)
     kwargs, layout, recomputing = OURS[case]
-    net: Any = network(name, steps, width, **kwargs).to(memory_format=layout)
+    net: Any = training_network(name, steps, width, **kwargs).to(memory_format=layout)
     net.set_grad_checkpointing(recomputing)
     whole: nn.Module = net
     return whole
 
 
-def step(case: str, net: nn.Module, images: Tensor) -> Step:
+def training_step(case: str, net: nn.Module, images: Tensor) -> Step:
     """A training step: both passes and SGD, whose rate of 0 keeps every round the same."""
     labels = torch.arange(len(images)) % 10
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0, momentum=0.9)
@@ -90,10 +90,10 @@ def step(case: str, net: nn.Module, images: Tensor) -> Step:
     return run
 
 
-def refusal(net: nn.Module, plain: nn.Module, images: Tensor) -> str:
+def training_refusal(net: nn.Module, plain: nn.Module, images: Tensor) -> str:
     """Why a network does not train like the plain one, or nothing: the gradient of all weights.
 
-    Rounding may move a spike at the edge, and that spike others.
+    Rounding may move a spike near the threshold, and that spike others.
     """
     found = []
     for model in (net, plain):
@@ -104,10 +104,10 @@ def refusal(net: nn.Module, plain: nn.Module, images: Tensor) -> str:
     return "" if alike > 0.98 else f"the gradient has cosine {alike:.3f} with the plain loop's"
 
 
-def floor(plain: nn.Module, images: Tensor) -> Step:
+def convolution_floor(plain: nn.Module, images: Tensor) -> Step:
     """Both passes of every convolution and matrix alone: outputs, input and weight gradients."""
     calls: list[tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]] = []
-    for layer, inputs in recorded(plain, images, nn.Conv2d | nn.Linear):
+    for layer, inputs in layer_inputs(plain, images, nn.Conv2d | nn.Linear):
         x, weight = inputs.detach(), layer.weight.detach().requires_grad_()
         call: Callable[..., Tensor] = F.linear
         if isinstance(layer, nn.Conv2d):
@@ -124,7 +124,7 @@ def floor(plain: nn.Module, images: Tensor) -> Step:
     return run
 
 
-def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row]:
+def measure_training(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Record]:
     """A row per network and way to train it, with the ratios of time and memory to the plain loop.
 
     `memory` is the share of the plain loop's peak, each measured in a fresh process.
@@ -132,28 +132,34 @@ def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row
     found = []
     for name in NETWORKS:
         images = torch.rand(batch, 3, 32, 32)
-        plain = candidate(BASE, name, steps)
+        plain = candidate_network(BASE, name, steps)
         nets, refused = {BASE: plain}, {}
         for case in ("spikingjelly", *OURS):
             try:
-                nets[case] = candidate(case, name, steps)
+                nets[case] = candidate_network(case, name, steps)
             except ImportError:
                 continue
-            if "bf16" not in case and (why := refusal(nets[case], plain, images)):
+            if "bf16" not in case and (why := training_refusal(nets[case], plain, images)):
                 refused[case] = why
-        timed = {case: step(case, net, images) for case, net in nets.items() if case not in refused}
-        times = interleave({**timed, FLOOR: floor(plain, images)}, rounds, CLOCKS[clock])
-        peaks = {case: peak_apart(__name__, case, name, steps, batch) for case in timed}
-        for row in rows({"shape": name, "T": steps, "B": batch}, times, BASE, refused):
+        timed = {
+            case: training_step(case, net, images)
+            for case, net in nets.items()
+            if case not in refused
+        }
+        times = interleave(
+            {**timed, FLOOR: convolution_floor(plain, images)}, rounds, CLOCKS[clock]
+        )
+        peaks = {case: peak_apart(training_step_peak, case, name, steps, batch) for case in timed}
+        for row in records({"shape": name, "T": steps, "B": batch}, times, BASE, refused):
             mib = peaks.get(row["candidate"])
             memory = "" if mib is None else round(mib / peaks[BASE], 3)
             found.append({**row, "MiB": "" if mib is None else mib, "memory": memory})
     return found
 
 
-def peak(case: str, name: str, steps: int, batch: int) -> float:
+def training_step_peak(case: str, name: str, steps: int, batch: int) -> float:
     """MiB that one training step adds to the process; meant for a process of its own."""
-    net = candidate(case, name, steps)
-    step(case, net, torch.rand(1, 3, 32, 32))()  # compiles
-    run = step(case, net, torch.rand(batch, 3, 32, 32))
+    net = candidate_network(case, name, steps)
+    training_step(case, net, torch.rand(1, 3, 32, 32))()  # compiles
+    run = training_step(case, net, torch.rand(batch, 3, 32, 32))
     return added_memory(run)

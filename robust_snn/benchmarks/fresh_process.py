@@ -1,4 +1,4 @@
-"""What work adds to the memory of a process, measured in a process of its own (Linux)."""
+"""What is measured in a process of its own: added memory (Linux), and the first call."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 
 import torch
+
+from robust_snn.benchmarks.timing import Record
 
 
 def added_memory(run: Callable[[], object]) -> float:
@@ -30,18 +32,31 @@ def in_fresh_process(code: str, **environment: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def peak_apart(module: str, *arguments: str | int) -> float:
-    """What a module's function `peak` measures, in a process of its own with as many threads.
+def peak_apart(peak: Callable[..., float], *arguments: str | int) -> float:
+    """What a function of a module measures, in a process of its own with as many threads.
 
     Tensors are given back to the system when they are freed, so the peak is what was in use. By
-    default the C library keeps some of it for later, up to as much again, by the luck of the heap.
+    default the C library keeps some of it for later, and how much changes from run to run.
     """
     return in_fresh_process(
-        f"from {module} import peak; import torch; "
+        f"from {peak.__module__} import {peak.__name__} as peak; import torch; "
         f"torch.set_num_threads({torch.get_num_threads()}); "
         f"print(peak({', '.join(map(repr, arguments))}))",
         MALLOC_MMAP_THRESHOLD_=str(1 << 18),
     )
+
+
+def measure_first_call(folder: str) -> list[Record]:
+    """Seconds of the first forward and backward pass in a fresh process, caches cold, then warm."""
+    code = (
+        "import time, torch; from robust_snn.neurons import LIF;"
+        "x = torch.randn(4, 2, 64, requires_grad=True); start = time.perf_counter();"
+        "LIF()(x).sum().backward(); print(time.perf_counter() - start)"
+    )
+    return [
+        {"cache": cache, "seconds": round(in_fresh_process(code, NUMBA_CACHE_DIR=folder), 2)}
+        for cache in ("cold", "warm")
+    ]
 
 
 def _return_free_memory() -> None:

@@ -11,16 +11,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robust_snn import Victim
-from robust_snn.benchmarks.memory import added_memory, in_fresh_process, peak_apart
-from robust_snn.benchmarks.published import as_published, convolutions, network
-from robust_snn.benchmarks.timing import CLOCKS, Row, interleave, rows
+from robust_snn.benchmarks.fresh_process import added_memory, peak_apart
+from robust_snn.benchmarks.published_network import (
+    as_published,
+    convolutions_alone,
+    network_with_rates,
+)
+from robust_snn.benchmarks.timing import CLOCKS, Record, interleave, records
 
 FAST: dict[str, Any] = {"sparse": "auto"}
 HALF: dict[str, Any] = {"bf16": True, "channels_last": True}
 BASE = "published, loss.backward()"
 
-# What runs, and the arguments of the view; the published network has none.
-STEPS: dict[str, dict[str, Any]] = {
+# What runs, and the settings of its victim; the published network has none.
+VICTIMS: dict[str, dict[str, Any]] = {
     "bptt": {},
     "bptr": {"gradient": "bptr"},
     "rga": {"gradient": "rga"},
@@ -50,34 +54,34 @@ def _many(model: Any, x: Tensor, draws: int = 10) -> Tensor:
 def _refusals(net: Any, published: Any, x: Tensor) -> str:
     """Why our network is not the published one, or nothing: judged image by image.
 
-    Spiking networks are chaotic in rounding: an image may leave after one spike at the edge.
+    Spiking networks are chaotic in rounding: one spike at the threshold may change an image.
     """
     ours, theirs = (_gradient(m, x).flatten(1) for m in (Victim(net), published))
     same = int((F.cosine_similarity(ours, theirs) > 0.999).sum())
     return "" if same >= len(x) / 2 else f"{len(x) - same} of {len(x)} gradients differ"
 
 
-def measure(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Row]:
+def measure_attack_steps(rounds: int, clock: str, steps: int = 8, batch: int = 8) -> list[Record]:
     """A row per way to run one step, with the ratio to the published `loss.backward()`."""
-    net = network(steps)
+    net = network_with_rates(steps)
     published = as_published(net, steps)
     x = torch.rand(batch, 3, 32, 32)
     why = _refusals(net, published, x)
     timed: dict[str, Callable[[], object]] = {
         BASE: partial(_backward, published, x),
         "published, autograd.grad": partial(_gradient, published, x),
-        **convolutions(published, x),
+        **convolutions_alone(published, x),
     }
     if not why:
-        for name, view in STEPS.items():
-            timed[name] = partial(_gradient, Victim(net, **view), x)
-        gated = Victim(network(steps, gated=True))
+        for name, victim_settings in VICTIMS.items():
+            timed[name] = partial(_gradient, Victim(net, **victim_settings), x)
+        gated = Victim(network_with_rates(steps, gated=True))
         timed["bptt, gated network"] = partial(_gradient, gated, x)
         timed["forward"] = partial(_forward, Victim(net), x)
         timed["forward, sparse"] = partial(_forward, Victim(net, sparse="auto"), x)
     shape = {"T": steps, "B": batch}
     times = interleave(timed, rounds, CLOCKS[clock])
-    return rows(shape, times, BASE, {"ours": why} if why else {})
+    return records(shape, times, BASE, {"ours": why} if why else {})
 
 
 @torch.no_grad()
@@ -86,9 +90,9 @@ def _forward(model: Any, x: Tensor) -> Tensor:
     return logits
 
 
-def measure_eot(rounds: int, clock: str) -> list[Row]:
+def measure_eot(rounds: int, clock: str) -> list[Record]:
     """Ten draws of the gated network for two images: the plain loop, and ours."""
-    net = network(gated=True)
+    net = network_with_rates(gated=True)
     published, victim = as_published(net, 8), Victim(net, eot=10)
     x = torch.rand(2, 3, 32, 32)
     timed: dict[str, Callable[[], object]] = {
@@ -97,7 +101,7 @@ def measure_eot(rounds: int, clock: str) -> list[Row]:
         "ours, eot=10, sparse forward": partial(_gradient, victim.replace(**FAST), x),
     }
     times = interleave(timed, rounds, CLOCKS[clock])
-    return rows({"T": 8, "B": 2, "eot": 10}, times, "plain loop of ten")
+    return records({"T": 8, "B": 2, "eot": 10}, times, "plain loop of ten")
 
 
 SCALES = {
@@ -108,14 +112,14 @@ SCALES = {
 }
 
 
-def measure_scaling(rounds: int, clock: str) -> list[Row]:
+def measure_scaling(rounds: int, clock: str) -> list[Record]:
     """How the cost of a step grows with one size; the others are T = 4, B = 2, half width."""
     found = []
     for axis, values in SCALES.items():
         for value in values:
             size = {"T": 4, "B": 2, "eot": 1, "width": 0.5, axis: value}
             draws = int(size["eot"])
-            net = network(int(size["T"]), axis == "eot", size["width"], batch=2)
+            net = network_with_rates(int(size["T"]), axis == "eot", size["width"], batch=2)
             published = as_published(net, int(size["T"]))
             x = torch.rand(int(size["B"]), 3, 32, 32)
             bptt, rate = (Victim(net, gradient=g, eot=draws) for g in ("bptt", "bptr"))
@@ -125,14 +129,14 @@ def measure_scaling(rounds: int, clock: str) -> list[Row]:
                 "bptr": partial(_gradient, rate, x),
             }
             times = interleave(timed, rounds, CLOCKS[clock])
-            found += rows({"axis": axis, "value": value, **size}, times, "published")
+            found += records({"axis": axis, "value": value, **size}, times, "published")
     return found
 
 
-def peak(case: str) -> float:
+def attack_step_peak(case: str) -> float:
     """MiB that one step adds to the process; meant for a process of its own."""
     gated = "eot" in case
-    net = network(gated=gated)
+    net = network_with_rates(gated=gated)
     x = torch.rand(2 if gated else 8, 3, 32, 32)
     published = as_published(net, 8)
     work: dict[str, Callable[[], object]] = {
@@ -140,8 +144,10 @@ def peak(case: str) -> float:
         "plain loop of ten, eot": partial(_many, published, x),
         "ours, eot=10": partial(_gradient, Victim(net, eot=10), x),
     }
-    run = work.get(case) or partial(_gradient, Victim(net, **STEPS[case]), x)
-    _gradient(Victim(network(2, width=0.1, batch=1), **STEPS.get(case, {})), x[:1])  # compiles
+    run = work.get(case) or partial(_gradient, Victim(net, **VICTIMS[case]), x)
+    _gradient(
+        Victim(network_with_rates(2, width=0.1, batch=1), **VICTIMS.get(case, {})), x[:1]
+    )  # compiles
     return added_memory(run)
 
 
@@ -151,25 +157,12 @@ PEAKS = {
 }
 
 
-def measure_memory() -> list[Row]:
+def measure_attack_memory() -> list[Record]:
     """Peak memory of a step, each in a fresh process, against the published one."""
     found = []
     for base, others in PEAKS.items():
-        reference = peak_apart(__name__, base)
+        reference = peak_apart(attack_step_peak, base)
         for case in (base, *others):
-            mib = reference if case == base else peak_apart(__name__, case)
+            mib = reference if case == base else peak_apart(attack_step_peak, case)
             found.append({"candidate": case, "MiB": mib, "ratio": round(mib / reference, 3)})
     return found
-
-
-def measure_first_call(folder: str) -> list[Row]:
-    """Seconds of the first forward and backward pass in a fresh process, caches cold, then warm."""
-    code = (
-        "import time, torch; from robust_snn.neurons import LIF;"
-        "x = torch.randn(4, 2, 64, requires_grad=True); start = time.perf_counter();"
-        "LIF()(x).sum().backward(); print(time.perf_counter() - start)"
-    )
-    return [
-        {"cache": cache, "seconds": round(in_fresh_process(code, NUMBA_CACHE_DIR=folder), 2)}
-        for cache in ("cold", "warm")
-    ]

@@ -15,44 +15,53 @@ from typing import Any
 
 import torch
 
-from robust_snn.benchmarks import convolutions, layers, steps, training
-from robust_snn.benchmarks.timing import Row
+from robust_snn.benchmarks.attack_step_speed import (
+    measure_attack_memory,
+    measure_attack_steps,
+    measure_eot,
+    measure_scaling,
+)
+from robust_snn.benchmarks.convolution_speed import measure_convolutions
+from robust_snn.benchmarks.fresh_process import measure_first_call
+from robust_snn.benchmarks.layer_speed import measure_layers
+from robust_snn.benchmarks.timing import Record
+from robust_snn.benchmarks.training_step_speed import measure_training
 from robust_snn.utils.errors import unknown
 from robust_snn.utils.figures import new_figure
 
 
-def _first_call(rounds: int, clock: str) -> list[Row]:
+def _first_call(rounds: int, clock: str) -> list[Record]:
     with tempfile.TemporaryDirectory() as folder:
-        return steps.measure_first_call(folder)
+        return measure_first_call(folder)
 
 
-def _static(rounds: int, clock: str) -> list[Row]:
-    from robust_snn.benchmarks.triton_compile_report import CASES, TARGETS, report
+def _static(rounds: int, clock: str) -> list[Record]:
+    from robust_snn.benchmarks.triton_compile_report import CASES, GPUS, compile_report
 
     return [
-        asdict(report(kernel, case, target, count))
+        asdict(compile_report(kernel, case, gpu, steps))
         for case in CASES
         for kernel in ("forward", "backward")
-        for target in TARGETS
-        for count in (4, 8, 16)
+        for gpu in GPUS
+        for steps in (4, 8, 16)
     ]
 
 
 # A part's function, and the rounds that it takes unless told otherwise.
-PARTS: dict[str, tuple[Callable[[int, str], list[Row]], int]] = {
-    "layers": (layers.measure, 15),
-    "convolutions": (convolutions.measure, 15),
-    "steps": (steps.measure, 7),
-    "eot": (steps.measure_eot, 3),
-    "scaling": (steps.measure_scaling, 3),
-    "memory": (lambda rounds, clock: steps.measure_memory(), 1),
-    "training": (training.measure, 5),
+PARTS: dict[str, tuple[Callable[[int, str], list[Record]], int]] = {
+    "layers": (measure_layers, 15),
+    "convolutions": (measure_convolutions, 15),
+    "steps": (measure_attack_steps, 7),
+    "eot": (measure_eot, 3),
+    "scaling": (measure_scaling, 3),
+    "memory": (lambda rounds, clock: measure_attack_memory(), 1),
+    "training": (measure_training, 5),
     "first_call": (_first_call, 1),
     "static": (_static, 1),
 }
 
 
-def run(part: str, out: Path, rounds: int | None = None, clock: str = "wall") -> list[Row]:
+def run_part(part: str, out: Path, rounds: int | None = None, clock: str = "wall") -> list[Record]:
     """Measures one part and writes `out/PART.csv` and, where times were taken, `out/PART.png`.
 
     Raises:
@@ -61,16 +70,16 @@ def run(part: str, out: Path, rounds: int | None = None, clock: str = "wall") ->
     if part not in PARTS:
         raise unknown("part of the benchmark", part, PARTS)
     measure, usual = PARTS[part]
-    found = measure(rounds or usual, clock)
+    table = measure(rounds or usual, clock)
     out.mkdir(parents=True, exist_ok=True)
     source = {**_provenance(), "clock": clock}
     with open(out / f"{part}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, [*found[0], *source])
+        writer = csv.DictWriter(file, [*table[0], *source])
         writer.writeheader()
-        writer.writerows({**row, **source} for row in found)
-    if "candidate" in found[0]:
-        _plot(part, found, out / f"{part}.png")
-    return found
+        writer.writerows({**row, **source} for row in table)
+    if "candidate" in table[0]:
+        _plot(part, table, out / f"{part}.png")
+    return table
 
 
 def _provenance() -> dict[str, Any]:
@@ -104,16 +113,16 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _plot(part: str, found: list[Row], path: Path) -> None:
+def _plot(part: str, table: list[Record], path: Path) -> None:
     """One panel per size: lines over a size that grows, else a bar per candidate."""
-    value = "ms" if "ms" in found[0] else "MiB"
-    found = [row for row in found if row[value] != ""]
-    key = next((k for k in ("axis", "shape") if k in found[0]), None)
-    panels = list(dict.fromkeys(row[key] for row in found)) if key else [part]
-    names = list(dict.fromkeys(row["candidate"] for row in found))
+    value = "ms" if "ms" in table[0] else "MiB"
+    table = [row for row in table if row[value] != ""]
+    key = next((k for k in ("axis", "shape") if k in table[0]), None)
+    panels = list(dict.fromkeys(row[key] for row in table)) if key else [part]
+    names = list(dict.fromkeys(row["candidate"] for row in table))
     figure = new_figure(5.2 * len(panels), 4.2, "bench")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        mine = [row for row in found if key is None or row[key] == panel]
+        mine = [row for row in table if key is None or row[key] == panel]
         along = next((k for k in ("value", "density") if k in mine[0]), None)
         for name in names:
             own = [row for row in mine if row["candidate"] == name]

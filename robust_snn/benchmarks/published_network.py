@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robust_snn.benchmarks.layers import plain
+from robust_snn.benchmarks.layer_speed import plain_loop
 from robust_snn.kernels.convolution.api import Geometry, input_gradient
 from robust_snn.models.time_layers import DirectEncoding
 from robust_snn.neurons import LIF, NormSpike, StochasticGate
@@ -28,7 +28,7 @@ class PlainNeurons(nn.Module):
         self.decay, self.gate = neurons.dynamics.decay, neurons.gate
 
     def forward(self, current: Tensor, steps: int, affine: object = None) -> Tensor:
-        spikes = plain(current, self.decay)
+        spikes = plain_loop(current, self.decay)
         if self.gate is None:
             return spikes
         return spikes * (torch.rand_like(spikes) < self.gate.opening).float()
@@ -59,7 +59,9 @@ def as_published(
 
 
 @torch.no_grad()
-def network(steps: int = 8, gated: bool = False, width: float = 1.0, batch: int = 8) -> nn.Module:
+def network_with_rates(
+    steps: int = 8, gated: bool = False, width: float = 1.0, batch: int = 8
+) -> nn.Module:
     """WRN-16-4 with random weights and the firing rates of a trained net, in eval mode."""
     torch.manual_seed(0)
     name = "snn_wrn16_stog" if gated else "snn_wrn16"
@@ -72,7 +74,9 @@ def network(steps: int = 8, gated: bool = False, width: float = 1.0, batch: int 
     for layer in layers:
         if isinstance(layer.neuron.gate, StochasticGate):
             layer.neuron.gate.probability.fill_(0.9)
-        hook = _Shift(layer, RATES[0] + (RATES[1] - RATES[0]) * layers.index(layer) / len(layers))
+        hook = _ShiftToRate(
+            layer, RATES[0] + (RATES[1] - RATES[0]) * layers.index(layer) / len(layers)
+        )
         layer.norm.register_forward_hook(hook)
     net.train()(x)
     for layer in layers:
@@ -80,7 +84,7 @@ def network(steps: int = 8, gated: bool = False, width: float = 1.0, batch: int 
     return net.eval()
 
 
-class _Shift:
+class _ShiftToRate:
     """Shifts a norm while it runs so that its neurons fire at a rate."""
 
     def __init__(self, layer: Any, rate: float) -> None:
@@ -98,7 +102,7 @@ class _Shift:
 
 
 @torch.no_grad()
-def recorded(
+def layer_inputs(
     net: nn.Module, x: Tensor, kinds: type[nn.Module] | UnionType
 ) -> list[tuple[Any, Tensor]]:
     """Every layer of these kinds, in the order of their calls, and its input."""
@@ -111,10 +115,10 @@ def recorded(
     return calls
 
 
-def convolutions(net: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
+def convolutions_alone(net: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
     """Forward and input gradient of every convolution of a published net, and the forward alone."""
     calls: list[tuple[Tensor, Tensor, Any]] = []
-    for conv, inputs in recorded(net, x, nn.Conv2d):
+    for conv, inputs in layer_inputs(net, x, nn.Conv2d):
         geometry = Geometry(conv.stride, tuple(map(int, conv.padding)), conv.dilation, conv.groups)
         calls.append((inputs.flatten(0, 1), conv.weight.detach(), geometry))
 
