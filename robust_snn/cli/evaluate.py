@@ -95,7 +95,7 @@ def evaluate(
     from robust_snn.eval.reporting.published import published
     from robust_snn.eval.reporting.terminal import beside, render
     from robust_snn.foreign import adapt
-    from robust_snn.training import load_model
+    from robust_snn.training.checkpoint import load_model
     from robust_snn.utils.values import assignments, number
 
     bar = prepare(threads, quiet, log_json)

@@ -13,8 +13,8 @@ import timm
 from torch import nn
 
 from robust_snn.data import ImageSet, load_dataset
-from robust_snn.models import create_network, zoo
-from robust_snn.training import fitted_kwargs, load_card, load_checkpoint, load_model
+from robust_snn.models import create_network, fitted_kwargs, zoo
+from robust_snn.training.checkpoint import load_card, load_checkpoint, load_model
 from robust_snn.utils.errors import InputError, unknown
 
 _log = logging.getLogger("robust_snn")
@@ -50,7 +50,7 @@ def training_data(
     if test is not None or images.split != "all":
         held = load_dataset(test or source, split="test", root=root, size=size, steps=steps)
     else:
-        images, held = _parted(images)
+        images, held = _hold_out_tenth(images)
     _check_classes(images.classes, held)
     return (images if n is None else images.take(n)), held
 
@@ -132,16 +132,13 @@ def _agreed(
     return known["name"], dict(known["kwargs"])
 
 
-def _parted(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+def _hold_out_tenth(images: ImageSet) -> tuple[ImageSet, ImageSet]:
     """All but the last tenth, and that tenth; the classes take turns, so both are balanced."""
     kept = len(images) - len(images) // 10
     if kept == len(images):
         raise InputError(f"'{images.name}' is too small to hold a tenth out: name --test-data")
-    part = replace(images, split="all but a tenth").take(kept)
-    held = replace(
-        images, split="held-out tenth", images=images.images[kept:], labels=images.labels[kept:]
-    )
-    return part, held
+    train, test = images.divide(kept)
+    return replace(train, split="all but a tenth"), replace(test, split="held-out tenth")
 
 
 def _check_classes(expected: Sequence[str], images: ImageSet) -> None:

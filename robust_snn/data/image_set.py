@@ -44,6 +44,11 @@ class ImageSet:
             )
         return replace(self, images=self.images[:n], labels=self.labels[:n])
 
+    def divide(self, kept: int) -> tuple[ImageSet, ImageSet]:
+        """Returns the first `kept` images, and the others."""
+        others = replace(self, images=self.images[kept:], labels=self.labels[kept:])
+        return self.take(kept), others
+
     @cached_property
     def sha256(self) -> str:
         """Digest of shape, pixels and labels: equal when and only when the data are equal."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import timm
 from torch import nn
 
 from robust_snn.utils.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from robust_snn.data import ImageSet
 
 
 def create_network(name: str, **kwargs: Any) -> nn.Module:
@@ -27,3 +31,21 @@ def create_network(name: str, **kwargs: Any) -> nn.Module:
     except TypeError as error:
         raise InputError(f"cannot build {name}: {error}") from error
     return network
+
+
+def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: ImageSet) -> dict[str, Any]:
+    """Arguments of a model for some data; those that are given win.
+
+    Args:
+        model: Registered name.
+        kwargs: Arguments that were asked for.
+        data: Where number of classes, channels, image size, and the steps of event frames come from
+            if they are left out.
+    """
+    height, width = data.images.shape[-2:]
+    fitted: dict[str, Any] = {"num_classes": len(data.classes), "in_chans": data.images.shape[-3]}
+    if model.startswith("snn_"):  # not every model of timm is built for one size
+        fitted["img_size"] = height if height == width else (height, width)
+        if data.images.ndim == 5:
+            fitted["T"] = data.images.shape[1]
+    return {**fitted, **kwargs}

@@ -18,9 +18,9 @@ from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.neurons import LIF
 from robust_snn.neurons.noise_source import keyed
-from robust_snn.training.engine import Engine
 from robust_snn.training.losses import objective
 from robust_snn.training.perturb import perturbed
+from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe
 from robust_snn.training.regularisers import (
     clamp_parameters,
@@ -67,7 +67,7 @@ def train_epoch(
     learner: Learner,
     data: ImageSet,
     recipe: Recipe,
-    engine: Engine,
+    processes: Processes,
     *,
     epoch: int,
     seed: int,
@@ -79,7 +79,7 @@ def train_epoch(
         learner: Network, optimiser and schedule.
         data: Training images.
         recipe: The recipe.
-        engine: Where it runs.
+        processes: Where it runs.
         epoch: Number of the epoch, from 1.
         seed: Seed of the training.
         after_step: Called with the number of finished steps of this epoch.
@@ -104,7 +104,7 @@ def train_epoch(
     with torch.random.fork_rng():  # dropout draws from the global generator
         torch.manual_seed(derive_seed(seed, "global", epoch))
         for step, batch in enumerate(shuffled.split(recipe.batch_size)[:steps]):
-            part = engine.part(len(batch))
+            part = processes.own_rows(len(batch))
             clean = data.images[batch]
             if recipe.augment and clean.ndim == 5:
                 clean = augment_events(clean, shifts, flip=data.name in MIRRORED)
@@ -112,17 +112,17 @@ def train_epoch(
                 clean = augment(clean, shifts)
             # drawn for the whole batch and on the CPU, so that no device or process matters
             start = torch.randn(clean.shape, generator=starts) if kind != "none" else clean
-            clean, start = (x[part].to(engine.device) for x in (clean, start))
-            labels = data.labels[batch][part].to(engine.device)
+            clean, start = (x[part].to(processes.device) for x in (clean, start))
+            labels = data.labels[batch][part].to(processes.device)
             images = perturbed(victim, clean, labels, recipe, kind, start)
             learner.scheduler.step_update((epoch - 1) * steps + step)
             keys = sample_keys(noise_seed, torch.arange(len(batch))[part], call=step)
-            with keyed(keys.to(engine.device)), engine.autocast():
+            with keyed(keys.to(processes.device)), processes.autocast():
                 outcome = objective(net, clean, images, labels, recipe)
             if not math.isfinite(value := outcome.loss.item()):
                 raise Diverged(f"the loss is {value} in step {step + 1} of epoch {epoch}")
             gates = gate_parameters(net) if epoch <= recipe.gate_epochs else []
-            _update(learner, outcome.loss, gates, recipe, engine, rows_drawn)
+            _update(learner, outcome.loss, gates, recipe, processes, rows_drawn)
             if learner.averaged is not None:
                 learner.averaged.update(net, step=(epoch - 1) * steps + step)
             loss_sum += outcome.task.item() * len(labels)
@@ -132,7 +132,7 @@ def train_epoch(
     for name, parameter in net.named_parameters():
         if not parameter.isfinite().all():
             raise Diverged(f"'{name}' is not finite after epoch {epoch}")
-    loss_sum, right, seen = engine.total((loss_sum, right, seen))
+    loss_sum, right, seen = processes.total((loss_sum, right, seen))
     return loss_sum / seen, right / seen
 
 
@@ -141,7 +141,7 @@ def _update(
     loss: Tensor,
     gates: list[nn.Parameter],
     recipe: Recipe,
-    engine: Engine,
+    processes: Processes,
     rows: torch.Generator,
 ) -> None:
     """One step on the joint objective, and back to where parameters may be."""
@@ -153,7 +153,7 @@ def _update(
     if not gates:
         for gate in gate_parameters(net):
             gate.grad = None  # momentum does not move it either
-    engine.average_gradients(net)
+    processes.average_gradients(net)
     if recipe.clip_norm:
         nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
     learner.optimizer.step()
@@ -163,7 +163,9 @@ def _update(
 
 
 @torch.no_grad()
-def measure(net: nn.Module, data: ImageSet, *, batch_size: int, seed: int) -> tuple[float, float]:
+def clean_accuracy(
+    net: nn.Module, data: ImageSet, *, batch_size: int, seed: int
+) -> tuple[float, float]:
     """Accuracy with one noise draw per image, and the mean firing rate of all LIF neurons."""
     spikes = _SpikeCount(net)
     victim = Victim(net, seed=derive_seed(seed, "test"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from robust_snn.metrics import LayerActivity, ms_mppd, record, spike_train_distance, tasad
 from robust_snn.models.time_layers import every_step
-from robust_snn.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from robust_snn.training.recipe import Recipe
 
 
 def tet(logits: Tensor, labels: Tensor, weight: float = 0.05, target: float = 1.0) -> Tensor:
@@ -85,6 +88,28 @@ DISTANCES: dict[str, Distance] = {
 }
 
 
+@dataclass(frozen=True)
+class TaskLoss:
+    """A loss of the network's answers.
+
+    Attributes:
+        value: The loss, from logits, labels `[B]` and the recipe.
+        stepwise: Whether it takes the logits of every step, `[T, B, K]`, in place of `[B, K]`.
+    """
+
+    value: Callable[[Tensor, Tensor, Recipe], Tensor]
+    stepwise: bool = False
+
+
+# name -> loss; a new loss is one row
+LOSSES = {
+    "ce": TaskLoss(lambda logits, labels, recipe: F.cross_entropy(logits, labels)),
+    "tet": TaskLoss(
+        lambda logits, labels, recipe: tet(logits, labels, recipe.tet_weight), stepwise=True
+    ),
+}
+
+
 def step_logits(net: nn.Module, images: Tensor) -> Tensor:
     """Logits of every time step, `[T, B, K]`; under the mean readout, their mean are the logits.
 
@@ -98,7 +123,7 @@ def step_logits(net: nn.Module, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """What one batch comes to.
+    """Loss of a batch, and what the history reports of it.
 
     Attributes:
         loss: What to minimise.
@@ -128,12 +153,13 @@ def objective(
     watched = record(net) if recipe.rho else nullcontext()
     with watched as attacked:
         answer = _answer(net, perturbed, recipe)
-    loss = task = _task(answer, labels, recipe)
+    task_loss = LOSSES[recipe.loss].value
+    loss = task = task_loss(answer, labels, recipe)
     if recipe.clean_share or recipe.rho or recipe.trades:
         watched = record(net) if recipe.rho else nullcontext()
         with watched as natural:
             undisturbed = _answer(net, clean, recipe)
-        of_clean = _task(undisturbed, labels, recipe)
+        of_clean = task_loss(undisturbed, labels, recipe)
         loss = recipe.clean_share * of_clean + (1 - recipe.clean_share) * task
         if recipe.trades:
             moved = divergence(_mean(undisturbed), _mean(answer)).mean()
@@ -149,14 +175,9 @@ def objective(
 
 def _answer(net: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
     """Logits `[B, K]`, or of every step `[T, B, K]`."""
-    logits: Tensor = step_logits(net, images) if recipe.loss == "tet" else net(images)
+    stepwise = LOSSES[recipe.loss].stepwise
+    logits: Tensor = step_logits(net, images) if stepwise else net(images)
     return logits.float()
-
-
-def _task(answer: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    if recipe.loss == "tet":
-        return tet(answer, labels, recipe.tet_weight)
-    return F.cross_entropy(answer, labels)
 
 
 def _mean(answer: Tensor) -> Tensor:

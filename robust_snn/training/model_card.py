@@ -1,4 +1,4 @@
-"""What a person reads about a training: its card as a page, and its curves as a picture."""
+"""The card of a training as a Markdown page, and its curves as a picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CURVES: dict[str, dict[str, str]] = {
 }
 
 
-def page(card: Mapping[str, Any]) -> str:
+def markdown(card: Mapping[str, Any]) -> str:
     """The card of a training as Markdown."""
     model, data, test, recipe = (card[key] for key in ("model", "data", "test", "recipe"))
     arguments = ", ".join(f"{name}={value}" for name, value in model["kwargs"].items())
@@ -61,7 +61,7 @@ How robust it is, `robust-snn evaluate` measures.
 """
 
 
-def draw(history: Sequence[Epoch], path: Path) -> None:
+def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     """Draws loss, accuracies, firing rate and opening probability over the epochs.
 
     Raises:

@@ -1,23 +1,115 @@
 """The images a network is trained on: natural, noisy, or moved against it.
 
-These are the single steps and short walks of adversarial training, without the search of
-`robust_snn.attacks`: no draw but those of the gradient is spent on choosing a point.
+These are the single steps and short iterations of adversarial training, without the search of
+`robust_snn.attacks`: no noise draw but those of the gradient is spent on choosing a point.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from robust_snn.training.losses import divergence
-from robust_snn.training.recipe import Recipe
 from robust_snn.utils.modules import evaluating
 from robust_snn.victim import Victim
 
+if TYPE_CHECKING:
+    from robust_snn.training.recipe import Recipe
+
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits [B, K] and labels [B], one number per image
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a perturbation may look at.
+
+    Attributes:
+        victim: The network as the attacker sees it: gradient mode, EOT and noise.
+        images: `[B, C, H, W]` in [0, 1].
+        labels: `[B]`.
+        noise: Standard normal numbers `[B, C, H, W]`.
+        trades: Whether the loss is TRADES' divergence from the clean prediction.
+    """
+
+    victim: Victim
+    images: Tensor
+    labels: Tensor
+    noise: Tensor
+    trades: bool
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradient of each image's loss at the points `x`, `[B, C, H, W]`."""
+        return loss_gradient(self.victim, x, self.labels, self._loss)
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return _against(self.victim, self.images) if self.trades else _cross_entropy
+
+
+def natural(batch: Batch, recipe: Recipe) -> Tensor:
+    """`x`."""
+    return batch.images
+
+
+def gaussian(batch: Batch, recipe: Recipe) -> Tensor:
+    """`x + eps n`."""
+    return (batch.images + recipe.eps * batch.noise).clamp(0, 1)
+
+
+def fgsm(batch: Batch, recipe: Recipe) -> Tensor:
+    """`x + eps sign(g(x))` (Goodfellow et al., ICLR 2015)."""
+    return _step(batch.images, batch.gradient(batch.images), recipe.eps)
+
+
+def rfgsm(batch: Batch, recipe: Recipe) -> Tensor:
+    """`x' + (eps - alpha) sign(g(x'))` with `x' = x + alpha sign(n)`, which stays in the ball.
+
+    R+FGSM of Tramer et al., ICLR 2018; alpha is half of eps if left out.
+    """
+    alpha = recipe.eps / 2 if recipe.alpha is None else recipe.alpha
+    start = _step(batch.images, batch.noise, alpha)
+    return _step(start, batch.gradient(start), recipe.eps - alpha)
+
+
+def rfgsm_released(batch: Batch, recipe: Recipe) -> Tensor:
+    """`x' + eps sign(g(x'))` with `x' = x + alpha n`, which leaves the ball by the Gaussian step.
+
+    This is RFGSM as the released code of SNN papers has it.
+    """
+    alpha = recipe.eps / 2 if recipe.alpha is None else recipe.alpha
+    start = batch.images + alpha * batch.noise
+    return _step(start, batch.gradient(start), recipe.eps)
+
+
+def pgd(batch: Batch, recipe: Recipe) -> Tensor:
+    """Steps of length alpha from a random point of the ball, projected (Madry et al., ICLR 2018).
+
+    Alpha is `2.5 eps / steps` if left out.
+    """
+    eps, images = recipe.eps, batch.images
+    length = 2.5 * eps / recipe.steps if recipe.alpha is None else recipe.alpha
+    x = (images + eps * torch.erf(batch.noise / 2**0.5)).clamp(0, 1)  # uniform in the ball
+    for _ in range(recipe.steps):
+        x = _step(x, batch.gradient(x), length)
+        x = images + (x - images).clamp(-eps, eps)
+    return x
+
+
+# name -> images [B, C, H, W] in [0, 1] to train on; a new perturbation is one row
+PERTURBATIONS: dict[str, Callable[[Batch, Recipe], Tensor]] = {
+    "none": natural,
+    "gaussian": gaussian,
+    "fgsm": fgsm,
+    "rfgsm": rfgsm,
+    "rfgsm_released": rfgsm_released,
+    "pgd": pgd,
+}
 
 
 def perturbed(
@@ -26,13 +118,6 @@ def perturbed(
     """Images as an epoch of a recipe trains on them.
 
     Batch norm keeps its statistics meanwhile, as in the papers' code.
-
-        none            x
-        gaussian        x + eps n
-        fgsm            x + eps sign(g(x))
-        rfgsm           x + alpha sign(n) + (eps - alpha) sign(g), which stays in the ball
-        rfgsm_released  x + alpha n + eps sign(g), which leaves it by the Gaussian step
-        pgd             steps of length alpha from a random point of the ball, projected
 
     Args:
         victim: The network as the attacker sees it: gradient mode, EOT and noise.
@@ -45,27 +130,10 @@ def perturbed(
     Returns:
         `[B, C, H, W]` in [0, 1].
     """
-    eps = recipe.eps
-    if kind == "none" or eps == 0:
+    if recipe.eps == 0:
         return images
-    if kind == "gaussian":
-        return (images + eps * noise).clamp(0, 1)
-    loss = _against(victim, images) if recipe.trades else _cross_entropy
-    if kind == "pgd":
-        length = 2.5 * eps / recipe.steps if recipe.alpha is None else recipe.alpha
-        x = (images + eps * torch.erf(noise / 2**0.5)).clamp(0, 1)  # uniform in the ball
-        for _ in range(recipe.steps):
-            x = _step(x, loss_gradient(victim, x, labels, loss), length)
-            x = images + (x - images).clamp(-eps, eps)
-        return x
-    alpha = eps / 2 if recipe.alpha is None else recipe.alpha
-    if kind == "fgsm":
-        start, length = images, eps
-    elif kind == "rfgsm":
-        start, length = _step(images, noise, alpha), eps - alpha
-    else:
-        start, length = images + alpha * noise, eps
-    return _step(start, loss_gradient(victim, start, labels, loss), length)
+    batch = Batch(victim, images, labels, noise, trades=recipe.trades > 0)
+    return PERTURBATIONS[kind](batch, recipe)
 
 
 def loss_gradient(victim: Victim, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
@@ -82,7 +150,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _against(victim: Victim, images: Tensor) -> Loss:
-    """TRADES' attack moves the prediction away from that of the clean image."""
+    """TRADES' loss, which moves the prediction away from that of the clean images."""
     with evaluating(victim), torch.no_grad():
         clean = victim(images)
     return lambda logits, _: divergence(clean, logits)

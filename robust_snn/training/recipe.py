@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -12,13 +12,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from robust_snn.gradients import parse_mode
+from robust_snn.training.losses import DISTANCES, LOSSES
+from robust_snn.training.perturb import PERTURBATIONS
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import number
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-PERTURBATIONS = ("none", "gaussian", "fgsm", "rfgsm", "rfgsm_released", "pgd")
-LOSSES = ("ce", "tet")
-DISTANCES = ("ms_mppd", "ms_mppd_mean", "tasad", "std")
 PRECISIONS = ("float32", "bf16")
 
 
@@ -235,7 +234,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "check_every": (0, float("inf")),
     "check_eps": (0, 1),
 }
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, Collection[str]] = {
     "optimizer": OPTIMIZERS,
     "loss": LOSSES,
     "distance": DISTANCES,

@@ -1,4 +1,4 @@
-"""The folder of a training: what it is, how far it came, and what came out."""
+"""The folder of a training: its configuration, the state to resume from, and its results."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class State:
-    """What a training needs to go on after an epoch: tensors, numbers and names only."""
+    """State to resume a training from after an epoch: tensors, numbers and names only."""
 
     history: tuple[Epoch, ...]
     net: dict[str, Any]

@@ -1,7 +1,8 @@
-"""How far a training is, and what it knows so far."""
+"""How far a training is, and what is known so far, for a progress bar or a listener."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,8 +10,8 @@ from robust_snn.training.training_folder import Epoch
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A moment of a training.
+class TrainingProgress:
+    """How far a training is at one moment.
 
     Attributes:
         epoch: Epoch that runs now, from 1.
@@ -37,4 +38,31 @@ class Progress:
         return "" if self.last is None else f"test accuracy {self.last.test_accuracy:.1%}"
 
 
-Listener = Callable[[Progress], None]
+Listener = Callable[[TrainingProgress], None]
+
+
+@dataclass
+class Clock:
+    """Tells a listener how far the training is, at the pace of this process.
+
+    Attributes:
+        first: Epochs that were finished when this process began.
+        epochs: Number of all epochs.
+        steps: Steps per epoch.
+        listener: Called with every report.
+    """
+
+    first: int
+    epochs: int
+    steps: int
+    listener: Listener
+
+    def __post_init__(self) -> None:
+        self.began = time.perf_counter()
+
+    def report(self, epoch: int, last: Epoch | None, step: int) -> None:
+        """Reports that `step` steps of an epoch are done."""
+        now = epoch - 1 + step / self.steps
+        pace = (time.perf_counter() - self.began) / (now - self.first)
+        remaining = pace * (self.epochs - now)
+        self.listener(TrainingProgress(epoch, self.epochs, now / self.epochs, remaining, last))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,13 @@ def test_without_a_card(saved: tuple[nn.Module, Path]) -> None:
         load_model(saved[1])
     with pytest.raises(InputError, match="no checkpoint at"):
         load_model(saved[1].with_name("none.safetensors"))
+
+
+def test_reading_a_checkpoint_loads_no_trainer() -> None:
+    code = (
+        "import sys, robust_snn.cli.inputs\n"
+        "from robust_snn.training.checkpoint import load_model\n"
+        "loaded = {'accelerate', 'robust_snn.training.trainer'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

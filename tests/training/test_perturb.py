@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from robust_snn import Victim
 from robust_snn.attacks import FGSM
 from robust_snn.training import Recipe
-from robust_snn.training.perturb import perturbed
-from robust_snn.training.recipe import PERTURBATIONS
+from robust_snn.training.perturb import PERTURBATIONS, perturbed
 from robust_snn.utils.modules import evaluating
 
 EPS = 8 / 255
