@@ -12,12 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
+from robust_snn.data import DATASETS, EVENT_SETS
 from robust_snn.utils.errors import InputError
 
-DATA = (
-    "digits, cifar10, cifar100, digits-events, dvs128-gesture, cifar10-dvs, n-mnist, "
-    "a folder or a .tar of class folders"
-)
+_NAMED = [*DATASETS, *(name for name in EVENT_SETS if not name.endswith("-binary"))]
+DATA = f"{', '.join(_NAMED)}, a folder or a .tar of class folders"
 Model = Annotated[str | None, typer.Option(help="Name of the model; see `robust-snn models`.")]
 ModelKwargs = Annotated[
     list[str] | None,

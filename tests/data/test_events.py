@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from robust_snn.data.events.formats import (
     read_gesture_array,
     read_nmnist,
 )
-from robust_snn.data.events.sets import CIFAR
+from robust_snn.data.events.sets import CIFAR, EVENT_FILES
 from robust_snn.utils.errors import InputError
 
 
@@ -239,51 +240,85 @@ def make_gesture_arrays(root: Path) -> None:
 
 
 BOTH = ("train", "test")
-SETS: dict[str, tuple[str, Callable, dict[str, list[int]], tuple[int, ...]]] = {
-    "n-mnist": ("n-mnist", make_nmnist, dict.fromkeys(BOTH, [3, 5, 3, 5]), (10, 34)),
-    "cifar10-dvs": (
+
+
+def labelled(events: np.ndarray) -> int:
+    """How many events lie inside the gestures of `make_gesture`."""
+    t = events["t"]
+    return int((t < 100_000).sum() + ((t >= 150_000) & (t < 300_000)).sum())
+
+
+class Written(NamedTuple):
+    """Files of a published set as a test writes them.
+
+    Attributes:
+        name: Name of the set.
+        write: Writes its files below a root.
+        labels: Labels of each split.
+        frames: Number of frames, and their height.
+        events: Events in the files of each split, inside the labelled times.
+    """
+
+    name: str
+    write: Callable[[Path], None]
+    labels: dict[str, list[int]]
+    frames: tuple[int, int]
+    events: dict[str, int]
+
+
+SETS = {
+    "n-mnist": Written(
+        "n-mnist",
+        make_nmnist,
+        dict.fromkeys(BOTH, [3, 5, 3, 5]),
+        (10, 34),
+        dict.fromkeys(BOTH, 1600),
+    ),
+    "cifar10-dvs": Written(
         "cifar10-dvs",
         make_cifar,
         {"train": [*range(10)] * 9, "test": [*range(10)]},
         (10, 48),
+        {"train": 300 * 90, "test": 300 * 10},
     ),
-    "gesture": ("dvs128-gesture", make_gesture, dict.fromkeys(BOTH, [1, 10]), (16, 48)),
-    "gesture arrays": (
+    "gesture": Written(
+        "dvs128-gesture",
+        make_gesture,
+        dict.fromkeys(BOTH, [1, 10]),
+        (16, 48),
+        dict.fromkeys(BOTH, labelled(random_events(1000, 128))),
+    ),
+    "gesture arrays": Written(
         "dvs128-gesture",
         make_gesture_arrays,
         dict.fromkeys(BOTH, [1, 10]),
         (16, 48),
+        dict.fromkeys(BOTH, 1000),
     ),
 }
 
 
+def test_every_published_set_has_a_row() -> None:
+    assert {row.name for row in SETS.values()} == set(EVENT_FILES)
+
+
 @pytest.mark.parametrize("key", SETS)
 def test_published_sets_load_from_their_files(key: str, tmp_path: Path) -> None:
-    name, make, labels, (steps, size) = SETS[key]
+    name, write, labels, (steps, size), events = SETS[key]
     if key == "n-mnist":
         pytest.importorskip("tonic")
-    make(tmp_path)
+    write(tmp_path)
     for split, expected in labels.items():
         data = load_dataset(name, split=split, root=tmp_path)
         assert data.labels.tolist() == expected
         assert data.images.shape == (len(expected), steps, 2, size, size)
-        assert (data.images * 255).sum() == pytest.approx(events_in(key, split), abs=1e-3)
+        assert (data.images * 255).sum() == pytest.approx(events[split], abs=1e-3)
     binary = load_dataset(f"{name}-binary", root=tmp_path, n=2, steps=4, size=8)
     assert binary.images.shape == (2, 4, 2, 8, 8)
     assert set(binary.images.unique().tolist()) <= {0.0, 1.0}
 
 
-def events_in(key: str, split: str) -> int:
-    """Events that the written files of a split hold, inside the labelled times."""
-    if key == "gesture":
-        t = random_events(1000, 128)["t"]
-        return int((t < 100_000).sum() + ((t >= 150_000) & (t < 300_000)).sum())
-    if key == "cifar10-dvs":
-        return 300 * (90 if split == "train" else 10)
-    return {"n-mnist": 1600, "gesture arrays": 1000}[key]
-
-
-@pytest.mark.parametrize("name", ["n-mnist", "cifar10-dvs", "dvs128-gesture", "n-mnist-binary"])
+@pytest.mark.parametrize("name", [*EVENT_FILES, "n-mnist-binary"])
 def test_missing_files_say_what_to_put_where(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"'{name}' needs a data root .* unpack"):
         load_dataset(name)

@@ -16,7 +16,7 @@ import torchvision.datasets.cifar as cifar
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from robust_snn.data import ImageSet, load_dataset
+from robust_snn.data import DATASETS, ImageSet, load_dataset
 from robust_snn.utils.errors import InputError
 
 CLASSES = ("ant", "bee", "cat")
@@ -61,6 +61,31 @@ def check_set(data: ImageSet, n: int, shape: tuple[int, ...]) -> None:
     assert data.images.min() >= 0 and data.images.max() <= 1
     assert data.labels.dtype == torch.int64 and data.labels.shape == (n,)
     assert data.labels.min() >= 0 and data.labels.max() < len(data.classes)
+
+
+# Writes the files of a named set below a root, in their published form; None for an embedded set.
+WRITERS: dict[str, Callable[[Path], object] | None] = {
+    "digits": None,
+    "cifar10": lambda root: write_cifar(root, "cifar10"),
+    "cifar100": lambda root: write_cifar(root, "cifar100"),
+}
+
+
+def test_every_data_set_has_a_writer() -> None:
+    assert set(WRITERS) == set(DATASETS)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_named_set_has_two_splits(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar, "check_integrity", lambda path, md5=None: Path(path).exists())
+    if (write := WRITERS[name]) is not None:
+        write(tmp_path)
+    for split in ("train", "test"):
+        data = load_dataset(name, split=split, root=tmp_path, size=8, n=4)
+        check_set(data, 4, (data.images.shape[1], 8, 8))
+        assert (data.name, data.split) == (name, split)
 
 
 def test_digits_split_is_fixed_and_balanced() -> None:
