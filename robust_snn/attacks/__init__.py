@@ -6,6 +6,12 @@ or `EVENT_ATTACKS` is all that a suite needs to name an attack.
 """
 
 from robust_snn.attacks.apgd import APGD, APGDT
+from robust_snn.attacks.attack_budget import (
+    BUDGETS,
+    BudgetedAttack,
+    attacks_of_budget,
+    count_gradients,
+)
 from robust_snn.attacks.base import Adversarial, Attack, GradientAttack, IterativeAttack
 from robust_snn.attacks.eot_draws import AdaptiveDraws
 from robust_snn.attacks.events.event_frames import changed_entries
@@ -13,7 +19,7 @@ from robust_snn.attacks.events.flips import EventPGD, RandomFlips
 from robust_snn.attacks.events.retiming import Retiming
 from robust_snn.attacks.events.sda import SDA
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
-from robust_snn.attacks.mode_ranking import BUDGETS, Row, Trial, gradient_evaluations, plan, probe
+from robust_snn.attacks.mode_ranking import ModeTrial, rank_modes
 from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
 from robust_snn.attacks.transfer import Transfer
 
@@ -33,17 +39,17 @@ __all__ = [
     "AdaptiveDraws",
     "Adversarial",
     "Attack",
+    "BudgetedAttack",
     "EventPGD",
     "GradientAttack",
     "IterativeAttack",
+    "ModeTrial",
     "RandomFlips",
     "Retiming",
-    "Row",
     "Transfer",
-    "Trial",
+    "attacks_of_budget",
     "changed_entries",
-    "gradient_evaluations",
+    "count_gradients",
     "make_attack",
-    "plan",
-    "probe",
+    "rank_modes",
 ]

@@ -1,9 +1,4 @@
-"""Which gradient modes work on a network, and the list of attacks that follows from it.
-
-`probe` runs a short attack with every registered mode on a few images that are not scored, searches
-the sharpness of the best, and ranks them; `plan` turns the ranking into attacks, cheap ones first.
-Modes and surrogates registered later join by themselves.
-"""
+"""Gradient modes ranked by how well short attacks with each of them do on a network."""
 
 from __future__ import annotations
 
@@ -17,53 +12,41 @@ from torch import Tensor
 
 from robust_snn.attacks.apgd import APGD
 from robust_snn.attacks.base import attack_variant, on_device
-from robust_snn.attacks.losses import STEPWISE, least_classes_of, margin
+from robust_snn.attacks.losses import margin
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
-from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
-EOT = "adaptive(error=0.2)"  # few draws: steps are worth more
-DRAWS = 10  # that score a point of a noisy victim
+FEW_DRAWS = "adaptive(error=0.2)"  # of a gradient: steps are worth more
+SCORE_DRAWS = 10  # that score a point of a noisy victim
 OCTAVES = 3  # to either side of its default, within which a sharpness is searched
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a short attack with one gradient mode left.
+class ModeTrial:
+    """The outcome of a short attack with one gradient mode.
 
     Attributes:
         gradient: The mode.
-        held: How well the images held, between 0 and 1: a smooth stand-in for `accuracy`.
+        soft_accuracy: A smooth stand-in for `accuracy`: the mean sigmoid of the scaled margins.
         accuracy: Robust accuracy on fresh draws.
         backwards: Gradient evaluations per image.
-        images: `held` of every image, `[B]`.
+        per_image: The soft accuracy of every image, `[B]`.
     """
 
     gradient: str
-    held: float
+    soft_accuracy: float
     accuracy: float
     backwards: float
-    images: Tensor = field(repr=False, compare=False)
+    per_image: Tensor = field(repr=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.gradient}: held {self.held:.3f}, accuracy {self.accuracy:.3f}"
+        soft = f"soft accuracy {self.soft_accuracy:.3f}"
+        return f"{self.gradient}: {soft}, accuracy {self.accuracy:.3f}"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One attack of a plan, in the fields of a suite's attack (implementation `robust_snn`)."""
-
-    name: str
-    attack: str
-    gradient: str
-    steps: int
-    restarts: int = 1
-    noise: str = "fresh"
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def probe(
+def rank_modes(
     victim: Victim,
     images: Tensor,
     labels: Tensor,
@@ -75,12 +58,13 @@ def probe(
     modes: Iterable[str | GradientMode] | None = None,
     searched: int = 2,
     evaluations: int = 6,
-) -> tuple[Trial, ...]:
-    """Ranks gradient modes by what a short APGD with each leaves of some images.
+) -> tuple[ModeTrial, ...]:
+    """Ranks gradient modes by the accuracy that a short APGD with each reaches.
 
-    The sharpness of the modes that leave least is searched by golden section. The ranking is
-    greedy: the first mode leaves least alone, each next one together with those before it. The cost
-    is that of `steps` gradients per trial and image, and counts as the victim's.
+    The sharpness of the best modes is searched by golden section. The ranking is greedy: the first
+    mode reaches the lowest soft accuracy alone, each next one together with those before it. The
+    cost is that of `steps` gradients per trial and image, and counts as the victim's. Modes and
+    surrogates that are registered later take part.
 
     Args:
         victim: What to attack.
@@ -98,32 +82,35 @@ def probe(
         InputError: If a mode is not known or there are no images.
     """
     if not len(images):
-        raise InputError("the probe needs images")
+        raise InputError("a ranking of gradient modes needs images")
     scale = _typical_margin(victim, images, labels, seed)
 
-    def attempt(mode: GradientMode) -> Trial:
-        view, before = victim.replace(gradient=mode, cost=victim.cost), victim.cost.backwards
-        attack = APGD(steps=steps, eot_loss=EOT)
-        found = attack(view, images, labels, eps=eps, norm=norm, seed=seed)
-        margins = _margins(victim, found.images, labels, seed)
-        held = torch.sigmoid(margins / scale).mean(0)
+    def attempt(mode: GradientMode) -> ModeTrial:
+        variant, before = victim.replace(gradient=mode, cost=victim.cost), victim.cost.backwards
+        attack = APGD(steps=steps, eot_loss=FEW_DRAWS)
+        crafted = attack(variant, images, labels, eps=eps, norm=norm, seed=seed).images
+        margins = _margins(victim, crafted, labels, seed)
+        soft = torch.sigmoid(margins / scale).mean(0)
         accuracy = float((margins > 0).double().mean())
         backwards = (victim.cost.backwards - before) / len(images)
-        return Trial(str(mode), float(held.mean()), accuracy, backwards, held.cpu())
+        return ModeTrial(str(mode), float(soft.mean()), accuracy, backwards, soft.cpu())
 
     chosen = registered_modes() if modes is None else [parse_mode(mode) for mode in modes]
     trials = {str(mode): attempt(mode) for mode in chosen}
-    dials = [d for t in sorted(trials.values(), key=_held) if (d := _dial(parse_mode(t.gradient)))]
-    for default, turn in dials[:searched]:
+    ranked = sorted(trials.values(), key=lambda trial: trial.soft_accuracy)
+    tunable = [p for t in ranked if (p := tunable_parameter(parse_mode(t.gradient)))]
+    for default, with_value in tunable[:searched]:
 
-        def tried(octave: float, default: float = default, turn: Turn = turn) -> float:
+        def tried(
+            octave: float, default: float = default, with_value: WithValue = with_value
+        ) -> float:
             try:
-                mode = turn(float(f"{default * 2**octave:.2g}"))
+                mode = with_value(float(f"{default * 2**octave:.2g}"))
             except InputError:  # beyond what the mode allows
                 return math.inf
             if str(mode) not in trials:
                 trials[str(mode)] = attempt(mode)
-            return trials[str(mode)].held
+            return trials[str(mode)].soft_accuracy
 
         golden_section(tried, -OCTAVES, OCTAVES, evaluations)
     return _greedy(list(trials.values()))
@@ -136,81 +123,6 @@ def registered_modes() -> list[GradientMode]:
         shapes.setdefault(surrogate().kernel().family, BPTT(surrogate=surrogate()))
     modes = [mode() for mode in MODES.values() if mode is not BPTT and not mode.other_forward]
     return [*shapes.values(), *modes]
-
-
-# attack, loss, its mode (place in the ranking, or name of the mode), steps, restarts. ASSG is named
-# because its running statistics take more steps to settle than a trial has.
-_START = (("apgd", "ce", 0, 20, 1), ("sapgd", "ce", "assg", 100, 1))
-BUDGETS: dict[str, tuple[tuple[str, str, int | str, int, int], ...]] = {
-    "small": (*_START, ("sapgd", "margin", 0, 60, 1)),
-    "medium": (
-        *_START,
-        ("sapgd", "margin", 0, 100, 1),
-        ("apgd", "ce", 1, 100, 1),
-        ("sapgd", "ce", 2, 100, 1),
-        ("apgd", "tet", 0, 100, 1),
-        ("apgd-t", "dlr", 0, 50, 1),
-        ("sapgd", "margin", "assg", 100, 2),
-    ),
-    "large": (
-        *_START,
-        ("sapgd", "margin", 0, 100, 1),
-        ("apgd", "ce", 1, 100, 1),
-        ("sapgd", "ce", 2, 100, 1),
-        ("sapgd", "ce", "hart", 100, 1),
-        ("apgd", "dlr", 0, 100, 1),
-        ("apgd", "tet", 0, 100, 1),
-        ("sapgd", "margin", 3, 100, 1),
-        ("apgd-t", "dlr", 1, 100, 1),
-        ("apgd-t", "margin", "assg", 100, 1),
-        ("sapgd", "ce", 0, 300, 3),
-        ("sapgd", "margin", "assg", 500, 5),
-    ),
-}
-TARGETS = {"small": 0, "medium": 3, "large": 9}
-
-
-def plan(
-    trials: tuple[Trial, ...], budget: str, *, stochastic: bool, classes: int, stepwise: bool = True
-) -> tuple[Row, ...]:
-    """The attacks of a budget, cheap ones first; each is for the images the ones before left.
-
-    A noisy victim is first attacked through its mean field, which costs no draws. Its gradients
-    then average few draws: for the same price, more steps do better than more draws per step.
-
-    Args:
-        trials: The ranking of `probe`.
-        budget: `"small"`, `"medium"` or `"large"`; see `gradient_evaluations`.
-        stochastic: Whether the victim is noisy.
-        classes: Number of classes; decides which losses are defined.
-        stepwise: Whether the victim shows the logits of every step, which TET's loss needs.
-
-    Raises:
-        InputError: If the budget is not known.
-    """
-    if budget not in BUDGETS:
-        raise unknown("budget", budget, BUDGETS)
-    draws = {"eot_loss": EOT} if stochastic else {}
-    rows: list[Row] = []
-    for number, (attack, loss, place, steps, restarts) in enumerate(BUDGETS[budget], 1):
-        targeted = attack == "apgd-t"
-        mode = _choose(trials, place)
-        defined = classes >= least_classes_of(loss, targeted) and (stepwise or loss not in STEPWISE)
-        if mode is None or not defined:
-            continue
-        options: dict[str, Any] = {"loss": loss, **draws}
-        if targeted:
-            options["targets"] = TARGETS[budget]
-        if stochastic and not rows:
-            rows.append(Row("0-mean-field", "sapgd", mode, 60, 1, "mean"))
-        name = f"{number}-{attack}-{loss}"
-        rows.append(Row(name, attack, mode, steps, restarts, "fresh", options))
-    return tuple(rows)
-
-
-def gradient_evaluations(rows: Iterable[Row]) -> int:
-    """Gradients that the attacks take of an image that survives them all, draws not counted."""
-    return sum(row.steps * row.restarts * row.options.get("targets", 1) for row in rows)
 
 
 def golden_section(
@@ -243,18 +155,10 @@ def golden_section(
     return x, value
 
 
-def _choose(trials: tuple[Trial, ...], place: int | str) -> str | None:
-    """The mode at a place of the ranking, or the best with a name; None if there is none."""
-    if isinstance(place, int):
-        return trials[place].gradient if place < len(trials) else None
-    named = (t.gradient for t in trials if parse_mode(t.gradient).name == place)
-    return next(named, None)
+WithValue = Callable[[float], GradientMode]
 
 
-Turn = Callable[[float], GradientMode]
-
-
-def _dial(mode: GradientMode) -> tuple[float, Turn] | None:
+def tunable_parameter(mode: GradientMode) -> tuple[float, WithValue] | None:
     """The first number that shapes a mode or its surrogate, and what gives it another value.
 
     A mode that accumulates has none: a trial is too short for the statistics that it steers.
@@ -267,23 +171,24 @@ def _dial(mode: GradientMode) -> tuple[float, Turn] | None:
     if name is None:
         return None
 
-    def turn(value: float) -> GradientMode:
-        turned = replace(shaped, **{name: value})
-        return turned if surrogate is None else replace(mode, surrogate=turned)  # type: ignore[call-arg]
+    def with_value(value: float) -> GradientMode:
+        changed = replace(shaped, **{name: value})
+        return changed if surrogate is None else replace(mode, surrogate=changed)  # type: ignore[call-arg]
 
-    return getattr(shaped, name), turn
-
-
-def _held(trial: Trial) -> float:
-    return trial.held
+    return getattr(shaped, name), with_value
 
 
-def _greedy(trials: list[Trial]) -> tuple[Trial, ...]:
-    def ordered() -> Iterator[Trial]:
-        worst = torch.ones_like(trials[0].images)
+def _greedy(trials: list[ModeTrial]) -> tuple[ModeTrial, ...]:
+    """The trials in an order in which each adds most to those before it."""
+
+    def ordered() -> Iterator[ModeTrial]:
+        worst = torch.ones_like(trials[0].per_image)
         while trials:
-            best = min(trials, key=lambda t: (float(torch.minimum(worst, t.images).mean()), t.held))
-            worst = torch.minimum(worst, best.images)
+            best = min(
+                trials,
+                key=lambda t: (float(torch.minimum(worst, t.per_image).mean()), t.soft_accuracy),
+            )
+            worst = torch.minimum(worst, best.per_image)
             trials.remove(best)
             yield best
 
@@ -292,12 +197,12 @@ def _greedy(trials: list[Trial]) -> tuple[Trial, ...]:
 
 def _margins(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> Tensor:
     """Logit of the label minus the best other under fresh draws, `[draws, B]`."""
-    with attack_variant(victim, seed) as view:
-        x, y, ids = on_device(view, images, labels, None)
-        draws = DRAWS if view.stochastic else 1
-        return torch.stack([-margin(z, y) for z in fresh_logits(view, x, ids, draws, "probe")])
+    with attack_variant(victim, seed) as variant:
+        x, y, ids = on_device(variant, images, labels, None)
+        draws = SCORE_DRAWS if variant.stochastic else 1
+        return torch.stack([-margin(z, y) for z in fresh_logits(variant, x, ids, draws, "probe")])
 
 
 def _typical_margin(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> float:
-    """A quarter of the median clean margin: what makes a difference to an answer."""
+    """A quarter of the median clean margin: a change that matters to the answer."""
     return max(float(_margins(victim, images, labels, seed).abs().median()) / 4, 1e-6)

@@ -12,7 +12,7 @@ from torch import Tensor
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.gradient_descent import PGD
 from robust_snn.attacks.image_rng import ImageRng
-from robust_snn.attacks.mode_ranking import DRAWS, EOT
+from robust_snn.attacks.mode_ranking import FEW_DRAWS, SCORE_DRAWS
 from robust_snn.attacks.norm_ball import NormBall
 from robust_snn.diagnostics.diagnostic import Finding, grade, slack
 from robust_snn.victim import Victim
@@ -23,7 +23,7 @@ def accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> f
     """Accuracy on fresh draws of the plain network."""
     with attack_variant(victim, seed) as view:
         x, y, ids = on_device(view, images, labels, None)
-        right = correct(view, x, y, draws=DRAWS, ids=ids, purpose="score", batch_size=len(x))
+        right = correct(view, x, y, draws=SCORE_DRAWS, ids=ids, purpose="score", batch_size=len(x))
     return float(right.double().mean(0).mean())
 
 
@@ -44,7 +44,7 @@ def over_eps(
     """
     everything = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
     radii = sorted({eps / 2, eps, 2 * eps, everything})
-    left, attack = {}, PGD(steps=steps, eot_loss=EOT)
+    left, attack = {}, PGD(steps=steps, eot_loss=FEW_DRAWS)
     for radius in radii:
         found = attack(victim, images, labels, eps=radius, norm=norm, seed=seed)
         left[radius] = accuracy(victim, found.images, labels, seed)
@@ -73,7 +73,7 @@ def over_steps(
     left = {}
     for count in sorted({1, max(steps // 4, 2), max(steps, 3)}):
         alpha = eps if count == 1 else None
-        attack = PGD(steps=count, alpha=alpha, random_start=count > 1, eot_loss=EOT)
+        attack = PGD(steps=count, alpha=alpha, random_start=count > 1, eot_loss=FEW_DRAWS)
         found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
         left[count] = accuracy(victim, found.images, labels, seed)
     first, last = left[1], left[max(left)]
@@ -95,7 +95,7 @@ def against_noise(
     points: int = 20,
 ) -> Finding:
     """Does the gradient find more than the worst of several random points at the same distance?"""
-    attack = PGD(steps=steps, eot_loss=EOT)
+    attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
     found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
     white = accuracy(victim, found.images, labels, seed)
     held = torch.ones(len(images))

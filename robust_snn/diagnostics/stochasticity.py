@@ -7,7 +7,8 @@ from torch import Tensor
 
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.gradient_descent import PGD
-from robust_snn.diagnostics.attack_sanity import EOT, accuracy
+from robust_snn.attacks.mode_ranking import FEW_DRAWS
+from robust_snn.diagnostics.attack_sanity import accuracy
 from robust_snn.diagnostics.diagnostic import Finding, grade, slack
 from robust_snn.diagnostics.input_gradients import cosines, input_gradient
 from robust_snn.victim import Victim
@@ -55,7 +56,7 @@ def fixed_noise(
     """What is left when the noise is known? The gap to fresh noise is what randomness adds."""
     if not victim.stochastic:
         return Finding("fixed noise", 0.0, "pass", "the victim is deterministic")
-    attack = PGD(steps=steps, eot_loss=EOT)
+    attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
     found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
     fresh = accuracy(victim, found.images, labels, seed)
     known = victim.replace(noise="frozen", cost=victim.cost)

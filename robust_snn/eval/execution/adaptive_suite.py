@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from robust_snn.attacks import plan, probe
+from robust_snn.attacks import attacks_of_budget, rank_modes
 from robust_snn.eval.execution.preflight import Images, Plan
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring.verdict import Diagnostic
@@ -45,7 +45,7 @@ def _probe(planned: Plan, calibration: Images) -> dict[str, Any]:
     job = planned.job
     images, labels = (part.to(device_of(job.victim)) for part in calibration)
     _log.info("probing gradient modes on %d images that are not scored", len(images))
-    trials = probe(
+    trials = rank_modes(
         job.victim,
         images.float(),
         labels.long(),
@@ -56,13 +56,13 @@ def _probe(planned: Plan, calibration: Images) -> dict[str, Any]:
     for trial in trials:
         _log.info("probe: %s", trial)
     best = trials[:SHOWN]
-    ranking = ", ".join(f"{trial.gradient} {trial.held:.2f}" for trial in best)
+    ranking = ", ".join(f"{trial.gradient} {trial.soft_accuracy:.2f}" for trial in best)
     why = f"share of {len(images)} unscored images that holds, most useful mode first: {ranking}"
-    rows = plan(
-        trials,
+    rows = attacks_of_budget(
         job.suite.budget or "",
+        trials,
         stochastic=planned.stochastic,
         classes=count_classes(job.victim, job.images),
         stepwise=job.victim.stepwise,
     )
-    return {"rows": [asdict(row) for row in rows], "held": trials[0].held, "why": why}
+    return {"rows": [asdict(row) for row in rows], "held": trials[0].soft_accuracy, "why": why}

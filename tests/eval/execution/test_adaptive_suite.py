@@ -17,7 +17,7 @@ from robust_snn.eval.scoring import verdict_checks as diagnostics
 from victims import tiny_victim, told_by
 
 EPS = 0.1
-module = importlib.import_module("robust_snn.attacks.mode_ranking")  # its name is also a function
+module = importlib.import_module("robust_snn.attacks.mode_ranking")
 SQUARE = AttackSpec("square", "autoattack", "square", noise="frozen", steps=4)
 
 

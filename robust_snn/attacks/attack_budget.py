@@ -1,0 +1,113 @@
+"""Attack budgets: from a ranking of gradient modes to a list of attacks, cheap ones first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from robust_snn.attacks.losses import STEPWISE
+from robust_snn.attacks.mode_ranking import FEW_DRAWS, ModeTrial
+from robust_snn.attacks.registry import make_attack
+from robust_snn.gradients import parse_mode
+from robust_snn.utils.errors import unknown
+
+
+@dataclass(frozen=True)
+class BudgetedAttack:
+    """One attack of a budget, in the fields of a suite's attack (implementation `robust_snn`)."""
+
+    name: str
+    attack: str
+    gradient: str
+    steps: int
+    restarts: int = 1
+    noise: str = "fresh"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+# attack, loss, its mode (place in the ranking, or name of the mode), steps, restarts. ASSG is named
+# because its running statistics take more steps to settle than a trial has.
+_START = (("apgd", "ce", 0, 20, 1), ("sapgd", "ce", "assg", 100, 1))
+BUDGETS: dict[str, tuple[tuple[str, str, int | str, int, int], ...]] = {
+    "small": (*_START, ("sapgd", "margin", 0, 60, 1)),
+    "medium": (
+        *_START,
+        ("sapgd", "margin", 0, 100, 1),
+        ("apgd", "ce", 1, 100, 1),
+        ("sapgd", "ce", 2, 100, 1),
+        ("apgd", "tet", 0, 100, 1),
+        ("apgd-t", "dlr", 0, 50, 1),
+        ("sapgd", "margin", "assg", 100, 2),
+    ),
+    "large": (
+        *_START,
+        ("sapgd", "margin", 0, 100, 1),
+        ("apgd", "ce", 1, 100, 1),
+        ("sapgd", "ce", 2, 100, 1),
+        ("sapgd", "ce", "hart", 100, 1),
+        ("apgd", "dlr", 0, 100, 1),
+        ("apgd", "tet", 0, 100, 1),
+        ("sapgd", "margin", 3, 100, 1),
+        ("apgd-t", "dlr", 1, 100, 1),
+        ("apgd-t", "margin", "assg", 100, 1),
+        ("sapgd", "ce", 0, 300, 3),
+        ("sapgd", "margin", "assg", 500, 5),
+    ),
+}
+TARGET_COUNTS = {"small": 0, "medium": 3, "large": 9}
+
+
+def attacks_of_budget(
+    budget: str,
+    trials: tuple[ModeTrial, ...],
+    *,
+    stochastic: bool,
+    classes: int,
+    stepwise: bool = True,
+) -> tuple[BudgetedAttack, ...]:
+    """The attacks of a budget, cheap ones first; each is for images not yet broken.
+
+    A noisy victim is first attacked through its mean field, which costs no draws. Its gradients
+    then average few draws: for the same price, more steps do better than more draws per step.
+
+    Args:
+        budget: `"small"`, `"medium"` or `"large"`; see `count_gradients`.
+        trials: The ranking of `rank_modes`.
+        stochastic: Whether the victim is noisy.
+        classes: Number of classes; decides which losses are defined.
+        stepwise: Whether the victim shows the logits of every step, which TET's loss needs.
+
+    Raises:
+        InputError: If the budget is not known.
+    """
+    if budget not in BUDGETS:
+        raise unknown("budget", budget, BUDGETS)
+    draws = {"eot_loss": FEW_DRAWS} if stochastic else {}
+    rows: list[BudgetedAttack] = []
+    for number, (attack, loss, place, steps, restarts) in enumerate(BUDGETS[budget], 1):
+        options: dict[str, Any] = {"loss": loss, **draws}
+        if attack == "apgd-t":
+            options["targets"] = TARGET_COUNTS[budget]
+        mode = _mode_at(trials, place)
+        enough_classes = classes >= make_attack(attack, options).least_classes
+        if mode is None or not enough_classes or (loss in STEPWISE and not stepwise):
+            continue
+        if stochastic and not rows:
+            rows.append(BudgetedAttack("0-mean-field", "sapgd", mode, 60, 1, "mean"))
+        name = f"{number}-{attack}-{loss}"
+        rows.append(BudgetedAttack(name, attack, mode, steps, restarts, "fresh", options))
+    return tuple(rows)
+
+
+def count_gradients(rows: Iterable[BudgetedAttack]) -> int:
+    """Gradients that the attacks take of an image that none of them breaks, draws not counted."""
+    return sum(row.steps * row.restarts * row.options.get("targets", 1) for row in rows)
+
+
+def _mode_at(trials: tuple[ModeTrial, ...], place: int | str) -> str | None:
+    """The mode at a place of the ranking, or the best with a name; None if there is none."""
+    if isinstance(place, int):
+        return trials[place].gradient if place < len(trials) else None
+    named = (t.gradient for t in trials if parse_mode(t.gradient).name == place)
+    return next(named, None)
