@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from robust_snn.eval.scoring.verdict import AttackResult, Clean, Diagnostic, Robust, Verdict
+from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.scoring.verdict import AttackResult, Clean, Robust, Verdict
 
 
 def a_verdict(

@@ -48,7 +48,7 @@ def diagnose(
     from rich.text import Text
 
     from robust_snn.cli.inputs import subject
-    from robust_snn.diagnostics import diagnose as run
+    from robust_snn.diagnostics import full
     from robust_snn.eval.reporting.terminal import COLOURS
     from robust_snn.foreign import adapt
     from robust_snn.utils.values import assignments, number
@@ -68,7 +68,7 @@ def diagnose(
     table = Table("diagnostic", "value", "status", "why")
     table.columns[1].justify = "right"
     table.columns[3].overflow = "fold"
-    for found in run(victim, x[right], y[right], eps=radius, norm=norm, seed=seed):
+    for found in full(victim, x[right], y[right], eps=radius, norm=norm, seed=seed):
         status = Text(found.status, COLOURS[found.status])
         table.add_row(found.name, f"{found.value:.3g}", status, found.why)
     say(table)

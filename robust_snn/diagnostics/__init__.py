@@ -1,40 +1,16 @@
-"""Diagnostics of gradient masking: functions of a victim and a few images, each a `Finding`."""
+"""Signs of a masked gradient and of a weak attack, each of them a `Diagnostic`."""
 
-from robust_snn.diagnostics.attack_sanity import (
-    accuracy,
-    against_noise,
-    order,
-    over_eps,
-    over_steps,
-    rises,
-)
-from robust_snn.diagnostics.diagnose import diagnose
-from robust_snn.diagnostics.diagnostic import Finding
-from robust_snn.diagnostics.input_gradients import (
-    agreement,
-    batch_mates,
-    finite_differences,
-    input_gradient,
-    slopes,
-    vanishing,
-)
-from robust_snn.diagnostics.stochasticity import convergence, fixed_noise
+from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
+from robust_snn.diagnostics.diagnose import cheap, full
+from robust_snn.diagnostics.diagnostic import Diagnostic
+from robust_snn.diagnostics.input_gradients import gradient_cosines, input_gradient
 
 __all__ = [
-    "Finding",
-    "accuracy",
-    "against_noise",
-    "agreement",
-    "batch_mates",
-    "convergence",
-    "diagnose",
-    "finite_differences",
-    "fixed_noise",
+    "Diagnostic",
+    "cheap",
+    "compare_strength",
+    "full",
+    "gradient_cosines",
     "input_gradient",
-    "order",
-    "over_eps",
-    "over_steps",
-    "rises",
-    "slopes",
-    "vanishing",
+    "must_not_rise",
 ]

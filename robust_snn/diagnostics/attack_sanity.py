@@ -1,4 +1,4 @@
-"""Do attacks behave as attacks must on any network? What masks gradients breaks one of these."""
+"""Rules that attacks obey on every network, and break where gradients are masked."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from robust_snn.attacks.gradient_descent import PGD
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.mode_ranking import FEW_DRAWS, SCORE_DRAWS
 from robust_snn.attacks.norm_ball import NormBall
-from robust_snn.diagnostics.diagnostic import Finding, grade, slack
+from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import correct, count_classes
 
 
-def accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:
-    """Accuracy on fresh draws of the plain network."""
-    with attack_variant(victim, seed) as view:
-        x, y, ids = on_device(view, images, labels, None)
-        right = correct(view, x, y, draws=SCORE_DRAWS, ids=ids, purpose="score", batch_size=len(x))
+def fresh_accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:
+    """Accuracy on fresh draws of the plain network, in [0, 1]."""
+    with attack_variant(victim, seed) as variant:
+        x, y, ids = on_device(variant, images, labels, None)
+        right = correct(
+            variant, x, y, draws=SCORE_DRAWS, ids=ids, purpose="score", batch_size=len(x)
+        )
     return float(right.double().mean(0).mean())
 
 
-def over_eps(
+def accuracy_over_eps(
     victim: Victim,
     images: Tensor,
     labels: Tensor,
@@ -36,30 +38,30 @@ def over_eps(
     norm: str = "Linf",
     seed: int = 0,
     steps: int = 10,
-) -> list[Finding]:
-    """Does a larger ball leave less, and a ball of everything next to nothing?
+) -> list[Diagnostic]:
+    """Robust accuracy must not rise with eps, and must reach chance where a grey image is allowed.
 
     Half of the range in Linf, and half of the root of the number of pixels in L2, reach a grey
-    image from any image, so no classifier can hold.
+    image from any image, so that no classifier can be better than chance.
     """
-    everything = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
-    radii = sorted({eps / 2, eps, 2 * eps, everything})
-    left, attack = {}, PGD(steps=steps, eot_loss=FEW_DRAWS)
+    grey = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
+    radii = sorted({eps / 2, eps, 2 * eps, grey})
+    accuracies, attack = {}, PGD(steps=steps, eot_loss=FEW_DRAWS)
     for radius in radii:
         found = attack(victim, images, labels, eps=radius, norm=norm, seed=seed)
-        left[radius] = accuracy(victim, found.images, labels, seed)
+        accuracies[radius] = fresh_accuracy(victim, found.images, labels, seed)
     chance = 1 / count_classes(victim, images)
-    end = left[everything]
-    collapse = Finding(
+    end = accuracies[grey]
+    collapse = Diagnostic(
         "collapse",
         end,
-        grade(end, chance + 1e-9, chance + slack(len(images))),
-        f"at eps = {everything:.3g}, which allows a grey image, {end:.1%} of images survive",
+        grade(end, chance + 1e-9, chance + two_errors(len(images))),
+        f"at eps = {grey:.3g}, which allows a grey image, the accuracy is {end:.1%}",
     )
-    return [rises("eps", left, len(images)), collapse]
+    return [must_not_rise("eps", accuracies, len(images)), collapse]
 
 
-def over_steps(
+def accuracy_over_steps(
     victim: Victim,
     images: Tensor,
     labels: Tensor,
@@ -68,22 +70,22 @@ def over_steps(
     norm: str = "Linf",
     seed: int = 0,
     steps: int = 20,
-) -> list[Finding]:
-    """Do more steps leave less, and many less than a single one?"""
-    left = {}
+) -> list[Diagnostic]:
+    """Robust accuracy must not rise with steps, and many must be stronger than a single one."""
+    accuracies = {}
     for count in sorted({1, max(steps // 4, 2), max(steps, 3)}):
         alpha = eps if count == 1 else None
         attack = PGD(steps=count, alpha=alpha, random_start=count > 1, eot_loss=FEW_DRAWS)
         found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
-        left[count] = accuracy(victim, found.images, labels, seed)
-    first, last = left[1], left[max(left)]
-    worse = order(
+        accuracies[count] = fresh_accuracy(victim, found.images, labels, seed)
+    first, last = accuracies[1], accuracies[max(accuracies)]
+    comparison = compare_strength(
         "iterative against single-step", last, first, len(images), "iterative", "single-step"
     )
-    return [rises("steps", left, len(images)), worse]
+    return [must_not_rise("steps", accuracies, len(images)), comparison]
 
 
-def against_noise(
+def against_random_noise(
     victim: Victim,
     images: Tensor,
     labels: Tensor,
@@ -93,46 +95,57 @@ def against_noise(
     seed: int = 0,
     steps: int = 10,
     points: int = 20,
-) -> Finding:
-    """Does the gradient find more than the worst of several random points at the same distance?"""
+) -> Diagnostic:
+    """White-box accuracy must not exceed that of the worst of several random points.
+
+    The points are at the same distance as those of the attack.
+    """
     attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
     found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
-    white = accuracy(victim, found.images, labels, seed)
-    held = torch.ones(len(images))
-    with attack_variant(victim, seed) as view:
-        x, y, ids = on_device(view, images, labels, None)
+    white = fresh_accuracy(victim, found.images, labels, seed)
+    worst = torch.ones(len(images))
+    with attack_variant(victim, seed) as variant:
+        x, y, ids = on_device(variant, images, labels, None)
         ball, rng = NormBall(x, eps, norm), ImageRng(seed, ids, x)
         for point in range(points):
             noisy, purpose = ball.random_surface(rng, point), f"noise-{point}"
-            right = correct(view, noisy, y, draws=2, ids=ids, purpose=purpose, batch_size=len(x))
-            held = torch.minimum(held, right.float().mean(1).cpu())
-    black = float(held.mean())
-    return order("white-box against noise", white, black, len(images), "gradients", "random noise")
+            right = correct(variant, noisy, y, draws=2, ids=ids, purpose=purpose, batch_size=len(x))
+            worst = torch.minimum(worst, right.float().mean(1).cpu())
+    black = float(worst.mean())
+    return compare_strength(
+        "white-box against noise", white, black, len(images), "gradients", "random noise"
+    )
 
 
-def rises(what: str, left: Mapping[Any, float], images: int) -> Finding:
-    """Does an attack that may do more leave less?
+def must_not_rise(what: str, accuracies: Mapping[Any, float], images: int) -> Diagnostic:
+    """Robust accuracy must not rise where the attack may do more.
 
     Args:
         what: What grows, such as `"eps"`.
-        left: Accuracy for every value of it.
+        accuracies: Accuracy for every value of it.
         images: Number of images.
     """
-    points = sorted(left.items())
+    points = sorted(accuracies.items())
     rise = max([0.0, *(after - before for (_, before), (_, after) in pairwise(points))])
     shown = ", ".join(f"{value:.1%} at {at:.3g}" for at, value in points)
-    status = grade(rise, slack(images) / 2, slack(images))
-    return Finding(f"accuracy over {what}", rise, status, f"must not rise with {what}: {shown}")
+    status = grade(rise, two_errors(images) / 2, two_errors(images))
+    return Diagnostic(f"accuracy over {what}", rise, status, f"must not rise with {what}: {shown}")
 
 
-def order(
+def compare_strength(
     name: str, stronger: float, weaker: float, images: int, strong: str, weak: str
-) -> Finding:
-    """Does the attack that knows more leave no more than the one that knows less?
+) -> Diagnostic:
+    """The accuracy under an attack must not exceed that under one that knows less.
 
-    The runner calls it with what its gradient attacks and its black-box attacks left.
+    Args:
+        name: Name of the diagnostic.
+        stronger: Accuracy under the attack that knows more, such as the gradient.
+        weaker: Accuracy under the attack that knows less.
+        images: Number of images.
+        strong: What the first attack is called.
+        weak: What the second is called.
     """
     excess = stronger - weaker
-    status = grade(excess, slack(images) / 2, slack(images))
+    status = grade(excess, two_errors(images) / 2, two_errors(images))
     why = f"{strong} leaves {stronger:.1%} of images, {weak} {weaker:.1%}"
-    return Finding(name, excess, status, why)
+    return Diagnostic(name, excess, status, why)

@@ -1,24 +1,48 @@
-"""All diagnostics, or those that are cheap enough for every evaluation."""
+"""The diagnostics that every evaluation can afford, and all of them."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robust_snn.diagnostics.attack_sanity import against_noise, over_eps, over_steps
-from robust_snn.diagnostics.diagnostic import Finding
-from robust_snn.diagnostics.input_gradients import (
-    agreement,
-    batch_mates,
-    finite_differences,
-    slopes,
-    vanishing,
+from robust_snn.diagnostics.attack_sanity import (
+    accuracy_over_eps,
+    accuracy_over_steps,
+    against_random_noise,
 )
-from robust_snn.diagnostics.stochasticity import convergence, fixed_noise
+from robust_snn.diagnostics.diagnostic import Diagnostic
+from robust_snn.diagnostics.input_gradients import (
+    batch_independence,
+    finite_differences,
+    mode_agreement,
+    surrogate_slopes,
+    vanishing_gradients,
+)
+from robust_snn.diagnostics.stochasticity import eot_convergence, known_noise
 from robust_snn.foreign import adapt
 from robust_snn.victim import Victim
 
 
-def diagnose(
+def cheap(
+    victim: Victim | nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0
+) -> list[Diagnostic]:
+    """Looks for signs of a masked gradient in a few gradients of each image.
+
+    Args:
+        victim: The victim, with the gradient mode to be judged; or a network, with its own.
+        images: A few dozen images `[B, C, H, W]` in [0, 1]; without the clean errors.
+        labels: `[B]`.
+        seed: Seed of all noise and random numbers.
+    """
+    victim = adapt(victim)
+    return [
+        *vanishing_gradients(victim, images, labels, seed=seed),
+        *surrogate_slopes(victim, images, labels, seed=seed),
+        mode_agreement(victim, images, labels, seed=seed),
+        batch_independence(victim, images, labels, seed=seed),
+    ]
+
+
+def full(
     victim: Victim | nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -26,9 +50,8 @@ def diagnose(
     eps: float,
     norm: str = "Linf",
     seed: int = 0,
-    full: bool = True,
-) -> list[Finding]:
-    """Looks for signs that the network hides its gradient from the victim's gradient mode.
+) -> list[Diagnostic]:
+    """Looks for signs of a masked gradient with attacks too, some hundred gradients per image.
 
     Args:
         victim: The victim, with the gradient mode to be judged; or a network, with its own.
@@ -37,19 +60,14 @@ def diagnose(
         eps: Radius of the ball.
         norm: `"Linf"` or `"L2"`.
         seed: Seed of all noise and random numbers.
-        full: Also run attacks (some hundred gradients per image); else a few gradients only.
     """
     victim = adapt(victim)
-    found = vanishing(victim, images, labels, seed=seed)
-    found += slopes(victim, images, labels, seed=seed)
-    found.append(agreement(victim, images, labels, seed=seed))
-    found.append(batch_mates(victim, images, labels, seed=seed))
-    if not full:
-        return found
-    found.append(finite_differences(victim, images, labels, eps=eps, norm=norm, seed=seed))
-    found += over_eps(victim, images, labels, eps=eps, norm=norm, seed=seed)
-    found += over_steps(victim, images, labels, eps=eps, norm=norm, seed=seed)
-    found.append(against_noise(victim, images, labels, eps=eps, norm=norm, seed=seed))
-    found.append(convergence(victim, images, labels, seed=seed))
-    found.append(fixed_noise(victim, images, labels, eps=eps, norm=norm, seed=seed))
-    return found
+    return [
+        *cheap(victim, images, labels, seed=seed),
+        finite_differences(victim, images, labels, eps=eps, norm=norm, seed=seed),
+        *accuracy_over_eps(victim, images, labels, eps=eps, norm=norm, seed=seed),
+        *accuracy_over_steps(victim, images, labels, eps=eps, norm=norm, seed=seed),
+        against_random_noise(victim, images, labels, eps=eps, norm=norm, seed=seed),
+        eot_convergence(victim, images, labels, seed=seed),
+        known_noise(victim, images, labels, eps=eps, norm=norm, seed=seed),
+    ]

@@ -1,12 +1,13 @@
-"""What a diagnostic says."""
+"""What a diagnostic says, and how its value becomes a status."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Finding(NamedTuple):
-    """A reason to believe a verdict or not, in the fields of `verdict.json`.
+@dataclass(frozen=True)
+class Diagnostic:
+    """A reason to believe a verdict or not.
 
     Attributes:
         name: What was looked at.
@@ -26,6 +27,6 @@ def grade(bad: float, warn: float, fail: float) -> str:
     return "fail" if bad > fail else "warn" if bad > warn else "pass"
 
 
-def slack(images: int) -> float:
-    """By how much two accuracies of as many images may differ by chance: two standard errors."""
+def two_errors(images: int) -> float:
+    """Two standard errors of an accuracy on so many images, at most: `1 / sqrt(images)`."""
     return images**-0.5

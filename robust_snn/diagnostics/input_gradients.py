@@ -1,8 +1,9 @@
-"""Is there a gradient, is it alive inside the network, and does it point where the loss rises?"""
+"""Input gradients: whether they vanish, what becomes of them in the layers, where they point."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.losses import margin
 from robust_snn.attacks.norm_ball import l2_norms
-from robust_snn.diagnostics.diagnostic import Finding, grade
+from robust_snn.diagnostics.diagnostic import Diagnostic, grade
 from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.gradients.modes import ASSG
 from robust_snn.kernels import Dynamics
@@ -23,7 +24,7 @@ from robust_snn.victim_scoring import fresh_logits
 VANISHED = 1e-12  # float32 loses such gradients on their way through further layers
 SMALL_SLOPE = 1e-3
 WEAK = 0.05  # cosine with the true gradient below which most of a step is wasted
-OTHERS = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "hart")
+REFERENCE_MODES = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "hart")
 
 
 def input_gradient(
@@ -34,29 +35,31 @@ def input_gradient(
     The margin does not saturate as the cross-entropy does, so what vanishes here vanishes inside
     the network.
     """
-    with attack_variant(victim, seed) as view, torch.enable_grad():
-        x, y, _ = on_device(view, images, labels, None)
-        total, count = torch.zeros_like(x), draws if view.stochastic else 1
+    with attack_variant(victim, seed) as variant, torch.enable_grad():
+        x, y, _ = on_device(variant, images, labels, None)
+        total, count = torch.zeros_like(x), draws if variant.stochastic else 1
         for _ in range(count):
             leaf = x.clone().requires_grad_()
-            total += torch.autograd.grad(margin(view(leaf), y).sum(), leaf)[0]
+            total += torch.autograd.grad(margin(variant(leaf), y).sum(), leaf)[0]
     return total / count
 
 
-def vanishing(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> list[Finding]:
-    """How many images have a gradient of zero, or one too small to survive?"""
+def vanishing_gradients(
+    victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0
+) -> list[Diagnostic]:
+    """Shares of images whose gradient is zero, or too small for float32 in further layers."""
     largest = input_gradient(victim, images, labels, seed).flatten(1).abs().amax(1)
     zero = float((largest == 0).double().mean())
     tiny = float((largest < VANISHED).double().mean())
     mode = victim.gradient.brief
     return [
-        Finding(
+        Diagnostic(
             "zero gradients",
             zero,
             grade(zero, 0.0, 0.1),
             f"{zero:.1%} of images have a gradient of exactly zero under {mode}",
         ),
-        Finding(
+        Diagnostic(
             "vanishing gradients",
             tiny,
             grade(tiny, 0.0, 0.1),
@@ -65,8 +68,10 @@ def vanishing(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) 
     ]
 
 
-def slopes(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> list[Finding]:
-    """How much of each layer can the gradient pass, and how much of the surrogate is lost?
+def surrogate_slopes(
+    victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0
+) -> list[Diagnostic]:
+    """Share of neurons that pass no gradient, and share of the surrogate that is lost, by layer.
 
     A neuron passes nothing where its surrogate is below 1e-3. ASSG's degree of vanishing is the
     share of the surrogate that lies nearer to the threshold than the membrane does.
@@ -77,7 +82,7 @@ def slopes(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> 
     try:
         distances = _distances(victim, images, labels, seed)
     except InputError as error:  # membranes of another library that ASSG does not reach
-        return [Finding("silent neurons", 0.0, "warn", f"not measured: {error}")]
+        return [Diagnostic("silent neurons", 0.0, "warn", f"not measured: {error}")]
     silent, degree = {}, {}
     for layer, distance in distances.items():
         slope = derivative(distance, surrogate, surrogate.sharpness)
@@ -95,51 +100,82 @@ def slopes(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> 
             worst = max(layers, key=layers.__getitem__)
             shown = ", ".join(f"{value:.0%}" for value in layers.values())
             why = f"in {worst}, {layers[worst]:.1%} {what} (all layers: {shown})"
-            found.append(Finding(name, layers[worst], grade(layers[worst], warn, fail), why))
+            found.append(Diagnostic(name, layers[worst], grade(layers[worst], warn, fail), why))
     return found
 
 
-def agreement(
+def gradient_cosines(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    modes: Iterable[str | GradientMode],
+    *,
+    seed: int = 0,
+    draws: int = 8,
+) -> tuple[tuple[str, ...], Tensor]:
+    """Mean cosine of the input gradients under every two gradient modes.
+
+    Args:
+        victim: The victim, whose own mode counts only if it is among `modes`.
+        images: `[B, C, H, W]` in [0, 1].
+        labels: `[B]`.
+        modes: The modes; `M` of them are those that the network takes.
+        seed: Seed of the noise, which is the same under every mode.
+        draws: Draws that each gradient averages.
+
+    Returns:
+        The modes that the network takes, and their cosines, float64 `[M, M]`.
+    """
+    gradients: dict[str, Tensor] = {}
+    for mode in map(parse_mode, modes):
+        variant = victim.replace(gradient=mode)
+        with suppress(InputError):  # nets of other libraries do not take every mode
+            gradients[str(mode)] = input_gradient(variant, images, labels, seed, draws)
+    taken = list(gradients.values())
+    cosine = [[float(cosines(a, b).mean()) for b in taken] for a in taken]
+    return tuple(gradients), torch.tensor(cosine, dtype=torch.float64)
+
+
+def mode_agreement(
     victim: Victim,
     images: Tensor,
     labels: Tensor,
     *,
-    modes: Iterable[str | GradientMode] = OTHERS,
+    modes: Iterable[str | GradientMode] = REFERENCE_MODES,
     seed: int = 0,
     draws: int = 8,
-) -> Finding:
-    """Does another gradient mode point the same way? One that agrees with no other may mislead."""
-    own = input_gradient(victim, images, labels, seed, draws)
-    alike, refused = {}, []
-    for mode in map(parse_mode, modes):
-        if mode == victim.gradient:
-            continue
-        try:
-            other = input_gradient(victim.replace(gradient=mode), images, labels, seed, draws)
-        except InputError:  # nets of other libraries do not take every mode
-            refused.append(str(mode))
-        else:
-            alike[str(mode)] = float(cosines(own, other).mean())
+) -> Diagnostic:
+    """Cosine of the victim's gradient with those of other modes, the largest of which decides.
+
+    A gradient that agrees with no other may mislead.
+    """
+    own, name = victim.gradient, "agreement of modes"
+    others = [mode for mode in map(parse_mode, modes) if mode != own]
+    taken, cosine = gradient_cosines(victim, images, labels, [own, *others], seed=seed, draws=draws)
+    refused = [str(mode) for mode in [own, *others] if str(mode) not in taken]
     missing = f"not measured with {', '.join(refused)}" if refused else ""
-    if not alike:
-        return Finding("agreement of modes", 0.0, "warn", missing)
-    closest = max(alike, key=alike.__getitem__)
-    shown = ", ".join(f"{cosine:.2f} with {mode}" for mode, cosine in alike.items())
-    value, why = alike[closest], f"cosine {shown}{'; ' if missing else ''}{missing}"
-    return Finding("agreement of modes", value, grade(-value, -0.2, -0.05), why)
+    if str(own) not in taken or len(taken) == 1:
+        return Diagnostic(name, 0.0, "warn", missing)
+    by_mode = dict(zip(taken[1:], cosine[0, 1:].tolist(), strict=True))
+    shown = ", ".join(f"{value:.2f} with {mode}" for mode, value in by_mode.items())
+    largest, why = max(by_mode.values()), f"cosine {shown}{'; ' if missing else ''}{missing}"
+    return Diagnostic(name, largest, grade(-largest, -0.2, -0.05), why)
 
 
-def batch_mates(
+def batch_independence(
     victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0, alone: int = 4
-) -> Finding:
-    """Is the gradient of an image its own? With `pdsg(scope=batch)` it follows its batch mates."""
+) -> Diagnostic:
+    """Cosine of the gradients of images alone and in a batch.
+
+    With `pdsg(scope=batch)`, the gradient of an image depends on the rest of its batch.
+    """
     together = input_gradient(victim, images, labels, seed)[:alone]
     apart = input_gradient(victim, images[:alone], labels[:alone], seed)
-    alike = float(cosines(together, apart).mean())
+    cosine = float(cosines(together, apart).mean())
     both_zero = not (together.any() or apart.any())
-    why = f"gradients of {len(apart)} images alone and among {len(images)}: cosine {alike:.4f}"
-    status = "pass" if both_zero or alike > 0.999 else "warn"
-    return Finding("batch independence", alike, status, why)
+    why = f"gradients of {len(apart)} images alone and among {len(images)}: cosine {cosine:.4f}"
+    status = "pass" if both_zero or cosine > 0.999 else "warn"
+    return Diagnostic("batch independence", cosine, status, why)
 
 
 def finite_differences(
@@ -152,7 +188,7 @@ def finite_differences(
     seed: int = 0,
     directions: int = 30,
     draws: int = 8,
-) -> Finding:
+) -> Diagnostic:
     """Cosine between the gradient's step and the gradient that differences of the loss show.
 
     The expected loss of a noisy net is smooth, so differences across the ball, under the same noise
@@ -161,16 +197,16 @@ def finite_differences(
     """
     gradient = input_gradient(victim, images, labels, seed, draws)
     length = eps / 2 if norm == "Linf" else eps / 2 / images[0].numel() ** 0.5
-    with attack_variant(victim, seed) as view:
-        x, y, ids = on_device(view, images, labels, None)
+    with attack_variant(victim, seed) as variant:
+        x, y, ids = on_device(variant, images, labels, None)
         rng = ImageRng(seed, ids, x)
 
         def slope(direction: Tensor, purpose: str) -> Tensor:
             """Change of the expected margin per unit of every pixel, `[B]`."""
-            count = draws if view.stochastic else 1
+            count = draws if variant.stochastic else 1
             rise = torch.zeros(len(x), device=x.device)
             for side in (1, -1):
-                logits = fresh_logits(view, x + side * length * direction, ids, count, purpose)
+                logits = fresh_logits(variant, x + side * length * direction, ids, count, purpose)
                 rise += side * torch.stack([margin(z, y) for z in logits]).mean(0)
             return rise / (2 * length)
 
@@ -185,19 +221,19 @@ def finite_differences(
     rises = bool(along.mean() > 2 * error)
     status = "fail" if not rises else "warn" if cosine < WEAK else "pass"
     why = f"along the gradient's sign the expected margin moves as if the cosine were {cosine:.2f}"
-    return Finding("finite differences", cosine, status, why)
+    return Diagnostic("finite differences", cosine, status, why)
 
 
 def _distances(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:
-    """How far every membrane is from the threshold, `[T, B, ...]` by layer.
+    """Distance of every membrane from the threshold, `[T, B, ...]` by layer.
 
     ASSG's running mean is the distance itself when it forgets all that was before.
     """
     measuring = victim.replace(gradient=ASSG(beta=1e-9))
-    with attack_variant(measuring, seed) as view, torch.enable_grad():
-        x, _, _ = on_device(view, images, labels, None)
-        view(x.requires_grad_())
-        layers = view.gradient.memory.layers  # type: ignore[attr-defined]
+    with attack_variant(measuring, seed) as variant, torch.enable_grad():
+        x, _, _ = on_device(variant, images, labels, None)
+        variant(x.requires_grad_())
+        layers = variant.gradient.memory.layers  # type: ignore[attr-defined]
     return {layer: mean for layer, (mean, _) in layers.items()}
 
 

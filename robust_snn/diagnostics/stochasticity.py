@@ -1,4 +1,4 @@
-"""Does averaging suffice, and how much of the robustness is luck?"""
+"""What noise does to an attack: the draws that a gradient needs, and the gap to known noise."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.gradient_descent import PGD
 from robust_snn.attacks.mode_ranking import FEW_DRAWS
-from robust_snn.diagnostics.attack_sanity import accuracy
-from robust_snn.diagnostics.diagnostic import Finding, grade, slack
+from robust_snn.diagnostics.attack_sanity import fresh_accuracy
+from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.diagnostics.input_gradients import cosines, input_gradient
 from robust_snn.victim import Victim
 
 COUNTS = (1, 5, 10, 20, 50)
 
 
-def convergence(
+def eot_convergence(
     victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0, draws: int = 20
-) -> Finding:
-    """How alike are two independent gradients of K draws, for K up to 50?
+) -> Diagnostic:
+    """Cosine of two independent gradients of K draws each, for K up to 50.
 
     Args:
         victim: The victim.
@@ -29,21 +29,21 @@ def convergence(
         draws: Draws that the attacks average; their cosine decides.
     """
     if not victim.stochastic:
-        return Finding("EOT convergence", 1.0, "pass", "the victim is deterministic")
+        return Diagnostic("EOT convergence", 1.0, "pass", "the victim is deterministic")
     halves = [torch.zeros_like(images), torch.zeros_like(images)]
-    alike = {}
+    by_count = {}
     for count in range(1, max(*COUNTS, draws) + 1):
         for half, total in enumerate(halves):
             total += input_gradient(victim, images, labels, seed + 2 * count + half).to(total)
         if count in (*COUNTS, draws):
-            alike[count] = float(cosines(*halves).mean())
-    found = alike[draws]
-    shown = ", ".join(f"{value:.2f} at {count}" for count, value in sorted(alike.items()))
+            by_count[count] = float(cosines(*halves).mean())
+    found = by_count[draws]
+    shown = ", ".join(f"{value:.2f} at {count}" for count, value in sorted(by_count.items()))
     why = f"mean cosine of two gradients by number of draws: {shown}"
-    return Finding("EOT convergence", found, grade(-found, -0.8, -0.5), why)
+    return Diagnostic("EOT convergence", found, grade(-found, -0.8, -0.5), why)
 
 
-def fixed_noise(
+def known_noise(
     victim: Victim,
     images: Tensor,
     labels: Tensor,
@@ -52,19 +52,22 @@ def fixed_noise(
     norm: str = "Linf",
     seed: int = 0,
     steps: int = 10,
-) -> Finding:
-    """What is left when the noise is known? The gap to fresh noise is what randomness adds."""
+) -> Diagnostic:
+    """Accuracy under fresh noise minus that under known noise: what randomness adds.
+
+    Known noise is the same in every call, so the attack sees the draws that score it.
+    """
     if not victim.stochastic:
-        return Finding("fixed noise", 0.0, "pass", "the victim is deterministic")
+        return Diagnostic("fixed noise", 0.0, "pass", "the victim is deterministic")
     attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
     found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
-    fresh = accuracy(victim, found.images, labels, seed)
+    fresh = fresh_accuracy(victim, found.images, labels, seed)
     known = victim.replace(noise="frozen", cost=victim.cost)
     attack = PGD(steps=steps, keep=1, select=1)
     found = attack(known, images, labels, eps=eps, norm=norm, seed=seed)
-    with attack_variant(known, seed) as view, torch.no_grad():
-        x, y, _ = on_device(view, found.images, labels, None)
-        fixed = float((view(x).argmax(1) == y).double().mean())
+    with attack_variant(known, seed) as variant, torch.no_grad():
+        x, y, _ = on_device(variant, found.images, labels, None)
+        fixed = float((variant(x).argmax(1) == y).double().mean())
     gap = fresh - fixed
     why = f"known noise leaves {fixed:.1%} of images, fresh noise {fresh:.1%}"
-    return Finding("fixed noise", gap, grade(gap, 0.1 + slack(len(images)), 1.0), why)
+    return Diagnostic("fixed noise", gap, grade(gap, 0.1 + two_errors(len(images)), 1.0), why)

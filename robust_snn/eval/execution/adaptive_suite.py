@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from robust_snn.attacks import attacks_of_budget, rank_modes
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.preflight import Images, Plan
 from robust_snn.eval.protocol.suite import AttackSpec
-from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.modules import device_of

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from robust_snn.diagnostics import diagnose
+from robust_snn.diagnostics import Diagnostic, cheap
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.modules import device_of
@@ -32,7 +32,7 @@ def masking(job: Job, clean: np.ndarray, modes: Iterable[str]) -> list[Diagnosti
     images, labels = job.images[rows].to(device), job.labels[rows].to(device)
     found = []
     for mode in modes:
-        view = job.victim.replace(gradient=mode)
-        for finding in diagnose(view, images, labels, eps=job.threat.eps, seed=seed, full=False):
-            found.append(Diagnostic(f"{finding.name} under {parse_mode(mode).brief}", *finding[1:]))
+        variant = job.victim.replace(gradient=mode)
+        for note in cheap(variant, images, labels, seed=seed):
+            found.append(replace(note, name=f"{note.name} under {parse_mode(mode).brief}"))
     return found

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from robust_snn.data import ImageSet, check_images
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.protocol.implementations import implementation, view
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring import verdict_checks as diagnostics
 from robust_snn.eval.scoring.noise_draws import SAME, spread
-from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, weights_sha256

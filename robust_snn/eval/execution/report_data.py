@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.diagnostics import input_gradient
-from robust_snn.diagnostics.input_gradients import cosines
+from robust_snn.diagnostics import gradient_cosines
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.protocol.implementations import view
@@ -229,9 +228,5 @@ def _agreement(job: Job, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     modes = list(dict.fromkeys(map(str, [*own, *map(parse_mode, OTHER_MODES)])))[:MODES]
     rows = torch.from_numpy(at)
     images, labels = job.images[rows], job.labels[rows]
-    gradients = [
-        input_gradient(job.victim.replace(gradient=mode), images, labels, job.seed, DRAWS)
-        for mode in modes
-    ]
-    alike = [[float(cosines(a, b).mean()) for b in gradients] for a in gradients]
-    return np.array(modes, str), np.array(alike)
+    taken, cosines = gradient_cosines(job.victim, images, labels, modes, seed=job.seed, draws=DRAWS)
+    return np.array(taken, str), cosines.numpy()

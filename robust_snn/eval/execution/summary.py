@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
 from robust_snn.eval.protocol.implementations import implementation, view
 from robust_snn.eval.scoring import intervals as statistics
 from robust_snn.eval.scoring import verdict_checks as diagnostics
 from robust_snn.eval.scoring.predictions import Predictions
-from robust_snn.eval.scoring.verdict import AttackResult, Clean, Diagnostic, Robust
+from robust_snn.eval.scoring.verdict import AttackResult, Clean, Robust
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution import report_data as evidence
 from robust_snn.eval.execution.report_data import ReportData
 from robust_snn.eval.reporting import report_figures as figures
 from robust_snn.eval.reporting.published import published
 from robust_snn.eval.reporting.terminal import percent, radius, sentence, span
-from robust_snn.eval.scoring.verdict import Diagnostic, Verdict
+from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.sweep import Point, load_curves
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text

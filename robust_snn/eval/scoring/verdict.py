@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 
@@ -82,16 +83,6 @@ class AttackResult:
     forwards: int
     backwards: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Diagnostic:
-    """A reason to believe the verdict or not: `status` is `pass`, `warn` or `fail`."""
-
-    name: str
-    value: float
-    status: str
-    why: str
 
 
 @dataclass(frozen=True)

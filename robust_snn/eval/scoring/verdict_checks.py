@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from robust_snn.diagnostics import order
+from robust_snn.diagnostics import Diagnostic, compare_strength
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring.noise_draws import PROBES, SAME
-from robust_snn.eval.scoring.verdict import AttackResult, Diagnostic
+from robust_snn.eval.scoring.verdict import AttackResult
 
 
 def noise(declared: bool, spread: float) -> Diagnostic:
@@ -59,7 +59,8 @@ def black_box(left: Sequence[tuple[float, bool]], images: int) -> list[Diagnosti
     if not blind or len(blind) == len(left) - 1:
         return []
     end, name = left[-1][0], "white-box against black-box"
-    return [Diagnostic(*order(name, end + sum(blind), end, images, "gradients", "all attacks"))]
+    white = end + sum(blind)
+    return [compare_strength(name, white, end, images, "gradients", "all attacks")]
 
 
 def warnings(messages: Mapping[str, Iterable[str]]) -> list[Diagnostic]:

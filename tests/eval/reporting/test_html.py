@@ -14,10 +14,10 @@ import pytest
 
 from browser import after_script, needs_chromium
 from robust_snn import InputError
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.report_data import Pictures, ReportData
 from robust_snn.eval.reporting.html import amount, render_page, write_report
 from robust_snn.eval.reporting.terminal import radius
-from robust_snn.eval.scoring.verdict import Diagnostic
 from robust_snn.eval.sweep import Measured, Point
 from verdicts import a_verdict
 

@@ -10,10 +10,10 @@ import pytest
 from scipy.stats import ttest_rel
 
 from robust_snn import InputError
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval import compare
 from robust_snn.eval.scoring import intervals as statistics
 from robust_snn.eval.scoring.sample_size import needed
-from robust_snn.eval.scoring.verdict import Diagnostic
 from runs import finished_run
 
 
