@@ -30,7 +30,7 @@ UPWARDS = {
     ("robust_snn.eval.reporting.plots", "robust_snn.eval.sweep.Point"),
     ("robust_snn.eval.reporting.report_figures", "robust_snn.eval.sweep.Point"),
 }
-TWICE = {"losses", "published"}
+TWICE = {"published"}
 
 
 def height(module: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from robust_snn.attacks.losses import STEPWISE
+from robust_snn.attacks.attack_losses import STEPWISE
 from robust_snn.attacks.mode_ranking import FEW_DRAWS, ModeTrial
 from robust_snn.attacks.registry import make_attack
 from robust_snn.gradients import parse_mode

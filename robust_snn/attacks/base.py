@@ -12,9 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.candidates import Candidates
-from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, parse_draws
-from robust_snn.attacks.losses import (
+from robust_snn.attacks.attack_losses import (
     LOSSES,
     STEPWISE,
     TARGET_RULES,
@@ -22,6 +20,8 @@ from robust_snn.attacks.losses import (
     choose_targets,
     least_classes_of,
 )
+from robust_snn.attacks.candidates import Candidates
+from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, parse_draws
 from robust_snn.attacks.norm_ball import check_radius
 from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.kernels import derive_seed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.eot_draws import LossEstimate
-from robust_snn.attacks.losses import margin
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.apgd import APGD
+from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
-from robust_snn.attacks.losses import margin
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.attack_losses import Goal
 from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, LossEstimate
 from robust_snn.attacks.image_rng import ImageRng
-from robust_snn.attacks.losses import Goal
 from robust_snn.attacks.norm_ball import NormBall, per_image
 from robust_snn.victim import Victim
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.image_rng import ImageRng
-from robust_snn.attacks.losses import margin
 from robust_snn.attacks.norm_ball import l2_norms
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade
 from robust_snn.gradients import GradientMode, parse_mode

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import Victim
+from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.candidates import Candidates
 from robust_snn.attacks.eot_draws import LossEstimate
-from robust_snn.attacks.losses import margin
 from robust_snn.neurons.noise_source import NoisyModule
 
 

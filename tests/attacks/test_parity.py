@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from robust_snn import Victim
 from robust_snn.attacks import SAPGD
 from robust_snn.attacks.apgd import ascend
+from robust_snn.attacks.attack_losses import Goal
 from robust_snn.attacks.eot_draws import FixedDraws, LossEstimate
 from robust_snn.attacks.gradient_descent import halving_steps
-from robust_snn.attacks.losses import Goal
 from robust_snn.attacks.problem import AttackInputs, Problem
 
 EPS = {"Linf": 0.02, "L2": 0.1}  # small: where the label is third, DLR has no gradient

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from robust_snn.attacks import SAPGD
+from robust_snn.attacks.attack_losses import Goal
 from robust_snn.attacks.eot_draws import FixedDraws, LossEstimate
-from robust_snn.attacks.losses import Goal
 from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.gradients.modes import ASSG
 

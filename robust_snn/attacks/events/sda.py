@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import Attack, check_positive
 from robust_snn.attacks.events.event_frames import check_binary, check_budget
 from robust_snn.attacks.image_rng import ImageRng
-from robust_snn.attacks.losses import margin
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.victim import Victim
 

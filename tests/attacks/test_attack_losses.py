@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from robust_snn import InputError, Victim
+from robust_snn.attacks.attack_losses import Goal, choose_targets
 from robust_snn.attacks.image_rng import ImageRng
-from robust_snn.attacks.losses import Goal, choose_targets
 
 EVERY = torch.arange(64)
 
