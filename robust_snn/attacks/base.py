@@ -37,7 +37,7 @@ class Adversarial:
     """What an attack made and what it claims.
 
     Attributes:
-        images: The images it found hardest, within the threat model, `[B, C, H, W]`.
+        images: The hardest of the images it evaluated, within the threat model, `[B, C, H, W]`.
         success: The images that most of the attack's own selection draws misclassify, bool `[B]`.
             It is no measurement: score the images on fresh noise, as `robust_snn.evaluate` does.
     """

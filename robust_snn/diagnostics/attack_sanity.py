@@ -48,8 +48,8 @@ def accuracy_over_eps(
     radii = sorted({eps / 2, eps, 2 * eps, grey})
     accuracies, attack = {}, PGD(steps=steps, eot_loss=FEW_DRAWS)
     for radius in radii:
-        found = attack(victim, images, labels, eps=radius, norm=norm, seed=seed)
-        accuracies[radius] = fresh_accuracy(victim, found.images, labels, seed)
+        adversarial = attack(victim, images, labels, eps=radius, norm=norm, seed=seed)
+        accuracies[radius] = fresh_accuracy(victim, adversarial.images, labels, seed)
     chance = 1 / count_classes(victim, images)
     end = accuracies[grey]
     collapse = Diagnostic(
@@ -76,8 +76,8 @@ def accuracy_over_steps(
     for count in sorted({1, max(steps // 4, 2), max(steps, 3)}):
         alpha = eps if count == 1 else None
         attack = PGD(steps=count, alpha=alpha, random_start=count > 1, eot_loss=FEW_DRAWS)
-        found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
-        accuracies[count] = fresh_accuracy(victim, found.images, labels, seed)
+        adversarial = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
+        accuracies[count] = fresh_accuracy(victim, adversarial.images, labels, seed)
     first, last = accuracies[1], accuracies[max(accuracies)]
     comparison = compare_strength(
         "iterative against single-step", last, first, len(images), "iterative", "single-step"
@@ -101,8 +101,8 @@ def against_random_noise(
     The points are at the same distance as those of the attack.
     """
     attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
-    found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
-    white = fresh_accuracy(victim, found.images, labels, seed)
+    adversarial = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
+    white = fresh_accuracy(victim, adversarial.images, labels, seed)
     worst = torch.ones(len(images))
     with attack_variant(victim, seed) as variant:
         x, y, ids = on_device(variant, images, labels, None)

@@ -94,14 +94,14 @@ def surrogate_slopes(
         ("silent neurons", silent, (0.9, 0.99), "of neurons have a surrogate below 1e-3"),
         ("vanishing degree", degree, (0.9, 0.97), "of the surrogate is lost on average"),
     ]
-    found = []
+    notes = []
     for name, layers, (warn, fail), what in measures:
         if layers:
             worst = max(layers, key=layers.__getitem__)
             shown = ", ".join(f"{value:.0%}" for value in layers.values())
             why = f"in {worst}, {layers[worst]:.1%} {what} (all layers: {shown})"
-            found.append(Diagnostic(name, layers[worst], grade(layers[worst], warn, fail), why))
-    return found
+            notes.append(Diagnostic(name, layers[worst], grade(layers[worst], warn, fail), why))
+    return notes
 
 
 def gradient_cosines(

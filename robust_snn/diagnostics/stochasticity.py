@@ -37,10 +37,10 @@ def eot_convergence(
             total += input_gradient(victim, images, labels, seed + 2 * count + half).to(total)
         if count in (*COUNTS, draws):
             by_count[count] = float(cosines(*halves).mean())
-    found = by_count[draws]
+    cosine = by_count[draws]
     shown = ", ".join(f"{value:.2f} at {count}" for count, value in sorted(by_count.items()))
     why = f"mean cosine of two gradients by number of draws: {shown}"
-    return Diagnostic("EOT convergence", found, grade(-found, -0.8, -0.5), why)
+    return Diagnostic("EOT convergence", cosine, grade(-cosine, -0.8, -0.5), why)
 
 
 def known_noise(
@@ -60,14 +60,14 @@ def known_noise(
     if not victim.stochastic:
         return Diagnostic("fixed noise", 0.0, "pass", "the victim is deterministic")
     attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
-    found = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
-    fresh = fresh_accuracy(victim, found.images, labels, seed)
+    adversarial = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
+    fresh = fresh_accuracy(victim, adversarial.images, labels, seed)
     known = victim.replace(noise="frozen", cost=victim.cost)
     attack = PGD(steps=steps, keep=1, select=1)
-    found = attack(known, images, labels, eps=eps, norm=norm, seed=seed)
+    adversarial = attack(known, images, labels, eps=eps, norm=norm, seed=seed)
     with attack_variant(known, seed) as variant, torch.no_grad():
-        x, y, _ = on_device(variant, found.images, labels, None)
+        x, y, _ = on_device(variant, adversarial.images, labels, None)
         fixed = float((variant(x).argmax(1) == y).double().mean())
     gap = fresh - fixed
-    why = f"known noise leaves {fixed:.1%} of images, fresh noise {fresh:.1%}"
+    why = f"known noise leaves an accuracy of {fixed:.1%}, fresh noise one of {fresh:.1%}"
     return Diagnostic("fixed noise", gap, grade(gap, 0.1 + two_errors(len(images)), 1.0), why)

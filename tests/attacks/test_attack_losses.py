@@ -22,8 +22,8 @@ def test_targeted_dlr_is_the_released_one() -> None:
     targets = (labels + 3) % 7
     released = APGDAttack_targeted(None, eps=0.1, device="cpu")
     released.y_target = targets
-    found = Goal("dlr", labels, targets).loss(logits, EVERY)
-    assert torch.allclose(found, released.dlr_loss_targeted(logits, labels), atol=1e-6)
+    result = Goal("dlr", labels, targets).loss(logits, EVERY)
+    assert torch.allclose(result, released.dlr_loss_targeted(logits, labels), atol=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])

@@ -87,11 +87,11 @@ def test_every_attack_has_a_row() -> None:
 @every_row
 @both
 def test_stays_in_the_ball(net: str, row: Any, images: Tensor, labels: Tensor) -> None:
-    found = run(row, build(net), images, labels)
-    assert found.images.dtype == torch.float32 and found.images.shape == images.shape
-    assert found.success.dtype == torch.bool and found.success.shape == labels.shape
-    assert found.images.min() >= 0 and found.images.max() <= 1
-    delta = (found.images.double() - images.double()).flatten(1)
+    result = run(row, build(net), images, labels)
+    assert result.images.dtype == torch.float32 and result.images.shape == images.shape
+    assert result.success.dtype == torch.bool and result.success.shape == labels.shape
+    assert result.images.min() >= 0 and result.images.max() <= 1
+    delta = (result.images.double() - images.double()).flatten(1)
     size = delta.abs().amax(1) if row[1] == "Linf" else delta.norm(dim=1)
     assert (size <= EPS[row[1]]).all()
 
@@ -168,9 +168,9 @@ class _Scaled(torch.autograd.Function):
 def test_useless_gradients_do_no_harm(
     factor: float, row: Any, images: Tensor, labels: Tensor
 ) -> None:
-    found = run(row, Victim(Dead(factor)), images, labels)
-    assert found.images.isfinite().all()
-    assert found.success.tolist() == [True] * 4
+    result = run(row, Victim(Dead(factor)), images, labels)
+    assert result.images.isfinite().all()
+    assert result.success.tolist() == [True] * 4
 
 
 @every_row
@@ -182,13 +182,13 @@ def test_no_images_and_no_radius(row: Any, images: Tensor, labels: Tensor) -> No
 
 @every_row
 def test_raises_the_loss(row: Any, images: Tensor) -> None:
-    """On a linear net, whose gradient tells all, random images must be misclassified."""
+    """On a linear net, whose gradient is exact, random images must be misclassified."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), Twice())
     labels = net(images).argmax(1)
-    found = run(row, Victim(net), images, labels, eps={"Linf": 0.2, "L2": 2.0}[row[1]])
-    assert (F.cross_entropy(net(found.images), labels, reduction="none") > 1.2).all()
-    assert torch.equal(found.success, net(found.images).argmax(1) != labels)
+    result = run(row, Victim(net), images, labels, eps={"Linf": 0.2, "L2": 2.0}[row[1]])
+    assert (F.cross_entropy(net(result.images), labels, reduction="none") > 1.2).all()
+    assert torch.equal(result.success, net(result.images).argmax(1) != labels)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

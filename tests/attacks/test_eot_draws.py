@@ -24,24 +24,24 @@ def noisy(noise: Tensor, generator: torch.Generator):  # type: ignore[no-untyped
 @pytest.mark.parametrize("error", [0.2, 0.4])
 def test_adaptive_draws_buy_the_stated_cosine(error: float) -> None:
     noise = torch.tensor([0.0, 1.0, 2.0, 4.0, 1000.0]).repeat(40)
-    found = AdaptiveDraws(error, 30).estimate(
+    result = AdaptiveDraws(error, 30).estimate(
         noisy(noise, torch.Generator().manual_seed(0)), 200, noise.device
     )
-    cosine = torch.cosine_similarity(found.gradient, torch.ones(200, 500)).reshape(40, 5).mean(0)
-    sign = found.gradient.sign().mean(1).reshape(40, 5).mean(0)
-    draws = found.draws.reshape(40, 5).mean(0)
+    cosine = torch.cosine_similarity(result.gradient, torch.ones(200, 500)).reshape(40, 5).mean(0)
+    sign = result.gradient.sign().mean(1).reshape(40, 5).mean(0)
+    draws = result.draws.reshape(40, 5).mean(0)
     assert (cosine[:4] > 1 - error - 0.03).all() and (sign[:4] > 1 - error - 0.15).all()
     assert draws[0] == 2 and draws[1] < 2.5 and draws[1] < draws[2] < draws[3] < draws[4] == 30
     assert draws[3] < 2 + 16 / ((1 - error) ** -2 - 1)
-    assert torch.equal(found.loss, torch.ones(200))
+    assert torch.equal(result.loss, torch.ones(200))
 
 
 def test_images_without_gradient_get_two_draws() -> None:
     def draw(rows: Tensor) -> LossEstimate:
         return LossEstimate(torch.zeros(len(rows), 5), *torch.ones(3, len(rows)))
 
-    found = AdaptiveDraws().estimate(draw, 3, torch.device("cpu"))
-    assert found.draws.tolist() == [2, 2, 2] and (found.gradient == 0).all()
+    result = AdaptiveDraws().estimate(draw, 3, torch.device("cpu"))
+    assert result.draws.tolist() == [2, 2, 2] and (result.gradient == 0).all()
 
 
 def test_numbers_of_draws_are_read_from_text() -> None:

@@ -66,8 +66,8 @@ def test_apgd_takes_the_released_steps(net: nn.Module, norm: str, loss: str, ste
     losses = torch.stack(trace.losses)
     assert len(losses) == steps + 1
     assert torch.allclose(losses.amax(0), highest, rtol=1e-4, atol=1e-5)
-    found = torch.stack(trace.points)[losses.argmax(0), torch.arange(12)]
-    assert (found - hardest).abs().flatten(1).amax(1).median() < 1e-5
+    result = torch.stack(trace.points)[losses.argmax(0), torch.arange(12)]
+    assert (result - hardest).abs().flatten(1).amax(1).median() < 1e-5
 
 
 def test_sapgd_starts_with_a_full_sign_step(net: nn.Module) -> None:

@@ -9,18 +9,18 @@ from robust_snn.diagnostics import Diagnostic, cheap, full
 EPS = 0.1
 
 
-def by_name(found: list[Diagnostic]) -> dict[str, str]:
-    return {each.name: each.status for each in found}
+def by_name(result: list[Diagnostic]) -> dict[str, str]:
+    return {each.name: each.status for each in result}
 
 
 def test_a_trained_network_passes(digits: Any) -> None:
     victim, images, labels = digits
-    found = full(victim, images[:32], labels[:32], eps=EPS)
-    assert {f.status for f in found} <= {"pass", "warn"}, [f for f in found if f.status == "fail"]
-    statuses = by_name(found)
+    result = full(victim, images[:32], labels[:32], eps=EPS)
+    assert {f.status for f in result} <= {"pass", "warn"}, [f for f in result if f.status == "fail"]
+    statuses = by_name(result)
     for name in ("zero gradients", "finite differences", "collapse", "accuracy over eps"):
-        assert statuses[name] == "pass", next(f for f in found if f.name == name)
-    assert all(f.why and isinstance(f.value, float) for f in found)
+        assert statuses[name] == "pass", next(f for f in result if f.name == name)
+    assert all(f.why and isinstance(f.value, float) for f in result)
     assert victim.cost.backwards
 
 
@@ -42,5 +42,5 @@ def test_a_dead_surrogate_fails(digits: Any) -> None:
 def test_the_cheap_ones_take_few_gradients(digits: Any) -> None:
     victim, images, labels = digits
     variant = victim.replace()
-    found = cheap(variant, images[:16], labels[:16])
-    assert len(found) == 6 and variant.cost.backwards <= 16 * 10
+    result = cheap(variant, images[:16], labels[:16])
+    assert len(result) == 6 and variant.cost.backwards <= 16 * 10

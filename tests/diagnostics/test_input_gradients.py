@@ -21,8 +21,8 @@ from robust_snn.diagnostics.input_gradients import (
 @pytest.mark.parametrize("scope", ["sample", "batch"])
 def test_a_gradient_that_follows_batch_mates_shows(digits: Any, scope: str) -> None:
     victim = digits.victim.replace(gradient=f"pdsg(scope={scope})")
-    found = batch_independence(victim, digits.images[:16], digits.labels[:16], alone=2)
-    assert found.status == {"sample": "pass", "batch": "warn"}[scope], found
+    result = batch_independence(victim, digits.images[:16], digits.labels[:16], alone=2)
+    assert result.status == {"sample": "pass", "batch": "warn"}[scope], result
 
 
 def test_distances_are_those_of_the_membranes() -> None:
@@ -37,8 +37,8 @@ def test_distances_are_those_of_the_membranes() -> None:
             return self.neuron(x.flatten(1).expand(2, len(x), -1)).mean(0)
 
     x = torch.tensor([[[[0.6, 2.0]]]])
-    found = _distances(Victim(Net().eval()), x, torch.zeros(1), 0)["neuron"]
-    assert torch.allclose(found[:, 0], torch.tensor([[0.4, 1.0], [0.1, 1.0]]), atol=1e-6)
+    result = _distances(Victim(Net().eval()), x, torch.zeros(1), 0)["neuron"]
+    assert torch.allclose(result[:, 0], torch.tensor([[0.4, 1.0], [0.1, 1.0]]), atol=1e-6)
 
 
 def test_two_modes_have_one_cosine(digits: Any) -> None:

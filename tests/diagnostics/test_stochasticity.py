@@ -16,8 +16,8 @@ def test_noise_is_measured(digits: Any) -> None:
     size = {"img_size": 8, "in_chans": 1, "num_classes": 10}
     noisy = robust_snn.adapt("snn_vgg5_stog", T=2, width=0.125, head_width=16, **size)
     images, labels = digits.images[:6], digits.labels[:6]
-    found = eot_convergence(noisy, images, labels, draws=7)
-    assert 0 < found.value <= 1 and " at 7" in found.why and " at 50" in found.why
+    result = eot_convergence(noisy, images, labels, draws=7)
+    assert 0 < result.value <= 1 and " at 7" in result.why and " at 50" in result.why
     gap = known_noise(noisy, images, labels, eps=0.1, steps=3)
     assert -1 <= gap.value <= 1
     assert eot_convergence(digits.victim, images, labels).status == "pass"

@@ -58,13 +58,13 @@ def test_every_attack_has_a_row() -> None:
 @both
 def test_flips_stay_in_the_budget(net: str, row: Any, frames: Tensor, labels: Tensor) -> None:
     victim = build(net)
-    found = run(row, victim, frames, labels, seed=3)
-    assert set(found.images.unique().tolist()) <= {0.0, 1.0}
-    assert (changed_entries(frames, found.images) <= 12).all()
-    assert found.success.shape == labels.shape and found.success.dtype == torch.bool
+    result = run(row, victim, frames, labels, seed=3)
+    assert set(result.images.unique().tolist()) <= {0.0, 1.0}
+    assert (changed_entries(frames, result.images) <= 12).all()
+    assert result.success.shape == labels.shape and result.success.dtype == torch.bool
     victim(frames)
     again = run(row, victim, frames, labels, seed=3)
-    assert torch.equal(found.images, again.images)
+    assert torch.equal(result.images, again.images)
     assert run(row, victim, frames[:0], labels[:0]).images.shape == (0, *SHAPE)
     assert torch.equal(run(row, victim, frames, labels, eps=0).images, frames)
 
@@ -88,17 +88,17 @@ def test_a_split_changes_nothing(row: Any, frames: Tensor) -> None:
 def test_gradients_fool_a_linear_net(name: str, frames: Tensor) -> None:
     net = linear()
     labels = net(frames).argmax(1)
-    found = EVENT_ATTACKS[name]()(Victim(net), frames, labels, eps=60)
-    assert found.success.all()
-    assert torch.equal(found.success, net(found.images).argmax(1) != labels)
+    result = EVENT_ATTACKS[name]()(Victim(net), frames, labels, eps=60)
+    assert result.success.all()
+    assert torch.equal(result.success, net(result.images).argmax(1) != labels)
 
 
 def test_sda_needs_as_few_flips_as_the_best_choice(frames: Tensor) -> None:
     """On a linear net, the best choice is known: the most useful flips towards one class."""
     net = linear()
     labels, weight = net(frames).argmax(1), net[1].weight.detach()
-    found = SDA()(Victim(net), frames, labels, eps=384)
-    for x, adversarial, label in zip(frames, found.images, labels, strict=True):
+    result = SDA()(Victim(net), frames, labels, eps=384)
+    for x, adversarial, label in zip(frames, result.images, labels, strict=True):
         logits, fewest = net(x[None])[0].detach(), []
         for other in {0, 1, 2, 3, 4} - {int(label)}:
             use = ((1 - 2 * x.flatten()) * (weight[label] - weight[other])).sort().values
@@ -113,10 +113,10 @@ def test_whole_events_within_the_radius() -> None:
     labels = net(counts).argmax(1)
     for per_bin in (None, 3):
         attack = make("event-pgd", {"per_bin": per_bin, "steps": 4})
-        found = attack(Victim(net), counts, labels, eps=2 / 255, norm="Linf")
-        moved = (found.images - counts) * 255
+        result = attack(Victim(net), counts, labels, eps=2 / 255, norm="Linf")
+        moved = (result.images - counts) * 255
         assert moved.abs().max() <= 2 + 1e-3 and (moved - moved.round()).abs().max() < 1e-3
-        assert found.images.min() >= 0 and moved.abs().max() > 0.5
+        assert result.images.min() >= 0 and moved.abs().max() > 0.5
         per_step = (moved.abs() > 0.5).flatten(2).sum(2)
         assert per_bin is None or (per_step <= per_bin).all()
 

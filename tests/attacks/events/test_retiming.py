@@ -1,4 +1,4 @@
-"""Moved events: budgets kept, no event lost, and the best moves found."""
+"""Moved events: budgets kept, no event lost, and the best moves made."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def test_budgets_hold_and_no_event_is_lost(
     frames, net = events(kind), linear()
     labels = net(frames).argmax(1)
     attack = Retiming(jitter=jitter, delay=delay, guide=guide, steps=4)
-    found = attack(Victim(net), frames, labels, eps=eps).images
+    result = attack(Victim(net), frames, labels, eps=eps).images
     unit = 1 if kind == "binary" else 255
-    before, after = frames * unit, found * unit
+    before, after = frames * unit, result * unit
     assert torch.allclose(after, after.round(), atol=1e-4) and after.min() >= 0
     assert after.max() <= (1 if kind == "binary" else 255)
     before, after = before.round(), after.round()
     assert torch.equal(before.sum(1), after.sum(1))
-    assert 0 < changed_entries(frames, found).max() <= eps
-    assert ((frames == found) == (before == after)).all()
+    assert 0 < changed_entries(frames, result).max() <= eps
+    assert ((frames == result) == (before == after)).all()
     for old, new in zip(before, after, strict=True):
         changed, total, farthest = moved(old, new)
         assert changed <= eps // 2 and farthest <= jitter
@@ -104,5 +104,5 @@ def test_still_events_stay() -> None:
     """Neither one step nor a full recording leaves anything to move."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(32, 5))
     for frames in (torch.ones(2, 1, 2, 4, 4), torch.zeros(2, 1, 2, 4, 4)):
-        found = Retiming()(Victim(net), frames, torch.tensor([0, 1]), eps=9)
-        assert torch.equal(found.images, frames)
+        result = Retiming()(Victim(net), frames, torch.tensor([0, 1]), eps=9)
+        assert torch.equal(result.images, frames)
