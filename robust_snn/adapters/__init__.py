@@ -9,13 +9,15 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-LIBRARIES = (
-    "art",
-    "autoattack",
-    "foolbox",
-    "robustbench",
-    "torchattacks",
-)
+# Module of this room -> distribution that it needs. A new library is its file, a row here, and an
+# extra of the module's name in pyproject.toml, unless the package always needs the distribution.
+LIBRARIES = {
+    "autoattack": "pyautoattack",
+    "robustbench": "pyautoattack",
+    "art": "adversarial-robustness-toolbox",
+    "torchattacks": "torchattacks",
+    "foolbox": "foolbox",
+}
 __all__ = ["LIBRARIES"]
 
 

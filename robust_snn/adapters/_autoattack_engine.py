@@ -1,10 +1,12 @@
-"""The objects of `pyautoattack`: made, adjusted, run on every image, and overheard."""
+"""The objects of `pyautoattack`: their settings, APGD without trust in one noisy call, the log."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyautoattack
@@ -24,30 +26,65 @@ VERSIONS = {
 PARTS = ("apgd", "apgd_targeted", "fab", "square")
 
 
+@dataclass(frozen=True)
+class AttackSettings:
+    """What the attacks of a run share; a None keeps the library's number.
+
+    Attributes:
+        eps: Radius of the norm ball.
+        norm: `"Linf"`, `"L2"` or `"L1"`.
+        version: A released version, whose numbers are taken, or `"auto"`, which takes `standard`'s.
+        n_iter: Steps of APGD and FAB.
+        n_queries: Queries of Square.
+        restarts: Restarts of every attack.
+        eot_iter: Calls over which APGD itself averages gradients.
+        batch_size: Images attacked together.
+        seed: Seed of every attack.
+        like: The library's object from which every number is taken first.
+    """
+
+    eps: float
+    norm: str
+    version: str
+    n_iter: int | None = None
+    n_queries: int | None = None
+    restarts: int | None = None
+    eot_iter: int | None = None
+    batch_size: int = 250
+    seed: int = 0
+    like: pyautoattack.AutoAttack | None = None
+
+
 def make_engine(
-    view: Victim,
-    name: str,
-    eps: float,
-    norm: str,
-    version: str,
-    classes: int,
-    seed: int,
-    like: pyautoattack.AutoAttack | None,
+    victim: Victim, name: str, classes: int, settings: AttackSettings
 ) -> pyautoattack.AutoAttack:
-    """The library's object, as the released version sets it up, for one attack."""
-    released = version if version in VERSIONS else "standard"
+    """The library's object for one attack, with the numbers of its version and the caller's.
+
+    Args:
+        victim: What the attack sees.
+        name: Name of the attack in the library, such as `"apgd-ce"`.
+        classes: Number of classes of the victim.
+        settings: What the attacks of the run share.
+    """
+    released = settings.version if settings.version in VERSIONS else "standard"
     engine = pyautoattack.AutoAttack(
-        view, eps=eps, norm=norm, seed=seed, version=released, device=device_of(view)
+        victim,
+        eps=settings.eps,
+        norm=settings.norm,
+        seed=settings.seed,
+        version=released,
+        device=device_of(victim),
     )
-    if like is not None:
+    if settings.like is not None:
         for part in PARTS:
-            vars(getattr(engine, part)).update(_numbers(getattr(like, part)))
+            vars(getattr(engine, part)).update(_numbers(getattr(settings.like, part)))
     engine.attacks_to_run = [name]
     engine.apgd.loss = name.removeprefix("apgd-")
-    if view.stochastic:
+    if victim.stochastic:
         engine.version = "rand"  # saves five calls that find out what is known
     for attack in (engine.apgd_targeted, engine.fab):
         attack.n_target_classes = min(attack.n_target_classes, classes - 1)
+    _override(engine, settings)
     return engine
 
 
@@ -61,40 +98,39 @@ def _numbers(attack: Any) -> dict[str, Any]:
     }
 
 
-def override(
-    engine: pyautoattack.AutoAttack,
-    n_iter: int | None,
-    n_queries: int | None,
-    restarts: int | None,
-    eot_iter: int | None,
-) -> None:
+def _override(engine: pyautoattack.AutoAttack, settings: AttackSettings) -> None:
     """Puts the caller's numbers in place of the released ones."""
     apgds, fab, square = (engine.apgd, engine.apgd_targeted), engine.fab, engine.square
-    if n_iter is not None:
-        fab.n_iter = n_iter
-        fresh = APGDAttack(engine.model, n_iter=n_iter, eps=engine.epsilon)
+    if settings.n_iter is not None:
+        fab.n_iter = settings.n_iter
+        fresh = APGDAttack(engine.model, n_iter=settings.n_iter, eps=engine.epsilon)
         for apgd in apgds:  # the checkpoints of the step size follow from n_iter
             for name in ("n_iter", "n_iter_orig", "n_iter_2", "n_iter_min", "size_decr"):
                 setattr(apgd, name, getattr(fresh, name))
-    if n_queries is not None:
-        square.n_queries = n_queries
-    if restarts is not None:
+    if settings.n_queries is not None:
+        square.n_queries = settings.n_queries
+    if settings.restarts is not None:
         for attack in (*apgds, fab, square):
-            attack.n_restarts = restarts
-    if eot_iter is not None:
+            attack.n_restarts = settings.restarts
+    if settings.eot_iter is not None:
         for apgd in apgds:
-            apgd.eot_iter = eot_iter
+            apgd.eot_iter = settings.eot_iter
 
 
 def apgd_on_all(
     engine: pyautoattack.AutoAttack, images: Tensor, labels: Tensor, batch_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """APGD on every image; returns the hardest images, AutoAttack's images and its claim."""
+    """APGD on every image, whatever single noisy calls say.
+
+    Returns:
+        The images of highest loss, AutoAttack's images, both `[N, C, H, W]`, and those on which
+        AutoAttack claims no success, bool `[N]`.
+    """
     checks.check_range_output(engine.model, images[:batch_size], logger=engine.logger)
     checks.check_dynamic(engine.model, images[:batch_size], logger=engine.logger)
     batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    hardest, found, survived = zip(*(_apgd(engine, x, y) for x, y in batches), strict=True)
-    return torch.cat(hardest), torch.cat(found), torch.cat(survived)
+    hardest, made, robust = zip(*(_apgd(engine, x, y) for x, y in batches), strict=True)
+    return torch.cat(hardest), torch.cat(made), torch.cat(robust)
 
 
 def _apgd(
@@ -102,7 +138,7 @@ def _apgd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     apgd = engine.apgd
     apgd.init_hyperparam(images)
-    survived = engine.model(images).argmax(1) == labels  # first call
+    robust = engine.model(images).argmax(1) == labels  # first call
     fooling, hardest = images.clone(), images.clone()
     highest = torch.full_like(images[:, 0, 0, 0], -torch.inf)
     torch.manual_seed(engine.get_seed())
@@ -111,9 +147,9 @@ def _apgd(
         wrong, higher = right == 0, loss > highest
         fooling[wrong], hardest[higher] = fooled[wrong], high[higher]
         highest = torch.maximum(highest, loss)
-    survived &= engine.model(fooling).argmax(1) == labels  # last call
-    found = torch.where(survived[:, None, None, None], images, fooling)
-    return hardest, found, survived
+    robust &= engine.model(fooling).argmax(1) == labels  # last call
+    made = torch.where(robust[:, None, None, None], images, fooling)
+    return hardest, made, robust
 
 
 class _Collector(logging.Handler):
@@ -128,7 +164,7 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def overheard(verbose: bool) -> Iterator[list[str]]:
+def captured_warnings(verbose: bool) -> Iterator[list[str]]:
     """Collects the library's warnings; keeps its counter of suspicious functions as it was."""
     logger, messages = logging.getLogger("auto-attack"), list[str]()
     collector = _Collector(messages)
@@ -144,3 +180,19 @@ def overheard(verbose: bool) -> Iterator[list[str]]:
         logger.propagate = propagate
         logger.setLevel(level)
         checks.funcs.update(counted)
+
+
+@contextmanager
+def logging_to(path: str | Path | None) -> Iterator[None]:
+    """Appends the library's log to a file as well, if one is given."""
+    if path is None:
+        yield
+        return
+    handler = logging.FileHandler(path)
+    logger = logging.getLogger("auto-attack")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -19,34 +19,42 @@ from robust_snn.utils.errors import InputError
 
 
 @dataclass
-class Run:
+class RunState:
     """How far a run is.
 
     Attributes:
         images: Adversarial where an attack succeeded, else clean, `[N, C, H, W]`.
-        survived: The images that no attack has broken so far, bool `[N]`.
-        entered: Those that stood when the current attack began, bool `[N]`.
+        robust: The images on which no attack has succeeded so far, bool `[N]`.
+        robust_before: Those of them when the current attack began, which it attacks, bool `[N]`.
         hardest: Images of highest loss, of a noisy victim, `[N, C, H, W]`.
         after: The images after each finished attack.
         batches: Finished batches of the current attack.
-        warnings: What the library complained about.
+        warnings: Warnings of the library.
     """
 
     images: Tensor
-    survived: Tensor
-    entered: Tensor
+    robust: Tensor
+    robust_before: Tensor
     hardest: Tensor | None
     after: dict[str, Tensor]
     batches: int
     warnings: list[str]
 
-    def save(self, path: Path, plan: Mapping[str, Any]) -> None:
-        """Writes the run, whole or not at all."""
-        tensors = {"images": self.images, "survived": self.survived, "entered": self.entered}
+    def save(self, path: Path, configuration: Mapping[str, Any]) -> None:
+        """Writes the state, whole or not at all."""
+        tensors = {
+            "images": self.images,
+            "robust": self.robust,
+            "robust_before": self.robust_before,
+        }
         if self.hardest is not None:
             tensors["hardest"] = self.hardest
         tensors |= {f"after.{name}": value for name, value in self.after.items()}
-        header = {"plan": plan, "batches": self.batches, "warnings": self.warnings}
+        header = {
+            "configuration": configuration,
+            "batches": self.batches,
+            "warnings": self.warnings,
+        }
         data = save(
             {name: value.cpu().contiguous().clone() for name, value in tensors.items()},
             {"run": json.dumps(header)},
@@ -54,8 +62,8 @@ class Run:
         write_whole(path, lambda file: file.write(data))
 
     @classmethod
-    def load(cls, path: Path, plan: Mapping[str, Any], device: torch.device) -> Run:
-        """Reads a run of the same plan.
+    def load(cls, path: Path, configuration: Mapping[str, Any], device: torch.device) -> RunState:
+        """Reads the state of a run with the same configuration.
 
         Raises:
             InputError: If the file is another run's, or none at all.
@@ -66,15 +74,17 @@ class Run:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:
             raise InputError(f"'{path}' is no AutoAttack run; delete it to start anew") from error
-        changed = "; ".join(differences(header["plan"], json.loads(json.dumps(plan))))
+        changed = "; ".join(
+            differences(header["configuration"], json.loads(json.dumps(configuration)))
+        )
         if changed:
             raise InputError(
                 f"'{path}' holds another run ({changed}); give the same arguments or another path"
             )
         return cls(
             tensors["images"],
-            tensors["survived"],
-            tensors["entered"],
+            tensors["robust"],
+            tensors["robust_before"],
             tensors.get("hardest"),
             {name[6:]: value for name, value in tensors.items() if name.startswith("after.")},
             header["batches"],
@@ -82,10 +92,10 @@ class Run:
         )
 
 
-def digest(*tensors: Tensor) -> str:
-    """The same for the same tensors."""
-    found = hashlib.sha256()
+def tensors_sha256(*tensors: Tensor) -> str:
+    """SHA-256, in hexadecimal, of the shapes and values of tensors."""
+    digest = hashlib.sha256()
     for tensor in tensors:
-        found.update(str(tuple(tensor.shape)).encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

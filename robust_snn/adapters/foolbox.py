@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.adapters._caller import Craft, seeded, view_for
+from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
@@ -75,7 +75,7 @@ def attack(
         InputError: If the attack or an argument is not known, or the attack needs an `eps`.
     """
     if name in EXCLUDED:
-        raise InputError(f"{name} cannot stand alone: {EXCLUDED[name]}")
+        raise InputError(f"{name} cannot run alone: {EXCLUDED[name]}")
     if name not in ATTACKS:
         raise unknown("foolbox attack", name, ATTACKS)
     kind = getattr(foolbox.attacks, name)
@@ -89,22 +89,22 @@ def attack(
         raise InputError(f"foolbox cannot hold {name} to a radius; leave eps out")
     if "distance" in accepted:
         arguments.setdefault("distance", foolbox.distances.l2)
-    view = view_for(victim, noise, not any(part in name for part in GRADIENTS))
+    attacked = attacked_variant(victim, noise, not any(part in name for part in GRADIENTS))
 
     def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
         criterion: Any = foolbox.Misclassification(labels)
         if name == "GenAttack":  # targeted only
             criterion = foolbox.TargetedMisclassification(
-                (labels + 1) % count_classes(view, images)
+                (labels + 1) % count_classes(attacked, images)
             )
-        engine, model = kind(**arguments), to_foolbox(view)
+        engine, model = kind(**arguments), to_foolbox(attacked)
         if name == "DatasetAttack":
             engine.feed(model, images)
         try:
-            found: Tensor = engine(model, images, criterion, epsilons=eps)[1]
+            made: Tensor = engine(model, images, criterion, epsilons=eps)[1]
         except ValueError as error:
             raise InputError(f"foolbox's {name} could not start: {error}") from error
-        # some divide by the length of a gradient, which may be zero: they found nothing
-        return torch.where(found.isfinite(), found, images)
+        # some divide by the length of a gradient, which may be zero: they made nothing
+        return torch.where(made.isfinite(), made, images)
 
     return seeded(victim, seed, craft)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from robust_snn.adapters.autoattack import autoattack, logging_to
+from robust_snn.adapters._autoattack_engine import logging_to
+from robust_snn.adapters.autoattack import autoattack
 from robust_snn.data import load_dataset
 from robust_snn.foreign import adapt
 from robust_snn.utils.atomic_files import write_text
@@ -57,7 +58,7 @@ def benchmark(
         to_disk: Write the card to `model_info/<dataset>/<threat_model>/<model_name>.md`.
         model_name: Name of the model.
         data_dir: Where the data set lies.
-        corruptions_data_dir: Accepted and not used.
+        corruptions_data_dir: Not used; accepted because RobustBench's signature has it.
         device: Where to run; where the model is, if left out.
         batch_size: Images attacked together.
         eps: Radius of the ball.

@@ -1,6 +1,6 @@
 """torchattacks: `attack(victim, "PGD", eps=8/255)` gives a function of images and labels.
 
-Works with an installation by `pip install --no-deps torchattacks`, which spares you the old
+Works with an installation by `pip install --no-deps torchattacks`, which avoids the old
 versions of other libraries that it pins.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from robust_snn.adapters._caller import Craft, seeded, view_for
+from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import count_classes
@@ -24,7 +24,7 @@ except ImportError as error:
 
 ATTACKS = tuple(name for name in torchattacks.__all__ if name not in torchattacks.__wrapper__)
 
-# Attacks that compare calls of the victim, or walk along its decision boundary.
+# Attacks that compare calls of the victim, or follow its decision boundary.
 SEARCHES = ("DeepFool", "FAB", "JSMA", "OnePixel", "Pixle", "SparseFool", "Square")
 LEAST_CLASSES = {"APGDT": 4, "AutoAttack": 4}
 COUNTS = ("eot_iter", "max_iterations", "n_queries", "n_restarts", "nb_iter", "restarts", "steps")
@@ -71,13 +71,13 @@ def attack(
         least = LEAST.get(name, 1) if argument == "max_iterations" else 1
         if argument in COUNTS and value < least:
             raise InputError(f"{argument} of {name} must be at least {least}, got {value}")
-    view = view_for(victim, noise, name in SEARCHES)
-    draws = arguments.get("eot_iter", 1) * view.eot
-    if victim.stochastic and view.eot > 1 and arguments.get("eot_iter", 1) > 1:
+    attacked = attacked_variant(victim, noise, name in SEARCHES)
+    draws = arguments.get("eot_iter", 1) * attacked.eot
+    if victim.stochastic and attacked.eot > 1 and arguments.get("eot_iter", 1) > 1:
         _log.info("%s averages %d draws: eot_iter times the victim's eot", name, draws)
 
     def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
-        classes = count_classes(view, images)
+        classes = count_classes(attacked, images)
         if classes < LEAST_CLASSES.get(name, 2):
             raise InputError(
                 f"{name} of torchattacks needs at least {LEAST_CLASSES[name]} classes, the victim "
@@ -85,7 +85,7 @@ def attack(
             )
         defaults = {"seed": stream, "n_classes": classes}
         chosen = {k: v for k, v in defaults.items() if k in accepted} | arguments
-        engine = getattr(torchattacks, name)(view, **chosen)
+        engine = getattr(torchattacks, name)(attacked, **chosen)
         if name == "JSMA":  # its untargeted mode aims at (label + 1) % 10, whatever the classes
             engine.set_mode_targeted_by_function(lambda _, labels: (labels + 1) % classes)
         return engine(images, labels)

@@ -1,4 +1,4 @@
-"""Data sets known by name."""
+"""Images known by name: scikit-learn's digits and CIFAR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate that images and labels pass before any attack starts."""
+"""Checks of images and labels before any attack starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: 
         images: `[B, C, H, W]`, or event frames `[B, T, C, H, W]`: floats in [0, 1].
         labels: `[B]`, integers in [0, `num_classes`).
         in_chans: Channels that the model takes.
-        num_classes: Classes that the model tells apart.
+        num_classes: Number of classes of the model.
     """
     for name, value in (("images", images), ("labels", labels)):
         if not isinstance(value, Tensor):

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from robust_snn.data.builtin import load_cifar, load_digits
 from robust_snn.data.events import EVENT_SETS, load_events
-from robust_snn.data.files import EXPECTED, load_files
+from robust_snn.data.image_files import EXPECTED, load_files
 from robust_snn.data.image_set import ImageSet
 from robust_snn.utils.errors import InputError, unknown
 
-# name -> loader(name, split, root, size); a new set of images is one row
-DATASETS: dict[str, Callable[[str, str, Path | None, int | None], ImageSet]] = {
-    "digits": load_digits,
-    "cifar10": load_cifar,
-    "cifar100": load_cifar,
+
+@dataclass(frozen=True)
+class NamedImages:
+    """A set of images that is known by name.
+
+    Attributes:
+        load: Loads it, from its name, the split, the data root and the side to resize images to.
+        classes: Number of classes.
+    """
+
+    load: Callable[[str, str, Path | None, int | None], ImageSet]
+    classes: int
+
+
+# a new set of images is one row
+DATASETS = {
+    "digits": NamedImages(load_digits, classes=10),
+    "cifar10": NamedImages(load_cifar, classes=10),
+    "cifar100": NamedImages(load_cifar, classes=100),
 }
 SPLITS = ("train", "test")
 
@@ -53,7 +68,7 @@ def load_dataset(
             raise InputError(f"{what} must be at least 1, got {value}")
     name = str(name_or_path)
     if name in DATASETS:
-        data = DATASETS[name](name, split, Path(root) if root else None, size)
+        data = DATASETS[name].load(name, split, Path(root) if root else None, size)
     elif name in EVENT_SETS:
         data = load_events(name, split, Path(root) if root else None, size, steps, n)
     elif (path := Path(name)).exists():

@@ -43,9 +43,9 @@ def draw_page(
     top, middle, code, pairs = parts
     spikes = trials.spikes[:, :, sample].float()  # [K, T, N]
     chosen = trials.liveliest(sample, neurons)
-    seen, said, *maps = top.subplots(1, 4)
-    _stimulus(seen, stimulus)
-    _predictions(said, trials.predictions[:, sample])
+    shown, predicted, *maps = top.subplots(1, 4)
+    _stimulus(shown, stimulus)
+    _predictions(predicted, trials.predictions[:, sample])
     for trial, (map_of, raster) in enumerate(zip(maps, middle.subplots(1, 2), strict=True)):
         _rate_map(map_of, spikes[trial], trials.shape, trial)
         _raster(raster, spikes[trial], trial)
@@ -80,11 +80,11 @@ def _stimulus(axes: Any, stimulus: Tensor | None) -> None:
 
 
 def _predictions(axes: Any, predictions: Tensor) -> None:
-    said, place = predictions.numpy(), np.arange(predictions.shape[1])
-    mean, spread = said.mean(0), said.std(0, ddof=1)
+    shares, place = predictions.numpy(), np.arange(predictions.shape[1])
+    mean, spread = shares.mean(0), shares.std(0, ddof=1)
     axes.errorbar(place, mean, spread, fmt="k_", label="mean and sd of all trials")
     for trial in range(2):
-        axes.plot(place, said[trial], "o", ms=4, alpha=0.7, label=f"trial {trial + 1}")
+        axes.plot(place, shares[trial], "o", ms=4, alpha=0.7, label=f"trial {trial + 1}")
     axes.set(title="predictions", xlabel="output")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=7)
@@ -168,7 +168,7 @@ def _mosaic(axes: Any, joint: Tensor, chosen: Tensor, chance: float) -> None:
 
 
 def _synchrony(axes: Any, joint: Tensor, defined: Tensor, chosen: Tensor) -> None:
-    """Mean of the main diagonals: do neurons fire in the same steps more often than by chance?"""
+    """Mean of the main diagonals: how much more often than by chance neurons fire together."""
     known = defined.diagonal(dim1=2, dim2=3).sum(-1)
     mean = joint.diagonal(dim1=2, dim2=3).sum(-1) / known.clamp(min=1)
     mean = mean.masked_fill(torch.eye(len(mean), dtype=torch.bool), torch.nan)

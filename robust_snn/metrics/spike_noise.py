@@ -76,9 +76,9 @@ def event_drop(frames: Tensor, rho: float, keys: Tensor, strategy: str = MIXED) 
     check_share("rho", rho)
     if strategy not in (MIXED, *STRATEGIES):
         raise unknown("strategy of EventDrop", strategy, (MIXED, *STRATEGIES))
-    dice = draw_uniform(keys, (7,), 1, 0, Purpose.DROP)[0].tolist()
+    places = draw_uniform(keys, (7,), 1, 0, Purpose.DROP)[0].tolist()
     out = frames.clone()
-    for row, (sample, (which, *chance)) in enumerate(zip(out, dice, strict=True)):
+    for row, (sample, (which, *chance)) in enumerate(zip(out, places, strict=True)):
         chosen = STRATEGIES[int(4 * which)] if strategy == MIXED else strategy
         if chosen == "time":
             _window(sample, 0, rho, *chance[:2]).zero_()
@@ -99,7 +99,7 @@ def hidden_flips(
     keys: Tensor,
     kind: Literal["independent", "exact"] = "independent",
 ) -> Iterator[None]:
-    """Inside, the spikes of every layer of `net` are flipped on their way to the next layer.
+    """Flips spikes of every layer of `net` on their way to the next layer, while it is active.
 
     The neurons' own reset is not affected, and the network is not touched.
 

@@ -65,13 +65,13 @@ def load_card(path: str | Path) -> dict[str, Any] | None:
     Raises:
         InputError: If the card is damaged or was not written by `save_checkpoint`.
     """
-    beside = card_path(path)
+    file = card_path(path)
     try:
-        card = json.loads(beside.read_text(encoding="utf-8"))
+        card = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the card '{beside}': {error}") from None
+        raise InputError(f"cannot read the card '{file}': {error}") from None
     model = card.get("model") if isinstance(card, dict) else None
     if (
         not isinstance(model, dict)
@@ -79,7 +79,7 @@ def load_card(path: str | Path) -> dict[str, Any] | None:
         or not isinstance(model.get("name"), str)
         or not isinstance(model.get("kwargs"), dict)
     ):
-        raise InputError(f"'{beside}' is not a model card of format {FORMAT}")
+        raise InputError(f"'{file}' is not a model card of format {FORMAT}")
     return card
 
 

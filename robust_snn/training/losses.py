@@ -90,7 +90,7 @@ DISTANCES: dict[str, Distance] = {
 
 @dataclass(frozen=True)
 class TaskLoss:
-    """A loss of the network's answers.
+    """A loss of the network's logits.
 
     Attributes:
         value: The loss, from logits, labels `[B]` and the recipe.
@@ -152,17 +152,17 @@ def objective(
     """
     watched = record(net) if recipe.rho else nullcontext()
     with watched as attacked:
-        answer = _answer(net, perturbed, recipe)
+        logits = _logits(net, perturbed, recipe)
     task_loss = LOSSES[recipe.loss].value
-    loss = task = task_loss(answer, labels, recipe)
+    loss = task = task_loss(logits, labels, recipe)
     if recipe.clean_share or recipe.rho or recipe.trades:
         watched = record(net) if recipe.rho else nullcontext()
         with watched as natural:
-            undisturbed = _answer(net, clean, recipe)
-        of_clean = task_loss(undisturbed, labels, recipe)
+            clean_logits = _logits(net, clean, recipe)
+        of_clean = task_loss(clean_logits, labels, recipe)
         loss = recipe.clean_share * of_clean + (1 - recipe.clean_share) * task
         if recipe.trades:
-            moved = divergence(_mean(undisturbed), _mean(answer)).mean()
+            moved = divergence(_mean(clean_logits), _mean(logits)).mean()
             loss = of_clean + recipe.trades * moved
         if natural is not None and attacked is not None:
             loss = (
@@ -170,15 +170,16 @@ def objective(
             )
     if recipe.sr:
         loss = loss + recipe.sr * gradient_penalty(net, clean, labels).mean()
-    return Objective(loss, task.detach(), _mean(answer).detach())
+    return Objective(loss, task.detach(), _mean(logits).detach())
 
 
-def _answer(net: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
+def _logits(net: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
     """Logits `[B, K]`, or of every step `[T, B, K]`."""
     stepwise = LOSSES[recipe.loss].stepwise
     logits: Tensor = step_logits(net, images) if stepwise else net(images)
     return logits.float()
 
 
-def _mean(answer: Tensor) -> Tensor:
-    return answer.mean(0) if answer.ndim == 3 else answer
+def _mean(logits: Tensor) -> Tensor:
+    """Logits `[B, K]`, the mean over steps where there are those of every step."""
+    return logits.mean(0) if logits.ndim == 3 else logits

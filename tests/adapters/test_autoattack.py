@@ -12,7 +12,7 @@ from pyautoattack import AutoAttack, checks
 from torch import Tensor
 
 from robust_snn import InputError, Victim
-from robust_snn.adapters.autoattack import LEAST_CLASSES, VERSIONS, Moment, autoattack
+from robust_snn.adapters.autoattack import LEAST_CLASSES, VERSIONS, AutoAttackProgress, autoattack
 from robust_snn.adapters.autoattack import AutoAttack as DropIn
 from robust_snn.victim_scoring import accuracy
 from victims import tiny_victim, told_by, untouched
@@ -45,8 +45,9 @@ def test_every_attack_alone(victim: Victim, name: str, norm: str) -> None:
             assert adversarial.min() >= 0 and adversarial.max() <= 1
             assert distance(adversarial, images, norm) <= eps + 1e-6
     assert result.attacks == (name,)
-    assert result.survived.dtype == torch.bool and result.claimed == result.survived.float().mean()
-    assert torch.equal(result.images[result.survived], images[result.survived])
+    assert result.success.dtype == torch.bool
+    assert result.claimed == (~result.success).float().mean()
+    assert torch.equal(result.images[~result.success], images[~result.success])
 
 
 def test_l1_works(victim: Victim) -> None:
@@ -89,7 +90,7 @@ def test_deterministic_victim_gets_the_library_bit_for_bit() -> None:
     engine.apgd_targeted.n_target_classes = engine.fab.n_target_classes = 3
     theirs, answers = engine.run_standard_evaluation(images, labels, batch_size=4)
     assert torch.equal(ours.images, theirs)
-    assert torch.equal(ours.survived, answers == labels)
+    assert torch.equal(ours.success, answers != labels)
 
 
 @pytest.mark.parametrize("noisy", [False, True])
@@ -167,7 +168,7 @@ def test_a_killed_run_goes_on_to_the_same_result(victim: Victim, tmp_path: Path)
 
     moments: list[str] = []
 
-    def listener(moment: Moment) -> None:
+    def listener(moment: AutoAttackProgress) -> None:
         moments.append(moment.doing)
         if moment.doing == "apgd-ce, batch 3":
             raise Killed
@@ -179,7 +180,7 @@ def test_a_killed_run_goes_on_to_the_same_result(victim: Victim, tmp_path: Path)
     moments.clear()
     resumed = autoattack(victim.replace(), images, labels, resume=path, **arguments)
     assert torch.equal(resumed.images, whole.images)
-    assert torch.equal(resumed.survived, whole.survived)
+    assert torch.equal(resumed.success, whole.success)
     assert torch.equal(resumed.strongest, whole.strongest)
     with pytest.raises(InputError, match=r"holds another run \(eps: 0.02, now 0.03\)"):
         autoattack(victim, images, labels, resume=path, **{**arguments, "eps": 0.03})

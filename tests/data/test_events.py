@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from robust_snn.data import augment_events, load_dataset
-from robust_snn.data.events import EVENT, cache, frames, make_events, record_digits, to_frames
+from robust_snn.data.events import EVENT, frame_cache, frames, make_events, record_digits, to_frames
 from robust_snn.data.events import event_sets as load
 from robust_snn.data.events.formats import (
     read_aedat2,
@@ -23,7 +23,7 @@ from robust_snn.data.events.formats import (
     read_gesture_array,
     read_nmnist,
 )
-from robust_snn.data.events.sets import CIFAR, EVENT_FILES
+from robust_snn.data.events.published_event_sets import CIFAR, EVENT_FILES
 from robust_snn.utils.errors import InputError
 
 
@@ -347,7 +347,7 @@ def test_frames_are_built_once_and_again_when_files_change(
     place = tmp_path / "data" / "ibmGestureTest" / "user01_led" / "1.npy"
     write_gesture_array(place, random_events(501, 128))
     assert read().sum() * 255 == pytest.approx(1001, abs=1e-3) and len(built) == 8
-    monkeypatch.setattr(cache, "VERSION", 2)
+    monkeypatch.setattr(frame_cache, "VERSION", 2)
     read()
     assert len(built) == 10
 

@@ -10,17 +10,21 @@ import numpy as np
 import torch
 
 from robust_snn.data.builtin import load_digits
-from robust_snn.data.events.cache import cache_folder, cached
-from robust_snn.data.events.digits import record_digits
+from robust_snn.data.events.frame_cache import cache_folder, cached
 from robust_snn.data.events.frames import as_pixels, to_frames
-from robust_snn.data.events.sets import EVENT_FILES, EventFiles, Source
+from robust_snn.data.events.published_event_sets import EVENT_FILES, EventFiles, Source
+from robust_snn.data.events.recorded_digits import record_digits
 from robust_snn.data.image_set import ImageSet, interleaved
 from robust_snn.utils.errors import InputError
 
 DIGITS, DIGITS_STEPS = "digits-events", 10
 BINARY = "-binary"
 EVENT_SETS = (DIGITS, *EVENT_FILES, *(name + BINARY for name in EVENT_FILES))
-MIRRORED = ("cifar10-dvs", "cifar10-dvs-binary")  # elsewhere left and right mean something
+MIRRORED = tuple(
+    name
+    for name in EVENT_SETS
+    if name != DIGITS and EVENT_FILES[name.removesuffix(BINARY)].mirrored
+)
 
 
 def load_events(
@@ -50,11 +54,13 @@ def load_events(
         return _digits(split, size, steps or DIGITS_STEPS, n)
     files = EVENT_FILES[name.removesuffix(BINARY)]
     if root is None:
-        raise InputError(f"'{name}' needs a data root (--data-root DIR): {files.put}")
+        raise InputError(f"'{name}' needs a data root (--data-root DIR): {files.download_hint}")
     sources = files.find(root, split)
     labels = np.fromiter(chain.from_iterable(s.labels for s in sources), np.int64)
     if not len(labels):
-        raise InputError(f"no {split} files of '{name}' in data root '{root}': {files.put}")
+        raise InputError(
+            f"no {split} files of '{name}' in data root '{root}': {files.download_hint}"
+        )
     frames = _frames(name.removesuffix(BINARY), split, root, files, sources, size, steps)
     order = interleaved(labels)[:n]
     return ImageSet(

@@ -125,7 +125,7 @@ def _autoattack(
         **row.options,
     )
     candidates = (result.images,) if result.hardest is None else (result.images, result.hardest)
-    return Crafted(candidates, result.survived, result.warnings)
+    return Crafted(candidates, ~result.success, result.warnings)
 
 
 def _least_classes_autoattack(row: AttackSpec) -> int:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from robust_snn.data import DATASETS
 from robust_snn.eval.scoring.verdict import Verdict
 
-CLASSES = {"cifar10": 10, "cifar100": 100}
 _WORDS = ("table", "setting", "data", "model")
 
 
@@ -59,7 +59,7 @@ def published(verdict: Verdict) -> Published | None:
 def _about(line: Mapping[str, str], verdict: Verdict) -> bool:
     name, classes = verdict.data["name"], verdict.model["kwargs"].get("num_classes")
     same_data = name == line["data"] or (
-        name not in (*CLASSES, "digits") and classes == CLASSES[line["data"]]
+        name not in DATASETS and classes == DATASETS[line["data"]].classes
     )
     return same_data and line["model"] == verdict.model["name"]
 

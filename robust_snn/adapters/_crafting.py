@@ -1,4 +1,4 @@
-"""What every adapter needs: seeds, the victim with the right noise, the number of classes."""
+"""An attack of a library as a seeded function of images and labels that touches nothing else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ Craft = Callable[[Tensor, Tensor], Tensor]
 def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Tensor]) -> Craft:
     """Makes `craft(images, labels, stream)` an attack that leaves the caller's process alone.
 
+    The images go to the victim's device, and the crafted ones come back to where the images were.
     Call `i` of the attack has random numbers of its own, whose seed is `stream`.
     """
     calls = 0
@@ -37,11 +38,16 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
     return attack
 
 
-def view_for(victim: Victim, noise: str | None, search: bool) -> Victim:
-    """The victim as an attack sees it, whose passes count as the victim's.
+def attacked_variant(victim: Victim, noise: str | None, search: bool) -> Victim:
+    """The victim with the noise policy that suits an attack; its passes count as the victim's.
 
     A search compares calls with each other, so it sees the same draws in every call unless the
     caller chose a noise policy.
+
+    Args:
+        victim: The victim.
+        noise: The caller's noise policy, if any.
+        search: Whether the attack compares calls instead of following gradients.
     """
     if noise is None:
         noise = "frozen" if search and victim.noise == "fresh" else victim.noise

@@ -1,4 +1,4 @@
-"""The published event sets: where their files lie, how they are split, and what they are cut to."""
+"""The published event sets: how their files are found and split, and the frames made of them."""
 
 from __future__ import annotations
 
@@ -44,21 +44,23 @@ class EventFiles:
 
     Attributes:
         find: Lists the files of a split below a data root, in a fixed order.
-        put: What to put where, for those who have no files yet.
+        download_hint: Which archives to unpack into the data root, and what must lie in it then.
         sensor: Height and width of the sensor.
         size: Height and width of the frames.
         steps: Number of frames.
         by: How events are binned.
         classes: One name per label.
+        mirrored: Whether training may swap left and right, which elsewhere mean something.
     """
 
     find: Callable[[Path, str], list[Source]]
-    put: str
+    download_hint: str
     sensor: tuple[int, int]
     size: int
     steps: int
     by: Literal["time", "count"]
     classes: tuple[str, ...]
+    mirrored: bool = False
 
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -145,28 +147,30 @@ def _number(path: Path) -> int:
     return int(numbers[-1]) if numbers else 0
 
 
-PAPER = partial(EventFiles, by="count", size=48)
+COUNTED = partial(EventFiles, by="count", size=48)
+# name -> files; a new set is one row, and its frames and their binary form follow
 EVENT_FILES = {
-    "dvs128-gesture": PAPER(
+    "dvs128-gesture": COUNTED(
         gesture,
-        put="unpack DvsGesture.tar.gz there, or tonic's ibmGestureTrain.tar.gz and "
+        download_hint="unpack DvsGesture.tar.gz there, or tonic's ibmGestureTrain.tar.gz and "
         "ibmGestureTest.tar.gz, so that the folder 'DvsGesture' or 'ibmGestureTrain' lies in it",
         sensor=(128, 128),
         steps=16,
         classes=GESTURES,
     ),
-    "cifar10-dvs": PAPER(
+    "cifar10-dvs": COUNTED(
         cifar10_dvs,
-        put="unpack the ten archives airplane.zip to truck.zip there, so that the folders "
-        "'airplane' to 'truck' with .aedat (or tonic's .aedat4) files lie in it",
+        download_hint="unpack the ten archives airplane.zip to truck.zip there, so that the "
+        "folders 'airplane' to 'truck' with .aedat (or tonic's .aedat4) files lie in it",
         sensor=(128, 128),
         steps=10,
         classes=CIFAR,
+        mirrored=True,
     ),
     "n-mnist": EventFiles(
         nmnist,
-        put="unpack Train.zip and Test.zip there, so that the folders 'Train' and 'Test' with "
-        "subfolders '0' to '9' of .bin files lie in it",
+        download_hint="unpack Train.zip and Test.zip there, so that the folders 'Train' and 'Test' "
+        "with subfolders '0' to '9' of .bin files lie in it",
         sensor=(34, 34),
         size=34,
         steps=10,

@@ -1,0 +1,214 @@
+"""The victim as ART sees it: a `PyTorchClassifier` that keeps numbers as they are.
+
+The estimator fixes what the stock class does to numbers: float64 inputs, and gradients of weights
+that nobody asked for, one place where EOT averages losses, and activations batch first.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor
+
+from robust_snn.utils.errors import InputError, unknown
+
+TIME_REDUCTIONS = ("mean", "none")
+Array = Any  # ART takes and returns `numpy.ndarray` or `torch.Tensor`, the same kind
+
+
+class SNNClassifier(PyTorchClassifier):
+    """A victim as ART sees it: `model` is the whole `Victim`, with its averaging and its noise.
+
+    Attributes:
+        eot_samples: Draws whose logits the victim averages.
+        grad_mode: The victim's gradient mode, as text.
+        noise: The victim's noise policy.
+        n_predict_draws: Calls that `predict` averages.
+        eot_loss: Calls over which `loss_gradient` averages the gradient of the loss. Attacks that
+            rebuild the estimator see the victim's own `eot` alone.
+    """
+
+    estimator_params: ClassVar[list[str]] = [
+        *PyTorchClassifier.estimator_params,
+        "eot_samples",
+        "grad_mode",
+        "noise",
+        "n_predict_draws",
+        "eot_loss",
+    ]
+
+    def __init__(
+        self, *args: Any, n_predict_draws: int = 1, eot_loss: int = 1, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.n_predict_draws = n_predict_draws
+        self.eot_loss = eot_loss
+
+    @property
+    def eot_samples(self) -> int:
+        return self.model.eot
+
+    @eot_samples.setter
+    def eot_samples(self, value: int) -> None:
+        self._replace_victim(eot=value)
+
+    @property
+    def grad_mode(self) -> str:
+        return str(self.model.gradient)
+
+    @grad_mode.setter
+    def grad_mode(self, value: str) -> None:
+        if value != self.grad_mode:
+            self._replace_victim(gradient=value)
+
+    @property
+    def noise(self) -> str:
+        return self.model.noise
+
+    @noise.setter
+    def noise(self, value: str) -> None:
+        self._replace_victim(noise=value)
+
+    def _replace_victim(self, **changes: Any) -> None:
+        """Puts a victim with other settings in place."""
+        self._model = self._make_model_wrapper(self.model.replace(**changes))
+
+    def predict(
+        self, x: np.ndarray, batch_size: int = 128, training_mode: bool = False, **kwargs: Any
+    ) -> np.ndarray:
+        """Logits `[N, K]`, averaged over `n_predict_draws` calls."""
+        x = _float32(x)
+        calls = (
+            super(SNNClassifier, self).predict(x, batch_size, training_mode, **kwargs)
+            for _ in range(self.n_predict_draws)
+        )
+        return np.mean(list(calls), axis=0)
+
+    def loss_gradient(
+        self, x: Array, y: Array, training_mode: bool = False, **kwargs: Any
+    ) -> Array:
+        """Gradient of the loss with respect to `x`, and of nothing else."""
+        if not self.all_framework_preprocessing:
+            return super().loss_gradient(_float32(x), y, training_mode, **kwargs)
+        self._model.train(training_mode)
+        inputs = torch.as_tensor(_float32(x), device=self.device).detach().clone().requires_grad_()
+        targets = torch.as_tensor(y, device=self.device)
+        prepared, targets = self._apply_preprocessing(inputs, targets, fit=False, no_grad=False)
+        targets, gradient = self.reduce_labels(targets), torch.zeros_like(inputs)
+        for _ in range(self.eot_loss):
+            loss = self._loss(self._model(prepared)[-1], targets)
+            (drawn,) = torch.autograd.grad(loss, inputs, retain_graph=self.eot_loss > 1)
+            gradient += drawn / self.eot_loss
+        return gradient if isinstance(x, torch.Tensor) else gradient.cpu().numpy()
+
+    def class_gradient(self, x: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Gradients of logits with respect to `x`."""
+        return super().class_gradient(_float32(x), *args, **kwargs)
+
+    def compute_loss(self, x: Array, *args: Any, **kwargs: Any) -> Array:
+        """The loss, per image by default."""
+        return super().compute_loss(_float32(x), *args, **kwargs)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers that `get_activations` knows: all modules of the net."""
+        return [name for name, _ in self.model.net.named_modules() if name]
+
+    def get_activations(
+        self,
+        x: Array,
+        layer: int | str | None = None,
+        batch_size: int = 128,
+        framework: bool = False,
+        time_reduce: str = "mean",
+    ) -> Array:
+        """Output of a layer, batch first, averaged over the victim's draws.
+
+        Args:
+            x: Images `[N, C, H, W]`.
+            layer: Path of a module of the net, such as `"stages.0"`, or its number in
+                `layer_names`.
+            batch_size: Images per call.
+            framework: Whether a tensor comes back, with its graph.
+            time_reduce: `"mean"` over time steps, or `"none"` for `[N, T, ...]`.
+
+        Raises:
+            InputError: If the layer or the reduction is not known.
+        """
+        if time_reduce not in TIME_REDUCTIONS:
+            raise unknown("time_reduce", time_reduce, TIME_REDUCTIONS)
+        if layer is None:
+            raise InputError("get_activations needs a layer; layer_names lists them")
+        if isinstance(layer, int) and not -len(self.layer_names) <= layer < len(self.layer_names):
+            raise InputError(f"layer must be below {len(self.layer_names)}, got {layer}")
+        path = self.layer_names[layer] if isinstance(layer, int) else layer
+        if path not in self.layer_names:
+            raise unknown("layer", path, self.layer_names)
+        self._model.eval()
+        images = torch.as_tensor(_float32(x), device=self.device)
+        with torch.set_grad_enabled(framework):
+            activations = torch.cat(
+                [self._activations(path, part, time_reduce) for part in images.split(batch_size)]
+            )
+        return activations if framework else activations.cpu().numpy()
+
+    def _activations(self, path: str, x: Tensor, time_reduce: str) -> Tensor:
+        single, outputs = self.model.replace(eot=1), list[Tensor]()
+        hook = self.model.net.get_submodule(path).register_forward_hook(
+            lambda module, inputs, out: outputs.append(out[0] if isinstance(out, tuple) else out)
+        )
+        try:
+            for call in range(self.model.eot if single.stochastic else 1):
+                single.calls = call
+                single(x)
+        finally:
+            hook.remove()
+        draws = [_batch_first(out, len(x), time_reduce) for out in outputs]
+        return torch.stack(draws).mean(0)
+
+    def as_probabilities(self) -> SNNClassifier:
+        """The same victim with probabilities for outputs, as SimBA and VAT want it."""
+        other = copy.copy(self)
+        other._replace_victim(output="probabilities")
+        return other
+
+    def clone_for_refitting(self) -> SNNClassifier:
+        """A copy with fresh weights, on the same device, with the same settings of the victim."""
+        clone: SNNClassifier = super().clone_for_refitting()
+        clone._device = self.device
+        clone._model.to(self.device)
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("_model", "_model_wrapper"):
+            del state[name]
+        on_cpu = self._device.type == "cpu"
+        state["inner_model"] = self.model if on_cpu else copy.deepcopy(self.model).cpu()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._model = self._make_model_wrapper(self.__dict__.pop("inner_model"))
+        device: torch.device = state["_device"]
+        lost = device.type == "cuda" and not torch.cuda.is_available()
+        self._device = torch.device("cpu") if lost else device
+        self._model.to(self._device)
+
+
+def _float32(x: Array) -> Array:
+    """BoundaryAttack and others pass float64, which the stock class hands to the net."""
+    return x.float() if isinstance(x, torch.Tensor) else np.asarray(x, dtype=np.float32)
+
+
+def _batch_first(out: Tensor, batch: int, time_reduce: str) -> Tensor:
+    """Turns `[T, B, ...]` or `[T * B, ...]` into `[B, ...]` or `[B, T, ...]`."""
+    if out.dim() in (2, 4) and len(out) == batch:
+        return out
+    if out.dim() in (2, 4):
+        out = out.unflatten(0, (-1, batch))
+    return out.mean(0) if time_reduce == "mean" else out.transpose(0, 1)

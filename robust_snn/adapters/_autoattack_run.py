@@ -1,0 +1,266 @@
+"""A run of AutoAttack: one attack after the other, batch by batch, with progress and a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyautoattack
+import torch
+from torch import Tensor
+
+from robust_snn.adapters._autoattack_engine import (
+    VERSIONS,
+    AttackSettings,
+    apgd_on_all,
+    captured_warnings,
+    make_engine,
+)
+from robust_snn.adapters._autoattack_resume import RunState, tensors_sha256
+from robust_snn.kernels import derive_seed
+from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.modules import device_of, undisturbed, weights_sha256
+from robust_snn.utils.progress_bar import listening
+from robust_snn.victim import Victim
+from robust_snn.victim_scoring import count_classes
+
+NORMS = ("Linf", "L2", "L1")
+SEARCHES = ("fab", "fab-t", "square")
+LEAST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab": 2, "fab-t": 2, "square": 2}
+EOT = 20  # draws that `auto` averages; the released `rand` averages as many
+
+
+@dataclass(frozen=True)
+class AutoAttackProgress:
+    """How far a run is at one moment.
+
+    Attributes:
+        done: Finished share, in [0, 1]; an attack counts as one part, however many images it gets.
+        remaining: Expected seconds that are left; None before anything is finished.
+        doing: What runs now.
+        found: What the library claims so far.
+    """
+
+    done: float
+    remaining: float | None
+    doing: str
+    found: str
+
+
+@dataclass(frozen=True)
+class AutoAttackResult:
+    """What AutoAttack made and what it claims.
+
+    Attributes:
+        images: Adversarial where AutoAttack claims success, else clean, `[N, C, H, W]`.
+        success: The images on which AutoAttack claims success, bool `[N]`.
+        hardest: For a noisy victim, the images of highest loss among those that the last APGD
+            tried, `[N, C, H, W]`.
+        after: The images after each attack that ran, `[N, C, H, W]`.
+        attacks: The attacks that were asked for, in order.
+        warnings: Warnings of AutoAttack, save that a noisy victim is noisy.
+    """
+
+    images: Tensor
+    success: Tensor
+    hardest: Tensor | None
+    after: dict[str, Tensor]
+    attacks: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def strongest(self) -> Tensor:
+        """`images`, and where AutoAttack claims no success, `hardest`; `[N, C, H, W]`."""
+        if self.hardest is None:
+            return self.images
+        return torch.where(self.success[:, None, None, None], self.images, self.hardest)
+
+    @property
+    def claimed(self) -> float:
+        """The robust accuracy that AutoAttack claims."""
+        return float((~self.success).float().mean())
+
+
+def run_attacks(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    settings: AttackSettings,
+    attacks: Iterable[str] | None = None,
+    *,
+    verbose: bool = False,
+    resume: str | Path | None = None,
+    progress: bool | Callable[[AutoAttackProgress], None] = False,
+) -> AutoAttackResult:
+    """Runs the attacks that are named, or those of the settings' version; see `autoattack`.
+
+    Raises:
+        InputError: If a name is not known, an attack needs more classes than there are, or the
+            file to resume from belongs to another run.
+    """
+    if settings.norm not in NORMS:
+        raise unknown("norm", settings.norm, NORMS)
+    if settings.eps < 0:
+        raise InputError(f"eps must not be negative, got {settings.eps}")
+    home, device = images.device, device_of(victim)
+    images, labels = images.detach().to(device).float().contiguous(), labels.to(device)
+    run = _Run(victim, images, labels, settings, attacks)
+    with undisturbed(victim), captured_warnings(verbose) as warnings, torch.no_grad():
+        run.begin(None if resume is None else Path(resume), warnings)
+        with listening(progress) as listen:
+            run.finish(listen)
+    state = run.state
+    expected = "randomized defense" if victim.stochastic else None
+    return AutoAttackResult(
+        state.images.to(home),
+        ~state.robust.to(home),
+        None if state.hardest is None else state.hardest.to(home),
+        {name: value.to(home) for name, value in state.after.items()},
+        run.names,
+        tuple(dict.fromkeys(w for w in warnings if expected is None or expected not in w)),
+    )
+
+
+@dataclass
+class _Run:
+    """The attacks of a run on its images, which lie where the victim is."""
+
+    victim: Victim
+    images: Tensor
+    labels: Tensor
+    settings: AttackSettings
+    attacks: Iterable[str] | None
+    path: Path | None = None
+    configuration: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.classes = count_classes(self.victim, self.images)
+        self.tuned = self.settings.version == "auto" and self.attacks is None
+        if self.attacks is None:
+            self.names = _released(self.settings.version, self.classes, self.victim.stochastic)
+        else:
+            self.names = _checked(self.attacks, self.classes)
+
+    def begin(self, path: Path | None, warnings: list[str]) -> None:
+        """Takes up the run that a file holds, or starts; `warnings` grows while it runs."""
+        self.path = path
+        if path is not None:
+            self.configuration = self._describe()
+        if path is not None and path.exists():
+            self.state = RunState.load(path, self.configuration, self.images.device)
+            warnings.extend(self.state.warnings)
+        else:
+            self.state = self._start()
+        self.state.warnings = warnings
+
+    def finish(self, listen: Callable[[AutoAttackProgress], None]) -> None:
+        """Runs the attacks and batches that are left."""
+        state = self.state
+        began, already = time.perf_counter(), len(state.after)
+        for name in self.names[already:]:
+            attacked = self._attacked(name)
+            engine = make_engine(attacked, name, self.classes, self.settings)
+            batches = _split(state.robust_before, self.settings.batch_size)
+            for batch, ids in list(enumerate(batches))[state.batches :]:
+                listen(self._progress(name, batch, began, already))
+                if self.path is not None:  # noise that does not depend on where a run was killed
+                    attacked.calls = derive_seed(self.settings.seed, name, batch) >> 32
+                self._attack(attacked, engine, name, ids)
+                state.batches = batch + 1
+                self._save()
+            state.after[name] = state.images.clone()
+            state.robust_before, state.batches = state.robust.clone(), 0
+            self._save()
+
+    def _start(self) -> RunState:
+        """All images are robust, save those that a deterministic victim misclassifies."""
+        robust = torch.ones_like(self.labels, dtype=torch.bool)
+        if not self.victim.stochastic:
+            batches = self.images.split(self.settings.batch_size)
+            predicted = torch.cat([self.victim(batch).argmax(1) for batch in batches])
+            robust = predicted == self.labels
+        return RunState(self.images.clone(), robust, robust.clone(), None, {}, 0, [])
+
+    def _attacked(self, name: str) -> Victim:
+        """What an attack sees: under `auto`, the variant of a noisy victim that suits it."""
+        if not self.tuned or not self.victim.stochastic:
+            return self.victim
+        noise = "frozen" if name in SEARCHES else self.victim.noise
+        return self.victim.replace(noise=noise, eot=max(self.victim.eot, EOT))
+
+    def _attack(
+        self, attacked: Victim, engine: pyautoattack.AutoAttack, name: str, ids: Tensor
+    ) -> None:
+        """Attacks one batch, and notes the outcome in the state."""
+        x, y, size, state = self.images[ids], self.labels[ids], self.settings.batch_size, self.state
+        if _single_call_decides(attacked, name, self.settings.norm):
+            hardest, state.images[ids], state.robust[ids] = apgd_on_all(engine, x, y, size)
+            state.hardest = self.images.clone() if state.hardest is None else state.hardest
+            state.hardest[ids] = hardest
+            return
+        state.images[ids], predicted = engine.run_standard_evaluation(x, y, batch_size=size)
+        state.robust[ids] = predicted == y
+
+    def _progress(self, name: str, batch: int, began: float, already: int) -> AutoAttackProgress:
+        finished = len(self.state.after)
+        passed, left = time.perf_counter() - began, len(self.names) - finished
+        return AutoAttackProgress(
+            finished / len(self.names),
+            passed * left / (finished - already) if finished > already else None,
+            f"{name}, batch {batch + 1}",
+            f"claimed so far {float(self.state.robust.float().mean()):.1%}",
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        """Everything that the result depends on, as JSON values."""
+        settings = {name: value for name, value in vars(self.settings).items() if name != "like"}
+        return {
+            **settings,
+            "attacks": self.names,
+            "victim": self.victim.extra_repr(),
+            "weights": weights_sha256(self.victim),
+            "data": tensors_sha256(self.images, self.labels),
+        }
+
+    def _save(self) -> None:
+        if self.path is not None:
+            self.state.save(self.path, self.configuration)
+
+
+def _split(chosen: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    ids = chosen.nonzero().flatten()
+    return ids.split(batch_size) if len(ids) else ()
+
+
+def _single_call_decides(attacked: Victim, name: str, norm: str) -> bool:
+    """Whether single noisy calls would decide what APGD does (L1 has a loop of its own)."""
+    noisy = attacked.stochastic and attacked.noise == "fresh"
+    return noisy and name in ("apgd-ce", "apgd-dlr") and norm != "L1"
+
+
+def _checked(attacks: Iterable[str], classes: int) -> tuple[str, ...]:
+    """The attacks that the caller named, if they can run."""
+    names = tuple(attacks)
+    for name in names:
+        if name not in LEAST_CLASSES:
+            raise unknown("AutoAttack attack", name, LEAST_CLASSES)
+        if classes < LEAST_CLASSES[name]:
+            raise InputError(
+                f"{name} needs at least {LEAST_CLASSES[name]} classes, the victim has "
+                f"{classes}; leave it out"
+            )
+    return names
+
+
+def _released(version: str, classes: int, noisy: bool) -> tuple[str, ...]:
+    """The attacks of a version, without those that need more classes."""
+    if version not in ("auto", *VERSIONS):
+        raise unknown("AutoAttack version", version, ("auto", *VERSIONS))
+    if version == "auto":
+        names = (*VERSIONS["rand"], "fab-t", "square") if noisy else VERSIONS["standard"]
+    else:
+        names = VERSIONS[version]
+    return tuple(name for name in names if classes >= LEAST_CLASSES[name])
