@@ -9,7 +9,7 @@ import sys
 import timm
 
 import robust_snn
-from robust_snn.adapters.robustbench import benchmark, model_card
+from robust_snn.adapters.robustbench import benchmark, submission_card
 
 weights = sys.argv[1] if len(sys.argv) > 1 else ""  # untrained without
 net = timm.create_model(
@@ -21,4 +21,4 @@ victim = robust_snn.adapt(net)
 accuracies = benchmark(
     victim, 4, "digits", "Linf", eps=0.1, attacks=["apgd-ce"], n_iter=2, eot_iter=1
 )
-print(model_card("My spiking network", victim, "digits", "Linf", 0.1, accuracies, 4))
+print(submission_card("My spiking network", victim, "digits", "Linf", 0.1, accuracies, 4))

@@ -14,8 +14,7 @@ from torch import Tensor
 from robust_snn.utils.modules import device_of, evaluating, undisturbed
 from robust_snn.victim import Victim
 
-DRAWS = 20  # of a noisy victim; a deterministic one needs one
-BATCH_SIZE = 250
+SCORING_DRAWS = 20  # of a noisy victim; a deterministic one needs one
 
 
 def fresh_logits(
@@ -38,10 +37,10 @@ def correct(
     images: Tensor,
     labels: Tensor,
     *,
-    draws: int = DRAWS,
+    draws: int = SCORING_DRAWS,
     ids: Tensor | None = None,
     purpose: str = "report",
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = 250,
 ) -> Tensor:
     """Whether each image is classified correctly under each draw.
 
@@ -75,10 +74,10 @@ def accuracy(
     images: Tensor,
     labels: Tensor,
     *,
-    draws: int = DRAWS,
+    draws: int = SCORING_DRAWS,
     ids: Tensor | None = None,
     purpose: str = "report",
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = 250,
 ) -> float:
     """Share of correct classifications over all images and draws, in [0, 1]; see `correct`."""
     right = correct(

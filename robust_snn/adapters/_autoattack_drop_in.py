@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.adapters._autoattack_engine import VERSIONS, AttackSettings, logging_to
-from robust_snn.adapters._autoattack_run import NORMS, AutoAttackResult, run_attacks
+from robust_snn.adapters._autoattack_run import AUTOATTACK_NORMS, AutoAttackResult, run_attacks
 from robust_snn.foreign import adapt
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, undisturbed
@@ -58,8 +58,8 @@ class AutoAttack(pyautoattack.AutoAttack):
     ) -> None:
         if is_tf_model:
             raise InputError("is_tf_model=True is not supported: a victim is a PyTorch module")
-        if norm not in NORMS:
-            raise unknown("norm", norm, NORMS)
+        if norm not in AUTOATTACK_NORMS:
+            raise unknown("norm", norm, AUTOATTACK_NORMS)
         if version not in ("auto", "custom", *VERSIONS):
             raise unknown("AutoAttack version", version, ("auto", "custom", *VERSIONS))
         with undisturbed(model):

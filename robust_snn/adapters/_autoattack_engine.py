@@ -23,7 +23,7 @@ VERSIONS = {
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
     "rand": ("apgd-ce", "apgd-dlr"),
 }
-PARTS = ("apgd", "apgd_targeted", "fab", "square")
+ATTACK_OBJECTS = ("apgd", "apgd_targeted", "fab", "square")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def make_engine(
         device=device_of(victim),
     )
     if settings.like is not None:
-        for part in PARTS:
+        for part in ATTACK_OBJECTS:
             vars(getattr(engine, part)).update(_numbers(getattr(settings.like, part)))
     engine.attacks_to_run = [name]
     engine.apgd.loss = name.removeprefix("apgd-")

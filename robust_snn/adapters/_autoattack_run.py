@@ -27,10 +27,10 @@ from robust_snn.utils.progress_bar import listening
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import count_classes
 
-NORMS = ("Linf", "L2", "L1")
+AUTOATTACK_NORMS = ("Linf", "L2", "L1")
 SEARCHES = ("fab", "fab-t", "square")
 LEAST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab": 2, "fab-t": 2, "square": 2}
-EOT = 20  # draws that `auto` averages; the released `rand` averages as many
+AUTO_EOT = 20  # draws that `auto` averages; the released `rand` averages as many
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def run_attacks(
         InputError: If a name is not known, an attack needs more classes than there are, or the
             file to resume from belongs to another run.
     """
-    if settings.norm not in NORMS:
-        raise unknown("norm", settings.norm, NORMS)
+    if settings.norm not in AUTOATTACK_NORMS:
+        raise unknown("norm", settings.norm, AUTOATTACK_NORMS)
     if settings.eps < 0:
         raise InputError(f"eps must not be negative, got {settings.eps}")
     home, device = images.device, device_of(victim)
@@ -189,7 +189,7 @@ class _Run:
         if not self.tuned or not self.victim.stochastic:
             return self.victim
         noise = "frozen" if name in SEARCHES else self.victim.noise
-        return self.victim.replace(noise=noise, eot=max(self.victim.eot, EOT))
+        return self.victim.replace(noise=noise, eot=max(self.victim.eot, AUTO_EOT))
 
     def _attack(
         self, attacked: Victim, engine: pyautoattack.AutoAttack, name: str, ids: Tensor

@@ -21,7 +21,7 @@ from robust_snn.foreign import adapt
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import DRAWS, accuracy
+from robust_snn.victim_scoring import SCORING_DRAWS, accuracy
 
 THREATS = ("Linf", "L2")
 _log = logging.getLogger("robust_snn")
@@ -45,7 +45,7 @@ def benchmark(
     *,
     size: int | None = None,
     version: str = "auto",
-    draws: int = DRAWS,
+    draws: int = SCORING_DRAWS,
     **settings: Any,
 ) -> tuple[float, float]:
     """Clean and robust accuracy under AutoAttack, as `robustbench.eval.benchmark` gives them.
@@ -107,7 +107,7 @@ def benchmark(
     for text in result.warnings:
         _log.warning("AutoAttack: %s", text)
     if to_disk:
-        card = model_card(
+        card = submission_card(
             str(model_name), victim, data.name, threat, eps, (clean, adversarial), len(data)
         )
         path = Path("model_info") / data.name / threat / f"{model_name}.md"
@@ -116,7 +116,7 @@ def benchmark(
     return clean, adversarial
 
 
-def model_card(
+def submission_card(
     name: str,
     victim: Victim,
     dataset: str,
@@ -147,7 +147,7 @@ def model_card(
     how = f"AutoAttack, eps = {eps:g}, {n_examples} images of {dataset}"
     if victim.stochastic:
         how += (
-            f"; the model is random: gradients of the mean over {DRAWS} draws or more, "
+            f"; the model is random: gradients of the mean over {SCORING_DRAWS} draws or more, "
             "accuracies over fresh draws. RobustBench lists no random models"
         )
     return f"""# Paper Information

@@ -27,7 +27,15 @@ ATTACKS = tuple(name for name in torchattacks.__all__ if name not in torchattack
 # Attacks that compare calls of the victim, or follow its decision boundary.
 SEARCHES = ("DeepFool", "FAB", "JSMA", "OnePixel", "Pixle", "SparseFool", "Square")
 LEAST_CLASSES = {"APGDT": 4, "AutoAttack": 4}
-COUNTS = ("eot_iter", "max_iterations", "n_queries", "n_restarts", "nb_iter", "restarts", "steps")
+COUNT_ARGUMENTS = (
+    "eot_iter",
+    "max_iterations",
+    "n_queries",
+    "n_restarts",
+    "nb_iter",
+    "restarts",
+    "steps",
+)
 LEAST = {"EADEN": 10, "EADL1": 10}  # with fewer iterations they divide by zero
 _log = logging.getLogger("robust_snn")
 
@@ -69,7 +77,7 @@ def attack(
         if argument not in accepted:
             raise unknown(f"argument of {name}", argument, accepted)
         least = LEAST.get(name, 1) if argument == "max_iterations" else 1
-        if argument in COUNTS and value < least:
+        if argument in COUNT_ARGUMENTS and value < least:
             raise InputError(f"{argument} of {name} must be at least {least}, got {value}")
     attacked = attacked_variant(victim, noise, name in SEARCHES)
     draws = arguments.get("eot_iter", 1) * attacked.eot

@@ -18,7 +18,7 @@ from robust_snn.models import create_network
 from robust_snn.utils.atomic_files import write_json, write_whole
 from robust_snn.utils.errors import InputError
 
-FORMAT = 1
+CARD_FORMAT = 1
 WRAPPERS = ("state_dict", "model")  # where other projects keep the weights in a .pth
 # what timm.create_model takes for itself would make a card load or download other files
 _NOT_IN_CARDS = set(inspect.signature(timm.create_model).parameters) - {"kwargs"}
@@ -40,7 +40,7 @@ def save_checkpoint(net: nn.Module, path: str | Path, card: Mapping[str, Any]) -
     tensors = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
     data = safetensors.torch.save(tensors)
     write_whole(Path(path), lambda file: file.write(data))
-    write_json(card_path(path), {"robust_snn_card": FORMAT, **card})
+    write_json(card_path(path), {"robust_snn_card": CARD_FORMAT, **card})
 
 
 def load_checkpoint(net: nn.Module, path: str | Path) -> None:
@@ -75,11 +75,11 @@ def load_card(path: str | Path) -> dict[str, Any] | None:
     model = card.get("model") if isinstance(card, dict) else None
     if (
         not isinstance(model, dict)
-        or card.get("robust_snn_card") != FORMAT
+        or card.get("robust_snn_card") != CARD_FORMAT
         or not isinstance(model.get("name"), str)
         or not isinstance(model.get("kwargs"), dict)
     ):
-        raise InputError(f"'{file}' is not a model card of format {FORMAT}")
+        raise InputError(f"'{file}' is not a model card of format {CARD_FORMAT}")
     return card
 
 

@@ -18,7 +18,6 @@ from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.neurons import LIF
 from robust_snn.neurons.noise_source import keyed
-from robust_snn.training.losses import objective
 from robust_snn.training.perturb import perturbed
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe
@@ -28,6 +27,7 @@ from robust_snn.training.regularisers import (
     gate_penalty,
     orthogonal_retraction,
 )
+from robust_snn.training.training_losses import objective
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import accuracy, correct
 

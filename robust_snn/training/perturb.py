@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robust_snn.training.losses import divergence
+from robust_snn.training.training_losses import divergence
 from robust_snn.utils.modules import evaluating
 from robust_snn.victim import Victim
 

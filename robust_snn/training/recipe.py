@@ -12,8 +12,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from robust_snn.gradients import parse_mode
-from robust_snn.training.losses import DISTANCES, LOSSES
 from robust_snn.training.perturb import PERTURBATIONS
+from robust_snn.training.training_losses import DISTANCES, TASK_LOSSES
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import number
 
@@ -236,7 +236,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _CHOICES: dict[str, Collection[str]] = {
     "optimizer": OPTIMIZERS,
-    "loss": LOSSES,
+    "loss": TASK_LOSSES,
     "distance": DISTANCES,
     "precision": PRECISIONS,
 }

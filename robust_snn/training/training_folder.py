@@ -14,7 +14,7 @@ import torch
 from robust_snn.utils.atomic_files import differences, write_json, write_text, write_whole
 from robust_snn.utils.errors import InputError
 
-FORMAT = 1
+FOLDER_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TrainingFolder:
 
     def __init__(self, path: str | Path, config: dict[str, Any]) -> None:
         self.path = Path(path)
-        self.config = json.loads(json.dumps({"robust_snn_training": FORMAT, **config}))
+        self.config = json.loads(json.dumps({"robust_snn_training": FOLDER_FORMAT, **config}))
         self._check()
 
     @property

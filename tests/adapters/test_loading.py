@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
+from importlib.metadata import requires
 
 import numpy as np
 import pytest
@@ -22,6 +24,14 @@ def test_import_loads_no_library() -> None:
         "sys.exit(f'loaded {loaded}' if loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_library_is_a_dependency_or_an_extra_of_its_name() -> None:
+    required = requires("robust-snn") or []
+    for module, distribution in LIBRARIES.items():
+        lines = [line for line in required if re.match(rf"{distribution}\b", line)]
+        extra = re.compile(rf"extra == ['\"]{module}['\"]")
+        assert any("extra ==" not in line or extra.search(line) for line in lines), module
 
 
 def test_unknown_adapter_is_an_attribute_error() -> None:

@@ -13,7 +13,14 @@ import pytest
 import torch
 
 from robust_snn.data import augment_events, load_dataset
-from robust_snn.data.events import EVENT, frame_cache, frames, make_events, record_digits, to_frames
+from robust_snn.data.events import (
+    EVENT_DTYPE,
+    frame_cache,
+    frames,
+    make_events,
+    record_digits,
+    to_frames,
+)
 from robust_snn.data.events import event_sets as load
 from robust_snn.data.events.formats import (
     read_aedat2,
@@ -110,7 +117,7 @@ def test_every_format_round_trips(suffix: str, tmp_path: Path) -> None:
     events = prepare(random_events(700, side))
     write(tmp_path / f"0{suffix}", events)
     found = read_events(read, tmp_path / f"0{suffix}")
-    assert found.dtype == EVENT
+    assert found.dtype == EVENT_DTYPE
     assert np.array_equal(found, events)
 
 
@@ -375,8 +382,8 @@ def test_augmentation_moves_whole_recordings() -> None:
 
 @pytest.mark.slow
 def test_a_hundred_megabytes_in_bounded_memory(tmp_path: Path) -> None:
-    n = 100_000_000 // EVENT.itemsize
-    stored = np.lib.format.open_memmap(tmp_path / "events.npy", "w+", EVENT, (n,))
+    n = 100_000_000 // EVENT_DTYPE.itemsize
+    stored = np.lib.format.open_memmap(tmp_path / "events.npy", "w+", EVENT_DTYPE, (n,))
     for start in range(0, n, 1 << 20):
         part = random_events(min(1 << 20, n - start), 128, start)
         part["t"] += start

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from robust_snn.data.events.event_augment import augment_events
 from robust_snn.data.events.event_sets import EVENT_SETS, MIRRORED, load_events
-from robust_snn.data.events.frames import EVENT, make_events, to_frames
+from robust_snn.data.events.frames import EVENT_DTYPE, make_events, to_frames
 from robust_snn.data.events.published_event_sets import EVENT_FILES
 from robust_snn.data.events.recorded_digits import record_digits
 
 __all__ = [
-    "EVENT",
+    "EVENT_DTYPE",
     "EVENT_FILES",
     "EVENT_SETS",
     "MIRRORED",

@@ -10,14 +10,14 @@ import numpy as np
 from robust_snn.utils.errors import InputError, unknown
 
 # one event: time in microseconds, column, row, and whether the pixel became brighter
-EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?")])
+EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?")])
 BINNINGS = ("time", "count")
 CHUNK = 1 << 19  # events handled together, so that memory does not grow with a recording
 
 
 def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Events `[N]` of type `EVENT` from their columns, in the given order."""
-    events = np.empty(len(t), EVENT)
+    """Events `[N]` of type `EVENT_DTYPE` from their columns, in the given order."""
+    events = np.empty(len(t), EVENT_DTYPE)
     events["t"], events["x"], events["y"], events["p"] = t, x, y, p
     return events
 
@@ -34,7 +34,8 @@ def to_frames(
     The array may be a memory map: it is read in chunks, and only the frames stay in memory.
 
     Args:
-        events: Events `[N]` with the fields of `EVENT`; in the order of time for `by="count"`.
+        events: Events `[N]` with the fields of `EVENT_DTYPE`;
+            for `by="count"` in the order of time.
         steps: Time bins `T`.
         sensor: Height and width of the sensor.
         size: Height and width of the frames; pixel `(y, x)` of the sensor falls into pixel

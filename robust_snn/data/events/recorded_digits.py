@@ -26,7 +26,7 @@ from robust_snn.data.image_set import ImageSet
 CORNERS = ((0.0, 0.0), (1.0, 2.0), (2.0, 0.0), (0.0, 0.0))  # rows and columns, in units of REACH
 REACH = 1 / 8  # half of a saccade's width, as a share of the image's
 SACCADE = 100_000  # microseconds
-STEPS = 20  # brightness steps per saccade
+STEPS_PER_SACCADE = 20  # brightness steps per saccade
 THRESHOLD, MISMATCH = 0.4, 0.1
 DARK = 0.1  # brightness of the background, below which contrast means nothing
 JITTER = 0.5  # pixels
@@ -65,10 +65,10 @@ def record_digits(digits: ImageSet, n: int | None = None, seed: int = 0) -> list
 
 
 def _path(width: int) -> torch.Tensor:
-    """Rows and columns by which the image has moved after every step, `[3 STEPS + 1, 2]`."""
+    """Rows and columns by which the image has moved after every step, `[61, 2]`."""
     corners = torch.tensor(CORNERS).double() * (REACH * width)
     corners = corners - corners.mean(0)
-    share = (1 - torch.cos(torch.pi * torch.arange(STEPS) / STEPS)) / 2
+    share = (1 - torch.cos(torch.pi * torch.arange(STEPS_PER_SACCADE) / STEPS_PER_SACCADE)) / 2
     legs = [a + share[:, None] * (b - a) for a, b in zip(corners[:-1], corners[1:], strict=True)]
     return torch.cat([*legs, corners[-1:]])
 
@@ -99,6 +99,6 @@ def _crossings(
         level = remembered[image, y, x] + sign * nth * threshold[y, x]
         start, end = before[image, y, x], now[image, y, x]
         share = ((level - start) / (end - start)).clamp(0, 1)
-        t = ((step - 1 + share) * (SACCADE / STEPS)).round().long()
+        t = ((step - 1 + share) * (SACCADE / STEPS_PER_SACCADE)).round().long()
         found.append(tuple(column.numpy() for column in (image, t, y, x, sign > 0)))
     return found

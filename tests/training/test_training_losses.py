@@ -17,13 +17,13 @@ from robust_snn.kernels import sample_keys
 from robust_snn.metrics import ms_mppd, record, spike_train_distance, tasad
 from robust_snn.neurons.noise_source import keyed
 from robust_snn.training import Recipe
-from robust_snn.training.losses import (
+from robust_snn.training.training_losses import (
     DISTANCES,
     divergence,
     gradient_penalty,
     objective,
     step_logits,
-    tet,
+    tet_loss,
 )
 from zoo import BACKBONES, awake, images, narrow
 
@@ -37,9 +37,11 @@ def recipe(**changes: Any) -> Recipe:
 def test_tet_averages_the_loss_of_every_step() -> None:
     logits = torch.randn(5, 2, 10)
     each = torch.stack([F.cross_entropy(step, LABELS) for step in logits])
-    assert_close_rms(tet(logits, LABELS, weight=0.0), each.mean())
-    assert_close_rms(tet(logits, LABELS, weight=1.0), ((logits - 1) ** 2).mean())
-    assert_close_rms(tet(logits, LABELS), 0.95 * each.mean() + 0.05 * ((logits - 1) ** 2).mean())
+    assert_close_rms(tet_loss(logits, LABELS, weight=0.0), each.mean())
+    assert_close_rms(tet_loss(logits, LABELS, weight=1.0), ((logits - 1) ** 2).mean())
+    assert_close_rms(
+        tet_loss(logits, LABELS), 0.95 * each.mean() + 0.05 * ((logits - 1) ** 2).mean()
+    )
     assert each.mean() >= F.cross_entropy(logits.mean(0), LABELS)  # Jensen
 
 

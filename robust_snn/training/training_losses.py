@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robust_snn.training.recipe import Recipe
 
 
-def tet(logits: Tensor, labels: Tensor, weight: float = 0.05, target: float = 1.0) -> Tensor:
+def tet_loss(logits: Tensor, labels: Tensor, weight: float = 0.05, target: float = 1.0) -> Tensor:
     """Temporal efficient training (Deng et al., ICLR 2022, eqs. 10 and 12).
 
         (1 - weight) mean_t CE(logits[t], labels) + weight mean (logits - target)^2
@@ -102,10 +102,10 @@ class TaskLoss:
 
 
 # name -> loss; a new loss is one row
-LOSSES = {
+TASK_LOSSES = {
     "ce": TaskLoss(lambda logits, labels, recipe: F.cross_entropy(logits, labels)),
     "tet": TaskLoss(
-        lambda logits, labels, recipe: tet(logits, labels, recipe.tet_weight), stepwise=True
+        lambda logits, labels, recipe: tet_loss(logits, labels, recipe.tet_weight), stepwise=True
     ),
 }
 
@@ -153,7 +153,7 @@ def objective(
     watched = record(net) if recipe.rho else nullcontext()
     with watched as attacked:
         logits = _logits(net, perturbed, recipe)
-    task_loss = LOSSES[recipe.loss].value
+    task_loss = TASK_LOSSES[recipe.loss].value
     loss = task = task_loss(logits, labels, recipe)
     if recipe.clean_share or recipe.rho or recipe.trades:
         watched = record(net) if recipe.rho else nullcontext()
@@ -175,7 +175,7 @@ def objective(
 
 def _logits(net: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
     """Logits `[B, K]`, or of every step `[T, B, K]`."""
-    stepwise = LOSSES[recipe.loss].stepwise
+    stepwise = TASK_LOSSES[recipe.loss].stepwise
     logits: Tensor = step_logits(net, images) if stepwise else net(images)
     return logits.float()
 
