@@ -166,8 +166,8 @@ class PDSG(GradientMode):
     """Potential-dependent surrogate (CVPR 2025): a Gaussian as wide as the membranes.
 
     Attributes:
-        scope: `"batch"` reproduces the paper, and the gradient of an image then depends on its
-            batch mates; `"sample"` measures each image alone.
+        scope: `"batch"` reproduces the paper, and the gradient of an image then depends on
+            the others; `"sample"` measures each image alone.
     """
 
     name = "pdsg"

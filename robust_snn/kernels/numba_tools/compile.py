@@ -1,4 +1,4 @@
-"""How this folder compiles: no rounding is ever changed, and machine code is kept on disk.
+"""How Numba compiles kernels: no rounding is ever changed, and machine code is kept on disk.
 
 Only exact transformations are allowed where membranes come about: no fused multiply-add, no
 reassociation. So a compare with the threshold sees the same bits as in the PyTorch reference.
@@ -16,7 +16,8 @@ import numba
 # Numba recompiles a cached kernel when its own file changes, but not when a file it calls does.
 # Kernels take this number as a default argument, which makes it a part of their cache key.
 _KERNELS = Path(__file__).parents[1]
-_FILES = sorted([*_KERNELS.rglob("numba*/*.py"), *_KERNELS.rglob("codes.py")])
+_CODES = (_KERNELS / "philox.py", _KERNELS / "spiking" / "codes.py")
+_FILES = sorted([*_KERNELS.rglob("numba*/*.py"), *_CODES])
 SOURCES = int.from_bytes(
     hashlib.blake2b(b"".join(path.read_bytes() for path in _FILES), digest_size=4).digest(),
     "little",

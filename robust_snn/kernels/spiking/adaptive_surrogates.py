@@ -30,7 +30,7 @@ class WidthBySpread(AdaptiveSurrogate):
 
     Attributes:
         scope: `"sample"` measures the width in each sample. `"batch"` measures it in the whole
-            batch as the paper does, so an image's gradient depends on its batch mates.
+            batch as the paper does, so an image's gradient depends on the others.
     """
 
     scope: Literal["sample", "batch"] = "sample"

@@ -46,8 +46,3 @@ class Shape(IntEnum):
     SHIFTED = 7
     LOGARITHM = 8
     STEP = 9
-
-
-def shape_code(family: str) -> int:
-    """The code of a shape by its name, such as `"triangle"`."""
-    return int(Shape[family.upper()])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from robust_snn.kernels.spiking.codes import Randomness, Saved, Time, shape_code
+from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape, Time
 from robust_snn.kernels.spiking.rules import (
     TRIANGLE_RECURSION,
     RateSlope,
@@ -157,7 +157,7 @@ def _rule_numbers(rule: TimeRule) -> dict[str, Any]:
     return {
         "time": int(time),
         "detach_reset": isinstance(rule, Recursion) and rule.detach_reset,
-        "surrogate_shape": shape_code(surrogate.family),
+        "surrogate_shape": int(Shape[surrogate.family.upper()]),
         "surrogate_sharpness": surrogate.sharpness,
         "surrogate_scale": surrogate.scale,
         "surrogate_floor": surrogate.floor,
@@ -174,7 +174,7 @@ def _random_numbers(gate: Gate | None, noise: NoisyFiring | None) -> dict[str, A
         "gating": _randomness(gate),
         "gate_layer": 0 if gate is None else gate.layer,
         "firing": _randomness(noise),
-        "noise_shape": 0 if noise is None else shape_code(noise.family),
+        "noise_shape": 0 if noise is None else int(Shape[noise.family.upper()]),
         "noise_sharpness": 1.0 if noise is None else noise.sharpness,
         "noise_layer": 0 if noise is None else noise.layer,
     }

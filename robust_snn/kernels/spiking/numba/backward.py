@@ -1,4 +1,4 @@
-"""Backward kernel: recomputes the membranes of a block of neurons and walks back through time."""
+"""Backward kernel: recomputes the membranes of a block of neurons, then goes back in time."""
 
 # mypy: allow-untyped-defs
 # Numba infers the types of compiled functions.

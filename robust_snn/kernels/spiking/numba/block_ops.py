@@ -238,7 +238,7 @@ def decode(code, threshold, sharpness, v, spike):
 
 @helper
 def pick_slope(e, saved_bytes, lower, upper, grad):
-    """`grad = e slope` with the slope of each neuron's saved_bytes."""
+    """`grad = e slope` with the slope that each neuron's saved byte names."""
     for j in range(grad.size):
         slope = lower if saved_bytes[j] == 1 else (upper if saved_bytes[j] == 2 else _ZERO)
         grad[j] = e[j] * slope

@@ -1,4 +1,4 @@
-"""Backward kernel: recomputes the membranes of a block into registers and walks back."""
+"""Backward kernel: recomputes the membranes of a block into registers, then goes back in time."""
 
 # mypy: ignore-errors
 # Triton infers the types of compiled functions.
