@@ -19,7 +19,7 @@ from robust_snn.attacks.events.flips import EventPGD, RandomFlips
 from robust_snn.attacks.events.retiming import Retiming
 from robust_snn.attacks.events.sda import SDA
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
-from robust_snn.attacks.mode_ranking import ModeTrial, rank_modes
+from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
 from robust_snn.attacks.transfer import Transfer
 
@@ -45,6 +45,7 @@ __all__ = [
     "IterativeAttack",
     "ModeTrial",
     "RandomFlips",
+    "RankingEffort",
     "Retiming",
     "Transfer",
     "attacks_of_budget",

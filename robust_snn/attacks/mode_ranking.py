@@ -46,6 +46,21 @@ class ModeTrial:
         return f"{self.gradient}: {soft}, accuracy {self.accuracy:.3f}"
 
 
+@dataclass(frozen=True)
+class RankingEffort:
+    """How much a ranking of gradient modes costs.
+
+    Attributes:
+        steps: Gradients per trial.
+        searched: Number of modes whose sharpness is searched.
+        evaluations: Trials per search.
+    """
+
+    steps: int = 10
+    searched: int = 2
+    evaluations: int = 6
+
+
 def rank_modes(
     victim: Victim,
     images: Tensor,
@@ -54,17 +69,14 @@ def rank_modes(
     eps: float,
     norm: str = "Linf",
     seed: int = 0,
-    steps: int = 10,
     modes: Iterable[str | GradientMode] | None = None,
-    searched: int = 2,
-    evaluations: int = 6,
+    effort: RankingEffort = RankingEffort(),
 ) -> tuple[ModeTrial, ...]:
     """Ranks gradient modes by the accuracy that a short APGD with each reaches.
 
     The sharpness of the best modes is searched by golden section. The ranking is greedy: the first
     mode reaches the lowest soft accuracy alone, each next one together with those before it. The
-    cost is that of `steps` gradients per trial and image, and counts as the victim's. Modes and
-    surrogates that are registered later take part.
+    cost counts as the victim's. Modes and surrogates that are registered later take part.
 
     Args:
         victim: What to attack.
@@ -73,10 +85,8 @@ def rank_modes(
         eps: Radius of the ball.
         norm: `"Linf"` or `"L2"`.
         seed: Seed of all noise and random numbers.
-        steps: Gradients per trial.
         modes: Modes to try; all registered ones, BPTT with every surrogate, if left out.
-        searched: Number of modes whose sharpness is searched.
-        evaluations: Trials per search.
+        effort: Steps and trials.
 
     Raises:
         InputError: If a mode is not known or there are no images.
@@ -87,7 +97,7 @@ def rank_modes(
 
     def attempt(mode: GradientMode) -> ModeTrial:
         variant, before = victim.replace(gradient=mode, cost=victim.cost), victim.cost.backwards
-        attack = APGD(steps=steps, eot_loss=FEW_DRAWS)
+        attack = APGD(steps=effort.steps, eot_loss=FEW_DRAWS)
         crafted = attack(variant, images, labels, eps=eps, norm=norm, seed=seed).images
         margins = _margins(victim, crafted, labels, seed)
         soft = torch.sigmoid(margins / scale).mean(0)
@@ -99,7 +109,7 @@ def rank_modes(
     trials = {str(mode): attempt(mode) for mode in chosen}
     ranked = sorted(trials.values(), key=lambda trial: trial.soft_accuracy)
     tunable = [p for t in ranked if (p := tunable_parameter(parse_mode(t.gradient)))]
-    for default, with_value in tunable[:searched]:
+    for default, with_value in tunable[: effort.searched]:
 
         def tried(
             octave: float, default: float = default, with_value: WithValue = with_value
@@ -112,7 +122,7 @@ def rank_modes(
                 trials[str(mode)] = attempt(mode)
             return trials[str(mode)].soft_accuracy
 
-        golden_section(tried, -OCTAVES, OCTAVES, evaluations)
+        golden_section(tried, -OCTAVES, OCTAVES, effort.evaluations)
     return _greedy(list(trials.values()))
 
 

@@ -11,6 +11,7 @@ import torch
 from robust_snn import InputError
 from robust_snn.attacks.mode_ranking import (
     ModeTrial,
+    RankingEffort,
     _greedy,
     golden_section,
     rank_modes,
@@ -39,10 +40,8 @@ def test_the_ranking_tells_a_live_surrogate_from_a_dead_one(digits: Any) -> None
         images[:32],
         labels[:32],
         eps=0.1,
-        steps=5,
         modes=[dead, "bptr", "bptt"],
-        searched=1,
-        evaluations=3,
+        effort=RankingEffort(steps=5, searched=1, evaluations=3),
     )
     by_name = {trial.gradient: trial for trial in trials}
     assert len(trials) == 6  # and three sharpnesses of the one that is best
@@ -51,9 +50,8 @@ def test_the_ranking_tells_a_live_surrogate_from_a_dead_one(digits: Any) -> None
         trial.soft_accuracy for trial in trials
     )
     assert all(trial.backwards == 5 and 0 <= trial.accuracy <= 1 for trial in trials)
-    again = rank_modes(
-        victim, images[:32], labels[:32], eps=0.1, steps=5, modes=["bptr"], searched=0
-    )
+    few = RankingEffort(steps=5, searched=0)
+    again = rank_modes(victim, images[:32], labels[:32], eps=0.1, modes=["bptr"], effort=few)
     assert again == (by_name["bptr"],)
     with pytest.raises(InputError, match="images"):
         rank_modes(victim, images[:0], labels[:0], eps=0.1)
