@@ -32,18 +32,25 @@ def documented() -> dict[str, tuple[str, str, str]]:
     return {what: (file, rows, tests) for what, file, rows, tests in rows[1:]}
 
 
+def defined(node: ast.stmt) -> str:
+    """The class or the variable that a statement defines."""
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+    return node.name if isinstance(node, ast.ClassDef) else ""
+
+
 def add_row(path: Path, table: str, row: str, before: str) -> None:
     """Adds a row to a table of a Python file, and text (an import, a class) in front of the table.
 
     The row becomes the last element of the literal that the table is, or is made from.
     """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    (statement,) = (
-        node
-        for node in ast.parse("".join(lines)).body
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        and ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) == table
-    )
+    body = ast.parse("".join(lines)).body
+    (statement,) = (node for node in body if defined(node) == table)
+    if isinstance(statement, ast.ClassDef):  # an enumeration
+        lines.insert(statement.end_lineno, f"    {row}\n")
+        path.write_text("".join(lines), encoding="utf-8")
+        return
     literal = statement.value
     if isinstance(literal, ast.DictComp):
         literal = literal.generators[0].iter
@@ -67,7 +74,12 @@ def add(copy: Path, addition: Addition, file: str, registry: str, tests: str) ->
         assert file == "none"
     tables = TABLE.findall(registry)
     assert len(tables) == len(addition.rows), registry
-    for (table, name), row in zip(tables, addition.rows, strict=True):
+    for edit in addition.edits:
+        text = (copy / edit.path).read_text(encoding="utf-8")
+        assert f"`{edit.path}`" in registry and text.count(edit.mark) == 1, edit
+        text = text.replace(edit.mark, edit.text + edit.mark)
+        (copy / edit.path).write_text(text, encoding="utf-8")
+    for number, ((table, name), row) in enumerate(zip(tables, addition.rows, strict=True), 1):
         path = copy / name
         if table == "import":
             path.write_text(path.read_text(encoding="utf-8") + f"{row}\n", encoding="utf-8")
@@ -76,7 +88,7 @@ def add(copy: Path, addition: Addition, file: str, registry: str, tests: str) ->
             assert text.count(table) == 1
             path.write_text(text.replace(table, f"{table}\n{row}"), encoding="utf-8")
         else:
-            add_row(path, table, row, addition.before)
+            add_row(path, table, row, addition.before if number == len(tables) else "")
     if table := TABLE.match(tests):
         add_row(copy / table[2], table[1], addition.test, addition.before_test)
         return {table[2]}

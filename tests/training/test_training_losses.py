@@ -19,6 +19,7 @@ from robust_snn.neurons.noise_source import keyed
 from robust_snn.training import Recipe
 from robust_snn.training.training_losses import (
     DISTANCES,
+    LOSSES,
     divergence,
     gradient_penalty,
     objective,
@@ -161,6 +162,16 @@ def test_the_distance_joins_with_its_weight_and_teaches(distance: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     same = objective(net, clean, clean, LABELS, recipe(clean_share=0.5, rho=1, distance=distance))
     assert_close_rms(same.loss, F.cross_entropy(net(clean), LABELS), 1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_teaches_every_weight(loss: str) -> None:
+    net = awake(narrow("snn_vgg5"), images("snn_vgg5", 4)).train()
+    outcome = objective(net, images("snn_vgg5"), images("snn_vgg5"), LABELS, recipe(loss=loss))
+    assert outcome.loss.isfinite() and outcome.logits.shape == (2, 10)
+    outcome.loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert net.fc.weight.grad.any()
 
 
 def test_equal_logits_are_worth_chance() -> None:

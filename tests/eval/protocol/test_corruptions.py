@@ -15,6 +15,7 @@ from robust_snn import InputError, Victim, evaluate
 from robust_snn.data import load_dataset
 from robust_snn.eval import load_suite
 from robust_snn.eval.protocol.corruptions import (
+    CORRUPTIONS,
     Corrupted,
     EventDrop,
     SpikeFlip,
@@ -46,11 +47,22 @@ def test_no_damage_changes_nothing(victim: Victim, events: tuple[Tensor, Tensor]
         assert torch.equal(Corrupted(victim, damage).sample(events[0], ids, 3), clean)
 
 
-@pytest.mark.parametrize("damage", [EventDrop(0.4), SpikeFlip(0.1), SpikeFlip(0.1, "exact")])
+ROWS: list[tuple[str, dict[str, Any]]] = [
+    ("event-drop", {"rho": 0.4}),
+    ("spike-flip", {"beta": 0.1}),
+    ("spike-flip", {"beta": 0.1, "kind": "exact"}),
+]
+
+
+def test_every_corruption_has_a_row() -> None:
+    assert {name for name, _ in ROWS} == set(CORRUPTIONS)
+
+
+@pytest.mark.parametrize(("name", "options"), ROWS)
 def test_every_draw_is_a_fresh_one_of_its_image(
-    damage: Any, victim: Victim, events: tuple[Tensor, Tensor]
+    name: str, options: dict[str, Any], victim: Victim, events: tuple[Tensor, Tensor]
 ) -> None:
-    corrupted, ids = Corrupted(victim, damage), torch.arange(12)
+    corrupted, ids = Corrupted(victim, corruption(name, options)), torch.arange(12)
     whole = corrupted.sample(events[0], ids, 1)
     assert not torch.equal(whole, corrupted.sample(events[0], ids, 2))
     assert not torch.equal(whole, corrupted.sample(events[0], ids, 1, "select"))
