@@ -40,6 +40,7 @@ class Addition:
 
 
 _NUMBA = "robust_snn/kernels/spiking/numba/slopes.py"
+_DIAGNOSE = "robust_snn/diagnostics/diagnose.py"
 _TRITON = "robust_snn/kernels/spiking/triton/slopes.py"
 
 ADDITIONS = {
@@ -232,7 +233,7 @@ def load_dummy(name: str, split: str, root: Path | None, size: int | None) -> Im
     return load_digits(name, split, root, size)
 ''',
         before="from robust_snn.data.dummyimages import load_dummy",
-        rows=('"dummyimages": load_dummy',),
+        rows=('"dummyimages": NamedImages(load_dummy, classes=10)',),
         test='"dummyimages": None',
     ),
     "event set": Addition(
@@ -308,7 +309,7 @@ def _dummylib(victim, images, labels, row, threat, seed):
     return Crafted((crafted,), torch.ones_like(labels, dtype=torch.bool))
 """,
         rows=(
-            '"dummylib"',
+            '"dummylib": "dummylib"',
             'dummylib = ["dummylib"]',
             '"dummylib": Implementation('
             '"torch", lambda row, threat: None, _dummylib, lambda row: 2)',
@@ -329,6 +330,45 @@ def test_dummylib_crafts_and_a_suite_can_name_it(tmp_path):
     y = net(x).argmax(1)
     verdict = robust_snn.evaluate(net, x, y, suite=suite, eps=0.1, out=tmp_path)
     assert verdict.attacks[0].implementation.endswith(": noise")
+""",
+    ),
+    "diagnostic": Addition(
+        "dummydiagnostic",
+        file='''
+from torch import Tensor
+
+from robust_snn.diagnostics.diagnostic import Diagnostic
+from robust_snn.victim import Victim
+
+
+def brightness(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0) -> Diagnostic:
+    """Warns of images that are all dark."""
+    mean = float(images.mean())
+    status = "pass" if mean > 0 else "warn"
+    return Diagnostic("dummydiagnostic", mean, status, f"mean pixel {mean:.2f}")
+''',
+        edits=(
+            Edit(
+                _DIAGNOSE,
+                "from robust_snn.diagnostics.diagnostic import",
+                "from robust_snn.diagnostics.dummydiagnostic import brightness\n",
+            ),
+            Edit(
+                _DIAGNOSE,
+                "        batch_independence(victim, images, labels, seed=seed),",
+                "        brightness(victim, images, labels, seed=seed),\n",
+            ),
+        ),
+        test="""
+import torch
+
+from robust_snn.diagnostics import cheap
+
+
+def test_dummydiagnostic_is_among_the_cheap_ones():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    found = {d.name: d.status for d in cheap(net, torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))}
+    assert found["dummydiagnostic"] == "pass"
 """,
     ),
     "metric": Addition(

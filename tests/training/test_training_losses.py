@@ -19,7 +19,7 @@ from robust_snn.neurons.noise_source import keyed
 from robust_snn.training import Recipe
 from robust_snn.training.training_losses import (
     DISTANCES,
-    LOSSES,
+    TASK_LOSSES,
     divergence,
     gradient_penalty,
     objective,
@@ -164,7 +164,7 @@ def test_the_distance_joins_with_its_weight_and_teaches(distance: str) -> None:
     assert_close_rms(same.loss, F.cross_entropy(net(clean), LABELS), 1e-4)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", TASK_LOSSES)
 def test_a_loss_teaches_every_weight(loss: str) -> None:
     net = awake(narrow("snn_vgg5"), images("snn_vgg5", 4)).train()
     outcome = objective(net, images("snn_vgg5"), images("snn_vgg5"), LABELS, recipe(loss=loss))
