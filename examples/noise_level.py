@@ -20,7 +20,7 @@ from robust_snn import Victim, evaluate
 from robust_snn.data import load_dataset
 from robust_snn.eval import AttackSpec, Draws, Suite, Verdict
 from robust_snn.neurons import NoisyLIF, StochasticGate
-from robust_snn.neurons.noisy_lif import parse_noise
+from robust_snn.neurons.noise_families import parse_noise
 from robust_snn.training import load_recipe, train
 from robust_snn.utils.figures import new_figure
 
@@ -39,7 +39,7 @@ def at_sigma(victim: Victim, sigma: float) -> Victim:
     net = copy.deepcopy(victim.net)
     for neurons in net.modules():
         if isinstance(neurons, NoisyLIF):
-            neurons.noise.family = parse_noise(noise(sigma))
+            neurons.membrane_noise.family = parse_noise(noise(sigma))
     return Victim(net)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
 from robust_snn.kernels import SPARSE, convolution_view, derive_seed, sample_keys
-from robust_snn.models.time_layers import Readout, every_step
+from robust_snn.models.readout import Readout, every_step
 from robust_snn.neurons.noise_source import POLICIES, NoisyModule, keyed, number_layers, policy_keys
 from robust_snn.neurons.norm import fused_norm
 from robust_snn.utils.errors import InputError, unknown

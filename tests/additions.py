@@ -65,7 +65,7 @@ class DummyLIF(LIF):
         file='''
 from torch import Tensor
 
-from robust_snn.models.time_layers import DirectEncoding
+from robust_snn.models.encodings import DirectEncoding
 from robust_snn.neurons import PhaseEncoder
 
 

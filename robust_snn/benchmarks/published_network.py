@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from robust_snn.benchmarks.layer_speed import plain_loop
 from robust_snn.kernels.convolution.api import Geometry, input_gradient
-from robust_snn.models.time_layers import DirectEncoding
+from robust_snn.models.encodings import DirectEncoding
 from robust_snn.neurons import LIF, NormSpike, StochasticGate
 
 RATES = (0.24, 0.08)  # of the first and last layer of a trained net

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.models.time_layers import MeanPool, Readout, TimeAvgPool2d
+from robust_snn.models.readout import MeanPool, Readout
+from robust_snn.models.time_layers import TimeAvgPool2d
 from robust_snn.neurons import LIF, StochasticGate
 from robust_snn.utils.errors import InputError
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from robust_snn.models import zoo
 from robust_snn.models.gradient_checkpointing import checkpointed
+from robust_snn.models.initialisation import init_weights
 from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
-from robust_snn.models.time_layers import Readout, init_weights
+from robust_snn.models.readout import Readout
 from robust_snn.neurons import number_layers
 from robust_snn.utils.errors import InputError, unknown
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from robust_snn.models.time_layers import DirectEncoding, PoissonEncoding
+from robust_snn.models.encodings import DirectEncoding, PoissonEncoding
 from robust_snn.neurons import DLIF, LIF, NoisyLIF, NormSpike, StochasticGate, TimeBatchNorm2d
 from robust_snn.utils.errors import unknown
 

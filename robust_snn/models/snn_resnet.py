@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
+from robust_snn.models.readout import MeanPool, SpikingMLP
 from robust_snn.models.snn_wrn import halved
-from robust_snn.models.time_layers import ConvSpike, MeanPool, SpikingMLP, TimeConv2d, fork
+from robust_snn.models.time_layers import ConvSpike, TimeConv2d, fork
 from robust_snn.models.zoo import with_zoo
 from robust_snn.neurons import TimeBatchNorm2d
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
-from robust_snn.models.time_layers import ConvSpike, SpikingMLP, TimeMaxPool2d
+from robust_snn.models.readout import SpikingMLP
+from robust_snn.models.time_layers import ConvSpike, TimeMaxPool2d
 from robust_snn.utils.errors import unknown
 
 # How a block joins its input x and its branch: with ADD, up to a spike per block adds up.

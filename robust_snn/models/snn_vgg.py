@@ -11,7 +11,8 @@ from torch import nn
 
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
-from robust_snn.models.time_layers import ConvSpike, SpikingMLP, TimeAvgPool2d
+from robust_snn.models.readout import SpikingMLP
+from robust_snn.models.time_layers import ConvSpike, TimeAvgPool2d
 from robust_snn.models.zoo import with_zoo
 from robust_snn.utils.errors import InputError
 

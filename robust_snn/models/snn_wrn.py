@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
-from robust_snn.models.time_layers import MeanPool, SimplexSum, TimeConv2d, fork
+from robust_snn.models.readout import MeanPool
+from robust_snn.models.time_layers import SimplexSum, TimeConv2d, fork
 from robust_snn.neurons import NormSpike
 from robust_snn.utils.errors import InputError
 

@@ -1,9 +1,11 @@
 """Spiking neurons and stochastic gates as thin modules that keep nothing between calls."""
 
+from robust_snn.neurons.dlif import DLIF
 from robust_snn.neurons.encoder import LatencyEncoder, PhaseEncoder, PoissonEncoder
-from robust_snn.neurons.lif import DLIF, LIF
+from robust_snn.neurons.lif import LIF
+from robust_snn.neurons.noise_families import NOISES, parse_noise
 from robust_snn.neurons.noise_source import NoisyModule, Tape, keyed, number_layers, set_noise
-from robust_snn.neurons.noisy_lif import NOISES, NoisyLIF, parse_noise
+from robust_snn.neurons.noisy_lif import NoisyLIF
 from robust_snn.neurons.norm import (
     NormSpike,
     TimeBatchNorm2d,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, parse_mode
@@ -102,66 +101,6 @@ class LIF(nn.Module):
     def extra_repr(self) -> str:
         d = self.dynamics
         return f"decay={d.decay:g}, threshold={d.threshold:g}, reset={d.reset}, {self.gradient}"
-
-
-FORMS = ("membrane", "input")
-
-
-class DLIF(LIF):
-    """LIF neurons with a trainable factor per time step (stable SNN, ICML 2024).
-
-    The paper and its code differ, and the two forms are different neurons:
-
-        "membrane" (paper)   v[t] = decay * factor[t] * u[t-1] + gain * current[t]
-        "input" (code)       v[t] = decay * u[t-1] + gain * factor[t] * current[t]
-
-    Args:
-        steps: Number of time steps, one factor each; they start at 1.
-        form: `"membrane"` or `"input"`.
-        decay: Leak per step; 0.99 in the paper.
-        threshold: Firing threshold.
-        reset: `"hard"` or `"soft"`.
-        gain: Factor on the current.
-        v_reset: Membrane after a hard reset.
-        gradient: Gradient mode; see `robust_snn.gradients`.
-        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
-        gate: Stochastic gate on the outgoing spikes.
-
-    Raises:
-        InputError: If an argument is out of range or a name is not known.
-    """
-
-    def __init__(
-        self,
-        steps: int,
-        form: Literal["membrane", "input"] = "membrane",
-        decay: float = 0.99,
-        threshold: float = 1.0,
-        reset: Literal["hard", "soft"] = "hard",
-        gain: float = 1.0,
-        v_reset: float = 0.0,
-        gradient: str | GradientMode = "bptt",
-        backend: str = "auto",
-        gate: StochasticGate | None = None,
-    ) -> None:
-        super().__init__(decay, threshold, reset, gain, v_reset, gradient, backend, gate)
-        if form not in FORMS:
-            raise unknown("form of DLIF", form, FORMS)
-        if steps < 1:
-            raise InputError(f"steps of DLIF must be at least 1, got {steps}")
-        self.form = form
-        self.factor = nn.Parameter(torch.ones(steps))
-
-    def gains(self, steps: int) -> tuple[Tensor | None, Tensor | None]:
-        if steps != len(self.factor):
-            raise InputError(
-                f"these DLIF neurons have a factor for each of {len(self.factor)} steps, but the "
-                f"input has {steps}; build the model with T={steps}"
-            )
-        return (self.factor, None) if self.form == "membrane" else (None, self.factor)
-
-    def extra_repr(self) -> str:
-        return f"steps={len(self.factor)}, form={self.form}, {super().extra_repr()}"
 
 
 def _check_dynamics(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robust_snn.metrics import LayerActivity, ms_mppd, record, spike_train_distance, tasad
-from robust_snn.models.time_layers import every_step
+from robust_snn.models.readout import every_step
 
 if TYPE_CHECKING:
     from robust_snn.training.recipe import Recipe

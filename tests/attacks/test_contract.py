@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.attacks import ATTACKS, make_attack
-from robust_snn.models.time_layers import Readout
+from robust_snn.models.readout import Readout
 
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("fgsm", "Linf", {}),

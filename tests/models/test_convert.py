@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from helpers import assert_close_rms
 from robust_snn.models.convert import convert, load_released
-from robust_snn.models.time_layers import MEAN, STD
+from robust_snn.models.encodings import MEAN, STD
 from robust_snn.utils.errors import InputError
 from zoo import images, narrow
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers import assert_close_rms
 from robust_snn.metrics import operations, record
-from robust_snn.models.time_layers import Readout
+from robust_snn.models.readout import Readout
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.utils.errors import InputError
 from zoo import BACKBONES, NAMES, awake, images, narrow

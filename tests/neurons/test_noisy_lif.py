@@ -125,7 +125,7 @@ def test_the_bias_of_two_layers_against_all_spike_patterns() -> None:
 
     current = (1 + z).expand(1, SAMPLES, -1).clone().requires_grad_()
     first, second = NoisyLIF("gaussian(sigma=0.3)"), NoisyLIF("gaussian(sigma=0.3)")
-    second.noise.layer = 1
+    second.membrane_noise.layer = 1
     out = second((first(current) @ weight + offset).unsqueeze(-1))
     out.sum().backward()
     found = current.grad.mean((0, 1))

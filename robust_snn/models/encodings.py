@@ -1,0 +1,90 @@
+"""From images or event frames to a time axis: what the first layer of a backbone is given."""
+
+from __future__ import annotations
+
+import torch
+from timm.models import register_notrace_module
+from torch import Tensor, nn
+
+from robust_snn.neurons import PoissonEncoder
+from robust_snn.utils.errors import InputError
+
+# Statistics of CIFAR-10, as the three papers use them. Two channels are the polarities of events,
+# which stay as they are; other channel counts take the mean of the colours.
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+def default_statistics(in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per input channel."""
+    if in_chans == 3:
+        return MEAN, STD
+    if in_chans == 2:
+        return (0.0,) * 2, (1.0,) * 2
+    return (sum(MEAN) / 3,) * in_chans, (sum(STD) / 3,) * in_chans
+
+
+@register_notrace_module
+class DirectEncoding(nn.Module):
+    """Normalises images in [0, 1] and gives them a time axis.
+
+    A static image becomes one step `[1, B, C, H, W]`, which the first spiking layer presents at
+    every time step, so everything before that layer runs once. Event frames keep their steps; a
+    single frame counts as a static image.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        in_chans: int,
+        steps: int,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        default_mean, default_std = default_statistics(in_chans)
+        mean, std = mean or default_mean, std or default_std
+        if not len(mean) == len(std) == in_chans:
+            raise InputError(
+                f"mean and std need one number per channel: {in_chans}, got {len(mean)}, {len(std)}"
+            )
+        self.in_chans = in_chans
+        self.steps = steps
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `[B, C, H, W]` to `[1, B, C, H, W]`, or `[B, T, C, H, W]` to `[T, B, C, H, W]`."""
+        if x.dim() not in (4, 5) or x.shape[-3] != self.in_chans:
+            raise InputError(
+                f"expected images [B, {self.in_chans}, H, W] or event frames "
+                f"[B, T, {self.in_chans}, H, W], got {tuple(x.shape)}"
+            )
+        return self.encode(x.unsqueeze(0) if x.dim() == 4 else x.transpose(0, 1))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+@register_notrace_module
+class PoissonEncoding(DirectEncoding):
+    """Turns images in [0, 1] into Poisson spike trains `[T, B, C, H, W]`, which are not normalised.
+
+    The values of event frames are spiking probabilities in the same way, one draw per frame.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        steps: int,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        if mean or std:
+            raise InputError("Poisson coding samples the pixels themselves: drop mean and std")
+        super().__init__(in_chans, steps)
+        self.spikes = PoissonEncoder()
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.spikes(x, self.steps if x.shape[0] == 1 else x.shape[0])
