@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from robust_snn import models, neurons
 from robust_snn.foreign import adapt
-from robust_snn.gradients import gradient_mode
+from robust_snn.neurons import gradient_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim

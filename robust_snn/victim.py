@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
-from robust_snn.kernels import SPARSE, convolution_view, derive_seed, sample_keys
-from robust_snn.models.readout import Readout, every_step
-from robust_snn.neurons.noise_source import POLICIES, NoisyModule, keyed, number_layers, policy_keys
-from robust_snn.neurons.norm import fused_norm
+from robust_snn.gradients import GradientMode, parse_mode
+from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
+from robust_snn.models.readout import Readout, check_readout
+from robust_snn.neurons.noise_source import POLICIES, NoisyModule, number_layers, policy_keys
+from robust_snn.neurons.pass_settings import (
+    PassSettings,
+    layer_gradient,
+    layer_gradients,
+    use_settings,
+)
 from robust_snn.utils.errors import InputError, unknown
 
 OUTPUTS = ("logits", "probabilities", "steps")
+Run = Callable[[Tensor, Tensor], Tensor]  # images and keys to logits
 
 _network_checks: list[Callable[[nn.Module], None]] = []
 
@@ -46,11 +52,14 @@ class Cost:
 class Victim(nn.Module):
     """Wraps a network for attackers, with a gradient mode, an EOT count and a noise policy.
 
-    `victim(x)` maps float images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`. It keeps no
-    state between calls, draws nothing from global generators, gives contiguous gradients in
-    `eval()`, and can be copied and pickled at any time. Its weights are frozen: a backward pass
-    reaches the image and nothing else. Batch norms in eval mode run inside the spiking kernel,
-    which is exact up to rounding; `sample` scores with the plain float32 network, always.
+    `victim(x)` maps float images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`. It draws
+    nothing from global generators, gives contiguous gradients in `eval()`, and can be copied and
+    pickled at any time. One call leaves nothing to the next but `calls`, their count, which tells
+    fresh draws apart, and under ASSG the `statistics` of the attack run.
+
+    Its weights are frozen: a backward pass reaches the image and nothing else. Batch norms in eval
+    mode run inside the spiking kernel, which is exact up to rounding; `sample` scores with the
+    plain float32 network, always.
 
     The last three arguments make attacks faster and are other roundings of the network: a spike at
     the edge may move, so what they find is only worth what `sample` says about it.
@@ -112,6 +121,7 @@ class Victim(nn.Module):
         self.bf16 = bf16
         self.cost = Cost() if cost is None else cost
         self.calls = 0
+        self.statistics = SharpnessMemory()
         self.training = net.training
         number_layers(net)
 
@@ -142,26 +152,33 @@ class Victim(nn.Module):
             for draw in range(draws)
         ]
         self.calls += 1
-        run = self._attack_view()
+        run = self._attack_pass()
         logits = _mean_logits(run, _Entry.apply(x, self.cost), keys, self.cost)
         return logits.softmax(-1) if self.output == "probabilities" else logits
 
-    def _attack_view(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """One draw of the network, as `run(x, keys) -> logits`, under this view's settings."""
-        net, mode, mean = self.net, self.gradient, self.noise == "mean"
-        sparse, bf16, steps = self.sparse, self.bf16, self.output == "steps"
-        last = self.channels_last or sparse != "never"
+    def _attack_pass(self) -> Run:
+        """One draw of the network as attacks see it: `run(x, keys) -> logits`."""
+        net, steps = self.net, self.output == "steps"
+        if steps:
+            check_readout(net)
+        mode, statistics = layer_gradient(self).mode, self.statistics
+        settings = PassSettings(
+            mean_field=self.noise == "mean",
+            gradients=layer_gradients(net, mode, statistics),
+            fused_norm=True,
+            sparse=self.sparse,
+            every_step=steps,
+        )
+        last = self.channels_last or self.sparse != "never"
+        bf16 = self.bf16
 
         def run(x: Tensor, keys: Tensor) -> Tensor:
-            mode.observe(x)
+            if mode.accumulates:
+                statistics.observe(x)
             if last and x.dim() == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
-            neurons = gradient_mode(net, mode), keyed(keys, mean), fused_norm()
-            readout = every_step(net) if steps else nullcontext()
-            with ExitStack() as stack:
-                for setting in (*neurons, convolution_view(sparse), _frozen(net), half, readout):
-                    stack.enter_context(setting)
+            with use_settings(settings._replace(keys=keys)), _frozen(net), half:
                 logits: Tensor = net(x)
             return logits.float().unflatten(0, (-1, len(x))) if steps else logits.float()
 
@@ -186,7 +203,7 @@ class Victim(nn.Module):
         _check_images(x)
         self.cost.forwards += len(x)
         keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
-        with keyed(keys):
+        with use_settings(PassSettings(keys)):
             logits: Tensor = self.net(x.float().contiguous())
         return logits.float()
 
@@ -210,9 +227,6 @@ class _Entry(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         return upstream[0].to(ctx.dtype).contiguous(), None
-
-
-Run = Callable[[Tensor, Tensor], Tensor]
 
 
 def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost) -> Tensor:
@@ -273,7 +287,7 @@ def _with_graph(run: Run, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _frozen(net: nn.Module) -> Iterator[None]:
-    """Inside, no parameter of `net` requires a gradient."""
+    """Freezes every parameter of `net`, and restores which ones were trainable."""
     trainable = [p for p in net.parameters() if p.requires_grad]
     try:
         for parameter in trainable:

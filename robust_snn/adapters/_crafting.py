@@ -20,7 +20,8 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
     """Makes `craft(images, labels, stream)` an attack that leaves the caller's process alone.
 
     The images go to the victim's device, and the crafted ones come back to where the images were.
-    Call `i` of the attack has random numbers of its own, whose seed is `stream`.
+    Call `i` of the attack has random numbers of its own, whose seed is `stream`, and starts the
+    statistics of the victim's gradient mode anew.
     """
     calls = 0
 
@@ -28,6 +29,7 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
         nonlocal calls
         stream, calls = derive_seed(seed, calls), calls + 1
         device = device_of(victim)
+        victim.statistics.restart()
         with undisturbed(victim):
             random.seed(stream)
             np.random.seed(stream % 2**32)

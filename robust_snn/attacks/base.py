@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -203,7 +202,7 @@ class GradientAttack(Attack):
                 break
             targets = rounds[start // self.restarts]
             goal = Goal(self.loss, labels[rows], None if targets is None else targets[rows])
-            victim.gradient.restart()
+            victim.statistics.restart()
             keep = partial(candidates.offer, rows)
             self.run(Problem(inputs.subset(rows), start, goal, draws, keep))
         return candidates.choose(victim, labels, ids, select)
@@ -247,11 +246,11 @@ class IterativeAttack(GradientAttack):
 def attack_variant(victim: Victim, seed: int) -> Iterator[Victim]:
     """A variant of the victim in eval mode, whose passes count as the victim's.
 
-    Its noise depends on `seed` alone, and what its gradient mode remembers is its own.
+    Its noise depends on `seed` alone, and the statistics of its gradient mode are its own.
     """
     with evaluating(victim.net):
-        gradient, noise = copy.deepcopy(victim.gradient), derive_seed(seed, "noise")
-        yield victim.replace(seed=noise, gradient=gradient, output="logits", cost=victim.cost)
+        noise = derive_seed(seed, "noise")
+        yield victim.replace(seed=noise, output="logits", cost=victim.cost)
 
 
 def on_device(

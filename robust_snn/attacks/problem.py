@@ -115,9 +115,9 @@ class Problem:
         self._keep(x, LossEstimate(torch.zeros_like(x), loss, wrong, draws))
 
     def _draw(self, x: Tensor, rows: Tensor) -> LossEstimate:
-        # draws of a part of the batch come after one of every image, which the mode learned from
-        mode, is_part = self._victim.gradient, len(rows) < len(x)
-        with torch.enable_grad(), mode.part(rows) if is_part else nullcontext():
+        # draws of a part of the batch come after one of every image, which statistics learned from
+        statistics, is_part = self._victim.statistics, len(rows) < len(x)
+        with torch.enable_grad(), statistics.part(rows) if is_part else nullcontext():
             leaf = x[rows].detach().requires_grad_()
             logits = self._victim(leaf)
             loss = self._goal.loss(logits, rows)

@@ -233,7 +233,7 @@ def _distances(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> dic
     with attack_variant(measuring, seed) as variant, torch.enable_grad():
         x, _, _ = on_device(variant, images, labels, None)
         variant(x.requires_grad_())
-        layers = variant.gradient.memory.layers  # type: ignore[attr-defined]
+        layers = variant.statistics.layers
     return {layer: mean for layer, (mean, _) in layers.items()}
 
 

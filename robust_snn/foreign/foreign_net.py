@@ -29,7 +29,8 @@ from robust_snn.foreign.twin import Own, StandIn
 from robust_snn.gradients import GradientMode
 from robust_snn.kernels import Dynamics, Recursion
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
-from robust_snn.neurons.noise_source import NoisyModule, keyed
+from robust_snn.neurons.noise_source import NoisyModule
+from robust_snn.neurons.pass_settings import keyed, layer_gradient
 from robust_snn.utils.errors import InputError, unknown
 
 ENCODERS: dict[str, type[nn.Module]] = {
@@ -143,7 +144,7 @@ class ForeignSNN(NoisyModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
-        mode: GradientMode = self.members[0].gradient
+        mode = layer_gradient(self.members[0]).mode
         if not isinstance(mode, Own):
             self._refuse_fixed(mode)
             self.check(x)

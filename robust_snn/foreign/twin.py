@@ -12,6 +12,7 @@ from robust_snn.foreign.library import Library, SpikeFunction, Unreadable, libra
 from robust_snn.gradients import GradientMode
 from robust_snn.kernels import (
     Dynamics,
+    LayerStatistics,
     RateSlope,
     Recursion,
     Rule,
@@ -20,6 +21,7 @@ from robust_snn.kernels import (
     spiking_loop,
 )
 from robust_snn.kernels.spiking.reference import differentiable_spikes
+from robust_snn.neurons.pass_settings import layer_gradient
 from robust_snn.utils.errors import InputError
 
 
@@ -29,7 +31,7 @@ class Own(GradientMode):
 
     name = "own"
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         raise InputError("gradient mode 'own' is for nets of other libraries only")
 
 
@@ -75,7 +77,8 @@ class StandIn(nn.Module):
 
     def _fire(self, current: Tensor) -> Tensor:
         dynamics = self._dynamics()
-        rule = self.gradient.rule(dynamics)
+        gradient = layer_gradient(self)
+        rule = gradient.rule(dynamics)
         if self.refusal is None:
             return spiking_loop(current, dynamics, rule)
         if isinstance(rule, Recursion):
@@ -87,7 +90,7 @@ class StandIn(nn.Module):
             return differentiable_spikes(rule, spikes, distances, dynamics.gain * current)
         kind = type(self.node).__name__
         raise InputError(
-            f"{self.gradient.name} needs our neurons in the place of {kind}, and {self.refusal}; "
+            f"{gradient.mode.name} needs our neurons in the place of {kind}, and {self.refusal}; "
             "choose bptt, bptr, rga or hart"
         )
 

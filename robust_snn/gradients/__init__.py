@@ -5,7 +5,7 @@ A mode or surrogate is a row of `MODES` or `SURROGATES`; their classes are in `m
 """
 
 from robust_snn.gradients.activations import ACTIVATIONS
-from robust_snn.gradients.modes import BPTT, MODES, GradientMode, gradient_mode, parse_mode
+from robust_snn.gradients.modes import BPTT, MODES, GradientMode, parse_mode
 from robust_snn.gradients.surrogates import SURROGATES, SurrogateFunction
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "SURROGATES",
     "GradientMode",
     "SurrogateFunction",
-    "gradient_mode",
     "parse_mode",
 ]

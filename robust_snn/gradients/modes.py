@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
-
-from torch import Tensor, nn
 
 from robust_snn.gradients.activations import ACTIVATIONS, QCFS, ActivationFunction, ReLU
 from robust_snn.gradients.surrogates import (
@@ -21,6 +16,7 @@ from robust_snn.gradients.surrogates import (
 from robust_snn.kernels import (
     Activate,
     Dynamics,
+    LayerStatistics,
     RateSlope,
     Recursion,
     Rule,
@@ -55,23 +51,15 @@ class GradientMode(Textual):
             if isinstance(value, float) and not (math.isfinite(value) and value > 0):
                 raise InputError(f"{argument.name} of {self.name} must be positive, got {value:g}")
 
-    def rule(self, dynamics: Dynamics) -> Rule:
-        """The mode as a rule of the kernels, for neurons of these dynamics."""
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
+        """The mode as a rule of the kernels.
+
+        Args:
+            dynamics: Constants of the neurons.
+            statistics: What the layer has learned in the attack run, for modes that accumulate
+                some; without it every pass is a run of its own.
+        """
         raise TypeError(f"{type(self).__name__} does not say what its rule is")
-
-    def at(self, layer: str) -> GradientMode:
-        """The mode as the layer of that name uses it."""
-        return self
-
-    def observe(self, images: Tensor) -> None:
-        """Tells the mode which images `[B, ...]` the coming pass is about."""
-
-    def part(self, rows: Tensor) -> AbstractContextManager[None]:
-        """Inside, passes are about the given rows of the images that were last observed."""
-        return nullcontext()
-
-    def restart(self) -> None:
-        """Tells the mode that an attack run starts."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ class BPTT(GradientMode):
     detach_reset: bool = False
     save: Literal["current", "compact"] = field(default="current", repr=False)
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         compact = self.save == "compact"
         return Recursion(self.surrogate.kernel(), self.detach_reset, compact=compact)
 
@@ -102,7 +90,7 @@ class STE(GradientMode):
 
     name = "ste"
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         return Recursion(StraightThrough().kernel())
 
 
@@ -115,7 +103,7 @@ class BPTR(GradientMode):
 
     name = "bptr"
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         return RateSlope(1 / dynamics.threshold)
 
 
@@ -139,7 +127,7 @@ class RGA(GradientMode):
         if self.beta <= 1:
             raise InputError(f"beta of rga must be above 1, got {self.beta:g}")
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         rheobase = (1 - dynamics.decay) * dynamics.threshold
         below = self.gamma * (1 - dynamics.decay)  # the rate at the rheobase, per threshold
         above = (1 / dynamics.threshold - below) / (dynamics.decay + self.beta - 1)
@@ -157,7 +145,7 @@ class HART(GradientMode):
     name = "hart"
     gamma: float = 1.0
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         return TimeAverage(Triangle(self.gamma).kernel())
 
 
@@ -173,7 +161,7 @@ class PDSG(GradientMode):
     name = "pdsg"
     scope: Literal["sample", "batch"] = "sample"
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         return WidthBySpread(self.scope)
 
 
@@ -181,9 +169,8 @@ class PDSG(GradientMode):
 class ASSG(GradientMode):
     """Adaptive sharpness (arXiv 2512.22522): each surrogate as wide as its neuron's distance.
 
-    The running statistics live in this object and not in the net: one object is one attack run.
-    `restart` starts a run. `observe`, which a `Victim` calls, shows the images, so that new ones
-    restart by themselves.
+    The running statistics belong to an attack run and neither to this object nor to the net: a
+    `Victim` owns them, and `gradient_mode` keeps them for the length of its context.
 
     Attributes:
         family: Shape of the surrogate: a row of `surrogate_shapes.SHARES`.
@@ -199,10 +186,6 @@ class ASSG(GradientMode):
     a: float = 0.85
     relax: float = 1.5
     beta: float = 0.9
-    layer: str = field(default="", init=False, repr=False, compare=False)
-    memory: SharpnessMemory = field(
-        default_factory=SharpnessMemory, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -212,25 +195,10 @@ class ASSG(GradientMode):
             if getattr(self, name) >= 1:
                 raise InputError(f"{name} of assg must be below 1, got {getattr(self, name):g}")
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         omega = SHARES[self.family].distance(self.a)
-        return SharpnessByDistance(
-            self.family, omega, self.relax, self.beta, self.memory, self.layer
-        )
-
-    def at(self, layer: str) -> ASSG:
-        here = copy.copy(self)
-        object.__setattr__(here, "layer", layer)
-        return here
-
-    def observe(self, images: Tensor) -> None:
-        self.memory.observe(images)
-
-    def part(self, rows: Tensor) -> AbstractContextManager[None]:
-        return self.memory.part(rows)
-
-    def restart(self) -> None:
-        self.memory.restart()
+        statistics = statistics or LayerStatistics(SharpnessMemory(), "")
+        return SharpnessByDistance(self.family, omega, self.relax, self.beta, statistics)
 
 
 @dataclass(frozen=True)
@@ -249,7 +217,7 @@ class Activation(GradientMode):
     other_forward = True
     function: ActivationFunction = field(default_factory=ReLU)
 
-    def rule(self, dynamics: Dynamics) -> Rule:
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         levels = self.function.levels if isinstance(self.function, QCFS) else 0
         return Activate(levels)
 
@@ -268,26 +236,3 @@ def parse_mode(mode: str | GradientMode) -> GradientMode:
     if isinstance(mode, GradientMode):
         return mode
     return parse(mode, "gradient mode", MODES, {**SURROGATES, **ACTIVATIONS})
-
-
-@contextmanager
-def gradient_mode(module: nn.Module, mode: str | GradientMode) -> Iterator[None]:
-    """Gives every neuron inside `module` another gradient mode, and restores what was there.
-
-    Raises:
-        InputError: If the mode is not known.
-    """
-    chosen = parse_mode(mode)
-    neurons = {
-        name: m
-        for name, m in module.named_modules()
-        if isinstance(vars(m).get("gradient"), GradientMode)
-    }
-    before = {name: neuron.gradient for name, neuron in neurons.items()}
-    try:
-        for name, neuron in neurons.items():
-            vars(neuron)["gradient"] = chosen.at(name)
-        yield
-    finally:
-        for name, original in before.items():
-            vars(neurons[name])["gradient"] = original

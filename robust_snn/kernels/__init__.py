@@ -1,18 +1,13 @@
 """Pure functions on tensors: the spiking loop, convolutions over time, gates, random numbers."""
 
-from robust_snn.kernels.convolution import (
-    SPARSE,
-    convolution_view,
-    convolve,
-    current_view,
-    in_convolution_view,
-)
+from robust_snn.kernels.convolution import SPARSE, can_convolve, convolve
 from robust_snn.kernels.philox import derive_seed, philox, sample_keys
 from robust_snn.kernels.spiking import (
     Activate,
     AdaptiveSurrogate,
     Dynamics,
     Gate,
+    LayerStatistics,
     NoisyFiring,
     RateSlope,
     Recursion,
@@ -32,6 +27,7 @@ __all__ = [
     "AdaptiveSurrogate",
     "Dynamics",
     "Gate",
+    "LayerStatistics",
     "NoisyFiring",
     "RateSlope",
     "Recursion",
@@ -41,11 +37,9 @@ __all__ = [
     "Surrogate",
     "TimeAverage",
     "WidthBySpread",
-    "convolution_view",
+    "can_convolve",
     "convolve",
-    "current_view",
     "derive_seed",
-    "in_convolution_view",
     "open_gates",
     "philox",
     "sample_keys",

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import copy
 from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from robust_snn.gradients import GradientMode
-from robust_snn.kernels import convolution_view, current_view
-from robust_snn.neurons import Tape, fused_norm, norm_is_fused
+from robust_snn.neurons import PassSettings, current_settings, use_settings
 
 aten = torch.ops.aten
 KEPT = [aten.convolution.default, aten.mm.default, aten.addmm.default]
 
 
 def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
-    """Runs a block and keeps of it what is dear to compute; the backward pass recomputes the rest.
+    """Runs a block and keeps what is expensive to compute; the backward pass recomputes the rest.
 
     Args:
         block: The block.
@@ -32,8 +29,10 @@ def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
     """
 
     def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        tape, (keep, reuse) = Tape(), create_selective_checkpoint_contexts(KEPT)
-        return _Both(tape, keep), _Both(_AsBefore(block, tape), _Reusable(reuse))
+        settings = current_settings()._replace(recorded=[])
+        keep, reuse = create_selective_checkpoint_contexts(KEPT)
+        forward = _Both(use_settings(settings), keep)
+        return forward, _Both(_AsBefore(block, settings), _Reusable(reuse))
 
     out: Tensor = checkpoint(
         block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
@@ -72,41 +71,28 @@ class _Reusable(AbstractContextManager[None]):
         self.mode.__exit__(*error)
 
 
-class _AsBefore(AbstractContextManager[None]):
-    """Restores, while a block is recomputed, the settings under which it ran."""
+class _AsBefore(ExitStack):
+    """Restores, while a block is recomputed, the conditions under which it ran.
 
-    def __init__(self, block: nn.Module, tape: Tape) -> None:
+    Those are the settings of the pass, which parameters are frozen, and the batch norms' buffers,
+    in which this batch has been counted already.
+    """
+
+    def __init__(self, block: nn.Module, settings: PassSettings) -> None:
+        super().__init__()
         self.block = block
-        self.tape = tape
-        self.fused = norm_is_fused()
-        self.convolutions = current_view()
-        self.modes = {
-            module: module.gradient
-            for module in block.modules()
-            if isinstance(vars(module).get("gradient"), GradientMode)
-        }
+        self.settings = settings
         self.trainable = {parameter: parameter.requires_grad for parameter in block.parameters()}
 
-    def __enter__(self) -> None:
-        self.stack = ExitStack()
-        self.stack.enter_context(Tape(self.tape))
-        self.stack.enter_context(fused_norm(self.fused))
-        self.stack.enter_context(convolution_view(self.convolutions))
-        for module, mode in self.modes.items():
-            self.stack.callback(setattr, module, "gradient", module.gradient)
-            module.gradient = mode
+    def __enter__(self) -> _AsBefore:
+        drawn = self.settings.recorded or ()
+        settings = self.settings._replace(recorded=None, replayed=iter(drawn))
+        self.enter_context(use_settings(settings))
         for parameter, trainable in self.trainable.items():
-            self.stack.callback(parameter.requires_grad_, parameter.requires_grad)
+            self.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(trainable)
-        for module in self.block.modules():  # a batch norm has counted this batch before
+        for module in self.block.modules():
             for name, buffer in list(module.named_buffers(recurse=False)):
-                self.stack.callback(setattr, module, name, buffer)
+                self.callback(setattr, module, name, buffer)
                 setattr(module, name, buffer.clone())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stack.close()
+        return self

@@ -10,7 +10,7 @@ import torch
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.neurons import over_time
+from robust_snn.neurons import change_settings, current_settings, over_time
 from robust_snn.utils.errors import InputError, unknown
 
 READOUTS = ("mean", "membrane")
@@ -36,10 +36,9 @@ class Readout(nn.Module):
         if kind not in READOUTS:
             raise unknown("readout", kind, READOUTS)
         self.decay = decay if kind == "membrane" else 1.0
-        self.every_step = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.every_step:
+        if current_settings().every_step:
             return x.flatten(0, 1)
         if self.decay == 1.0:
             return x.mean(0)
@@ -50,25 +49,27 @@ class Readout(nn.Module):
 
 @contextmanager
 def every_step(net: nn.Module) -> Iterator[None]:
-    """Inside, the network answers with the logits of every step, `[T * B, K]`, for losses such as
-    TET's.
+    """Lets the network give the logits of every step, `[T * B, K]`, for losses such as TET's.
 
     Raises:
         InputError: If the network has no readout of this package.
     """
-    readouts = [module for module in net.modules() if isinstance(module, Readout)]
-    if not readouts:
+    check_readout(net)
+    with change_settings(every_step=True):
+        yield
+
+
+def check_readout(net: nn.Module) -> None:
+    """Refuses a network that cannot give the logits of every step.
+
+    Raises:
+        InputError: If the network has no readout of this package.
+    """
+    if not any(isinstance(module, Readout) for module in net.modules()):
         raise InputError(
             f"the logits of every step need a spiking network of this package, "
             f"got a {type(net).__name__}"
         )
-    try:
-        for readout in readouts:
-            readout.every_step = True
-        yield
-    finally:
-        for readout in readouts:
-            readout.every_step = False
 
 
 class MeanPool(nn.Module):

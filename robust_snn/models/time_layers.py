@@ -6,7 +6,7 @@ import torch
 from timm.models import register_notrace_function, register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.kernels import convolve, in_convolution_view
+from robust_snn.kernels import can_convolve, convolve
 from robust_snn.kernels.convolution.constant_gradients import Fork, WeightedSum
 from robust_snn.neurons import (
     DLIF,
@@ -16,6 +16,7 @@ from robust_snn.neurons import (
     PoissonEncoder,
     StochasticGate,
     TimeBatchNorm2d,
+    current_settings,
 )
 
 for _module in (LIF, DLIF, NoisyLIF, NormSpike, TimeBatchNorm2d, StochasticGate, PoissonEncoder):
@@ -26,8 +27,9 @@ class TimeConv2d(nn.Conv2d):
     """Convolution of every step of `[T, B, C, H, W]`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if in_convolution_view(self):
-            return convolve(x, self)
+        sparse = current_settings().sparse
+        if sparse is not None and can_convolve(self):
+            return convolve(x, self, sparse)
         return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 

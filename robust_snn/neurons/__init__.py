@@ -4,14 +4,21 @@ from robust_snn.neurons.dlif import DLIF
 from robust_snn.neurons.encoder import LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.noise_families import NOISES, parse_noise
-from robust_snn.neurons.noise_source import NoisyModule, Tape, keyed, number_layers, set_noise
+from robust_snn.neurons.noise_source import NoisyModule, number_layers, set_noise
 from robust_snn.neurons.noisy_lif import NoisyLIF
 from robust_snn.neurons.norm import (
     NormSpike,
     TimeBatchNorm2d,
-    fused_norm,
-    norm_is_fused,
     over_time,
+)
+from robust_snn.neurons.pass_settings import (
+    PassSettings,
+    change_settings,
+    current_settings,
+    fused_norm,
+    gradient_mode,
+    keyed,
+    use_settings,
 )
 from robust_snn.neurons.stochastic_gate import StochasticGate
 
@@ -23,16 +30,19 @@ __all__ = [
     "NoisyLIF",
     "NoisyModule",
     "NormSpike",
+    "PassSettings",
     "PhaseEncoder",
     "PoissonEncoder",
     "StochasticGate",
-    "Tape",
     "TimeBatchNorm2d",
+    "change_settings",
+    "current_settings",
     "fused_norm",
+    "gradient_mode",
     "keyed",
-    "norm_is_fused",
     "number_layers",
     "over_time",
     "parse_noise",
     "set_noise",
+    "use_settings",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.kernels import Dynamics, NoisyFiring, spiking_loop
 from robust_snn.kernels.backend import BACKENDS
+from robust_snn.neurons.pass_settings import layer_gradient
 from robust_snn.neurons.stochastic_gate import StochasticGate
 from robust_snn.utils.errors import InputError, unknown
 
@@ -84,7 +85,7 @@ class LIF(nn.Module):
         return spiking_loop(
             current,
             self.dynamics,
-            self.gradient.rule(self.dynamics),
+            layer_gradient(self).rule(self.dynamics),
             steps=steps,
             affine=affine,
             membrane_gain=membrane_gain,

@@ -1,44 +1,19 @@
 """Where the keys of random draws come from.
 
-A module that draws asks for one key per sample. While `keyed` is active, the keys are the caller's:
-that is how `Victim` decides what is random and what repeats. Otherwise the module makes its own.
+A module that draws asks for one key per sample. Where the settings of the pass give keys, it takes
+those: that is how `Victim` decides what is random and what repeats. Otherwise it makes its own.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from types import TracebackType
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from robust_snn.kernels import sample_keys
+from robust_snn.neurons.pass_settings import DrawKeys, current_settings
 from robust_snn.utils.errors import unknown
 
 POLICIES = ("fresh", "frozen", "mean")
-
-
-class Draw(NamedTuple):
-    """Sample keys `[B]` of one draw, and whether its mean field stands in for it."""
-
-    keys: Tensor
-    mean: bool = False
-
-
-_active: ContextVar[Draw | None] = ContextVar("active_draw", default=None)
-
-
-@contextmanager
-def keyed(keys: Tensor, mean: bool = False) -> Iterator[None]:
-    """Every draw inside uses the given sample keys `[B]`."""
-    token = _active.set(Draw(keys, mean))
-    try:
-        yield
-    finally:
-        _active.reset(token)
 
 
 def policy_keys(
@@ -47,7 +22,7 @@ def policy_keys(
     """Sample keys `[B]` of a noise policy.
 
     `fresh` keys differ between calls and samples. `frozen` keys are one constant, so that the
-    network is a deterministic function of each image, wherever in a batch it stands.
+    network is a deterministic function of each image, whatever its place in a batch.
     """
     positions = torch.arange(batch, device=device)
     if noise == "frozen":
@@ -76,19 +51,20 @@ class NoisyModule(nn.Module):
         """Whether two draws can differ."""
         return True
 
-    def draw(self, batch: int, device: torch.device) -> Draw:
-        """The keys to draw with in this call."""
-        tape = _tape.get()
-        if tape is not None and tape.replaying:
-            return tape.replay()
-        draw = _active.get()
-        if draw is None:
+    def draw(self, batch: int, device: torch.device) -> DrawKeys:
+        """The keys `[B]` to draw with in this call."""
+        settings = current_settings()
+        if settings.replayed is not None:
+            return next(settings.replayed)
+        if settings.keys is not None:
+            drawn = DrawKeys(settings.keys, settings.mean_field)
+        else:
             keys = policy_keys(self.noise, self.seed, batch, self.calls, device=device)
-            draw = Draw(keys, self.noise == "mean")
+            drawn = DrawKeys(keys, self.noise == "mean")
             self.calls += 1
-        if tape is not None:
-            tape.draws.append(draw)
-        return draw
+        if settings.recorded is not None:
+            settings.recorded.append(drawn)
+        return drawn
 
 
 def number_layers(net: nn.Module) -> None:
@@ -116,29 +92,3 @@ def set_noise(net: nn.Module, noise: str, seed: int | None = None) -> None:
             module.noise = noise
             if seed is not None:
                 module.seed, module.calls = seed, 0
-
-
-class Tape(AbstractContextManager[None]):
-    """Records the draws made inside it, or replays the draws of a recording in the same order."""
-
-    def __init__(self, source: Tape | None = None) -> None:
-        self.replaying = source is not None
-        self.draws: list[Draw] = source.draws if source is not None else []
-
-    def __enter__(self) -> None:
-        self._next = iter(self.draws)
-        self._token = _tape.set(self)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _tape.reset(self._token)
-
-    def replay(self) -> Draw:
-        return next(self._next)
-
-
-_tape: ContextVar[Tape | None] = ContextVar("tape", default=None)

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_fused: ContextVar[bool] = ContextVar("fused_norm", default=False)
-
-
-def norm_is_fused() -> bool:
-    """Whether `fused_norm` is in force."""
-    return _fused.get()
-
-
-@contextmanager
-def fused_norm(enabled: bool = True) -> Iterator[None]:
-    """Inside, batch norms in eval mode run as an affine map in the spiking kernel.
-
-    That saves two passes over memory and is exact up to rounding, which can move a spike.
-    """
-    token = _fused.set(enabled)
-    try:
-        yield
-    finally:
-        _fused.reset(token)
+from robust_snn.neurons.pass_settings import current_settings
 
 
 def over_time(module: nn.Module, x: Tensor) -> Tensor:
@@ -117,6 +96,6 @@ class NormSpike(nn.Module):
     def forward(self, current: Tensor) -> Tensor:
         """Maps currents `[T, B, C, H, W]` or `[1, B, C, H, W]` to spikes `[T, B, C, H, W]`."""
         steps = self.steps if current.shape[0] == 1 else current.shape[0]
-        if _fused.get() and not self.norm.training:
+        if current_settings().fused_norm and not self.norm.training:
             return self.neuron(current, steps=steps, affine=self.norm.affine_map())
         return self.neuron(self.norm(current), steps=steps)

@@ -16,8 +16,7 @@ from robust_snn.attacks import PGD
 from robust_snn.data import ImageSet, augment, augment_events
 from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
-from robust_snn.neurons import LIF
-from robust_snn.neurons.noise_source import keyed
+from robust_snn.neurons import LIF, keyed
 from robust_snn.training.perturb import perturbed
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe

@@ -10,28 +10,28 @@ from robust_snn.attacks import SAPGD
 from robust_snn.attacks.attack_losses import Goal
 from robust_snn.attacks.eot_draws import FixedDraws, LossEstimate
 from robust_snn.attacks.problem import AttackInputs, Problem
-from robust_snn.gradients.modes import ASSG
 
 EVERY = torch.arange(64)
 
 
 def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
     """Draws of some images use the statistics of those images, and leave all as they were."""
-    mode, x = ASSG(), digits.images[:4]
-    victim = digits.victim.replace(gradient=mode)
+    x = digits.images[:4]
+    victim = digits.victim.replace(gradient="assg")
+    memory = victim.statistics
     goal = Goal("ce", digits.labels[:4], None)
     kept: list[LossEstimate] = []
     inputs = AttackInputs(victim, x, digits.labels[:4], EVERY[:4], 0.1, "Linf", 0)
     problem = Problem(inputs, 0, goal, FixedDraws(1), lambda _, estimate: kept.append(estimate))
     problem.loss_gradient(x)
-    before = {name: [t.clone() for t in pair] for name, pair in mode.memory.layers.items()}
+    before = {name: [t.clone() for t in pair] for name, pair in memory.layers.items()}
     rows = torch.tensor([1, 3])
     part = problem._draw(x, rows)
     assert torch.allclose(part.gradient, kept[0].gradient[rows], rtol=1e-4, atol=1e-7)
-    for name, pair in mode.memory.layers.items():
+    for name, pair in memory.layers.items():
         assert all(torch.equal(a, b) for a, b in zip(pair, before[name], strict=True))
     problem.loss_gradient(x + 0.01)
-    assert any(not torch.equal(before[n][0], pair[0]) for n, pair in mode.memory.layers.items())
+    assert any(not torch.equal(before[n][0], pair[0]) for n, pair in memory.layers.items())
 
 
 def test_every_run_of_assg_starts_anew(digits: Any) -> None:
@@ -39,4 +39,4 @@ def test_every_run_of_assg_starts_anew(digits: Any) -> None:
     batch = digits.images[:6], digits.labels[:6]
     first, again = (SAPGD(steps=4, restarts=2)(victim, *batch, eps=0.1) for _ in range(2))
     assert torch.equal(first.images, again.images)
-    assert not victim.gradient.memory.layers
+    assert not victim.statistics.layers

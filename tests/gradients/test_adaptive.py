@@ -11,16 +11,18 @@ from torch import nn
 
 from helpers import assert_close_rms
 from loops import BACKENDS, run
-from robust_snn.gradients import GradientMode, gradient_mode, parse_mode
+from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.gradients.modes import ASSG
 from robust_snn.kernels import (
     Dynamics,
+    LayerStatistics,
     SharpnessByDistance,
     SharpnessMemory,
     WidthBySpread,
     spiking_loop,
 )
 from robust_snn.kernels.spiking.surrogate_shapes import SHARES
+from robust_snn.neurons.pass_settings import gradient_mode, layer_gradient
 
 
 def _gradient(current, upstream, mode, backend="auto"):
@@ -57,7 +59,8 @@ def test_pdsg_width():
 def test_assg_reaches_its_degree_of_vanishing():
     """Without memory or slack the sharpness puts a share `a` of the surrogate inside |z|."""
     z = torch.randn(4, 2, 50)
-    rule = SharpnessByDistance("triangle", 1 - 0.15**0.5, 0.0, 0.0, SharpnessMemory())
+    statistics = LayerStatistics(SharpnessMemory(), "")
+    rule = SharpnessByDistance("triangle", 1 - 0.15**0.5, 0.0, 0.0, statistics)
     reach = rule.recursion(z).sharpness * z.abs()
     assert (2 * reach - reach**2).median().item() == pytest.approx(0.85, abs=2e-3)
 
@@ -71,17 +74,18 @@ def test_the_mean_distance_keeps_the_degree_of_vanishing_below_its_aim(family):
 
 
 def test_assg_moves_only_with_gradients_and_keeps_layers_apart():
-    mode = ASSG()
+    mode, memory = ASSG(), SharpnessMemory()
     current = torch.randn(4, 2, 9)
     with torch.no_grad():
-        spiking_loop(current, Dynamics(), mode.at("a").rule(Dynamics()))
-    assert not mode.memory.layers
+        rule = mode.rule(Dynamics(), LayerStatistics(memory, "a"))
+        spiking_loop(current, Dynamics(), rule)
+    assert not memory.layers
     for layer, scale in (("a", 1.0), ("b", 2.0), ("a", 1.0)):
         leaf = (scale * current).requires_grad_()
-        spiking_loop(leaf, Dynamics(), mode.at(layer).rule(Dynamics()))
-    assert set(mode.memory.layers) == {"a", "b"}
-    mode.restart()
-    assert not mode.memory.layers
+        spiking_loop(leaf, Dynamics(), mode.rule(Dynamics(), LayerStatistics(memory, layer)))
+    assert set(memory.layers) == {"a", "b"}
+    memory.restart()
+    assert not memory.layers
 
 
 def test_assg_statistics_follow_the_images():
@@ -106,17 +110,17 @@ def test_assg_statistics_follow_the_images():
 
 
 def test_assg_repeated_backward_is_identical_and_copies_start_empty():
-    mode = ASSG()
+    memory = SharpnessMemory()
     current = torch.randn(4, 2, 9, requires_grad=True)
-    spikes = spiking_loop(current, Dynamics(), mode.rule(Dynamics()))
+    rule = ASSG().rule(Dynamics(), LayerStatistics(memory, "a"))
+    spikes = spiking_loop(current, Dynamics(), rule)
     first, second = (
         torch.autograd.grad(spikes.sum(), current, retain_graph=True)[0] for _ in range(2)
     )
     assert torch.equal(first, second)
-    assert mode.memory.layers
-    for twin in (copy.deepcopy(mode), pickle.loads(pickle.dumps(mode))):
-        assert twin == mode
-        assert not twin.memory.layers
+    assert memory.layers
+    for twin in (copy.deepcopy(memory), pickle.loads(pickle.dumps(memory))):
+        assert not twin.layers
 
 
 class Neuron(nn.Module):
@@ -127,12 +131,17 @@ class Neuron(nn.Module):
 
 def test_gradient_mode_names_layers_and_restores():
     net = nn.Sequential(Neuron(), nn.Sequential(Neuron()))
-    mode = ASSG()
+    neurons, mode = (net[0], net[1][0]), ASSG()
     with gradient_mode(net, mode):
-        inside = [net[0].gradient, net[1][0].gradient]
-        assert [m.layer for m in inside] == ["0", "1.0"]
-        assert all(m.memory is mode.memory for m in inside)
-    assert [str(net[0].gradient), str(net[1][0].gradient)] == [str(parse_mode("bptt"))] * 2
+        inside = [layer_gradient(neuron) for neuron in neurons]
+        assert all(found.mode == mode for found in inside)
+        assert [found.statistics.layer for found in inside] == ["0", "1.0"]
+        assert inside[0].statistics.memory is inside[1].statistics.memory
+        with gradient_mode(net[1], "bptr"):
+            assert [layer_gradient(neuron).mode.name for neuron in neurons] == ["assg", "bptr"]
+        assert layer_gradient(neurons[1]).mode == mode
+        assert [neuron.gradient for neuron in neurons] == [parse_mode("bptt")] * 2
+    assert [layer_gradient(neuron).mode for neuron in neurons] == [parse_mode("bptt")] * 2
     with pytest.raises(TypeError):
         GradientMode().rule(Dynamics())
 

@@ -11,7 +11,7 @@ from helpers import assert_close_rms
 from loops import BACKENDS, run
 from robust_snn.gradients import parse_mode
 from robust_snn.gradients.modes import ASSG
-from robust_snn.kernels import Dynamics
+from robust_snn.kernels import Dynamics, LayerStatistics, SharpnessMemory
 
 # Mode names in the traces of SNN-RAT and HART, whose widths are the same argument everywhere.
 RATE_FAMILY = {"bptr": "bptr", "rga": "rga", "hart": "hart(gamma={gamma})"}
@@ -21,11 +21,11 @@ def _names(traces, prefix):
     return sorted({name.split("/")[0] for name in traces if name.startswith(prefix)} - {prefix})
 
 
-def _check(traces, key, dynamics, mode, backend, inputs, **arguments):
+def _check(traces, key, dynamics, mode, backend, inputs, statistics=None, **arguments):
     # a trace [T, N] is one sample of N neurons; an interpreted kernel costs time per sample
     tensors = (traces[name] for name in inputs)
     current, upstream = (t[:, None] if t.dim() == 2 else t for t in tensors)
-    rule = parse_mode(mode).rule(dynamics)
+    rule = parse_mode(mode).rule(dynamics, statistics)
     spikes, gradients = run(current, upstream, dynamics, rule, backend, **arguments)
     recorded = traces[f"{key}/grad_input"]
     assert torch.equal(spikes.view_as(recorded), traces[f"{key}/spikes"].float())
@@ -87,7 +87,8 @@ def test_pdsg(backend, golden):
 def test_assg_carries_its_statistics(backend, golden):
     traces = golden("pdsg_spikingjelly_assg")
     mode = ASSG(a=0.85)  # the recorded code writes half of it
+    statistics = LayerStatistics(SharpnessMemory(), "layer")
     for k in range(3):
         key = f"assg(a=0.425,relax=1.5,beta=0.9,decay=0.5,detach_reset=True)[{k}]"
         inputs = (f"assg.input[{k}]", "assg.grad_spikes")
-        _check(traces, key, Dynamics(decay=0.5), mode, backend, inputs)
+        _check(traces, key, Dynamics(decay=0.5), mode, backend, inputs, statistics)

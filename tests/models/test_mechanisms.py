@@ -7,10 +7,10 @@ import torch
 
 from helpers import assert_close_rms
 from robust_snn import Victim
-from robust_snn.gradients import MODES, gradient_mode
+from robust_snn.gradients import MODES
 from robust_snn.kernels import sample_keys
 from robust_snn.models import MECHANISMS
-from robust_snn.neurons import keyed
+from robust_snn.neurons import gradient_mode, keyed
 from zoo import awake, images, narrow
 
 NOISY = {"stog", "nlif", "poisson"}

@@ -5,8 +5,16 @@ import torch
 from torch import nn
 
 from robust_snn.kernels import sample_keys
-from robust_snn.neurons import LIF, StochasticGate, Tape, keyed, number_layers, set_noise
+from robust_snn.neurons import (
+    LIF,
+    StochasticGate,
+    change_settings,
+    keyed,
+    number_layers,
+    set_noise,
+)
 from robust_snn.neurons.noise_source import NoisyModule, policy_keys
+from robust_snn.neurons.pass_settings import DrawKeys
 from robust_snn.utils.errors import InputError
 
 SHAPE = (40,)
@@ -73,24 +81,23 @@ def test_layers_draw_differently_once_numbered() -> None:
     assert not torch.equal(gates(net[0]), gates(net[1]))
 
 
-def test_a_tape_replays_what_it_recorded() -> None:
+def test_recorded_draws_are_replayed() -> None:
     net = nn.Sequential(LIF(gate=StochasticGate(SHAPE, 0.5)), LIF(gate=StochasticGate(SHAPE, 0.5)))
     current = torch.rand(4, 3, *SHAPE)
-    tape = Tape()
-    with tape:
+    recorded: list[DrawKeys] = []
+    with change_settings(recorded=recorded):
         first = net(current)
-    with Tape(tape):
-        assert torch.equal(first, net(current))
-    with Tape(tape):  # a tape can be replayed any number of times
-        assert torch.equal(first, net(current))
+    for _ in range(2):  # any number of times
+        with change_settings(replayed=iter(recorded)):
+            assert torch.equal(first, net(current))
     assert not torch.equal(first, net(current))
 
 
-def test_a_tape_replays_keys_of_a_caller_that_has_left(gate: StochasticGate) -> None:
-    tape = Tape()
-    with tape, keyed(sample_keys(1, torch.arange(3))):
+def test_keys_of_a_caller_are_replayed_in_place_of_later_keys(gate: StochasticGate) -> None:
+    recorded: list[DrawKeys] = []
+    with change_settings(recorded=recorded), keyed(sample_keys(1, torch.arange(3))):
         first = gates(gate)
-    with Tape(tape), keyed(sample_keys(2, torch.arange(3))):
+    with change_settings(replayed=iter(recorded)), keyed(sample_keys(2, torch.arange(3))):
         assert torch.equal(first, gates(gate))
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from helpers import assert_close_rms
-from robust_snn.neurons import LIF, NormSpike, TimeBatchNorm2d, fused_norm, norm_is_fused
+from robust_snn.neurons import LIF, NormSpike, TimeBatchNorm2d, current_settings, fused_norm
 
 
 def build() -> NormSpike:
@@ -23,7 +23,7 @@ def test_the_fused_norm_gives_the_same_spikes_and_gradients() -> None:
         current = torch.randn(4, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
         current.requires_grad_()
         with fused_norm(fused):
-            assert norm_is_fused() == fused
+            assert current_settings().fused_norm == fused
             spikes = layer(current)
         spikes.sum().backward()
         results.append((spikes, current.grad))

@@ -1,11 +1,5 @@
 """Convolutions over time as attacks run them, dense and event-driven."""
 
-from robust_snn.kernels.convolution.api import (
-    SPARSE,
-    convolution_view,
-    convolve,
-    current_view,
-    in_convolution_view,
-)
+from robust_snn.kernels.convolution.api import SPARSE, can_convolve, convolve
 
-__all__ = ["SPARSE", "convolution_view", "convolve", "current_view", "in_convolution_view"]
+__all__ = ["SPARSE", "can_convolve", "convolve"]

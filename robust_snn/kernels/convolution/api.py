@@ -9,9 +9,6 @@ compared step by step, bit for bit, and where steps differ every one is computed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -19,13 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robust_snn.kernels.layout import same_at_every_step
-from robust_snn.utils.errors import unknown
 
 SPARSE = ("never", "auto", "always")
 DENSE = 0.25  # share of spikes from which on "auto" takes the dense convolution
 SAMPLED = 4  # images of a batch that "auto" counts the spikes of
-
-_view: ContextVar[str | None] = ContextVar("convolution_view", default=None)
 
 
 class Geometry(NamedTuple):
@@ -37,42 +31,20 @@ class Geometry(NamedTuple):
     groups: int
 
 
-def current_view() -> str | None:
-    """The setting of `sparse` that is in force, or nothing outside of `convolution_view`."""
-    return _view.get()
-
-
-@contextmanager
-def convolution_view(sparse: str | None = "never") -> Iterator[None]:
-    """Inside, convolutions with fixed weights run through `convolve`.
-
-    Args:
-        sparse: `"never"`, `"auto"` or `"always"`; see `convolve`. Nothing switches the view off.
-
-    Raises:
-        InputError: If the setting is not known.
-    """
-    if sparse is not None and sparse not in SPARSE:
-        raise unknown("setting of sparse", sparse, SPARSE)
-    token = _view.set(sparse)
-    try:
-        yield
-    finally:
-        _view.reset(token)
-
-
-def in_convolution_view(module: nn.Conv2d) -> bool:
-    """Whether `convolve` is to run this module: its weights are fixed and its padding plain."""
+def can_convolve(module: nn.Conv2d) -> bool:
+    """Whether `convolve` can run this module: its weights are fixed and its padding plain."""
     plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    return _view.get() is not None and plain and not module.weight.requires_grad
+    return plain and not module.weight.requires_grad
 
 
-def convolve(x: Tensor, module: nn.Conv2d) -> Tensor:
+def convolve(x: Tensor, module: nn.Conv2d, sparse: str = "never") -> Tensor:
     """Convolves every step of `[T, B, C, H, W]`; weights get no gradient.
 
     Args:
         x: Input `[T, B, C, H, W]`.
-        module: A convolution for which `in_convolution_view` holds.
+        module: A convolution for which `can_convolve` holds.
+        sparse: On CPUs, `"auto"` computes it from the spikes of its input, skipping the silent
+            ones, where few enough spike; `"always"` wherever it reads spikes.
 
     Returns:
         `[T, B, out, H', W']`, in the memory layout that the convolution gives.
@@ -83,7 +55,7 @@ def convolve(x: Tensor, module: nn.Conv2d) -> Tensor:
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     geometry = Geometry(module.stride, tuple(map(int, padding)), module.dilation, module.groups)
-    out: Tensor = _Convolution.apply(x, weight, bias, geometry, _view.get())
+    out: Tensor = _Convolution.apply(x, weight, bias, geometry, sparse)
     return out
 
 
@@ -131,7 +103,7 @@ class _Convolution(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         geometry: Geometry,
-        sparse: str | None,
+        sparse: str,
     ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.shape, ctx.geometry = x.shape, geometry

@@ -2,6 +2,7 @@
 
 from robust_snn.kernels.spiking.adaptive_surrogates import (
     AdaptiveSurrogate,
+    LayerStatistics,
     SharpnessByDistance,
     SharpnessMemory,
     WidthBySpread,
@@ -21,6 +22,7 @@ __all__ = [
     "AdaptiveSurrogate",
     "Dynamics",
     "Gate",
+    "LayerStatistics",
     "NoisyFiring",
     "RateSlope",
     "Recursion",

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -106,6 +106,22 @@ class SharpnessMemory:
         return mean, deviation
 
 
+class LayerStatistics(NamedTuple):
+    """The running statistics of one layer.
+
+    Attributes:
+        memory: The statistics of the attack run.
+        layer: Name of the layer in it.
+    """
+
+    memory: SharpnessMemory
+    layer: str
+
+    def update(self, distance: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+        """Mean of `distance` `[T, B, ...]` and mean deviation from it, this pass included."""
+        return self.memory.update(self.layer, distance, beta)
+
+
 def _count(mask: Tensor) -> tuple[int, int]:
     return int(mask.sum()), mask.numel()
 
@@ -123,19 +139,17 @@ class SharpnessByDistance(AdaptiveSurrogate):
         omega: Distance in which the unit shape has that share; see `gradients.vanishing`.
         relax: Weight of the mean deviation.
         beta: Decay of the running statistics.
-        memory: The statistics of the attack run.
-        layer: Name of the layer in the memory.
+        statistics: What the layer has learned in the attack run.
     """
 
     family: str
     omega: float
     relax: float
     beta: float
-    memory: SharpnessMemory
-    layer: str = ""
+    statistics: LayerStatistics
 
     def recursion(self, z: Tensor) -> Recursion:
-        mean, deviation = self.memory.update(self.layer, z.abs(), self.beta)
+        mean, deviation = self.statistics.update(z.abs(), self.beta)
         sharpness = self.omega / (mean + self.relax * deviation + 1e-4)
         return Recursion(Surrogate(self.family, 1.0), detach_reset=True, sharpness=sharpness)
 

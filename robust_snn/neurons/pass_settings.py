@@ -1,0 +1,143 @@
+"""The settings of a forward pass that its layers read, such as random keys and gradient modes.
+
+They are one frozen object in one context variable. So nothing of a call is left on a network that
+another thread may be running too, and gradient checkpointing, which recomputes a block later, only
+has to keep that one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from robust_snn.gradients import GradientMode, parse_mode
+from robust_snn.kernels import Dynamics, LayerStatistics, Rule, SharpnessMemory
+
+
+class DrawKeys(NamedTuple):
+    """Sample keys `[B]` of one draw, and whether its mean field replaces it."""
+
+    keys: Tensor
+    mean: bool = False
+
+
+class LayerGradient(NamedTuple):
+    """The gradient mode of one layer, and what the layer has learned in the attack run."""
+
+    mode: GradientMode
+    statistics: LayerStatistics | None = None
+
+    def rule(self, dynamics: Dynamics) -> Rule:
+        """The mode as a rule of the kernels, for neurons of these dynamics."""
+        return self.mode.rule(dynamics, self.statistics)
+
+
+class PassSettings(NamedTuple):
+    """Everything about a forward pass that is not in the network.
+
+    Attributes:
+        keys: Random keys of the samples `[B]`; if left out, every noisy module makes its own.
+        mean_field: Whether every draw is replaced by its mean.
+        gradients: Gradient mode by neuron; others have the mode that they were built with.
+        fused_norm: Whether batch norms in eval mode run as an affine map in the spiking kernel.
+        sparse: Setting of `kernels.convolve`, which then runs the convolutions whose weights are
+            fixed; None for PyTorch's own convolution.
+        every_step: Whether readouts keep the time axis, `[T * B, ...]`.
+        recorded: Where the keys of every draw are noted, in order.
+        replayed: Keys to draw with, in the order in which they were recorded.
+    """
+
+    keys: Tensor | None = None
+    mean_field: bool = False
+    gradients: Mapping[nn.Module, LayerGradient] = {}
+    fused_norm: bool = False
+    sparse: str | None = None
+    every_step: bool = False
+    recorded: list[DrawKeys] | None = None
+    replayed: Iterator[DrawKeys] | None = None
+
+
+_PLAIN = PassSettings()
+_settings: ContextVar[PassSettings] = ContextVar("pass_settings", default=_PLAIN)
+
+
+def current_settings() -> PassSettings:
+    """The settings that are in force."""
+    return _settings.get()
+
+
+@contextmanager
+def use_settings(settings: PassSettings) -> Iterator[None]:
+    """Runs forward passes under these settings and no others."""
+    token = _settings.set(settings)
+    try:
+        yield
+    finally:
+        _settings.reset(token)
+
+
+def change_settings(**changes: Any) -> AbstractContextManager[None]:
+    """Runs forward passes under the current settings with some fields changed."""
+    return use_settings(_settings.get()._replace(**changes))
+
+
+def keyed(keys: Tensor, mean: bool = False) -> AbstractContextManager[None]:
+    """Lets every draw use the given sample keys `[B]`, or its mean."""
+    return change_settings(keys=keys, mean_field=mean)
+
+
+def fused_norm(enabled: bool = True) -> AbstractContextManager[None]:
+    """Runs batch norms in eval mode as an affine map in the spiking kernel.
+
+    That saves two passes over memory and is exact up to rounding, which can move a spike.
+    """
+    return change_settings(fused_norm=enabled)
+
+
+@contextmanager
+def gradient_mode(module: nn.Module, mode: str | GradientMode) -> Iterator[None]:
+    """Gives every neuron inside `module` another gradient mode; other neurons keep theirs.
+
+    Statistics that a mode collects, as ASSG does, last as long as the context.
+
+    Raises:
+        InputError: If the mode is not known.
+    """
+    gradients = layer_gradients(module, parse_mode(mode), SharpnessMemory())
+    with change_settings(gradients={**current_settings().gradients, **gradients}):
+        yield
+
+
+def layer_gradients(
+    module: nn.Module, mode: GradientMode, memory: SharpnessMemory
+) -> dict[nn.Module, LayerGradient]:
+    """One gradient mode for every neuron inside `module`.
+
+    Args:
+        module: A network or a part of it.
+        mode: The mode.
+        memory: Statistics of the attack run, for modes that accumulate some.
+    """
+    neurons = {
+        neuron: name
+        for name, neuron in module.named_modules()
+        if isinstance(vars(neuron).get("gradient"), GradientMode)
+    }
+    if not mode.accumulates:
+        return dict.fromkeys(neurons, LayerGradient(mode))
+    return {
+        neuron: LayerGradient(mode, LayerStatistics(memory, name))
+        for neuron, name in neurons.items()
+    }
+
+
+def layer_gradient(neuron: nn.Module) -> LayerGradient:
+    """The gradient mode of a neuron in this pass: that of the settings, or its own `gradient`."""
+    gradients = _settings.get().gradients
+    if gradients and neuron in gradients:
+        return gradients[neuron]
+    return LayerGradient(neuron.gradient)  # type: ignore[arg-type]
