@@ -85,9 +85,7 @@ class _AsBefore(ExitStack):
         self.trainable = {parameter: parameter.requires_grad for parameter in block.parameters()}
 
     def __enter__(self) -> _AsBefore:
-        drawn = self.settings.recorded or ()
-        settings = self.settings._replace(recorded=None, replayed=iter(drawn))
-        self.enter_context(use_settings(settings))
+        self.enter_context(use_settings(self.settings.repeated()))
         for parameter, trainable in self.trainable.items():
             self.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(trainable)

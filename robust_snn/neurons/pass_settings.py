@@ -60,6 +60,17 @@ class PassSettings(NamedTuple):
     recorded: list[DrawKeys] | None = None
     replayed: Iterator[DrawKeys] | None = None
 
+    def repeated(self) -> PassSettings:
+        """The settings for repeating a pass: its recorded draws, statistics as it left them."""
+        gradients = {
+            neuron: gradient
+            if gradient.statistics is None
+            else gradient._replace(statistics=gradient.statistics._replace(learning=False))
+            for neuron, gradient in self.gradients.items()
+        }
+        replayed = iter(self.recorded or ())
+        return self._replace(gradients=gradients, recorded=None, replayed=replayed)
+
 
 _PLAIN = PassSettings()
 _settings: ContextVar[PassSettings] = ContextVar("pass_settings", default=_PLAIN)

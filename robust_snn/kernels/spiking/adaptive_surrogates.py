@@ -112,13 +112,17 @@ class LayerStatistics(NamedTuple):
     Attributes:
         memory: The statistics of the attack run.
         layer: Name of the layer in it.
+        learning: Whether passes change them; not where a pass is repeated.
     """
 
     memory: SharpnessMemory
     layer: str
+    learning: bool = True
 
     def update(self, distance: Tensor, beta: float) -> tuple[Tensor, Tensor]:
         """Mean of `distance` `[T, B, ...]` and mean deviation from it, this pass included."""
+        if not self.learning and self.layer in self.memory.layers:
+            return self.memory.layers[self.layer]
         return self.memory.update(self.layer, distance, beta)
 
 
