@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -23,9 +23,16 @@ from robust_snn.foreign.library import (
     find_nodes,
     find_states,
     library_names,
-    swapping,
 )
-from robust_snn.foreign.twin import Own, StandIn
+from robust_snn.foreign.net_state import (
+    at_rest,
+    counting_calls,
+    loses_gradient_in_eval,
+    spikes_of,
+    twins_in_place,
+)
+from robust_snn.foreign.spike_function import swapping
+from robust_snn.foreign.twin import OwnGradient, TwinNeuron
 from robust_snn.gradients import GradientMode
 from robust_snn.kernels import Dynamics, Recursion
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
@@ -44,7 +51,7 @@ READOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda out: out.amax(0),
     "last": lambda out: out[-1],
 }
-PROBES = 2  # images that the twin is compared on
+COMPARED = 2  # images on which the twins are compared
 _log = logging.getLogger("robust_snn")
 
 
@@ -95,8 +102,8 @@ class ForeignSNN(NoisyModule):
         self.random = random
         self.sequences = any(getattr(m, "step_mode", "s") == "m" for m in net.modules())
         self.paths = tuple(nodes)
-        self.stand_ins = nn.ModuleList(
-            StandIn(node, owner, folded=T is not None and not self.sequences)
+        self.twins = nn.ModuleList(
+            TwinNeuron(node, owner, folded=T is not None and not self.sequences)
             for node, owner in nodes.values()
         )
         self.whole_refusal: str | None = None
@@ -105,11 +112,13 @@ class ForeignSNN(NoisyModule):
         for module, owner in find_states(net):
             owner.reset(module)
         self.train(net.training)
-        self.deaf = tuple(path for path, (node, _) in nodes.items() if _is_deaf(node))
-        if self.deaf:
+        self.without_eval_gradient = tuple(
+            path for path, (node, _) in nodes.items() if loses_gradient_in_eval(node)
+        )
+        if self.without_eval_gradient:
             _log.warning(
                 "%d neurons of %s lose their gradient in eval(); repaired while the victim runs",
-                len(self.deaf),
+                len(self.without_eval_gradient),
                 type(net).__name__,
             )
 
@@ -118,41 +127,41 @@ class ForeignSNN(NoisyModule):
         return self.random
 
     @property
-    def members(self) -> list[StandIn]:
-        """The stand-ins, in the order of `paths`."""
-        return cast(list[StandIn], list(self.stand_ins))
+    def members(self) -> list[TwinNeuron]:
+        """The twins, in the order of `paths`."""
+        return cast(list[TwinNeuron], list(self.twins))
 
     @property
     def refusals(self) -> dict[str, str]:
         """Why neurons keep their own forward pass, by path; complete after the first attack."""
         reasons = {
-            path: self.whole_refusal or stand_in.refusal
-            for path, stand_in in zip(self.paths, self.members, strict=True)
+            path: self.whole_refusal or twin.refusal
+            for path, twin in zip(self.paths, self.members, strict=True)
         }
         return {path: reason for path, reason in reasons.items() if reason is not None}
 
     def own_mode(self) -> GradientMode:
         """The gradient mode that the net has by itself."""
         found = set()
-        for stand_in in self.members:
+        for twin in self.members:
             try:
-                found.add(stand_in.owner.own_mode(stand_in.node))
+                found.add(twin.owner.own_mode(twin.node))
             except Unreadable as reason:
                 _log.info("keeping the net's own gradient: %s", reason)
-                return Own()
-        return found.pop() if len(found) == 1 else Own()
+                return OwnGradient()
+        return found.pop() if len(found) == 1 else OwnGradient()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
         mode = layer_gradient(self.members[0]).mode
-        if not isinstance(mode, Own):
+        if not isinstance(mode, OwnGradient):
             self._refuse_fixed(mode)
             self.check(x)
-        with self._ready(x):
-            if isinstance(mode, Own):
-                logits = self._as_it_is(x)
+        with self._at_rest(x):
+            if isinstance(mode, OwnGradient):
+                logits = self._with_own_neurons(x)
             elif self.whole_refusal is None:
-                logits = self._with_stand_ins(x)
+                logits = self._with_twins(x)
             else:
                 logits = self._with_surrogates(x, mode)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
@@ -162,31 +171,37 @@ class ForeignSNN(NoisyModule):
             )
         return logits
 
+    def _at_rest(self, x: Tensor) -> AbstractContextManager[None]:
+        """The net at rest, with gradients, and with the random numbers of the victim's keys."""
+        seed = int(self.draw(len(x), x.device)[0][0]) if self.random else None
+        broken = [self.net.get_submodule(path) for path in self.without_eval_gradient]
+        return at_rest(self.net, broken, seed, x.device)
+
     @torch.no_grad()
     def check(self, x: Tensor) -> None:
-        """Compares, once, the net with its twin of our neurons on the first of the images."""
+        """Compares, once, the neurons with their twins, in double precision on a few images."""
         if self.checked:
             return
-        with self._ready(x):
-            twin = copy.deepcopy(self).double()
-        for stand_in in twin.members:
-            stand_in.judging = True
-            stand_in.node.register_forward_hook(_in_double)
+        with self._at_rest(x):
+            double = copy.deepcopy(self).double()
+        for twin in double.members:
+            twin.comparing = True
+            twin.node.register_forward_hook(_in_double)
         keys, mean = self.draw(len(x), x.device)
-        with keyed(keys[:PROBES], mean):
-            self.whole_refusal = twin._judge(x[:PROBES].detach().double())
-        for own, judged in zip(self.members, twin.members, strict=True):
-            own.refusal, own.paired = judged.refusal, judged.paired
+        with keyed(keys[:COMPARED], mean):
+            self.whole_refusal = double._compare(x[:COMPARED].detach().double())
+        for own, compared in zip(self.members, double.members, strict=True):
+            own.refusal, own.paired = compared.refusal, compared.paired
         self.checked = True
         for path, reason in self.refusals.items():
             _log.info("%s keeps its own forward pass: %s", path or type(self.net).__name__, reason)
 
-    def _judge(self, probe: Tensor) -> str | None:
-        """Lets the stand-ins judge their neurons; says why the net cannot run layer by layer."""
-        with self._ready(probe):
-            expected = self._as_it_is(probe)
-        with self._ready(probe):
-            if not self.random and not torch.equal(self._as_it_is(probe), expected):
+    def _compare(self, probe: Tensor) -> str | None:
+        """Lets every twin compare itself; says why the net cannot run layer by layer, if so."""
+        with self._at_rest(probe):
+            expected = self._with_own_neurons(probe)
+        with self._at_rest(probe):
+            if not self.random and not torch.equal(self._with_own_neurons(probe), expected):
                 raise InputError(
                     f"{type(self.net).__name__} answers the same images differently; if it draws "
                     "random numbers, say adapt(net, ..., random=True)"
@@ -194,45 +209,31 @@ class ForeignSNN(NoisyModule):
         if self.T is None and not self.sequences:
             return "the net runs its steps itself; give T, and a net that takes one step"
         try:
-            with self._ready(probe):
-                got = self._with_stand_ins(probe)
+            with self._at_rest(probe):
+                got = self._with_twins(probe)
         except Exception as error:  # whatever a net does that takes single steps only
             return f"it does not run layer by layer ({error})"
         if got.shape != expected.shape or not torch.allclose(got, expected, rtol=1e-9, atol=1e-9):
             return "layer by layer it answers differently, as nets with feedback do"
         return None
 
-    def _as_it_is(self, x: Tensor) -> Tensor:
+    def _with_own_neurons(self, x: Tensor) -> Tensor:
         """The net with its own neurons, step by step if it takes steps."""
         if self.T is None:
-            with nullcontext() if self.steps_counted else self._counting_steps():
+            if self.steps_counted:
                 return self._logits(self.net(x))
+            with counting_calls([twin.node for twin in self.members]) as calls:
+                logits = self._logits(self.net(x))
+            self._refuse_one_step(max(calls))
+            return logits
         frames = self._frames(x)
         if self.sequences:
             return self._logits(self.net(frames))
-        return self._logits(torch.stack([_first(self.net(frame)) for frame in frames.unbind(0)]))
+        return self._logits(torch.stack([spikes_of(self.net(frame)) for frame in frames.unbind(0)]))
 
-    @contextmanager
-    def _counting_steps(self) -> Iterator[None]:
-        """Refuses, after one forward pass, a net that ran a single time step and needs `T`."""
-        calls = dict.fromkeys(self.paths, 0)
-
-        def hook(path: str) -> Callable[..., None]:
-            def count(*_: Any) -> None:
-                calls[path] += 1
-
-            return count
-
-        hooks = [
-            twin.node.register_forward_hook(hook(path))
-            for path, twin in zip(self.paths, self.members, strict=True)
-        ]
-        try:
-            yield
-        finally:
-            for handle in hooks:
-                handle.remove()
-        if max(calls.values()) == 1 and all(t.owner.takes_one_step(t.node) for t in self.members):
+    def _refuse_one_step(self, calls: int) -> None:
+        """Refuses, after a forward pass, a net that ran a single time step and needs `T`."""
+        if calls == 1 and all(twin.owner.takes_one_step(twin.node) for twin in self.members):
             raise InputError(
                 f"{type(self.net).__name__} runs a single time step: every neuron was called once "
                 "for an image; say robust_snn.adapt(net, T=...) with its number of time steps"
@@ -247,21 +248,21 @@ class ForeignSNN(NoisyModule):
                 f"{mode.name} cannot be used on {type(self.net).__name__}: {self.whole_refusal}; "
                 "choose bptt with a surrogate, or ste"
             )
-        nodes = [(stand_in.node, stand_in.owner) for stand_in in self.members]
+        nodes = [(twin.node, twin.owner) for twin in self.members]
         with swapping(nodes, rule.surrogate, rule.detach_reset):
-            return self._as_it_is(x)
+            return self._with_own_neurons(x)
 
-    def _with_stand_ins(self, x: Tensor) -> Tensor:
-        """The net with our stand-ins in place of its neurons, all steps at once."""
-        with self._replaced():
+    def _with_twins(self, x: Tensor) -> Tensor:
+        """The net with twins in the place of its neurons, all steps at once."""
+        with twins_in_place(self, self.members):
             if self.T is None:
                 return self._logits(self.net(x))
             frames = self._frames(x)
             if self.sequences:
                 return self._logits(self.net(frames))
-            for stand_in in self.members:
-                stand_in.steps = len(frames)
-            out = _first(self.net(frames.flatten(0, 1)))
+            for twin in self.members:
+                twin.steps = len(frames)
+            out = spikes_of(self.net(frames.flatten(0, 1)))
             return self._logits(out.unflatten(0, (len(frames), -1)))
 
     def _frames(self, x: Tensor) -> Tensor:
@@ -277,82 +278,18 @@ class ForeignSNN(NoisyModule):
         return torch.stack([self.encoder(x) for _ in range(self.T)])
 
     def _logits(self, out: Any) -> Tensor:
-        out = _first(out)
+        out = spikes_of(out)
         return READOUTS[self.readout](out) if out.dim() == 3 else out
 
     def _refuse_fixed(self, mode: GradientMode) -> None:
-        for path, stand_in in zip(self.paths, self.members, strict=True):
-            reason = stand_in.owner.fixed(stand_in.node)
+        for path, twin in zip(self.paths, self.members, strict=True):
+            reason = twin.owner.fixed(twin.node)
             if reason is not None:
                 raise InputError(
                     f"{mode.name} cannot reach {path}: {reason}; adapt the net with gradient='own'"
                 )
 
-    @contextmanager
-    def _ready(self, x: Tensor) -> Iterator[None]:
-        """Inside, the net starts from rest, with gradients; it is left without a state."""
-        states, deaf = find_states(self.net), [self.net.get_submodule(path) for path in self.deaf]
-        modes = [node.training for node in deaf]
-        try:
-            for module, owner in states:
-                owner.reset(module)
-            for node in deaf:
-                node.training = True
-            with self._drawn(x) if self.random else nullcontext():
-                yield
-        finally:
-            for node, training in zip(deaf, modes, strict=True):
-                node.training = training
-            for module, owner in states:
-                owner.reset(module)
-
-    @contextmanager
-    def _drawn(self, x: Tensor) -> Iterator[None]:
-        """Inside, the global generators are a function of the victim's keys."""
-        keys, _ = self.draw(len(x), x.device)
-        cuda = [x.device.index or 0] if x.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(int(keys[0]))
-            yield
-
-    @contextmanager
-    def _replaced(self) -> Iterator[None]:
-        """Inside, a stand-in is in the place of every neuron."""
-        table = {id(stand_in.node): stand_in for stand_in in self.members}
-        places = [
-            (parent._modules, name, child)
-            for parent in self.modules()
-            for name, child in parent._modules.items()
-            if id(child) in table
-        ]
-        try:
-            for children, name, child in places:
-                children[name] = table[id(child)]
-            yield
-        finally:
-            for children, name, child in places:
-                children[name] = child
-
 
 def _in_double(node: nn.Module, inputs: Any, out: Any) -> Any:
     """snnTorch's spikes are float32 whatever the membranes are."""
     return tuple(o.double() for o in out) if isinstance(out, tuple) else out.double()
-
-
-def _first(out: Any) -> Tensor:
-    """The spikes of an output `(spikes, membrane)`."""
-    return out[0] if isinstance(out, tuple) else out
-
-
-def _is_deaf(node: nn.Module) -> bool:
-    """Whether a neuron has a gradient in training and none in eval (SpikingJelly 0.0.0.0.14)."""
-    probe = torch.zeros(1, 1, 1, requires_grad=True)
-    heard = []
-    for training in (True, False):
-        try:
-            twin = copy.deepcopy(node).cpu().train(training)
-            with torch.enable_grad():
-                heard.append(_first(twin(probe)).requires_grad)
-        except Exception:  # a neuron that does not take a probe of this shape
-            return False
-    return heard == [True, False]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from robust_snn.gradients import BPTT
-from robust_snn.kernels import Dynamics, Surrogate
-from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.kernels import Dynamics
 from robust_snn.utils.errors import InputError
 
 Spike = Callable[[Tensor], Tensor]
@@ -37,7 +35,7 @@ class Library:
         swap: `swap(node, spike, detach_reset)` gives a context in which a neuron fires by the
             function `spike` of the distance to the threshold; see `overriding`.
         reset: Clears the state of one module.
-        holds: Tells modules with a state; the spiking neurons, if left out.
+        holds: Tells modules with a state between calls; the spiking neurons, if left out.
         fixed: Why a neuron's gradient must not be exchanged; None where it may.
         read: The dynamics of a neuron; raises `Unreadable` with the reason.
         own_mode: The gradient mode that a neuron has by itself; raises `Unreadable`.
@@ -90,7 +88,7 @@ def find_nodes(net: nn.Module) -> dict[str, tuple[nn.Module, Library]]:
     """The spiking neurons of other libraries in a net, by path."""
     known = _libraries().values()
     owners = {
-        path: (module, next((one for one in known if one.owns(module)), None))
+        path: (module, next((library for library in known if library.owns(module)), None))
         for path, module in net.named_modules()
     }
     return {path: (node, owner) for path, (node, owner) in owners.items() if owner is not None}
@@ -99,7 +97,7 @@ def find_nodes(net: nn.Module) -> dict[str, tuple[nn.Module, Library]]:
 def find_states(net: nn.Module) -> list[tuple[nn.Module, Library]]:
     """The modules of a net that keep something between calls."""
     known = _libraries().values()
-    return [(m, one) for m in net.modules() for one in known if one.stateful(m)]
+    return [(m, library) for m in net.modules() for library in known if library.stateful(m)]
 
 
 def library_names() -> tuple[str, ...]:
@@ -109,7 +107,7 @@ def library_names() -> tuple[str, ...]:
 
 @contextmanager
 def overriding(module: nn.Module, **attributes: Any) -> Iterator[None]:
-    """Inside, the module has other attributes, whatever kind of attribute they were before."""
+    """Gives a module other attributes, whatever kind they were before, and restores those."""
     own = vars(module)
     before = {name: own[name] for name in attributes if name in own}
     try:
@@ -119,41 +117,3 @@ def overriding(module: nn.Module, **attributes: Any) -> Iterator[None]:
         for name in attributes:
             del own[name]
         own.update(before)
-
-
-@contextmanager
-def swapping(nodes: list[tuple[nn.Module, Library]], surrogate: Surrogate, detach: bool) -> Any:
-    """Inside, all nodes fire as before and have another surrogate derivative."""
-    with ExitStack() as stack:
-        for node, owner in nodes:
-            spike = SpikeFunction(surrogate, owner.strict)
-            stack.enter_context(owner.swap(node, spike, detach))
-        yield
-
-
-class SpikeFunction:
-    """The step function with a surrogate derivative, in the place of a library's own."""
-
-    spiking = True  # SpikingJelly asks
-
-    def __init__(self, surrogate: Surrogate, strict: bool) -> None:
-        self.surrogate = surrogate
-        self.strict = strict
-
-    def __call__(self, z: Tensor) -> Tensor:
-        """Spikes at `z = v - threshold`, of any shape."""
-        return _Step.apply(z, self.surrogate, self.strict)
-
-
-class _Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, surrogate: Surrogate, strict: bool) -> Tensor:
-        ctx.save_for_backward(z)
-        ctx.surrogate = surrogate
-        return ((z > 0) if strict else (z >= 0)).to(z.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
-        (z,) = ctx.saved_tensors
-        slope = derivative(z, ctx.surrogate, ctx.surrogate.sharpness)
-        return upstream[0] * slope, None, None

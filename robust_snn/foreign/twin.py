@@ -1,4 +1,4 @@
-"""A neuron of ours in the place of another library's, while an attack runs."""
+"""Twin neurons: ours in the place of another library's, for the length of an attack's call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.foreign.library import Library, SpikeFunction, Unreadable, library, swapping
+from robust_snn.foreign.library import Library, Unreadable, library
+from robust_snn.foreign.spike_function import SpikeFunction, swapping
 from robust_snn.gradients import GradientMode
 from robust_snn.kernels import (
     Dynamics,
@@ -26,7 +27,7 @@ from robust_snn.utils.errors import InputError
 
 
 @dataclass(frozen=True)
-class Own(GradientMode):
+class OwnGradient(GradientMode):
     """The gradient that a net of another library has by itself."""
 
     name = "own"
@@ -35,8 +36,8 @@ class Own(GradientMode):
         raise InputError("gradient mode 'own' is for nets of other libraries only")
 
 
-class StandIn(nn.Module):
-    """Maps currents to spikes like the neuron it stands for, with any of our gradient modes.
+class TwinNeuron(nn.Module):
+    """Maps currents to spikes like the neuron that it replaces, with any of our gradient modes.
 
     Where the dynamics of the neuron can be read, our kernels run in its place. Elsewhere the
     neuron itself runs, and the modes of the rate family get their gradient from its spikes.
@@ -49,18 +50,18 @@ class StandIn(nn.Module):
 
     def __init__(self, node: nn.Module, owner: Library, folded: bool) -> None:
         super().__init__()
-        self.gradient: GradientMode = Own()
+        self.gradient: GradientMode = OwnGradient()
         self._node = (node,)  # in a tuple, so that its weights are not listed twice
         self._owner = owner.name
         self.folded = folded
         self.refusal: str | None = "it has not run yet"
-        self.judging = False
+        self.comparing = False
         self.paired = False
         self.steps = 1
 
     @property
     def node(self) -> nn.Module:
-        """The neuron that it stands for."""
+        """The neuron that it replaces."""
         return self._node[0]
 
     @property
@@ -71,7 +72,7 @@ class StandIn(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Maps `[T, B, ...]`, or `[T * B, ...]` if folded, to spikes of the same shape."""
         current = x.unflatten(0, (self.steps, -1)) if self.folded else x
-        spikes = self._judge(current) if self.judging else self._fire(current)
+        spikes = self._compare(current) if self.comparing else self._fire(current)
         spikes = spikes.flatten(0, 1) if self.folded else spikes
         return (spikes, None) if self.paired else spikes
 
@@ -129,8 +130,8 @@ class StandIn(nn.Module):
         return spikes, distances
 
     @torch.no_grad()
-    def _judge(self, current: Tensor) -> Tensor:
-        """Finds out whether our kernels fire like the neuron; returns what the neuron fired."""
+    def _compare(self, current: Tensor) -> Tensor:
+        """Notes whether our kernels fire like the neuron; returns the neuron's own spikes."""
         spikes = self._run(current)
         try:
             ours = spiking_loop(current, self.owner.read(self.node))

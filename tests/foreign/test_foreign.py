@@ -163,8 +163,8 @@ def test_rate_modes_of_a_wrapper_are_those_of_the_kernels() -> None:
     """A readable neuron that is treated as if it were not gives the same rate gradients."""
     victim = adapt(jelly("IFNode"), T=T)
     expected = {mode: through(victim.replace(gradient=mode))[1] for mode in RATE}
-    for stand_in in victim.net.members:
-        stand_in.refusal = "for the sake of the test"
+    for twin in victim.net.members:
+        twin.refusal = "for the sake of the test"
     for mode in RATE:
         assert_close_rms(through(victim.replace(gradient=mode))[1], expected[mode])
 
@@ -213,7 +213,7 @@ def test_state_goes_even_when_a_call_fails() -> None:
     assert not list(_memories(net))
 
 
-class Deaf(nn.Module):
+class LosesGradient(nn.Module):
     """An integrate-and-fire neuron that forgets its surrogate in eval, as 0.0.0.0.14's do."""
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ class Skip(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = stack(nn.Conv2d, nn.Flatten, nn.Linear, lambda last=False: Deaf())
+        self.body = stack(nn.Conv2d, nn.Flatten, nn.Linear, lambda last=False: LosesGradient())
         self.way_round = nn.Linear(192, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -256,7 +256,7 @@ def test_gradients_lost_in_eval_come_back(caplog: pytest.LogCaptureFixture) -> N
 
     def by_hand() -> tuple[Tensor, Tensor]:
         for node in net.modules():
-            if isinstance(node, Deaf):
+            if isinstance(node, LosesGradient):
                 node.reset()
         logits = torch.stack([net(x) for _ in range(T)]).mean(0)
         weights = torch.arange(1.0, 1 + CLASSES)
@@ -264,7 +264,7 @@ def test_gradients_lost_in_eval_come_back(caplog: pytest.LogCaptureFixture) -> N
 
     logits, partial = by_hand()
     for node in net.modules():
-        node.training = isinstance(node, Deaf)
+        node.training = isinstance(node, LosesGradient)
     repaired, true = by_hand()
     net.eval()
     assert partial.norm() < 0.1 * true.norm()  # the trap is there

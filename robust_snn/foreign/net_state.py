@@ -1,0 +1,106 @@
+"""What a net of another library needs around a call: a state at rest, gradients, twins in place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_snn.foreign.library import find_states
+from robust_snn.foreign.twin import TwinNeuron
+
+
+@contextmanager
+def at_rest(
+    net: nn.Module, broken: Sequence[nn.Module], seed: int | None, device: torch.device
+) -> Iterator[None]:
+    """Starts a net from rest, and leaves it without a state.
+
+    Args:
+        net: The net.
+        broken: Neurons that have a gradient in train mode only.
+        seed: Seed of the global generators, whose states come back; None leaves them alone.
+        device: Where the net runs.
+    """
+    states, modes = find_states(net), [node.training for node in broken]
+    try:
+        for module, owner in states:
+            owner.reset(module)
+        for node in broken:
+            node.training = True
+        with nullcontext() if seed is None else _seeded(seed, device):
+            yield
+    finally:
+        for node, training in zip(broken, modes, strict=True):
+            node.training = training
+        for module, owner in states:
+            owner.reset(module)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    cuda = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def twins_in_place(root: nn.Module, twins: Sequence[TwinNeuron]) -> Iterator[None]:
+    """Puts a twin in the place of every neuron below `root`, and the neurons back."""
+    table = {id(twin.node): twin for twin in twins}
+    places = [
+        (parent._modules, name, child)
+        for parent in root.modules()
+        for name, child in parent._modules.items()
+        if id(child) in table
+    ]
+    try:
+        for children, name, child in places:
+            children[name] = table[id(child)]
+        yield
+    finally:
+        for children, name, child in places:
+            children[name] = child
+
+
+@contextmanager
+def counting_calls(modules: Sequence[nn.Module]) -> Iterator[list[int]]:
+    """Counts how often each module is called."""
+    calls = [0] * len(modules)
+
+    def hook(place: int) -> Any:
+        def count(*_: Any) -> None:
+            calls[place] += 1
+
+        return count
+
+    hooks = [module.register_forward_hook(hook(i)) for i, module in enumerate(modules)]
+    try:
+        yield calls
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def loses_gradient_in_eval(node: nn.Module) -> bool:
+    """Whether a neuron has a gradient in train mode and none in eval (SpikingJelly 0.0.0.0.14)."""
+    probe = torch.zeros(1, 1, 1, requires_grad=True)
+    has_gradient = []
+    for training in (True, False):
+        try:
+            neuron = copy.deepcopy(node).cpu().train(training)
+            with torch.enable_grad():
+                has_gradient.append(spikes_of(neuron(probe)).requires_grad)
+        except Exception:  # a neuron that does not take an input of this shape
+            return False
+    return has_gradient == [True, False]
+
+
+def spikes_of(out: Any) -> Tensor:
+    """The spikes of an output, which may be `(spikes, membrane)`."""
+    return out[0] if isinstance(out, tuple) else out

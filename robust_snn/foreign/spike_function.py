@@ -1,0 +1,51 @@
+"""The step function with another surrogate derivative, in the place of a library's own."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_snn.foreign.library import Library
+from robust_snn.kernels import Surrogate
+from robust_snn.kernels.spiking.surrogate_shapes import derivative
+
+
+class SpikeFunction:
+    """The step function with a surrogate derivative, in the place of a library's own."""
+
+    spiking = True  # SpikingJelly asks
+
+    def __init__(self, surrogate: Surrogate, strict: bool) -> None:
+        self.surrogate = surrogate
+        self.strict = strict
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Spikes at `z = v - threshold`, of any shape."""
+        return _Step.apply(z, self.surrogate, self.strict)
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, surrogate: Surrogate, strict: bool) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.surrogate = surrogate
+        return ((z > 0) if strict else (z >= 0)).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        slope = derivative(z, ctx.surrogate, ctx.surrogate.sharpness)
+        return upstream[0] * slope, None, None
+
+
+@contextmanager
+def swapping(nodes: list[tuple[nn.Module, Library]], surrogate: Surrogate, detach: bool) -> Any:
+    """Gives neurons another surrogate derivative; they fire as before."""
+    with ExitStack() as stack:
+        for node, owner in nodes:
+            spike = SpikeFunction(surrogate, owner.strict)
+            stack.enter_context(owner.swap(node, spike, detach))
+        yield
