@@ -176,7 +176,7 @@ def attack(
             ]
         return torch.as_tensor(np.concatenate(made).astype(np.float32), device=images.device)
 
-    return seeded(view, seed, craft)
+    return seeded(attacked, seed, craft)
 
 
 def _generate(attack_: evasion.EvasionAttack, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -107,4 +107,4 @@ def attack(
         # some divide by the length of a gradient, which may be zero: they made nothing
         return torch.where(made.isfinite(), made, images)
 
-    return seeded(view, seed, craft)
+    return seeded(attacked, seed, craft)

@@ -98,4 +98,4 @@ def attack(
             engine.set_mode_targeted_by_function(lambda _, labels: (labels + 1) % classes)
         return engine(images, labels)
 
-    return seeded(view, seed, craft)
+    return seeded(attacked, seed, craft)
