@@ -31,10 +31,9 @@ from robust_snn.eval.protocol.corruptions import (
     Corrupted,
     Corruption,
     EventDrop,
-    Measured,
     SpikeFlip,
-    measure,
 )
+from robust_snn.eval.scoring.corruption_accuracy import CorruptionAccuracy, corruption_accuracy
 from robust_snn.eval.scoring.intervals import Estimate, fraction
 from robust_snn.training import load_recipe, train
 from robust_snn.victim_scoring import correct
@@ -67,11 +66,11 @@ def trained(model: str, out: Path, epochs: int, seed: int) -> Victim:
     return Victim(done.net)
 
 
-def rows_of(victims: Sequence[Victim], data: ImageSet, draws: int) -> dict[str, Measured]:
+def rows_of(victims: Sequence[Victim], data: ImageSet, draws: int) -> dict[str, CorruptionAccuracy]:
     """Accuracy and loss, clean and under every corruption."""
 
-    def measured(victims: Sequence[Victim]) -> Measured:
-        return measure(victims, data.images, data.labels, draws=draws, batch_size=100)
+    def measured(victims: Sequence[Victim]) -> CorruptionAccuracy:
+        return corruption_accuracy(victims, data.images, data.labels, draws=draws, batch_size=100)
 
     damaged = {
         name: measured([Corrupted(victim, damage) for victim in victims])
@@ -80,7 +79,7 @@ def rows_of(victims: Sequence[Victim], data: ImageSet, draws: int) -> dict[str, 
     return {"clean": measured(victims), **damaged}
 
 
-def write_table(found: dict[str, dict[str, Measured]], path: Path) -> Table:
+def write_table(found: dict[str, dict[str, CorruptionAccuracy]], path: Path) -> Table:
     """All numbers as CSV, and the same as a table to print."""
     table = Table("corruption", *(f"{m} {what}" for m in MODELS for what in ("accuracy", "loss")))
     header = "corruption model accuracy low high lowest_seed highest_seed loss loss_low loss_high"

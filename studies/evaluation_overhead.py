@@ -65,7 +65,7 @@ def overhead(victim: Victim, data: ImageSet) -> dict[str, float]:
         tempfile.TemporaryDirectory() as out,
         mock.patch.object(Job, "clean", timed(Job.clean, "pieces")),
         mock.patch.object(Job, "attack", timed(Job.attack, "pieces")),
-        mock.patch.object(EVALUATE, "masking", timed(EVALUATE.masking, "diagnostics")),
+        mock.patch.object(EVALUATE, "_masking", timed(EVALUATE._masking, "diagnostics")),
     ):
         began = time.process_time()
         options = {"suite": SUITE, "out": out, "eps": EPS, "batch_size": BATCH}

@@ -23,7 +23,7 @@ from robust_snn.adapters._autoattack_resume import RunState, tensors_sha256
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, undisturbed, weights_sha256
-from robust_snn.utils.progress_bar import listening
+from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import count_classes
 
@@ -110,7 +110,7 @@ def run_attacks(
     run = _Run(victim, images, labels, settings, attacks)
     with undisturbed(victim), captured_warnings(verbose) as warnings, torch.no_grad():
         run.begin(None if resume is None else Path(resume), warnings)
-        with listening(progress) as listen:
+        with progress_listener(progress) as listen:
             run.finish(listen)
     state = run.state
     expected = "randomized defense" if victim.stochastic else None

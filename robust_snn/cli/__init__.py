@@ -12,13 +12,13 @@ from robust_snn.cli import (  # noqa: F401  they join the app
     analyse,
     benchmark,
     compare,
+    console,
     demo,
     diagnose,
     doctor,
     evaluate,
     leaderboard,
     models,
-    options,
     report,
     train,
 )
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
-    options.words.set(tuple(given))
+    console.words.set(tuple(given))
     try:
         code = app(args=joined(given), prog_name="robust-snn", standalone_mode=False)
     except (InputError, ImportError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robust_snn.cli.app import app
+from robust_snn.cli.console import say, start_logging
 from robust_snn.cli.options import (
     DATA,
     Checkpoint,
@@ -19,9 +20,8 @@ from robust_snn.cli.options import (
     Quiet,
     Seed,
     Threads,
-    device_of,
-    prepare,
-    say,
+    chosen_device,
+    set_threads,
 )
 from robust_snn.utils.errors import InputError
 
@@ -53,33 +53,35 @@ def analyse(
     quiet: Quiet = False,
 ) -> None:
     """Show the neural code of a noisy network: how spikes vary over trials, and what follows."""
-    from robust_snn.cli.inputs import subject
+    from robust_snn.cli.inputs import load_subject
     from robust_snn.foreign import adapt
     from robust_snn.metrics import repeat
     from robust_snn.metrics.neural_code_page import draw_page
-    from robust_snn.utils.values import assignments
 
-    prepare(threads, quiet)
-    kwargs = assignments(model_kwargs or (), "--model-kwargs")
-    net, info, images = subject(model, kwargs, checkpoint, data, data_root, n)
+    set_threads(threads)
+    start_logging(quiet)
+    net, info, images = load_subject(model, model_kwargs, checkpoint, data, data_root, n)
     if not 0 <= sample < len(images):
         raise InputError(f"--sample must be between 0 and {len(images) - 1}, got {sample}")
     if neurons < 1:
         raise InputError(f"--neurons must be at least 1, got {neurons}")
-    victim = adapt(net.to(device_of(device)), seed=seed)
-    found = repeat(victim, images.images.to(device_of(device)), trials, layer)
+    victim = adapt(net.to(chosen_device(device)), seed=seed)
+    repeated = repeat(victim, images.images.to(chosen_device(device)), trials, layer)
     out.mkdir(parents=True, exist_ok=True)
-    write_tables(found, images.labels, out)
-    what = f"{info['name']} on {images.name}, layer {found.layer}, {trials} trials, sample {sample}"
+    write_tables(repeated, images.labels, out)
+    what = (
+        f"{info['name']} on {images.name}, layer {repeated.layer}, {trials} trials, sample {sample}"
+    )
     shown = images.images[sample]
-    draw_page(found, out / "code.png", sample=sample, neurons=neurons, stimulus=shown, title=what)
-    r, p = found.correlation()
-    accuracy = (found.predictions.argmax(-1) == images.labels).float().mean()
+    page = out / "code.png"
+    draw_page(repeated, page, sample=sample, neurons=neurons, stimulus=shown, title=what)
+    r, p = repeated.correlation()
+    accuracy = (repeated.predictions.argmax(-1) == images.labels).float().mean()
     say(
         f"{info['name']}: accuracy {accuracy:.1%}, mean Fano factor "
-        f"{found.fano.nanmean():.3f}, mean similarity {found.similarity.mean():.3f}, "
+        f"{repeated.fano.nanmean():.3f}, mean similarity {repeated.similarity.mean():.3f}, "
         f"correlation {r:.2f} (p = {p:.2g}) over {len(images)} samples; pictures in "
-        f"{out / 'code.png'}"
+        f"{page}"
     )
 
 

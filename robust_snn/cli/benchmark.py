@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.options import Threads, prepare, say
+from robust_snn.cli.console import say, start_logging
+from robust_snn.cli.options import Threads, set_threads
 from robust_snn.utils.errors import InputError, unknown
 
 
@@ -51,7 +52,8 @@ def benchmark(
         raise unknown("clock", clock, CLOCKS)
     if rounds is not None and rounds < 1:
         raise InputError(f"--rounds must be at least 1, got {rounds}")
-    prepare(threads, quiet=True)
+    set_threads(threads)
+    start_logging(quiet=True)
     for part in chosen:
         rows = run_part(part, out, rounds, clock)
         table = Table(*rows[0], title=part)

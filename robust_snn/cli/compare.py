@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.options import say
+from robust_snn.cli.console import say
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from robust_snn.eval.scoring.compare import Comparison
+    from robust_snn.eval import Comparison
 
 
 @app.command(epilog="Example: robust-snn compare runs/plain runs/gated")
@@ -22,12 +22,12 @@ def compare(
     second: Annotated[Path, typer.Argument(help="Folder of another one on the same images.")],
 ) -> None:
     """Show how two verdicts on the same images differ, and whether it could be luck."""
-    from robust_snn.eval.scoring.compare import compare as run
+    from robust_snn.eval import compare as compared
 
-    say(render(run(first, second)))
+    say(render_comparison(compared(first, second)))
 
 
-def render(comparison: Comparison) -> Group:
+def render_comparison(comparison: Comparison) -> Group:
     """The differences as a table, and what to keep in mind."""
     from rich.console import Group
     from rich.table import Table

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from robust_snn.cli.app import app
+from robust_snn.cli.console import say, start_logging
 from robust_snn.cli.options import (
     DATA,
     Checkpoint,
@@ -17,9 +18,8 @@ from robust_snn.cli.options import (
     Quiet,
     Seed,
     Threads,
-    device_of,
-    prepare,
-    say,
+    chosen_device,
+    set_threads,
 )
 from robust_snn.utils.errors import InputError
 
@@ -47,19 +47,20 @@ def diagnose(
     from rich.table import Table
     from rich.text import Text
 
-    from robust_snn.cli.inputs import subject
+    from robust_snn.cli.inputs import load_subject
     from robust_snn.diagnostics import full
     from robust_snn.eval.reporting.terminal import COLOURS
     from robust_snn.foreign import adapt
-    from robust_snn.utils.values import assignments, number
+    from robust_snn.utils.values import number
     from robust_snn.victim_scoring import correct
 
-    prepare(threads, quiet)
-    radius, kwargs = number(eps, "--eps"), assignments(model_kwargs or (), "--model-kwargs")
+    set_threads(threads)
+    start_logging(quiet)
+    radius = number(eps, "--eps")
     if radius <= 0:
         raise InputError(f"--eps must be positive, got {eps}")
-    net, _, images = subject(model, kwargs, checkpoint, data, data_root, n)
-    where = device_of(device)
+    net, _, images = load_subject(model, model_kwargs, checkpoint, data, data_root, n)
+    where = chosen_device(device)
     victim = adapt(net.to(where), gradient=gradient, seed=seed)
     x, y = images.images.to(where), images.labels.to(where)
     right = correct(victim, x, y, draws=1, batch_size=len(x))[:, 0]
@@ -68,7 +69,7 @@ def diagnose(
     table = Table("diagnostic", "value", "status", "why")
     table.columns[1].justify = "right"
     table.columns[3].overflow = "fold"
-    for found in full(victim, x[right], y[right], eps=radius, norm=norm, seed=seed):
-        status = Text(found.status, COLOURS[found.status])
-        table.add_row(found.name, f"{found.value:.3g}", status, found.why)
+    for note in full(victim, x[right], y[right], eps=radius, norm=norm, seed=seed):
+        status = Text(note.status, COLOURS[note.status])
+        table.add_row(note.name, f"{note.value:.3g}", status, note.why)
     say(table)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.logs import log_lines
+from robust_snn.cli.console import command, log_lines, say, start_logging
 from robust_snn.cli.options import (
     DATA,
     Checkpoint,
@@ -21,15 +21,13 @@ from robust_snn.cli.options import (
     Quiet,
     Seed,
     Threads,
-    command,
-    device_of,
-    prepare,
-    say,
+    chosen_device,
+    set_threads,
 )
 from robust_snn.utils.errors import InputError
 
 if TYPE_CHECKING:
-    from robust_snn.eval.scoring.sample_size import Size
+    from robust_snn.eval import Verdict
 
 
 @app.command(
@@ -87,84 +85,83 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure robust accuracy; start the same command again to go on after a kill."""
-    from robust_snn.cli.inputs import subject
+    from robust_snn.cli.inputs import load_subject
     from robust_snn.eval import load_suite
-    from robust_snn.eval import sweep as run
     from robust_snn.eval.execution.preflight import CALIBRATION
-    from robust_snn.eval.protocol.sweep_axes import read_axes
-    from robust_snn.eval.reporting.published import published
-    from robust_snn.eval.reporting.terminal import beside, render
+    from robust_snn.eval.protocol.sweep_axes import radius, read_axes
     from robust_snn.foreign import adapt
     from robust_snn.training.checkpoint import load_model
-    from robust_snn.utils.values import assignments, number
 
-    bar = prepare(threads, quiet, log_json)
-    spare = 0 if load_suite(suite).budget is None else CALIBRATION
-    radius = None if eps is None else number(eps, "--eps")
-    if radius is not None and radius < 0:
-        raise InputError(f"--eps must not be negative, got {eps}")
-    axes = None if sweep is None else read_axes(sweep, "--sweep")
-    source = None if source_checkpoint is None else load_model(source_checkpoint)[0]
-    kwargs = assignments(model_kwargs or (), "--model-kwargs")
-    size = _size(precision, pilot, n, draws)
-    if size is not None:
-        n, draws = size.images, size.draws
-        logging.getLogger("robust_snn.cli").info("a precision of %g needs %d images", precision, n)
-    net, info, images = subject(model, kwargs, checkpoint, data, data_root, n, spare)
-    calibration = None
-    if n is not None and len(images) > n:
-        calibration = images.images[n:], images.labels[n:]
+    set_threads(threads)
+    bar = start_logging(quiet, log_json)
+    asked, place = load_suite(suite), chosen_device(device)
+    axes = asked.sweep if sweep is None else read_axes(sweep, "--sweep")
+    n, draws = _size(precision, pilot, n, draws)
+    settings: dict[str, Any] = {
+        "suite": asked,
+        "out": out,
+        "eps": None if eps is None else radius(eps, "--eps"),
+        "norm": norm,
+        "draws": draws,
+        "steps": steps,
+        "eot": eot,
+        "batch_size": batch_size,
+        "seed": seed,
+        "workers": workers,
+        "ray": ray,
+        "progress": bar or log_lines(),
+    }
+    if source_checkpoint is not None:
+        settings["source"] = load_model(source_checkpoint)[0].to(place)
+    spare = 0 if asked.budget is None else CALIBRATION
+    subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, spare)
+    images = subject.images
+    if n is not None and len(images) > n:  # the others choose the attacks of a suite with a budget
+        settings["calibration"] = images.images[n:], images.labels[n:]
         images = images.take(n)
-    place = device_of(device)
-    verdict, _ = run(
-        adapt(net.to(place), seed=seed),
-        images.images,
-        images.labels,
-        axes,
-        suite=suite,
-        out=out,
-        eps=radius,
-        norm=norm,
-        draws=draws,
-        steps=steps,
-        eot=eot,
-        seed=seed,
-        calibration=calibration,
-        workers=workers,
-        ray=ray,
-        model_info=info,
-        data_info={"name": images.name, "split": images.split},
-        source=None if source is None else source.to(place),
-        batch_size=batch_size,
-        progress=bar or log_lines(),
-    )
-    say(render(verdict))
-    if (known := published(verdict)) is not None:
-        say(beside(verdict, known))
-    say(f"verdict in {out / 'verdict.json'}")
-    page(out, images.classes)
+    settings["model_info"] = subject.info
+    settings["data_info"] = {"name": images.name, "split": images.split}
+    victim = adapt(subject.net.to(place), seed=seed)
+    if axes:
+        from robust_snn.eval import sweep as run_sweep
 
+        verdict, _ = run_sweep(victim, images.images, images.labels, axes, **settings)
+    else:
+        from robust_snn.eval import evaluate as run
 
-def page(run: Path, classes: Sequence[str]) -> None:
-    """Writes a run's report; the run is done, so a missing library costs the page alone."""
-    from robust_snn.eval.reporting.html import write_report
-
-    try:
-        say(f"report in {write_report(run, command=command(), classes=classes)}")
-    except ImportError as error:
-        say(f"no report: {error}")
+        verdict = run(victim, images.images, images.labels, **settings)
+    _show(verdict, out, images.classes)
 
 
 def _size(
     precision: float | None, pilot: Path | None, n: int | None, draws: int | None
-) -> Size | None:
-    """What a wanted precision needs, if one is wanted."""
-    from robust_snn.eval.scoring.sample_size import needed
-
+) -> tuple[int | None, int | None]:
+    """Images and report draws: those given, or what a wanted precision needs."""
     if precision is None:
         if pilot is not None:
             raise InputError("--pilot serves --precision; give both or none")
-        return None
+        return n, draws
     if n is not None or draws is not None:
         raise InputError("--precision plans the images and draws: leave out -n and --draws")
-    return needed(precision, pilot)
+    from robust_snn.eval.scoring.sample_size import needed_size
+
+    size = needed_size(precision, pilot)
+    log = logging.getLogger("robust_snn.cli")
+    log.info("a precision of %g needs %d images", precision, size.images)
+    return size.images, size.draws
+
+
+def _show(verdict: Verdict, run: Path, classes: Sequence[str]) -> None:
+    """Shows a verdict and writes its report; a missing library costs the report alone."""
+    from robust_snn.eval.reporting.html import write_report
+    from robust_snn.eval.reporting.published import published_results
+    from robust_snn.eval.reporting.terminal import render_published, render_verdict
+
+    say(render_verdict(verdict))
+    if (published := published_results(verdict)) is not None:
+        say(render_published(verdict, published))
+    say(f"verdict in {run / 'verdict.json'}")
+    try:
+        say(f"report in {write_report(run, command=command(), classes=classes)}")
+    except ImportError as error:
+        say(f"no report: {error}")

@@ -1,13 +1,13 @@
-"""From the names on a command line to the model and the images that they mean."""
+"""The network and the images that a command line names."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 from torch import nn
@@ -16,6 +16,7 @@ from robust_snn.data import ImageSet, load_dataset
 from robust_snn.models import create_network, fitted_kwargs, zoo
 from robust_snn.training.checkpoint import load_card, load_checkpoint, load_model
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import assignments
 
 _log = logging.getLogger("robust_snn")
 
@@ -48,44 +49,63 @@ def training_data(
     size = _square(img_size)
     images = load_dataset(source, split="train", root=root, size=size, steps=steps)
     if test is not None or images.split != "all":
-        held = load_dataset(test or source, split="test", root=root, size=size, steps=steps)
+        tested = load_dataset(test or source, split="test", root=root, size=size, steps=steps)
     else:
-        images, held = _hold_out_tenth(images)
-    _check_classes(images.classes, held)
-    return (images if n is None else images.take(n)), held
+        images, tested = _hold_out_tenth(images)
+    _check_classes(images.classes, tested)
+    return (images if n is None else images.take(n)), tested
 
 
-def subject(
+class Subject(NamedTuple):
+    """What a command looks at.
+
+    Attributes:
+        net: The network, with its weights.
+        info: `name` and `kwargs` of the model.
+        images: Images or event frames that suit it, with labels.
+    """
+
+    net: nn.Module
+    info: dict[str, Any]
+    images: ImageSet
+
+
+def load_subject(
     model: str | None,
-    kwargs: Mapping[str, Any],
+    model_kwargs: Iterable[str] | None,
     checkpoint: Path | None,
-    source: str,
-    root: Path | None,
+    data: str,
+    data_root: Path | None,
     n: int | None,
     spare: int = 0,
-) -> tuple[nn.Module, dict[str, Any], ImageSet]:
-    """The network to evaluate, its name and arguments, and images that suit it.
+) -> Subject:
+    """Loads the network and the images that a command line names.
 
     Args:
         model: Name of the model; a checkpoint with a card knows it.
-        kwargs: Arguments of the model; a checkpoint with a card knows them.
+        model_kwargs: Arguments of the model as `name=value`; a checkpoint with a card knows them.
         checkpoint: Weights; random ones if left out.
-        source: What to attack.
-        root: Where a named data set lies on disk.
+        data: Name, folder or file of the images.
+        data_root: Where a named data set lies on disk.
         n: Number of images; all if left out.
         spare: Images after those `n` that come too, where there are as many.
+
+    Raises:
+        InputError: If a name, a file or a value is wrong, or they do not suit each other.
     """
+    kwargs = assignments(model_kwargs or (), "--model-kwargs")
+    images_for = partial(_images_for, data, data_root, n, spare)
     card = None if checkpoint is None else load_card(checkpoint)
     if checkpoint is not None and (card is not None or model is None):
         net, card = load_model(checkpoint)
         name, kwargs = _agreed(card["model"], model, kwargs)
-        images = _attacked(source, root, n, kwargs, spare)
+        images = images_for(kwargs)
         _check_classes(card.get("data", {}).get("classes", images.classes), images)
-        return net, {"name": name, "kwargs": kwargs}, images
+        return Subject(net, {"name": name, "kwargs": kwargs}, images)
     if model is None:
         raise InputError("say what to evaluate: --checkpoint FILE, or --model NAME")
     check_model(model)
-    images = _attacked(source, root, n, kwargs, spare)
+    images = images_for(kwargs)
     kwargs = fitted_kwargs(model, kwargs, images)
     packaged = checkpoint is None and model in zoo.trained()
     net = create_network(model, pretrained=packaged, **kwargs)
@@ -95,19 +115,18 @@ def subject(
         _log.warning("no --checkpoint: the weights of %s are random", model)
     else:
         load_checkpoint(net, checkpoint)
-    return net, {"name": model, "kwargs": kwargs}, images
+    return Subject(net, {"name": model, "kwargs": kwargs}, images)
 
 
-def _attacked(
-    source: str, root: Path | None, n: int | None, kwargs: Mapping[str, Any], spare: int
+def _images_for(
+    data: str, root: Path | None, n: int | None, spare: int, kwargs: Mapping[str, Any]
 ) -> ImageSet:
     """Images of the size, or event frames of the steps, that a model is built for.
 
     They are `n` and `spare` more, or `n` alone where there are not as many.
     """
-    load = partial(
-        load_dataset, source, root=root, size=_square(kwargs.get("img_size")), steps=kwargs.get("T")
-    )
+    size, steps = _square(kwargs.get("img_size")), kwargs.get("T")
+    load = partial(load_dataset, data, root=root, size=size, steps=steps)
     try:
         return load(n=n and n + spare)
     except InputError:
@@ -133,7 +152,7 @@ def _agreed(
 
 
 def _hold_out_tenth(images: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """All but the last tenth, and that tenth; the classes take turns, so both are balanced."""
+    """All but the last tenth, and that tenth; classes alternate in a set, so both are balanced."""
     kept = len(images) - len(images) // 10
     if kept == len(images):
         raise InputError(f"'{images.name}' is too small to hold a tenth out: name --test-data")

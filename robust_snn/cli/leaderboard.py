@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.options import say
+from robust_snn.cli.console import say
 
 
 @app.command(
@@ -21,9 +21,13 @@ def leaderboard(
     csv: Annotated[Path | None, typer.Option(help="Write CSV there.")] = None,
 ) -> None:
     """Rank runs of one threat model by robust accuracy."""
-    from robust_snn.eval.reporting.leaderboard import rank, render, write
+    from robust_snn.eval.reporting.leaderboard import (
+        rank_runs,
+        render_leaderboard,
+        write_leaderboard,
+    )
 
-    board = rank(runs)
-    say(render(board))
-    for path in write(board, html=html, json_file=json, csv_file=csv):
+    board = rank_runs(runs)
+    say(render_leaderboard(board))
+    for path in write_leaderboard(board, html=html, json_file=json, csv_file=csv):
         say(f"leaderboard in {path}")

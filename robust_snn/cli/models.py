@@ -11,14 +11,15 @@ from typing import Annotated
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.options import Quiet, Threads, prepare, say
+from robust_snn.cli.console import say, start_logging
+from robust_snn.cli.options import Quiet, Threads, set_threads
 from robust_snn.utils.errors import unknown
 
 CAPTION = "of one random image under initial weights; SOPs: additions that spikes cause"
 
 
 @dataclass(frozen=True)
-class _Moment:
+class _Progress:
     """How far the list is."""
 
     doing: str
@@ -39,9 +40,10 @@ def models(
     from rich.table import Table
 
     from robust_snn.metrics import profile
-    from robust_snn.utils.progress_bar import listening
+    from robust_snn.utils.progress_bar import progress_listener
 
-    bar: bool | Callable[[_Moment], None] = prepare(threads, quiet)
+    set_threads(threads)
+    bar: bool | Callable[[_Progress], None] = start_logging(quiet)
     known = timm.list_models("snn_*")
     names = fnmatch.filter(known, pattern)
     if not names:
@@ -50,10 +52,10 @@ def models(
     for column in table.columns[1:]:
         column.justify = "right"
     began = time.perf_counter()
-    with listening(bar) as show:
+    with progress_listener(bar) as show:
         for index, name in enumerate(names):
             left = (time.perf_counter() - began) / index * (len(names) - index) if index else None
-            show(_Moment(name, index / len(names), left))
+            show(_Progress(name, index / len(names), left))
             net = timm.create_model(name).eval()
             size = timm.get_pretrained_cfg_value(name, "input_size") or (3, 32, 32)
             image = torch.rand((1, *size), generator=torch.Generator().manual_seed(0))

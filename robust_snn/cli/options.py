@@ -1,14 +1,10 @@
-"""Options that several commands share, and what they do before and after their work."""
+"""Options that several commands share, and what their values mean."""
 
 from __future__ import annotations
 
-import logging
 import os
-import shlex
-import sys
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,41 +28,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where the
 Quiet = Annotated[bool, typer.Option("--quiet", help="Plain log lines, no progress bar.")]
 
 
-words: ContextVar[tuple[str, ...]] = ContextVar("words")  # what the command line holds
-
-
-def command() -> str:
-    """The command that runs now, as one would type it."""
-    return shlex.join(["robust-snn", *words.get()])
-
-
-def say(what: Any) -> None:
-    from rich.console import Console
-
-    Console(markup=False, highlight=False, soft_wrap=isinstance(what, str)).print(what)
-
-
-def prepare(threads: int | None, quiet: bool, log_json: bool = False) -> bool:
-    """Sets threads and logging; returns whether a progress bar is to be shown."""
-    import torch
-
-    from robust_snn.cli.logs import JsonLines
-
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"--threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
-    bar = sys.stderr.isatty() and not quiet and not log_json
-    # a bar shows what the log lines say, and they would tear it apart
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if log_json:
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonLines())
-    logging.getLogger("robust_snn").setLevel(logging.WARNING if bar else logging.INFO)
-    return bar
-
-
-def device_of(name: str) -> str:
+def chosen_device(name: str) -> str:
+    """The device that `--device` names; `auto` is a GPU of this machine where there is one."""
     import torch
 
     if name == "auto" and torch.cuda.is_available():
@@ -82,3 +45,13 @@ def device_of(name: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: PyTorch sees no CUDA device here; use cpu")
     return name
+
+
+def set_threads(threads: int | None) -> None:
+    """Sets the CPU threads that `--threads` asks for."""
+    import torch
+
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"--threads must be at least 1, got {threads}")
+        torch.set_num_threads(threads)

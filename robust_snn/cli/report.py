@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.options import say
+from robust_snn.cli.console import say
 
 
 @app.command(epilog="Example: robust-snn report runs/verdict")

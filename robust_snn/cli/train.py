@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robust_snn.cli.app import app
+from robust_snn.cli.console import say, start_logging
 from robust_snn.cli.options import (
     DATA,
     DataRoot,
@@ -16,9 +17,8 @@ from robust_snn.cli.options import (
     Quiet,
     Seed,
     Threads,
-    device_of,
-    prepare,
-    say,
+    chosen_device,
+    set_threads,
 )
 from robust_snn.utils.errors import InputError
 
@@ -69,7 +69,8 @@ def train(
     from robust_snn.training import train as run
     from robust_snn.utils.values import assignments, number
 
-    bar = prepare(threads, quiet)
+    set_threads(threads)
+    bar = start_logging(quiet)
     kwargs = assignments(model_kwargs or (), "--model-kwargs")
     changes = assignments(set_ or (), "--set")
     options = {
@@ -95,7 +96,7 @@ def train(
         out=out,
         model_kwargs=kwargs,
         seed=seed,
-        device=device_of(device),
+        device=chosen_device(device),
         progress=bar,
         tensorboard=tensorboard,
     )

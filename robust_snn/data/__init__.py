@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robust_snn.data.augment import augment
-from robust_snn.data.checks import check_images
+from robust_snn.data.checks import check_images, check_labels
 from robust_snn.data.datasets import DATASETS, load_dataset
 from robust_snn.data.events import EVENT_SETS, augment_events
 from robust_snn.data.image_set import ImageSet
@@ -15,5 +15,6 @@ __all__ = [
     "augment",
     "augment_events",
     "check_images",
+    "check_labels",
     "load_dataset",
 ]

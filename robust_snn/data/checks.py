@@ -8,14 +8,15 @@ from torch import Tensor
 from robust_snn.utils.errors import InputError
 
 
-def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: int) -> None:
+def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: int | None) -> None:
     """Raises `InputError` unless the images and labels suit a model.
 
     Args:
         images: `[B, C, H, W]`, or event frames `[B, T, C, H, W]`: floats in [0, 1].
         labels: `[B]`, integers in [0, `num_classes`).
         in_chans: Channels that the model takes.
-        num_classes: Number of classes of the model.
+        num_classes: Number of classes of the model; None where that is not known yet, and
+            `check_labels` comes later.
     """
     for name, value in (("images", images), ("labels", labels)):
         if not isinstance(value, Tensor):
@@ -37,7 +38,8 @@ def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: 
             f"build the model with in_chans={shape[-3]} or choose other data"
         )
     _check_pixels(images)
-    _check_labels(labels, len(images), num_classes)
+    if num_classes is not None:
+        check_labels(labels, len(images), num_classes)
 
 
 def _check_pixels(images: Tensor) -> None:
@@ -57,7 +59,8 @@ def _check_pixels(images: Tensor) -> None:
     )
 
 
-def _check_labels(labels: Tensor, count: int, num_classes: int) -> None:
+def check_labels(labels: Tensor, count: int, num_classes: int) -> None:
+    """Raises `InputError` unless the labels `[B]` are `count` integers in [0, `num_classes`)."""
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InputError(f"labels must be integers, got {labels.dtype}; use labels.long()")
     if tuple(labels.shape) != (count,):

@@ -9,9 +9,10 @@ from robust_snn.eval.protocol.suite import AttackSpec, Draws, Suite
 from robust_snn.eval.protocol.suite_files import load_suite, shipped_suites
 from robust_snn.eval.protocol.threat_model import ConstraintViolation
 from robust_snn.eval.scoring.compare import Comparison, compare
+from robust_snn.eval.scoring.curves import load_curves
 from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.eval.sweep import load_curves, sweep
+from robust_snn.eval.sweep import sweep
 
 __all__ = [
     "AttackSpec",

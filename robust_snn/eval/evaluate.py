@@ -1,39 +1,46 @@
-"""`evaluate`: attacks, scores and counts, piece by piece, so that a killed run goes on."""
+"""`evaluate`: from a victim, images and a suite to a verdict."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
-from robust_snn.eval.execution import ray_workers as cluster
-from robust_snn.eval.execution.adaptive_suite import adapted
+from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.execution import ray_workers
+from robust_snn.eval.execution import workers as local_workers
+from robust_snn.eval.execution.adaptive_suite import choose_attacks
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.masking import masking
-from robust_snn.eval.execution.preflight import Plan, configuration, environment, plan
+from robust_snn.eval.execution.preflight import Preflight, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
-from robust_snn.eval.execution.report_data import leave
+from robust_snn.eval.execution.report_data import save_report_data
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.summary import Shard, Summary, summarise
-from robust_snn.eval.execution.workers import complete_shard, locked_shards, worker_processes
+from robust_snn.eval.execution.run_record import configuration, environment
+from robust_snn.eval.execution.shard_result import FinishedShard
+from robust_snn.eval.execution.summary import Summary, summarise
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.eval.scoring.verdict_checks import gradient_masking
 from robust_snn.foreign import adapt
+from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.modules import undisturbed
-from robust_snn.utils.progress_bar import listening
+from robust_snn.utils.modules import device_of, undisturbed
+from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
 BATCH_SIZE = 64
+DIAGNOSED = 16  # images on which the gradient is checked for signs of masking
 
 
 def evaluate(
@@ -60,16 +67,16 @@ def evaluate(
 ) -> Verdict:
     """Measures robust accuracy: a worst case over attacks, on noise that no attack has seen.
 
-    Clean images are scored first. Then the attacks of the suite go through the images in order,
-    each on those that still stand: an image whose worst version so far is never classified
-    correctly on the select draws is broken, and not attacked again. Whatever an attack returns is
-    checked against the threat model, scored on the select draws, and kept where it is worse than
-    what was there. The report draws, which decide nothing, give every number.
+    Clean images are scored first. Then the attacks of the suite run in order, each on the images
+    that are not broken: an image is broken, and not attacked again, once the worst version of it is
+    misclassified on all select draws. Whatever an attack returns is checked against the threat
+    model, scored on the select draws, and kept where it is worse than the version before. The
+    report draws, which decide nothing, give every number.
 
-    Every finished piece of work is a file in `out`. After a crash or Ctrl-C, the same call goes on
-    where it stopped and returns the verdict that an uninterrupted run gives. Processes that are
-    given the same folder share the work, and all return that verdict. The folder keeps
-    `verdict.json` and the answers on every image, `results.npz`.
+    Every attack on every shard of the images is one file in `out` once it is finished. After a
+    crash or Ctrl-C, the same call goes on where it stopped and returns the verdict that an
+    uninterrupted run gives. Processes that are given the same folder share the work, and all return
+    that verdict. The folder keeps `verdict.json` and the predictions on every image, `results.npz`.
 
     Args:
         victim: A victim, a network or a timm name.
@@ -87,7 +94,7 @@ def evaluate(
         batch_size: Images attacked together, 64 by default; halved where memory does not suffice.
         seed: Seed of all noise and all attacks.
         calibration: Images and labels on which an adaptive suite chooses its attacks; without them,
-            the last ones of `images` are set aside for that and not scored.
+            the last ones of `images` are taken for that and not scored.
         workers: Processes that share the work, this one among them; 1 by default. On a Ray cluster:
             actors, by default as many as it has GPUs, or as its CPUs allow.
         ray: Address of a Ray cluster whose machines all see `out`; `"local"` starts one here.
@@ -100,50 +107,54 @@ def evaluate(
         ConstraintViolation: If an attack breaks the threat model.
         FolderError: If `out` cannot be written to in the middle of the run.
     """
-    with ExitStack() as kept:
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
+    asked = load_suite(suite).override(norm=norm, draws=draws, steps=steps, eot=eot)
+    with ExitStack() as restored:
         for net in (victim, source):
             if isinstance(net, nn.Module):
-                kept.enter_context(undisturbed(net))
-        protocol = load_suite(suite).override(norm=norm, draws=draws, steps=steps, eot=eot)
-        threat = Threat(protocol.norm, protocol.eps if eps is None else eps)
-        if source is not None:
-            protocol, source = protocol.with_transfer(), adapt(source, output="logits").eval()
-        subject = adapt(victim, output="logits").eval()
-        size = BATCH_SIZE if batch_size is None else batch_size
-        planned = plan(subject, images, labels, protocol, threat, size, seed, source, calibration)
-        config = configuration(planned, model_info or {}, data_info or {})
-        if workers is not None and workers < 1:
-            raise InputError(f"workers must be at least 1, got {workers}")
-        folder = RunFolder(out, config, _room(planned.job))
-        if planned.calibration is not None:
+                restored.enter_context(undisturbed(net))
+        job = Job(
+            victim=adapt(victim, output="logits").eval(),
+            images=images,
+            labels=labels,
+            suite=asked if source is None else asked.with_transfer(),
+            threat=Threat(asked.norm, asked.eps if eps is None else eps),
+            seed=seed,
+            batch_size=BATCH_SIZE if batch_size is None else batch_size,
+            source=None if source is None else adapt(source, output="logits").eval(),
+        )
+        checked = preflight(job, calibration)
+        config = configuration(checked, model_info or {}, data_info or {})
+        folder = RunFolder(out, config, _room(checked.job))
+        if checked.calibration is not None:
             with folder.lock():
-                planned = adapted(planned, planned.calibration, folder.path)
-            folder.check_room(_room(planned.job))
-        with listening(progress) as listener:
-            meter = Meter(planned.job, folder, listener)
-            shards = _run(planned.job, folder, meter, workers, ray)
-        summary = summarise(planned.job, shards)
-        verdict = _verdict(planned, config, summary)
+                checked = choose_attacks(checked, checked.calibration, folder.path)
+            folder.check_room(_room(checked.job))
+        with progress_listener(progress) as listener:
+            meter = Meter(checked.job, folder, listener)
+            shards = _finish_shards(checked.job, folder, meter, workers, ray)
+        summary = summarise(checked.job, shards)
+        verdict = _verdict(checked, config, summary)
         folder.conclude(
-            summary.results.save,
-            partial(leave, planned.job, summary.results, folder.load),
+            summary.predictions.save,
+            partial(save_report_data, checked.job, summary.predictions, folder.load),
             lambda path: verdict.save(path / "verdict.json"),
         )
     return verdict
 
 
-def _run(
+def _finish_shards(
     job: Job, folder: RunFolder, meter: Meter, workers: int | None, ray: str | None
-) -> list[Shard]:
+) -> Sequence[FinishedShard]:
+    """The results of all shards in order, whoever finishes them."""
     if ray is None:
-        beside: AbstractContextManager[None] = worker_processes(job, folder, (workers or 1) - 1)
-        order: Generator[int] = locked_shards(range(job.shards), folder, meter.wait)
+        shards = local_workers.finished_shards(job, folder, meter, workers)
     else:
-        beside = nullcontext()
-        order = cluster.finished(job, folder, ray, workers, meter.wait)
+        shards = ray_workers.finished_shards(job, folder, meter, workers, ray)
     try:
-        with beside, closing(order):
-            done = {shard: complete_shard(job, folder, meter, shard) for shard in order}
+        with closing(shards):
+            done = dict(shards)
     except KeyboardInterrupt:
         _log.warning("interrupted; the same evaluation into %s goes on from here", folder.path)
         raise
@@ -151,25 +162,34 @@ def _run(
 
 
 def _room(job: Job) -> int:
-    """Bytes of the adversarial images that a run may store, and as much again for small runs."""
+    """Bytes of the adversarial images that a run may store, and 1 MiB for everything else."""
     return job.images.nbytes * len(job.suite.attacks) + 2**20
 
 
-def _verdict(planned: Plan, config: Mapping[str, Any], summary: Summary) -> Verdict:
-    job = planned.job
-    signs = masking(job, summary.select, summary.modes)
+def _verdict(checked: Preflight, config: Mapping[str, Any], summary: Summary) -> Verdict:
+    job = checked.job
     return Verdict(
         model=config["model"],
         data=config["data"],
         threat=config["threat"],
         suite=job.suite.name,
         draws=asdict(job.suite.draws),
-        stochastic=planned.stochastic,
+        stochastic=checked.stochastic,
         clean=summary.clean,
         robust=summary.robust,
         attacks=summary.attacks,
-        diagnostics=(*planned.diagnostics, *summary.diagnostics, *signs),
+        diagnostics=(*checked.diagnostics, *summary.diagnostics, *_masking(job, summary)),
         environment=environment(job),
         seed=job.seed,
         seconds=summary.seconds,
     )
+
+
+def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
+    """Signs of a masked gradient on the first images that are right without an attack."""
+    rows = torch.from_numpy(np.flatnonzero(summary.clean_select > 0.5)[:DIAGNOSED])
+    if not len(rows):
+        return []
+    device, seed = device_of(job.victim), derive_seed(job.seed, "diagnostics")
+    images, labels = job.images[rows].to(device), job.labels[rows].to(device)
+    return gradient_masking(job.victim, images, labels, summary.modes, seed=seed)

@@ -23,7 +23,7 @@ from robust_snn.training.session import Session, Trained, TrainingData
 from robust_snn.training.training_folder import State, TrainingFolder
 from robust_snn.training.training_progress import Listener
 from robust_snn.utils.errors import InputError, missing_extra
-from robust_snn.utils.progress_bar import listening
+from robust_snn.utils.progress_bar import progress_listener
 
 
 def train(
@@ -87,7 +87,7 @@ def train(
         folder.begin()
     board = _board(folder.path, state) if tensorboard and processes.first else None
     session = Session(net.to(processes.device), split, recipe, config, folder, processes, board)
-    with listening(progress if processes.first else False) as listener:
+    with progress_listener(progress if processes.first else False) as listener:
         return session.run(state, listener)
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 
-class Moment(Protocol):
-    """What a bar shows of a piece of work."""
+class ProgressReport(Protocol):
+    """What a bar shows: the `Progress` of an evaluation, of a training, ..."""
 
     @property
     def done(self) -> float:
@@ -31,12 +31,16 @@ class Moment(Protocol):
         """What is known so far, or nothing."""
 
 
-M = TypeVar("M", bound=Moment)
+R = TypeVar("R", bound=ProgressReport)
 
 
 @contextmanager
-def listening(progress: bool | Callable[[M], None]) -> Iterator[Callable[[M], None]]:
-    """A listener for the moments of a work: the caller's own, a bar on stderr, or a deaf one."""
+def progress_listener(progress: bool | Callable[[R], None]) -> Iterator[Callable[[R], None]]:
+    """What to call with every report of progress.
+
+    Args:
+        progress: The caller's own function, True for a bar on stderr, False for nothing at all.
+    """
     if not isinstance(progress, bool):
         yield progress
     elif not progress:
@@ -50,6 +54,6 @@ def listening(progress: bool | Callable[[M], None]) -> Iterator[Callable[[M], No
             )
 
 
-def _known(now: Moment) -> str:
+def _known(now: ProgressReport) -> str:
     left = "" if now.remaining is None else f"{timedelta(seconds=round(now.remaining))} left"
     return ", ".join(part for part in (f"{now.done:.0%}", left, now.found) if part)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from robust_snn import InputError, cli
-from robust_snn.cli.self_test import check_backend
+from robust_snn.cli.doctor import check_backend
 from robust_snn.training import save_checkpoint
 from robust_snn.utils.values import assignments, number
 
@@ -149,7 +149,7 @@ def test_interrupt_and_unexpected_errors(
         def fail(*args: Any, error: BaseException = error, **kwargs: Any) -> None:
             raise error
 
-        monkeypatch.setattr("robust_snn.cli.self_test.report", fail)
+        monkeypatch.setattr("robust_snn.cli.doctor.installation", fail)
         with pytest.raises(SystemExit) as left:
             cli.main(["doctor"])
         assert left.value.code == code

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from robust_snn.cli import demonstration as demo
+from robust_snn.cli import demo
 
 
 @pytest.mark.slow
@@ -17,12 +17,12 @@ def test_demo_writes_verdicts_and_a_picture(
 ) -> None:
     monkeypatch.setattr(demo, "IMAGES", 6)
     monkeypatch.setattr(demo, "CURVE", (0.0, 0.1))
-    verdicts = demo.run(tmp_path)
+    verdicts = demo.run_demo(tmp_path)
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     for model in demo.MODELS:
         written = json.loads((tmp_path / model / "verdict" / "verdict.json").read_text())
         assert written["model"]["name"] == model
         assert written["robust"]["accuracy"] == verdicts[model].robust.accuracy
     console = Console(width=140, record=True)
-    console.print(demo.render(verdicts))
+    console.print(demo.render_demo(verdicts))
     assert console.export_text().count("worst case") == len(demo.MODELS)

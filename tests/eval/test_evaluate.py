@@ -15,7 +15,7 @@ from robust_snn import InputError, Victim, evaluate
 from robust_snn.eval import AttackSpec, ConstraintViolation, Draws, Progress, Suite, Verdict
 from robust_snn.eval.protocol import implementations
 from robust_snn.eval.protocol.implementations import Crafted, Implementation
-from robust_snn.eval.reporting.terminal import render, sentence
+from robust_snn.eval.reporting.terminal import render_verdict, sentence
 from victims import SHAPE, tiny_victim, told_by
 
 EPS = 0.1
@@ -155,7 +155,7 @@ def test_verdict(tmp_path: Path, noisy: bool) -> None:
         low, high = part["ci"]
         assert 0 <= low <= part["accuracy"] <= high <= 1 and high > low
     assert {d["status"] for d in tree["diagnostics"]} <= {"pass", "warn", "fail"}
-    assert render(verdict) and "Robust accuracy" in sentence(verdict)
+    assert render_verdict(verdict) and "Robust accuracy" in sentence(verdict)
 
 
 def test_deterministic_numbers_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,8 +93,8 @@ def test_every_axis_is_a_curve_and_survives_the_disk(tmp_path: Path) -> None:
         Victim(net()), x, y, axes, suite=TINY, out=tmp_path / "run", model_info=INFO
     )
     assert [p.value for p in curves["eps"]] == [0.0, 0.05, 0.1]
-    assert curves["eps"][0].robust.accuracy == verdict.clean.accuracy
-    assert curves["eps"][2].robust.accuracy == verdict.robust.accuracy
+    assert curves["eps"][0].robust.value == verdict.clean.accuracy
+    assert curves["eps"][2].robust.value == verdict.robust.accuracy
     assert load_curves(tmp_path / "run") == curves
     configs = {
         path.parent.name: json.loads(path.read_text())

@@ -9,7 +9,7 @@ import torch
 
 from robust_snn import Victim
 from robust_snn.attacks import PGD
-from robust_snn.cli.inputs import subject
+from robust_snn.cli.inputs import load_subject
 
 IMAGES = 250
 
@@ -17,7 +17,7 @@ IMAGES = 250
 @pytest.fixture(scope="module")
 def trained():
     """Victim, images and labels of the packaged network for digits."""
-    net, _, data = subject("snn_vgg5.digits", {}, None, "digits", None, IMAGES)
+    net, _, data = load_subject("snn_vgg5.digits", None, None, "digits", None, IMAGES)
     return Victim(net.eval()), data.images, data.labels
 
 

@@ -1,1 +1,1 @@
-"""How it runs: checks before the first attack, shards, workers, the folder of a run."""
+"""How a run goes: checks before the first attack, shards, workers, the folder of a run."""

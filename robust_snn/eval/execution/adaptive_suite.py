@@ -1,4 +1,5 @@
-"""Suites with a budget: a probe on images that are not scored chooses the attacks."""
+"""Suites with a budget: gradient modes are ranked on images that are not scored, and the best
+attack."""
 
 from __future__ import annotations
 
@@ -10,39 +11,42 @@ from typing import Any
 
 from robust_snn.attacks import attacks_of_budget, rank_modes
 from robust_snn.diagnostics import Diagnostic
-from robust_snn.eval.execution.preflight import Images, Plan
+from robust_snn.eval.execution.preflight import Images, Preflight
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.modules import device_of
-from robust_snn.victim_scoring import count_classes
 
 _log = logging.getLogger("robust_snn")
 SHOWN = 8  # places of the ranking that a verdict names
 
 
-def adapted(planned: Plan, calibration: Images, out: Path) -> Plan:
-    """The plan with the attacks that a probe chose, before those of its suite, and the ranking.
+def choose_attacks(checked: Preflight, calibration: Images, run: Path) -> Preflight:
+    """Puts the attacks that suit the victim before those of its suite.
 
-    The ranking is kept in `probe.json` of the run's folder, where a resumed run finds it.
+    The choice is kept in `probe.json` of the run's folder, where a resumed run finds it.
 
     Args:
-        planned: A plan whose suite has a budget.
+        checked: A checked job whose suite has a budget.
         calibration: Images `[B, C, H, W]` and labels `[B]` that are not scored.
-        out: Folder of the run.
+        run: Folder of the run.
+
+    Returns:
+        The job with all its attacks, and the ranking as a diagnostic.
     """
-    job, path = planned.job, out / "probe.json"
+    job, path = checked.job, run / "probe.json"
     if not path.exists():
-        write_json(path, _probe(planned, calibration))
+        write_json(path, _choose(checked, calibration))
     record = json.loads(path.read_text(encoding="utf-8"))
     rows = tuple(AttackSpec(implementation="robust_snn", **row) for row in record["rows"])
     job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))
-    note = Diagnostic("probe", record["held"], "pass", record["why"])
-    return replace(planned, job=job, diagnostics=(*planned.diagnostics, note))
+    ranking = Diagnostic("probe", record["value"], "pass", record["why"])
+    return replace(checked, job=job, diagnostics=(*checked.diagnostics, ranking))
 
 
-def _probe(planned: Plan, calibration: Images) -> dict[str, Any]:
-    job = planned.job
+def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
+    """The chosen rows and why, as JSON values."""
+    job = checked.job
     images, labels = (part.to(device_of(job.victim)) for part in calibration)
     _log.info("probing gradient modes on %d images that are not scored", len(images))
     trials = rank_modes(
@@ -61,8 +65,8 @@ def _probe(planned: Plan, calibration: Images) -> dict[str, Any]:
     rows = attacks_of_budget(
         job.suite.budget or "",
         trials,
-        stochastic=planned.stochastic,
-        classes=count_classes(job.victim, job.images),
+        stochastic=checked.stochastic,
+        classes=checked.classes,
         stepwise=job.victim.stepwise,
     )
-    return {"rows": [asdict(row) for row in rows], "held": trials[0].soft_accuracy, "why": why}
+    return {"rows": [asdict(row) for row in rows], "value": trials[0].soft_accuracy, "why": why}

@@ -1,4 +1,4 @@
-"""What a run computes: a function from (attack, shard) to a piece, with no memory of its own."""
+"""What a run computes: a function from (attack, shard) to a scored result, without any state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.shard_result import ShardResult
-from robust_snn.eval.protocol.implementations import implementation, view
+from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.noise_draws import Score, harder, score
@@ -58,7 +58,7 @@ class Job:
         return np.arange(start, min(start + self.batch_size, len(self.images)))
 
     def names(self, shard: int) -> list[str]:
-        """Names of a shard's pieces: the clean images, then the attacks in order."""
+        """Names of a shard's results: the clean images, then the attacks in order."""
         words = [re.sub(r"[^A-Za-z0-9_-]", "_", row.name) for row in self.suite.attacks]
         rows = ["clean", *(f"{number:02d}-{word}" for number, word in enumerate(words, 1))]
         return [f"{row}/{shard:05d}" for row in rows]
@@ -73,7 +73,7 @@ class Job:
     def clean(self, shard: int) -> ShardResult:
         """Scores the clean images of a shard."""
         ids = self.ids(shard)
-        return self._piece(self._clean, ids, np.arange(len(ids)))
+        return self._timed(self._clean, ids, np.arange(len(ids)))
 
     def attack(self, row: AttackSpec, shard: int, positions: np.ndarray) -> ShardResult:
         """Attacks some images of a shard, checks and scores what comes back.
@@ -83,9 +83,9 @@ class Job:
             shard: Number of the shard.
             positions: The images to attack, as rows of the shard; at least one.
         """
-        return self._piece(partial(self._attack, row), self.ids(shard)[positions], positions)
+        return self._timed(partial(self._attack, row), self.ids(shard)[positions], positions)
 
-    def _piece(
+    def _timed(
         self, work: Callable[[np.ndarray], ShardResult], ids: np.ndarray, positions: np.ndarray
     ) -> ShardResult:
         started = time.perf_counter()
@@ -108,7 +108,7 @@ class Job:
     def _attack(self, row: AttackSpec, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)
         seed = derive_seed(self.seed, "attack", row.name, int(ids[0]))
-        attacker = view(self.victim, row, seed)
+        attacker = attacked_victim(self.victim, row, seed)
         row = self._sourced(row, attacker)
         crafted = implementation(row).craft(attacker, images, labels, row, self.threat, seed)
         cost = replace(attacker.cost)

@@ -18,7 +18,7 @@ LOOK = 1.0  # seconds between two looks at what other processes have done
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of a run.
+    """How far a run is.
 
     Attributes:
         done: Finished share of the planned work, in [0, 1].
@@ -42,7 +42,13 @@ class Progress:
 
 
 class Meter:
-    """Turns finished pieces into `Progress` reports, whichever process finishes them."""
+    """Reports `Progress` while results are finished, here or by other processes.
+
+    Args:
+        job: What to do.
+        folder: The folder of the run.
+        listener: Called with every report.
+    """
 
     def __init__(self, job: Job, folder: RunFolder, listener: Callable[[Progress], None]) -> None:
         self.job = job
@@ -56,7 +62,7 @@ class Meter:
         }
         self.total = sum(self.left.values())
         self.finished = self.here = 0.0
-        self.finish(folder.finished(), computed=False)
+        self.count(folder.finished(), computed=False)
         self.began = self.looked = time.perf_counter()
         self.images = 0
         self.right = 0.0
@@ -67,24 +73,24 @@ class Meter:
         self._report(f"{name}, shard {shard + 1} of {self.job.shards}")
 
     def wait(self) -> None:
-        """Reports that other processes do what is left."""
+        """Reports that other processes are at work on all that is left."""
         self._report("waiting for other processes")
 
-    def finish(self, names: Iterable[str], *, computed: bool) -> None:
-        """Counts pieces; those that were there from the start say nothing about speed."""
+    def count(self, names: Iterable[str], *, computed: bool) -> None:
+        """Counts finished results; only those that were `computed` in this run tell the speed."""
         work = sum(self.left.pop(name, 0.0) for name in names)
         self.finished += work
         self.here += work * computed
 
-    def close(self, select: np.ndarray) -> None:
-        """Counts a finished shard by its images' worst accuracies."""
+    def count_images(self, select: np.ndarray) -> None:
+        """Counts the images of a finished shard by their worst accuracies, `[n]`."""
         self.images += len(select)
         self.right += float(select.sum())
 
     def _report(self, doing: str) -> None:
         now = time.perf_counter()
         if now - self.looked > LOOK:
-            self.finish(self.folder.finished(), computed=True)
+            self.count(self.folder.finished(), computed=True)
             self.looked = now
         seconds, left = now - self.began, self.total - self.finished
         self.listener(

@@ -1,15 +1,15 @@
 """A run on a Ray cluster: shards are tasks, every worker is an actor with its own network.
 
-Results go through the run's folder, which all machines must see under the same path. Ray starts an
-actor that dies again and gives its task back to it; what even that does not finish, the caller
-does.
+Results go through the run's folder, which all machines must see under the same path. Ray restarts
+an actor that dies and gives its task back to it. Shards that even then are not finished are done in
+the calling process.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ import torch
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.workers import PATIENCE, complete_shard, locked_shards
+from robust_snn.eval.execution.shard_result import FinishedShard
+from robust_snn.eval.execution.shards import PATIENCE, complete_shard, locked_shards
 from robust_snn.utils.errors import InputError, missing_extra
 from robust_snn.utils.modules import device_of
 
@@ -25,17 +26,20 @@ _log = logging.getLogger("robust_snn")
 RETRIES = 3
 
 
-def finished(
-    job: Job, folder: RunFolder, address: str, count: int | None, idle: Callable[[], None]
-) -> Generator[int]:
-    """Shards as the cluster finishes them, then those that it could not.
+def finished_shards(
+    job: Job, folder: RunFolder, meter: Meter, count: int | None, address: str
+) -> Generator[tuple[int, FinishedShard]]:
+    """Finishes all shards on a cluster.
 
     Args:
         job: What to do.
         folder: The folder of the run, under a path that all machines see.
-        address: `"local"` starts a cluster on this machine; others are those of `ray.init`.
+        meter: Reports the progress.
         count: Number of workers; by default one per GPU, or as many as the CPUs allow.
-        idle: Called again and again while nothing is finished.
+        address: `"local"` starts a cluster on this machine; others are those of `ray.init`.
+
+    Yields:
+        Number and results of every shard, once.
 
     Raises:
         ImportError: If Ray is not installed.
@@ -63,15 +67,16 @@ def finished(
             try:
                 shard = pool.get_next_unordered(timeout=PATIENCE)
             except TimeoutError:
-                idle()
+                meter.wait()
             except RayTaskError as error:
                 raise error.cause from None
             except RayError as error:
                 _log.warning("a shard is done here, no worker could: %s", type(error).__name__)
             else:
                 left.discard(shard)
-                yield shard
-        yield from locked_shards(sorted(left), folder, idle)
+                yield shard, complete_shard(job, folder, meter, shard)
+        for shard in locked_shards(sorted(left), folder, meter.wait):
+            yield shard, complete_shard(job, folder, meter, shard)
     finally:
         if ours:
             ray.shutdown()

@@ -1,7 +1,7 @@
-"""What a report shows beyond the verdict: which images fell, and what happened inside the net.
+"""What a report shows beyond the verdict: misclassified images, and activity and gradients.
 
-A run's pieces hold no labels, and its configuration no weights. So the end of a run, which has
-both at hand, measures what a page will show later and leaves it in `evidence.npz`.
+The results in a run's folder hold no labels, and its configuration no weights. So the end of a run,
+which has both, measures what a page will show later and saves it as `evidence.npz`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor
 from robust_snn.diagnostics import gradient_cosines
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.shard_result import ShardResult
-from robust_snn.eval.protocol.implementations import view
+from robust_snn.eval.protocol.implementations import attacked_victim
 from robust_snn.eval.scoring.predictions import Predictions
+from robust_snn.eval.scoring.spiking_activity import spiking_activity
 from robust_snn.gradients import parse_mode
-from robust_snn.metrics import energy, firing_rates, operations, record
 from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
@@ -33,18 +33,18 @@ PICTURES = 6  # images that a report shows
 SAMPLE = 16  # images whose activity and gradients are measured
 MODES = 6  # gradient modes that are compared
 DRAWS = 4  # draws that a noisy gradient averages here
-OTHER_MODES = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr")  # met beside those of the suite
+OTHER_MODES = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr")  # compared with the suite's
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images that fell, those of the first attacks first. `G` images.
+    """Misclassified images, those of the first attacks first. `G` images.
 
     Attributes:
         ids: Index in the evaluated set, `[G]`.
         clean: `[G, C, H, W]`.
         adversarial: The version that the attack found, `[G, C, H, W]`.
-        answers: What the victim says most often of that version, `[G]`.
+        answers: The class that the victim predicts most often for that version, `[G]`.
         attacks: Number of the attack in the suite, `[G]`.
     """
 
@@ -57,13 +57,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a page shows of a run. `N` images, `L` layers, `M` gradient modes.
+    """What a report shows of a run. `N` images, `L` layers, `M` gradient modes.
 
     Attributes:
         labels: `[N]`.
         clean: Share of the report draws that are right, without an attack, `[N]`.
         robust: The same for the worst version, `[N]`.
-        pictures: Images that fell.
+        pictures: Misclassified images.
         layers: Names of the spiking layers, `[L]`; empty for a net that is not ours.
         rates: Spikes per neuron and step, on clean and on attacked images, `[2, L]`.
         costs: Spikes, spike operations, multiplications and joules per image, on clean and on
@@ -109,38 +109,49 @@ class ReportData:
             raise InputError(f"cannot read '{path}': {error}; start the run again") from None
 
 
-def leave(
-    job: Job, results: Predictions, load: Callable[[str], ShardResult | None], run: Path
+def save_report_data(
+    job: Job,
+    predictions: Predictions,
+    load: Callable[[str], ShardResult | None],
+    run: Path,
 ) -> None:
-    """Leaves the evidence of a finished job in its folder, unless it is there already."""
-    if not (run / FILE).exists():
-        gather(job, results, load).save(run / FILE)
-
-
-def gather(job: Job, results: Predictions, load: Callable[[str], ShardResult | None]) -> ReportData:
-    """Collects and measures what a report shows.
+    """Saves the report data of a finished job in its folder, unless they are there already.
 
     Args:
         job: The finished job.
-        results: The answers to its images.
-        load: Gives a piece by its name, with its images.
+        predictions: The predictions on its images.
+        load: Reads a stored result by its name, with its images.
+        run: The folder of the run.
     """
-    labels = results.labels
-    answers = (results.clean, results.worst, results.attacks)
-    clean, worst, attacks = ((each == labels[:, None]).mean(-1) for each in answers)
-    found = _Versions(job, load)
+    if not (run / FILE).exists():
+        measure(job, predictions, load).save(run / FILE)
+
+
+def measure(
+    job: Job, predictions: Predictions, load: Callable[[str], ShardResult | None]
+) -> ReportData:
+    """Collects and measures what a report shows; the arguments are those of `save_report_data`."""
+    labels = predictions.labels
+    given = (predictions.clean, predictions.worst, predictions.attacks)
+    clean, worst, attacks = ((each == labels[:, None]).mean(-1) for each in given)
+    versions = _Versions(job, load)
     at = np.flatnonzero(clean > 0.5)[:SAMPLE]
     at = at if len(at) else np.arange(min(SAMPLE, len(labels)))
-    layers, rates, costs = _inside(job, at, found.worst(at, results.by))
+    device = device_of(job.victim)
+    inside = [
+        spiking_activity(job.victim, images.to(device), at)
+        for images in (job.images[torch.from_numpy(at)], versions.worst(at, predictions.by))
+    ]
+    layers = inside[0].layers
     modes, cosines = _agreement(job, at) if len(layers) else (np.array([], str), np.empty((0, 0)))
     return ReportData(
         labels,
         clean,
         worst,
-        _fallen(job, found, clean, attacks),
+        _misclassified(job, versions, clean, attacks),
         layers,
-        rates,
-        costs,
+        np.stack([activity.rates for activity in inside]),
+        np.stack([activity.costs for activity in inside]),
         modes,
         cosines,
         len(at),
@@ -148,19 +159,19 @@ def gather(job: Job, results: Predictions, load: Callable[[str], ShardResult | N
 
 
 class _Versions:
-    """Adversarial images and the answers to them, out of the pieces that hold them."""
+    """Adversarial images and the predictions on them, out of the stored results."""
 
     def __init__(self, job: Job, load: Callable[[str], ShardResult | None]) -> None:
         self.job, self.load = job, cache(load)
 
     def get(self, attack: int, image: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The version of an image that an attack made, and the answers to it."""
+        """The version of an image that an attack made, and the predictions on it, `[report]`."""
         shard, position = divmod(image, self.job.batch_size)
-        piece = self.load(self.job.names(shard)[1 + attack])
-        if piece is None or position not in piece.positions:
+        result = self.load(self.job.names(shard)[1 + attack])
+        if result is None or position not in result.positions:
             return None
-        row = int(np.flatnonzero(piece.positions == position)[0])
-        return piece.images[row], piece.predictions[row]
+        row = int(np.flatnonzero(result.positions == position)[0])
+        return result.images[row], result.predictions[row]
 
     def worst(self, at: np.ndarray, by: np.ndarray) -> Tensor:
         """The hardest version of images, `[len(at), C, H, W]`, which the attacks `by` made."""
@@ -170,18 +181,27 @@ class _Versions:
         return torch.from_numpy(np.stack(rows))
 
 
-def _fallen(job: Job, found: _Versions, clean: np.ndarray, attacks: np.ndarray) -> Pictures:
-    """The images that the earliest attacks brought below half, the hardest of an attack first."""
-    down = attacks < 0.5
-    fell = np.flatnonzero((clean > 0.5) & down.any(0))
-    first = down[:, fell].argmax(0)
-    order = np.lexsort((fell, attacks[first, fell], first))
+def _misclassified(
+    job: Job, versions: _Versions, clean: np.ndarray, attacks: np.ndarray
+) -> Pictures:
+    """The images that the earliest attacks brought below half, the hardest of an attack first.
+
+    Args:
+        job: The finished job.
+        versions: The adversarial images.
+        clean: Accuracy of every clean image on the report draws, `[N]`.
+        attacks: The same under each attack alone, `[attacks, N]`.
+    """
+    broken = attacks < 0.5
+    images = np.flatnonzero((clean > 0.5) & broken.any(0))
+    first = broken[:, images].argmax(0)
+    order = np.lexsort((images, attacks[first, images], first))
     rows: list[tuple[int, np.ndarray, int, int]] = []
-    for attack, image in zip(first[order], fell[order], strict=True):
+    for attack, image in zip(first[order], images[order], strict=True):
         if len(rows) == PICTURES:
             break
-        if (made := found.get(int(attack), int(image))) is not None:
-            rows.append((image, made[0], int(np.bincount(made[1]).argmax()), attack))
+        if (version := versions.get(int(attack), int(image))) is not None:
+            rows.append((image, version[0], int(np.bincount(version[1]).argmax()), attack))
     ids = np.array([row[0] for row in rows], int)
     empty = np.empty((0, *job.images.shape[1:]), np.float32)
     return Pictures(
@@ -193,38 +213,10 @@ def _fallen(job: Job, found: _Versions, clean: np.ndarray, attacks: np.ndarray) 
     )
 
 
-def _inside(
-    job: Job, at: np.ndarray, attacked: Tensor
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Names of the spiking layers, their rates, and what images cost, clean and attacked."""
-    names: list[str] = []
-    rates, costs = [], []
-    for images in (job.images[torch.from_numpy(at)], attacked):
-        runs = [_activity(job, images[i : i + 2], at[i : i + 2]) for i in range(0, len(at), 2)]
-        names = list(runs[0][0])
-        weights = np.array([len(at[i : i + 2]) for i in range(0, len(at), 2)], float)
-        rates.append(np.average([list(r.values()) for r, _ in runs], axis=0, weights=weights))
-        costs.append(np.average([cost for _, cost in runs], axis=0, weights=weights))
-    return np.array(names, str), np.stack(rates), np.stack(costs)
-
-
-@torch.no_grad()
-def _activity(
-    job: Job, images: Tensor, ids: np.ndarray
-) -> tuple[dict[str, float], tuple[float, ...]]:
-    """Rates of the layers and cost per image of one draw; two images at a time save memory."""
-    device = device_of(job.victim)
-    with record(job.victim.net) as activity:
-        job.victim.sample(images.to(device), torch.from_numpy(ids), purpose="activity")
-    if not activity.layers:
-        return {}, (0.0, 0.0, 0.0, 0.0)
-    done = operations(activity)
-    return firing_rates(activity), (done.spikes, done.sops, done.macs, energy(done))
-
-
 def _agreement(job: Job, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The suite's gradient modes and a few more, and how alike their input gradients are."""
-    own = [view(job.victim, row, 0).gradient for row in job.suite.attacks]
+    """The suite's gradient modes and a few more, `[M]`, and the mean cosines of their input
+    gradients, `[M, M]`."""
+    own = [attacked_victim(job.victim, row, 0).gradient for row in job.suite.attacks]
     modes = list(dict.fromkeys(map(str, [*own, *map(parse_mode, OTHER_MODES)])))[:MODES]
     rows = torch.from_numpy(at)
     images, labels = job.images[rows], job.labels[rows]

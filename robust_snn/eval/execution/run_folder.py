@@ -1,8 +1,8 @@
-"""The folder of a run: one file per finished piece, written whole or not at all.
+"""The folder of a run: one file per finished attack and shard, written whole or not at all.
 
-Any number of processes may work into one folder. A shard belongs to the process that holds its
-lock, which the system takes back from a process that dies. Locks only save work: a piece is the
-same whoever makes it, so nothing is wrong where the disk has none.
+Any number of processes may work into one folder. A shard belongs to the process that has locked it;
+the system unlocks what a dead process had locked. Locks only save work: a result is the same
+whoever computes it, so nothing is wrong where the file system has none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from robust_snn.utils.atomic_files import differences, write_json, write_whole
 from robust_snn.utils.errors import InputError
 
 _log = logging.getLogger("robust_snn")
-FORMAT = 1
+FORMAT = 2  # of the files in a run's folder; another one is refused, not misread
 CONFIG = "config.json"
 
 
@@ -34,12 +34,12 @@ class FolderError(RuntimeError):
 
 
 class RunFolder:
-    """A folder that holds one configuration and the pieces finished under it.
+    """A folder that holds one configuration and the results finished under it.
 
     Args:
         path: The folder; made if it is not there.
         config: Everything that the numbers depend on, as JSON values.
-        room: Bytes that the pieces of the whole run may take.
+        room: Bytes that the results of the whole run may take.
 
     Raises:
         InputError: If the folder holds another configuration or something else, is not writable,
@@ -57,34 +57,34 @@ class RunFolder:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             with self.lock():
                 self._refuse_other(config)  # again: another process may have been faster
-                self._sweep(self.path, CONFIG)
+                self._remove_drafts(self.path, CONFIG)
                 write_json(self.path / CONFIG, config)  # again: it shows whether this is possible
             (self.path / "pieces" / ".probe").touch()
             (self.path / "pieces" / ".probe").unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"cannot write a run to '{self.path}': {error.strerror}") from None
 
-    def _found(self) -> dict[str, Any] | None:
+    def _stored_config(self) -> dict[str, Any] | None:
         """The configuration in the folder, if it has one."""
         try:
             found = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
         except FileNotFoundError:
             if (self.path / "verdict.json").exists():
-                raise self._foreign("a verdict without its configuration") from None
+                raise self._not_a_run("a verdict without its configuration") from None
             return None
         except NotADirectoryError:
-            raise self._foreign("a file") from None
+            raise self._not_a_run("a file") from None
         except (OSError, ValueError):
-            raise self._foreign(f"a {CONFIG} that cannot be read") from None
+            raise self._not_a_run(f"a {CONFIG} that cannot be read") from None
         if not isinstance(found, dict) or "robust_snn_run" not in found:
-            raise self._foreign(f"a {CONFIG} that belongs to something else")
+            raise self._not_a_run(f"a {CONFIG} that belongs to something else")
         return found
 
-    def _foreign(self, what: str) -> InputError:
+    def _not_a_run(self, what: str) -> InputError:
         return InputError(f"'{self.path}' holds {what}; choose another folder")
 
     def _refuse_other(self, config: dict[str, Any]) -> None:
-        found = self._found()
+        found = self._stored_config()
         if found is not None and found != config:
             changes = "; ".join(differences(found, config))
             raise InputError(
@@ -93,7 +93,7 @@ class RunFolder:
             )
 
     def check_room(self, room: int) -> None:
-        """Raises `InputError` unless the disk has room for pieces of so many bytes."""
+        """Raises `InputError` unless the disk has room for results of so many bytes."""
         there = sum(path.stat().st_size for path in (self.path / "pieces").glob("*/*.npz"))
         place = next(p for p in (self.path, *self.path.absolute().parents) if p.is_dir())
         free, needed = shutil.disk_usage(place).free, room - there
@@ -105,22 +105,22 @@ class RunFolder:
 
     @contextmanager
     def lock_shard(self, shard: int, *, wait: float = 0) -> Iterator[bool]:
-        """Takes a shard for this process.
+        """Locks a shard for this process.
 
         Args:
             shard: Its number.
-            wait: Seconds to wait for another process that holds it.
+            wait: Seconds to wait for another process that has locked it.
 
         Yields:
-            Whether it is ours.
+            Whether this process has it now.
         """
         with self._locked(f"{shard:05d}", wait) as ours:
             if ours:
-                self._sweep(self.path / "pieces", f"{shard:05d}.npz", "*/")
+                self._remove_drafts(self.path / "pieces", f"{shard:05d}.npz", "*/")
             yield ours
 
     def lock(self) -> AbstractContextManager[bool]:
-        """While inside, no other process writes into the folder what all of them would write."""
+        """Locks what belongs to the run as a whole, for as long as it takes."""
         return self._locked("run")
 
     @contextmanager
@@ -138,18 +138,18 @@ class RunFolder:
             lock.release()
 
     @staticmethod
-    def _sweep(folder: Path, name: str, below: str = "") -> None:
-        """Removes what killed processes left of a file; only under the file's lock."""
+    def _remove_drafts(folder: Path, name: str, below: str = "") -> None:
+        """Removes the unfinished files that killed processes left; only under the file's lock."""
         for draft in folder.glob(f"{below}.{name}.*"):
             draft.unlink(missing_ok=True)
 
     def finished(self) -> set[str]:
-        """Names of the pieces that are there."""
-        pieces = (self.path / "pieces").glob("*/[!.]*.npz")
-        return {f"{path.parent.name}/{path.stem}" for path in pieces}
+        """Names of the results that are there."""
+        files = (self.path / "pieces").glob("*/[!.]*.npz")
+        return {f"{path.parent.name}/{path.stem}" for path in files}
 
     def load(self, name: str) -> ShardResult | None:
-        """A finished piece, or None. A damaged file, or that of another run, is not there."""
+        """A finished result; None if there is none, or the file is damaged or of another run."""
         path = self._file(name)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -162,22 +162,22 @@ class RunFolder:
             _log.warning("%s is damaged and will be made again", path)
         return None
 
-    def save(self, name: str, piece: ShardResult) -> None:
-        """Stores a piece, whole or not at all, whenever the process or the power fails.
+    def save(self, name: str, result: ShardResult) -> None:
+        """Stores a result, whole or not at all, whenever the process or the power fails.
 
         Raises:
             FolderError: If the disk is full or gone.
         """
-        arrays: dict[str, Any] = {"address": np.array(self.address), **piece.arrays()}
+        arrays: dict[str, Any] = {"address": np.array(self.address), **result.arrays()}
         with self._reported():
             self._file(name).parent.mkdir(exist_ok=True)
             write_whole(self._file(name), lambda file: np.savez(file, **arrays))
 
     def conclude(self, *writers: Callable[[Path], None]) -> None:
-        """Calls everyone who writes into the finished run, one process at a time."""
+        """Calls the functions that write into the finished run, in one process at a time."""
         with self._reported(), self.lock():
             for name in ("verdict.json", "results.npz", "evidence.npz", "probe.json"):
-                self._sweep(self.path, name)
+                self._remove_drafts(self.path, name)
             for write in writers:
                 write(self.path)
 

@@ -1,4 +1,4 @@
-"""The unit of work: one attack on one shard of images, and how shards add up to a worst case."""
+"""The unit of work, one attack on one shard of images, and the worst case over attacks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from robust_snn.eval.scoring.noise_draws import harder
 
 @dataclass(frozen=True)
 class ShardResult:
-    """One attack on one shard, or the clean images of a shard. `A` is the number of attacked
-    images.
+    """One attack on one shard, or the clean images of a shard, both scored.
+
+    `A` is the number of attacked images; for the clean images it is all of them.
 
     Attributes:
         positions: Rows of the shard that were attacked, `[A]`.
         images: The adversarial images, float32 `[A, C, H, W]`; empty for the clean images.
         select: Accuracy on the select draws, `[A]`.
         margin: Margin on the select draws, `[A]`.
-        predictions: Answers on the report draws, `[A, report]`.
-        claimed_robust: What the attack itself takes for robust, `[A]`.
+        predictions: Predicted classes on the report draws, `[A, report]`.
+        claimed_robust: Which images the attack says it did not break, bool `[A]`.
         forwards: Images passed forwards by the attack.
         backwards: Images passed backwards by the attack.
         seconds: Time, scoring included.
-        warnings: What the library complained about.
+        warnings: Warnings of the attack's library.
     """
 
     positions: np.ndarray
@@ -42,7 +43,7 @@ class ShardResult:
 
     @classmethod
     def join(cls, parts: Sequence[ShardResult]) -> ShardResult:
-        """The piece that smaller batches make together."""
+        """The result of a shard that was attacked in smaller batches."""
         values: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)
@@ -54,12 +55,12 @@ class ShardResult:
         return cls(**values)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The piece as named arrays, to be stored."""
+        """The fields as arrays by name, to be stored."""
         return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> ShardResult:
-        """The piece that `arrays` describe.
+        """The result that was stored as `arrays`.
 
         Raises:
             KeyError: If one is missing.
@@ -71,17 +72,33 @@ class ShardResult:
         return cls(**values)
 
 
+@dataclass(frozen=True)
+class FinishedShard:
+    """All results of one shard, without the adversarial images.
+
+    Attributes:
+        clean: The clean images.
+        attacks: One per attack of the suite; None where no image was left to attack.
+    """
+
+    clean: ShardResult
+    attacks: tuple[ShardResult | None, ...]
+
+
 class WorstCase:
-    """The worst version met so far of every image in a shard.
+    """The worst version so far of every image in a shard.
 
     The select draws decide: fewest correct draws first, then the smaller margin. The clean image is
     a version like any other, so an attack never helps. An image without a correct select draw is
     broken and not attacked again.
 
+    Args:
+        clean: The result on the clean images, `n` of them.
+
     Attributes:
         select: Accuracy of the worst version on the select draws, `[n]`.
         margin: Its margin there, `[n]`.
-        predictions: Its answers on the report draws, `[n, report]`.
+        predictions: Its predicted classes on the report draws, `[n, report]`.
         by: Row of the suite that made it, `[n]`; -1 where the clean image is the worst.
     """
 
@@ -93,27 +110,31 @@ class WorstCase:
 
     @property
     def robust_so_far(self) -> np.ndarray:
-        """Rows that are not broken."""
+        """Positions of the images that no attack has broken yet."""
         return np.flatnonzero(self.select > 0)
 
     @property
-    def all(self) -> np.ndarray:
-        """All rows."""
+    def positions(self) -> np.ndarray:
+        """Positions of all images."""
         return np.arange(len(self.select))
 
-    def update(self, piece: ShardResult, row: int = 0) -> np.ndarray:
-        """Takes in an attack, which is a row of the suite.
+    def update(self, result: ShardResult, row: int = 0) -> np.ndarray:
+        """Takes an attack into the worst case.
+
+        Args:
+            result: What the attack made of the images at `result.positions`.
+            row: Its row of the suite.
 
         Returns:
-            The report answers of the shard under this attack, `[n, report]`. Images that it did not
-            attack, being broken, stand as the worst version so far.
+            Predictions on the report draws under this attack alone, `[n, report]`; for images that
+            it did not attack, because they were broken, those of the worst case before it.
         """
-        at = piece.positions
+        at = result.positions
         alone = self.predictions.copy()
-        alone[at] = piece.predictions
-        worse = harder(piece.select, piece.margin, self.select[at], self.margin[at])
-        self.select[at[worse]] = piece.select[worse]
-        self.margin[at[worse]] = piece.margin[worse]
-        self.predictions[at[worse]] = piece.predictions[worse]
+        alone[at] = result.predictions
+        worse = harder(result.select, result.margin, self.select[at], self.margin[at])
+        self.select[at[worse]] = result.select[worse]
+        self.margin[at[worse]] = result.margin[worse]
+        self.predictions[at[worse]] = result.predictions[worse]
         self.by[at[worse]] = row
         return alone

@@ -1,40 +1,35 @@
-"""From finished pieces to the numbers of a verdict."""
+"""From the results of all shards to the numbers of a verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
-from robust_snn.eval.protocol.implementations import implementation, view
-from robust_snn.eval.scoring import intervals as statistics
-from robust_snn.eval.scoring import verdict_checks as diagnostics
+from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
+from robust_snn.eval.protocol.implementations import attacked_victim, implementation
+from robust_snn.eval.scoring import intervals, verdict_checks
 from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import AttackResult, Clean, Robust
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The pieces of one shard, without their images: the clean one, and one per attack of the
-    suite.
-
-    An attack has no piece where nothing was left standing for it.
-    """
-
-    clean: ShardResult
-    attacks: tuple[ShardResult | None, ...]
 
 
 @dataclass(frozen=True)
 class Summary:
     """The measured part of a verdict.
 
-    `modes` are the gradient modes that its attacks used, `select` the accuracy of every clean image
-    on the select draws.
+    Attributes:
+        clean: Accuracy without an attack.
+        robust: Accuracy in the worst case over attacks.
+        attacks: Every attack alone.
+        diagnostics: Checks of these numbers against each other.
+        seconds: Time of all shards, scoring included.
+        modes: Gradient modes that the attacks used.
+        predictions: Predictions on the report draws, image by image.
+        clean_select: Accuracy of every clean image on the select draws, `[N]`.
     """
 
     clean: Clean
@@ -43,98 +38,105 @@ class Summary:
     diagnostics: tuple[Diagnostic, ...]
     seconds: float
     modes: tuple[str, ...]
-    results: Predictions
-    select: np.ndarray
+    predictions: Predictions
+    clean_select: np.ndarray
 
 
-def summarise(job: Job, shards: Sequence[Shard]) -> Summary:
+def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
     """Adds up all shards of a job, in order."""
-    results, course = _fold(job, shards)
-    labels = results.labels
+    predictions, course = _joined(job, shards)
+    labels = predictions.labels
     attacks = tuple(
-        _attack(job, number, [s.attacks[number] for s in shards], results.attacks[number], labels)
-        for number in range(len(job.suite.attacks))
+        _attack(job, row, [s.attacks[row] for s in shards], predictions)
+        for row in range(len(job.suite.attacks))
     )
-    seconds = sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks)
-    before, after = (answers == labels[:, None] for answers in (results.clean, results.worst))
-    estimate, robust = statistics.accuracy(before), statistics.accuracy(after)
-    clean_vote = statistics.vote(results.clean, labels)
-    rows = zip(attacks, job.suite.attacks, strict=True)
-    searched = [attack for attack, row in rows if implementation(row).judge is None]
-    vote = statistics.vote(results.worst, labels)
-    success = statistics.success_rate(before, after)
+    before, after = predictions.clean == labels[:, None], predictions.worst == labels[:, None]
+    robust, vote = intervals.accuracy(after), intervals.vote(predictions.worst, labels)
+    success = intervals.success_rate(before, after)
     return Summary(
-        Clean(*estimate, *clean_vote),
+        Clean(*intervals.accuracy(before), *intervals.vote(predictions.clean, labels)),
         Robust(*robust, vote.value, success.value, vote.ci, success.ci),
         attacks,
-        (
-            *diagnostics.claims(searched),
-            *diagnostics.selection(robust.value, searched),
-            *diagnostics.black_box(_course(results.clean, course, attacks, labels), len(labels)),
-            *diagnostics.warnings(_warnings(job, shards)),
-        ),
-        seconds,
+        _checks(job, shards, attacks, robust.value, course),
+        sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
         tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
-        results,
+        predictions,
         np.concatenate([shard.clean.select for shard in shards]),
     )
 
 
-def _fold(job: Job, shards: Sequence[Shard]) -> tuple[Predictions, list[np.ndarray]]:
-    """Report answers on every image, and those in the worst case after each attack in turn."""
-    last, alone, course = [], [], []
+class _Joined(NamedTuple):
+    """Predictions on all images.
+
+    `course` holds the accuracy without an attack, then in the worst case after each attack in turn.
+    """
+
+    predictions: Predictions
+    course: list[float]
+
+
+def _joined(job: Job, shards: Sequence[FinishedShard]) -> _Joined:
+    last, alone, worst_so_far = [], [], []
     for shard in shards:
-        worst, answers, so_far = WorstCase(shard.clean), [], []
-        for row, piece in enumerate(shard.attacks):
-            answers.append(worst.predictions.copy() if piece is None else worst.update(piece, row))
-            so_far.append(worst.predictions.copy())
+        worst, under_attack, course = WorstCase(shard.clean), [], []
+        for row, result in enumerate(shard.attacks):
+            kept = worst.predictions.copy() if result is None else worst.update(result, row)
+            under_attack.append(kept)
+            course.append(worst.predictions.copy())
         last.append(worst)
-        alone.append(np.stack(answers))
-        course.append(np.stack(so_far))
-    results = Predictions(
+        alone.append(np.stack(under_attack))
+        worst_so_far.append(np.stack(course))
+    predictions = Predictions(
         labels=job.labels.cpu().numpy(),
         clean=np.concatenate([shard.clean.predictions for shard in shards]),
         worst=np.concatenate([worst.predictions for worst in last]),
         by=np.concatenate([worst.by for worst in last]),
         attacks=np.concatenate(alone, axis=1),
     )
-    return results, list(np.concatenate(course, axis=1))
-
-
-def _course(
-    clean: np.ndarray, course: list[np.ndarray], attacks: Sequence[AttackResult], labels: np.ndarray
-) -> list[tuple[float, bool]]:
-    """The worst case after every attack, and whether it used gradients; first the clean images."""
-    left = [float((predictions == labels[:, None]).mean()) for predictions in (clean, *course)]
-    return list(zip(left, [True, *(attack.backwards > 0 for attack in attacks)], strict=True))
+    labels = predictions.labels[:, None]
+    after = (predictions.clean, *np.concatenate(worst_so_far, axis=1))
+    return _Joined(predictions, [float((given == labels).mean()) for given in after])
 
 
 def _attack(
-    job: Job,
-    number: int,
-    pieces: list[ShardResult | None],
-    predictions: np.ndarray,
-    labels: np.ndarray,
+    job: Job, row: int, results: Sequence[ShardResult | None], predictions: Predictions
 ) -> AttackResult:
-    row = job.suite.attacks[number]
-    done = [piece for piece in pieces if piece is not None]
-    estimate = statistics.accuracy(predictions == labels[:, None])
+    """One attack alone, over all shards."""
+    spec, labels = job.suite.attacks[row], predictions.labels
+    done = [result for result in results if result is not None]
+    estimate = intervals.accuracy(predictions.attacks[row] == labels[:, None])
     return AttackResult(
-        name=row.name,
-        implementation=implementation(row).describe(row),
-        gradient=str(view(job.victim, row, seed=0).gradient),
-        eot=row.eot,
+        name=spec.name,
+        implementation=implementation(spec).describe(spec),
+        gradient=str(attacked_victim(job.victim, spec, seed=0).gradient),
+        eot=spec.eot,
         accuracy=estimate.value,
         ci=estimate.ci,
-        claimed=float(sum(piece.claimed_robust.sum() for piece in done) / len(labels)),
-        forwards=sum(piece.forwards for piece in done),
-        backwards=sum(piece.backwards for piece in done),
-        seconds=float(sum(piece.seconds for piece in done)),
+        claimed=float(sum(result.claimed_robust.sum() for result in done) / len(labels)),
+        forwards=sum(result.forwards for result in done),
+        backwards=sum(result.backwards for result in done),
+        seconds=float(sum(result.seconds for result in done)),
     )
 
 
-def _warnings(job: Job, shards: Sequence[Shard]) -> dict[str, list[str]]:
-    return {
-        row.name: [text for shard in shards if (p := shard.attacks[number]) for text in p.warnings]
-        for number, row in enumerate(job.suite.attacks)
+def _checks(
+    job: Job,
+    shards: Sequence[FinishedShard],
+    attacks: Sequence[AttackResult],
+    robust: float,
+    course: list[float],
+) -> tuple[Diagnostic, ...]:
+    """The measured numbers against each other, and the warnings of the attacks' libraries."""
+    rows = zip(attacks, job.suite.attacks, strict=True)
+    searching = [attack for attack, row in rows if implementation(row).judge is None]
+    used_gradients = [True, *(attack.backwards > 0 for attack in attacks)]
+    warnings = {
+        row.name: [text for s in shards if (result := s.attacks[n]) for text in result.warnings]
+        for n, row in enumerate(job.suite.attacks)
     }
+    return (
+        *verdict_checks.claims(searching),
+        *verdict_checks.selection(robust, searching),
+        *verdict_checks.black_box(list(zip(course, used_gradients, strict=True)), len(job.labels)),
+        *verdict_checks.warnings(warnings),
+    )

@@ -1,28 +1,23 @@
-"""Random corruptions as rows of a suite: nobody searches for the worst, and every score is of a
-fresh corruption of the image or of the spikes inside the network.
+"""Random corruptions as rows of a suite: nothing is searched for, and every score is that of a
+fresh corruption of the image, or of the spikes inside the network.
 
     - {name: drop-0.05, implementation: corruption, attack: event-drop, options: {rho: 0.05}}
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from scipy.stats import t
 from torch import Tensor
-from torch.nn import functional as F
 
-from robust_snn.eval.scoring import intervals as statistics
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.metrics import event_drop, hidden_flips
 from robust_snn.metrics.spike_noise import KINDS, MIXED, STRATEGIES, check_share
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ class Corrupted(Victim):
 
     Args:
         victim: The victim.
-        damage: What happens to each sample.
+        damage: The corruption of each sample.
     """
 
     def __init__(self, victim: Victim, damage: Corruption) -> None:
@@ -101,49 +96,3 @@ class Corrupted(Victim):
         seed = derive_seed(self.seed, "corruption", purpose)
         keys = sample_keys(seed, ids.to(x.device), draw)
         return self.damage.logits(self.whole, x, keys, ids, draw, purpose)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Accuracy and cross entropy over images and draws, each with a 95 % interval over images.
-
-    Attributes:
-        each: Accuracy of every network, where there are several.
-    """
-
-    accuracy: float
-    accuracy_ci: tuple[float, float]
-    loss: float
-    loss_ci: tuple[float, float]
-    each: tuple[float, ...]
-
-
-def measure(
-    victims: Sequence[Victim],
-    images: Tensor,
-    labels: Tensor,
-    *,
-    draws: int = 20,
-    batch_size: int = 64,
-) -> Measured:
-    """Mean accuracy and loss of networks trained alike, corrupted or not.
-
-    Args:
-        victims: What to measure; `Corrupted(victim, damage)` for a corrupted one.
-        images: `[N, ...]`.
-        labels: `[N]`.
-        draws: Draws of the noise and of the corruption.
-        batch_size: Images that pass together.
-    """
-    right, losses = [], []
-    for ids in torch.arange(len(images)).split(batch_size):
-        logits = [z for v in victims for z in fresh_logits(v, images[ids], ids, draws)]
-        right.append(torch.stack([z.argmax(1) == labels[ids] for z in logits], 1))
-        each = [F.cross_entropy(z, labels[ids], reduction="none") for z in logits]
-        losses.append(torch.stack(each, 1).mean(1))
-    correct, loss = torch.cat(right).numpy(), torch.cat(losses).double().numpy()
-    accuracy, interval = statistics.accuracy(correct)
-    margin = float(t.ppf(0.975, len(loss) - 1) * np.std(loss, ddof=1) / len(loss) ** 0.5)
-    mean = float(loss.mean())
-    by_net = tuple(correct.reshape(len(loss), len(victims), draws).mean((0, 2)).tolist())
-    return Measured(accuracy, interval, mean, (mean - margin, mean + margin), by_net)

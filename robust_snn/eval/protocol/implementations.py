@@ -85,8 +85,8 @@ def implementation(row: AttackSpec) -> Implementation:
     return IMPLEMENTATIONS[row.implementation]
 
 
-def view(victim: Victim, row: AttackSpec, seed: int) -> Victim:
-    """The victim as one attack sees it.
+def attacked_victim(victim: Victim, row: AttackSpec, seed: int) -> Victim:
+    """The victim with the gradient mode, noise policy and draws that a row names.
 
     Raises:
         InputError: If the row's gradient mode or noise policy is not known.

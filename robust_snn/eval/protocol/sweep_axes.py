@@ -67,11 +67,12 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _radius(value: Any, what: str) -> float:
-    radius = number(value, what)
-    if radius < 0:
+def radius(value: Any, what: str) -> float:
+    """Reads a radius such as `"8/255"`; `what` is its name in the `InputError` of a wrong one."""
+    eps = number(value, what)
+    if eps < 0:
         raise InputError(f"{what} must not be negative, got {value}")
-    return radius
+    return eps
 
 
 def _count(value: Any, what: str) -> int:
@@ -86,7 +87,7 @@ def _mode(value: Any, what: str) -> str:
 
 
 AXES: dict[str, Callable[[Any, str], Any]] = {
-    "eps": _radius,
+    "eps": radius,
     "steps": _count,
     "eot": _count,
     "gradient": _mode,

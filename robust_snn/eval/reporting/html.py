@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from robust_snn.diagnostics import Diagnostic
-from robust_snn.eval.execution import report_data as evidence
+from robust_snn.eval.execution import report_data
 from robust_snn.eval.execution.report_data import ReportData
 from robust_snn.eval.reporting import report_figures as figures
-from robust_snn.eval.reporting.published import published
-from robust_snn.eval.reporting.terminal import percent, radius, sentence, span
+from robust_snn.eval.reporting.page_templates import template
+from robust_snn.eval.reporting.published import published_results
+from robust_snn.eval.reporting.terminal import sentence
+from robust_snn.eval.scoring.curves import CurvePoint, load_curves
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.eval.sweep import Point, load_curves
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
-from robust_snn.utils.errors import InputError, missing_extra
+from robust_snn.utils.errors import InputError
 
 FILE = "report.html"
 ABOUT = "about.json"
@@ -49,7 +50,7 @@ def write_report(
     verdict = Verdict.load(run / "verdict.json")
     given = {"command": command, "classes": None if classes is None else list(classes)}
     about = {**_about(run), **{key: value for key, value in given.items() if value is not None}}
-    page = render_page(verdict, ReportData.load(run / evidence.FILE), load_curves(run), about)
+    page = render_page(verdict, ReportData.load(run / report_data.FILE), load_curves(run), about)
     if about:
         write_json(run / ABOUT, about)
     write_text(run / FILE, page)
@@ -58,15 +59,15 @@ def write_report(
 
 def render_page(
     verdict: Verdict,
-    found: ReportData | None = None,
-    curves: Mapping[str, Sequence[Point]] | None = None,
+    data: ReportData | None = None,
+    curves: Mapping[str, Sequence[CurvePoint]] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> str:
     """The page as HTML.
 
     Args:
         verdict: What was measured.
-        found: Answers, images and activity behind it.
+        data: What else was measured; without it the page has the verdict alone.
         curves: Points of a sweep by axis.
         about: `command` and `classes`, where they are known.
 
@@ -84,64 +85,23 @@ def render_page(
             {"row": row, "gradient": parse_mode(row.gradient).brief} for row in verdict.attacks
         ],
         attacks_figure=figures.attacks(verdict),
-        known=published(verdict),
+        published=published_results(verdict),
         curves=[
             {"axis": axis, "points": points, "figure": figures.curve(axis, points)}
             for axis, points in (curves or {}).items()
         ],
-        found=found,
-        classes=None if found is None else _classes(found, names),
-        inside=None if found is None or not len(found.layers) else _inside(found),
-        modes=None if found is None else _modes(found),
-        pictures=[] if found is None else _pictures(verdict, found, names),
+        data=data,
+        classes=None if data is None else _classes(data, names),
+        activity=None if data is None or not len(data.layers) else _activity(data),
+        modes=None if data is None else _modes(data),
+        pictures=[] if data is None else _pictures(verdict, data, names),
         command=(about or {}).get("command"),
         call=_call(verdict),
     )
 
 
-def template(name: str) -> Any:
-    """A template of this room; every string that it prints is escaped.
-
-    Raises:
-        ImportError: If Jinja2 is not installed.
-    """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise missing_extra("jinja2", "report") from error
-    loader = PackageLoader("robust_snn.eval.reporting")
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    environment.filters["span"] = span
-    environment.filters["radius"] = radius
-    environment.filters["at"] = _at
-    environment.filters["amount"] = amount
-    return environment.get_template(name)
-
-
-def amount(value: float) -> str:
-    """A number with a prefix for thousands and thousandths, such as `5.40 M` or `12.7 µ`."""
-    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ")):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {prefix}".rstrip()
-    return f"{value / 1e-9:.3g} n" if value else "0"
-
-
-def _at(value: Any, axis: str) -> str:
-    """A value of an axis as text."""
-    if axis == "gradient":
-        return parse_mode(str(value)).brief
-    return radius(float(value)) if axis == "eps" else str(value)
-
-
 def _about(run: Path) -> dict[str, Any]:
-    """What an earlier call wrote down; a file of another form says nothing."""
+    """`about.json` of an earlier call; empty if there is none, or it has another form."""
     try:
         tree = json.loads((run / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -152,30 +112,30 @@ def _about(run: Path) -> dict[str, Any]:
 
 
 def _trust(notes: Sequence[Diagnostic]) -> dict[str, str]:
-    """How far the diagnostics support the verdict: the worst status, and a sentence."""
+    """The worst status of the diagnostics, and a sentence on what it means for the verdict."""
     counts = {status: sum(note.status == status for note in notes) for status in ORDER}
     if not notes:
-        return {"status": "warn", "text": "No diagnostics ran: nothing speaks for this number."}
+        return {"status": "warn", "text": "No diagnostics ran: nothing supports this number."}
     if counts["fail"]:
         bad = f"{counts['fail']} of {len(notes)} diagnostics failed"
-        return {"status": "fail", "text": f"{bad}: the attacks may have failed, not held."}
+        return {"status": "fail", "text": f"{bad}: the attacks may have failed."}
     if counts["warn"]:
         bad = f"{counts['warn']} of {len(notes)} diagnostics warn"
         return {"status": "warn", "text": f"{bad}: read them before you rely on this number."}
     return {"status": "pass", "text": f"All {len(notes)} diagnostics passed."}
 
 
-def _classes(found: ReportData, names: Sequence[Any]) -> dict[str, Any]:
+def _classes(data: ReportData, names: Sequence[Any]) -> dict[str, Any]:
     """Accuracy by class; the figure shows the extremes where there are many."""
     rows: list[dict[str, Any]] = []
-    for label in np.unique(found.labels):
-        at = found.labels == label
+    for label in np.unique(data.labels):
+        at = data.labels == label
         rows.append(
             {
                 "name": _class(int(label), names),
                 "images": int(at.sum()),
-                "clean": float(found.clean[at].mean()),
-                "robust": float(found.robust[at].mean()),
+                "clean": float(data.clean[at].mean()),
+                "robust": float(data.robust[at].mean()),
             }
         )
     shown = rows
@@ -187,27 +147,27 @@ def _classes(found: ReportData, names: Sequence[Any]) -> dict[str, Any]:
     return {"rows": rows, "shown": len(shown), "figure": figures.classes(name, clean, robust)}
 
 
-def _inside(found: ReportData) -> dict[str, Any]:
+def _activity(data: ReportData) -> dict[str, Any]:
     """Activity and cost; `costs` is one row per measure, clean and attacked."""
     measures = ("spikes", "spike operations", "multiplications", "energy")
     return {
-        "layers": list(zip(found.layers.tolist(), *found.rates.tolist(), strict=True)),
-        "costs": list(zip(measures, *found.costs.tolist(), strict=True)),
-        "figure": figures.activity(found.layers.tolist(), *found.rates.tolist()),
+        "layers": list(zip(data.layers.tolist(), *data.rates.tolist(), strict=True)),
+        "costs": list(zip(measures, *data.costs.tolist(), strict=True)),
+        "figure": figures.activity(data.layers.tolist(), *data.rates.tolist()),
     }
 
 
-def _modes(found: ReportData) -> list[dict[str, Any]]:
-    names = [parse_mode(mode).brief for mode in found.modes.tolist()]
+def _modes(data: ReportData) -> list[dict[str, Any]]:
+    names = [parse_mode(mode).brief for mode in data.modes.tolist()]
     return [
         {"name": name, "cosines": cosines}
-        for name, cosines in zip(names, found.cosines.tolist(), strict=True)
+        for name, cosines in zip(names, data.cosines.tolist(), strict=True)
     ]
 
 
-def _pictures(verdict: Verdict, found: ReportData, names: Sequence[Any]) -> list[dict[str, Any]]:
+def _pictures(verdict: Verdict, data: ReportData, names: Sequence[Any]) -> list[dict[str, Any]]:
     shown = []
-    pictures = found.pictures
+    pictures = data.pictures
     for n, image in enumerate(pictures.ids.tolist()):
         clean, adversarial = _stills(pictures.clean[n], pictures.adversarial[n])
         delta = adversarial - clean
@@ -215,7 +175,7 @@ def _pictures(verdict: Verdict, found: ReportData, names: Sequence[Any]) -> list
         shown.append(
             {
                 "image": image,
-                "label": _class(int(found.labels[image]), names),
+                "label": _class(int(data.labels[image]), names),
                 "answer": _class(int(pictures.answers[n]), names),
                 "attack": verdict.attacks[int(pictures.attacks[n])].name,
                 "clean": figures.picture(clean),

@@ -1,4 +1,5 @@
-"""Leaderboards: verdicts of one threat model in the order of what they can vouch for."""
+"""Leaderboards: verdicts of one threat model, ranked by robust accuracy; without a rank where a
+diagnostic failed."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
-from robust_snn.eval.reporting.html import template
+from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.terminal import percent, radius, span
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.atomic_files import write_json, write_text
@@ -25,12 +26,12 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Entry:
+class LeaderboardEntry:
     """A line of a leaderboard.
 
     Attributes:
-        rank: Place by robust accuracy among the trusted; None where a diagnostic failed, for then
-            the number may be that of the attacks and not that of the network.
+        rank: Place by robust accuracy; None where a diagnostic failed, for then the attacks may
+            have failed, and the number is no more than an upper bound.
         model: Name of the model.
         run: Folder of the run.
         weights: Start of the weights' digest.
@@ -61,16 +62,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Board:
+class Leaderboard:
     """Entries that may be compared: one norm, one radius, the same images."""
 
     threat: dict[str, Any]
     data: dict[str, Any]
-    entries: tuple[Entry, ...]
+    entries: tuple[LeaderboardEntry, ...]
 
 
-def rank(runs: Sequence[str | Path]) -> Board:
-    """Reads verdicts and ranks those that their diagnostics support.
+def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
+    """Reads verdicts and ranks those without a failed diagnostic.
 
     Args:
         runs: Folders of runs, or `verdict.json` files.
@@ -91,11 +92,11 @@ def rank(runs: Sequence[str | Path]) -> Board:
     ordered = sorted(verdicts.items(), key=lambda item: _order(item[1]))
     entries = tuple(_entry(place, path, v) for place, (path, v) in enumerate(ordered, 1))
     first = ordered[0][1]
-    return Board(first.threat, first.data, entries)
+    return Leaderboard(first.threat, first.data, entries)
 
 
-def write(
-    board: Board,
+def write_leaderboard(
+    board: Leaderboard,
     *,
     html: Path | None = None,
     json_file: Path | None = None,
@@ -110,20 +111,20 @@ def write(
     written = []
     try:
         if html is not None:
-            write_text(html, page(board, html.parent))
+            write_text(html, leaderboard_page(board, html.parent))
             written.append(html)
         if json_file is not None:
             write_json(json_file, {"schema": SCHEMA, **asdict(board)})
             written.append(json_file)
         if csv_file is not None:
-            write_text(csv_file, table(board))
+            write_text(csv_file, leaderboard_csv(board))
             written.append(csv_file)
     except OSError as error:
         raise InputError(f"cannot write the leaderboard: {error}") from None
     return written
 
 
-def page(board: Board, place: Path) -> str:
+def leaderboard_page(board: Leaderboard, place: Path) -> str:
     """The leaderboard as one sortable page.
 
     Args:
@@ -144,19 +145,19 @@ def page(board: Board, place: Path) -> str:
     )
 
 
-def table(board: Board) -> str:
+def leaderboard_csv(board: Leaderboard) -> str:
     """The leaderboard as CSV; texts that a spreadsheet would take for formulas are quoted."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([f.name for f in fields(Entry)] + ["norm", "eps", "data"])
+    writer.writerow([f.name for f in fields(LeaderboardEntry)] + ["norm", "eps", "data"])
     for entry in board.entries:
-        values = [_cell(getattr(entry, f.name)) for f in fields(Entry)]
+        values = [_cell(getattr(entry, f.name)) for f in fields(LeaderboardEntry)]
         threat = [board.threat["norm"], board.threat["eps"], _cell(board.data["name"])]
         writer.writerow([*values, *threat])
     return text.getvalue()
 
 
-def render(board: Board) -> Table:
+def render_leaderboard(board: Leaderboard) -> Table:
     """The leaderboard for a terminal."""
     title = (
         f"{board.threat['norm']}, eps = {radius(board.threat['eps'])}, "
@@ -207,14 +208,14 @@ def _failed(verdict: Verdict, status: str = "fail") -> tuple[str, ...]:
 
 
 def _order(verdict: Verdict) -> tuple[bool, float, float]:
-    """The trusted first, then by robust and clean accuracy."""
+    """Those without a failed diagnostic first, then by robust and clean accuracy."""
     return bool(_failed(verdict)), -verdict.robust.accuracy, -verdict.clean.accuracy
 
 
-def _entry(place: int, path: Path, verdict: Verdict) -> Entry:
+def _entry(place: int, path: Path, verdict: Verdict) -> LeaderboardEntry:
     failed = _failed(verdict)
     passes = sum(row.forwards + row.backwards for row in verdict.attacks) / verdict.data["n"]
-    return Entry(
+    return LeaderboardEntry(
         rank=None if failed else place,
         model=str(verdict.model["name"]),
         run=str(path.parent),

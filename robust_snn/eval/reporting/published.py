@@ -1,4 +1,4 @@
-"""What a paper reports for the model at hand, beside what its suite measures here.
+"""What a paper reports for the model at hand, to compare with what its suite measures here.
 
 The numbers lie in `suites/published/SUITE.csv`: the first line says where they come from, then one
 row per line of the paper's table, in percent, with a column per attack of the suite.
@@ -19,13 +19,13 @@ _WORDS = ("table", "setting", "data", "model")
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A line of a paper's table.
 
     Attributes:
         table: The table in the paper.
         setting: What the line is called there.
-        values: Published fractions by column, `clean` and the attacks of the suite.
+        values: PublishedResults fractions by column, `clean` and the attacks of the suite.
     """
 
     table: str
@@ -34,14 +34,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResults:
     """The lines of a paper's tables about one model, and where they come from."""
 
     source: str
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
 
 
-def published(verdict: Verdict) -> Published | None:
+def published_results(verdict: Verdict) -> PublishedResults | None:
     """What the paper of a verdict's suite reports for its architecture and data, if anything.
 
     A verdict does not know how a net was trained, so all lines about its architecture are given. A
@@ -53,7 +53,7 @@ def published(verdict: Verdict) -> Published | None:
         return None
     source, *lines = table.read_text(encoding="utf-8").splitlines()
     rows = tuple(_row(line) for line in csv.DictReader(lines) if _about(line, verdict))
-    return Published(source.lstrip("# "), rows) if rows else None
+    return PublishedResults(source.lstrip("# "), rows) if rows else None
 
 
 def _about(line: Mapping[str, str], verdict: Verdict) -> bool:
@@ -64,10 +64,10 @@ def _about(line: Mapping[str, str], verdict: Verdict) -> bool:
     return same_data and line["model"] == verdict.model["name"]
 
 
-def _row(line: Mapping[str, Any]) -> Row:
+def _row(line: Mapping[str, Any]) -> PublishedRow:
     values = {
         key: round(float(value) / 100, 6)
         for key, value in line.items()
         if key not in _WORDS and value
     }
-    return Row(line["table"], line["setting"], values)
+    return PublishedRow(line["table"], line["setting"], values)

@@ -1,19 +1,21 @@
-"""Figures of a report, as SVG in a data URI: they need no file beside the page and no network."""
+"""Figures of reports: SVG in a data URI, which needs no file beside the page, and one PNG."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from robust_snn.eval.reporting.terminal import radius
+from robust_snn.eval.scoring.curves import CurvePoint
 from robust_snn.eval.scoring.verdict import Interval, Verdict
-from robust_snn.eval.sweep import Point
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import missing_extra
+from robust_snn.utils.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +65,7 @@ def attacks(verdict: Verdict) -> str:
     return _uri(figure)
 
 
-def curve(axis: str, points: Sequence[Point]) -> str:
+def curve(axis: str, points: Sequence[CurvePoint]) -> str:
     """Accuracy along an axis of a sweep: worst case and every attack alone, with intervals."""
     figure, axes = _new(3.7)
     numeric = axis != "gradient"
@@ -79,9 +81,9 @@ def curve(axis: str, points: Sequence[Point]) -> str:
             (name, colour, [p.attacks[name] for p in points])
             for name, colour in zip(names, colours, strict=True)
         ]
-    for number, (name, colour, measured) in enumerate(series):
-        values = np.array([one.accuracy for one in measured])
-        low, high = np.array([one.ci for one in measured]).T
+    for number, (name, colour, estimates) in enumerate(series):
+        values = np.array([estimate.value for estimate in estimates])
+        low, high = np.array([estimate.ci for estimate in estimates]).T
         form = f"{MARKS[number % len(MARKS)]}{'-' if numeric else ''}"
         width, order = (2.5, 3) if number == 0 else (1.3, 2)
         shift = 0 if numeric else 0.08 * (number - (len(series) - 1) / 2)
@@ -139,6 +141,37 @@ def activity(layers: Sequence[str], clean: Sequence[float], attacked: Sequence[f
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
     return _uri(figure)
+
+
+def save_robustness_curves(
+    curves: Mapping[str, Sequence[CurvePoint]], about: Verdict, path: Path
+) -> None:
+    """Draws robust accuracy against eps with its 95 % interval, one curve per model.
+
+    Args:
+        curves: Points over eps by model.
+        about: A verdict, for the words around the curves.
+        path: Where the PNG goes.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure = new_figure(6.4, 4.2)
+    axes = figure.subplots()
+    for name, points in curves.items():
+        eps = [point.value for point in points]
+        low, high = zip(*(point.robust.ci for point in points), strict=True)
+        (line,) = axes.plot(eps, [p.robust.value for p in points], marker="o", label=name)
+        axes.fill_between(eps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set(
+        xlabel=f"eps ({about.threat['norm']}, pixels in [0, 1])",
+        ylabel="robust accuracy, 95% interval",
+        title=f"{about.data['n']} images of {about.data['name']}, suite {about.suite}",
+        ylim=(-0.02, 1.02),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
 
 
 def picture(image: np.ndarray) -> str:

@@ -6,15 +6,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from robust_snn.eval.reporting.published import Published
+from robust_snn.eval.reporting.published import PublishedResults
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode
 
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
-def render(verdict: Verdict) -> Group:
-    """The verdict as a table per attack, one sentence, and what its diagnostics found."""
+def render_verdict(verdict: Verdict) -> Group:
+    """The verdict as a table per attack, one sentence, and the diagnostics that did not pass."""
     table = Table(title=f"{verdict.model['name']} on {verdict.data['name']}")
     table.add_column("attack", overflow="fold")
     for column in ("gradient", "claimed", "measured", "95%", "passes per image", "seconds"):
@@ -40,16 +40,16 @@ def render(verdict: Verdict) -> Group:
     return Group(table, Text(sentence(verdict)), *notes)
 
 
-def beside(verdict: Verdict, known: Published) -> Table:
+def render_published(verdict: Verdict, published: PublishedResults) -> Table:
     """The columns of a table of a paper: what was measured, and what it reports."""
-    table = Table(title=f"beside {known.source}")
+    table = Table(title=f"beside {published.source}")
     table.add_column("accuracy in %")
     names = ["clean", *(attack.name for attack in verdict.attacks)]
     for name in names:
         table.add_column(name, justify="right")
     measured = [verdict.clean.accuracy, *(attack.accuracy for attack in verdict.attacks)]
     table.add_row("measured here", *(f"{100 * value:.1f}" for value in measured), style="bold")
-    for row in known.rows:
+    for row in published.rows:
         values = [row.values.get(name) for name in names]
         shown = ["" if value is None else f"{100 * value:.2f}" for value in values]
         table.add_row(f"{row.setting} ({row.table})", *shown)

@@ -1,1 +1,1 @@
-"""What it comes to: noise draws, intervals, the verdict and the checks of it."""
+"""What the numbers are: noise draws, intervals, the verdict and the checks of it."""

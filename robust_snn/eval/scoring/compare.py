@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robust_snn.eval.scoring import intervals as statistics
+from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.utils.errors import InputError
@@ -51,16 +51,17 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         InputError: If a folder holds no finished run, or the runs attacked different images or
             under different threat models.
     """
-    verdicts, answers = zip(*(_read(Path(folder)) for folder in (first, second)), strict=True)
+    verdicts, predictions = zip(*(_read(Path(folder)) for folder in (first, second)), strict=True)
     for part, key in (("data", "sha256"), ("threat", "norm"), ("threat", "eps")):
-        one, other = (getattr(verdict, part)[key] for verdict in verdicts)
-        if one != other:
+        ours, theirs = (getattr(verdict, part)[key] for verdict in verdicts)
+        if ours != theirs:
             raise InputError(
-                f"'{first}' and '{second}' cannot be compared: {part}.{key} is {one!s:.16} in one "
-                f"and {other!s:.16} in the other; evaluate both on the same images and threat"
+                f"'{first}' and '{second}' cannot be compared: {part}.{key} is {ours!s:.16} in one "
+                f"and {theirs!s:.16} in the other; evaluate both on the same images and threat"
             )
-    one, other = verdicts
-    return Comparison(one, other, tuple(_differences(verdicts, answers)), tuple(_notes(verdicts)))
+    before, after = verdicts
+    differences = tuple(_differences(verdicts, predictions))
+    return Comparison(before, after, differences, tuple(_notes(verdicts)))
 
 
 def _read(folder: Path) -> tuple[Verdict, Predictions]:
@@ -69,24 +70,23 @@ def _read(folder: Path) -> tuple[Verdict, Predictions]:
 
 
 def _differences(
-    verdicts: tuple[Verdict, ...], answers: tuple[Predictions, ...]
+    verdicts: tuple[Verdict, ...], predictions: tuple[Predictions, ...]
 ) -> list[Difference]:
-    found = []
-    for which in ("clean", "worst"):
-        name = "clean" if which == "clean" else "robust"
-        given = [(getattr(result, which), result.labels) for result in answers]
-        right = [(answer == labels[:, None]).mean(1) for answer, labels in given]
-        found.append(_difference(f"{name} accuracy", *right))
+    differences = []
+    for name, which in (("clean", "clean"), ("robust", "worst")):
+        given = [(getattr(run, which), run.labels) for run in predictions]
+        shares = [(predicted == labels[:, None]).mean(1) for predicted, labels in given]
+        differences.append(_difference(f"{name} accuracy", *shares))
         if any(verdict.stochastic for verdict in verdicts):
-            won = [statistics.elected(*pair).astype(float) for pair in given]
-            found.append(_difference(f"{name} vote", *won))
-    return found
+            won = [intervals.elected(*pair).astype(float) for pair in given]
+            differences.append(_difference(f"{name} vote", *won))
+    return differences
 
 
 def _difference(what: str, first: np.ndarray, second: np.ndarray) -> Difference:
     binary = all(np.isin(shares, (0, 1)).all() for shares in (first, second))
-    p = statistics.mcnemar(first > 0, second > 0) if binary else None
-    change = statistics.difference(first, second)
+    p = intervals.mcnemar(first > 0, second > 0) if binary else None
+    change = intervals.difference(first, second)
     return Difference(what, float(first.mean()), float(second.mean()), *change, p)
 
 

@@ -1,8 +1,9 @@
-"""Scoring: what a victim answers on draws that no attack has seen."""
+"""Scores of images: a victim's predictions on noise draws that no attack has seen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ SAME = 1e-4  # largest distance of normalised logits that counts as equal, AutoA
 
 @dataclass(frozen=True)
 class Score:
-    """Answers on one image per row.
+    """Predictions and margins of `B` images.
 
     Attributes:
         predictions: Predicted classes, `[B, draws]`.
@@ -31,6 +32,19 @@ class Score:
     margin: np.ndarray
 
 
+class NoiseProbe(NamedTuple):
+    """What a few draws tell of a victim.
+
+    Attributes:
+        spread: Largest distance between the normalised logits of two draws of an image. Above
+            `SAME` the victim is noisy, whether it declares it or not.
+        classes: Number of classes `K`.
+    """
+
+    spread: float
+    classes: int
+
+
 def score(
     victim: Victim, images: Tensor, labels: Tensor, ids: Tensor, *, draws: int, purpose: str
 ) -> Score:
@@ -40,7 +54,7 @@ def score(
     not depend on which images are scored together, nor on anything that an attack drew.
 
     Args:
-        victim: The victim; its plain network answers, one draw at a time.
+        victim: The victim; its plain network is asked, one draw at a time.
         images: `[B, C, H, W]`.
         labels: `[B]`.
         ids: Index of every image in the evaluated set, `[B]`.
@@ -48,15 +62,15 @@ def score(
         purpose: Name of the stream of draws: `"select"` or `"report"`.
 
     Raises:
-        InputError: If the victim's answers are not finite.
+        InputError: If the victim's logits are not finite.
     """
-    answers, margins = [], []
+    predicted, margins = [], []
     for logits in fresh_logits(victim, images, ids, draws, purpose):
         _check_finite(logits)
-        answers.append(logits.argmax(1))
+        predicted.append(logits.argmax(1))
         right = logits.gather(1, labels[:, None])[:, 0]
         margins.append(right - logits.scatter(1, labels[:, None], -torch.inf).amax(1))
-    predictions = torch.stack(answers, dim=1)
+    predictions = torch.stack(predicted, dim=1)
     return Score(
         predictions.cpu().numpy(),
         (predictions == labels[:, None]).double().mean(1).cpu().numpy(),
@@ -67,23 +81,22 @@ def score(
 def harder(
     accuracy: np.ndarray, margin: np.ndarray, than_accuracy: np.ndarray, than_margin: np.ndarray
 ) -> np.ndarray:
-    """Which versions of images the victim finds harder: by accuracy, then by margin."""
+    """Which versions of images are harder than others: by accuracy, then margin; bool `[B]`."""
     return (accuracy < than_accuracy) | ((accuracy == than_accuracy) & (margin < than_margin))
 
 
-def spread(victim: Victim, images: Tensor) -> float:
-    """Largest distance between the normalised logits of two draws, over all images.
-
-    Above `SAME` the victim is noisy, whatever it says of itself.
+def probe_noise(victim: Victim, images: Tensor) -> NoiseProbe:
+    """Compares several draws on a few images `[B, C, H, W]`.
 
     Raises:
-        InputError: If the victim's answers are not finite.
+        InputError: If the victim's logits are not finite.
     """
     ids = torch.arange(len(images), device=images.device)
     logits = torch.stack(fresh_logits(victim, images, ids, PROBES, "probe"))
     _check_finite(logits)
     unit = torch.nn.functional.normalize(logits, dim=-1)
-    return float((unit[:, None] - unit[None]).norm(dim=-1).max())
+    spread = float((unit[:, None] - unit[None]).norm(dim=-1).max())
+    return NoiseProbe(spread, logits.shape[-1])
 
 
 def _check_finite(logits: Tensor) -> None:

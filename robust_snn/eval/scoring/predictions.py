@@ -1,4 +1,4 @@
-"""The answers behind a verdict, image by image: `results.npz` beside `verdict.json`."""
+"""The predictions behind a verdict, image by image: `results.npz` beside `verdict.json`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NAME = "results.npz"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the victim answered on the report draws, for every image in order.
+    """Predicted classes on the report draws, for every image in order.
 
     Attributes:
         labels: `[N]`.
-        clean: Answers on the clean images, `[N, report]`.
-        worst: Answers on the worst version of every image, `[N, report]`.
+        clean: Those on the clean images, `[N, report]`.
+        worst: Those on the worst version of every image, `[N, report]`.
         by: Row of the suite that made the worst version, `[N]`; -1 where the clean image is worst.
-        attacks: Answers under each attack alone, `[attacks, N, report]`.
+        attacks: Those under each attack alone, `[attacks, N, report]`.
     """
 
     labels: np.ndarray
@@ -33,12 +33,12 @@ class Predictions:
     attacks: np.ndarray
 
     def save(self, folder: Path) -> None:
-        """Writes the answers into the folder of their run, whole or not at all."""
+        """Writes them into the folder of their run, whole or not at all."""
         write_whole(folder / NAME, lambda file: np.savez_compressed(file, **asdict(self)))
 
     @classmethod
     def load(cls, folder: str | Path) -> Predictions:
-        """Reads the answers of a finished run.
+        """Reads the predictions of a finished run.
 
         Raises:
             InputError: If the folder has none that can be read.

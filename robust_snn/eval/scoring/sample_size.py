@@ -17,19 +17,19 @@ MOST_DRAWS = 200
 
 
 @dataclass(frozen=True)
-class Size:
-    """A size of an evaluation. `draws` is None where the suite's number will do."""
+class SampleSize:
+    """How many images and report draws; `draws` is None where the suite's number will do."""
 
     images: int
     draws: int | None
 
 
-def needed(precision: float, pilot: str | Path | None = None) -> Size:
-    """The cheapest evaluation whose 95 % interval of robust accuracy is `precision` to each side.
+def needed_size(precision: float, pilot: str | Path | None = None) -> SampleSize:
+    """The cheapest size whose 95 % interval of robust accuracy is `precision` to each side.
 
     Without a pilot nothing is known, and the images must suffice for an accuracy of one half where
     every image is always or never correct. A pilot run says how much images differ (`b`), how much
-    the draws of one image differ (`w`), and what an image costs beside a draw (`c`): then
+    the draws of one image differ (`w`), and what an image costs compared to a draw (`c`): then
     `sqrt(c w / b)` draws are best (Cochran, Sampling Techniques, 10.6), and the images follow from
     Stein's two-stage rule (Annals of Mathematical Statistics 16, 1945).
 
@@ -40,7 +40,7 @@ def needed(precision: float, pilot: str | Path | None = None) -> Size:
         raise InputError(f"a precision must lie between 0 and 0.5, got {precision:g}")
     z = norm.ppf((1 + LEVEL) / 2)
     if pilot is None:
-        return Size(max(1, math.ceil((z / (2 * precision)) ** 2 - z**2)), None)
+        return SampleSize(max(1, math.ceil((z / (2 * precision)) ** 2 - z**2)), None)
     folder = Path(pilot)
     results, verdict = Predictions.load(folder), Verdict.load(folder / "verdict.json")
     count, draws = results.worst.shape
@@ -53,7 +53,7 @@ def needed(precision: float, pilot: str | Path | None = None) -> Size:
     quantile = t.ppf((1 + LEVEL) / 2, count - 1)
     images = quantile**2 * (between + within / (best or 1)) / precision**2
     least = z**2 / (2 * precision) - z**2  # where all images agree
-    return Size(max(1, math.ceil(max(images, least))), best)
+    return SampleSize(max(1, math.ceil(max(images, least))), best)
 
 
 def _draws(verdict: Verdict, between: float, within: float) -> int | None:

@@ -63,11 +63,12 @@ class AttackResult:
     Attributes:
         name: Its name in the suite.
         implementation: Library, version, attack and settings.
-        gradient: Gradient mode of the attacked view.
-        eot: Draws that the view averaged.
-        accuracy: Accuracy under this attack; images that were broken before count as they stood.
+        gradient: Gradient mode of the attack.
+        eot: Draws whose logits the victim averaged for it.
+        accuracy: Accuracy under this attack; images that an earlier attack broke
+            count with their worst version so far.
         ci: Its 95 % interval.
-        claimed: What the attack itself takes for the robust accuracy.
+        claimed: The robust accuracy that the attack itself claims.
         forwards: Images passed forwards.
         backwards: Images passed backwards.
         seconds: Time, scoring included.
@@ -87,7 +88,7 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How robust a model is, and why to believe it. `to_dict` is `verdict.json`."""
+    """How robust a model is, and the checks of it. `to_dict` gives `verdict.json`."""
 
     model: dict[str, Any]
     data: dict[str, Any]

@@ -1,18 +1,28 @@
-"""Reasons to believe a verdict or not, from what a run has seen anyway."""
+"""Checks of a verdict: its numbers against each other, and signs of masked gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
-from robust_snn.diagnostics import Diagnostic, compare_strength
+from torch import Tensor
+
+from robust_snn.diagnostics import Diagnostic, cheap, compare_strength
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring.noise_draws import PROBES, SAME
 from robust_snn.eval.scoring.verdict import AttackResult
+from robust_snn.gradients import parse_mode
+from robust_snn.victim import Victim
 
 
 def noise(declared: bool, spread: float) -> Diagnostic:
-    """Does the victim's word on its noise agree with what repeated answers show?"""
+    """What the victim declares about its noise must agree with repeated predictions.
+
+    Args:
+        declared: Whether the victim says that it is noisy.
+        spread: Measured spread of its logits, see `NoiseProbe`.
+    """
     measured = spread > SAME
     said, seen = ("noisy" if noisy else "deterministic" for noisy in (declared, measured))
     why = f"the victim says that it is {said}, {PROBES} answers to one image look {seen}"
@@ -22,7 +32,7 @@ def noise(declared: bool, spread: float) -> Diagnostic:
 
 
 def claims(attacks: Sequence[AttackResult]) -> list[Diagnostic]:
-    """Do the attacks' own numbers agree with the measured ones?"""
+    """The accuracy that an attack claims must lie in the interval of the measured one."""
     if not attacks:
         return []
     worst = max(attacks, key=lambda attack: abs(attack.claimed - attack.accuracy))
@@ -34,9 +44,9 @@ def claims(attacks: Sequence[AttackResult]) -> list[Diagnostic]:
 
 
 def selection(worst: float, attacks: Sequence[AttackResult]) -> list[Diagnostic]:
-    """Is the worst case over attacks as low as the best attack alone?
+    """The worst case over attacks must be at most the accuracy under the best attack alone.
 
-    Per image, the select draws choose an attack; where they are too few, they choose by luck.
+    Per image, the select draws choose an attack; where they are too few, chance chooses.
     """
     if not attacks:
         return []
@@ -48,7 +58,7 @@ def selection(worst: float, attacks: Sequence[AttackResult]) -> list[Diagnostic]
 
 
 def black_box(left: Sequence[tuple[float, bool]], images: int) -> list[Diagnostic]:
-    """Did attacks without a gradient break what attacks with one had left?
+    """Attacks without a gradient must not break what attacks with one did not.
 
     Args:
         left: For every attack in order, the worst case after it, and whether it used gradients;
@@ -64,7 +74,7 @@ def black_box(left: Sequence[tuple[float, bool]], images: int) -> list[Diagnosti
 
 
 def warnings(messages: Mapping[str, Iterable[str]]) -> list[Diagnostic]:
-    """What the attacks' libraries complained about, by attack."""
+    """The warnings of the attacks' libraries, by attack."""
     counts = {name: list(texts) for name, texts in messages.items()}
     return [
         Diagnostic(f"warning from {name}", texts.count(text), "warn", text)
@@ -77,3 +87,28 @@ def left_out(rows: Iterable[AttackSpec], classes: int) -> list[Diagnostic]:
     """Attacks of the suite that the number of classes rules out."""
     why = f"cannot run with {classes} classes"
     return [Diagnostic(f"not run: {row.name}", 1.0, "warn", why) for row in rows]
+
+
+def gradient_masking(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    modes: Iterable[str],
+    *,
+    seed: int,
+) -> list[Diagnostic]:
+    """Signs of a masked gradient, at the cost of a few gradients per mode.
+
+    Args:
+        victim: The victim.
+        images: A few images that are classified correctly, `[B, C, H, W]`.
+        labels: `[B]`.
+        modes: Gradient modes that the attacks used.
+        seed: Seed of all noise.
+    """
+    notes = []
+    for mode in modes:
+        variant = victim.replace(gradient=mode)
+        for note in cheap(variant, images, labels, seed=seed):
+            notes.append(replace(note, name=f"{note.name} under {parse_mode(mode).brief}"))
+    return notes

@@ -16,7 +16,7 @@ import torch
 from robust_snn import InputError, Verdict, evaluate
 from robust_snn.eval import AttackSpec, Draws, FolderError, Progress, Suite
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.workers import locked_shards
+from robust_snn.eval.execution.shards import locked_shards
 from victims import tiny_victim, told_by
 
 ROWS = (

@@ -20,9 +20,9 @@ from robust_snn.eval.protocol.corruptions import (
     EventDrop,
     SpikeFlip,
     corruption,
-    measure,
 )
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
+from robust_snn.eval.scoring.corruption_accuracy import corruption_accuracy
 from zoo import awake
 
 
@@ -71,15 +71,15 @@ def test_every_draw_is_a_fresh_one_of_its_image(
 
 
 def test_measured_with_intervals(victim: Victim, events: tuple[Tensor, Tensor]) -> None:
-    clean = measure([victim], *events, draws=4)
+    clean = corruption_accuracy([victim], *events, draws=4)
     blind = Corrupted(victim, EventDrop(1.0, "random"))
-    lost = measure([blind], *events, draws=4)
+    lost = corruption_accuracy([blind], *events, draws=4)
     assert clean.loss_ci[0] < clean.loss < clean.loss_ci[1]
     assert clean.accuracy_ci[0] <= clean.accuracy <= clean.accuracy_ci[1]
     assert lost != clean
-    split = measure([victim], *events, draws=4, batch_size=5)
+    split = corruption_accuracy([victim], *events, draws=4, batch_size=5)
     assert split.loss == pytest.approx(clean.loss, 1e-4)
-    both = measure([victim, blind], *events, draws=4)
+    both = corruption_accuracy([victim, blind], *events, draws=4)
     assert both.each == pytest.approx((clean.accuracy, lost.accuracy))
     assert both.accuracy == pytest.approx((clean.accuracy + lost.accuracy) / 2)
 

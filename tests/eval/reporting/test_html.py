@@ -16,9 +16,11 @@ from browser import after_script, needs_chromium
 from robust_snn import InputError
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.report_data import Pictures, ReportData
-from robust_snn.eval.reporting.html import amount, render_page, write_report
+from robust_snn.eval.reporting.html import render_page, write_report
+from robust_snn.eval.reporting.page_templates import with_prefix
 from robust_snn.eval.reporting.terminal import radius
-from robust_snn.eval.sweep import Measured, Point
+from robust_snn.eval.scoring.curves import CurvePoint
+from robust_snn.eval.scoring.intervals import Estimate
 from verdicts import a_verdict
 
 pytest.importorskip("jinja2")
@@ -27,7 +29,7 @@ pytest.importorskip("matplotlib")
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}$\\frac{$"
 
 
-def evidence(classes: int = 3, images: int = 6, modes: bool = True) -> ReportData:
+def report_data(classes: int = 3, images: int = 6, modes: bool = True) -> ReportData:
     rng = np.random.default_rng(0)
     clean = rng.random((2, 3, 8, 8)).astype(np.float32)
     return ReportData(
@@ -50,15 +52,15 @@ def evidence(classes: int = 3, images: int = 6, modes: bool = True) -> ReportDat
     )
 
 
-def points(values: list[Any]) -> tuple[Point, ...]:
-    one = Measured(0.5, (0.4, 0.6))
-    return tuple(Point(value, one, one, {"apgd": one, "square": one}) for value in values)
+def points(values: list[Any]) -> tuple[CurvePoint, ...]:
+    one = Estimate(0.5, (0.4, 0.6))
+    return tuple(CurvePoint(value, one, one, {"apgd": one, "square": one}) for value in values)
 
 
 def page(**changes: Any) -> str:
     return render_page(
         a_verdict(**changes),
-        evidence(),
+        report_data(),
         {"eps": points([0.0, 4 / 255, 0.1]), "gradient": points(["bptt", "bptr"])},
         {"command": "robust-snn evaluate --out 'my run'", "classes": ["cat", "dog", "ship"]},
     )
@@ -131,7 +133,7 @@ def test_every_string_is_escaped() -> None:
         diagnostics=(Diagnostic(HOSTILE, 0.0, "fail", HOSTILE), Diagnostic("x", 0, HOSTILE, "")),
         environment={HOSTILE: HOSTILE},
     )
-    known = replace(evidence(), layers=np.array([HOSTILE, "b"]))
+    known = replace(report_data(), layers=np.array([HOSTILE, "b"]))
     about = {"command": HOSTILE, "classes": [HOSTILE] * 3}
     html = render_page(verdict, known, {"eps": points([0.1])}, about)
     outline = Outline(html)
@@ -144,9 +146,9 @@ def test_every_string_is_escaped() -> None:
     ("found", "there", "missing"),
     [
         (None, "holds no record", "Spikes and energy"),
-        (evidence(modes=False), "Spikes and energy", "gradient modes agree"),
-        (replace(evidence(), layers=np.array([], str)), "Classes", "Spikes and energy"),
-        (evidence(classes=30, images=60), "of 30 classes", "holds no record"),
+        (report_data(modes=False), "Spikes and energy", "gradient modes agree"),
+        (replace(report_data(), layers=np.array([], str)), "Classes", "Spikes and energy"),
+        (report_data(classes=30, images=60), "of 30 classes", "holds no record"),
     ],
 )
 def test_sections_come_with_their_evidence(
@@ -160,8 +162,8 @@ def test_sections_come_with_their_evidence(
 def test_event_frames_are_shown_as_stills() -> None:
     frames = np.zeros((2, 4, 2, 8, 8), np.float32)
     frames[:, 1, 0, 2] = 3
-    pictures = replace(evidence().pictures, clean=frames, adversarial=frames[:, ::-1].copy())
-    html = render_page(a_verdict(), replace(evidence(), pictures=pictures))
+    pictures = replace(report_data().pictures, clean=frames, adversarial=frames[:, ::-1].copy())
+    html = render_page(a_verdict(), replace(report_data(), pictures=pictures))
     assert "Images that fell first" in html and "× 1<" in html  # times moved, the mean did not
 
 
@@ -179,7 +181,7 @@ def test_a_call_with_changes() -> None:
 
 def test_writing_and_writing_again(tmp_path: Path) -> None:
     a_verdict().save(tmp_path / "verdict.json")
-    evidence().save(tmp_path / "evidence.npz")
+    report_data().save(tmp_path / "evidence.npz")
     first = write_report(tmp_path, command="robust-snn evaluate", classes=["a", "b", "c"])
     text = first.read_text()
     assert write_report(tmp_path) == first and first.read_text() == text
@@ -203,7 +205,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     [(0, "0"), (12.7e-6, "12.7 µ"), (5.4e6, "5.4 M"), (20_762, "20.8 k"), (3e-9, "3 n"), (7, "7")],
 )
 def test_amounts(value: float, text: str) -> None:
-    assert amount(value) == text
+    assert with_prefix(value) == text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,13 @@ from rich.console import Console
 
 from browser import after_script, needs_chromium
 from robust_snn import InputError, cli
-from robust_snn.eval.reporting.leaderboard import page, rank, render, table, write
+from robust_snn.eval.reporting.leaderboard import (
+    leaderboard_csv,
+    leaderboard_page,
+    rank_runs,
+    render_leaderboard,
+    write_leaderboard,
+)
 from robust_snn.eval.scoring.verdict import Clean, Robust
 from verdicts import a_verdict
 
@@ -46,7 +52,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def test_order(runs: list[Path]) -> None:
-    board = rank(runs)
+    board = rank_runs(runs)
     assert [(entry.rank, entry.model) for entry in board.entries] == [
         (1, "even"),
         (2, "strong"),
@@ -54,7 +60,7 @@ def test_order(runs: list[Path]) -> None:
         (None, "masked"),
     ]
     assert board.entries[3].failed == ("noise",) and board.entries[1].warned == ("noise",)
-    assert rank([runs[0] / "verdict.json"]).entries[0].model == "weak"
+    assert rank_runs([runs[0] / "verdict.json"]).entries[0].model == "weak"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,7 @@ def test_what_may_not_be_ranked_together(
     tmp_path: Path, runs: list[Path], change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        rank([*runs, save(tmp_path, "other", **change)])
+        rank_runs([*runs, save(tmp_path, "other", **change)])
 
 
 def test_wrong_runs(tmp_path: Path, runs: list[Path]) -> None:
@@ -82,16 +88,16 @@ def test_wrong_runs(tmp_path: Path, runs: list[Path]) -> None:
         ([tmp_path / "none"], "cannot read the verdict"),
     ):
         with pytest.raises(InputError, match=message):
-            rank(wrong)
+            rank_runs(wrong)
     with pytest.raises(InputError, match="cannot write the leaderboard"):
-        write(rank(runs), html=tmp_path / "absent" / "board.html")
+        write_leaderboard(rank_runs(runs), html=tmp_path / "absent" / "board.html")
 
 
 def test_forms(tmp_path: Path, runs: list[Path]) -> None:
     (runs[3] / "report.html").write_text("")
-    board = rank(runs)
+    board = rank_runs(runs)
     forms = {"html": "board.html", "json_file": "board.json", "csv_file": "board.csv"}
-    write(board, **{key: tmp_path / name for key, name in forms.items()})
+    write_leaderboard(board, **{key: tmp_path / name for key, name in forms.items()})
     html = (tmp_path / "board.html").read_text()
     assert 'href="even/report.html"' in html and html.count("<tr>") == 5
     tree = json.loads((tmp_path / "board.json").read_text())
@@ -100,15 +106,15 @@ def test_forms(tmp_path: Path, runs: list[Path]) -> None:
     assert [row["model"] for row in rows] == ["even", "strong", "weak", "masked"]
     assert float(rows[0]["robust"]) == 0.4 and rows[3]["failed"] == "noise"
     console = Console(width=200, record=True)
-    console.print(render(board))
+    console.print(render_leaderboard(board))
     assert "failed: noise" in console.export_text()
 
 
 def test_hostile_names(tmp_path: Path) -> None:
-    board = rank([save(tmp_path, "<script>"), save(tmp_path, "=1+2", 0.2)])
-    html = page(board, tmp_path)
+    board = rank_runs([save(tmp_path, "<script>"), save(tmp_path, "=1+2", 0.2)])
+    html = leaderboard_page(board, tmp_path)
     assert html.count("<script>") == 1 and "&lt;script&gt;" in html
-    assert "\n2,'=1+2," in table(board)
+    assert "\n2,'=1+2," in leaderboard_csv(board)
 
 
 def test_command(tmp_path: Path, runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +140,9 @@ def test_sorting_in_a_browser(tmp_path: Path, runs: list[Path]) -> None:
     for (const column of [2, 2, 1, 0]) { buttons[column].click(); seen.push(names(), sort()); }
     return seen.join(" ");
     """
-    assert after_script(page(rank(runs), tmp_path), tmp_path, 1280, script).split() == [
+    assert after_script(
+        leaderboard_page(rank_runs(runs), tmp_path), tmp_path, 1280, script
+    ).split() == [
         "even,strong,weak,masked",
         "weak,even,strong,masked",
         "ascending",

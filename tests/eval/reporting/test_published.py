@@ -11,8 +11,8 @@ import pytest
 import timm
 
 from robust_snn.eval import load_suite
-from robust_snn.eval.reporting.published import published
-from robust_snn.eval.reporting.terminal import beside
+from robust_snn.eval.reporting.published import published_results
+from robust_snn.eval.reporting.terminal import render_published
 from verdicts import a_verdict
 
 FOLDER = files("robust_snn.eval.protocol") / "suites" / "published"
@@ -42,12 +42,12 @@ def stable(**model: Any) -> Any:
 
 
 def test_the_paper_s_own_model() -> None:
-    known = published(stable(name="snn_vgg11_dlif"))
+    known = published_results(stable(name="snn_vgg11_dlif"))
     assert known is not None and "ICML 2024" in known.source
     best = next(row for row in known.rows if row.setting == "DLIF, VGG11, AT+Reg, rho=1")
     assert best.table == "Table 1"
     assert (best.values["clean"], best.values["pgd-7"]) == (0.8891, 0.4030)  # spec 12.1
-    hundred = published(stable(name="snn_vgg11_dlif", classes=100))
+    hundred = published_results(stable(name="snn_vgg11_dlif", classes=100))
     assert hundred is not None and hundred.rows[0].values["clean"] == 0.7079
 
 
@@ -56,20 +56,20 @@ def test_the_paper_s_own_model() -> None:
     [{"name": "snn_vgg11_nlif"}, {"name": "snn_vgg11_dlif", "classes": 7}],
 )
 def test_other_models_have_none(change: dict[str, Any]) -> None:
-    assert published(stable(**change)) is None
+    assert published_results(stable(**change)) is None
 
 
 def test_other_suites_and_data_have_none() -> None:
     verdict = stable(name="snn_vgg11_dlif")
-    assert published(replace(verdict, suite="quick")) is None
-    assert published(replace(verdict, data={**verdict.data, "name": "digits"})) is None
+    assert published_results(replace(verdict, suite="quick")) is None
+    assert published_results(replace(verdict, data={**verdict.data, "name": "digits"})) is None
 
 
 def test_columns_beside_ours() -> None:
     verdict = stable(name="snn_wrn16")
-    known = published(verdict)
+    known = published_results(verdict)
     assert known is not None
-    table = beside(verdict, known)
+    table = render_published(verdict, known)
     assert [column.header for column in table.columns][1:] == ["clean", "fgsm", "pgd-7"]
     rows = list(zip(*(column.cells for column in table.columns), strict=True))
     assert rows[0] == ("measured here", "90.0", "50.0", "40.0")

@@ -12,8 +12,8 @@ from scipy.stats import ttest_rel
 from robust_snn import InputError
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval import compare
-from robust_snn.eval.scoring import intervals as statistics
-from robust_snn.eval.scoring.sample_size import needed
+from robust_snn.eval.scoring import intervals
+from robust_snn.eval.scoring.sample_size import needed_size
 from runs import finished_run
 
 
@@ -93,31 +93,33 @@ def test_answers_that_are_gone(tmp_path: Path, damage: bytes | None, message: st
 
 def test_images_for_a_precision() -> None:
     """Without a pilot: as many as an accuracy of one half needs."""
-    images = needed(0.01).images
+    images = needed_size(0.01).images
     assert images == 9600
-    low, high = statistics.fraction(np.arange(images) < images / 2, np.ones(images)).ci
+    low, high = intervals.fraction(np.arange(images) < images / 2, np.ones(images)).ci
     assert (high - low) / 2 == pytest.approx(0.01, rel=1e-3)
     for wrong in (0, -0.1, 0.5, float("nan")):
         with pytest.raises(InputError, match="between 0 and 0.5"):
-            needed(wrong)
+            needed_size(wrong)
 
 
 def test_a_pilot_saves_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     chances = rng.beta(4, 12, 400)
-    size = needed(0.02, finished_run(tmp_path / "noisy", rng.random((400, 20)) < chances[:, None]))
+    size = needed_size(
+        0.02, finished_run(tmp_path / "noisy", rng.random((400, 20)) < chances[:, None])
+    )
     assert size.draws is not None and 5 < size.draws < 60
     half = [
-        np.diff(statistics.accuracy(rng.random((size.images, size.draws)) < c[:, None]).ci) / 2
+        np.diff(intervals.accuracy(rng.random((size.images, size.draws)) < c[:, None]).ci) / 2
         for c in (rng.beta(4, 12, size.images) for _ in range(20))
     ]
     assert np.mean(half) == pytest.approx(0.02, rel=0.1)
-    assert size.images < needed(0.02).images / 5
+    assert size.images < needed_size(0.02).images / 5
     certain = finished_run(tmp_path / "certain", np.ones((50, 1), bool))
-    assert needed(0.02, certain).draws is None
-    assert needed(0.02, certain).images > 90  # what nobody has seen may still happen
+    assert needed_size(0.02, certain).draws is None
+    assert needed_size(0.02, certain).images > 90  # what nobody has seen may still happen
 
 
 def test_a_pilot_of_one_image_says_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has one image"):
-        needed(0.02, finished_run(tmp_path / "one", right([1])))
+        needed_size(0.02, finished_run(tmp_path / "one", right([1])))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from robust_snn.eval.scoring import intervals as statistics
+from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.intervals import fraction
 
 Population = Callable[[np.random.Generator, int], np.ndarray]
@@ -49,7 +49,7 @@ def test_coverage_of_the_success_rate() -> None:
     before, after = sample(200_000)
     truth = 1 - after.sum() / before.sum()
     for _ in range(repeats):
-        low, high = statistics.success_rate(*sample(images)).ci
+        low, high = intervals.success_rate(*sample(images)).ci
         inside += low <= truth <= high
     assert 0.93 <= inside / repeats <= 0.975
 
@@ -65,32 +65,32 @@ def test_edges_have_width(hit: int, draws: int) -> None:
 def test_draws_of_one_image_are_no_new_images() -> None:
     one, many = np.ones((40, 1), bool), np.ones((40, 20), bool)
     one[:10], many[:10] = False, False
-    assert statistics.accuracy(many).ci == pytest.approx(statistics.accuracy(one).ci)
+    assert intervals.accuracy(many).ci == pytest.approx(intervals.accuracy(one).ci)
 
 
 def test_one_wavering_image_buys_no_certainty() -> None:
     correct = np.ones((50, 20), bool)
-    sure = statistics.accuracy(correct).ci
+    sure = intervals.accuracy(correct).ci
     correct[0, 0] = False
-    low, high = statistics.accuracy(correct).ci
+    low, high = intervals.accuracy(correct).ci
     assert low < sure[0] + 0.01 and high - low > 0.02
 
 
 def test_a_tie_is_no_win() -> None:
     predictions = np.array([[1, 1, 2, 0], [1, 1, 2, 2], [2, 2, 2, 1], [0, 0, 0, 0]])
-    assert statistics.vote(predictions, np.array([1, 1, 1, 3])).value == 0.25
+    assert intervals.vote(predictions, np.array([1, 1, 1, 3])).value == 0.25
 
 
 def test_success_rate_counts_flips_of_correct_draws() -> None:
     before = np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool)
     after = np.array([[1, 0, 1, 1], [0, 0, 0, 1]], bool)
-    assert statistics.success_rate(before, after).value == pytest.approx(4 / 6)
-    assert statistics.success_rate(before, before).value == 0
+    assert intervals.success_rate(before, after).value == pytest.approx(4 / 6)
+    assert intervals.success_rate(before, before).value == 0
 
 
 def test_nothing_to_count_says_nothing() -> None:
     nothing = np.zeros((3, 2), bool)
-    assert statistics.success_rate(nothing, nothing) == (0.0, (0.0, 1.0))
+    assert intervals.success_rate(nothing, nothing) == (0.0, (0.0, 1.0))
 
 
 def test_wilson_is_scipys() -> None:
@@ -109,9 +109,9 @@ def test_coverage_of_the_vote() -> None:
         right = rng.random((n, 5)) < rng.beta(0.8, 0.8, n)[:, None]
         return np.where(right, 1, 2 + rng.integers(2, size=(n, 5)))
 
-    truth = statistics.elected(sample(400_000), np.ones(400_000, int)).mean()
+    truth = intervals.elected(sample(400_000), np.ones(400_000, int)).mean()
     for _ in range(repeats):
-        low, high = statistics.vote(sample(images), np.ones(images, int)).ci
+        low, high = intervals.vote(sample(images), np.ones(images, int)).ci
         inside += low <= truth <= high
     assert 0.93 <= inside / repeats <= 0.97
 
@@ -131,17 +131,17 @@ def test_coverage_of_a_difference(draws: int, spread: float) -> None:
     truth = (second - first).mean()
     for _ in range(repeats):
         shares = (rng.binomial(draws, chance) / draws for chance in chances(images))
-        low, high = statistics.difference(*shares).ci
+        low, high = intervals.difference(*shares).ci
         inside += low <= truth <= high
     assert 0.93 <= inside / repeats <= 0.975
 
 
 def test_no_difference_seen_is_no_proof_of_none() -> None:
-    value, (low, high) = statistics.difference(np.ones(100), np.ones(100))
+    value, (low, high) = intervals.difference(np.ones(100), np.ones(100))
     assert value == 0 and low < -0.01 and high > 0.01
 
 
 def test_mcnemar_counts_what_changed() -> None:
     first, second = np.array([1, 1, 0, 0, 0, 0, 0], bool), np.array([0, 1, 1, 1, 1, 1, 1], bool)
-    assert statistics.mcnemar(first, second) == pytest.approx(2 * (1 + 6) / 2**6)
-    assert statistics.mcnemar(first, first) == 1
+    assert intervals.mcnemar(first, second) == pytest.approx(2 * (1 + 6) / 2**6)
+    assert intervals.mcnemar(first, first) == 1

@@ -1,16 +1,50 @@
-"""What a command says of its progress where there is no progress bar."""
+"""What commands write: results on stdout; progress on stderr, as a bar or as log lines."""
 
 from __future__ import annotations
 
 import json
 import logging
+import shlex
+import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robust_snn.eval import Progress
+
+words: ContextVar[tuple[str, ...]] = ContextVar("words")  # of the command line
+
+
+def command() -> str:
+    """The command that runs now, as one would type it."""
+    return shlex.join(["robust-snn", *words.get()])
+
+
+def say(what: Any) -> None:
+    """Prints a text or a table of rich on stdout."""
+    from rich.console import Console
+
+    Console(markup=False, highlight=False, soft_wrap=isinstance(what, str)).print(what)
+
+
+def start_logging(quiet: bool, log_json: bool = False) -> bool:
+    """Sets up the log; returns whether a progress bar is shown in its place.
+
+    Args:
+        quiet: Log lines even on a terminal.
+        log_json: Log lines as JSON.
+    """
+    bar = sys.stderr.isatty() and not quiet and not log_json
+    # a bar shows what the log lines say, and they would tear it apart
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if log_json:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
+    logging.getLogger("robust_snn").setLevel(logging.WARNING if bar else logging.INFO)
+    return bar
 
 
 class JsonLines(logging.Formatter):

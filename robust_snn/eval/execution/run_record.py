@@ -1,0 +1,88 @@
+"""What a run depends on and where it ran, for its folder and its verdict."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from robust_snn.data import ImageSet
+from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.preflight import Preflight
+from robust_snn.eval.protocol.implementations import implementation
+from robust_snn.kernels.backend import choose_backend
+from robust_snn.utils.modules import device_of, weights_sha256
+from robust_snn.utils.version import __version__
+
+
+def configuration(
+    checked: Preflight, model_info: Mapping[str, Any], data_info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that the numbers depend on, as JSON values.
+
+    Args:
+        checked: The checked job.
+        model_info: `name`, `kwargs` and `weights_sha256` of the model, where the caller knows them.
+        data_info: `name` and `split` of the data, where the caller knows them.
+    """
+    job = checked.job
+    net = job.victim.net
+    weights = weights_sha256(net)
+    model = {
+        "name": type(net).__name__,
+        "kwargs": {},
+        "weights_sha256": weights,
+        "parameters": sum(p.numel() for p in net.parameters()),
+    }
+    data = {
+        **_overridden({"name": "images", "split": "all"}, data_info),
+        "n": len(job.images),
+        "sha256": ImageSet("", "", job.images, job.labels, ()).sha256,
+    }
+    return {
+        "model": _overridden(model, model_info),
+        "data": data,
+        "threat": asdict(job.threat),
+        "suite": {**asdict(job.suite), "attacks": ()},
+        "attacks": {row.name: asdict(row) for row in job.suite.attacks},
+        "order": [f"{r.name}: {implementation(r).describe(r)}" for r in job.suite.attacks],
+        "weights": weights,
+        "source": None if job.source is None else weights_sha256(job.source.net),
+        "gradient": str(job.victim.gradient),
+        "stochastic": checked.stochastic,
+        "batch_size": job.batch_size,
+        "seed": job.seed,
+        "calibration": checked.calibration and ImageSet("", "", *checked.calibration, ()).sha256,
+        "device": device_of(job.victim).type,
+        "backend": _backend(job),
+        "robust_snn": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def environment(job: Job) -> dict[str, Any]:
+    """Versions, device, kernel backend and threads, as in `verdict.json`."""
+    device = device_of(job.victim)
+    return {
+        "robust_snn": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "backend": _backend(job),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _overridden(own: dict[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the caller says, as JSON, in place of what a network and a tensor tell of themselves."""
+    chosen = {key: info.get(key, value) for key, value in own.items()}
+    values: dict[str, Any] = json.loads(json.dumps(chosen, default=str))
+    return values
+
+
+def _backend(job: Job) -> str:
+    return choose_backend("auto", next(job.victim.net.parameters(), job.images))

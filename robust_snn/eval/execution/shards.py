@@ -1,0 +1,79 @@
+"""One shard from start to end: locking it, attacking it, and taking what is already there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
+from functools import partial
+
+from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.progress import Meter
+from robust_snn.eval.execution.run_folder import RunFolder
+from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
+from robust_snn.eval.protocol.suite import AttackSpec
+
+PATIENCE = 0.5  # seconds between two looks at a shard that another process has locked
+
+
+def locked_shards(
+    shards: Iterable[int], folder: RunFolder, idle: Callable[[], None]
+) -> Generator[int]:
+    """Shards that this process has locked, one after the other; all of them in the end.
+
+    First come those that no other process has locked, then the others, once they are free. Those
+    are finished, unless their process died, and only need to be read. A shard is unlocked when the
+    next one is asked for.
+
+    Args:
+        shards: Numbers of the shards.
+        folder: The folder of the run.
+        idle: Called again and again while other processes have locked all that is left.
+    """
+    waiting = []
+    for shard in shards:
+        with folder.lock_shard(shard) as ours:
+            if ours:
+                yield shard
+            else:
+                waiting.append(shard)
+    for shard in waiting:
+        ours = False
+        while not ours:
+            with folder.lock_shard(shard, wait=PATIENCE) as ours:
+                if ours:
+                    yield shard
+                else:
+                    idle()
+
+
+def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> FinishedShard:
+    """Computes and stores the results of a shard that the folder lacks, and reads the others.
+
+    The adversarial images stay in the folder; they are not returned.
+    """
+
+    def result(
+        row: AttackSpec | None, name: str, compute: Callable[[], ShardResult]
+    ) -> ShardResult:
+        meter.begin(row, shard)
+        stored = folder.load(name)
+        done = compute() if stored is None else stored
+        if stored is None:
+            folder.save(name, done)
+        meter.count([name], computed=stored is None)
+        return replace(done, images=done.images[:0])
+
+    first, *names = job.names(shard)
+    clean = result(None, first, lambda: job.clean(shard))
+    worst, attacks = WorstCase(clean), list[ShardResult | None]()
+    for row, name in zip(job.suite.attacks, names, strict=True):
+        positions = worst.positions if job.suite.independent else worst.robust_so_far
+        if len(positions):
+            attacked = result(row, name, partial(job.attack, row, shard, positions))
+            worst.update(attacked)
+            attacks.append(attacked)
+        else:
+            meter.count([name], computed=False)
+            attacks.append(None)
+    meter.count_images(worst.select)
+    return FinishedShard(clean, tuple(attacks))

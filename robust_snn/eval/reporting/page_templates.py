@@ -1,0 +1,50 @@
+"""The Jinja2 templates of pages, and how they show numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robust_snn.eval.reporting.terminal import percent, radius, span
+from robust_snn.gradients import parse_mode
+from robust_snn.utils.errors import missing_extra
+
+
+def template(name: str) -> Any:
+    """A template of this room; every string that it prints is escaped.
+
+    Raises:
+        ImportError: If Jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise missing_extra("jinja2", "report") from error
+    loader = PackageLoader("robust_snn.eval.reporting")
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["span"] = span
+    environment.filters["radius"] = radius
+    environment.filters["at"] = _at
+    environment.filters["amount"] = with_prefix
+    return environment.get_template(name)
+
+
+def with_prefix(value: float) -> str:
+    """A number with a prefix for thousands and thousandths, such as `5.40 M` or `12.7 µ`."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}".rstrip()
+    return f"{value / 1e-9:.3g} n" if value else "0"
+
+
+def _at(value: Any, axis: str) -> str:
+    """A value of an axis as text."""
+    if axis == "gradient":
+        return parse_mode(str(value)).brief
+    return radius(float(value)) if axis == "eps" else str(value)

@@ -1,0 +1,61 @@
+"""Activity inside a network and what an image costs, averaged over images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_snn.metrics import energy, firing_rates, operations, record
+from robust_snn.victim import Victim
+
+TOGETHER = 2  # images recorded in one pass: a record holds the spikes of all layers
+
+
+@dataclass(frozen=True)
+class SpikingActivity:
+    """Activity of one noise draw per image, averaged over images. `L` spiking layers.
+
+    Attributes:
+        layers: Names of the layers, `[L]`; empty for a network that is not ours.
+        rates: Spikes per neuron and step, `[L]`.
+        costs: Spikes, spike operations, multiplications and joules per image, `[4]`.
+    """
+
+    layers: np.ndarray
+    rates: np.ndarray
+    costs: np.ndarray
+
+
+def spiking_activity(victim: Victim, images: Tensor, ids: np.ndarray) -> SpikingActivity:
+    """Measures activity and cost.
+
+    Args:
+        victim: The victim.
+        images: `[B, C, H, W]`, where the network is.
+        ids: Index of every image in the evaluated set, `[B]`.
+    """
+    starts = range(0, len(ids), TOGETHER)
+    parts = [slice(start, start + TOGETHER) for start in starts]
+    runs = [_one_pass(victim, images[part], ids[part]) for part in parts]
+    weights = np.array([len(ids[part]) for part in parts], float)
+    return SpikingActivity(
+        np.array(list(runs[0][0]), str),
+        np.average([list(rates.values()) for rates, _ in runs], axis=0, weights=weights),
+        np.average([costs for _, costs in runs], axis=0, weights=weights),
+    )
+
+
+@torch.no_grad()
+def _one_pass(
+    victim: Victim, images: Tensor, ids: np.ndarray
+) -> tuple[dict[str, float], tuple[float, ...]]:
+    """Rate by layer, and the four costs per image."""
+    with record(victim.net) as activity:
+        victim.sample(images, torch.from_numpy(ids), purpose="activity")
+    if not activity.layers:
+        return {}, (0.0, 0.0, 0.0, 0.0)
+    done = operations(activity)
+    return firing_rates(activity), (done.spikes, done.sops, done.macs, energy(done))
