@@ -41,13 +41,13 @@ class AutoAttackProgress:
         done: Finished share, in [0, 1]; an attack counts as one part, however many images it gets.
         remaining: Expected seconds that are left; None before anything is finished.
         doing: What runs now.
-        found: What the library claims so far.
+        known: What the library claims so far.
     """
 
     done: float
     remaining: float | None
     doing: str
-    found: str
+    known: str
 
 
 @dataclass(frozen=True)

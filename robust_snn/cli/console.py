@@ -72,7 +72,7 @@ def log_lines() -> Callable[[Progress], None]:
             return
         shown = percent
         left = "" if now.remaining is None else f", {now.remaining:.0f} s left"
-        known = f", {now.found}" if now.found else ""
+        known = f", {now.known}" if now.known else ""
         text = f"{percent:3d}%  {now.doing}{left}{known}"
         log.info(text, extra={"progress": asdict(now)})
 

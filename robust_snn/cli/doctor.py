@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-LIBRARIES = (
+PACKAGES = (
     *("torch", "torchvision", "timm", "numpy", "numba", "triton", "safetensors", "pyautoattack"),
     *("adversarial-robustness-toolbox", "torchattacks", "foolbox"),
 )
-TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-5
 
 
 @app.command(epilog="Example: robust-snn doctor")
@@ -37,7 +37,7 @@ def installation() -> Table:
     table = Table("what", "found")
     table.add_row("robust-snn", __version__)
     table.add_row("python", platform.python_version())
-    for library in LIBRARIES:
+    for library in PACKAGES:
         table.add_row(library, _version(library))
     table.add_row("cores, threads", f"{os.cpu_count()}, {torch.get_num_threads()}")
     cuda = torch.cuda.is_available()
@@ -67,7 +67,7 @@ def check_backend(backend: str) -> str:
     if not torch.equal(spikes, expected):
         return "wrong: spikes differ from the reference"
     off = float((gradient - reference).norm() / reference.norm())
-    return "works" if off <= TOLERANCE else f"wrong: gradients are off by {off:.1e}"
+    return "works" if off <= GRADIENT_TOLERANCE else f"wrong: gradients are off by {off:.1e}"
 
 
 def _small_layer(backend: str, device: str) -> tuple[Tensor, Tensor]:

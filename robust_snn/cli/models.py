@@ -25,7 +25,7 @@ class _Progress:
     doing: str
     done: float
     remaining: float | None
-    found: str = ""
+    known: str = ""
 
 
 @app.command(epilog="Example: robust-snn models 'snn_vgg*'")

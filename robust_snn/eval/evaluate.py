@@ -39,7 +39,7 @@ from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
-BATCH_SIZE = 64
+SHARD_SIZE = 64
 DIAGNOSED = 16  # images on which the gradient is checked for signs of masking
 
 
@@ -121,7 +121,7 @@ def evaluate(
             suite=asked if source is None else asked.with_transfer(),
             threat=Threat(asked.norm, asked.eps if eps is None else eps),
             seed=seed,
-            batch_size=BATCH_SIZE if batch_size is None else batch_size,
+            batch_size=SHARD_SIZE if batch_size is None else batch_size,
             source=None if source is None else adapt(source, output="logits").eval(),
         )
         checked = preflight(job, calibration)

@@ -33,7 +33,7 @@ class TrainingProgress:
         return f"epoch {self.epoch} of {self.epochs}"
 
     @property
-    def found(self) -> str:
+    def known(self) -> str:
         """What is known so far, or nothing."""
         return "" if self.last is None else f"test accuracy {self.last.test_accuracy:.1%}"
 

@@ -27,7 +27,7 @@ class ProgressReport(Protocol):
         """What runs now."""
 
     @property
-    def found(self) -> str:
+    def known(self) -> str:
         """What is known so far, or nothing."""
 
 
@@ -56,4 +56,4 @@ def progress_listener(progress: bool | Callable[[R], None]) -> Iterator[Callable
 
 def _known(now: ProgressReport) -> str:
     left = "" if now.remaining is None else f"{timedelta(seconds=round(now.remaining))} left"
-    return ", ".join(part for part in (f"{now.done:.0%}", left, now.found) if part)
+    return ", ".join(part for part in (f"{now.done:.0%}", left, now.known) if part)

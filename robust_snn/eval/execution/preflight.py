@@ -12,7 +12,7 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.scoring import verdict_checks
-from robust_snn.eval.scoring.noise_draws import SAME, probe_noise
+from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, probe_noise
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.victim_scoring import count_classes
@@ -71,7 +71,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
         if others != probe.classes:
             raise InputError(f"the source has {others} classes, the model {probe.classes}")
     corrupting = any(implementation(row).judge is not None for row in job.suite.attacks)
-    stochastic = job.victim.stochastic or probe.spread > SAME or corrupting
+    stochastic = job.victim.stochastic or probe.spread > SAME_LOGITS or corrupting
     suite, left_out = _runnable(job.suite, probe.classes)
     suite = replace(suite, eps=job.threat.eps, sweep={})
     return Preflight(

@@ -12,8 +12,8 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
 
-STEPS = 100  # what AutoAttack takes where a row does not say
-LOOK = 1.0  # seconds between two looks at what other processes have done
+USUAL_STEPS = 100  # what AutoAttack takes where a row does not say
+LOOK_EVERY = 1.0  # seconds between two looks at what other processes have done
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Progress:
     robust: float | None
 
     @property
-    def found(self) -> str:
+    def known(self) -> str:
         """What is known so far, or nothing."""
         return "" if self.robust is None else f"robust so far {self.robust:.1%}"
 
@@ -89,7 +89,7 @@ class Meter:
 
     def _report(self, doing: str) -> None:
         now = time.perf_counter()
-        if now - self.looked > LOOK:
+        if now - self.looked > LOOK_EVERY:
             self.count(self.folder.finished(), computed=True)
             self.looked = now
         seconds, left = now - self.began, self.total - self.finished
@@ -111,5 +111,5 @@ def _passes(job: Job, attack: AttackSpec | None) -> float:
         return scoring
     per_step = 1 if attack.attack.lower() == "square" else 3
     targets = 9 if attack.attack.endswith("-t") else 1
-    steps = (attack.steps or STEPS) * (attack.restarts or 1) * targets
+    steps = (attack.steps or USUAL_STEPS) * (attack.restarts or 1) * targets
     return steps * attack.eot * per_step + scoring

@@ -28,11 +28,11 @@ from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 
-FILE = "evidence.npz"
+REPORT_DATA_FILE = "evidence.npz"
 PICTURES = 6  # images that a report shows
 SAMPLE = 16  # images whose activity and gradients are measured
-MODES = 6  # gradient modes that are compared
-DRAWS = 4  # draws that a noisy gradient averages here
+COMPARED_MODES = 6  # gradient modes that are compared
+GRADIENT_DRAWS = 4  # draws that a noisy gradient averages here
 OTHER_MODES = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr")  # compared with the suite's
 
 
@@ -123,8 +123,8 @@ def save_report_data(
         load: Reads a stored result by its name, with its images.
         run: The folder of the run.
     """
-    if not (run / FILE).exists():
-        measure(job, predictions, load).save(run / FILE)
+    if not (run / REPORT_DATA_FILE).exists():
+        measure(job, predictions, load).save(run / REPORT_DATA_FILE)
 
 
 def measure(
@@ -217,8 +217,10 @@ def _agreement(job: Job, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The suite's gradient modes and a few more, `[M]`, and the mean cosines of their input
     gradients, `[M, M]`."""
     own = [attacked_victim(job.victim, row, 0).gradient for row in job.suite.attacks]
-    modes = list(dict.fromkeys(map(str, [*own, *map(parse_mode, OTHER_MODES)])))[:MODES]
+    modes = list(dict.fromkeys(map(str, [*own, *map(parse_mode, OTHER_MODES)])))[:COMPARED_MODES]
     rows = torch.from_numpy(at)
     images, labels = job.images[rows], job.labels[rows]
-    taken, cosines = gradient_cosines(job.victim, images, labels, modes, seed=job.seed, draws=DRAWS)
+    taken, cosines = gradient_cosines(
+        job.victim, images, labels, modes, seed=job.seed, draws=GRADIENT_DRAWS
+    )
     return np.array(taken, str), cosines.numpy()

@@ -25,7 +25,7 @@ from robust_snn.utils.atomic_files import differences, write_json, write_whole
 from robust_snn.utils.errors import InputError
 
 _log = logging.getLogger("robust_snn")
-FORMAT = 2  # of the files in a run's folder; another one is refused, not misread
+RUN_FORMAT = 2  # of the files in a run's folder; another one is refused, not misread
 CONFIG = "config.json"
 
 
@@ -48,7 +48,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: dict[str, Any], room: int = 0) -> None:
         self.path = Path(path)
-        config = json.loads(json.dumps({"robust_snn_run": FORMAT, **config}))
+        config = json.loads(json.dumps({"robust_snn_run": RUN_FORMAT, **config}))
         self.address = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         self._refuse_other(config)
         self.check_room(room)

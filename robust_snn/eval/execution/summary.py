@@ -51,10 +51,10 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
         for row in range(len(job.suite.attacks))
     )
     before, after = predictions.clean == labels[:, None], predictions.worst == labels[:, None]
-    robust, vote = intervals.accuracy(after), intervals.vote(predictions.worst, labels)
+    robust, vote = intervals.accuracy_estimate(after), intervals.vote(predictions.worst, labels)
     success = intervals.success_rate(before, after)
     return Summary(
-        Clean(*intervals.accuracy(before), *intervals.vote(predictions.clean, labels)),
+        Clean(*intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)),
         Robust(*robust, vote.value, success.value, vote.ci, success.ci),
         attacks,
         _checks(job, shards, attacks, robust.value, course),
@@ -104,7 +104,7 @@ def _attack(
     """One attack alone, over all shards."""
     spec, labels = job.suite.attacks[row], predictions.labels
     done = [result for result in results if result is not None]
-    estimate = intervals.accuracy(predictions.attacks[row] == labels[:, None])
+    estimate = intervals.accuracy_estimate(predictions.attacks[row] == labels[:, None])
     return AttackResult(
         name=spec.name,
         implementation=implementation(spec).describe(spec),

@@ -10,7 +10,7 @@ from torch import Tensor
 from robust_snn.utils.errors import InputError, unknown
 
 NORMS = ("Linf", "L2", "L0")
-TOLERANCE = 1e-6  # what rounding to float32 may add to a norm
+NORM_TOLERANCE = 1e-6  # what rounding to float32 may add to a norm
 
 
 class ConstraintViolation(RuntimeError):
@@ -58,7 +58,7 @@ class Threat:
         if low < 0 or high > 1:
             raise ConstraintViolation(f"{attack} left [0, 1]: pixels from {low:g} to {high:g}")
         distance = float(self.distance(adversarial, images).max())
-        if distance > self.eps + TOLERANCE:
+        if distance > self.eps + NORM_TOLERANCE:
             raise ConstraintViolation(
                 f"{attack} perturbed an image by {distance:.8g} in {self.norm}, "
                 f"more than eps = {self.eps:.8g}"

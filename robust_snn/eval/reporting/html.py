@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from robust_snn.diagnostics import Diagnostic
-from robust_snn.eval.execution import report_data
-from robust_snn.eval.execution.report_data import ReportData
+from robust_snn.eval.execution.report_data import REPORT_DATA_FILE, ReportData
 from robust_snn.eval.reporting import report_figures as figures
 from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.published import published_results
@@ -22,7 +21,7 @@ from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
 
-FILE = "report.html"
+REPORT_FILE = "report.html"
 ABOUT = "about.json"
 ORDER = ("fail", "warn", "pass")
 
@@ -50,11 +49,11 @@ def write_report(
     verdict = Verdict.load(run / "verdict.json")
     given = {"command": command, "classes": None if classes is None else list(classes)}
     about = {**_about(run), **{key: value for key, value in given.items() if value is not None}}
-    page = render_page(verdict, ReportData.load(run / report_data.FILE), load_curves(run), about)
+    page = render_page(verdict, ReportData.load(run / REPORT_DATA_FILE), load_curves(run), about)
     if about:
         write_json(run / ABOUT, about)
-    write_text(run / FILE, page)
-    return run / FILE
+    write_text(run / REPORT_FILE, page)
+    return run / REPORT_FILE
 
 
 def render_page(

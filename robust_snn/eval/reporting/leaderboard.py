@@ -17,12 +17,12 @@ from typing import Any
 from rich.table import Table
 
 from robust_snn.eval.reporting.page_templates import template
-from robust_snn.eval.reporting.terminal import percent, radius, span
+from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
 
-SCHEMA = 1
+LEADERBOARD_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def write_leaderboard(
             write_text(html, leaderboard_page(board, html.parent))
             written.append(html)
         if json_file is not None:
-            write_json(json_file, {"schema": SCHEMA, **asdict(board)})
+            write_json(json_file, {"schema": LEADERBOARD_SCHEMA, **asdict(board)})
             written.append(json_file)
         if csv_file is not None:
             write_text(csv_file, leaderboard_csv(board))
@@ -160,7 +160,7 @@ def leaderboard_csv(board: Leaderboard) -> str:
 def render_leaderboard(board: Leaderboard) -> Table:
     """The leaderboard for a terminal."""
     title = (
-        f"{board.threat['norm']}, eps = {radius(board.threat['eps'])}, "
+        f"{board.threat['norm']}, eps = {radius_text(board.threat['eps'])}, "
         f"{board.data['n']} images of {board.data['name']}"
     )
     shown = Table(title=title)

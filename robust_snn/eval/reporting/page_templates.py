@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from robust_snn.eval.reporting.terminal import percent, radius, span
+from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import missing_extra
 
@@ -29,7 +29,7 @@ def template(name: str) -> Any:
     )
     environment.filters["percent"] = percent
     environment.filters["span"] = span
-    environment.filters["radius"] = radius
+    environment.filters["radius"] = radius_text
     environment.filters["at"] = _at
     environment.filters["amount"] = with_prefix
     return environment.get_template(name)
@@ -47,4 +47,4 @@ def _at(value: Any, axis: str) -> str:
     """A value of an axis as text."""
     if axis == "gradient":
         return parse_mode(str(value)).brief
-    return radius(float(value)) if axis == "eps" else str(value)
+    return radius_text(float(value)) if axis == "eps" else str(value)

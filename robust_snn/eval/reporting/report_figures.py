@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robust_snn.eval.reporting.terminal import radius
+from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.eval.scoring.curves import CurvePoint
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode
@@ -35,7 +35,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "svg.hashsalt": "robust_snn",
 }
-WIDTH = 5.6  # inches; still readable when a phone shrinks it
+FIGURE_WIDTH = 5.6  # inches; still readable when a phone shrinks it
 MOST_CLASSES = 20
 LONGEST = 22  # letters of a label
 
@@ -71,7 +71,7 @@ def curve(axis: str, points: Sequence[CurvePoint]) -> str:
     numeric = axis != "gradient"
     at = [float(point.value) for point in points] if numeric else list(range(len(points)))
     words = {"eot": "noise draws"}.get(axis, axis)
-    if axis == "eps" and all("/" in radius(value) or value == 0 for value in at):
+    if axis == "eps" and all("/" in radius_text(value) or value == 0 for value in at):
         at, words = [value * 255 for value in at], "eps × 255"
     names = [name for name in points[0].attacks if all(name in p.attacks for p in points)]
     series = [("worst case", ROBUST, [point.robust for point in points])]
@@ -197,7 +197,7 @@ def _new(height: float) -> tuple[Figure, Axes]:
     except ImportError as error:
         raise missing_extra("matplotlib", "report") from error
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(FIGURE_WIDTH, height), layout="constrained")
         return figure, figure.subplots()
 
 

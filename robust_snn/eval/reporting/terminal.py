@@ -62,8 +62,8 @@ def sentence(verdict: Verdict) -> str:
     return (
         f"Robust accuracy {percent(verdict.robust.accuracy)} (95% interval: "
         f"{span(verdict.robust.ci)}) of {percent(verdict.clean.accuracy)} clean, under suite "
-        f"{verdict.suite} in {verdict.threat['norm']} at eps = {radius(verdict.threat['eps'])}; "
-        f"{verdict.data['n']} images{noise}."
+        f"{verdict.suite} in {verdict.threat['norm']} at eps = "
+        f"{radius_text(verdict.threat['eps'])}; {verdict.data['n']} images{noise}."
     )
 
 
@@ -78,7 +78,7 @@ def span(interval: Interval) -> str:
     return f"{100 * low:.1f}-{high:.1%}"
 
 
-def radius(eps: float) -> str:
+def radius_text(eps: float) -> str:
     """A radius as people write it: `8/255` where it is that many grey levels, else `0.1`."""
     levels = eps * 255
     whole = 0 < levels < 255 and abs(levels - round(levels)) < 1e-6

@@ -13,8 +13,8 @@ from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 
-FILE = "sweep.json"
-SCHEMA = 1
+CURVES_FILE = "sweep.json"
+CURVES_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ Curves = dict[str, tuple[CurvePoint, ...]]  # by axis
 def save_curves(curves: Curves, run: str | Path) -> None:
     """Writes curves into a run's folder, whole or not at all."""
     axes = {axis: [_point_tree(point) for point in points] for axis, points in curves.items()}
-    write_json(Path(run) / FILE, {"schema": SCHEMA, "axes": axes})
+    write_json(Path(run) / CURVES_FILE, {"schema": CURVES_SCHEMA, "axes": axes})
 
 
 def load_curves(run: str | Path) -> Curves:
@@ -61,10 +61,10 @@ def load_curves(run: str | Path) -> Curves:
     Raises:
         InputError: If `sweep.json` is damaged.
     """
-    path = Path(run) / FILE
+    path = Path(run) / CURVES_FILE
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        if tree["schema"] != SCHEMA:
+        if tree["schema"] != CURVES_SCHEMA:
             raise ValueError(f"schema {tree['schema']}")
         return {axis: tuple(map(_point, points)) for axis, points in tree["axes"].items()}
     except FileNotFoundError:

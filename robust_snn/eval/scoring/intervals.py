@@ -44,7 +44,7 @@ def fraction(hits: np.ndarray, trials: np.ndarray) -> Estimate:
     return Estimate(float(value), _wilson(value, _worth(hits - value * trials, value, trials)))
 
 
-def accuracy(correct: np.ndarray) -> Estimate:
+def accuracy_estimate(correct: np.ndarray) -> Estimate:
     """Mean of `correct`, bool `[N, draws]`."""
     return fraction(correct.sum(1), np.full(len(correct), correct.shape[1]))
 

@@ -13,8 +13,10 @@ from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
-PROBES = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
-SAME = 1e-4  # largest distance of normalised logits that counts as equal, AutoAttack's number
+PROBE_DRAWS = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
+SAME_LOGITS = (
+    1e-4  # largest distance of normalised logits that counts as equal, AutoAttack's number
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class NoiseProbe(NamedTuple):
 
     Attributes:
         spread: Largest distance between the normalised logits of two draws of an image. Above
-            `SAME` the victim is noisy, whether it declares it or not.
+            `SAME_LOGITS` the victim is noisy, whether it declares it or not.
         classes: Number of classes `K`.
     """
 
@@ -92,7 +94,7 @@ def probe_noise(victim: Victim, images: Tensor) -> NoiseProbe:
         InputError: If the victim's logits are not finite.
     """
     ids = torch.arange(len(images), device=images.device)
-    logits = torch.stack(fresh_logits(victim, images, ids, PROBES, "probe"))
+    logits = torch.stack(fresh_logits(victim, images, ids, PROBE_DRAWS, "probe"))
     _check_finite(logits)
     unit = torch.nn.functional.normalize(logits, dim=-1)
     spread = float((unit[:, None] - unit[None]).norm(dim=-1).max())

@@ -13,7 +13,7 @@ from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 
 SCHEMA = 1
-PARTS = {  # what the parts of a verdict that are plain mappings hold at least
+REQUIRED_KEYS = {  # what the parts of a verdict that are plain mappings hold at least
     "model": ("name", "kwargs", "weights_sha256", "parameters"),
     "data": ("name", "split", "n", "sha256"),
     "threat": ("norm", "eps"),
@@ -120,7 +120,7 @@ class Verdict:
             raise InputError(f"not a verdict of schema {SCHEMA}")
         values = {key: value for key, value in tree.items() if key != "schema"}
         try:
-            for part, keys in PARTS.items():
+            for part, keys in REQUIRED_KEYS.items():
                 if missing := [key for key in keys if key not in values[part]]:
                     raise KeyError(f"{part}.{missing[0]}")
             values["clean"] = _read(Clean, values["clean"])

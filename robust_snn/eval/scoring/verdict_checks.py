@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robust_snn.diagnostics import Diagnostic, cheap, compare_strength
 from robust_snn.eval.protocol.suite import AttackSpec
-from robust_snn.eval.scoring.noise_draws import PROBES, SAME
+from robust_snn.eval.scoring.noise_draws import PROBE_DRAWS, SAME_LOGITS
 from robust_snn.eval.scoring.verdict import AttackResult
 from robust_snn.gradients import parse_mode
 from robust_snn.victim import Victim
@@ -23,9 +23,9 @@ def noise(declared: bool, spread: float) -> Diagnostic:
         declared: Whether the victim says that it is noisy.
         spread: Measured spread of its logits, see `NoiseProbe`.
     """
-    measured = spread > SAME
+    measured = spread > SAME_LOGITS
     said, seen = ("noisy" if noisy else "deterministic" for noisy in (declared, measured))
-    why = f"the victim says that it is {said}, {PROBES} answers to one image look {seen}"
+    why = f"the victim says that it is {said}, {PROBE_DRAWS} answers to one image look {seen}"
     if measured and not declared:
         why += "; noise from elsewhere is not under control, so numbers change from run to run"
     return Diagnostic("noise", spread, "pass" if declared == measured else "warn", why)

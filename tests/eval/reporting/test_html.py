@@ -18,7 +18,7 @@ from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.report_data import Pictures, ReportData
 from robust_snn.eval.reporting.html import render_page, write_report
 from robust_snn.eval.reporting.page_templates import with_prefix
-from robust_snn.eval.reporting.terminal import radius
+from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.eval.scoring.curves import CurvePoint
 from robust_snn.eval.scoring.intervals import Estimate
 from verdicts import a_verdict
@@ -212,7 +212,7 @@ def test_amounts(value: float, text: str) -> None:
     ("eps", "text"), [(8 / 255, "8/255"), (0.1, "0.1"), (0, "0"), (0.5, "0.5"), (1, "1")]
 )
 def test_radii(eps: float, text: str) -> None:
-    assert radius(eps) == text
+    assert radius_text(eps) == text
 
 
 def test_colours_have_contrast() -> None:

@@ -110,7 +110,8 @@ def test_a_pilot_saves_images(tmp_path: Path) -> None:
     )
     assert size.draws is not None and 5 < size.draws < 60
     half = [
-        np.diff(intervals.accuracy(rng.random((size.images, size.draws)) < c[:, None]).ci) / 2
+        np.diff(intervals.accuracy_estimate(rng.random((size.images, size.draws)) < c[:, None]).ci)
+        / 2
         for c in (rng.beta(4, 12, size.images) for _ in range(20))
     ]
     assert np.mean(half) == pytest.approx(0.02, rel=0.1)

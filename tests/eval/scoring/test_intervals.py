@@ -65,14 +65,16 @@ def test_edges_have_width(hit: int, draws: int) -> None:
 def test_draws_of_one_image_are_no_new_images() -> None:
     one, many = np.ones((40, 1), bool), np.ones((40, 20), bool)
     one[:10], many[:10] = False, False
-    assert intervals.accuracy(many).ci == pytest.approx(intervals.accuracy(one).ci)
+    assert intervals.accuracy_estimate(many).ci == pytest.approx(
+        intervals.accuracy_estimate(one).ci
+    )
 
 
 def test_one_wavering_image_buys_no_certainty() -> None:
     correct = np.ones((50, 20), bool)
-    sure = intervals.accuracy(correct).ci
+    sure = intervals.accuracy_estimate(correct).ci
     correct[0, 0] = False
-    low, high = intervals.accuracy(correct).ci
+    low, high = intervals.accuracy_estimate(correct).ci
     assert low < sure[0] + 0.01 and high - low > 0.02
 
 
