@@ -106,7 +106,7 @@ def test_null_attack_is_exposed() -> None:
         ("LinfPGD", {"eps": EPS, "step": 2}, "did you mean 'steps'"),
         ("LinfPGD", {}, "LinfPGD needs eps"),
         ("L0FMNAttack", {"eps": EPS}, "cannot hold L0FMNAttack to a radius"),
-        (next(iter(EXCLUDED)), {"eps": EPS}, "cannot stand alone"),
+        (next(iter(EXCLUDED)), {"eps": EPS}, "cannot run alone"),
     ],
 )
 def test_wrong_use(name: str, arguments: dict[str, object], message: str) -> None:
