@@ -127,3 +127,16 @@ def test_every_kind_of_addition_passes_its_tests(tmp_path: Path) -> None:
     passed = [f"{case.get('classname')} {case.get('name')}" for case in cases if not len(case)]
     for what, addition in ADDITIONS.items():
         assert any(addition.name in test for test in passed), f"no test of the new {what} ran"
+
+
+PAGES = ["CONTRIBUTING.md", "README.md", "benchmarks/README.md", *sorted(os.listdir(ROOT / "docs"))]
+PATH = re.compile(r"[`(]([\w\-]+(?:/[\w\-.]+)+/?)[`)]")  # in backticks, or the target of a link
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.endswith(".md")])
+def test_paths_in_the_docs_exist(page: str) -> None:
+    path = ROOT / page if (ROOT / page).is_file() else ROOT / "docs" / page
+    names = set(PATH.findall(path.read_text(encoding="utf-8")))
+    roots = (ROOT, ROOT / "robust_snn", path.parent)
+    missing = {name for name in names if not any((root / name).exists() for root in roots)}
+    assert not {name for name in missing if "NAME" not in name and not name.startswith("runs/")}
