@@ -250,7 +250,8 @@ def load_dummy(name: str, split: str, root: Path | None, size: int | None) -> Im
         file='''
 from torch import Tensor, nn
 
-from robust_snn.foreign.library import Library, SpikeFunction, overriding
+from robust_snn.foreign.library import Library, overriding
+from robust_snn.foreign.spike_function import SpikeFunction
 from robust_snn.gradients import BPTT
 from robust_snn.gradients.surrogates import Triangle
 from robust_snn.kernels import Dynamics
