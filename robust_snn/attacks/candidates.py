@@ -17,7 +17,7 @@ class Candidates:
     """Keeps several points per image: those with the most wrong answers, then the highest loss.
 
     The loss of a noisy victim at a point depends on its draws, and the maximum over many points
-    mostly. So the point with the highest loss is not believed: fresh draws choose among several.
+    mostly. So it is not simply the point of highest loss: fresh draws choose among several.
 
     Attributes:
         points: `[keep, B, ...]`; the clean images stand in until there are enough.

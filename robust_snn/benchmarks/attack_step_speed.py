@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robust_snn import Victim
 from robust_snn.benchmarks.fresh_process import added_memory, peak_apart
 from robust_snn.benchmarks.published_network import (
     as_published,
@@ -18,6 +17,7 @@ from robust_snn.benchmarks.published_network import (
     network_with_rates,
 )
 from robust_snn.benchmarks.timing import CLOCKS, Record, interleave, records
+from robust_snn.victim import Victim
 
 FAST: dict[str, Any] = {"sparse": "auto"}
 HALF: dict[str, Any] = {"bf16": True, "channels_last": True}

@@ -30,7 +30,7 @@ PAIRS = ("--model-kwargs", "--set")  # options that take any number of name=valu
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line, and leaves with 0 if done, 2 after wrong input, 1 otherwise."""
+    """Runs the command line, and exits with 0 if done, 2 after wrong input, 1 otherwise."""
     sys.exit(_run(arguments))
 
 

@@ -43,7 +43,7 @@ def diagnose(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Look for signs that a network hides its gradient; leaves with 0 whatever it finds."""
+    """Look for signs that a network hides its gradient; exits with 0 whatever it finds."""
     from rich.table import Table
     from rich.text import Text
 

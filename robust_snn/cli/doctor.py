@@ -6,6 +6,7 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
+from robust_snn.adapters import LIBRARIES
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PACKAGES = (
-    *("torch", "torchvision", "timm", "numpy", "numba", "triton", "safetensors", "pyautoattack"),
-    *("adversarial-robustness-toolbox", "torchattacks", "foolbox"),
+    *("torch", "torchvision", "timm", "numpy", "numba", "triton", "safetensors"),
+    *dict.fromkeys(LIBRARIES.values()),
 )
 GRADIENT_TOLERANCE = 1e-5
 

@@ -17,7 +17,7 @@ class PoissonEncoder(NoisyModule):
 
     It samples pixels as the attacker sees them, before any normalisation. The gradient is straight
     through, summed over the steps, and zero where x is outside [0, 1]: there the rate saturates.
-    Drawn anew in every call, unlike released code that keeps its first mask for good.
+    Fresh in every call, unlike released code that keeps its first mask for good.
     """
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:

@@ -17,7 +17,7 @@ RULES = ("relaxed", "released")
 
 
 class StochasticGate(NoisyModule):
-    """Lets each spike pass with a probability of its neuron, drawn anew per step and sample.
+    """Lets each spike pass with a probability of its neuron, with a fresh draw per step and sample.
 
         out[t] = s[t] * g[t],   g[t] ~ Bernoulli(p),   p = clip(probability, 0.1, 1)
 
@@ -53,7 +53,7 @@ class StochasticGate(NoisyModule):
     def opening(self) -> Tensor:
         """Opening probability per neuron, `[*shape]`, for measures and for the training penalty.
 
-        The gradient passes the clip, so that a gate that stands at 1 can still learn to close;
+        The gradient passes the clip, so that a gate at 1 can still learn to close;
         `clamp_` after each optimiser step makes that projected gradient descent.
         """
         clipped = self.probability.detach().clamp(LOWEST, HIGHEST)

@@ -17,7 +17,7 @@ def augment_events(
     Args:
         frames: `[B, T, C, H, W]`, on any device.
         generator: A generator on the CPU, so that every device sees the same draws.
-        shift: Largest number of pixels; what leaves on one side comes in on the other.
+        shift: Largest number of pixels; pixels past one edge come in at the other.
         flip: Whether to mirror left and right with probability one half.
     """
     batch, height, width = len(frames), *frames.shape[-2:]

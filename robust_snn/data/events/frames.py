@@ -38,7 +38,7 @@ def to_frames(
             for `by="count"` in the order of time.
         steps: Time bins `T`.
         sensor: Height and width of the sensor.
-        size: Height and width of the frames; pixel `(y, x)` of the sensor falls into pixel
+        size: Height and width of the frames; pixel `(y, x)` of the sensor belongs to pixel
             `(y size // height, x size // width)`. As the sensor if left out.
         by: Bins of equal duration from the first to the last event (`"time"`), or of equally many
             events, up to one (`"count"`).
