@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -46,7 +47,7 @@ class Adversarial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack:
+class Attack(ABC):
     """Base of all attacks; a subclass adds its options as fields and says how to `craft`.
 
     Its text form names it and its settings, such as `pgd(steps=20,random_start=true)`.
@@ -92,9 +93,9 @@ class Attack:
             made, success = self.craft(AttackInputs(variant, x, y, ids, eps, norm, seed))
         return Adversarial(made.to(images.device), success.to(images.device))
 
+    @abstractmethod
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
         """The adversarial images `[B, ...]`, and whether they are misclassified, bool `[B]`."""
-        raise NotImplementedError
 
     def check_norm(self, norm: str) -> None:
         """Refuses the norm of a threat that the attack does not know.
@@ -175,9 +176,9 @@ class GradientAttack(Attack):
             raise unknown("choice of targets", self.targets, TARGET_RULES)
         parse_draws(self.eot_loss)
 
+    @abstractmethod
     def run(self, problem: Problem) -> None:
         """The iteration from one start; whatever `problem` evaluates is a candidate."""
-        raise NotImplementedError
 
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
         victim, images, labels, ids = inputs[:4]

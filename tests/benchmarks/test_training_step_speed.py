@@ -8,7 +8,7 @@ from torch import nn
 
 from robust_snn.benchmarks import training_step_speed as training
 
-WIDTH = 0.125  # at 0.1, PyTorch 2.14 crashes in strided 1x1 convolutions of 6 channels, channels-last
+WIDTH = 0.125  # PyTorch 2.14 crashes in strided 1x1 channels-last convolutions of 6 channels
 
 
 @pytest.mark.parametrize("case", ["spikingjelly", *training.OURS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ from robust_snn.kernels.spiking.rules import Recursion, Surrogate
 _logger = logging.getLogger("robust_snn")
 
 
-class AdaptiveSurrogate:
+class AdaptiveSurrogate(ABC):
     """Base of the rules whose surrogate depends on the membranes of the pass."""
 
+    @abstractmethod
     def recursion(self, z: Tensor) -> Recursion:
         """The rule at `z = v - threshold` `[T, B, ...]`: a recursion with a sharpness map."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
