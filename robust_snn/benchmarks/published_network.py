@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robust_snn.benchmarks.layer_speed import plain_loop
-from robust_snn.kernels.convolution.api import Geometry, input_gradient
+from robust_snn.kernels.convolution.api import Geometry, convolution_input_gradient
 from robust_snn.models.encodings import DirectEncoding
 from robust_snn.neurons import LIF, NormSpike, StochasticGate
 
@@ -127,6 +127,6 @@ def convolutions_alone(net: nn.Module, x: Tensor) -> dict[str, Callable[[], obje
 
     def both() -> None:
         for x, w, g in calls:
-            input_gradient(x.shape, w, F.conv2d(x, w, None, *g), g)
+            convolution_input_gradient(x.shape, w, F.conv2d(x, w, None, *g), g)
 
     return {"convolutions, forward": forward, "convolutions": both}

@@ -11,16 +11,16 @@ from robust_snn.utils.errors import InputError
 
 # Statistics of CIFAR-10, as the three papers use them. Two channels are the polarities of events,
 # which stay as they are; other channel counts take the mean of the colours.
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def default_statistics(in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per input channel."""
     if in_chans == 3:
-        return MEAN, STD
+        return CIFAR10_MEAN, CIFAR10_STD
     if in_chans == 2:
         return (0.0,) * 2, (1.0,) * 2
-    return (sum(MEAN) / 3,) * in_chans, (sum(STD) / 3,) * in_chans
+    return (sum(CIFAR10_MEAN) / 3,) * in_chans, (sum(CIFAR10_STD) / 3,) * in_chans
 
 
 @register_notrace_module

@@ -12,7 +12,7 @@ from robust_snn.models.encodings import DirectEncoding, PoissonEncoding
 from robust_snn.neurons import DLIF, LIF, NoisyLIF, NormSpike, StochasticGate, TimeBatchNorm2d
 from robust_snn.utils.errors import unknown
 
-NORMS = ("bn", "tdbn")
+NORMALISATIONS = ("bn", "tdbn")
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Builder:
         self.mechanism = MECHANISMS[mechanism]
         self.steps = steps
         self.options = NeuronOptions(**{**(defaults or {}), **self.mechanism.defaults, **options})
-        if self.options.norm not in NORMS:
-            raise unknown("norm", self.options.norm, NORMS)
+        if self.options.norm not in NORMALISATIONS:
+            raise unknown("norm", self.options.norm, NORMALISATIONS)
 
     def neurons(self, *shape: int) -> nn.Module:
         """The neurons of a layer of the given shape for one sample, such as `(C, H, W)`."""

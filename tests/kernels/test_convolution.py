@@ -22,13 +22,13 @@ ONCE = "bptr", "rga", "hart"
 def batches(monkeypatch) -> list[int]:
     """Batch sizes of the convolutions' backward passes."""
     seen: list[int] = []
-    real = convolution.input_gradient
+    real = convolution.convolution_input_gradient
 
     def spy(shape, *arguments):
         seen.append(shape[0])
         return real(shape, *arguments)
 
-    monkeypatch.setattr(convolution, "input_gradient", spy)
+    monkeypatch.setattr(convolution, "convolution_input_gradient", spy)
     return seen
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from helpers import assert_close_rms
 from robust_snn.models.convert import convert, load_released
-from robust_snn.models.encodings import MEAN, STD
+from robust_snn.models.encodings import CIFAR10_MEAN, CIFAR10_STD
 from robust_snn.utils.errors import InputError
 from zoo import images, narrow
 
@@ -59,7 +59,7 @@ def gated(*shape: int) -> nn.Module:
 
 class Released(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
-        mean, std = (torch.tensor(s).view(-1, 1, 1) for s in (MEAN, STD))
+        mean, std = (torch.tensor(s).view(-1, 1, 1) for s in (CIFAR10_MEAN, CIFAR10_STD))
         x = ((images - mean) / std).repeat(T, 1, 1, 1)
         return self.body(x).unflatten(0, (T, -1)).mean(0)
 

@@ -59,7 +59,7 @@ def convolve(x: Tensor, module: nn.Conv2d, sparse: str = "never") -> Tensor:
     return out
 
 
-def input_gradient(
+def convolution_input_gradient(
     shape: tuple[int, ...], weight: Tensor, upstream: Tensor, geometry: Geometry
 ) -> Tensor:
     """Gradient of a convolution of `[B, C, H, W]` on its input, in the layout of `upstream`.
@@ -128,7 +128,7 @@ class _Convolution(torch.autograd.Function):
             gradient = gradient[:1]
         lead = gradient.shape[:2]
         shape = (lead.numel(), *ctx.shape[2:])
-        out = input_gradient(shape, weight, gradient.flatten(0, 1), ctx.geometry)
+        out = convolution_input_gradient(shape, weight, gradient.flatten(0, 1), ctx.geometry)
         return out.unflatten(0, lead).expand(ctx.shape), None, None, None, None
 
 

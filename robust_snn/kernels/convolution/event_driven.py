@@ -37,7 +37,7 @@ _COUNTS = np.array([bin(_byte).count("1") for _byte in range(256)], np.int32)
 _GATHER = np.uint64(0x0102040810204080)  # brings the lowest bits of eight bytes into the top byte
 
 
-class Shape(NamedTuple):
+class ConvolutionSizes(NamedTuple):
     """Sizes of a convolution; `channels` is rounded up to whole bytes."""
 
     height: int
@@ -214,7 +214,7 @@ def event_driven_convolution(
     """
     images, given, height, width = x.shape
     outputs, _, rows, columns = weight.shape
-    shape = Shape(
+    shape = ConvolutionSizes(
         height,
         width,
         -(-given // BYTE) * BYTE,

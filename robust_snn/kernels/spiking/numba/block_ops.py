@@ -155,7 +155,7 @@ def keep_below(words, probability, values, out):
 
 
 @helper
-def reset(v, spike, hard, reset_value, u):
+def reset_membranes(v, spike, hard, reset_value, u):
     """`u = (1 - s) v + reset_value s`, without `(1 - s)` for a soft reset."""
     for j in range(v.size):
         u[j] = (_ONE - hard * spike[j]) * v[j] + reset_value * spike[j]
@@ -168,7 +168,7 @@ def mark_fired(spike, saved_bytes):
 
 
 @helper
-def mark_mean_drive(total, steps, lower, upper, saved_bytes):
+def mark_by_mean(total, steps, lower, upper, saved_bytes):
     """0 for a mean drive outside (0, upper], else 1 up to `lower` and 2 above it."""
     for j in range(saved_bytes.size):
         mean = total[j] / np.float32(steps)

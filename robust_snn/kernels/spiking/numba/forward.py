@@ -58,13 +58,13 @@ def advance(args, t, decay, numbers, key, drive, firing_table, words, u, v, spik
         if t % 4 == 0:
             philox_quad(key, numbers, t // 4, args.noise_layer, SPIKE, words)
         block_ops.draw_below(words[t % 4], spike)
-    block_ops.reset(v, spike, np.float32(args.hard), reset_value, u)
+    block_ops.reset_membranes(v, spike, np.float32(args.hard), reset_value, u)
 
 
 @helper
 def mark_mean_drive(args, total, saved_bytes):
     lower, upper = np.float32(args.lower_edge), np.float32(args.upper_edge)
-    block_ops.mark_mean_drive(total, args.steps, lower, upper, saved_bytes)
+    block_ops.mark_by_mean(total, args.steps, lower, upper, saved_bytes)
 
 
 @kernel
