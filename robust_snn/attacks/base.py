@@ -31,6 +31,8 @@ from robust_snn.utils.text_form import call_text
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
+NORMS = ("Linf", "L2", "L0")
+
 
 @dataclass(frozen=True)
 class Adversarial:
@@ -103,6 +105,8 @@ class Attack(ABC):
         Raises:
             InputError: Naming both.
         """
+        if norm not in NORMS:
+            raise unknown("norm", norm, NORMS)
         if norm not in self.norms:
             plural = "s" if len(self.norms) > 1 else ""
             known = " and ".join(self.norms)

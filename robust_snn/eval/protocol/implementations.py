@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from robust_snn import attacks
+from robust_snn.attacks.base import NORMS
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
 from robust_snn.eval.protocol.suite import AttackSpec
-from robust_snn.eval.protocol.threat_model import NORMS, Threat
+from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.text_form import call_text
 from robust_snn.victim import Victim

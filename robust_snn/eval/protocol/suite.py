@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robust_snn.attacks import BUDGETS
+from robust_snn.attacks.base import NORMS
 from robust_snn.eval.protocol.sweep_axes import Axes
-from robust_snn.eval.protocol.threat_model import NORMS
 from robust_snn.utils.errors import InputError, unknown
 
 SOURCE = "checkpoint"  # in an attack's options: the network of --source-checkpoint

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from robust_snn.attacks.base import NORMS
 from robust_snn.utils.errors import InputError, unknown
 
-NORMS = ("Linf", "L2", "L0")
 NORM_TOLERANCE = 1e-6  # what rounding to float32 may add to a norm
 
 
