@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.gradients import GradientMode, parse_mode
+from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mode
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
 from robust_snn.models.readout import Readout, check_readout
 from robust_snn.neurons.noise_source import POLICIES, NoisyModule, number_layers, policy_keys
 from robust_snn.neurons.pass_settings import (
     PassSettings,
+    is_neuron,
     layer_gradient,
     layer_gradients,
     use_settings,
@@ -134,6 +135,35 @@ class Victim(nn.Module):
     def stepwise(self) -> bool:
         """Whether the network can show its logits of every step."""
         return any(isinstance(m, Readout) for m in self.net.modules())
+
+    def takes(self, mode: str | GradientMode) -> Reach:
+        """Which neurons of the network a gradient mode reaches.
+
+        None at all means that the gradient is the network's own, whatever the mode says.
+
+        Raises:
+            InputError: If the mode is not known, or a network of other people has not run yet.
+        """
+        mode = parse_mode(mode)
+        wrapped = [m for m in self.net.modules() if isinstance(m, TakesModes)]
+        theirs = {m for wrapper in wrapped for m in wrapper.modules()}
+        answers = [wrapper.takes(mode) for wrapper in wrapped]
+        ours = {m: name for name, m in self.net.named_modules() if is_neuron(m) and m not in theirs}
+        if isinstance(mode, Own):
+            refused = f"{type(self.net).__name__} has neurons of robust_snn, which have no own mode"
+            answers.append(Reach(refusal=refused if ours else None))
+        else:
+            answers.append(Reach(tuple(ours.values())))
+        return Reach(
+            tuple(name for reach in answers for name in reach.neurons),
+            {name: why for reach in answers for name, why in reach.missed.items()},
+            next((reach.refusal for reach in answers if reach.refusal is not None), None),
+        )
+
+    @property
+    def gradient_in_force(self) -> GradientMode:
+        """The gradient mode, or `own` where it reaches no neuron."""
+        return self.gradient if self.takes(self.gradient).neurons else Own()
 
     def replace(self, **changes: Any) -> Victim:
         """Another victim with some arguments of the constructor changed; this one stays as it is.

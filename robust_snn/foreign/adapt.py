@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.library import find_nodes, find_states
-from robust_snn.foreign.twin import OwnGradient
 from robust_snn.models import create_network
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import SETTINGS, Victim, add_network_check
@@ -59,8 +58,6 @@ def adapt(
     if asked or (find_nodes(obj) and not isinstance(obj, ForeignSNN)):
         obj = ForeignSNN(obj, T, encoder, readout, random)
     if isinstance(obj, ForeignSNN):
-        if settings.get("gradient") == "own":
-            settings["gradient"] = OwnGradient()
         settings = {"gradient": obj.own_mode(), **settings}
     return Victim(obj, **settings)
 

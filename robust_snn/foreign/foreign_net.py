@@ -32,8 +32,8 @@ from robust_snn.foreign.net_state import (
     twins_in_place,
 )
 from robust_snn.foreign.spike_function import swapping
-from robust_snn.foreign.twin import OwnGradient, TwinNeuron
-from robust_snn.gradients import GradientMode
+from robust_snn.foreign.twin import TwinNeuron
+from robust_snn.gradients import GradientMode, Own, Reach
 from robust_snn.kernels import Dynamics, Recursion
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.noise_source import NoisyModule
@@ -140,6 +140,18 @@ class ForeignSNN(NoisyModule):
         }
         return {path: reason for path, reason in reasons.items() if reason is not None}
 
+    def takes(self, mode: GradientMode) -> Reach:
+        """Which neurons the mode reaches; see `Victim.takes`."""
+        if isinstance(mode, Own):
+            return Reach(self.paths)
+        try:
+            self._refuse_fixed(mode)
+            if self.whole_refusal is not None:
+                self._recursion(mode)
+        except InputError as error:
+            return Reach(refusal=str(error))
+        return Reach(self.paths)
+
     def own_mode(self) -> GradientMode:
         """The gradient mode that the net has by itself."""
         found = set()
@@ -148,17 +160,17 @@ class ForeignSNN(NoisyModule):
                 found.add(twin.owner.own_mode(twin.node))
             except Unreadable as reason:
                 _log.info("keeping the net's own gradient: %s", reason)
-                return OwnGradient()
-        return found.pop() if len(found) == 1 else OwnGradient()
+                return Own()
+        return found.pop() if len(found) == 1 else Own()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
         mode = layer_gradient(self.members[0]).mode
-        if not isinstance(mode, OwnGradient):
+        if not isinstance(mode, Own):
             self._refuse_fixed(mode)
             self.check(x)
         with self._at_rest(x):
-            if isinstance(mode, OwnGradient):
+            if isinstance(mode, Own):
                 logits = self._with_own_neurons(x)
             elif self.whole_refusal is None:
                 logits = self._with_twins(x)
@@ -242,15 +254,19 @@ class ForeignSNN(NoisyModule):
 
     def _with_surrogates(self, x: Tensor, mode: GradientMode) -> Tensor:
         """The net with its own neurons, whose surrogates are exchanged."""
+        rule = self._recursion(mode)
+        nodes = [(twin.node, twin.owner) for twin in self.members]
+        with swapping(nodes, rule.surrogate, rule.detach_reset):
+            return self._with_own_neurons(x)
+
+    def _recursion(self, mode: GradientMode) -> Recursion:
         rule = mode.rule(Dynamics())
         if not isinstance(rule, Recursion):
             raise InputError(
                 f"{mode.name} cannot be used on {type(self.net).__name__}: {self.whole_refusal}; "
                 "choose bptt with a surrogate, or ste"
             )
-        nodes = [(twin.node, twin.owner) for twin in self.members]
-        with swapping(nodes, rule.surrogate, rule.detach_reset):
-            return self._with_own_neurons(x)
+        return rule
 
     def _with_twins(self, x: Tensor) -> Tensor:
         """The net with twins in the place of its neurons, all steps at once."""

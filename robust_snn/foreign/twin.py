@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,13 +9,11 @@ from torch import Tensor, nn
 
 from robust_snn.foreign.library import Library, Unreadable, library
 from robust_snn.foreign.spike_function import SpikeFunction, swapping
-from robust_snn.gradients import GradientMode
+from robust_snn.gradients import GradientMode, Own
 from robust_snn.kernels import (
     Dynamics,
-    LayerStatistics,
     RateSlope,
     Recursion,
-    Rule,
     Surrogate,
     TimeAverage,
     spiking_loop,
@@ -24,16 +21,6 @@ from robust_snn.kernels import (
 from robust_snn.kernels.spiking.reference import differentiable_spikes
 from robust_snn.neurons.pass_settings import layer_gradient
 from robust_snn.utils.errors import InputError
-
-
-@dataclass(frozen=True)
-class OwnGradient(GradientMode):
-    """The gradient that a net of another library has by itself."""
-
-    name = "own"
-
-    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
-        raise InputError("gradient mode 'own' is for nets of other libraries only")
 
 
 class TwinNeuron(nn.Module):
@@ -50,7 +37,7 @@ class TwinNeuron(nn.Module):
 
     def __init__(self, node: nn.Module, owner: Library, folded: bool) -> None:
         super().__init__()
-        self.gradient: GradientMode = OwnGradient()
+        self.gradient: GradientMode = Own()
         self._node = (node,)  # in a tuple, so that its weights are not listed twice
         self._owner = owner.name
         self.folded = folded

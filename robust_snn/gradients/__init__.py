@@ -5,7 +5,8 @@ A mode or surrogate is a row of `MODES` or `SURROGATES`; their classes are in `m
 """
 
 from robust_snn.gradients.activations import ACTIVATIONS
-from robust_snn.gradients.modes import BPTT, MODES, GradientMode, parse_mode
+from robust_snn.gradients.modes import BPTT, MODES, GradientMode, Own, parse_mode
+from robust_snn.gradients.reach import Reach, TakesModes
 from robust_snn.gradients.surrogates import SURROGATES, SurrogateFunction
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "MODES",
     "SURROGATES",
     "GradientMode",
+    "Own",
+    "Reach",
     "SurrogateFunction",
+    "TakesModes",
     "parse_mode",
 ]

@@ -222,6 +222,18 @@ class Activation(GradientMode):
         return Activate(levels)
 
 
+@dataclass(frozen=True)
+class Own(GradientMode):
+    """The gradient that a network of other people has by itself."""
+
+    name = "own"
+
+    def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
+        raise InputError(
+            "gradient mode 'own' is for other people's networks: robust_snn.adapt(net)"
+        )
+
+
 MODES: dict[str, type[GradientMode]] = {
     cls.name: cls for cls in (BPTT, STE, BPTR, RGA, HART, PDSG, ASSG, Activation)
 }
@@ -235,4 +247,4 @@ def parse_mode(mode: str | GradientMode) -> GradientMode:
     """
     if isinstance(mode, GradientMode):
         return mode
-    return parse(mode, "gradient mode", MODES, {**SURROGATES, **ACTIVATIONS})
+    return parse(mode, "gradient mode", {**MODES, Own.name: Own}, {**SURROGATES, **ACTIVATIONS})

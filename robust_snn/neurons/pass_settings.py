@@ -133,17 +133,18 @@ def layer_gradients(
         mode: The mode.
         memory: Statistics of the attack run, for modes that accumulate some.
     """
-    neurons = {
-        neuron: name
-        for name, neuron in module.named_modules()
-        if isinstance(vars(neuron).get("gradient"), GradientMode)
-    }
+    neurons = {neuron: name for name, neuron in module.named_modules() if is_neuron(neuron)}
     if not mode.accumulates:
         return dict.fromkeys(neurons, LayerGradient(mode))
     return {
         neuron: LayerGradient(mode, LayerStatistics(memory, name))
         for neuron, name in neurons.items()
     }
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """Whether a module has a gradient mode that the settings of a pass can replace."""
+    return isinstance(vars(module).get("gradient"), GradientMode)
 
 
 def layer_gradient(neuron: nn.Module) -> LayerGradient:
