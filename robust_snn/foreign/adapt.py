@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.library import find_nodes, find_states
+from robust_snn.foreign.preprocess import PREPARATION, Preprocessed
 from robust_snn.models import create_network
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import SETTINGS, Victim, add_network_check
@@ -35,14 +36,23 @@ def adapt(
         encoder: See `ForeignSNN`.
         readout: See `ForeignSNN`; with a name the model's.
         random: See `ForeignSNN`.
-        **kwargs: Arguments of `Victim`; with a name, others go to `timm.create_model`.
+        **kwargs: Arguments of `Victim`, and `mean`, `std`, `resize` and `channels` of
+            `Preprocessed`, which keep images in [0, 1] outside; with a name, others go to
+            `timm.create_model`.
 
     Raises:
         InputError: If a name is not known or an argument does not fit.
     """
     asked = T is not None or encoder is not None or readout != "mean" or random
-    if isinstance(obj, Victim | ForeignSNN) and asked:
-        raise InputError("T, encoder, readout and random are settled when a net is first adapted")
+    preparation = {name: kwargs.pop(name) for name in PREPARATION if name in kwargs}
+    if isinstance(obj, Victim | ForeignSNN) and (asked or preparation):
+        given = ", ".join(("T, encoder, readout, random", *PREPARATION))
+        raise InputError(f"{given} are settled when a net is first adapted")
+    if encoder is not None and preparation:
+        raise InputError(
+            "an encoder makes spikes of pixels in [0, 1], which are not prepared afterwards; leave "
+            f"{', '.join(preparation)} to the net, or encode in its forward"
+        )
     if isinstance(obj, Victim):
         return obj.replace(**kwargs) if kwargs else obj
     settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
@@ -51,10 +61,11 @@ def adapt(
             raise InputError(f"encoder and random are for nets of other libraries, not for '{obj}'")
         kwargs |= {} if T is None else {"T": T}
         kwargs |= {} if readout == "mean" else {"readout": readout}
-        return Victim(create_network(obj, **kwargs).eval(), **settings)
+        net = create_network(obj, **kwargs).eval()
+        return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
     if kwargs:
-        raise unknown("argument of Victim", next(iter(kwargs)), SETTINGS)
-    obj.eval()
+        raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))
+    obj = Preprocessed(obj.eval(), **preparation) if preparation else obj.eval()
     if asked or (find_nodes(obj) and not isinstance(obj, ForeignSNN)):
         obj = ForeignSNN(obj, T, encoder, readout, random)
     if isinstance(obj, ForeignSNN):
