@@ -3,8 +3,8 @@
 Scores always come from the user's own net, run as its library runs it. For attacks, neurons whose
 dynamics can be read are replaced by ours for the length of a call: a net that takes single steps
 then runs once with all steps as one batch, through the fused kernels and in any gradient mode.
-Before the first attack both are compared in double precision, spike by spike; where they differ,
-the net keeps its own neurons, and `refusals` says why.
+Before an attack both are compared in double precision, spike by spike; where they differ, the net
+keeps its own neurons, and `refusals` says why.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from robust_snn.foreign.net_state import (
 )
 from robust_snn.foreign.spike_function import swapping
 from robust_snn.foreign.twin import TwinNeuron
+from robust_snn.foreign.twin_check import Finding, find_differences, images_on_which
 from robust_snn.gradients import GradientMode, Own, Reach
 from robust_snn.kernels import Dynamics, Recursion
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
@@ -51,7 +52,6 @@ READOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda out: out.amax(0),
     "last": lambda out: out[-1],
 }
-COMPARED = 2  # images on which the twins are compared
 _log = logging.getLogger("robust_snn")
 
 
@@ -107,7 +107,7 @@ class ForeignSNN(NoisyModule):
             for node, owner in nodes.values()
         )
         self.whole_refusal: str | None = None
-        self.checked = False
+        self.checked: set[torch.Size] = set()
         self.steps_counted = False
         for module, owner in find_states(net):
             owner.reset(module)
@@ -191,43 +191,60 @@ class ForeignSNN(NoisyModule):
 
     @torch.no_grad()
     def check(self, x: Tensor) -> None:
-        """Compares, once, the neurons with their twins, in double precision on a few images."""
-        if self.checked:
+        """Compares the neurons with their twins on some of these images, in double precision.
+
+        It does so once for every shape of images, and again when a neuron fires that was silent
+        before. What was refused once stays refused.
+        """
+        fired = [twin.fired for twin in self.members if twin.fired is not None]
+        if x.shape in self.checked and not fired:
             return
-        with self._at_rest(x):
-            double = copy.deepcopy(self).double()
-        for twin in double.members:
-            twin.comparing = True
-            twin.node.register_forward_hook(_in_double)
+        rows = images_on_which(fired, len(x)).to(x.device)
         keys, mean = self.draw(len(x), x.device)
-        with keyed(keys[:COMPARED], mean):
-            self.whole_refusal = double._compare(x[:COMPARED].detach().double())
-        for own, compared in zip(self.members, double.members, strict=True):
-            own.refusal, own.paired = compared.refusal, compared.paired
-        self.checked = True
+        with keyed(keys[rows], mean), torch.autocast(x.device.type, enabled=False):
+            if not self.checked:
+                self._refuse_random(x[rows])
+            found = self._compare(x[rows])
+        self.whole_refusal = self.whole_refusal or found.whole
+        for twin, neuron in zip(self.members, found.neurons, strict=False):
+            twin.learn(neuron)
+        self.checked.add(x.shape)
         for path, reason in self.refusals.items():
             _log.info("%s keeps its own forward pass: %s", path or type(self.net).__name__, reason)
 
-    def _compare(self, probe: Tensor) -> str | None:
-        """Lets every twin compare itself; says why the net cannot run layer by layer, if so."""
-        with self._at_rest(probe):
-            expected = self._with_own_neurons(probe)
-        with self._at_rest(probe):
-            if not self.random and not torch.equal(self._with_own_neurons(probe), expected):
-                raise InputError(
-                    f"{type(self.net).__name__} answers the same images differently; if it draws "
-                    "random numbers, say adapt(net, ..., random=True)"
-                )
+    def _refuse_random(self, probe: Tensor) -> None:
+        """Refuses a net that answers the same images differently and is not said to be random."""
+        runs = [self._from_rest(self._with_own_neurons, probe) for _ in range(2)]
+        if not self.random and not torch.equal(*runs):
+            raise InputError(
+                f"{type(self.net).__name__} answers the same images differently; if it draws "
+                "random numbers, say adapt(net, ..., random=True)"
+            )
+
+    def _compare(self, probe: Tensor) -> Finding:
+        """What a copy in double precision shows of the twins."""
         if self.T is None and not self.sequences:
-            return "the net runs its steps itself; give T, and a net that takes one step"
+            return Finding("the net runs its steps itself; give T, and a net that takes one step")
         try:
             with self._at_rest(probe):
-                got = self._with_twins(probe)
-        except Exception as error:  # whatever a net does that takes single steps only
-            return f"it does not run layer by layer ({error})"
-        if got.shape != expected.shape or not torch.allclose(got, expected, rtol=1e-9, atol=1e-9):
-            return "layer by layer it answers differently, as nets with feedback do"
-        return None
+                double = copy.deepcopy(self).double()
+        except Exception as error:  # whatever a net holds that cannot be copied or converted
+            return Finding(f"it has no copy in double precision ({error})")
+        for twin in double.members:
+            twin.node.register_forward_hook(_in_double)
+        images = probe.detach().double()
+        found = find_differences(
+            lambda: double._from_rest(double._with_own_neurons, images),
+            lambda: double._from_rest(double._with_twins, images),
+            double.members,
+        )
+        for twin, copied in zip(self.members, double.members, strict=True):
+            twin.others = copied.others
+        return found
+
+    def _from_rest(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        with self._at_rest(x):
+            return run(x)
 
     def _with_own_neurons(self, x: Tensor) -> Tensor:
         """The net with its own neurons, step by step if it takes steps."""

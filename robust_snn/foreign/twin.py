@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,10 @@ from robust_snn.kernels.spiking.reference import differentiable_spikes
 from robust_snn.neurons.pass_settings import layer_gradient
 from robust_snn.utils.errors import InputError
 
+UNCHECKED = "it has not run yet"
+STEPWISE = "the net calls it once a step"
+SILENT = "it has not fired on the images that were compared"
+
 
 class TwinNeuron(nn.Module):
     """Maps currents to spikes like the neuron that it replaces, with any of our gradient modes.
@@ -33,6 +39,12 @@ class TwinNeuron(nn.Module):
         node: The neuron; it stays a child of its own net.
         owner: Its library.
         folded: Whether the neuron takes single steps, which then come as one batch `[T * B, ...]`.
+
+    Attributes:
+        refusal: Why the neuron itself runs; None where our kernels do.
+        steps: Number of steps in a call, if folded.
+        fired: On which images it fired in the last call `[B]`, if it did and was `SILENT` before.
+        others: How many values the neuron returns besides its spikes.
     """
 
     def __init__(self, node: nn.Module, owner: Library, folded: bool) -> None:
@@ -41,10 +53,11 @@ class TwinNeuron(nn.Module):
         self._node = (node,)  # in a tuple, so that its weights are not listed twice
         self._owner = owner.name
         self.folded = folded
-        self.refusal: str | None = "it has not run yet"
-        self.comparing = False
-        self.paired = False
+        self.refusal: str | None = UNCHECKED
         self.steps = 1
+        self.fired: Tensor | None = None
+        self._compared = False
+        self.others = 0
 
     @property
     def node(self) -> nn.Module:
@@ -56,12 +69,19 @@ class TwinNeuron(nn.Module):
         """The library of that neuron."""
         return library(self._owner)
 
+    @property
+    def stepwise(self) -> bool:
+        """Whether a call is a single step although the network runs all of them at once."""
+        return not self.folded and self.owner.takes_one_step(self.node)
+
     def forward(self, x: Tensor) -> Any:
         """Maps `[T, B, ...]`, or `[T * B, ...]` if folded, to spikes of the same shape."""
         current = x.unflatten(0, (self.steps, -1)) if self.folded else x
-        spikes = self._compare(current) if self.comparing else self._fire(current)
+        spikes = self._run(current) if self._compared else self._fire(current)
+        if self.refusal == SILENT and not self._compared:
+            self._note(spikes)
         spikes = spikes.flatten(0, 1) if self.folded else spikes
-        return (spikes, None) if self.paired else spikes
+        return (spikes, *[None] * self.others) if self.others else spikes
 
     def _fire(self, current: Tensor) -> Tensor:
         dynamics = self._dynamics()
@@ -72,6 +92,11 @@ class TwinNeuron(nn.Module):
         if isinstance(rule, Recursion):
             with swapping([(self.node, self.owner)], rule.surrogate, rule.detach_reset):
                 return self._run(current)
+        if self.stepwise:
+            raise InputError(
+                f"{gradient.mode.name} needs all steps of {type(self.node).__name__} at once, but "
+                f"{STEPWISE}; choose bptt with a surrogate, or ste"
+            )
         if isinstance(rule, RateSlope | TimeAverage):
             with torch.no_grad():
                 spikes, distances = self._observe(current)
@@ -89,7 +114,7 @@ class TwinNeuron(nn.Module):
         return torch.stack([self._spikes(self.node(step)) for step in current.unbind(0)])
 
     def _spikes(self, out: Any) -> Tensor:
-        self.paired = isinstance(out, tuple)
+        self.others = len(out) - 1 if isinstance(out, tuple) else 0
         return out[0] if isinstance(out, tuple) else out
 
     def _dynamics(self) -> Dynamics:
@@ -116,18 +141,41 @@ class TwinNeuron(nn.Module):
         distances = whole[-1] if whole else torch.stack(steps[per_step - 1 :: per_step])
         return spikes, distances
 
+    def learn(self, found: str | None) -> None:
+        """Takes over what a comparison found; see `refusal`."""
+        if found == SILENT and self.fired is not None:
+            found = "it fires in single precision only"
+        if self.refusal in (UNCHECKED, SILENT) or (self.refusal is None and found != SILENT):
+            self.refusal = found
+        self.fired = None
+
     @torch.no_grad()
-    def _compare(self, current: Tensor) -> Tensor:
-        """Notes whether our kernels fire like the neuron; returns the neuron's own spikes."""
-        spikes = self._run(current)
+    def _note(self, spikes: Tensor) -> None:
+        """Notes on which images a neuron fired that was silent when it was compared."""
+        fired = spikes.transpose(0, 1).flatten(1).any(1)
+        self.fired = fired if fired.any() else None
+
+    @contextmanager
+    def comparing(self) -> Iterator[None]:
+        """Inside, the neuron itself runs in every call."""
+        self._compared = True
+        try:
+            yield
+        finally:
+            self._compared = False
+
+    @torch.no_grad()
+    def difference(self, x: Tensor, spikes: Tensor) -> str | None:
+        """Why our kernels do not give the spikes that the neuron gave, if they do not."""
+        if self.stepwise:
+            return STEPWISE
+        current = x.unflatten(0, (self.steps, -1)) if self.folded else x
         try:
             ours = spiking_loop(current, self.owner.read(self.node))
         except Unreadable as error:
-            self.refusal = str(error)
-            return spikes
-        wrong = int((ours != spikes).sum())
-        self.refusal = f"{wrong} of {spikes.numel()} spikes differ" if wrong else None
-        return spikes
+            return str(error)
+        wrong = int((ours.reshape(spikes.shape) != spikes).sum())
+        return f"{wrong} of {spikes.numel()} spikes differ" if wrong else None
 
 
 def _threshold(node: nn.Module) -> float:
