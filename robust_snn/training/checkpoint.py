@@ -10,23 +10,21 @@ from typing import Any
 
 import safetensors.torch
 import timm
-import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from robust_snn.models import create_network
+from robust_snn.training.weight_files import file_and_place, fitting_weights
 from robust_snn.utils.atomic_files import write_json, write_whole
 from robust_snn.utils.errors import InputError
 
 CARD_FORMAT = 1
-WRAPPERS = ("state_dict", "model")  # where other projects keep the weights in a .pth
 # what timm.create_model takes for itself would make a card load or download other files
 _NOT_IN_CARDS = set(inspect.signature(timm.create_model).parameters) - {"kwargs"}
 
 
 def card_path(path: str | Path) -> Path:
     """Where the card of a checkpoint lies: the same name, ending in `.json`."""
-    return Path(path).with_suffix(".json")
+    return file_and_place(path)[0].with_suffix(".json")
 
 
 def save_checkpoint(net: nn.Module, path: str | Path, card: Mapping[str, Any]) -> None:
@@ -48,15 +46,15 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
 
     Args:
         net: The network.
-        path: A `.safetensors` file, or a `.pth` or `.pt` file that holds a plain table of tensors.
+        path: A `.safetensors` file, or one of `torch.save` that holds nothing but tensors, numbers
+            and texts. The weights may be wrapped, and their names too, as in `module.conv.weight`;
+            where several tables fit, `FILE:PLACE` chooses, such as `best.pth:state_dict_ema`.
 
     Raises:
-        InputError: If the file is missing, damaged, not plain or not made for this network.
+        InputError: If the file is missing, damaged, not plain or not made for this network, or if
+            it holds several tables that fit and differ.
     """
-    path = Path(path)
-    weights = _read(path)
-    _check_fit(net.state_dict(), weights, path)
-    net.load_state_dict(weights)
+    net.load_state_dict(fitting_weights(path, net.state_dict()))
 
 
 def load_card(path: str | Path) -> dict[str, Any] | None:
@@ -79,7 +77,9 @@ def load_card(path: str | Path) -> dict[str, Any] | None:
         or not isinstance(model.get("name"), str)
         or not isinstance(model.get("kwargs"), dict)
     ):
-        raise InputError(f"'{file}' is not a model card of format {CARD_FORMAT}")
+        raise InputError(
+            f"'{file}' is not a model card of format {CARD_FORMAT}; if it is no card, move it away"
+        )
     return card
 
 
@@ -94,7 +94,7 @@ def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     card = load_card(path)
     if card is None:
-        if not Path(path).exists():
+        if not file_and_place(path)[0].exists():
             raise InputError(f"no checkpoint at '{path}'")
         raise InputError(
             f"no card '{card_path(path)}' beside the weights; name the model (--model)"
@@ -107,57 +107,3 @@ def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     net = create_network(name, **kwargs)
     load_checkpoint(net, path)
     return net.eval(), card
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The table of tensors in a file."""
-    if not path.is_file():
-        raise InputError(f"no checkpoint at '{path}'")
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(
-                f"'{path}' is not an intact safetensors file: {_line(error)}"
-            ) from None
-    if path.suffix not in (".pth", ".pt"):
-        raise InputError(f"expected a .safetensors, .pth or .pt file, got '{path}'")
-    try:
-        table = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ):  # unpicklers raise anything on foreign bytes; their advice is to trust the file
-        raise InputError(
-            f"'{path}' is damaged or holds more than tensors, and is not read any further; "
-            "save the state_dict() alone, as .safetensors"
-        ) from None
-    for wrapper in WRAPPERS:
-        if isinstance(table, Mapping) and isinstance(table.get(wrapper), Mapping):
-            table = table[wrapper]
-    if not isinstance(table, Mapping) or not all(isinstance(v, Tensor) for v in table.values()):
-        raise InputError(f"'{path}' does not hold a plain table of tensors (a state_dict)")
-    return dict(table)
-
-
-def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    """Raises unless both tables have the same names and shapes, and every number is finite."""
-    remedy = "build the model with the arguments that it was trained with"
-    for what, keys in (
-        ("lacks", [key for key in expected if key not in found]),
-        ("has unexpected", [key for key in found if key not in expected]),
-    ):
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise InputError(f"'{path}' {what} '{keys[0]}'{more}; {remedy}")
-    for key, value in expected.items():
-        if value.shape != found[key].shape:
-            raise InputError(
-                f"'{key}' in '{path}' has shape {tuple(found[key].shape)}, "
-                f"the model needs {tuple(value.shape)}; {remedy}"
-            )
-        if not found[key].isfinite().all():
-            raise InputError(f"'{key}' in '{path}' is not finite: the training diverged")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -52,14 +52,6 @@ def test_round_trip(saved: tuple[nn.Module, Path]) -> None:
     assert sorted(p.name for p in path.parent.iterdir()) == ["model.json", "model.safetensors"]
 
 
-@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: {"state_dict": t, "epoch": 3}])
-def test_plain_pth(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
-    net, other = network(), network()
-    torch.save(wrap(net.state_dict()), tmp_path / "w.pth")
-    load_checkpoint(other, tmp_path / "w.pth")
-    assert same(net, other)
-
-
 class Bomb:
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -99,7 +91,7 @@ def _without(table: dict[str, Any], name: str) -> dict[str, Any]:
         (lambda t: {**t, "extra": torch.zeros(1)}, "has unexpected 'extra';"),
         (
             lambda t: {**t, "fc.bias": torch.zeros(3)},
-            r"'fc.bias' in .* has shape \(3,\), the model needs \(10,\)",
+            r"has 'fc.bias' of shape \(3,\), the model needs \(10,\)",
         ),
         (lambda t: {**t, "fc.bias": torch.full((10,), torch.nan)}, "is not finite"),
     ],
