@@ -12,6 +12,7 @@ from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
 from robust_snn.cli.options import (
     DATA,
+    Adapt,
     Checkpoint,
     DataRoot,
     Device,
@@ -41,6 +42,7 @@ def analyse(
     model: Model = None,
     model_kwargs: ModelKwargs = None,
     checkpoint: Checkpoint = None,
+    adapting: Adapt = None,
     data_root: DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of samples.")] = 100,
     trials: Annotated[int, typer.Option(help="Trials of every sample.")] = 32,
@@ -54,18 +56,18 @@ def analyse(
 ) -> None:
     """Show the neural code of a noisy network: how spikes vary over trials, and what follows."""
     from robust_snn.cli.inputs import load_subject
-    from robust_snn.foreign import adapt
     from robust_snn.metrics import repeat
     from robust_snn.metrics.neural_code_page import draw_page
 
     set_threads(threads)
     start_logging(quiet)
-    net, info, images = load_subject(model, model_kwargs, checkpoint, data, data_root, n)
+    subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
+    info, images = subject.info, subject.images
     if not 0 <= sample < len(images):
         raise InputError(f"--sample must be between 0 and {len(images) - 1}, got {sample}")
     if neurons < 1:
         raise InputError(f"--neurons must be at least 1, got {neurons}")
-    victim = adapt(net.to(chosen_device(device)), seed=seed)
+    victim = subject.victim(chosen_device(device), seed=seed)
     repeated = repeat(victim, images.images.to(chosen_device(device)), trials, layer)
     out.mkdir(parents=True, exist_ok=True)
     write_tables(repeated, images.labels, out)

@@ -10,6 +10,7 @@ from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
 from robust_snn.cli.options import (
     DATA,
+    Adapt,
     Checkpoint,
     DataRoot,
     Device,
@@ -33,6 +34,7 @@ def diagnose(
     model: Model = None,
     model_kwargs: ModelKwargs = None,
     checkpoint: Checkpoint = None,
+    adapting: Adapt = None,
     data_root: DataRoot = None,
     n: Annotated[int, typer.Option("-n", help="Number of images.")] = 32,
     gradient: Annotated[str, typer.Option(help="Gradient mode to judge.")] = "bptt",
@@ -50,7 +52,6 @@ def diagnose(
     from robust_snn.cli.inputs import load_subject
     from robust_snn.diagnostics import full
     from robust_snn.eval.reporting.terminal import COLOURS
-    from robust_snn.foreign import adapt
     from robust_snn.utils.values import number
     from robust_snn.victim_scoring import correct
 
@@ -59,9 +60,10 @@ def diagnose(
     radius = number(eps, "--eps")
     if radius <= 0:
         raise InputError(f"--eps must be positive, got {eps}")
-    net, _, images = load_subject(model, model_kwargs, checkpoint, data, data_root, n)
+    subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
+    images = subject.images
     where = chosen_device(device)
-    victim = adapt(net.to(where), gradient=gradient, seed=seed)
+    victim = subject.victim(where, gradient=gradient, seed=seed)
     x, y = images.images.to(where), images.labels.to(where)
     right = correct(victim, x, y, draws=1, batch_size=len(x))[:, 0]
     if not right.any():

@@ -13,6 +13,7 @@ from robust_snn.cli.app import app
 from robust_snn.cli.console import command, log_lines, say, start_logging
 from robust_snn.cli.options import (
     DATA,
+    Adapt,
     Checkpoint,
     DataRoot,
     Device,
@@ -40,6 +41,7 @@ def evaluate(
     model: Model = None,
     model_kwargs: ModelKwargs = None,
     checkpoint: Checkpoint = None,
+    adapting: Adapt = None,
     data_root: DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
     precision: Annotated[
@@ -89,7 +91,6 @@ def evaluate(
     from robust_snn.eval import load_suite
     from robust_snn.eval.execution.preflight import CALIBRATION
     from robust_snn.eval.protocol.sweep_axes import radius, read_axes
-    from robust_snn.foreign import adapt
     from robust_snn.training.checkpoint import load_model
 
     set_threads(threads)
@@ -114,14 +115,14 @@ def evaluate(
     if source_checkpoint is not None:
         settings["source"] = load_model(source_checkpoint)[0].to(place)
     spare = 0 if asked.budget is None else CALIBRATION
-    subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, spare)
+    subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, spare, adapting)
     images = subject.images
     if n is not None and len(images) > n:  # the others choose the attacks of a suite with a budget
         settings["calibration"] = images.images[n:], images.labels[n:]
         images = images.take(n)
     settings["model_info"] = subject.info
     settings["data_info"] = {"name": images.name, "split": images.split}
-    victim = adapt(subject.net.to(place), seed=seed)
+    victim = subject.victim(place, seed=seed)
     if axes:
         from robust_snn.eval import sweep as run_sweep
 

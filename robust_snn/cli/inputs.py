@@ -12,17 +12,24 @@ from typing import Any, NamedTuple
 import timm
 from torch import nn
 
+from robust_snn.cli.adapt_text import adapt_arguments, parse_adapt
+from robust_snn.cli.own_network import make_network
 from robust_snn.data import ImageSet, load_dataset
-from robust_snn.models import create_network, fitted_kwargs, zoo
+from robust_snn.foreign import adapt
+from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs, zoo
 from robust_snn.training.checkpoint import load_card, load_checkpoint, load_model
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.user_function import is_reference, short_reference
 from robust_snn.utils.values import assignments
+from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
 
 
 def check_model(name: str) -> None:
     """Raises `InputError` unless the model is registered."""
+    if name.endswith(".py"):
+        raise InputError(f"name the function in {name} that makes the network: {name}:make_net")
     if not timm.is_model(name.split(".")[0]):
         raise unknown("model", name, timm.list_models("snn_*"))
 
@@ -61,13 +68,17 @@ class Subject(NamedTuple):
 
     Attributes:
         net: The network, with its weights.
-        info: `name` and `kwargs` of the model.
+        info: `name` and `kwargs` of the model, and under `adapt` how it is adapted.
         images: Images or event frames that suit it, with labels.
     """
 
     net: nn.Module
     info: dict[str, Any]
     images: ImageSet
+
+    def victim(self, device: str, **settings: Any) -> Victim:
+        """The network as a victim on a device, with further arguments of `Victim`."""
+        return adapt(self.net.to(device), **adapt_arguments(self.info["adapt"]), **settings)
 
 
 def load_subject(
@@ -78,44 +89,73 @@ def load_subject(
     data_root: Path | None,
     n: int | None,
     spare: int = 0,
+    adapting: str | None = None,
 ) -> Subject:
     """Loads the network and the images that a command line names.
 
     Args:
-        model: Name of the model; a checkpoint with a card knows it.
-        model_kwargs: Arguments of the model as `name=value`; a checkpoint with a card knows them.
-        checkpoint: Weights; random ones if left out.
+        model: Name of the model, or a user's function that makes it; a card knows a name.
+        model_kwargs: Arguments of the model as `name=value`; a card knows them.
+        checkpoint: Weights; random ones, or those that a user's function loads, if left out.
         data: Name, folder or file of the images.
         data_root: Where a named data set lies on disk.
         n: Number of images; all if left out.
         spare: Images after those `n` that come too, where there are as many.
+        adapting: How the network is adapted, as text; a card knows it.
 
     Raises:
         InputError: If a name, a file or a value is wrong, or they do not suit each other.
     """
-    kwargs = assignments(model_kwargs or (), "--model-kwargs")
-    images_for = partial(_images_for, data, data_root, n, spare)
+    kwargs, settings = assignments(model_kwargs or (), "--model-kwargs"), parse_adapt(adapting)
     card = None if checkpoint is None else load_card(checkpoint)
+    if card is not None:
+        kwargs = _agreed(card["model"], model, kwargs)
+        settings = _agreed_values("--adapt", card.get("adapt", {}), settings)
+    net, name = _network(model, kwargs, checkpoint, card)
+    images = _images_for(data, data_root, n, spare, {**settings, **kwargs})
+    if card is not None:
+        _check_classes(card.get("data", {}).get("classes", images.classes), images)
+    if net is None:
+        net, kwargs = _fitted_network(name, kwargs, checkpoint, images)
+    info = {"name": name, "kwargs": recorded_kwargs(net, kwargs), "adapt": settings}
+    return Subject(net, info, images)
+
+
+def _network(
+    model: str | None,
+    kwargs: Mapping[str, Any],
+    checkpoint: Path | None,
+    card: Mapping[str, Any] | None,
+) -> tuple[nn.Module | None, str]:
+    """The network, and its name; None for one whose arguments follow from the images."""
+    if model is not None and is_reference(model):
+        net = make_network(model, kwargs)
+        if checkpoint is not None:
+            load_checkpoint(net, checkpoint)
+        return net, short_reference(model)
     if checkpoint is not None and (card is not None or model is None):
         net, card = load_model(checkpoint)
-        name, kwargs = _agreed(card["model"], model, kwargs)
-        images = images_for(kwargs)
-        _check_classes(card.get("data", {}).get("classes", images.classes), images)
-        return Subject(net, {"name": name, "kwargs": kwargs}, images)
+        return net, card["model"]["name"]
     if model is None:
         raise InputError("say what to evaluate: --checkpoint FILE, or --model NAME")
     check_model(model)
-    images = images_for(kwargs)
-    kwargs = fitted_kwargs(model, kwargs, images)
+    return None, model
+
+
+def _fitted_network(
+    model: str, kwargs: Mapping[str, Any], checkpoint: Path | None, images: ImageSet
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A registered model for the images, and its arguments."""
+    arguments = fitted_kwargs(model, kwargs, images)
     packaged = checkpoint is None and model in zoo.trained()
-    net = create_network(model, pretrained=packaged, **kwargs)
+    net = create_network(model, pretrained=packaged, **arguments)
     if packaged:
-        kwargs = {**zoo.card(model)["model"]["kwargs"], **kwargs}
+        arguments = {**zoo.card(model)["model"]["kwargs"], **arguments}
     elif checkpoint is None:
         _log.warning("no --checkpoint: the weights of %s are random", model)
     else:
         load_checkpoint(net, checkpoint)
-    return Subject(net, {"name": model, "kwargs": kwargs}, images)
+    return net, arguments
 
 
 def _images_for(
@@ -137,18 +177,25 @@ def _images_for(
 
 def _agreed(
     known: Mapping[str, Any], model: str | None, kwargs: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Name and arguments that a card knows, unless the command line says otherwise."""
-    if model not in (None, known["name"]):
+) -> dict[str, Any]:
+    """Arguments of the model that a card knows, unless the command line says otherwise."""
+    if model is not None and short_reference(model) != short_reference(known["name"]):
         raise InputError(f"--model is {model}, but the checkpoint is a {known['name']}")
-    for name, value in kwargs.items():
-        if name not in known["kwargs"] or known["kwargs"][name] != value:
-            trained = known["kwargs"].get(name, "its default")
+    return _agreed_values("--model-kwargs", known["kwargs"], kwargs)
+
+
+def _agreed_values(
+    option: str, known: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Values that a card knows, unless an option says otherwise."""
+    for name, value in given.items():
+        if name not in known or known[name] != value:
+            trained = known.get(name, "its default")
             raise InputError(
-                f"--model-kwargs has {name}={value}, but the checkpoint was trained with "
+                f"{option} has {name}={value}, but the checkpoint was trained with "
                 f"{name}={trained}; leave the arguments out, its card knows them"
             )
-    return known["name"], dict(known["kwargs"])
+    return dict(known)
 
 
 def _hold_out_tenth(images: ImageSet) -> tuple[ImageSet, ImageSet]:

@@ -13,13 +13,33 @@ from robust_snn.utils.errors import InputError
 
 _NAMED = [*DATASETS, *(name for name in EVENT_SETS if not name.endswith("-binary"))]
 DATA = f"{', '.join(_NAMED)}, a folder or a .tar of class folders"
-Model = Annotated[str | None, typer.Option(help="Name of the model; see `robust-snn models`.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the model, see `robust-snn models`; or a function of yours that returns the "
+        "network, file.py:make_net or package.module:make_net, whose code runs."
+    ),
+]
 ModelKwargs = Annotated[
     list[str] | None,
     typer.Option("--model-kwargs", metavar="NAME=VALUE", help="Arguments of the model."),
 ]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="Weights: .safetensors with a card, or .pth.")
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        "--weights",
+        help="Weights: .safetensors with a card, .pth or .ckpt; FILE:PLACE where it holds several.",
+    ),
+]
+Adapt = Annotated[
+    str | None,
+    typer.Option(
+        "--adapt",
+        metavar="NAME=VALUE,...",
+        help="How a network of yours is adapted: T, encoder, readout, output, random, mean, std, "
+        "resize, channels; as in T=8,mean=0.5/0.5/0.5,std=0.2/0.2/0.2.",
+    ),
 ]
 DataRoot = Annotated[Path | None, typer.Option(help="Where a named data set lies on disk.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

@@ -98,7 +98,8 @@ def evaluate(
         workers: Processes that share the work, this one among them; 1 by default. On a Ray cluster:
             actors, by default as many as it has GPUs, or as its CPUs allow.
         ray: Address of a Ray cluster whose machines all see `out`; `"local"` starts one here.
-        model_info: `name`, `kwargs` and `weights_sha256` of the model, for the record.
+        model_info: `name`, `kwargs`, `weights_sha256` and arguments of `adapt` (`adapt`) of the
+            model, for the record.
         data_info: `name` and `split` of the data, for the record.
         progress: Show a progress bar, or call this with every `Progress`.
 

@@ -59,6 +59,8 @@ def adapt(
     if isinstance(obj, str):
         if encoder is not None or random:
             raise InputError(f"encoder and random are for nets of other libraries, not for '{obj}'")
+        if obj.startswith("snn_"):  # whose normalisation is their own
+            kwargs |= {key: preparation.pop(key) for key in ("mean", "std") if key in preparation}
         kwargs |= {} if T is None else {"T": T}
         kwargs |= {} if readout == "mean" else {"readout": readout}
         net = create_network(obj, **kwargs).eval()

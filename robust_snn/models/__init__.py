@@ -3,7 +3,7 @@
 from robust_snn.models import snn_cifarnet, snn_resnet, snn_sew, snn_vgg, snn_vggsnn, snn_wrn
 from robust_snn.models.backbone import SpikingBackbone
 from robust_snn.models.convert import Conversion, convert, load_released
-from robust_snn.models.create import create_network, fitted_kwargs
+from robust_snn.models.create import create_network, fitted_kwargs, recorded_kwargs
 from robust_snn.models.mechanisms import MECHANISMS
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "create_network",
     "fitted_kwargs",
     "load_released",
+    "recorded_kwargs",
     "snn_cifarnet",
     "snn_resnet",
     "snn_sew",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import timm
 from torch import nn
 
+from robust_snn.models.encodings import DirectEncoding
 from robust_snn.utils.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -49,3 +50,10 @@ def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: ImageSet) -> dict
         if data.images.ndim == 5:
             fitted["T"] = data.images.shape[1]
     return {**fitted, **kwargs}
+
+
+def recorded_kwargs(net: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a network was built with, and its time steps where those are a default."""
+    encoder = getattr(net, "encoder", None)
+    default = {"T": encoder.steps} if isinstance(encoder, DirectEncoding) else {}
+    return {**default, **kwargs}

@@ -16,6 +16,7 @@ from robust_snn.models import create_network
 from robust_snn.training.weight_files import file_and_place, fitting_weights
 from robust_snn.utils.atomic_files import write_json, write_whole
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_function import is_reference
 
 CARD_FORMAT = 1
 # what timm.create_model takes for itself would make a card load or download other files
@@ -100,6 +101,11 @@ def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             f"no card '{card_path(path)}' beside the weights; name the model (--model)"
         )
     name, kwargs = card["model"]["name"], card["model"]["kwargs"]
+    if is_reference(name):
+        raise InputError(
+            f"the card '{card_path(path)}' names {name}, whose code runs only if you name it: give "
+            f"--model with its folder, as in --model ./{name}"
+        )
     foreign = _NOT_IN_CARDS & kwargs.keys()
     if foreign or not timm.is_model(name):
         what = f"'{sorted(foreign)[0]}'" if foreign else f"model '{name}'"

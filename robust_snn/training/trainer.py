@@ -14,7 +14,7 @@ from torch import nn
 from robust_snn.data import ImageSet, check_images
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
-from robust_snn.models import create_network, fitted_kwargs
+from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs
 from robust_snn.training.loop import steps_per_epoch
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe, load_recipe
@@ -79,7 +79,7 @@ def train(
     split = _hold_out(data, given.held_out, test)
     recipe = _resolved(given, net, len(split.train))
     processes.check_batch_size(min(recipe.batch_size, len(split.train)))
-    config = _config(model, kwargs, data, test, recipe, seed)
+    config = _config(model, recorded_kwargs(net, kwargs), data, test, recipe, seed)
     folder = TrainingFolder(out, config)
     state = folder.load()
     processes.wait()  # until all processes have seen the folder as it was

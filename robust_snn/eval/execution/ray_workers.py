@@ -21,6 +21,7 @@ from robust_snn.eval.execution.shard_result import FinishedShard
 from robust_snn.eval.execution.shards import PATIENCE, complete_shard, locked_shards
 from robust_snn.utils.errors import InputError, missing_extra
 from robust_snn.utils.modules import device_of
+from robust_snn.utils.user_code import loaded_modules
 
 _log = logging.getLogger("robust_snn")
 RETRIES = 3
@@ -58,7 +59,8 @@ def finished_shards(
     if ours:
         _start(ray, address, (count or 1) * threads)
     try:
-        parcel = ray.put(job.on("cpu"))  # kept here, so that an actor can start again
+        # kept here, so that an actor can start again; a user's modules load before the network
+        parcel = ray.put((loaded_modules(), job.on("cpu")))
         pool = ActorPool(_actors(ray, job, parcel, folder, count, threads))
         left = set(range(job.shards))
         for shard in sorted(left):
@@ -119,13 +121,14 @@ class Worker:
     """One process of the cluster with one network.
 
     Args:
-        job: What to do.
+        parcel: The user's modules, which are loaded by now, and what to do.
         folder: The folder of the run.
         gpu: Whether to take the GPU that Ray assigns.
         threads: CPU threads.
     """
 
-    def __init__(self, job: Job, folder: RunFolder, gpu: bool, threads: int) -> None:
+    def __init__(self, parcel: tuple[Any, Job], folder: RunFolder, gpu: bool, threads: int) -> None:
+        _, job = parcel
         torch.set_num_threads(threads)
         self.job = job.on("cuda" if gpu else "cpu")
         self.folder = folder

@@ -26,7 +26,8 @@ def configuration(
 
     Args:
         checked: The checked job.
-        model_info: `name`, `kwargs` and `weights_sha256` of the model, where the caller knows them.
+        model_info: `name`, `kwargs`, `weights_sha256` and arguments of `adapt` of the model, where
+            the caller knows them.
         data_info: `name` and `split` of the data, where the caller knows them.
     """
     job = checked.job
@@ -35,6 +36,7 @@ def configuration(
     model = {
         "name": type(net).__name__,
         "kwargs": {},
+        "adapt": {},
         "weights_sha256": weights,
         "parameters": sum(p.numel() for p in net.parameters()),
     }

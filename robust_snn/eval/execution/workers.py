@@ -19,6 +19,7 @@ from robust_snn.eval.execution.shard_result import FinishedShard
 from robust_snn.eval.execution.shards import complete_shard, locked_shards
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
+from robust_snn.utils.user_code import loaded_modules
 
 _log = logging.getLogger("robust_snn")
 
@@ -61,7 +62,7 @@ def worker_processes(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     share = max(1, threads // (count + 1))
     try:
-        parcel = pickle.dumps((job.on("cpu"), folder))
+        parcel = pickle.dumps((loaded_modules(), job.on("cpu"), folder))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise InputError(
             f"the network cannot be sent to other processes ({error}); "
@@ -98,7 +99,7 @@ def _work(parcel: bytes, device: str, threads: int) -> None:
     """What a worker process runs: it finishes shards until none is left."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it then leaves no half file
     torch.set_num_threads(threads)
-    job, folder = pickle.loads(parcel)  # noqa: S301  from our own parent, no file
+    _, job, folder = pickle.loads(parcel)  # noqa: S301  from our own parent, no file
     job = job.on(device)
     try:
         meter = Meter(job, folder, _check_parent)
