@@ -23,6 +23,7 @@ from robust_snn.foreign.library import (
     find_nodes,
     find_states,
     library_names,
+    takes_all_steps,
 )
 from robust_snn.foreign.net_state import (
     at_rest,
@@ -100,7 +101,7 @@ class ForeignSNN(NoisyModule):
         self.encoder: Any = ENCODERS[encoder]() if isinstance(encoder, str) else encoder
         self.readout = readout
         self.random = random
-        self.sequences = any(getattr(m, "step_mode", "s") == "m" for m in net.modules())
+        self.sequences = takes_all_steps(net)
         self.paths = tuple(nodes)
         self.twins = nn.ModuleList(
             TwinNeuron(node, owner, folded=T is not None and not self.sequences)
@@ -112,15 +113,14 @@ class ForeignSNN(NoisyModule):
         for module, owner in find_states(net):
             owner.reset(module)
         self.train(net.training)
-        self.without_eval_gradient = tuple(
-            path for path, (node, _) in nodes.items() if loses_gradient_in_eval(node)
-        )
-        if self.without_eval_gradient:
-            _log.warning(
-                "%d neurons of %s lose their gradient in eval(); repaired while the victim runs",
-                len(self.without_eval_gradient),
-                type(net).__name__,
-            )
+        lost = {path: loses_gradient_in_eval(*found) for path, found in nodes.items()}
+        self.without_eval_gradient = tuple(path for path, loses in lost.items() if loses)
+        for kept, what in (
+            (True, "lose their gradient in eval(); repaired while the victim runs"),
+            (None, "cannot be tried alone, so they may have no gradient in eval()"),
+        ):
+            if count := sum(loses is kept for loses in lost.values()):
+                _log.warning("%d neurons of %s %s", count, type(net).__name__, what)
 
     @property
     def stochastic(self) -> bool:
@@ -150,6 +150,10 @@ class ForeignSNN(NoisyModule):
                 self._recursion(mode)
         except InputError as error:
             return Reach(refusal=str(error))
+        for path, twin in zip(self.paths, self.members, strict=True):
+            if self.whole_refusal is None and (reason := twin.refuses(mode)) is not None:
+                needed = f"{mode.name} needs our neuron in the place of {path}, and {reason}"
+                return Reach(refusal=f"{needed}; choose bptt with a surrogate, or ste")
         return Reach(self.paths)
 
     def own_mode(self) -> GradientMode:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -41,6 +41,11 @@ class Library:
         own_mode: The gradient mode that a neuron has by itself; raises `Unreadable`.
         strict: Whether a membrane at the threshold does not fire yet.
         takes_one_step: Whether a call of a neuron is one time step, as opposed to all of them.
+        takes_all_steps: Whether a call of a module is all time steps, the first axis.
+        fires_by: The function that `swap` exchanges; its spikes are kept. Without it a neuron fires
+            where the distance to the threshold is positive, or zero unless `strict`.
+        on_torch: A context in which a module runs on PyTorch itself, not on kernels that know no
+            gradient but their own.
     """
 
     name: str
@@ -53,6 +58,9 @@ class Library:
     own_mode: Callable[[nn.Module], BPTT] = _unreadable
     strict: bool = False
     takes_one_step: Callable[[nn.Module], bool] = lambda node: False
+    takes_all_steps: Callable[[nn.Module], bool] = lambda module: False
+    fires_by: Callable[[nn.Module], Spike] | None = None
+    on_torch: Callable[[nn.Module], AbstractContextManager[None]] = lambda module: nullcontext()
 
     def stateful(self, module: nn.Module) -> bool:
         """Whether the module keeps something between calls."""
@@ -100,9 +108,53 @@ def find_states(net: nn.Module) -> list[tuple[nn.Module, Library]]:
     return [(m, library) for m in net.modules() for library in known if library.stateful(m)]
 
 
+def takes_all_steps(net: nn.Module) -> bool:
+    """Whether a module of a net takes all time steps in one call."""
+    known = _libraries().values()
+    return any(library.takes_all_steps(module) for module in net.modules() for library in known)
+
+
 def library_names() -> tuple[str, ...]:
     """Names of all libraries that `adapt` knows."""
     return tuple(_libraries())
+
+
+def known_class(
+    node: nn.Module, package: str, known: Collection[str], dynamics: Collection[str]
+) -> str:
+    """Name of the library's class whose dynamics a neuron has.
+
+    A subclass that overrides none of its methods has those of its base.
+
+    Args:
+        node: The neuron.
+        package: Name of the library's package.
+        known: Names of the classes whose dynamics are known.
+        dynamics: Names of the methods that make up the dynamics.
+
+    Raises:
+        Unreadable: If it has others.
+    """
+    kind = type(node).__name__
+    changed = [name for name in vars(node) if name in dynamics]
+    for cls in type(node).__mro__:
+        if changed:
+            raise Unreadable(f"{kind} has a {changed[0]} of its own")
+        if cls.__name__ in known and cls.__module__.partition(".")[0] == package:
+            return cls.__name__
+        changed = [name for name in vars(cls) if name in dynamics]
+    raise Unreadable(f"the dynamics of {kind} are not known")
+
+
+def scalar(value: Any, name: str) -> float:
+    """A constant of a neuron that is a number, or a tensor of one.
+
+    Raises:
+        Unreadable: If it has several.
+    """
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise Unreadable(f"it has a {name} for each neuron or channel")
+    return float(value)
 
 
 @contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robust_snn.foreign.library import find_states
+from robust_snn.foreign.library import Library, find_states
 from robust_snn.foreign.twin import TwinNeuron
 
 
@@ -32,7 +32,11 @@ def at_rest(
             owner.reset(module)
         for node in broken:
             node.training = True
-        with nullcontext() if seed is None else _seeded(seed, device):
+        with ExitStack() as stack:
+            for module, owner in states:
+                stack.enter_context(owner.on_torch(module))
+            if seed is not None:
+                stack.enter_context(_seeded(seed, device))
             yield
     finally:
         for node, training in zip(broken, modes, strict=True):
@@ -87,17 +91,20 @@ def counting_calls(modules: Sequence[nn.Module]) -> Iterator[list[int]]:
             handle.remove()
 
 
-def loses_gradient_in_eval(node: nn.Module) -> bool:
-    """Whether a neuron has a gradient in train mode and none in eval (SpikingJelly 0.0.0.0.14)."""
+def loses_gradient_in_eval(node: nn.Module, owner: Library) -> bool | None:
+    """Whether a neuron has a gradient in train mode and none in eval (SpikingJelly 0.0.0.0.14).
+
+    None where it cannot be told, as of a neuron that takes no input of one step and one channel.
+    """
     probe = torch.zeros(1, 1, 1, requires_grad=True)
     has_gradient = []
     for training in (True, False):
         try:
             neuron = copy.deepcopy(node).cpu().train(training)
-            with torch.enable_grad():
+            with torch.enable_grad(), owner.on_torch(neuron):
                 has_gradient.append(spikes_of(neuron(probe)).requires_grad)
-        except Exception:  # a neuron that does not take an input of this shape
-            return False
+        except Exception:
+            return None
     return has_gradient == [True, False]
 
 

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from inspect import getclosurevars
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from robust_snn.foreign.library import Library, Spike, Unreadable, overriding
-from robust_snn.gradients import BPTT, SURROGATES
+from robust_snn.foreign.library import (
+    Library,
+    Spike,
+    Unreadable,
+    known_class,
+    overriding,
+    scalar,
+)
+from robust_snn.gradients import BPTT, SurrogateFunction
+from robust_snn.gradients import surrogates as ours
 from robust_snn.kernels import Dynamics
+from robust_snn.utils.errors import InputError
 
-# Function of `snntorch.surrogate` -> our name, and our argument from its own.
-SURROGATE_FUNCTIONS = {
-    "atan": ("atan", "alpha", "alpha"),
-    "fast_sigmoid": ("fast_sigmoid", "slope", "slope"),
-    "sigmoid": ("sigmoid", "alpha", "slope"),
+DYNAMICS = (
+    "_base_int",
+    "_base_state_function",
+    "_base_sub",
+    "_base_zero",
+    "fire",
+    "fire_inhibition",
+    "forward",
+    "mem_reset",
+)
+
+# Function of `snntorch.surrogate` -> ours, from the numbers that it holds.
+SURROGATE_FUNCTIONS: dict[str, Callable[[Any], SurrogateFunction]] = {
+    "atan": lambda its: ours.Atan(float(its["alpha"])),
+    "fast_sigmoid": lambda its: ours.FastSigmoid(float(its["slope"])),
+    "sigmoid": lambda its: ours.Sigmoid(float(its["slope"])),
+    "straight_through_estimator": lambda its: ours.StraightThrough(),
 }
 
 
@@ -25,9 +47,35 @@ def owns(module: nn.Module) -> bool:
     return all(hasattr(module, name) for name in ("spike_grad", "threshold", "mem_reset"))
 
 
+def fires_by(node: nn.Module) -> Spike:
+    some: Any = node
+    function: Spike = some.spike_grad
+    return function
+
+
 def swap(node: nn.Module, spike: Spike, detach_reset: bool) -> AbstractContextManager[None]:
-    """snnTorch always detaches the reset, so `detach_reset` reaches replaced neurons only."""
+    """A neuron with another spike function; its reset passes a gradient where that is asked for.
+
+    Raises:
+        InputError: If the reset cannot be detached.
+    """
+    if _resets_late(node) and not detach_reset:
+        some: Any = node
+        return overriding(
+            node, spike_grad=spike, mem_reset=lambda membrane: spike(membrane - some.threshold)
+        )
+    if detach_reset and not _resets_late(node):
+        raise InputError(
+            f"reset_delay=False of {type(node).__name__} passes the gradient of a reset; choose "
+            "bptt with detach_reset=false"
+        )
     return overriding(node, spike_grad=spike)
+
+
+def _resets_late(node: nn.Module) -> bool:
+    """Whether a reset comes a step after its spike, where snnTorch detaches it."""
+    some: Any = node
+    return some.reset_mechanism == "none" or getattr(some, "reset_delay", True)
 
 
 def reset(module: nn.Module) -> None:
@@ -40,34 +88,38 @@ def reset(module: nn.Module) -> None:
 
 
 def read(node: nn.Module) -> Dynamics:
-    """`Leaky`, whose spikes reset the membrane one step later, after the leak.
+    """`Leaky` and `Lapicque`, whose spikes reset the membrane one step later, after the leak.
 
-    v[t] = beta * v[t-1] + current[t] - threshold * s[t-1]     (reset by subtraction)
+    v[t] = beta * v[t-1] + gain * current[t] - threshold * s[t-1]     (reset by subtraction)
     """
+    kind = known_class(node, "snntorch", ("Leaky", "Lapicque"), DYNAMICS)
     some: Any = node
-    kind, module = type(node).__name__, type(node).__module__
-    if not module.startswith("snntorch.") or kind != "Leaky":
-        raise Unreadable(f"the dynamics of {kind} are not known")
     for name in ("inhibition", "state_quant"):
         if getattr(some, name):
             raise Unreadable(f"{name} is outside our family of neurons")
     if not some.init_hidden:
         raise Unreadable("init_hidden=False passes the membrane by hand")
-    beta = _number(some.beta, "beta")
-    threshold, factor = _number(some.threshold, "threshold"), some.graded_spikes_factor
-    if _number(factor, "graded_spikes_factor") != 1:
+    if scalar(some.graded_spikes_factor, "graded_spikes_factor") != 1:
         raise Unreadable("its spikes are not ones")
-    decay = min(max(beta, 0.0), 1.0)
-    if decay == 0 or threshold <= 0:
+    threshold, way, gain = scalar(some.threshold, "threshold"), some.reset_mechanism, 1.0
+    if kind == "Lapicque":
+        resistance, capacity = scalar(some.R, "R"), scalar(some.C, "C")
+        step = scalar(some.time_step, "time_step")
+        decay, gain = 1 - step / (resistance * capacity), step / capacity
+        if way == "zero":
+            raise Unreadable("it drops the current of the step after a spike")
+    else:
+        decay = min(max(scalar(some.beta, "beta"), 0.0), 1.0)
+    if decay <= 0 or threshold <= 0:
         raise Unreadable("it has no memory or no positive threshold")
     # snnTorch fires above the threshold, not at it
     firing = float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
-    way = some.reset_mechanism
     if way == "zero":
-        return Dynamics(decay, firing, 1.0, "hard")
-    if way == "subtract" and not getattr(some, "reset_delay", True):
+        return Dynamics(decay, firing, gain, "hard")
+    if way == "subtract" and not _resets_late(node):
         raise Unreadable("reset_delay=False with reset by subtraction resets twice at times")
-    return Dynamics(decay, firing, 1.0, "soft", drop=threshold / decay if way == "subtract" else 0)
+    drop = threshold / decay if way == "subtract" else 0
+    return Dynamics(decay, firing, gain, "soft", drop=drop)
 
 
 def own_mode(node: nn.Module) -> BPTT:
@@ -78,16 +130,11 @@ def own_mode(node: nn.Module) -> BPTT:
     module = getattr(some.spike_grad, "__module__", "")
     if name not in SURROGATE_FUNCTIONS or module != "snntorch.surrogate":
         raise Unreadable("its surrogate is not in the catalogue")
-    ours, argument, theirs = SURROGATE_FUNCTIONS[name]
-    value = float(getclosurevars(some.spike_grad).nonlocals[theirs])
-    late = some.reset_mechanism == "none" or getattr(some, "reset_delay", True)
-    return BPTT(SURROGATES[ours](**{argument: value}), detach_reset=late)
-
-
-def _number(value: Tensor, name: str) -> float:
-    if value.numel() != 1:
-        raise Unreadable(f"it has a {name} for each neuron")
-    return float(value.detach())
+    try:
+        surrogate = SURROGATE_FUNCTIONS[name](getclosurevars(some.spike_grad).nonlocals)
+    except InputError as error:
+        raise Unreadable(str(error)) from error
+    return BPTT(surrogate, detach_reset=_resets_late(node))
 
 
 LIBRARY = Library(
@@ -99,4 +146,5 @@ LIBRARY = Library(
     own_mode=own_mode,
     strict=True,
     takes_one_step=lambda node: True,
+    fires_by=fires_by,
 )

@@ -8,31 +8,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.foreign.library import Library
+from robust_snn.foreign.library import Library, Spike
 from robust_snn.kernels import Surrogate
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
 
 
 class SpikeFunction:
-    """The step function with a surrogate derivative, in the place of a library's own."""
+    """The step function with a surrogate derivative, in the place of a library's own.
+
+    Args:
+        surrogate: The derivative.
+        step: The function itself.
+    """
 
     spiking = True  # SpikingJelly asks
 
-    def __init__(self, surrogate: Surrogate, strict: bool) -> None:
+    def __init__(self, surrogate: Surrogate, step: Spike) -> None:
         self.surrogate = surrogate
-        self.strict = strict
+        self.step = step
 
     def __call__(self, z: Tensor) -> Tensor:
         """Spikes at `z = v - threshold`, of any shape."""
-        return _Step.apply(z, self.surrogate, self.strict)
+        return _Step.apply(z, self.surrogate, self.step)
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, surrogate: Surrogate, strict: bool) -> Tensor:
+    def forward(ctx: Any, z: Tensor, surrogate: Surrogate, step: Spike) -> Tensor:
         ctx.save_for_backward(z)
         ctx.surrogate = surrogate
-        return ((z > 0) if strict else (z >= 0)).to(z.dtype)
+        return step(z)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
@@ -41,11 +46,18 @@ class _Step(torch.autograd.Function):
         return upstream[0] * slope, None, None
 
 
+def step_of(node: nn.Module, owner: Library) -> Spike:
+    """The function of `v - threshold` by which a neuron fires."""
+    if owner.fires_by is not None:
+        return owner.fires_by(node)
+    return lambda z: ((z > 0) if owner.strict else (z >= 0)).to(z.dtype)
+
+
 @contextmanager
 def swapping(nodes: list[tuple[nn.Module, Library]], surrogate: Surrogate, detach: bool) -> Any:
     """Gives neurons another surrogate derivative; they fire as before."""
     with ExitStack() as stack:
         for node, owner in nodes:
-            spike = SpikeFunction(surrogate, owner.strict)
+            spike = SpikeFunction(surrogate, step_of(node, owner))
             stack.enter_context(owner.swap(node, spike, detach))
         yield

@@ -10,17 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.foreign.library import Library, Unreadable, library
-from robust_snn.foreign.spike_function import SpikeFunction, swapping
+from robust_snn.foreign.spike_function import swapping
 from robust_snn.gradients import GradientMode, Own
 from robust_snn.kernels import (
     Dynamics,
-    RateSlope,
     Recursion,
-    Surrogate,
-    TimeAverage,
     spiking_loop,
 )
-from robust_snn.kernels.spiking.reference import differentiable_spikes
 from robust_snn.neurons.pass_settings import layer_gradient
 from robust_snn.utils.errors import InputError
 
@@ -33,7 +29,7 @@ class TwinNeuron(nn.Module):
     """Maps currents to spikes like the neuron that it replaces, with any of our gradient modes.
 
     Where the dynamics of the neuron can be read, our kernels run in its place. Elsewhere the
-    neuron itself runs, and the modes of the rate family get their gradient from its spikes.
+    neuron itself runs, with another surrogate.
 
     Args:
         node: The neuron; it stays a child of its own net.
@@ -41,7 +37,8 @@ class TwinNeuron(nn.Module):
         folded: Whether the neuron takes single steps, which then come as one batch `[T * B, ...]`.
 
     Attributes:
-        refusal: Why the neuron itself runs; None where our kernels do.
+        refusal: Why the neuron itself runs; None where our kernels do. While it is `SILENT`, its
+            spikes are its own and their gradient is that of our kernels.
         steps: Number of steps in a call, if folded.
         fired: On which images it fired in the last call `[B]`, if it did and was `SILENT` before.
         others: How many values the neuron returns besides its spikes.
@@ -78,34 +75,38 @@ class TwinNeuron(nn.Module):
         """Maps `[T, B, ...]`, or `[T * B, ...]` if folded, to spikes of the same shape."""
         current = x.unflatten(0, (self.steps, -1)) if self.folded else x
         spikes = self._run(current) if self._compared else self._fire(current)
-        if self.refusal == SILENT and not self._compared:
-            self._note(spikes)
         spikes = spikes.flatten(0, 1) if self.folded else spikes
         return (spikes, *[None] * self.others) if self.others else spikes
 
     def _fire(self, current: Tensor) -> Tensor:
-        dynamics = self._dynamics()
         gradient = layer_gradient(self)
-        rule = gradient.rule(dynamics)
-        if self.refusal is None:
-            return spiking_loop(current, dynamics, rule)
-        if isinstance(rule, Recursion):
+        reason = self.refuses(gradient.mode)
+        if reason is not None:
+            kind = type(self.node).__name__
+            raise InputError(
+                f"{gradient.mode.name} needs our neurons in the place of {kind}, and {reason}; "
+                "choose bptt with a surrogate, or ste"
+            )
+        if self.refusal not in (None, SILENT):
+            rule = gradient.rule(Dynamics())
+            assert isinstance(rule, Recursion)
             with swapping([(self.node, self.owner)], rule.surrogate, rule.detach_reset):
                 return self._run(current)
-        if self.stepwise:
-            raise InputError(
-                f"{gradient.mode.name} needs all steps of {type(self.node).__name__} at once, but "
-                f"{STEPWISE}; choose bptt with a surrogate, or ste"
-            )
-        if isinstance(rule, RateSlope | TimeAverage):
-            with torch.no_grad():
-                spikes, distances = self._observe(current)
-            return differentiable_spikes(rule, spikes, distances, dynamics.gain * current)
-        kind = type(self.node).__name__
-        raise InputError(
-            f"{gradient.mode.name} needs our neurons in the place of {kind}, and {self.refusal}; "
-            "choose bptt, bptr, rga or hart"
-        )
+        dynamics = self.owner.read(self.node)
+        ours = spiking_loop(current, dynamics, gradient.rule(dynamics))
+        if self.refusal is None:
+            return ours
+        with torch.no_grad():
+            spikes = self._run(current)
+            fired = spikes.transpose(0, 1).flatten(1).any(1)
+        self.fired = fired if fired.any() else None
+        return ours + (spikes - ours).detach()
+
+    def refuses(self, mode: GradientMode) -> str | None:
+        """Why a mode cannot reach the neuron, if it cannot: it needs ours in its place."""
+        if self.refusal in (None, SILENT, UNCHECKED):
+            return None
+        return None if isinstance(mode.rule(Dynamics()), Recursion) else self.refusal
 
     def _run(self, current: Tensor) -> Tensor:
         """Spikes `[T, B, ...]` of the neuron itself."""
@@ -117,30 +118,6 @@ class TwinNeuron(nn.Module):
         self.others = len(out) - 1 if isinstance(out, tuple) else 0
         return out[0] if isinstance(out, tuple) else out
 
-    def _dynamics(self) -> Dynamics:
-        """Its constants; those of an integrate-and-fire neuron where they cannot be read."""
-        try:
-            return self.owner.read(self.node)
-        except Unreadable:
-            return Dynamics(threshold=_threshold(self.node))
-
-    def _observe(self, current: Tensor) -> tuple[Tensor, Tensor]:
-        """Spikes and distances to the threshold, both `[T, B, ...]`."""
-        seen: list[Tensor] = []
-
-        def watch(z: Tensor) -> Tensor:
-            seen.append(z)
-            return step(z)
-
-        step = SpikeFunction(Surrogate("triangle", 1.0), self.owner.strict)
-        with self.owner.swap(self.node, watch, True):
-            spikes = self._run(current)
-        whole = [z for z in seen if z.shape == current.shape]
-        steps = [z for z in seen if z.shape == current.shape[1:]]
-        per_step = len(steps) // len(current)  # snnTorch asks twice, the second time to fire
-        distances = whole[-1] if whole else torch.stack(steps[per_step - 1 :: per_step])
-        return spikes, distances
-
     def learn(self, found: str | None) -> None:
         """Takes over what a comparison found; see `refusal`."""
         if found == SILENT and self.fired is not None:
@@ -148,12 +125,6 @@ class TwinNeuron(nn.Module):
         if self.refusal in (UNCHECKED, SILENT) or (self.refusal is None and found != SILENT):
             self.refusal = found
         self.fired = None
-
-    @torch.no_grad()
-    def _note(self, spikes: Tensor) -> None:
-        """Notes on which images a neuron fired that was silent when it was compared."""
-        fired = spikes.transpose(0, 1).flatten(1).any(1)
-        self.fired = fired if fired.any() else None
 
     @contextmanager
     def comparing(self) -> Iterator[None]:
@@ -176,8 +147,3 @@ class TwinNeuron(nn.Module):
             return str(error)
         wrong = int((ours.reshape(spikes.shape) != spikes).sum())
         return f"{wrong} of {spikes.numel()} spikes differ" if wrong else None
-
-
-def _threshold(node: nn.Module) -> float:
-    value = getattr(node, "v_threshold", getattr(node, "threshold", 1.0))
-    return float(torch.as_tensor(value).float().mean())

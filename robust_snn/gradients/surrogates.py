@@ -12,7 +12,7 @@ from robust_snn.utils.text_form import Textual
 
 @dataclass(frozen=True)
 class SurrogateFunction(Textual):
-    """Base of the catalogue; every argument is a positive number.
+    """Base of the catalogue; every argument is a positive number, and a leak may be zero.
 
     Raises:
         InputError: If an argument is not a positive finite number.
@@ -21,7 +21,8 @@ class SurrogateFunction(Textual):
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and value > 0):
+            allowed = value > 0 or (value == 0 and field.name == "leak")
+            if not (math.isfinite(value) and allowed):
                 raise InputError(f"{field.name} of {self.name} must be positive, got {value:g}")
 
     def kernel(self) -> Surrogate:

@@ -145,28 +145,18 @@ def test_twin_has_the_same_spikes_and_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_others_keep_their_forward_under_rate_modes(name: str) -> None:
+def test_others_keep_their_neurons_and_take_recursions_only(name: str) -> None:
     net = UNREADABLE[name]()
     victim = adapt(net, T=T)
     logits, gradient = through(victim)
     assert len(victim.net.refusals) == 3 and victim.net.whole_refusal is None
     assert torch.equal(logits, through(adapt(net, T=T, gradient="own"))[0])
-    for mode in RATE:
-        again, changed = through(victim.replace(gradient=mode))
-        assert torch.equal(again, logits) and not torch.equal(changed, gradient)
-        assert changed.norm() > 0
-    with pytest.raises(InputError, match="pdsg needs our neurons"):
-        victim.replace(gradient="pdsg")(IMAGES)
-
-
-def test_rate_modes_of_a_wrapper_are_those_of_the_kernels() -> None:
-    """A readable neuron that is treated as if it were not gives the same rate gradients."""
-    victim = adapt(jelly("IFNode"), T=T)
-    expected = {mode: through(victim.replace(gradient=mode))[1] for mode in RATE}
-    for twin in victim.net.members:
-        twin.refusal = "for the sake of the test"
-    for mode in RATE:
-        assert_close_rms(through(victim.replace(gradient=mode))[1], expected[mode])
+    again, changed = through(victim.replace(gradient="bptt(surrogate=triangle(gamma=1))"))
+    assert torch.equal(again, logits) and not torch.equal(changed, gradient)
+    for mode in (*RATE, "pdsg", "assg"):
+        assert "needs our neuron in the place of 1" in (victim.takes(mode).refusal or "")
+        with pytest.raises(InputError, match=f"{mode} needs our neurons"):
+            victim.replace(gradient=mode)(IMAGES)
 
 
 @pytest.mark.parametrize("build", [jelly, torch_snn], ids=["spikingjelly", "snntorch"])
@@ -277,8 +267,8 @@ def test_gradients_lost_in_eval_come_back(caplog: pytest.LogCaptureFixture) -> N
     assert torch.equal(found, logits) and torch.equal(found, repaired)
     assert_close_rms(gradient, true)
     assert not any(module.training for module in net.modules())
-    for mode in ("bptt(surrogate=sigmoid(alpha=4))", "bptr"):
-        assert through(adapt(net, T=T, gradient=mode))[1].norm() > 0.3 * true.norm()
+    surrogate = "bptt(surrogate=sigmoid(alpha=4))"
+    assert_close_rms(through(adapt(net, T=T, gradient=surrogate))[1], true)
 
 
 class ByHand(nn.Module):
@@ -355,9 +345,10 @@ def test_a_net_with_feedback_keeps_its_neurons() -> None:
 
 
 def test_neurons_with_a_gradient_of_their_own_are_reported() -> None:
-    victim = adapt(jelly("PSN", T=T, multi=True), T=T)
-    with pytest.raises(InputError, match="PSN brings a gradient of its own"):
-        victim.replace(gradient="bptr")(IMAGES)
+    victim = adapt(jelly("SLTTLIFNode"), T=T)
+    assert str(victim.gradient) == "own"
+    with pytest.raises(InputError, match="SLTTLIFNode brings a gradient of its own"):
+        victim.replace(gradient="bptt")(IMAGES)
 
 
 def test_a_disabled_surrogate_is_reported() -> None:
@@ -392,7 +383,7 @@ def test_a_registered_library() -> None:
             register(library)
         victim = adapt(net, T=T)
         logits, gradient = through(victim)
-        for mode in ("bptt(surrogate=triangle(gamma=1))", *RATE):
+        for mode in ("bptt(surrogate=triangle(gamma=1))", "ste"):
             again, changed = through(victim.replace(gradient=mode))
             assert torch.equal(again, logits) and not torch.equal(changed, gradient)
     finally:

@@ -129,7 +129,7 @@ def test_a_container_that_runs_its_own_steps_keeps_its_neuron(
     assert victim.net.whole_refusal is None
     assert "once a step" in victim.net.refusals["2.sub_module"]
     assert set(victim.net.refusals) == {"2.sub_module"}
-    with pytest.raises(InputError, match="rga needs all steps of IFNode|LIFNode"):
+    with pytest.raises(InputError, match="rga needs our neurons in .*, and the net"):
         victim.replace(gradient="rga")(IMAGES)
 
 
