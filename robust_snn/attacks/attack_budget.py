@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,7 @@ def attacks_of_budget(
     stochastic: bool,
     classes: int,
     stepwise: bool = True,
+    not_taken: Collection[str] = (),
 ) -> tuple[BudgetedAttack, ...]:
     """The attacks of a budget, cheap ones first; each is for images not yet broken.
 
@@ -77,6 +78,8 @@ def attacks_of_budget(
         stochastic: Whether the victim is noisy.
         classes: Number of classes; decides which losses are defined.
         stepwise: Whether the victim shows the logits of every step, which TET's loss needs.
+        not_taken: Names of the gradient modes that the victim does not take. The first of the
+            ranking stands in for them.
 
     Raises:
         InputError: If the budget is not known.
@@ -89,7 +92,7 @@ def attacks_of_budget(
         options: dict[str, Any] = {"loss": loss, **draws}
         if attack == "apgd-t":
             options["targets"] = TARGET_COUNTS[budget]
-        mode = _mode_at(trials, place)
+        mode = _mode_at(trials, 0 if place in not_taken else place)
         enough_classes = classes >= make_attack(attack, options).least_classes
         if mode is None or not enough_classes or (loss in STEPWISE and not stepwise):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -13,11 +14,13 @@ from torch import Tensor
 from robust_snn.attacks.apgd import APGD
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
+from robust_snn.attacks.mode_reach import choose_modes
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
+_log = logging.getLogger("robust_snn")
 FEW_DRAWS = "adaptive(error=0.2)"  # of a gradient: steps are worth more
 SCORE_DRAWS = 10  # that score a point of a noisy victim
 OCTAVES = 3  # to either side of its default, within which a sharpness is searched
@@ -76,7 +79,8 @@ def rank_modes(
 
     The sharpness of the best modes is searched by golden section. The ranking is greedy: the first
     mode reaches the lowest soft accuracy alone, each next one together with those before it. The
-    cost counts as the victim's. Modes and surrogates that are registered later take part.
+    cost counts as the victim's. Modes and surrogates that are registered later take part. Those
+    that the network refuses, or that reach none of its neurons, do not: see `choose_modes`.
 
     Args:
         victim: What to attack.
@@ -89,10 +93,16 @@ def rank_modes(
         effort: Steps and trials.
 
     Raises:
-        InputError: If a mode is not known or there are no images.
+        InputError: If a mode is not known, the network takes none, or there are no images.
     """
     if not len(images):
         raise InputError("a ranking of gradient modes needs images")
+    asked = registered_modes() if modes is None else [parse_mode(mode) for mode in modes]
+    chosen, left_out = choose_modes(victim, images, asked)
+    for name, why in left_out.items():
+        _log.info("gradient mode %s is not tried: %s", name, why)
+    if not chosen:
+        raise InputError(f"no gradient mode can be used: {next(iter(left_out.values()))}")
     scale = _typical_margin(victim, images, labels, seed)
 
     def attempt(mode: GradientMode) -> ModeTrial:
@@ -105,7 +115,6 @@ def rank_modes(
         backwards = (victim.cost.backwards - before) / len(images)
         return ModeTrial(str(mode), float(soft.mean()), accuracy, backwards, soft.cpu())
 
-    chosen = registered_modes() if modes is None else [parse_mode(mode) for mode in modes]
     trials = {str(mode): attempt(mode) for mode in chosen}
     ranked = sorted(trials.values(), key=lambda trial: trial.soft_accuracy)
     tunable = [p for t in ranked if (p := tunable_parameter(parse_mode(t.gradient)))]

@@ -37,7 +37,9 @@ def diagnose(
     adapting: Adapt = None,
     data_root: DataRoot = None,
     n: Annotated[int, typer.Option("-n", help="Number of images.")] = 32,
-    gradient: Annotated[str, typer.Option(help="Gradient mode to judge.")] = "bptt",
+    gradient: Annotated[
+        str | None, typer.Option(help="Gradient mode to judge; the network's own.")
+    ] = None,
     eps: Annotated[str, typer.Option(help="Radius, such as 8/255.")] = "8/255",
     norm: Annotated[str, typer.Option(help="Linf or L2.")] = "Linf",
     seed: Seed = 0,
@@ -49,6 +51,7 @@ def diagnose(
     from rich.table import Table
     from rich.text import Text
 
+    from robust_snn.attacks.mode_reach import tried_reach
     from robust_snn.cli.inputs import load_subject
     from robust_snn.diagnostics import full
     from robust_snn.eval.reporting.terminal import COLOURS
@@ -63,12 +66,17 @@ def diagnose(
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
     images = subject.images
     where = chosen_device(device)
-    victim = subject.victim(where, gradient=gradient, seed=seed)
+    victim = subject.victim(where, seed=seed)
+    victim = victim if gradient is None else victim.replace(gradient=gradient)
     x, y = images.images.to(where), images.labels.to(where)
     right = correct(victim, x, y, draws=1, batch_size=len(x))[:, 0]
     if not right.any():
         raise InputError(f"the network reads none of {len(images)} images right: nothing to attack")
+    refusal = tried_reach(victim, x).refusal
+    if refusal is not None:
+        raise InputError(refusal)
     table = Table("diagnostic", "value", "status", "why")
+    table.title = f"gradient mode {victim.gradient_in_force.brief}"
     table.columns[1].justify = "right"
     table.columns[3].overflow = "fold"
     for note in full(victim, x[right], y[right], eps=radius, norm=norm, seed=seed):

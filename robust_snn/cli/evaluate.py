@@ -153,7 +153,7 @@ def _size(
 
 
 def _show(verdict: Verdict, run: Path, classes: Sequence[str]) -> None:
-    """Shows a verdict and writes its report; a missing library costs the report alone."""
+    """Shows a verdict and writes its report; whatever fails there costs the report alone."""
     from robust_snn.eval.reporting.html import write_report
     from robust_snn.eval.reporting.published import published_results
     from robust_snn.eval.reporting.terminal import render_published, render_verdict
@@ -164,5 +164,5 @@ def _show(verdict: Verdict, run: Path, classes: Sequence[str]) -> None:
     say(f"verdict in {run / 'verdict.json'}")
     try:
         say(f"report in {write_report(run, command=command(), classes=classes)}")
-    except ImportError as error:
+    except Exception as error:  # a library is missing, or cannot draw this
         say(f"no report: {error}")

@@ -1,16 +1,21 @@
 """Signs of a masked gradient and of a weak attack, each of them a `Diagnostic`."""
 
 from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
-from robust_snn.diagnostics.diagnose import cheap, full
+from robust_snn.diagnostics.diagnose import cheap, full, measured
 from robust_snn.diagnostics.diagnostic import Diagnostic
-from robust_snn.diagnostics.input_gradients import gradient_cosines, input_gradient
+from robust_snn.diagnostics.input_gradients import finite_differences, input_gradient
+from robust_snn.diagnostics.mode_agreement import gradient_cosines
+from robust_snn.diagnostics.reached_neurons import reached_neurons
 
 __all__ = [
     "Diagnostic",
     "cheap",
     "compare_strength",
+    "finite_differences",
     "full",
     "gradient_cosines",
     "input_gradient",
+    "measured",
     "must_not_rise",
+    "reached_neurons",
 ]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
+from robust_snn.attacks.mode_reach import first_line
 from robust_snn.diagnostics.attack_sanity import (
     accuracy_over_eps,
     accuracy_over_steps,
@@ -13,13 +18,17 @@ from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.input_gradients import (
     batch_independence,
     finite_differences,
-    mode_agreement,
     surrogate_slopes,
     vanishing_gradients,
 )
+from robust_snn.diagnostics.mode_agreement import mode_agreement
+from robust_snn.diagnostics.reached_neurons import reached_neurons
 from robust_snn.diagnostics.stochasticity import eot_convergence, known_noise
 from robust_snn.foreign import adapt
 from robust_snn.victim import Victim
+
+_log = logging.getLogger("robust_snn")
+Measure = Callable[[], Diagnostic | Sequence[Diagnostic]]
 
 
 def cheap(
@@ -27,18 +36,23 @@ def cheap(
 ) -> list[Diagnostic]:
     """Looks for signs of a masked gradient in a few gradients of each image.
 
+    A diagnostic that fails to run is a warning with the reason, here and in `full`.
+
     Args:
         victim: The victim, with the gradient mode to be judged; or a network, with its own.
         images: A few dozen images `[B, C, H, W]` in [0, 1]; without the clean errors.
         labels: `[B]`.
         seed: Seed of all noise and random numbers.
     """
-    victim = adapt(victim)
+    of = adapt(victim), images, labels
+    notes = measured("reached neurons", lambda: reached_neurons(*of, seed=seed))
+    if notes[0].value:
+        notes += measured("agreement of modes", lambda: mode_agreement(*of, seed=seed))
     return [
-        *vanishing_gradients(victim, images, labels, seed=seed),
-        *surrogate_slopes(victim, images, labels, seed=seed),
-        mode_agreement(victim, images, labels, seed=seed),
-        batch_independence(victim, images, labels, seed=seed),
+        *notes,
+        *measured("vanishing gradients", lambda: vanishing_gradients(*of, seed=seed)),
+        *measured("silent neurons", lambda: surrogate_slopes(*of, seed=seed)),
+        *measured("batch independence", lambda: batch_independence(*of, seed=seed)),
     ]
 
 
@@ -61,13 +75,29 @@ def full(
         norm: `"Linf"` or `"L2"`.
         seed: Seed of all noise and random numbers.
     """
-    victim = adapt(victim)
+    of = adapt(victim), images, labels
+    threat: dict[str, Any] = {"eps": eps, "norm": norm, "seed": seed}
     return [
-        *cheap(victim, images, labels, seed=seed),
-        finite_differences(victim, images, labels, eps=eps, norm=norm, seed=seed),
-        *accuracy_over_eps(victim, images, labels, eps=eps, norm=norm, seed=seed),
-        *accuracy_over_steps(victim, images, labels, eps=eps, norm=norm, seed=seed),
-        against_random_noise(victim, images, labels, eps=eps, norm=norm, seed=seed),
-        eot_convergence(victim, images, labels, seed=seed),
-        known_noise(victim, images, labels, eps=eps, norm=norm, seed=seed),
+        *cheap(*of, seed=seed),
+        *measured("finite differences", lambda: finite_differences(*of, **threat)),
+        *measured("accuracy over eps", lambda: accuracy_over_eps(*of, **threat)),
+        *measured("accuracy over steps", lambda: accuracy_over_steps(*of, **threat)),
+        *measured("white-box against noise", lambda: against_random_noise(*of, **threat)),
+        *measured("EOT convergence", lambda: eot_convergence(*of, seed=seed)),
+        *measured("fixed noise", lambda: known_noise(*of, **threat)),
     ]
+
+
+def measured(name: str, measure: Measure) -> list[Diagnostic]:
+    """What diagnostics say; a warning with the reason where they cannot be measured.
+
+    Args:
+        name: What the warning is called.
+        measure: Measures one diagnostic, or some.
+    """
+    try:
+        notes = measure()
+    except Exception as error:  # whatever a network of other people does
+        _log.debug("%s was not measured", name, exc_info=True)
+        return [Diagnostic(name, 0.0, "warn", f"not measured: {first_line(error)}")]
+    return [notes] if isinstance(notes, Diagnostic) else list(notes)

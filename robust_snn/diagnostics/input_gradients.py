@@ -1,9 +1,6 @@
-"""Input gradients: whether they vanish, what becomes of them in the layers, where they point."""
+"""Input gradients: whether they vanish, what becomes of them in the layers, where they lead."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -13,7 +10,7 @@ from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.norm_ball import l2_norms
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade
-from robust_snn.gradients import GradientMode, parse_mode
+from robust_snn.gradients import Own
 from robust_snn.gradients.modes import ASSG
 from robust_snn.kernels import Dynamics
 from robust_snn.kernels.spiking.surrogate_shapes import SHARES, derivative
@@ -24,7 +21,6 @@ from robust_snn.victim_scoring import fresh_logits
 VANISHED = 1e-12  # float32 loses such gradients on their way through further layers
 SMALL_SLOPE = 1e-3
 WEAK = 0.05  # cosine with the true gradient below which most of a step is wasted
-REFERENCE_MODES = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "hart")
 
 
 def input_gradient(
@@ -76,7 +72,10 @@ def surrogate_slopes(
     A neuron passes nothing where its surrogate is below 1e-3. ASSG's degree of vanishing is the
     share of the surrogate that lies nearer to the threshold than the membrane does.
     """
-    surrogate = getattr(victim.gradient.rule(Dynamics()), "surrogate", None)
+    mode = victim.gradient_in_force
+    if isinstance(mode, Own):  # no surrogate that is known
+        return []
+    surrogate = getattr(mode.rule(Dynamics()), "surrogate", None)
     if surrogate is None:
         return []
     try:
@@ -102,64 +101,6 @@ def surrogate_slopes(
             why = f"in {worst}, {layers[worst]:.1%} {what} (all layers: {shown})"
             notes.append(Diagnostic(name, layers[worst], grade(layers[worst], warn, fail), why))
     return notes
-
-
-def gradient_cosines(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    modes: Iterable[str | GradientMode],
-    *,
-    seed: int = 0,
-    draws: int = 8,
-) -> tuple[tuple[str, ...], Tensor]:
-    """Mean cosine of the input gradients under every two gradient modes.
-
-    Args:
-        victim: The victim, whose own mode counts only if it is among `modes`.
-        images: `[B, C, H, W]` in [0, 1].
-        labels: `[B]`.
-        modes: The modes; `M` of them are those that the network takes.
-        seed: Seed of the noise, which is the same under every mode.
-        draws: Draws that each gradient averages.
-
-    Returns:
-        The modes that the network takes, and their cosines, float64 `[M, M]`.
-    """
-    gradients: dict[str, Tensor] = {}
-    for mode in map(parse_mode, modes):
-        variant = victim.replace(gradient=mode)
-        with suppress(InputError):  # nets of other libraries do not take every mode
-            gradients[str(mode)] = input_gradient(variant, images, labels, seed, draws)
-    taken = list(gradients.values())
-    cosine = [[float(cosines(a, b).mean()) for b in taken] for a in taken]
-    return tuple(gradients), torch.tensor(cosine, dtype=torch.float64)
-
-
-def mode_agreement(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    modes: Iterable[str | GradientMode] = REFERENCE_MODES,
-    seed: int = 0,
-    draws: int = 8,
-) -> Diagnostic:
-    """Cosine of the victim's gradient with those of other modes, the largest of which decides.
-
-    A gradient that agrees with no other may mislead.
-    """
-    own, name = victim.gradient, "agreement of modes"
-    others = [mode for mode in map(parse_mode, modes) if mode != own]
-    taken, cosine = gradient_cosines(victim, images, labels, [own, *others], seed=seed, draws=draws)
-    refused = [str(mode) for mode in [own, *others] if str(mode) not in taken]
-    missing = f"not measured with {', '.join(refused)}" if refused else ""
-    if str(own) not in taken or len(taken) == 1:
-        return Diagnostic(name, 0.0, "warn", missing)
-    by_mode = dict(zip(taken[1:], cosine[0, 1:].tolist(), strict=True))
-    shown = ", ".join(f"{value:.2f} with {mode}" for mode, value in by_mode.items())
-    largest, why = max(by_mode.values()), f"cosine {shown}{'; ' if missing else ''}{missing}"
-    return Diagnostic(name, largest, grade(-largest, -0.2, -0.05), why)
 
 
 def batch_independence(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robust_snn.diagnostics import Diagnostic
+from robust_snn.diagnostics import Diagnostic, measured, reached_neurons
 from robust_snn.eval.execution import ray_workers
 from robust_snn.eval.execution import workers as local_workers
 from robust_snn.eval.execution.adaptive_suite import choose_attacks
@@ -188,9 +188,13 @@ def _verdict(checked: Preflight, config: Mapping[str, Any], summary: Summary) ->
 
 def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
     """Signs of a masked gradient on the first images that are right without an attack."""
-    rows = torch.from_numpy(np.flatnonzero(summary.clean_select > 0.5)[:DIAGNOSED])
-    if not len(rows):
-        return []
+    right = np.flatnonzero(summary.clean_select > 0.5)[:DIAGNOSED]
+    rows = torch.from_numpy(right if len(right) else np.arange(min(DIAGNOSED, len(job.images))))
     device, seed = device_of(job.victim), derive_seed(job.seed, "diagnostics")
-    images, labels = job.images[rows].to(device), job.labels[rows].to(device)
-    return gradient_masking(job.victim, images, labels, summary.modes, seed=seed)
+    of = job.victim, job.images[rows].to(device), job.labels[rows].to(device)
+    if not len(right):
+        return measured("reached neurons", partial(reached_neurons, *of, seed=seed))
+    return measured(
+        "gradient masking",
+        partial(gradient_masking, *of, summary.modes, job.threat, seed=seed),
+    )

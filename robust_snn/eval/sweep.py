@@ -16,6 +16,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from robust_snn.attacks.mode_reach import tried_reach
 from robust_snn.eval.evaluate import evaluate
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
@@ -26,6 +27,7 @@ from robust_snn.foreign import adapt
 from robust_snn.gradients import parse_mode
 from robust_snn.models import create_network
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.modules import undisturbed
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
@@ -83,6 +85,9 @@ def sweep(
         for axis, values in axes.items()
         for value in values
     }
+    for (axis, _), changed in changes.items():
+        if axis == "gradient":
+            _refuse_mode(changed["victim"], images)
     verdict = evaluate(images=images, labels=labels, out=out, **around)
     curves: dict[str, list[CurvePoint]] = {axis: [] for axis in axes}
     for (axis, value), changed in changes.items():
@@ -100,6 +105,13 @@ def sweep(
     if done:
         save_curves(done, out)
     return verdict, done
+
+
+def _refuse_mode(victim: Victim, images: Tensor) -> None:
+    with undisturbed(victim):
+        refusal = tried_reach(victim, images).refusal
+    if refusal is not None:
+        raise InputError(f"a sweep over gradient has a mode that the network refuses: {refusal}")
 
 
 def _changes(around: Mapping[str, Any], axis: str, value: Any) -> dict[str, Any]:

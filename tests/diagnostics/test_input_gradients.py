@@ -10,12 +10,7 @@ from torch import nn
 
 import robust_snn
 from robust_snn import Victim
-from robust_snn.diagnostics.input_gradients import (
-    _distances,
-    batch_independence,
-    gradient_cosines,
-    mode_agreement,
-)
+from robust_snn.diagnostics.input_gradients import _distances, batch_independence
 
 
 @pytest.mark.parametrize("scope", ["sample", "batch"])
@@ -39,13 +34,3 @@ def test_distances_are_those_of_the_membranes() -> None:
     x = torch.tensor([[[[0.6, 2.0]]]])
     result = _distances(Victim(Net().eval()), x, torch.zeros(1), 0)["neuron"]
     assert torch.allclose(result[:, 0], torch.tensor([[0.4, 1.0], [0.1, 1.0]]), atol=1e-6)
-
-
-def test_two_modes_have_one_cosine(digits: Any) -> None:
-    batch = digits.images[:8], digits.labels[:8]
-    modes = ("bptt", "bptr", "hart")
-    names, cosines = gradient_cosines(digits.victim, *batch, modes)
-    assert len(names) == 3 and torch.equal(cosines, cosines.T)
-    assert torch.allclose(cosines.diagonal(), torch.ones(3).double())
-    note = mode_agreement(digits.victim, *batch, modes=modes)
-    assert note.value == cosines[0, 1:].max()

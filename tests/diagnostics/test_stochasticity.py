@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 import robust_snn
-from robust_snn.diagnostics.input_gradients import mode_agreement
+from robust_snn.diagnostics.mode_agreement import mode_agreement
 from robust_snn.diagnostics.stochasticity import eot_convergence, known_noise
 
 

@@ -1,5 +1,4 @@
-"""Suites with a budget: gradient modes are ranked on images that are not scored, and the best
-attack."""
+"""Suites with a budget: gradient modes are ranked on unscored images, and the best attack."""
 
 from __future__ import annotations
 
@@ -10,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from robust_snn.attacks import attacks_of_budget, rank_modes
+from robust_snn.attacks.mode_ranking import registered_modes
+from robust_snn.attacks.mode_reach import choose_modes
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.preflight import Images, Preflight
 from robust_snn.eval.protocol.suite import AttackSpec
+from robust_snn.eval.scoring import verdict_checks
+from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
+from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 
 _log = logging.getLogger("robust_snn")
@@ -32,7 +36,11 @@ def choose_attacks(checked: Preflight, calibration: Images, run: Path) -> Prefli
         run: Folder of the run.
 
     Returns:
-        The job with all its attacks, and the ranking as a diagnostic.
+        The job with all its attacks, and as diagnostics the ranking, the modes that were not tried,
+        and how the network's own gradient compares.
+
+    Raises:
+        InputError: If the network takes no gradient mode, and its suite has no other attack.
     """
     job, path = checked.job, run / "probe.json"
     if not path.exists():
@@ -40,27 +48,40 @@ def choose_attacks(checked: Preflight, calibration: Images, run: Path) -> Prefli
     record = json.loads(path.read_text(encoding="utf-8"))
     rows = tuple(AttackSpec(implementation="robust_snn", **row) for row in record["rows"])
     job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))
-    ranking = Diagnostic("probe", record["value"], "pass", record["why"])
-    return replace(checked, job=job, diagnostics=(*checked.diagnostics, ranking))
+    notes = (
+        Diagnostic("probe", record["value"], "pass" if rows else "warn", record["why"]),
+        *verdict_checks.not_tried(record["not_tried"]),
+        *verdict_checks.own_against_best(record["accuracies"], len(calibration[0])),
+    )
+    return replace(checked, job=job, diagnostics=(*checked.diagnostics, *notes))
 
 
 def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
     """The chosen rows and why, as JSON values."""
     job = checked.job
     images, labels = (part.to(device_of(job.victim)) for part in calibration)
+    images, labels = images.float(), labels.long()
+    modes, not_tried = choose_modes(job.victim, images, registered_modes())
+    record: dict[str, Any] = {"rows": [], "value": 0.0, "not_tried": dict(not_tried)}
+    record["accuracies"] = {}
+    if not modes:
+        if not job.suite.attacks:
+            why = next(iter(not_tried.values()))
+            raise InputError(f"no attack of suite '{job.suite.name}' can run: {why}")
+        return record | {"why": "no gradient mode can be used, so only attacks without one ran"}
     _log.info("probing gradient modes on %d images that are not scored", len(images))
     trials = rank_modes(
         job.victim,
-        images.float(),
-        labels.long(),
+        images,
+        labels,
         eps=job.threat.eps,
         norm=job.threat.norm,
         seed=derive_seed(job.seed, "probe"),
+        modes=modes,
     )
     for trial in trials:
         _log.info("probe: %s", trial)
-    best = trials[:SHOWN]
-    ranking = ", ".join(f"{trial.gradient} {trial.soft_accuracy:.2f}" for trial in best)
+    ranking = ", ".join(f"{t.gradient} {t.soft_accuracy:.2f}" for t in trials[:SHOWN])
     why = f"share of {len(images)} unscored images that holds, most useful mode first: {ranking}"
     rows = attacks_of_budget(
         job.suite.budget or "",
@@ -68,5 +89,11 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
         stochastic=checked.stochastic,
         classes=checked.classes,
         stepwise=job.victim.stepwise,
+        not_taken={parse_mode(mode).name for mode in not_tried},
     )
-    return {"rows": [asdict(row) for row in rows], "value": trials[0].soft_accuracy, "why": why}
+    return record | {
+        "rows": [asdict(row) for row in rows],
+        "value": trials[0].soft_accuracy,
+        "why": why,
+        "accuracies": {trial.gradient: trial.accuracy for trial in trials},
+    }

@@ -6,10 +6,16 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from robust_snn.attacks.attack_losses import STEPWISE
+from robust_snn.attacks.mode_reach import TRIED_ON, tried_reach
 from robust_snn.data import check_images, check_labels
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.protocol.implementations import attacked_victim, implementation
+from robust_snn.eval.protocol.implementations import (
+    attacked_victim,
+    implementation,
+    transferred_mode,
+)
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, probe_noise
@@ -72,7 +78,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
             raise InputError(f"the source has {others} classes, the model {probe.classes}")
     corrupting = any(implementation(row).judge is not None for row in job.suite.attacks)
     stochastic = job.victim.stochastic or probe.spread > SAME_LOGITS or corrupting
-    suite, left_out = _runnable(job.suite, probe.classes)
+    suite, not_run = _runnable(job, probe.classes)
     suite = replace(suite, eps=job.threat.eps, sweep={})
     return Preflight(
         replace(
@@ -85,7 +91,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
         probe.classes,
         (
             verdict_checks.noise(job.victim.stochastic, probe.spread),
-            *verdict_checks.left_out(left_out, probe.classes),
+            *verdict_checks.not_run(not_run),
         ),
         calibration,
     )
@@ -130,13 +136,32 @@ def _check_attack(job: Job, row: AttackSpec) -> None:
     attacked_victim(job.victim, row, job.seed)
 
 
-def _runnable(suite: Suite, classes: int) -> tuple[Suite, list[AttackSpec]]:
-    """The suite without the attacks that need more classes, and those attacks.
+def _runnable(job: Job, classes: int) -> tuple[Suite, dict[str, str]]:
+    """The suite without the attacks that cannot run on this victim, and why not, by their names.
 
     Raises:
         InputError: If no attack is left.
     """
-    fits = [row for row in suite.attacks if implementation(row).least_classes(row) <= classes]
+    suite = job.suite
+    reasons = {row.name: _refusal(job, row, classes) for row in suite.attacks}
+    fits = tuple(row for row in suite.attacks if reasons[row.name] is None)
+    not_run = {name: why for name, why in reasons.items() if why is not None}
     if not fits and suite.budget is None:
-        raise InputError(f"no attack of suite '{suite.name}' can run with {classes} classes")
-    return replace(suite, attacks=tuple(fits)), [row for row in suite.attacks if row not in fits]
+        every = "; ".join(f"{name}: {why}" for name, why in not_run.items())
+        raise InputError(f"no attack of suite '{suite.name}' can run on this network: {every}")
+    return replace(suite, attacks=fits), not_run
+
+
+def _refusal(job: Job, row: AttackSpec, classes: int) -> str | None:
+    """Why an attack cannot run on the victim; None if it can."""
+    if implementation(row).least_classes(row) > classes:
+        return f"cannot run with {classes} classes"
+    if row.options.get("loss") in STEPWISE and not job.victim.stepwise:
+        return f"loss {row.options['loss']} needs the logits of every step, which the net hides"
+    images, attacked = job.images[:TRIED_ON], attacked_victim(job.victim, row, job.seed)
+    refusal = tried_reach(attacked, images.float()).refusal
+    if refusal is not None or (mode := transferred_mode(row)) is None:
+        return refusal
+    reach = tried_reach(attacked.replace(gradient=mode), images.float())
+    nothing = None if reach.neurons else f"{mode} reaches no neuron of this network"
+    return reach.refusal or nothing

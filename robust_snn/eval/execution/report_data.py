@@ -6,28 +6,32 @@ which has both, measures what a page will show later and saves it as `evidence.n
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.mode_reach import first_line
 from robust_snn.diagnostics import gradient_cosines
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.protocol.implementations import attacked_victim
 from robust_snn.eval.scoring.predictions import Predictions
-from robust_snn.eval.scoring.spiking_activity import spiking_activity
+from robust_snn.eval.scoring.spiking_activity import SpikingActivity, spiking_activity
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 
+T = TypeVar("T")
+_log = logging.getLogger("robust_snn")
 REPORT_DATA_FILE = "evidence.npz"
 PICTURES = 6  # images that a report shows
 SAMPLE = 16  # images whose activity and gradients are measured
@@ -64,12 +68,13 @@ class ReportData:
         clean: Share of the report draws that are right, without an attack, `[N]`.
         robust: The same for the worst version, `[N]`.
         pictures: Misclassified images.
-        layers: Names of the spiking layers, `[L]`; empty for a net that is not ours.
+        layers: Names of the spiking layers, `[L]`; empty where no neuron is ours.
         rates: Spikes per neuron and step, on clean and on attacked images, `[2, L]`.
         costs: Spikes, spike operations, multiplications and joules per image, on clean and on
             attacked images, `[2, 4]`.
-        modes: Gradient modes, `[M]`.
-        cosines: Mean cosine of the input gradients under every two modes, `[M, M]`.
+        modes: Gradient modes, `[M]`; those that reach no neuron are `own`, all together.
+        cosines: Mean cosine of the input gradients under every two modes, `[M, M]`; NaN where they
+            are bitwise the same.
         sampled: Images that activity and gradients are measured on.
     """
 
@@ -117,14 +122,22 @@ def save_report_data(
 ) -> None:
     """Saves the report data of a finished job in its folder, unless they are there already.
 
+    A page is no reason to lose a verdict: where they cannot be measured, a log line says why.
+
     Args:
         job: The finished job.
         predictions: The predictions on its images.
         load: Reads a stored result by its name, with its images.
         run: The folder of the run.
     """
-    if not (run / REPORT_DATA_FILE).exists():
-        measure(job, predictions, load).save(run / REPORT_DATA_FILE)
+    if (run / REPORT_DATA_FILE).exists():
+        return
+    try:
+        data = measure(job, predictions, load)
+    except Exception as error:  # whatever a network of other people does
+        _log.warning("the report shows the verdict alone: %s", first_line(error))
+    else:
+        data.save(run / REPORT_DATA_FILE)
 
 
 def measure(
@@ -138,12 +151,15 @@ def measure(
     at = np.flatnonzero(clean > 0.5)[:SAMPLE]
     at = at if len(at) else np.arange(min(SAMPLE, len(labels)))
     device = device_of(job.victim)
-    inside = [
-        spiking_activity(job.victim, images.to(device), at)
-        for images in (job.images[torch.from_numpy(at)], versions.worst(at, predictions.by))
-    ]
+    both = (job.images[torch.from_numpy(at)], versions.worst(at, predictions.by))
+    inside = _or_empty(
+        "activity",
+        lambda: [spiking_activity(job.victim, images.to(device), at) for images in both],
+        [SpikingActivity.none()] * 2,
+    )
     layers = inside[0].layers
-    modes, cosines = _agreement(job, at) if len(layers) else (np.array([], str), np.empty((0, 0)))
+    empty = np.array([], str), np.empty((0, 0))
+    modes, cosines = _or_empty("gradient modes", lambda: _agreement(job, at), empty)
     return ReportData(
         labels,
         clean,
@@ -156,6 +172,15 @@ def measure(
         cosines,
         len(at),
     )
+
+
+def _or_empty(what: str, measure: Callable[[], T], empty: T) -> T:
+    """What was measured; `empty`, with a log line, where that fails."""
+    try:
+        return measure()
+    except Exception as error:  # whatever a network of other people does
+        _log.warning("the report shows no %s: %s", what, first_line(error))
+        return empty
 
 
 class _Versions:

@@ -14,8 +14,9 @@ from torch import Tensor
 from robust_snn import attacks
 from robust_snn.attacks.base import NORMS
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
-from robust_snn.eval.protocol.suite import AttackSpec
+from robust_snn.eval.protocol.suite import SOURCE, AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.text_form import call_text
 from robust_snn.victim import Victim
@@ -94,6 +95,13 @@ def attacked_victim(victim: Victim, row: AttackSpec, seed: int) -> Victim:
     """
     gradient = row.gradient or victim.gradient
     return victim.replace(gradient=gradient, eot=row.eot, noise=row.noise, seed=seed)
+
+
+def transferred_mode(row: AttackSpec) -> str | None:
+    """The gradient mode of the variant from which a row's attack transfers, if it is one."""
+    source = row.options.get("source")
+    transfers = row.attack == attacks.Transfer.name and isinstance(source, str)
+    return source if transfers and source not in (SOURCE, *POLICIES) else None
 
 
 def _check_autoattack(row: AttackSpec, threat: Threat) -> None:

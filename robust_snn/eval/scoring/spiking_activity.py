@@ -28,6 +28,11 @@ class SpikingActivity:
     rates: np.ndarray
     costs: np.ndarray
 
+    @classmethod
+    def none(cls) -> SpikingActivity:
+        """The activity of a network that is not ours."""
+        return cls(np.array([], str), np.empty(0), np.zeros(4))
+
 
 def spiking_activity(victim: Victim, images: Tensor, ids: np.ndarray) -> SpikingActivity:
     """Measures activity and cost.

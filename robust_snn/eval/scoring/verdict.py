@@ -63,7 +63,7 @@ class AttackResult:
     Attributes:
         name: Its name in the suite.
         implementation: Library, version, attack and settings.
-        gradient: Gradient mode of the attack.
+        gradient: Gradient mode of the attack; `own` where it reaches no neuron of the network.
         eot: Draws whose logits the victim averaged for it.
         accuracy: Accuracy under this attack; images that an earlier attack broke
             count with their worst version so far.

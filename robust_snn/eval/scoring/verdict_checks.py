@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor
 
-from robust_snn.diagnostics import Diagnostic, cheap, compare_strength
-from robust_snn.eval.protocol.suite import AttackSpec
+from robust_snn.attacks.mode_reach import tried_reach
+from robust_snn.diagnostics import Diagnostic, cheap, compare_strength, finite_differences, measured
+from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.noise_draws import PROBE_DRAWS, SAME_LOGITS
 from robust_snn.eval.scoring.verdict import AttackResult
-from robust_snn.gradients import parse_mode
+from robust_snn.gradients import Own, parse_mode
 from robust_snn.victim import Victim
 
 
@@ -83,10 +86,37 @@ def warnings(messages: Mapping[str, Iterable[str]]) -> list[Diagnostic]:
     ]
 
 
-def left_out(rows: Iterable[AttackSpec], classes: int) -> list[Diagnostic]:
-    """Attacks of the suite that the number of classes rules out."""
-    why = f"cannot run with {classes} classes"
-    return [Diagnostic(f"not run: {row.name}", 1.0, "warn", why) for row in rows]
+def not_run(reasons: Mapping[str, str]) -> list[Diagnostic]:
+    """Attacks of the suite that cannot run on this victim: why, by name."""
+    return [Diagnostic(f"not run: {name}", 1.0, "warn", why) for name, why in reasons.items()]
+
+
+def not_tried(reasons: Mapping[str, str]) -> list[Diagnostic]:
+    """Gradient modes that a probe did not try: why, by mode; one diagnostic for each reason."""
+    modes: dict[str, list[str]] = {}
+    for text, why in reasons.items():
+        mode = parse_mode(text)
+        why = f"it{rest}" if (rest := why.removeprefix(mode.name)) != why else why
+        modes.setdefault(why, []).append(mode.brief)
+    return [
+        Diagnostic(f"not tried: {', '.join(names)}", float(len(names)), "warn", why)
+        for why, names in modes.items()
+    ]
+
+
+def own_against_best(trials: Mapping[str, float], images: int) -> list[Diagnostic]:
+    """Attacks with the network's own gradient must not be weaker than those with another mode.
+
+    Args:
+        trials: Accuracy that a short attack with each mode leaves, by mode.
+        images: Number of images.
+    """
+    own, others = trials.get(str(Own())), {m: a for m, a in trials.items() if m != str(Own())}
+    if own is None or not others:
+        return []
+    best = min(others, key=others.__getitem__)
+    name, strong = "own gradient against others", "the network's own gradient"
+    return [compare_strength(name, own, others[best], images, strong, parse_mode(best).brief)]
 
 
 def gradient_masking(
@@ -94,21 +124,34 @@ def gradient_masking(
     images: Tensor,
     labels: Tensor,
     modes: Iterable[str],
+    threat: Threat,
     *,
     seed: int,
 ) -> list[Diagnostic]:
     """Signs of a masked gradient, at the cost of a few gradients per mode.
+
+    The gradient that a network of other people has by itself is judged too, whether an attack used
+    it or not: that it is masked is worth knowing.
 
     Args:
         victim: The victim.
         images: A few images that are classified correctly, `[B, C, H, W]`.
         labels: `[B]`.
         modes: Gradient modes that the attacks used.
+        threat: What the attacks may do.
         seed: Seed of all noise.
     """
+    own, judged = str(Own()), dict.fromkeys(modes)
+    if tried_reach(victim.replace(gradient=own), images).refusal is None:
+        judged[own] = None
     notes = []
-    for mode in modes:
-        variant = victim.replace(gradient=mode)
-        for note in cheap(variant, images, labels, seed=seed):
-            notes.append(replace(note, name=f"{note.name} under {parse_mode(mode).brief}"))
+    for mode in judged:
+        of = victim.replace(gradient=mode), images, labels
+        found = cheap(*of, seed=seed)
+        if mode == own and threat.eps > 0 and threat.norm != "L0":
+            size: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed}
+            found += measured("finite differences", partial(finite_differences, *of, **size))
+        notes += [
+            replace(note, name=f"{note.name} under {parse_mode(mode).brief}") for note in found
+        ]
     return notes

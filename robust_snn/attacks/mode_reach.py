@@ -1,0 +1,76 @@
+"""Which gradient modes a network takes, found before the first attack with one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from robust_snn.attacks.base import attack_variant, on_device
+from robust_snn.gradients import GradientMode, Own, Reach
+from robust_snn.utils.errors import InputError
+from robust_snn.victim import Victim
+
+TRIED_ON = 2  # images
+
+
+def tried_reach(victim: Victim, images: Tensor) -> Reach:
+    """Which neurons the victim's gradient mode reaches, after one gradient of two images under it.
+
+    Networks of other people know what they take once they have run. Whatever fails in that run
+    would fail in every attack, and is the refusal.
+
+    Args:
+        victim: The victim, with the mode.
+        images: `[B, C, H, W]` in [0, 1].
+    """
+    try:
+        with attack_variant(victim.replace(eot=1), 0) as variant, torch.enable_grad():
+            some = images[:TRIED_ON]
+            x, _, _ = on_device(variant, some, torch.zeros(len(some)), None)
+            torch.autograd.grad(variant(x.requires_grad_()).sum(), x)
+        return victim.takes(victim.gradient)
+    except InputError as error:
+        return Reach(refusal=str(error))
+    except Exception as error:  # whatever a network of other people does
+        return Reach(refusal=f"no gradient under {victim.gradient.brief}: {first_line(error)}")
+
+
+class ModeChoice(NamedTuple):
+    """Modes to attack a network with, and why others are left out, by their text form."""
+
+    taken: tuple[GradientMode, ...]
+    left_out: Mapping[str, str]
+
+
+def choose_modes(victim: Victim, images: Tensor, modes: Iterable[GradientMode]) -> ModeChoice:
+    """Leaves out the modes that the network refuses, and those that reach none of its neurons.
+
+    All of the latter have the gradient of the network itself. That is tried once, as `own`, which
+    is also a mode of its own on a network of other people.
+
+    Args:
+        victim: The victim; its own mode does not count.
+        images: A few images, `[B, C, H, W]` in [0, 1].
+        modes: The modes.
+    """
+    taken, left_out = list[GradientMode](), dict[str, str]()
+    for mode in modes:
+        reach = tried_reach(victim.replace(gradient=mode), images)
+        if reach.refusal is not None:
+            left_out[str(mode)] = reach.refusal
+        elif not reach.neurons and not isinstance(mode, Own):
+            left_out[str(mode)] = "it reaches no neuron of this network"
+        else:
+            taken.append(mode)
+    if Own() not in taken and tried_reach(victim.replace(gradient=Own()), images).refusal is None:
+        taken.append(Own())
+    return ModeChoice(tuple(taken), left_out)
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line, with its type where the message alone would puzzle."""
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
