@@ -14,7 +14,7 @@ from torch import Tensor
 from robust_snn.attacks.apgd import APGD
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
-from robust_snn.attacks.mode_reach import choose_modes
+from robust_snn.attacks.mode_reach import ModeChoice, choose_modes
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
@@ -97,8 +97,7 @@ def rank_modes(
     """
     if not len(images):
         raise InputError("a ranking of gradient modes needs images")
-    asked = registered_modes() if modes is None else [parse_mode(mode) for mode in modes]
-    chosen, left_out = choose_modes(victim, images, asked)
+    chosen, left_out = modes_to_try(victim, images, modes)
     for name, why in left_out.items():
         _log.info("gradient mode %s is not tried: %s", name, why)
     if not chosen:
@@ -133,6 +132,18 @@ def rank_modes(
 
         golden_section(tried, -OCTAVES, OCTAVES, effort.evaluations)
     return _greedy(list(trials.values()))
+
+
+def modes_to_try(
+    victim: Victim, images: Tensor, modes: Iterable[str | GradientMode] | None = None
+) -> ModeChoice:
+    """The modes that a ranking tries, and why it leaves others out; see `rank_modes`.
+
+    Raises:
+        InputError: If a mode is not known.
+    """
+    asked = registered_modes() if modes is None else [parse_mode(mode) for mode in modes]
+    return choose_modes(victim, images, asked)
 
 
 def registered_modes() -> list[GradientMode]:

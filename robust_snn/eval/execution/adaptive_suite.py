@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_snn.attacks import attacks_of_budget, rank_modes
-from robust_snn.attacks.mode_ranking import registered_modes
-from robust_snn.attacks.mode_reach import choose_modes
+from robust_snn.attacks.mode_ranking import modes_to_try
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.preflight import Images, Preflight
 from robust_snn.eval.protocol.suite import AttackSpec
@@ -61,7 +60,7 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
     job = checked.job
     images, labels = (part.to(device_of(job.victim)) for part in calibration)
     images, labels = images.float(), labels.long()
-    modes, not_tried = choose_modes(job.victim, images, registered_modes())
+    modes, not_tried = modes_to_try(job.victim, images)
     record: dict[str, Any] = {"rows": [], "value": 0.0, "not_tried": dict(not_tried)}
     record["accuracies"] = {}
     if not modes:
