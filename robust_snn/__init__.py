@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from robust_snn import models, neurons
-from robust_snn.foreign import adapt
+from robust_snn.foreign import adapt, building_on_cpu
 from robust_snn.neurons import gradient_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.version import __version__
@@ -22,6 +22,7 @@ __all__ = [
     "Victim",
     "__version__",
     "adapt",
+    "building_on_cpu",
     "evaluate",
     "gradient_mode",
     "models",

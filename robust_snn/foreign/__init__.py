@@ -1,7 +1,16 @@
 """Other people's networks as victims: the one `adapt`, and the libraries whose neurons it knows."""
 
 from robust_snn.foreign.adapt import adapt
+from robust_snn.foreign.cpu_building import building_on_cpu
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.library import Library, Unreadable, overriding, register
 
-__all__ = ["ForeignSNN", "Library", "Unreadable", "adapt", "overriding", "register"]
+__all__ = [
+    "ForeignSNN",
+    "Library",
+    "Unreadable",
+    "adapt",
+    "building_on_cpu",
+    "overriding",
+    "register",
+]

@@ -138,12 +138,13 @@ def known_class(
     kind = type(node).__name__
     changed = [name for name in vars(node) if name in dynamics]
     for cls in type(node).__mro__:
-        if changed:
-            raise Unreadable(f"{kind} has a {changed[0]} of its own")
-        if cls.__name__ in known and cls.__module__.partition(".")[0] == package:
-            return cls.__name__
-        changed = [name for name in vars(cls) if name in dynamics]
-    raise Unreadable(f"the dynamics of {kind} are not known")
+        if cls.__module__.partition(".")[0] == package:
+            if cls.__name__ in known and not changed:
+                return cls.__name__
+            break  # another neuron of the library, whatever its base is
+        changed += [name for name in vars(cls) if name in dynamics]
+    of_its_own = f"{kind} has a {changed[0]} of its own" if changed else None
+    raise Unreadable(of_its_own or f"the dynamics of {kind} are not known")
 
 
 def scalar(value: Any, name: str) -> float:
