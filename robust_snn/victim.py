@@ -184,6 +184,11 @@ class Victim(nn.Module):
         self.calls += 1
         run = self._attack_pass()
         logits = _mean_logits(run, _Entry.apply(x, self.cost), keys, self.cost)
+        if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
+            raise InputError(
+                f"no gradient of {type(self.net).__name__} reaches the image, something on its way "
+                "detaches it; attacks that need none, such as square, still run"
+            )
         return logits.softmax(-1) if self.output == "probabilities" else logits
 
     def _attack_pass(self) -> Run:
@@ -266,7 +271,7 @@ def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost) -> Tensor:
         return _Replay.apply(x, run, keys, cost)
     cost.forwards += len(x) * len(keys)
     logits = torch.stack([run(x, key) for key in keys]).mean(0)
-    if differentiable:
+    if logits.requires_grad:
         logits.register_hook(lambda _: _count_backward(cost, len(x)))
     return logits
 

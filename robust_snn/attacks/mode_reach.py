@@ -16,7 +16,7 @@ from robust_snn.victim import Victim
 TRIED_ON = 2  # images
 
 
-def tried_reach(victim: Victim, images: Tensor) -> Reach:
+def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Reach:
     """Which neurons the victim's gradient mode reaches, after one gradient of two images under it.
 
     Networks of other people know what they take once they have run. Whatever fails in that run
@@ -25,12 +25,15 @@ def tried_reach(victim: Victim, images: Tensor) -> Reach:
     Args:
         victim: The victim, with the mode.
         images: `[B, C, H, W]` in [0, 1].
+        backward: Whether the gradient is needed; a search does without.
     """
     try:
         with attack_variant(victim.replace(eot=1), 0) as variant, torch.enable_grad():
             some = images[:TRIED_ON]
             x, _, _ = on_device(variant, some, torch.zeros(len(some)), None)
-            torch.autograd.grad(variant(x.requires_grad_()).sum(), x)
+            logits = variant(x.requires_grad_(backward))
+            if backward:
+                torch.autograd.grad(logits.sum(), x)
         return victim.takes(victim.gradient)
     except InputError as error:
         return Reach(refusal=str(error))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from robust_snn.diagnostics import Diagnostic, cheap, full
+import pytest
+import torch
+
+from picky import Picky, pictures, reaches_nothing, refuses_rates
+from robust_snn import Victim
+from robust_snn.diagnostics import Diagnostic, cheap, full, measured
 
 EPS = 0.1
 
@@ -44,3 +49,28 @@ def test_the_cheap_ones_take_few_gradients(digits: Any) -> None:
     variant = victim.replace()
     result = cheap(variant, images[:16], labels[:16])
     assert len(result) == 7 and variant.cost.backwards <= 16 * 10
+
+
+@pytest.mark.parametrize("width", [1.0, 0.0])
+def test_other_peoples_networks_are_diagnosed_to_the_end(width: float) -> None:
+    net = Picky(reaches_nothing, width)
+    statuses = by_name(full(Victim(net), *pictures(net, 8), eps=EPS))
+    assert statuses["reached neurons"] == "fail" and "agreement of modes" not in statuses
+    assert statuses["zero gradients"] == ("pass" if width else "fail")
+
+
+def test_what_cannot_be_measured_warns_with_the_reason() -> None:
+    class Detached(Picky):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).detach()
+
+    for kind in (Detached, Picky):
+        net = kind(refuses_rates)
+        notes = full(Victim(net), *pictures(net, 4), eps=EPS)
+        assert len({note.name for note in notes}) == len(notes)
+    net = Detached(refuses_rates)
+    notes = cheap(Victim(net), *pictures(net, 4))
+    missing = [note for note in notes if note.why.startswith("not measured: ")]
+    assert {note.status for note in missing} == {"warn"} and len(missing) >= 3
+    (note,) = measured("a", lambda: [][0])
+    assert (note.name, note.status) == ("a", "warn") and "IndexError" in note.why

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from picky import Picky, pictures, reaches_all, reaches_nothing
+from robust_snn import Victim
 from robust_snn.diagnostics.mode_agreement import gradient_cosines, mode_agreement
 
 
@@ -17,3 +19,18 @@ def test_two_modes_have_one_cosine(digits: Any) -> None:
     assert torch.allclose(cosines.diagonal(), torch.ones(3).double())
     note = mode_agreement(digits.victim, *batch, modes=modes)
     assert note.value == cosines[0, 1:].max()
+
+
+def test_a_mode_without_effect_is_no_agreement() -> None:
+    net = Picky(reaches_all)
+    victim, batch = Victim(net), pictures(net, 6)
+    note = mode_agreement(victim, *batch)
+    assert note.status == "fail" and "has no effect" in note.why and "cosine" not in note.why
+    names, cosines = gradient_cosines(victim, *batch, ("bptt", "bptr"))
+    assert len(names) == 2 and cosines.isnan().tolist() == [[False, True], [True, False]]
+
+
+def test_modes_that_reach_nothing_are_the_networks_own() -> None:
+    net = Picky(reaches_nothing)
+    names, cosines = gradient_cosines(Victim(net), *pictures(net, 6), ("bptt", "bptr", "own"))
+    assert names == ("own",) and cosines.shape == (1, 1)

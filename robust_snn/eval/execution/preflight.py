@@ -154,12 +154,13 @@ def _runnable(job: Job, classes: int) -> tuple[Suite, dict[str, str]]:
 
 def _refusal(job: Job, row: AttackSpec, classes: int) -> str | None:
     """Why an attack cannot run on the victim; None if it can."""
-    if implementation(row).least_classes(row) > classes:
+    runs = implementation(row)
+    if runs.least_classes(row) > classes:
         return f"cannot run with {classes} classes"
     if row.options.get("loss") in STEPWISE and not job.victim.stepwise:
         return f"loss {row.options['loss']} needs the logits of every step, which the net hides"
     images, attacked = job.images[:TRIED_ON], attacked_victim(job.victim, row, job.seed)
-    refusal = tried_reach(attacked, images.float()).refusal
+    refusal = tried_reach(attacked, images.float(), backward=not runs.blind(row)).refusal
     if refusal is not None or (mode := transferred_mode(row)) is None:
         return refusal
     reach = tried_reach(attacked.replace(gradient=mode), images.float())

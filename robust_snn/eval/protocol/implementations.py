@@ -22,6 +22,8 @@ from robust_snn.utils.text_form import call_text
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import correct
 
+GRADIENT_FREE = ("square", "onepixel", "pixle", "random-flips")
+
 
 @dataclass(frozen=True)
 class Crafted:
@@ -55,6 +57,7 @@ class Implementation:
         least_classes: Fewest classes that an attack can handle.
         events: Whether its attacks take event frames `[B, T, C, H, W]` too.
         norms: Norms of the threats that it knows.
+        blind: Whether an attack needs no gradient.
         judge: Who scores instead of the victim, for rows that corrupt at random.
         settings: The settings of a row's attack, for the record.
     """
@@ -65,6 +68,7 @@ class Implementation:
     least_classes: Callable[[AttackSpec], int]
     events: bool = False
     norms: tuple[str, ...] = ("Linf", "L2")
+    blind: Callable[[AttackSpec], bool] = lambda row: row.attack.lower() in GRADIENT_FREE
     judge: Callable[[Victim, AttackSpec], Victim] | None = None
     settings: Callable[[AttackSpec], dict[str, Any]] = _given
 
@@ -244,6 +248,7 @@ IMPLEMENTATIONS = {
         lambda row: 2,
         events=True,
         norms=NORMS,
+        blind=lambda row: True,
         judge=_judge,
     ),
     "autoattack": Implementation(
