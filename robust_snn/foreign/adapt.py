@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
 from torch import Tensor, nn
 
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.library import find_nodes, find_states
+from robust_snn.foreign.nir import is_nir, load_nir
 from robust_snn.foreign.preprocess import PREPARATION, Preprocessed
 from robust_snn.models import create_network
 from robust_snn.utils.errors import InputError, unknown
@@ -16,7 +18,7 @@ from robust_snn.victim import SETTINGS, Victim, add_network_check
 
 
 def adapt(
-    obj: str | nn.Module,
+    obj: str | PathLike[str] | nn.Module,
     *,
     T: int | None = None,
     encoder: str | Callable[[Tensor], Tensor] | None = None,
@@ -30,15 +32,16 @@ def adapt(
     change.
 
     Args:
-        obj: Name of a registered model, or a module. A net with neurons of SpikingJelly, snnTorch
-            or a registered library keeps its own gradient unless `gradient` names another.
+        obj: Name of a registered model, a file `*.nir`, or a module. A net with neurons of
+            SpikingJelly, snnTorch or a registered library keeps its own gradient unless `gradient`
+            names another.
         T: Time steps; for another library's net those of `ForeignSNN`, with a name the model's.
         encoder: See `ForeignSNN`.
         readout: See `ForeignSNN`; with a name the model's.
         random: See `ForeignSNN`.
         **kwargs: Arguments of `Victim`, and `mean`, `std`, `resize` and `channels` of
             `Preprocessed`, which keep images in [0, 1] outside; with a name, others go to
-            `timm.create_model`.
+            `timm.create_model`, and with a NIR file to `nir.load_nir`.
 
     Raises:
         InputError: If a name is not known or an argument does not fit.
@@ -56,14 +59,19 @@ def adapt(
     if isinstance(obj, Victim):
         return obj.replace(**kwargs) if kwargs else obj
     settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
-    if isinstance(obj, str):
+    if is_nir(obj):
+        net: nn.Module = load_nir(
+            obj, T=T, encoder=encoder, readout=readout, random=random, **kwargs
+        )
+        return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
+    if isinstance(obj, str | PathLike):
         if encoder is not None or random:
             raise InputError(f"encoder and random are for nets of other libraries, not for '{obj}'")
         if obj.startswith("snn_"):  # whose normalisation is their own
             kwargs |= {key: preparation.pop(key) for key in ("mean", "std") if key in preparation}
         kwargs |= {} if T is None else {"T": T}
         kwargs |= {} if readout == "mean" else {"readout": readout}
-        net = create_network(obj, **kwargs).eval()
+        net = create_network(str(obj), **kwargs).eval()
         return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
     if kwargs:
         raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))

@@ -90,7 +90,7 @@ def rate_slope(rule: RateSlope, spikes: Tensor, drive: Tensor) -> Tensor:
         mean = mean + step
     mean = mean / len(drive)
     middle, top = rule.edges
-    slope = torch.full_like(mean, rule.slope).masked_fill(mean > middle, rule.upper_slope)
+    slope = torch.where(mean > middle, rule.upper_slope, torch.full_like(mean, rule.slope))
     return slope * ((mean > 0) & (mean <= top))
 
 
