@@ -16,6 +16,7 @@ from robust_snn.cli.adapt_text import adapt_arguments, parse_adapt
 from robust_snn.cli.own_network import make_network
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.foreign import adapt
+from robust_snn.foreign.nir import NIRNet, is_nir, load_nir
 from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs, zoo
 from robust_snn.training.checkpoint import load_card, load_checkpoint, load_model
 from robust_snn.utils.errors import InputError, unknown
@@ -94,8 +95,10 @@ def load_subject(
     """Loads the network and the images that a command line names.
 
     Args:
-        model: Name of the model, or a user's function that makes it; a card knows a name.
-        model_kwargs: Arguments of the model as `name=value`; a card knows them.
+        model: Name of the model, a NIR file, or a user's function that makes it; a card knows a
+            name.
+        model_kwargs: Arguments of the model as `name=value`, for a NIR file those of `load_nir`; a
+            card knows them.
         checkpoint: Weights; random ones, or those that a user's function loads, if left out.
         data: Name, folder or file of the images.
         data_root: Where a named data set lies on disk.
@@ -112,7 +115,8 @@ def load_subject(
         kwargs = _agreed(card["model"], model, kwargs)
         settings = _agreed_values("--adapt", card.get("adapt", {}), settings)
     net, name = _network(model, kwargs, checkpoint, card)
-    images = _images_for(data, data_root, n, spare, {**settings, **kwargs})
+    size = {"img_size": net.img_size} if isinstance(net, NIRNet) else {}
+    images = _images_for(data, data_root, n, spare, {**size, **settings, **kwargs})
     if card is not None:
         _check_classes(card.get("data", {}).get("classes", images.classes), images)
     if net is None:
@@ -128,6 +132,10 @@ def _network(
     card: Mapping[str, Any] | None,
 ) -> tuple[nn.Module | None, str]:
     """The network, and its name; None for one whose arguments follow from the images."""
+    if model is not None and is_nir(model):
+        if checkpoint is not None:
+            raise InputError(f"{model} holds its own weights; leave --checkpoint out")
+        return load_nir(model, **kwargs), Path(model).name
     if model is not None and is_reference(model):
         net = make_network(model, kwargs)
         if checkpoint is not None:

@@ -16,8 +16,9 @@ DATA = f"{', '.join(_NAMED)}, a folder or a .tar of class folders"
 Model = Annotated[
     str | None,
     typer.Option(
-        help="Name of the model, see `robust-snn models`; or a function of yours that returns the "
-        "network, file.py:make_net or package.module:make_net, whose code runs."
+        help="Name of the model, see `robust-snn models`; a NIR file, net.nir; or a function of "
+        "yours that returns the network, file.py:make_net or package.module:make_net, whose code "
+        "runs."
     ),
 ]
 ModelKwargs = Annotated[

@@ -65,13 +65,14 @@ def adapt(
         )
         return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
     if isinstance(obj, str | PathLike):
+        obj = str(obj)
         if encoder is not None or random:
             raise InputError(f"encoder and random are for nets of other libraries, not for '{obj}'")
         if obj.startswith("snn_"):  # whose normalisation is their own
             kwargs |= {key: preparation.pop(key) for key in ("mean", "std") if key in preparation}
         kwargs |= {} if T is None else {"T": T}
         kwargs |= {} if readout == "mean" else {"readout": readout}
-        net = create_network(str(obj), **kwargs).eval()
+        net = create_network(obj, **kwargs).eval()
         return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
     if kwargs:
         raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))

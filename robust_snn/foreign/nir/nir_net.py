@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -125,6 +126,14 @@ class NIRNet(nn.Module):
         """The module of each node."""
         return dict(zip(self.names, self.layers, strict=True))
 
+    @property
+    def img_size(self) -> int | None:
+        """Side of the square images that it takes, where its shape tells."""
+        shape = self._plan.shapes[self._plan.input]
+        pixels = shape[0] if len(shape) == 1 else int(np.prod(shape[1:]))
+        side = math.isqrt(pixels)
+        return side if len(shape) in (1, 3) and side**2 == pixels else None
+
     def takes(self, mode: GradientMode) -> Reach:
         """Which neurons the mode reaches; see `Victim.takes`."""
         if isinstance(mode, Own):
@@ -189,12 +198,16 @@ class NIRNet(nn.Module):
         frames = x.transpose(0, 1) if x.dim() == 5 else x.unsqueeze(0)
         if frames[0, 0].numel() != int(np.prod(shape)):
             raise InputError(
-                f"this NIR graph takes samples of shape {list(shape)}, got {list(frames.shape[2:])}"
+                f"this NIR graph takes samples of shape {list(shape)}, got "
+                f"{list(frames.shape[2:])}; adapt(..., resize=..., channels=...) fits images to it"
             )
         if x.dim() == 5 and self.T not in (None, x.shape[1]):
             raise InputError(f"T={self.T}, but the event frames have {x.shape[1]} steps")
         if x.dim() == 4 and self.T is None:
-            raise InputError("static images need a number of time steps: adapt(FILE, T=...)")
+            raise InputError(
+                "static images need a number of time steps: adapt(FILE, T=...), or on the command "
+                "line --model-kwargs T=..."
+            )
         if self.encoder is not None and x.dim() == 4:
             frames = self.encoder(frames, self.T)
         return frames.reshape(*frames.shape[:2], *shape)
