@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, cast
 
 import torch
@@ -32,7 +32,7 @@ from robust_snn.foreign.net_state import (
     spikes_of,
     twins_in_place,
 )
-from robust_snn.foreign.spike_function import swapping
+from robust_snn.foreign.spike_function import in_its_precision, swapping
 from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.foreign.twin_check import Finding, find_differences, images_on_which
 from robust_snn.gradients import GradientMode, Own, Reach
@@ -234,14 +234,16 @@ class ForeignSNN(NoisyModule):
                 double = copy.deepcopy(self).double()
         except Exception as error:  # whatever a net holds that cannot be copied or converted
             return Finding(f"it has no copy in double precision ({error})")
-        for twin in double.members:
-            twin.node.register_forward_hook(_in_double)
         images = probe.detach().double()
-        found = find_differences(
-            lambda: double._from_rest(double._with_own_neurons, images),
-            lambda: double._from_rest(double._with_twins, images),
-            double.members,
-        )
+        with ExitStack() as stack:
+            for twin in double.members:
+                spike = in_its_precision(twin.node, twin.owner)
+                stack.enter_context(twin.owner.swap(twin.node, spike, False))
+            found = find_differences(
+                lambda: double._from_rest(double._with_own_neurons, images),
+                lambda: double._from_rest(double._with_twins, images),
+                double.members,
+            )
         for twin, copied in zip(self.members, double.members, strict=True):
             twin.others = copied.others
         return found
@@ -325,8 +327,3 @@ class ForeignSNN(NoisyModule):
                 raise InputError(
                     f"{mode.name} cannot reach {path}: {reason}; adapt the net with gradient='own'"
                 )
-
-
-def _in_double(node: nn.Module, inputs: Any, out: Any) -> Any:
-    """snnTorch's spikes are float32 whatever the membranes are."""
-    return tuple(o.double() for o in out) if isinstance(out, tuple) else out.double()

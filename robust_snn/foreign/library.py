@@ -136,7 +136,11 @@ def known_class(
         Unreadable: If it has others.
     """
     kind = type(node).__name__
-    changed = [name for name in vars(node) if name in dynamics]
+    changed = [
+        name
+        for name, value in vars(node).items()
+        if name in dynamics and value.__module__.partition(".")[0] != "robust_snn"  # see `swap`
+    ]
     for cls in type(node).__mro__:
         if cls.__module__.partition(".")[0] == package:
             if cls.__name__ in known and not changed:

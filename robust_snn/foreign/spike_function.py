@@ -53,6 +53,12 @@ def step_of(node: nn.Module, owner: Library) -> Spike:
     return lambda z: ((z > 0) if owner.strict else (z >= 0)).to(z.dtype)
 
 
+def in_its_precision(node: nn.Module, owner: Library) -> Spike:
+    """The function by which a neuron fires; snnTorch's spikes are float32 whatever `z` is."""
+    step = step_of(node, owner)
+    return lambda z: step(z).to(z.dtype)
+
+
 @contextmanager
 def swapping(nodes: list[tuple[nn.Module, Library]], surrogate: Surrogate, detach: bool) -> Any:
     """Gives neurons another surrogate derivative; they fire as before."""
