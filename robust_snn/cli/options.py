@@ -12,7 +12,11 @@ from robust_snn.data import DATASETS, EVENT_SETS
 from robust_snn.utils.errors import InputError
 
 _NAMED = [*DATASETS, *(name for name in EVENT_SETS if not name.endswith("-binary"))]
-DATA = f"{', '.join(_NAMED)}, a folder or a .tar of class folders"
+DATA = (
+    f"{', '.join(_NAMED)}, a set of torchvision such as SVHN, a folder or a .tar of class folders, "
+    "arrays.npz, a folder of Hugging Face's datasets, or a function of yours, file.py:make_data, "
+    "whose code runs"
+)
 Model = Annotated[
     str | None,
     typer.Option(

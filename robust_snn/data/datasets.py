@@ -6,11 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from robust_snn.data.arrays import load_arrays
 from robust_snn.data.builtin import load_cifar, load_digits
+from robust_snn.data.datasets_folder import is_datasets_folder, load_datasets_folder
 from robust_snn.data.events import EVENT_SETS, load_events
 from robust_snn.data.image_files import EXPECTED, load_files
 from robust_snn.data.image_set import ImageSet
+from robust_snn.data.torchvision_sets import TORCHVISION, load_torchvision
+from robust_snn.data.user_data import load_user_data
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.user_function import is_reference
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,16 @@ def load_dataset(
     """Loads a data set into memory.
 
     Args:
-        name_or_path: A name of `DATASETS` or `EVENT_SETS`, a folder of class folders, or a `.tar`
-            of class folders.
+        name_or_path: A name of `DATASETS`, `EVENT_SETS` or `TORCHVISION`; a folder or a `.tar` of
+            class folders; an `.npz` file of arrays; a folder that Hugging Face's `datasets` saved;
+            or a function, `file.py:make_data`, whose code then runs.
         split: `"train"` or `"test"`. A folder that holds a folder of that name is read from there;
             any other folder or tar is one set, read whole, whose split is called `"all"`.
         root: Where a named data set lies on disk, such as CIFAR-10's unpacked archive.
         size: Side of the square that every image is resized to. Default: as stored, 16 for digits.
-        n: Number of images from the front. Default: all. Classes take turns in digits, folders and
-            tars, so that few images still hold all classes; CIFAR keeps its published order.
+        n: Number of images from the front. Default: all. Classes take turns in digits, folders,
+            tars and sets of torchvision and `datasets`, so that few images still hold all classes;
+            CIFAR keeps its published order, arrays and functions keep theirs.
         steps: Frames per recording of an event set. Default: 10, and 16 for DVS128 Gesture.
 
     Example:
@@ -71,10 +78,17 @@ def load_dataset(
         data = DATASETS[name].load(name, split, Path(root) if root else None, size)
     elif name in EVENT_SETS:
         data = load_events(name, split, Path(root) if root else None, size, steps, n)
+    elif name in TORCHVISION:
+        data = load_torchvision(name, split, Path(root) if root else None, size, n)
+    elif is_reference(name):
+        data = load_user_data(name, size, n)
     elif (path := Path(name)).exists():
-        data = load_files(path, split, size, n)
+        load = load_arrays if path.suffix == ".npz" else load_files
+        load = load_datasets_folder if is_datasets_folder(path) else load
+        data = load(path, split, size, n)
     elif path.suffix or len(path.parts) > 1:
         raise InputError(f"no file or folder at '{name}'; {EXPECTED}")
     else:
-        raise unknown("data set", name, [*DATASETS, *EVENT_SETS, "DIR", "FILE.tar"])
+        others = ("DIR", "FILE.tar", "FILE.npz", "FILE.py:make_data")
+        raise unknown("data set", name, [*DATASETS, *EVENT_SETS, *TORCHVISION, *others])
     return data if n is None else data.take(n)

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from timm.data.readers.reader_image_folder import ReaderImageFolder
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
-from torch import Tensor
 
-from robust_snn.data.image_set import ImageSet, from_bytes, interleaved, resized
+from robust_snn.data.image_set import ImageSet, interleaved
+from robust_snn.data.pictures import stacked
 from robust_snn.utils.errors import InputError
 
 Reader: TypeAlias = ReaderImageFolder | ReaderImageInTar
@@ -36,7 +36,12 @@ def load_files(path: Path, split: str, size: int | None, n: int | None) -> Image
         _check_layout(source, names)
         classes, labels = np.unique([name.parent.name for name in names], return_inverse=True)
         order = interleaved(labels)[:n]
-        images = _decode(source, reader, order, size)
+        images = stacked(
+            lambda index: _picture(reader, index),
+            order.tolist(),
+            size,
+            lambda index: f"image '{reader.filename(index)}' of '{source}'",
+        )
     return ImageSet(
         name=path.resolve().name,
         split=split if has_splits else "all",
@@ -97,34 +102,8 @@ def _check_layout(source: Path, names: list[PurePath]) -> None:
             )
 
 
-def _decode(source: Path, reader: Reader, order: np.ndarray, size: int | None) -> Tensor:
-    """Reads the images at the places in `order` into one tensor `[N, C, H, W]` in [0, 1]."""
-    images = torch.empty(0)
-    for row, index in enumerate(order.tolist()):
-        where = f"image '{reader.filename(index)}' of '{source}'"
-        try:
-            file, _ = reader[index]
-            with file, Image.open(file) as picture:
-                pixels = _pixels(picture, grey=row == 0 or images.shape[1] == 1)
-        except Exception as error:  # decoders raise anything on broken bytes
-            raise InputError(f"cannot read {where}: {error}; replace or remove it") from error
-        image = resized(from_bytes(pixels[None]), size)[0]
-        if row == 0:
-            images = torch.empty(len(order), *image.shape)
-        if image.shape != images.shape[1:]:
-            raise InputError(
-                f"{where} is {'x'.join(map(str, image.shape))} (channels, height, width), "
-                f"the first one {'x'.join(map(str, images.shape[1:]))}; "
-                "give a size to resize to, and either grey or colour images"
-            )
-        images[row] = image
-    return images
-
-
-def _pixels(picture: Image.Image, *, grey: bool) -> np.ndarray:
-    """Decodes to bytes `[H, W, C]`: one channel for a grey picture where allowed, else three."""
-    if picture.mode.startswith(("I", "F")):
-        raise ValueError(f"expected 8 bits per channel, got mode {picture.mode}")
-    if grey and picture.mode in ("1", "L"):
-        return np.array(picture.convert("L"))[..., None]
-    return np.array(picture.convert("RGB"))
+def _picture(reader: Reader, index: int) -> Image.Image:
+    file, _ = reader[index]
+    with file, Image.open(file) as picture:
+        picture.load()
+        return picture

@@ -20,7 +20,8 @@ class ImageSet:
 
     Args:
         name: Registered name, or the name of the file or folder.
-        split: `"train"`, `"test"`, or `"all"` for a source that has no splits.
+        split: `"train"`, `"test"`, another name that the source has for it, or `"all"` for a source
+            without splits.
         images: `[N, C, H, W]`, or event frames `[N, T, C, H, W]`, float32 in [0, 1].
         labels: `[N]`, int64.
         classes: One name per label.

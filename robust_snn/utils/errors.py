@@ -22,8 +22,9 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
         choices: Every known name.
     """
     known = sorted(choices)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    spelled = {choice.lower(): choice for choice in known}
+    near = get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    hint = f"did you mean '{spelled[near[0]]}'? " if near else ""
     return InputError(f"unknown {kind} '{name}': {hint}known: {', '.join(known)}")
 
 
