@@ -1,10 +1,8 @@
-"""Implementations that a suite's rows can name: from a row and a batch to adversarial images."""
+"""Implementations that a suite's rows can name: attacks of this package, libraries, a user."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
 from inspect import signature
 from typing import Any
 
@@ -14,78 +12,25 @@ from torch import Tensor
 from robust_snn import attacks
 from robust_snn.attacks.base import NORMS
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
+from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.protocol.user_attack import user_attack
 from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.text_form import call_text
+from robust_snn.utils.user_function import is_reference
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import correct
 
-GRADIENT_FREE = ("square", "onepixel", "pixle", "random-flips")
-
-
-@dataclass(frozen=True)
-class Crafted:
-    """What an attack made of a batch.
-
-    Attributes:
-        candidates: Adversarial images `[B, C, H, W]`, one or more versions.
-        claimed_robust: What the attack itself takes for robust, bool `[B]`.
-        warnings: What the library complained about.
-    """
-
-    candidates: tuple[Tensor, ...]
-    claimed_robust: Tensor
-    warnings: tuple[str, ...] = ()
-
-
-def _given(row: AttackSpec) -> dict[str, Any]:
-    """The settings that a row gives its attack, by name."""
-    settings = {"steps": row.steps, "restarts": row.restarts, **row.options}
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class Implementation:
-    """How to run the attacks of one library.
-
-    Attributes:
-        package: Name of the distribution, for the record.
-        check: Refuses a row that the library cannot run under a threat, with an `InputError`.
-        craft: Attacks a batch; the seed decides every random number of the attack.
-        least_classes: Fewest classes that an attack can handle.
-        events: Whether its attacks take event frames `[B, T, C, H, W]` too.
-        norms: Norms of the threats that it knows.
-        blind: Whether an attack needs no gradient.
-        judge: Who scores instead of the victim, for rows that corrupt at random.
-        settings: The settings of a row's attack, for the record.
-    """
-
-    package: str
-    check: Callable[[AttackSpec, Threat], None]
-    craft: Callable[[Victim, Tensor, Tensor, AttackSpec, Threat, int], Crafted]
-    least_classes: Callable[[AttackSpec], int]
-    events: bool = False
-    norms: tuple[str, ...] = ("Linf", "L2")
-    blind: Callable[[AttackSpec], bool] = lambda row: row.attack.lower() in GRADIENT_FREE
-    judge: Callable[[Victim, AttackSpec], Victim] | None = None
-    settings: Callable[[AttackSpec], dict[str, Any]] = _given
-
-    def describe(self, row: AttackSpec) -> str:
-        """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""
-        settings = self.settings(row)
-        if row.noise != "fresh":
-            settings["noise"] = row.noise
-        return f"{self.package} {version(self.package)}: {call_text(row.attack, settings)}"
-
 
 def implementation(row: AttackSpec) -> Implementation:
-    """The implementation that a row names.
+    """The implementation that a row names; a user's function is loaded, which runs its code.
 
     Raises:
         InputError: If there is none of that name.
     """
+    if is_reference(row.implementation):
+        return user_attack(row.implementation)
     if row.implementation not in IMPLEMENTATIONS:
         raise unknown(f"implementation of '{row.name}'", row.implementation, IMPLEMENTATIONS)
     return IMPLEMENTATIONS[row.implementation]
@@ -192,11 +137,11 @@ def _torchattacks(
 
 
 def _own_attack(row: AttackSpec) -> attacks.Attack:
-    return attacks.make_attack(row.attack, _given(row))
+    return attacks.make_attack(row.attack, given_settings(row))
 
 
 def _event_attack(row: AttackSpec) -> attacks.Attack:
-    return attacks.make_attack(row.attack, _given(row), attacks.EVENT_ATTACKS)
+    return attacks.make_attack(row.attack, given_settings(row), attacks.EVENT_ATTACKS)
 
 
 def _of_ours(

@@ -10,6 +10,7 @@ from robust_snn.attacks import BUDGETS
 from robust_snn.attacks.base import NORMS
 from robust_snn.eval.protocol.sweep_axes import Axes
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.user_function import is_reference
 
 SOURCE = "checkpoint"  # in an attack's options: the network of --source-checkpoint
 
@@ -20,8 +21,9 @@ class AttackSpec:
 
     Attributes:
         name: How the verdict calls it; unique in the suite.
-        implementation: Who runs it, a row of `IMPLEMENTATIONS` in `implementations.py`.
-        attack: Its name there.
+        implementation: Who runs it, a row of `IMPLEMENTATIONS` in `implementations.py`, or a user's
+            function `file.py:attack`, whose code then runs.
+        attack: Its name there; that of a user's function if left out.
         gradient: Gradient mode of the attack; the victim's own if left out.
         eot: Draws whose logits the victim averages for the attack; 1 on a deterministic victim.
         noise: Noise policy during the attack: `fresh`, `frozen` or `mean`.
@@ -33,13 +35,17 @@ class AttackSpec:
 
     name: str
     implementation: str
-    attack: str
+    attack: str = ""
     gradient: str | None = None
     eot: int = 1
     noise: str = "fresh"
     steps: int | None = None
     restarts: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.attack and is_reference(str(self.implementation)):
+            object.__setattr__(self, "attack", self.implementation.rpartition(":")[2])
 
     def override(self, steps: int | None, eot: int | None) -> AttackSpec:
         """The row with other numbers; where its attack averages losses itself, `eot` counts those.
@@ -59,6 +65,8 @@ class AttackSpec:
     def check(self, where: str) -> None:
         """Raises `InputError` for values that no attack could use; `where` names the suite."""
         which = f"'{self.name}' of {where}"
+        if self.attack == "":
+            raise InputError(f"{which} needs 'attack'")
         for key in ("name", "implementation", "attack", "noise"):
             if not isinstance(value := getattr(self, key), str) or not value:
                 raise InputError(f"{key} of {which} must be a word, got {value!r}")

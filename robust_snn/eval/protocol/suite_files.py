@@ -9,13 +9,15 @@
       - {name: apgd-ce, implementation: autoattack, attack: apgd-ce, eot: 20, steps: 100}
 
 The keys are the fields of `Suite`, those of an attack the fields of `AttackSpec`. `budget: small`
-instead of attacks, or before them, lets a probe of the victim choose. Unknown keys are refused.
+instead of attacks, or before them, lets a probe of the victim choose. Unknown keys are refused. A
+row may name an attack of the user's own, `implementation: file.py:attack`: whoever runs such a
+suite runs the code of that file, which is looked for beside the suite first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,7 @@ import yaml
 from robust_snn.eval.protocol.suite import AttackSpec, Draws, Suite
 from robust_snn.eval.protocol.sweep_axes import parse_axes
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.user_function import absolute_reference, is_reference
 from robust_snn.utils.values import number
 
 ALIASES = {"adaptive": "adaptive-medium"}
@@ -53,9 +56,21 @@ def load_suite(suite: str | Path | Suite) -> Suite:
             text = Path(suite).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the suite '{suite}': {error}") from None
+        return _with_files_of(Path(suite).parent, parse_suite(text, str(suite)))
     else:
         raise unknown("suite", str(suite), shipped_suites())
     return parse_suite(text, str(suite))
+
+
+def _with_files_of(folder: Path, suite: Suite) -> Suite:
+    """The suite with a user's attacks looked for beside it first."""
+    attacks = tuple(
+        replace(row, implementation=absolute_reference(row.implementation, folder))
+        if is_reference(row.implementation)
+        else row
+        for row in suite.attacks
+    )
+    return replace(suite, attacks=attacks)
 
 
 def parse_suite(text: str, where: str) -> Suite:

@@ -1,0 +1,75 @@
+"""What a suite's row needs to run: from a row and a batch to adversarial images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from torch import Tensor
+
+from robust_snn.eval.protocol.suite import AttackSpec
+from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.utils.text_form import call_text
+from robust_snn.victim import Victim
+
+GRADIENT_FREE = ("square", "onepixel", "pixle", "random-flips")
+
+
+@dataclass(frozen=True)
+class Crafted:
+    """What an attack made of a batch.
+
+    Attributes:
+        candidates: Adversarial images `[B, C, H, W]`, one or more versions.
+        claimed_robust: What the attack itself takes for robust, bool `[B]`.
+        warnings: What the library complained about.
+    """
+
+    candidates: tuple[Tensor, ...]
+    claimed_robust: Tensor
+    warnings: tuple[str, ...] = ()
+
+
+def given_settings(row: AttackSpec) -> dict[str, Any]:
+    """The settings that a row gives its attack, by name."""
+    settings = {"steps": row.steps, "restarts": row.restarts, **row.options}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """How to run the attacks of one library.
+
+    Attributes:
+        package: Name of the distribution, for the record; of a user's attack its file.
+        check: Refuses a row that the library cannot run under a threat, with an `InputError`.
+        craft: Attacks a batch; the seed decides every random number of the attack.
+        least_classes: Fewest classes that an attack can handle.
+        events: Whether its attacks take event frames `[B, T, C, H, W]` too.
+        norms: Norms of the threats that it knows.
+        blind: Whether an attack needs no gradient.
+        judge: Who scores instead of the victim, for rows that corrupt at random.
+        settings: The settings of a row's attack, for the record.
+        release: Version of a package that is no distribution.
+    """
+
+    package: str
+    check: Callable[[AttackSpec, Threat], None]
+    craft: Callable[[Victim, Tensor, Tensor, AttackSpec, Threat, int], Crafted]
+    least_classes: Callable[[AttackSpec], int]
+    events: bool = False
+    norms: tuple[str, ...] = ("Linf", "L2")
+    blind: Callable[[AttackSpec], bool] = lambda row: row.attack.lower() in GRADIENT_FREE
+    judge: Callable[[Victim, AttackSpec], Victim] | None = None
+    settings: Callable[[AttackSpec], dict[str, Any]] = given_settings
+    release: str | None = None
+
+    def describe(self, row: AttackSpec) -> str:
+        """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""
+        settings = self.settings(row)
+        if row.noise != "fresh":
+            settings["noise"] = row.noise
+        release = version(self.package) if self.release is None else self.release
+        return f"{self.package} {release}: {call_text(row.attack, settings)}"
