@@ -114,7 +114,7 @@ def load_subject(
     if card is not None:
         kwargs = _agreed(card["model"], model, kwargs)
         settings = _agreed_values("--adapt", card.get("adapt", {}), settings)
-    net, name = _network(model, kwargs, checkpoint, card)
+    net, name, kwargs = _network(model, kwargs, checkpoint, card)
     size = {"img_size": net.img_size} if isinstance(net, NIRNet) else {}
     images = _images_for(data, data_root, n, spare, {**size, **settings, **kwargs})
     if card is not None:
@@ -127,27 +127,27 @@ def load_subject(
 
 def _network(
     model: str | None,
-    kwargs: Mapping[str, Any],
+    kwargs: dict[str, Any],
     checkpoint: Path | None,
     card: Mapping[str, Any] | None,
-) -> tuple[nn.Module | None, str]:
-    """The network, and its name; None for one whose arguments follow from the images."""
+) -> tuple[nn.Module | None, str, dict[str, Any]]:
+    """Network, name and arguments; no network where arguments follow from the images."""
     if model is not None and is_nir(model):
         if checkpoint is not None:
             raise InputError(f"{model} holds its own weights; leave --checkpoint out")
-        return load_nir(model, **kwargs), Path(model).name
+        return load_nir(model, **kwargs), Path(model).name, kwargs
     if model is not None and is_reference(model):
-        net = make_network(model, kwargs)
+        net, kwargs = make_network(model, kwargs)
         if checkpoint is not None:
             load_checkpoint(net, checkpoint)
-        return net, short_reference(model)
+        return net, short_reference(model), kwargs
     if checkpoint is not None and (card is not None or model is None):
         net, card = load_model(checkpoint)
-        return net, card["model"]["name"]
+        return net, card["model"]["name"], kwargs
     if model is None:
         raise InputError("say what to evaluate: --checkpoint FILE, or --model NAME")
     check_model(model)
-    return None, model
+    return None, model, kwargs
 
 
 def _fitted_network(

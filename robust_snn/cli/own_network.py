@@ -12,7 +12,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_function import load_function, short_reference
 
 
-def make_network(reference: str, kwargs: Mapping[str, Any]) -> nn.Module:
+def make_network(reference: str, kwargs: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """Calls the function that a user names, which runs the code of its file.
 
     PyTorch's random numbers start from the same seed every time, so that a network without a
@@ -21,6 +21,9 @@ def make_network(reference: str, kwargs: Mapping[str, Any]) -> nn.Module:
     Args:
         reference: `file.py:make_net` or `package.module:make_net`.
         kwargs: Arguments of the function.
+
+    Returns:
+        The network, and the arguments of the function, those by default among them.
 
     Raises:
         InputError: If there is no such function, it does not take the arguments, raises, or returns
@@ -35,4 +38,4 @@ def make_network(reference: str, kwargs: Mapping[str, Any]) -> nn.Module:
         net = made.result(**kwargs)
     if not isinstance(net, nn.Module):
         raise InputError(f"{name} returned {type(net).__name__}, expected a torch.nn.Module")
-    return net
+    return net, made.arguments(**kwargs)

@@ -69,6 +69,13 @@ class UserFunction:
         except TypeError as error:
             raise InputError(f"{short_reference(self.reference)}: {error}") from None
 
+    def arguments(self, **named: Any) -> dict[str, Any]:
+        """What the function gets by these arguments and by its defaults, by name."""
+        self.check(**named)
+        known = inspect.signature(self.function).parameters.values()
+        defaults = {p.name: p.default for p in known if p.default is not p.empty}
+        return {**defaults, **named}
+
     def __call__(self, *positional: Any, **named: Any) -> Any:
         """Calls it where it finds its own modules; its exceptions are its own."""
         with importable(self.module.folders):
