@@ -322,3 +322,30 @@ def test_a_reset_of_snntorch_passes_a_gradient_where_it_is_asked_to(name: str) -
     detached = through(adapt(ByHand(neuron).eval(), gradient=mode.replace("false", "true")))[1]
     assert_close_rms(found, expected)
     assert name == "none" or not torch.allclose(found, detached)
+
+
+class OfImages(nn.Module):
+    """A convolutional LSTM of spikes, which pools its membranes before they fire."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = snn.SConv2dLSTM(3, 4, 3, max_pool=2, threshold=0.1, init_hidden=True)
+        self.last = nn.Linear(4 * (SIZE // 2) ** 2, CLASSES)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.last(self.cell(x).flatten(1)),)
+
+
+def test_convolutional_lstm() -> None:
+    net = OfImages().eval()
+    assert_equal_to_author(adapt(net, T=T), lambda x: snn_author(net, x), RECURSIONS)
+
+
+def test_a_neuron_of_snntorch_with_another_forward_keeps_it() -> None:
+    class Halved(snn.Leaky):
+        def forward(self, current: Tensor, mem: Tensor | None = None) -> Any:
+            return super().forward(0.5 * current, mem)
+
+    net = Hidden(lambda features, **form: Halved(0.8, **form)).eval()
+    assert_equal_to_author(adapt(net, T=T), lambda x: snn_author(net, x), RECURSIONS)
