@@ -35,6 +35,7 @@ _ROOMS = (
     "data",
     "diagnostics",
     "eval",
+    "export",
     "foreign",
     "gradients",
     "kernels",

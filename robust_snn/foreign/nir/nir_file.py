@@ -31,6 +31,7 @@ KINDS = (
     "SumPool2d",
     "Threshold",
 )
+NOTE = "robust_snn"  # under which our own files note steps and scheme
 MAX_BYTES = 2**32  # of a file's numbers once they are unpacked; a small file can hold many zeros
 MAX_DEPTH = 32
 MAX_OBJECTS = 100_000

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robust_snn.foreign.foreign_net import ENCODERS, READOUTS
 from robust_snn.foreign.nir.nir_build import Plan, plan
-from robust_snn.foreign.nir.nir_file import read_graph
+from robust_snn.foreign.nir.nir_file import NOTE, read_graph
 from robust_snn.foreign.nir.nir_neurons import Integrator, SteppedNeuron
 from robust_snn.foreign.nir.nir_scheme import SCHEMES, Scheme, parse_scheme
 from robust_snn.foreign.nir.nir_steps import Part, missing_rule, run_steps
@@ -23,7 +23,6 @@ from robust_snn.kernels import Dynamics
 from robust_snn.neurons import LIF, over_time
 from robust_snn.utils.errors import InputError, unknown
 
-NOTE = "robust_snn"  # under which our own files note steps and scheme
 Encoder = str | Callable[[Tensor], Tensor] | None
 _log = logging.getLogger("robust_snn")
 
