@@ -51,7 +51,13 @@ def evaluate(
     pilot: Annotated[
         Path | None, typer.Option(help="Folder of an earlier run that --precision learns from.")
     ] = None,
-    suite: Annotated[str, typer.Option(help="Name of a suite, or a .yaml file.")] = "quick",
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="Name of a suite, or a .yaml file; attacks of yours that it names, "
+            "implementation: file.py:attack, run their code."
+        ),
+    ] = "quick",
     eps: Annotated[
         str | None, typer.Option(help="Radius, such as 8/255, instead of the suite's.")
     ] = None,

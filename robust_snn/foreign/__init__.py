@@ -1,6 +1,7 @@
 """Other people's networks as victims: the one `adapt`, and the libraries whose neurons it knows."""
 
 from robust_snn.foreign.adapt import adapt
+from robust_snn.foreign.adaptation import adaptation
 from robust_snn.foreign.cpu_building import building_on_cpu
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.library import Library, Unreadable, overriding, register
@@ -10,6 +11,7 @@ __all__ = [
     "Library",
     "Unreadable",
     "adapt",
+    "adaptation",
     "building_on_cpu",
     "overriding",
     "register",

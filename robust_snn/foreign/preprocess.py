@@ -83,9 +83,19 @@ class Preprocessed(nn.Module):
                     "per channel, or channels=3 to repeat a grey image"
                 )
 
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that change something, as JSON values."""
+        normalises = bool((self.mean != 0).any() or (self.std != 1).any())
+        found = {
+            "mean": self.mean.flatten().tolist() if normalises else None,
+            "std": self.std.flatten().tolist() if normalises else None,
+            "resize": self.size and list(self.size),
+            "channels": self.channels,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
     def extra_repr(self) -> str:
-        mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
-        return f"mean={mean}, std={std}, resize={self.size}, channels={self.channels}"
+        return ", ".join(f"{name}={value}" for name, value in self.arguments().items())
 
 
 PREPARATION = tuple(name for name in inspect.signature(Preprocessed).parameters if name != "net")

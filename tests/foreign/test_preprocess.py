@@ -11,6 +11,7 @@ import torchvision.transforms.v2.functional as transforms
 from torch import Tensor, nn
 
 from robust_snn import InputError, Victim, adapt
+from robust_snn.foreign import adaptation
 from robust_snn.foreign.preprocess import LUMINANCE, Preprocessed
 from robust_snn.utils.modules import weights_sha256
 
@@ -75,6 +76,14 @@ def test_a_name_takes_it_too() -> None:
     assert victim.gradient.name == "bptr"
     own = victim.net.net.encoder.mean  # models of ours normalise inside
     assert own.flatten().tolist() == pytest.approx(MEAN) and not victim.net.mean.any()
+
+
+def test_the_record_names_the_network_and_its_preparation() -> None:
+    net = network()
+    inner, arguments = adaptation(adapt(net, resize=4, mean=0.25, std=(0.5, 1, 1)).net)
+    assert inner is net
+    assert arguments == {"resize": [4, 4], "mean": [0.25], "std": [0.5, 1, 1]}
+    assert adaptation(adapt(net).net) == (net, {})
 
 
 def test_the_digest_of_weights_tells_two_normalisations_apart() -> None:

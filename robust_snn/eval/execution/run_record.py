@@ -14,6 +14,7 @@ from robust_snn.data import ImageSet
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
 from robust_snn.eval.protocol.implementations import implementation
+from robust_snn.foreign import adaptation
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.utils.modules import device_of, weights_sha256
 from robust_snn.utils.version import __version__
@@ -33,10 +34,11 @@ def configuration(
     job = checked.job
     net = job.victim.net
     weights = weights_sha256(net)
+    inner, adapted = adaptation(net)
     model = {
-        "name": type(net).__name__,
+        "name": type(inner).__name__,
         "kwargs": {},
-        "adapt": {},
+        "adapt": adapted,
         "weights_sha256": weights,
         "parameters": sum(p.numel() for p in net.parameters()),
     }
