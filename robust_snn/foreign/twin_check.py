@@ -81,25 +81,40 @@ def find_differences(own: Run, at_once: Run, twins: Sequence[TwinNeuron]) -> Fin
             got = at_once()
         except Exception as error:  # whatever a net does that takes single steps only
             return Finding(f"it does not run all steps at once ({error})")
-    whole = _elsewhere(expected, found, twins)
-    if whole is None and (got.shape != logits.shape or not _close(got, logits)):
-        whole = "all steps at once it gives other logits"
+    whole = _elsewhere(twins, expected, found) or _other_logits(logits, got)
     neurons = [_wrong(calls) for calls in found]
     if whole is None and SILENT in neurons:
-        whole = _random_spikes_go_elsewhere(own, at_once, twins)
+        whole = find_rewiring(own, at_once, twins)
     return Finding(whole, neurons)
 
 
-def _random_spikes_go_elsewhere(own: Run, at_once: Run, twins: Sequence[TwinNeuron]) -> str | None:
-    with _traces(twins, twins=False, random=True) as expected:
-        own()
-    with _traces(twins, twins=True, random=True) as found:
-        at_once()
-    return _elsewhere(expected, found, twins)
+def find_rewiring(own: Run, at_once: Run, twins: Sequence[TwinNeuron]) -> str | None:
+    """Why a network cannot run all steps at once, if it cannot, whatever its neurons do.
+
+    Random spikes take the place of all neurons' own, so that rounding moves none of them, and
+    single precision is enough.
+
+    Args:
+        own: The network with its own neurons.
+        at_once: The same with `twins` in their places.
+        twins: The twins; for the time of the comparison their neurons run inside them.
+    """
+    try:
+        with _traces(twins, twins=False, random=True) as expected:
+            logits = own()
+        with _traces(twins, twins=True, random=True) as found:
+            got = at_once()
+    except Exception as error:
+        return f"it does not run all steps at once ({error})"
+    return _elsewhere(twins, expected, found) or _other_logits(logits, got)
+
+
+def _other_logits(expected: Tensor, found: Tensor) -> str | None:
+    return None if _close(found, expected) else "all steps at once it gives other logits"
 
 
 def _elsewhere(
-    expected: list[list[_Call]], found: list[list[_Call]], twins: Sequence[TwinNeuron]
+    twins: Sequence[TwinNeuron], expected: list[list[_Call]], found: list[list[_Call]]
 ) -> str | None:
     """Why the currents of the two runs differ, if they do."""
     for twin, own, at_once in zip(twins, expected, found, strict=True):
@@ -108,7 +123,7 @@ def _elsewhere(
         if len(own) != steps * len(at_once) or (twin.folded and len(at_once) > 1):
             return f"{kind} is called {len(own)} times where one call a step was expected"
         pairs = [(_joined(own, field), _joined(at_once, field)) for field in ("currents", "spikes")]
-        if any(a.shape != b.shape or not _close(a, b) for a, b in pairs):
+        if any(not _close(a, b) for a, b in pairs):
             return f"all steps at once {kind} gets other currents, as in networks with feedback"
     return None
 
@@ -118,7 +133,10 @@ def _joined(calls: list[_Call], field: str) -> Tensor:
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+    """Whether two tensors are the same but for the order of sums."""
+    slack = 1e-9 if b.dtype == torch.float64 else 1e-4
+    largest = b.abs().max() if b.numel() else 0
+    return a.shape == b.shape and bool(((a - b).abs() <= slack * (1 + largest)).all())
 
 
 def _wrong(calls: list[_Call]) -> str | None:
