@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
 from torch import Tensor, nn
 
+from robust_snn.foreign import first_look
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.library import find_nodes, find_states
 from robust_snn.foreign.nir import is_nir, load_nir
 from robust_snn.foreign.preprocess import PREPARATION, Preprocessed
 from robust_snn.models import create_network
+from robust_snn.neurons.noise_source import NoisyModule
+from robust_snn.neurons.pass_settings import is_neuron
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import SETTINGS, Victim, add_network_check
 
@@ -24,21 +28,27 @@ def adapt(
     encoder: str | Callable[[Tensor], Tensor] | None = None,
     readout: str = "mean",
     random: bool = False,
+    output: str | Callable[[Any], Tensor] | None = None,
+    images: Tensor | None = None,
     **kwargs: Any,
 ) -> Victim:
-    """Makes a `Victim` of a timm name, a network, a victim, or a net of another library.
+    """Makes a `Victim` of a timm name, a network of ours or of anybody else, or a victim.
 
     Networks are set to eval mode. A victim is returned as it is, or as another victim if settings
-    change.
+    change. A network of other people is run on a few images to find how its output is read, what it
+    keeps between calls, and where it fires; one line on standard error says what was found. It
+    keeps its own gradient unless `gradient` names another mode.
 
     Args:
-        obj: Name of a registered model, a file `*.nir`, or a module. A net with neurons of
-            SpikingJelly, snnTorch or a registered library keeps its own gradient unless `gradient`
-            names another.
-        T: Time steps; for another library's net those of `ForeignSNN`, with a name the model's.
+        obj: Name of a registered model, a file `*.nir`, or a module.
+        T: Time steps; for other people's net those of `ForeignSNN`, with a name the model's.
         encoder: See `ForeignSNN`.
         readout: See `ForeignSNN`; with a name the model's.
         random: See `ForeignSNN`.
+        output: A function, see `ForeignSNN`; or the `output` of a `Victim`.
+        images: A few images of the shape to come, in [0, 1], on which other people's net is first
+            run. Without them it is run on noise, of a shape that its first layer takes; where none
+            is found, on the first images that it gets.
         **kwargs: Arguments of `Victim`, and `mean`, `std`, `resize` and `channels` of
             `Preprocessed`, which keep images in [0, 1] outside; with a name, others go to
             `timm.create_model`, and with a NIR file to `nir.load_nir`.
@@ -46,10 +56,14 @@ def adapt(
     Raises:
         InputError: If a name is not known or an argument does not fit.
     """
-    asked = T is not None or encoder is not None or readout != "mean" or random
+    if isinstance(output, str):
+        kwargs["output"], output = output, None
+    foreign = {"encoder": encoder, "random": random or None, "output": output}
+    foreign = {name: value for name, value in foreign.items() if value is not None}
+    asked = T is not None or readout != "mean" or bool(foreign)
     preparation = {name: kwargs.pop(name) for name in PREPARATION if name in kwargs}
     if isinstance(obj, Victim | ForeignSNN) and (asked or preparation):
-        given = ", ".join(("T, encoder, readout, random", *PREPARATION))
+        given = ", ".join(("T, encoder, readout, random, output", *PREPARATION))
         raise InputError(f"{given} are settled when a net is first adapted")
     if encoder is not None and preparation:
         raise InputError(
@@ -66,8 +80,8 @@ def adapt(
         return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
     if isinstance(obj, str | PathLike):
         obj = str(obj)
-        if encoder is not None or random:
-            raise InputError(f"encoder and random are for nets of other libraries, not for '{obj}'")
+        if foreign:
+            raise InputError(f"{next(iter(foreign))} is for other people's nets, not for '{obj}'")
         if obj.startswith("snn_"):  # whose normalisation is their own
             kwargs |= {key: preparation.pop(key) for key in ("mean", "std") if key in preparation}
         kwargs |= {} if T is None else {"T": T}
@@ -77,11 +91,27 @@ def adapt(
     if kwargs:
         raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))
     obj = Preprocessed(obj.eval(), **preparation) if preparation else obj.eval()
-    if asked or (find_nodes(obj) and not isinstance(obj, ForeignSNN)):
-        obj = ForeignSNN(obj, T, encoder, readout, random)
+    if asked or not (isinstance(obj, ForeignSNN) or _is_ours(obj)):
+        obj = ForeignSNN(obj, T, encoder, readout, random, output)
+        if images is None and first_look.look(obj):
+            _tell(obj)
+        elif images is not None:
+            obj.study(images)
+            _tell(obj)
     if isinstance(obj, ForeignSNN):
         settings = {"gradient": obj.own_mode(), **settings}
     return Victim(obj, **settings)
+
+
+def _is_ours(net: nn.Module) -> bool:
+    """Whether the neurons of a network are ours, and no other library's."""
+    ours = any(is_neuron(m) or isinstance(m, NoisyModule) for m in net.modules())
+    return ours and not find_nodes(net)
+
+
+def _tell(net: ForeignSNN) -> None:
+    """Says what was found in a network, loudly where gradient modes reach nothing."""
+    sys.stderr.write(f"robust_snn: {net.summary()}\n")
 
 
 def refuse_unadapted(net: nn.Module) -> None:

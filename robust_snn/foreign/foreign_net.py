@@ -1,10 +1,10 @@
-"""Spiking nets of other libraries as victims: SpikingJelly, snnTorch, or one that you register.
+"""Spiking nets of other people as victims: what `adapt` makes of any module that is not ours.
 
-Scores always come from the user's own net, run as its library runs it. For attacks, neurons whose
-dynamics can be read are replaced by ours for the length of a call: a net that takes single steps
-then runs once with all steps as one batch, through the fused kernels and in any gradient mode.
-Before an attack both are compared in double precision, spike by spike; where they differ, the net
-keeps its own neurons, and `refusals` says why.
+Scores always come from the net itself, run as its author runs it. For attacks, the backward pass of
+its spike functions is exchanged, wherever in its code they are; see `survey` and `spike_pass`.
+Neurons of a known library whose dynamics can be read are replaced by ours for the length of a call,
+so that all steps run at once through the fused kernels, if a comparison finds them equal; see
+`twin_check`.
 """
 
 from __future__ import annotations
@@ -12,34 +12,50 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
+from robust_snn.foreign.comparisons import Comparisons, inside_network, watching
+from robust_snn.foreign.describe import summary
+from robust_snn.foreign.hidden_state import Key, find_state
+from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import (
+    Library,
     Unreadable,
     find_nodes,
     find_states,
-    library_names,
     takes_all_steps,
 )
 from robust_snn.foreign.net_state import (
     at_rest,
-    counting_calls,
     loses_gradient_in_eval,
-    spikes_of,
     twins_in_place,
+    weights_fixed,
 )
+from robust_snn.foreign.outputs import Reading, check_readout, reduce
+from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.spike_function import in_its_precision, swapping
+from robust_snn.foreign.spike_pass import SpikePass, averaged_over_time
+from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
+from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, study
 from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.foreign.twin_check import Finding, find_differences, images_on_which
-from robust_snn.gradients import GradientMode, Own, Reach
-from robust_snn.kernels import Dynamics, Recursion
+from robust_snn.gradients import MODES, GradientMode, Own, Reach
+from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
+from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.noise_source import NoisyModule
-from robust_snn.neurons.pass_settings import keyed, layer_gradient
+from robust_snn.neurons.pass_settings import (
+    LayerGradient,
+    PassSettings,
+    keyed,
+    layer_gradient,
+    use_settings,
+)
 from robust_snn.utils.errors import InputError, unknown
 
 ENCODERS: dict[str, type[nn.Module]] = {
@@ -47,17 +63,13 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "phase": PhaseEncoder,
     "poisson": PoissonEncoder,
 }
-READOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda out: out.mean(0),
-    "sum": lambda out: out.sum(0),
-    "max": lambda out: out.amax(0),
-    "last": lambda out: out[-1],
-}
+TRIES = 8  # batches on which neurons that did not fire are looked at again
 _log = logging.getLogger("robust_snn")
+_ready: WeakSet[nn.Module] = WeakSet()  # nets whose functions this process listens to
 
 
 class ForeignSNN(NoisyModule):
-    """A spiking net of another library as a plain function from images to logits.
+    """A spiking net of other people as a plain function from images to logits.
 
     Args:
         net: The net, which keeps its neurons, its weights and its modes.
@@ -65,12 +77,15 @@ class ForeignSNN(NoisyModule):
             and returns logits by itself.
         encoder: Turns images into steps: None presents them as they are, `"poisson"`, `"latency"`
             and `"phase"` code them, a function is called once per step.
-        readout: What becomes of the outputs of all steps: `"mean"`, `"sum"`, `"max"` or `"last"`.
+        readout: What becomes of the outputs of all steps: `"mean"`, `"sum"`, `"max"` or `"last"`;
+            after the word `membrane`, as in `"membrane mean"`, of the second of several outputs.
         random: Whether the net draws random numbers. They then come from the victim's seed, as one
             draw for a whole batch.
+        output: Gives logits `[B, K]`, or steps of them `[T, B, K]`, from what the net returns; of
+            every step, if it is called once per step.
 
     Raises:
-        InputError: If a name is not known, or the net has no neuron of a known library.
+        InputError: If a name is not known or a number is out of range.
     """
 
     def __init__(
@@ -80,27 +95,24 @@ class ForeignSNN(NoisyModule):
         encoder: str | Callable[[Tensor], Tensor] | None = None,
         readout: str = "mean",
         random: bool = False,
+        output: Callable[[Any], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        nodes = find_nodes(net)
-        if not nodes:
-            raise InputError(
-                f"found no spiking neuron of {', '.join(library_names())} in "
-                f"{type(net).__name__}; see robust_snn.foreign.register"
-            )
-        if readout not in READOUTS:
-            raise unknown("readout", readout, READOUTS)
+        check_readout(readout)
         if isinstance(encoder, str) and encoder not in ENCODERS:
             raise unknown("encoder", encoder, ENCODERS)
         if T is None and encoder is not None:
             raise InputError("an encoder needs the number of steps; give adapt(net, T=...) too")
         if T is not None and T < 1:
             raise InputError(f"T must be at least 1, got {T}")
+        nodes = find_nodes(net)
         self.net = net
         self.T = T
         self.encoder: Any = ENCODERS[encoder]() if isinstance(encoder, str) else encoder
         self.readout = readout
         self.random = random
+        self.output = output
+        self.gradient: GradientMode = Own()
         self.sequences = takes_all_steps(net)
         self.paths = tuple(nodes)
         self.twins = nn.ModuleList(
@@ -109,7 +121,9 @@ class ForeignSNN(NoisyModule):
         )
         self.whole_refusal: str | None = None
         self.checked: set[torch.Size] = set()
-        self.steps_counted = False
+        self.studies: dict[torch.Size, Study] = {}
+        self.rest: dict[Key, Any] = {}
+        self._tries = 0
         for module, owner in find_states(net):
             owner.reset(module)
         self.train(net.training)
@@ -124,7 +138,11 @@ class ForeignSNN(NoisyModule):
 
     @property
     def stochastic(self) -> bool:
-        return self.random
+        return self.random or isinstance(self.encoder, NoisyModule)
+
+    @property
+    def wants_membrane(self) -> bool:
+        return self.readout.startswith("membrane ")
 
     @property
     def members(self) -> list[TwinNeuron]:
@@ -140,21 +158,9 @@ class ForeignSNN(NoisyModule):
         }
         return {path: reason for path, reason in reasons.items() if reason is not None}
 
-    def takes(self, mode: GradientMode) -> Reach:
-        """Which neurons the mode reaches; see `Victim.takes`."""
-        if isinstance(mode, Own):
-            return Reach(self.paths)
-        try:
-            self._refuse_fixed(mode)
-            if self.whole_refusal is not None:
-                self._recursion(mode)
-        except InputError as error:
-            return Reach(refusal=str(error))
-        for path, twin in zip(self.paths, self.members, strict=True):
-            if self.whole_refusal is None and (reason := twin.refuses(mode)) is not None:
-                needed = f"{mode.name} needs our neuron in the place of {path}, and {reason}"
-                return Reach(refusal=f"{needed}; choose bptt with a surrogate, or ste")
-        return Reach(self.paths)
+    def nodes(self) -> list[tuple[nn.Module, Library]]:
+        """The neurons of known libraries."""
+        return [(twin.node, twin.owner) for twin in self.members]
 
     def own_mode(self) -> GradientMode:
         """The gradient mode that the net has by itself."""
@@ -169,29 +175,180 @@ class ForeignSNN(NoisyModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
-        mode = layer_gradient(self.members[0]).mode
-        if not isinstance(mode, Own):
-            self._refuse_fixed(mode)
+        gradient = layer_gradient(self)
+        found = self.study(x)
+        own = isinstance(gradient.mode, Own)
+        if not own:
+            self._refuse(gradient.mode, found.plan)
+        if not own and self.members and self.whole_refusal is None:
             self.check(x)
-        with self._at_rest(x):
-            if isinstance(mode, Own):
-                logits = self._with_own_neurons(x)
-            elif self.whole_refusal is None:
-                logits = self._with_twins(x)
-            else:
-                logits = self._with_surrogates(x, mode)
-        if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
+        if own or (self.exchanges and not _differentiable(x)):
+            logits = self._with_own_neurons(x, found)
+        elif self.exchanges:
+            logits = self._with_exchanged(x, found, gradient)
+        else:
+            with self._at_rest(x):
+                logits = self._with_twins(x, found.reading)
+        if len(logits) != len(x):
+            raise InputError(
+                f"{type(self.net).__name__} gives logits {tuple(logits.shape)} for {len(x)} images"
+            )
+        if _differentiable(x) and not logits.requires_grad:
             raise InputError(
                 f"no gradient of {type(self.net).__name__} reaches the image; a random encoder "
                 "needs encoder='poisson', a neuron without a surrogate another gradient mode"
             )
         return logits
 
+    def study(self, x: Tensor) -> Study:
+        """How the net is run on images of this shape, and what is known of its neurons."""
+        shape = x.shape[1:]
+        if x.dim() == 5 and self.T not in (None, x.shape[1]):
+            raise InputError(f"T is {self.T}, but the event frames have {x.shape[1]} steps")
+        settled = shape in self.studies and not self.studies[shape].plan.unsettled
+        if settled and self in _ready:
+            return self.studies[shape]
+        apart = torch.autocast(x.device.type, enabled=False)
+        plain = use_settings(PassSettings())
+        with torch.inference_mode(False), weights_fixed(self.net), apart, plain:
+            x = x.detach().clone()
+            if shape not in self.studies:
+                self.studies[shape] = study(self, x)
+                _ready.add(self)
+            found = self.studies[shape]
+            if self not in _ready:
+                open_functions(self, x, found.layout)
+                _ready.add(self)
+            if found.plan.unsettled and self._tries < TRIES:
+                self._tries += 1
+                plan = spike_plan(self, x, found.layout)
+                found = found._replace(plan=found.plan.completed(plan))
+                self.studies[shape] = found
+        return found
+
+    def raw(self, x: Tensor, layout: Layout) -> Any:
+        """What the net returns for images, from rest; for single steps, the list of its returns."""
+        with self._at_rest(x):
+            if layout is Layout.IMAGES or (layout is Layout.BATCH_FIRST and x.dim() == 5):
+                return self._told(self._run(x))
+            frames = self._frames(x)
+            if layout is Layout.STEPS:
+                return [self._step(self._run(frame)) for frame in frames.unbind(0)]
+            if layout is Layout.BATCH_FIRST:
+                return self._told(self._run(frames.transpose(0, 1)))
+            last = layout is Layout.TIME_LAST
+            return self._told(self._run(frames.movedim(0, -1) if last else frames))
+
+    def _run(self, shown: Tensor) -> Any:
+        with inside_network():
+            return self.net(shown)
+
+    def _told(self, out: Any) -> Any:
+        """What the caller's function makes of an output; the output itself where there is none."""
+        return out if self.output is None else self.output(out)
+
+    def _step(self, out: Any) -> Any:
+        """The part of the output of a single step that is read."""
+        out = self._told(out)
+        return out[int(self.wants_membrane)] if isinstance(out, tuple) else out
+
+    def find_state(self, x: Tensor, layout: Layout) -> bool:
+        """Finds what the net keeps between calls, and says whether there is something.
+
+        Raises:
+            InputError: If it is not at rest and cannot be brought there.
+        """
+        known = frozenset(module for module, _ in find_states(self.net))
+        found = find_state(self.net, lambda: self.raw(x, layout), known)
+        self.rest |= {key: value for key, value in found.items() if key not in self.rest}
+        return any(self.net.get_submodule(path) not in known for path, _ in self.rest)
+
+    def summary(self) -> str:
+        """One line: how the net is run, what fires in it, and which gradient modes reach that."""
+        if not self.studies:
+            return f"{type(self.net).__name__} has not run yet"
+        found = next(reversed(self.studies.values()))
+        names = tuple(dict.fromkeys((*self.paths, *found.plan.names)))
+        reach = {name: self.takes(mode()) for name, mode in MODES.items() if not mode.other_forward}
+        return summary(type(self.net).__name__, found, names, reach)
+
+    def takes(self, mode: GradientMode) -> Reach:
+        """Which neurons the mode reaches; see `Victim.takes`."""
+        if not self.studies:
+            raise InputError(
+                f"{type(self.net).__name__} has not run yet; give adapt(net, images=...) some"
+            )
+        plan = next(reversed(self.studies.values())).plan
+        names = tuple(dict.fromkeys((*self.paths, *plan.names)))
+        if isinstance(mode, Own) or not names:
+            return Reach(names)
+        try:
+            self._refuse(mode, plan)
+        except InputError as error:
+            return Reach(refusal=str(error))
+        if not self.exchanges:
+            return self._taken_by_twins(mode)
+        swapped = isinstance(mode.rule(Dynamics()), Recursion)
+        theirs = [n for n in plan.reached if not any(inside(n, path) for path in self.paths)]
+        reached = (*self.paths, *theirs) if swapped else plan.reached
+        missed = {n: why for n, why in plan.missed.items() if n not in reached}
+        return Reach(reached, missed)
+
+    def _taken_by_twins(self, mode: GradientMode) -> Reach:
+        for path, twin in zip(self.paths, self.members, strict=True):
+            if (reason := twin.refuses(mode)) is not None:
+                needed = f"{mode.name} needs our neuron in the place of {path}, and {reason}"
+                return Reach(refusal=f"{needed}; choose bptt with a surrogate, or ste")
+        return Reach(self.paths)
+
+    def _refuse(self, mode: GradientMode, plan: SpikePlan) -> None:
+        """Refuses a mode that the net does not take.
+
+        Raises:
+            InputError: Naming a neuron, the reason and the way out.
+        """
+        name = type(self.net).__name__
+        for path, twin in zip(self.paths, self.members, strict=True):
+            if (reason := twin.owner.fixed(twin.node)) is not None:
+                raise InputError(
+                    f"{mode.name} cannot reach {path}: {reason}; adapt the net with gradient='own'"
+                )
+        if not self.exchanges or not (plan.names or self.members):
+            return
+        rule = mode.rule(Dynamics())
+        if isinstance(rule, Recursion):
+            return
+        reasons = dict.fromkeys(
+            self._unplanned(plan), self.whole_refusal or "its spike function was not found"
+        )
+        if not isinstance(rule, AdaptiveSurrogate):
+            reasons |= plan.unrecognised
+        if isinstance(rule, TimeAverage) and plan.feedback is not None and not reasons:
+            reasons[name] = plan.feedback
+        if not isinstance(rule, AdaptiveSurrogate | RateSlope | TimeAverage):
+            reasons = {name: "it replaces spikes, which the net's own neurons do not allow"}
+        if reasons:
+            path, reason = next(iter(reasons.items()))
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            raise InputError(
+                f"{mode.name} cannot be used on {name}: {path}: {reason}{more}; choose bptt with a "
+                "surrogate, or ste"
+            )
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether spike functions are exchanged, as opposed to neurons replaced by twins."""
+        return not self.members or self.whole_refusal is not None
+
+    def _unplanned(self, plan: SpikePlan) -> list[str]:
+        """Neurons of known libraries that call no spike function that was found."""
+        return [p for p in self.paths if not any(inside(neuron, p) for neuron in plan.names)]
+
     def _at_rest(self, x: Tensor) -> AbstractContextManager[None]:
         """The net at rest, with gradients, and with the random numbers of the victim's keys."""
         seed = int(self.draw(len(x), x.device)[0][0]) if self.random else None
         broken = [self.net.get_submodule(path) for path in self.without_eval_gradient]
-        return at_rest(self.net, broken, seed, x.device)
+        return at_rest(self.net, broken, self.rest, seed, x.device)
 
     @torch.no_grad()
     def check(self, x: Tensor) -> None:
@@ -206,8 +363,6 @@ class ForeignSNN(NoisyModule):
         rows = images_on_which(fired, len(x)).to(x.device)
         keys, mean = self.draw(len(x), x.device)
         with keyed(keys[rows], mean), torch.autocast(x.device.type, enabled=False):
-            if not self.checked:
-                self._refuse_random(x[rows])
             found = self._compare(x[rows])
         self.whole_refusal = self.whole_refusal or found.whole
         for twin, neuron in zip(self.members, found.neurons, strict=False):
@@ -216,114 +371,100 @@ class ForeignSNN(NoisyModule):
         for path, reason in self.refusals.items():
             _log.info("%s keeps its own forward pass: %s", path or type(self.net).__name__, reason)
 
-    def _refuse_random(self, probe: Tensor) -> None:
-        """Refuses a net that answers the same images differently and is not said to be random."""
-        runs = [self._from_rest(self._with_own_neurons, probe) for _ in range(2)]
-        if not self.random and not torch.equal(*runs):
-            raise InputError(
-                f"{type(self.net).__name__} answers the same images differently; if it draws "
-                "random numbers, say adapt(net, ..., random=True)"
-            )
-
     def _compare(self, probe: Tensor) -> Finding:
         """What a copy in double precision shows of the twins."""
+        found = self.study(probe)
         if self.T is None and not self.sequences:
             return Finding("the net runs its steps itself; give T, and a net that takes one step")
+        others = [n for n in found.plan.names if not any(inside(n, p) for p in self.paths)]
+        if others:
+            return Finding(f"{others[0]} fires too and is of no known library")
+        if found.layout in (Layout.BATCH_FIRST, Layout.TIME_LAST):
+            return Finding(f"it is shown {found.layout.value}")
         try:
             with self._at_rest(probe):
                 double = copy.deepcopy(self).double()
         except Exception as error:  # whatever a net holds that cannot be copied or converted
             return Finding(f"it has no copy in double precision ({error})")
-        images = probe.detach().double()
+        images, reading = probe.detach().double(), found.reading
         with ExitStack() as stack:
             for twin in double.members:
                 spike = in_its_precision(twin.node, twin.owner)
                 stack.enter_context(twin.owner.swap(twin.node, spike, False))
-            found = find_differences(
-                lambda: double._from_rest(double._with_own_neurons, images),
-                lambda: double._from_rest(double._with_twins, images),
+            compared = find_differences(
+                lambda: double._with_own_neurons(images, found),
+                lambda: double._from_rest(lambda x: double._with_twins(x, reading), images),
                 double.members,
             )
         for twin, copied in zip(self.members, double.members, strict=True):
             twin.others = copied.others
-        return found
+        return compared
 
     def _from_rest(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with self._at_rest(x):
             return run(x)
 
-    def _with_own_neurons(self, x: Tensor) -> Tensor:
-        """The net with its own neurons, step by step if it takes steps."""
-        if self.T is None:
-            if self.steps_counted:
-                return self._logits(self.net(x))
-            with counting_calls([twin.node for twin in self.members]) as calls:
-                logits = self._logits(self.net(x))
-            self._refuse_one_step(max(calls))
-            return logits
-        frames = self._frames(x)
-        if self.sequences:
-            return self._logits(self.net(frames))
-        return self._logits(torch.stack([spikes_of(self.net(frame)) for frame in frames.unbind(0)]))
+    def _with_own_neurons(self, x: Tensor, found: Study) -> Tensor:
+        """The net as its author runs it."""
+        return self._logits(self.raw(x, found.layout), found.reading)
 
-    def _refuse_one_step(self, calls: int) -> None:
-        """Refuses, after a forward pass, a net that ran a single time step and needs `T`."""
-        if calls == 1 and all(twin.owner.takes_one_step(twin.node) for twin in self.members):
-            raise InputError(
-                f"{type(self.net).__name__} runs a single time step: every neuron was called once "
-                "for an image; say robust_snn.adapt(net, T=...) with its number of time steps"
-            )
-        self.steps_counted = True
+    def _with_exchanged(self, x: Tensor, found: Study, gradient: LayerGradient) -> Tensor:
+        """The net as its author runs it, whose spike functions have another backward pass."""
+        plan, rule = found.plan, gradient.mode.rule(Dynamics())
+        swapped: AbstractContextManager[Any] = nullcontext()
+        if isinstance(rule, Recursion) and self.members and not plan.compares(self.paths):
+            # a library knows more of its neurons than their spike function, such as the reset
+            swapped = swapping(self.nodes(), rule.surrogate, rule.detach_reset)
+            plan = plan.outside(self.paths)
 
-    def _with_surrogates(self, x: Tensor, mode: GradientMode) -> Tensor:
-        """The net with its own neurons, whose surrogates are exchanged."""
-        rule = self._recursion(mode)
-        nodes = [(twin.node, twin.owner) for twin in self.members]
-        with swapping(nodes, rule.surrogate, rule.detach_reset):
-            return self._with_own_neurons(x)
+        def run(image: Tensor) -> tuple[Tensor, SpikePass]:
+            spike_pass = SpikePass(plan, lambda neuron: _rule_of(neuron, gradient))
+            comparing = [Comparisons(plan.comparisons)] if plan.comparisons else []
+            with swapped, listening(spike_pass), watching(*comparing):
+                logits = self._with_own_neurons(image, found)
+            spike_pass.finish()
+            return logits, spike_pass
 
-    def _recursion(self, mode: GradientMode) -> Recursion:
-        rule = mode.rule(Dynamics())
-        if not isinstance(rule, Recursion):
-            raise InputError(
-                f"{mode.name} cannot be used on {type(self.net).__name__}: {self.whole_refusal}; "
-                "choose bptt with a surrogate, or ste"
-            )
-        return rule
+        return averaged_over_time(x, run) if isinstance(rule, TimeAverage) else run(x)[0]
 
-    def _with_twins(self, x: Tensor) -> Tensor:
+    def _with_twins(self, x: Tensor, reading: Reading) -> Tensor:
         """The net with twins in the place of its neurons, all steps at once."""
         with twins_in_place(self, self.members):
             if self.T is None:
-                return self._logits(self.net(x))
+                return self._logits(self._told(self.net(x)), reading)
             frames = self._frames(x)
             if self.sequences:
-                return self._logits(self.net(frames))
+                return self._logits(self._told(self.net(frames)), reading)
             for twin in self.members:
                 twin.steps = len(frames)
-            out = spikes_of(self.net(frames.flatten(0, 1)))
-            return self._logits(out.unflatten(0, (len(frames), -1)))
+            out: Tensor = self._step(self.net(frames.flatten(0, 1)))
+            return reduce(out.unflatten(0, (len(frames), -1)), self.readout)
 
     def _frames(self, x: Tensor) -> Tensor:
         """What the net is shown, `[T, B, ...]`."""
-        assert self.T is not None
+        assert self.T is not None or x.dim() == 5
         if x.dim() == 5:
             return x.transpose(0, 1)
         if self.encoder is None:
-            return x.expand(self.T, *x.shape)
+            return x.expand(cast(int, self.T), *x.shape)
         ours = isinstance(self.encoder, tuple(ENCODERS.values()))
         if ours:
-            return self.encoder(x[None], steps=self.T)
-        return torch.stack([self.encoder(x) for _ in range(self.T)])
+            return cast(Tensor, self.encoder(x[None], steps=self.T))
+        return torch.stack([self.encoder(x) for _ in range(cast(int, self.T))])
 
-    def _logits(self, out: Any) -> Tensor:
-        out = spikes_of(out)
-        return READOUTS[self.readout](out) if out.dim() == 3 else out
+    def _logits(self, out: Any, reading: Reading) -> Tensor:
+        steps = reading.steps(out)
+        return reduce(steps, self.readout) if steps.dim() == 3 else steps
 
-    def _refuse_fixed(self, mode: GradientMode) -> None:
-        for path, twin in zip(self.paths, self.members, strict=True):
-            reason = twin.owner.fixed(twin.node)
-            if reason is not None:
-                raise InputError(
-                    f"{mode.name} cannot reach {path}: {reason}; adapt the net with gradient='own'"
-                )
+
+def _rule_of(neuron: SpikeNeuron, gradient: LayerGradient) -> Rule:
+    """The rule of a mode for a neuron, whose statistics are its own."""
+    known, statistics = neuron.recurrence, gradient.statistics
+    dynamics = known.dynamics if isinstance(known, Recurrence) else Dynamics()
+    if statistics is not None:
+        statistics = statistics._replace(layer=neuron.name)
+    return gradient.mode.rule(dynamics, statistics)
+
+
+def _differentiable(x: Tensor) -> bool:
+    return torch.is_grad_enabled() and x.requires_grad

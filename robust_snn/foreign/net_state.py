@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robust_snn.foreign.hidden_state import Key, restore
 from robust_snn.foreign.library import Library, find_states
 from robust_snn.foreign.twin import TwinNeuron
 
 
 @contextmanager
 def at_rest(
-    net: nn.Module, broken: Sequence[nn.Module], seed: int | None, device: torch.device
+    net: nn.Module,
+    broken: Sequence[nn.Module],
+    rest: Mapping[Key, Any],
+    seed: int | None,
+    device: torch.device,
 ) -> Iterator[None]:
     """Starts a net from rest, and leaves it without a state.
 
     Args:
         net: The net.
         broken: Neurons that have a gradient in train mode only.
+        rest: Attributes that move in a call, with the values that they have before.
         seed: Seed of the global generators, whose states come back; None leaves them alone.
         device: Where the net runs.
     """
@@ -30,6 +36,7 @@ def at_rest(
     try:
         for module, owner in states:
             owner.reset(module)
+        restore(net, rest)
         for node in broken:
             node.training = True
         with ExitStack() as stack:
@@ -43,6 +50,20 @@ def at_rest(
             node.training = training
         for module, owner in states:
             owner.reset(module)
+        restore(net, rest)
+
+
+@contextmanager
+def weights_fixed(net: nn.Module) -> Iterator[None]:
+    """Inside, no weight of a network has a gradient, so that the graph is that of the image."""
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import Library, Spike
 from robust_snn.kernels import Surrogate
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
@@ -37,7 +38,8 @@ class _Step(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, surrogate: Surrogate, step: Spike) -> Tensor:
         ctx.save_for_backward(z)
         ctx.surrogate = surrogate
-        return step(z)
+        with listening(None):  # what the library's own function calls is not exchanged once more
+            return step(z)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:

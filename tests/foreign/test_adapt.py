@@ -146,7 +146,7 @@ def test_a_name_takes_the_arguments_of_its_model() -> None:
     small: dict[str, Any] = {"width": 0.125, "head_width": 8, "img_size": 8, "T": 2}
     net = adapt("snn_vgg5", readout="membrane", decay=0.5, **small).net
     assert net.pre_logits.readout.decay == 0.5
-    with pytest.raises(InputError, match="encoder and random are for nets of other libraries"):
+    with pytest.raises(InputError, match="encoder is for other people's nets, not for 'snn_vgg5'"):
         adapt("snn_vgg5", encoder="poisson")
 
 

@@ -199,7 +199,7 @@ def test_a_victim_can_be_pickled() -> None:
 def test_state_goes_even_when_a_call_fails() -> None:
     net = jelly()
     victim = adapt(net, T=T)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError, match="expected input.* to have 3 channels, but got 5"):
         victim(torch.rand(1, 5, 8, 8))
     assert not list(_memories(net))
 
@@ -297,8 +297,8 @@ def test_a_forward_of_the_users_own() -> None:
     assert torch.equal(logits, own[0]) and torch.allclose(gradient, own[1])
     again, changed = through(victim.replace(gradient="bptt(surrogate=triangle(gamma=1))"))
     assert torch.equal(again, logits) and not torch.equal(changed, gradient)
-    with pytest.raises(InputError, match="bptr cannot be used on ByHand: the net runs its steps"):
-        victim.replace(gradient="bptr")(IMAGES)
+    again, changed = through(victim.replace(gradient="bptr"))
+    assert torch.equal(again, logits) and not torch.equal(changed, gradient)
 
 
 def test_a_multi_step_net_inside_the_users_own_forward() -> None:
@@ -375,8 +375,6 @@ def test_a_registered_library() -> None:
         reset=lambda node: setattr(node, "u", 0.0),
     )
     net = stack(nn.Conv2d, nn.Flatten, nn.Linear, lambda last=False: Unit())
-    with pytest.raises(InputError, match="found no spiking neuron of spikingjelly, snntorch"):
-        adapt(net, T=T)
     register(library)
     try:
         with pytest.raises(InputError, match="registered already"):

@@ -161,19 +161,10 @@ def test_it_is_compared_again_when_the_batch_changes_shape() -> None:
     assert "other currents" in victim.net.whole_refusal
 
 
-def test_it_is_compared_again_when_the_steps_change() -> None:
-    class UntilTheThird(layer.SynapseFilter):
-        """It lets the first three steps through, and counts them in a state of its own."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.out_i = self.out_i + 1
-            return x * float(self.out_i <= 3)
-
-    victim = adapt(net_around(nn.Sequential(UntilTheThird(), neuron.IFNode())), T=T)
-    assert_true(victim, IMAGES[:, None].expand(-1, 3, -1, -1, -1))
-    assert victim.net.refusals == {}
-    assert_true(victim, IMAGES)
-    assert "other currents" in victim.net.whole_refusal
+def test_event_frames_must_have_as_many_steps_as_the_net() -> None:
+    victim = adapt(net_around(neuron.IFNode()), T=T)
+    with pytest.raises(InputError, match=f"T is {T}, but the event frames have 3 steps"):
+        victim(IMAGES[:, None].expand(-1, 3, -1, -1, -1))
 
 
 def test_a_net_without_a_copy_keeps_its_neurons() -> None:

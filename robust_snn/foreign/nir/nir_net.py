@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from robust_snn.foreign.foreign_net import ENCODERS, READOUTS
+from robust_snn.foreign.foreign_net import ENCODERS
 from robust_snn.foreign.nir.nir_build import Plan, plan
 from robust_snn.foreign.nir.nir_file import NOTE, read_graph
 from robust_snn.foreign.nir.nir_neurons import Integrator, SteppedNeuron
 from robust_snn.foreign.nir.nir_scheme import SCHEMES, Scheme, parse_scheme
 from robust_snn.foreign.nir.nir_steps import Part, missing_rule, run_steps
+from robust_snn.foreign.outputs import REDUCTIONS
 from robust_snn.gradients import GradientMode, Own, Reach
 from robust_snn.kernels import Dynamics
 from robust_snn.neurons import LIF, over_time
@@ -87,8 +88,8 @@ def load_nir(
         T = int(noted["T"])
     if T is not None and T < 1:
         raise InputError(f"T must be at least 1, got {T}")
-    if readout not in READOUTS:
-        raise unknown("readout", readout, READOUTS)
+    if readout not in REDUCTIONS:
+        raise unknown("readout", readout, REDUCTIONS)
     if isinstance(encoder, str) and encoder not in ENCODERS:
         raise unknown("encoder", encoder, ENCODERS)
     net = NIRNet(plan(graph, rule, dt), T, readout, encoder).eval()
@@ -105,7 +106,7 @@ class NIRNet(nn.Module):
     Args:
         plan: The graph.
         T: Time steps that static images are presented for; event frames bring their own.
-        readout: What becomes of the outputs of all steps: a row of `foreign_net.READOUTS`.
+        readout: What becomes of the outputs of all steps: a row of `outputs.REDUCTIONS`.
         encoder: See `load_nir`.
     """
 
@@ -184,7 +185,7 @@ class NIRNet(nn.Module):
             else:
                 values[name] = over_time(module, inputs[name])
         out = values[self._plan.output].flatten(2)
-        return READOUTS[self.readout](out.expand(steps, *out.shape[1:]))
+        return REDUCTIONS[self.readout](out.expand(steps, *out.shape[1:]))
 
     def _sum(self, name: str, values: dict[str, Tensor], inside: list[str]) -> Tensor | None:
         """What comes to a node from outside its group."""

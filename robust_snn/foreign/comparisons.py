@@ -1,0 +1,183 @@
+"""Spikes that a network makes by a comparison, such as `(v > 1).float()`, with a gradient or none.
+
+A gradient that skips the comparison has a form of its own in every code: `hard.detach() +
+soft - soft.detach()`, `soft + (hard - soft).detach()`. What they share is a tensor with the values
+of the comparison and another gradient, and such a tensor is taken for the spikes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+CLOSE = 1e-5  # between spikes with another gradient and the comparison that they come from
+ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
+CASTS = ("float", "double", "half", "bfloat16", "to", "type", "type_as", "clone", "contiguous")
+SUMS = ("add", "radd", "iadd", "sub", "rsub", "isub")
+PRODUCTS = ("mul", "rmul", "imul")
+
+
+_modes: ContextVar[tuple[TorchFunctionMode, ...]] = ContextVar("function_modes", default=())
+
+
+@contextmanager
+def watching(*modes: TorchFunctionMode) -> Iterator[None]:
+    """Lets modes see the operations of networks, and nothing of what is done around their calls."""
+    token = _modes.set(modes)
+    try:
+        yield
+    finally:
+        _modes.reset(token)
+
+
+@contextmanager
+def inside_network() -> Iterator[None]:
+    """What is done inside belongs to a network, so that the modes of `watching` see it."""
+    with ExitStack() as stack:
+        for mode in _modes.get():
+            stack.enter_context(mode)
+        yield
+
+
+class Form(Enum):
+    """How a network makes its spikes."""
+
+    COMPARED = "comparison"
+    STRAIGHT_THROUGH = "straight-through comparison"
+
+
+class Fired(torch.autograd.Function):
+    """Spikes that a network has computed, as a function of its membrane above the threshold."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor, spikes: Tensor) -> Tensor:
+        return spikes.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+class _Comparison:
+    """A comparison, kept on the tensors that have its values."""
+
+    def __init__(self, number: int, compared: Tensor, membrane: Tensor | None) -> None:
+        self.number = number
+        self.compared = compared
+        self.membrane = membrane
+        self.spikes: Tensor | None = None
+
+
+class Comparisons(TorchFunctionMode):
+    """Finds the spikes that a network makes by comparisons, or exchanges those that were found.
+
+    Args:
+        places: What to exchange: for the place of an operation in the forward pass, its form and
+            the place of its comparison. None looks for them, and `found` has them afterwards.
+    """
+
+    def __init__(self, places: Mapping[int, tuple[Form, int]] | None = None) -> None:
+        super().__init__()
+        self.found: dict[int, tuple[Form, int]] = {}
+        self._places = places
+        self._wanted = None if places is None else {made for _, made in places.values()}
+        self._count = 0
+        self._made: dict[int, _Comparison] = {}
+        self._hard: list[_Comparison] = []
+        self._masks: set[int] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        self._count += 1
+        name = getattr(func, "__name__", "").strip("_")
+        if not isinstance(out, Tensor) or not args:
+            return out
+        comparison = self._compared(name, args, out)
+        if comparison is None and (name in CASTS or name == "detach"):
+            comparison = getattr(args[0], "_comparison", None)
+        if name == "detach" and isinstance(args[0], Tensor):
+            out._attached = getattr(args[0], "_attached", args[0])  # type: ignore[attr-defined]
+        if name == "where" and _is_mask(args):
+            comparison = getattr(args[0], "_comparison", None)
+        if comparison is not None:
+            out._comparison = comparison  # type: ignore[attr-defined]
+        if self._places is None:
+            self._look(name, args, out)
+            return out
+        if self._count not in self._places:
+            return out
+        made = self._made.get(self._places[self._count][1])
+        return out if made is None else _exchanged(out, made)
+
+    def _compared(self, name: str, args: Any, out: Tensor) -> _Comparison | None:
+        """What an operation compares, if it does."""
+        if name in ABOVE and len(args) == 2:
+            above, threshold = args
+        elif name in BELOW and len(args) == 2:
+            threshold, above = args
+        elif name in ("heaviside", "sign", "sgn"):
+            above, threshold = args[0], 0.0
+        else:
+            return None
+        above = getattr(above, "_attached", above)
+        if not isinstance(above, Tensor) or not above.requires_grad or above.shape != out.shape:
+            return None
+        membrane = None
+        if self._wanted is None or self._count in self._wanted:
+            with torch.enable_grad():
+                membrane = above - threshold
+        made = _Comparison(self._count, above, membrane)
+        if membrane is not None:
+            self._made[self._count] = made
+        return made
+
+    def _look(self, name: str, args: Any, out: Tensor) -> None:
+        """Notes an operation whose output has the values of a comparison."""
+        comparison = getattr(out, "_comparison", None)
+        if comparison is not None and out.is_floating_point() and comparison.spikes is None:
+            comparison.spikes = out.detach().clone()
+            self._hard.append(comparison)
+            self.found[self._count] = (Form.COMPARED, comparison.number)
+        if name in PRODUCTS:
+            for one, other in (args[:2], args[1::-1]):
+                used = getattr(one, "_comparison", None)
+                if used is not None and other is used.compared:  # a mask, as in a ReLU
+                    self._masks.add(used.number)
+        if name in SUMS and out.requires_grad:
+            for comparison in self._hard:
+                hard = comparison.spikes
+                assert hard is not None
+                if hard.shape == out.shape and torch.allclose(hard, out, rtol=0, atol=CLOSE):
+                    self.found[self._count] = (Form.STRAIGHT_THROUGH, comparison.number)
+                    out._comparison = comparison  # type: ignore[attr-defined]
+
+    def places(self) -> dict[int, tuple[Form, int]]:
+        """What was found: one operation for each comparison, the last that has its values."""
+        last = {made: place for place, (_, made) in self.found.items() if made not in self._masks}
+        return {place: self.found[place] for place in last.values()}
+
+
+def _exchanged(out: Tensor, made: _Comparison) -> Tensor:
+    """Spikes with the same values, as a function of the membrane of their comparison."""
+    with torch.enable_grad():
+        spikes: Tensor = Fired.apply(made.membrane, out)
+    spikes._comparison = made  # type: ignore[attr-defined]
+    return spikes
+
+
+def _is_mask(args: Any) -> bool:
+    """Whether `where` chooses between two constants, the larger of them above the threshold."""
+    if len(args) != 3 or any(isinstance(v, Tensor) and v.requires_grad for v in args[1:]):
+        return False
+    high, low = (torch.as_tensor(v).detach().unique() for v in args[1:])
+    return high.numel() == low.numel() == 1 and bool(high > low)

@@ -1,0 +1,44 @@
+"""What was found in a network, in one line for its owner."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from robust_snn.foreign.spike_plan import SpikePlan
+from robust_snn.foreign.study import Study
+from robust_snn.gradients import Reach
+
+SHOWN = 4  # names of neurons
+
+
+def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, Reach]) -> str:
+    """How a network is run, what fires in it, and which gradient modes reach that.
+
+    Args:
+        name: Class of the network.
+        found: What running it showed.
+        neurons: Names of its neurons.
+        reach: Which of them each mode reaches.
+    """
+    run = f"{name}: shown {found.layout.value}, read {found.reading}"
+    if not neurons:
+        return (
+            f"WARNING: {run}; no spike function was found, so gradient modes reach no neuron and "
+            "attacks use the network's own gradient ('own')"
+        )
+    shown = ", ".join(neurons[:SHOWN]) + (", ..." if len(neurons) > SHOWN else "")
+    forms = ", ".join(f"{count} {form}" for form, count in _forms(found.plan).items())
+    what = f"{len(neurons)} spike sites ({shown}){f' by {forms}' if forms else ''}"
+    taken = [mode for mode, answer in reach.items() if answer.neurons]
+    refused = {mode: str(answer.refusal) for mode, answer in reach.items() if answer.refusal}
+    text = f"{run}; {what}; modes {', '.join(['own', *taken])}"
+    if refused:
+        text += f"; not {', '.join(refused)}: {next(iter(refused.values()))}"
+    if found.plan.missed:
+        missed = ", ".join(f"{n}: {why}" for n, why in found.plan.missed.items())
+        text += f"; WARNING: not reached: {missed}"
+    return text
+
+
+def _forms(plan: SpikePlan) -> Counter[str]:
+    return Counter(neuron.form for neuron in plan.neurons)

@@ -1,0 +1,168 @@
+"""How the calls of a spike function follow each other, read from the graph of a forward pass.
+
+A neuron that keeps a membrane is called once per step, and its membrane before the next spike is an
+elementwise function of the membrane before this one. Walking the graph from a membrane through
+elementwise operations therefore finds the membrane of the step before, and what else enters, the
+drive, ends the walk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+ELEMENTWISE = re.compile(
+    r"(Add|Sub|Rsub|Mul|Div|Neg|Where|MaskedFill|Clone|ToCopy|Alias|Clamp\w*|Pow|Lerp|Addcmul"
+    r"|Maximum|Minimum|Copy|Sigmoid|Tanh|Exp|Expand)Backwards?\d*"
+)
+DEEPEST = 64  # operations between two steps of a neuron
+Path = tuple[int, ...]
+Output = tuple[Node, int]  # an operation and which of its outputs
+
+
+class Walk(NamedTuple):
+    """The elementwise operations that make a membrane.
+
+    Attributes:
+        top: The operation that makes the tensor which the spike function is called with.
+        chain: `top` and what it is made of, up to the first operation that joins two gradients.
+        inner: All operations of the walk but those at its end.
+    """
+
+    top: Node
+    chain: tuple[Node, ...]
+    inner: frozenset[Node]
+
+
+def walk(membrane: Tensor) -> Walk | None:
+    """The elementwise operations that make a membrane; None if it has no gradient."""
+    top = membrane.grad_fn
+    if top is None:
+        return None
+    inner: set[Node] = set()
+    todo = [(top, 0)]
+    while todo:
+        node, depth = todo.pop()
+        if node not in inner and depth < DEEPEST and ELEMENTWISE.fullmatch(node.name()):
+            inner.add(node)
+            todo += [(parent, depth + 1) for parent in parents(node)]
+    chain = [top]
+    while chain[-1] in inner and len(above := parents(chain[-1])) == 1:
+        chain.append(above[0])
+    return Walk(top, tuple(chain), frozenset(inner))
+
+
+def parents(node: Node) -> list[Node]:
+    """What a gradient on `node` goes to next."""
+    return [parent for parent, _ in node.next_functions if parent is not None]
+
+
+def recurrent_paths(after: Walk, before: Walk, spike: Node) -> list[Path] | None:
+    """Ways from a membrane to what the step before left of it.
+
+    Args:
+        after: The walk from a membrane.
+        before: The walk from the membrane of the step before.
+        spike: The spike function of that step.
+
+    Returns:
+        Places of the gradients to follow, from `after.top` to the first operations that depend on
+        nothing but the step before; None if there is no such way, or no drive beside it.
+    """
+    depth = len(after.chain) - 1
+    state = {spike, *before.chain[depth : depth + 1]}
+    known: dict[Node, bool] = {}
+
+    def recurrent(node: Node) -> bool:
+        """Whether everything that a node depends on comes from the step before."""
+        if node in state or node not in after.inner:
+            return node in state
+        if node not in known:
+            above = parents(node)
+            known[node] = bool(above) and all(map(recurrent, above))
+        return known[node]
+
+    def ways(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
+        for place, (parent, _) in enumerate(node.next_functions):
+            if parent is not None and recurrent(parent):
+                yield (*path, place), parent
+            elif parent in after.inner:
+                yield from ways(parent, (*path, place))
+
+    if recurrent(after.top):
+        return None
+    found = list(ways(after.top, ()))
+    # A gradient is cut at an operation that follows the membrane, not at the membrane itself.
+    if not found or any(node in state for _, node in found):
+        return None
+    return [path for path, _ in found]
+
+
+def reset_paths(after: Walk, spike: Node) -> list[Path] | None:
+    """Ways from a membrane to operations that depend on the spike before and on nothing else.
+
+    Returns:
+        None if the spike enters an operation together with something else: no gradient can be cut
+        there. No way at all if the gradient does not pass through the reset anyway.
+    """
+
+    def only(node: Node) -> bool:
+        if node is spike or node not in after.inner:
+            return node is spike
+        above = parents(node)
+        return bool(above) and all(map(only, above))
+
+    def ways(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
+        for place, (parent, _) in enumerate(node.next_functions):
+            if parent is not None and only(parent):
+                yield (*path, place), parent
+            elif parent in after.inner:
+                yield from ways(parent, (*path, place))
+
+    found = list(ways(after.top, ()))
+    return None if any(node is spike for _, node in found) else [path for path, _ in found]
+
+
+def drives(top: Node, inner: frozenset[Node], paths: Sequence[Path]) -> list[Output]:
+    """What enters a membrane beside the step before: the ends of the walk, in a fixed order."""
+    found: dict[Output, None] = {}
+
+    def visit(node: Node, path: Path) -> None:
+        for place, (parent, output) in enumerate(node.next_functions):
+            if parent is None or (*path, place) in paths:
+                continue
+            if parent in inner:
+                visit(parent, (*path, place))
+            else:
+                found[parent, output] = None
+
+    if top not in inner:
+        return [(top, 0)]
+    visit(top, ())
+    return list(found)
+
+
+def follow(top: Node, path: Path) -> Node | None:
+    """The operation at the end of a way; None where it leads to no gradient."""
+    node: Node | None = top
+    for place in path:
+        if node is None or place >= len(node.next_functions):
+            return None
+        node = node.next_functions[place][0]
+    return node
+
+
+def cut(membrane: Tensor, paths: Sequence[Path]) -> None:
+    """Lets no gradient of a membrane pass to the step before it."""
+    if membrane.grad_fn is not None:
+        for node in {follow(membrane.grad_fn, path) for path in paths} - {None}:
+            node.register_prehook(_zeros)  # type: ignore[union-attr]
+
+
+def _zeros(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(None if g is None else torch.zeros_like(g) for g in gradients)

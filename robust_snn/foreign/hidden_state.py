@@ -1,0 +1,182 @@
+"""What a network keeps between calls, found by running it: attributes and buffers that move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_snn.utils.errors import InputError
+
+DEEPEST = 4  # levels of containers and plain objects in which a state is looked for
+RESETS = (
+    *("reset", "reset_state", "reset_states", "reset_mem", "reset_membrane", "reset_hidden"),
+    *("reset_net", "n_reset", "init_state", "init_states", "init_mem", "clear_state"),
+)
+Key = tuple[str, str]  # path of a module and name of an attribute
+
+
+def snapshot(net: nn.Module) -> dict[Key, Any]:
+    """Copies of everything that a network could keep between calls but its weights."""
+    kept = {}
+    for path, module in net.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        own = {k: v for k, v in vars(module).items() if k not in _PLAIN and k != "training"}
+        for name, value in {**own, **module._buffers}.items():
+            kept[path, name] = copied(value)
+    return kept
+
+
+_PLAIN = frozenset(vars(nn.Module()))  # what every module has
+
+
+def moved(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> list[Key]:
+    """Names of what differs between two snapshots."""
+    return [key for key in after if key not in before or not same(before[key], after[key])]
+
+
+def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
+    """Gives a network the values of a snapshot back; what it lacked is deleted."""
+    for (path, name), value in rest.items():
+        module = net.get_submodule(path)
+        if value is MISSING:
+            module._buffers.pop(name, None)
+            vars(module).pop(name, None)
+        elif name in module._buffers:
+            module._buffers[name] = _like(value, module._buffers[name])
+        else:
+            vars(module)[name] = _like(value, vars(module).get(name))
+
+
+class _Missing:
+    """Stands for an attribute that a module has only after a call."""
+
+    def __deepcopy__(self, memo: Any) -> _Missing:
+        return self
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+MISSING = _Missing()
+
+
+def copied(value: Any, depth: int = 0) -> Any:
+    """A copy of a value that later changes do not reach, as far as it could hold a state."""
+    if isinstance(value, Tensor):
+        return value if isinstance(value, nn.Parameter) else value.detach().clone()
+    if depth < DEEPEST and type(value) in (list, tuple):
+        return type(value)(copied(item, depth + 1) for item in value)
+    if depth < DEEPEST and isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(copied(item, depth + 1) for item in value))
+    if depth < DEEPEST and type(value) is dict:
+        return {key: copied(item, depth + 1) for key, item in value.items()}
+    if depth < DEEPEST and _is_plain_object(value):
+        return _Object(value, {k: copied(v, depth + 1) for k, v in vars(value).items()})
+    return value
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two copies are equal."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        equal = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
+        return equal and bool(((a == b) | ((a != a) & (b != b))).all())
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, _Object):
+        return a.value is b.value and same(a.attributes, b.attributes)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, bool | int | float | str | type(None)):
+        return bool(a == b) or (a != a and b != b)
+    return a is b
+
+
+class _Object:
+    """An object of somebody's own class and copies of its attributes."""
+
+    def __init__(self, value: Any, attributes: dict[str, Any]) -> None:
+        self.value = value
+        self.attributes = attributes
+
+
+def _is_plain_object(value: Any) -> bool:
+    simple = not isinstance(value, nn.Module | Tensor | type | str | bytes) and not callable(value)
+    return simple and hasattr(value, "__dict__") and type(value).__module__ != "torch"
+
+
+def _like(value: Any, current: Any) -> Any:
+    """A fresh copy of a value, on the device and in the precision of what stands there now."""
+    if isinstance(value, _Object):
+        for name, attribute in value.attributes.items():
+            setattr(value.value, name, _like(attribute, getattr(value.value, name, None)))
+        return value.value
+    fresh = copied(value)
+    if isinstance(fresh, Tensor) and isinstance(current, Tensor) and fresh.is_floating_point():
+        return fresh.to(current.device, current.dtype if current.is_floating_point() else None)
+    return fresh
+
+
+def find_state(
+    net: nn.Module, run: Callable[[], object], known: frozenset[nn.Module]
+) -> dict[Key, Any]:
+    """What a network keeps between calls, with the values that it has at rest.
+
+    Args:
+        net: The network.
+        run: Calls it once.
+        known: Modules that are at rest, since their library has reset them.
+
+    Raises:
+        InputError: If it is not at rest and has no method that brings it there.
+    """
+    before = snapshot(net)
+    run()
+    keys = moved(before, snapshot(net))
+    rest = {key: before.get(key, MISSING) for key in keys}
+    theirs = [key for key in keys if net.get_submodule(key[0]) not in known]
+    if any(_left_over(rest[key]) for key in theirs):
+        _reset(net)
+        again = snapshot(net)
+        rest |= {key: again.get(key, MISSING) for key in theirs}
+    stale = [".".join(key).lstrip(".") for key in theirs if _left_over(rest[key])]
+    if stale:
+        raise InputError(
+            f"{type(net).__name__} keeps {', '.join(stale)} from an earlier call, and no method "
+            f"such as reset() that clears it; build it anew, or reset it before it is adapted"
+        )
+    restore(net, rest)
+    return rest
+
+
+def _left_over(value: Any) -> bool:
+    """Whether a value looks like the state of an earlier call: a tensor that is not constant."""
+    if isinstance(value, Tensor):
+        return value.numel() > 1 and not bool((value == value.flatten()[0]).all())
+    if isinstance(value, list | tuple):
+        return any(map(_left_over, value))
+    if isinstance(value, dict):
+        return any(map(_left_over, value.values()))
+    return isinstance(value, _Object) and _left_over(value.attributes)
+
+
+def _reset(net: nn.Module) -> None:
+    """Calls the methods by which people reset a network, which must not touch its weights."""
+    weights = {name: value.detach().clone() for name, value in net.named_parameters()}
+    for module in net.modules():
+        for name in RESETS:
+            method = getattr(module, name, None)
+            if callable(method):
+                try:
+                    method()
+                except TypeError:  # it wants arguments
+                    continue
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if not torch.equal(value, weights[name]):
+                value.copy_(weights[name])

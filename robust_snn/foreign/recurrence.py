@@ -1,0 +1,103 @@
+"""The recursion of a neuron that somebody wrote, from what it did: constants by least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from robust_snn.foreign.graph_walk import Path
+from robust_snn.kernels import Dynamics
+
+ROWS = 50_000  # of neurons and steps that a fit uses
+EXACT = 1e-5  # of the largest membrane, which a fit may miss
+SILENT = "too few of its neurons fired on the images so far to recognise its reset"
+
+
+class Unrecognised(Exception):
+    """Why the recursion of a neuron is none that we know."""
+
+
+class Recurrence(NamedTuple):
+    """How a membrane `z`, counted from the threshold, follows from the step before.
+
+        z[t] = decay z[t-1] + drop s[t-1] + clear s[t-1] z[t-1] + drive[t] - (1 - decay) threshold
+
+    Attributes:
+        decay: Leak per step.
+        drop: What a spike adds.
+        clear: `-decay` where a spike sets the membrane to a constant, 0 where it does not.
+        threshold: The threshold above the potential to which the membrane decays.
+        paths: Where the gradient of a membrane goes to the step before; see `graph_walk`.
+        resets: Where it goes to the reset alone; None where that cannot be told apart.
+    """
+
+    decay: float
+    drop: float
+    clear: float
+    threshold: float
+    paths: tuple[Path, ...]
+    resets: tuple[Path, ...] | None = None
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The neuron in the kernels' terms."""
+        return Dynamics(self.decay, self.threshold, 1.0, "hard" if self.clear else "soft")
+
+    def carried(self, z: Tensor, spikes: Tensor) -> Tensor:
+        """What the next membrane is without its drive, from `z` and the spikes of a step."""
+        kept = (self.decay + self.clear * spikes) * z + self.drop * spikes
+        return kept - (1 - self.decay) * self.threshold
+
+
+def fit(
+    membranes: Sequence[Tensor],
+    spikes: Sequence[Tensor],
+    drives: Sequence[Sequence[Tensor]],
+    paths: tuple[Path, ...],
+) -> Recurrence:
+    """The recursion that explains the membranes of a neuron.
+
+    Args:
+        membranes: `z` of every step, each `[B, ...]`.
+        spikes: Spikes of every step, each `[B, ...]`.
+        drives: What enters at every step beside the step before, tensors of the same shape.
+        paths: Where the gradient of a membrane goes to the step before.
+
+    Raises:
+        Unrecognised: If there is none, or the neurons did not fire enough to tell.
+    """
+    shape = membranes[0].shape
+    if len({len(inputs) for inputs in drives}) > 1 or any(
+        x.shape != shape for inputs in drives for x in inputs
+    ):
+        raise Unrecognised("its input could not be told from its membrane")
+    before, fired = (torch.stack(list(x[:-1])).double().flatten() for x in (membranes, spikes))
+    after = torch.stack(list(membranes[1:])).double().flatten()
+    inputs = [torch.stack(list(x)).double().flatten() for x in zip(*drives[1:], strict=True)]
+    if not fired.any() or bool(fired.bool().all()):
+        raise Unrecognised(SILENT)
+    columns = [before, fired, fired * before, *inputs, torch.ones_like(before)]
+    table = torch.stack(columns, 1)
+    rows = slice(None, None, -(-len(table) // ROWS))
+    scale = table[rows].abs().amax(0).clamp(min=1e-12)
+    solved = torch.linalg.lstsq(
+        (table[rows] / scale).cpu(), after[rows, None].cpu(), driver="gelsd"
+    )
+    weights = solved.solution[:, 0] / scale.cpu()
+    error = (table.cpu() @ weights - after.cpu()).abs().max().item()
+    if error > EXACT * (1 + after.abs().max().item()):
+        raise Unrecognised("its membrane follows no recursion that we know")
+    decay, drop, clear, *_, constant = weights.tolist()
+    decay, clear, drop = (round(value, 6) for value in (decay, clear, drop))
+    if not -1e-6 < decay <= 1 + 1e-6 or min(abs(clear), abs(clear + decay)) > 1e-4:
+        raise Unrecognised("its membrane follows no recursion that we know")
+    decay = min(max(decay, 0.0), 1.0)
+    clear = 0.0 if abs(clear) < abs(clear + decay) else -decay
+    leaks = 1 - decay > 1e-4
+    threshold = constant / (decay - 1) if leaks else -drop
+    if threshold <= 0:
+        raise Unrecognised("its threshold is not above its resting potential")
+    return Recurrence(decay, drop, clear, round(threshold, 6), paths)

@@ -1,0 +1,128 @@
+"""What is known of the spike functions of a network: its neurons, in the order of their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from robust_snn.foreign.comparisons import Form
+from robust_snn.foreign.recurrence import SILENT, Recurrence
+from robust_snn.foreign.staircase import Staircase
+
+COMPARISON = "a comparison"  # the form of neurons that call no autograd function
+
+
+class SpikeNeuron(NamedTuple):
+    """The neurons of one layer, which fire by calls of one function.
+
+    Attributes:
+        name: Path of the module whose forward pass calls it, numbered where that calls several.
+        form: The function, for people.
+        steps: Calls in a forward pass.
+        staircase: The function; None where it is no staircase of its membrane.
+        recurrence: The recursion of its membrane, or why it was not recognised.
+    """
+
+    name: str
+    form: str
+    steps: int
+    staircase: Staircase | None
+    recurrence: Recurrence | str
+
+
+class PlannedCall(NamedTuple):
+    """One call of a spike function in a forward pass.
+
+    Attributes:
+        function: Qualified name of its class.
+        path: Path of the module whose forward pass calls it.
+        neuron: Place of the neuron; -1 where the call makes no spikes that matter.
+        step: Number of the call among those of its neuron.
+    """
+
+    function: str
+    path: str
+    neuron: int
+    step: int
+
+
+@dataclass(frozen=True)
+class SpikePlan:
+    """Every call of a spike function in a forward pass, in order.
+
+    Attributes:
+        neurons: The neurons, in the order of their first calls.
+        calls: The calls.
+        comparisons: Spikes that comparisons make; see `Comparisons`.
+        loop: How often the line that is called most calls a spike function.
+        feedback: Why averaging over time is not possible, if so.
+    """
+
+    neurons: tuple[SpikeNeuron, ...] = ()
+    calls: tuple[PlannedCall, ...] = ()
+    comparisons: Mapping[int, tuple[Form, int]] = field(default_factory=dict)
+    loop: int = 0
+    feedback: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all neurons."""
+        return tuple(neuron.name for neuron in self.neurons)
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """Names of the neurons whose gradient can be exchanged."""
+        return tuple(n.name for n in self.neurons if n.staircase is not None)
+
+    @property
+    def missed(self) -> dict[str, str]:
+        """Why that of the others cannot."""
+        why = "its spikes are no step function of a membrane"
+        return {n.name: f"{n.form}: {why}" for n in self.neurons if n.staircase is None}
+
+    @property
+    def unrecognised(self) -> dict[str, str]:
+        """Why the recursion of neurons is not known, by their names."""
+        return {
+            n.name: n.recurrence for n in self.neurons if isinstance(n.recurrence, str)
+        } | self.missed
+
+    def outside(self, paths: Collection[str]) -> SpikePlan:
+        """The plan of a pass in which some modules call none of their own functions.
+
+        Comparisons, which are known by their place among all operations, are not in it.
+        """
+        calls = [call for call in self.calls if not any(inside(call.path, p) for p in paths)]
+        return replace(self, calls=tuple(calls), comparisons={})
+
+    def compares(self, paths: Collection[str]) -> bool:
+        """Whether a neuron outside of some modules fires by a comparison."""
+        others = [n for n in self.neurons if not any(inside(n.name, path) for path in paths)]
+        return any(neuron.form == COMPARISON for neuron in others)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether other images could show more of a neuron."""
+        return any(neuron.recurrence == SILENT for neuron in self.neurons)
+
+    def completed(self, other: SpikePlan) -> SpikePlan:
+        """The plan with what another look at the same network showed."""
+        if [n.name for n in other.neurons] != [n.name for n in self.neurons]:
+            return self
+        known = {n.name: n.recurrence for n in other.neurons}
+        neurons = [
+            n._replace(recurrence=known[n.name]) if n.recurrence == SILENT else n
+            for n in self.neurons
+        ]
+        return replace(self, neurons=tuple(neurons), feedback=self.feedback or other.feedback)
+
+
+def inside(name: str, path: str) -> bool:
+    """Whether a neuron, or a module, is inside the module at a path."""
+    return name.split("#")[0] == path or name.startswith(f"{path}.") or path == ""
+
+
+def function_name(function: type) -> str:
+    """The name of an autograd function, by which other processes know it too."""
+    return f"{function.__module__}.{function.__qualname__}"

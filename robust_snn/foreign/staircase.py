@@ -1,0 +1,188 @@
+"""Recognising a function that fires: a staircase of one of its arguments, found by calling it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+LEVELS = 33  # values of a spike, beyond which a function counts as continuous
+GRID = 512  # points on which a function is looked at
+OFF_ROUND = 1.23456e-4  # keeps the grid off round numbers, where edges tend to lie
+HALVINGS = 36  # that place an edge to 1e-11 or so of the range
+EXACT = 1e-6  # of the range of a membrane, within which an edge may round either way
+
+Function = Callable[..., Any]
+
+
+class Staircase(NamedTuple):
+    """A function of one argument that jumps at fixed values and is constant between them.
+
+    Attributes:
+        argument: Place of the membrane among the arguments.
+        threshold: Place of an argument that is subtracted from it first; None for none.
+        edges: Where it jumps, in ascending order; a spike of zero or one has one edge.
+        levels: Its values, one more than there are edges.
+    """
+
+    argument: int
+    threshold: int | None
+    edges: tuple[float, ...]
+    levels: tuple[float, ...]
+
+    @property
+    def jumps(self) -> tuple[float, ...]:
+        """By how much it jumps at every edge."""
+        pairs = zip(self.levels[1:], self.levels[:-1], strict=True)
+        return tuple(after - before for after, before in pairs)
+
+    def membrane(self, arguments: Sequence[Any]) -> Tensor:
+        """The argument less what is subtracted from it, of any shape."""
+        membrane: Tensor = arguments[self.argument]
+        return membrane if self.threshold is None else membrane - arguments[self.threshold]
+
+    def __call__(self, membrane: Tensor) -> Tensor:
+        """What the function gives for a membrane."""
+        out = torch.full_like(membrane, self.levels[0])
+        for edge, jump in zip(self.edges, self.jumps, strict=True):
+            out = out + jump * (membrane >= edge)
+        return out
+
+    def agrees(self, membrane: Tensor, out: Tensor) -> bool:
+        """Whether `out` is this function of a membrane, but for values at an edge."""
+        expected, slack = self(membrane), EXACT * (1 + membrane.abs().max().item())
+        wrong = (expected - out.to(expected.dtype)).abs() > 1e-5 * (1 + expected.abs())
+        for edge in self.edges:
+            wrong = wrong & ((membrane - edge).abs() > slack)
+        return not bool(wrong.any())
+
+
+@torch.no_grad()
+def find_staircase(function: Function, arguments: Sequence[Any], out: Any) -> Staircase | None:
+    """The staircase that a function is; None if it is another function.
+
+    Args:
+        function: What was called, without side effects.
+        arguments: What it was called with.
+        out: What came back.
+    """
+    if not isinstance(out, Tensor) or not out.numel() or len(_levels(out)) > LEVELS:
+        return None
+    for argument in _membranes(arguments, out):
+        for threshold in (None, *_thresholds(arguments, argument)):
+            found = _along(function, arguments, argument, threshold)
+            if found is not None and found.agrees(found.membrane(arguments), out):
+                return found
+    return None
+
+
+def _levels(out: Tensor) -> list[float]:
+    return out.detach().flatten()[:4096].double().unique().tolist()
+
+
+def _membranes(arguments: Sequence[Any], out: Tensor) -> list[int]:
+    """Arguments that the output can be a function of, those with a gradient first."""
+    fits = [
+        place
+        for place, value in enumerate(arguments)
+        if isinstance(value, Tensor) and value.is_floating_point() and value.shape == out.shape
+    ]
+    return sorted(fits, key=lambda place: not arguments[place].requires_grad)
+
+
+def _thresholds(arguments: Sequence[Any], membrane: int) -> list[int]:
+    """Arguments that can hold a threshold."""
+    shape = arguments[membrane].shape
+    return [
+        place
+        for place, value in enumerate(arguments)
+        if place != membrane and (type(value) is float or _fits(value, shape))
+    ]
+
+
+def _fits(value: Any, shape: torch.Size) -> bool:
+    """Whether a value can be subtracted from a tensor of a shape."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return False
+    pairs = zip(reversed(value.shape), reversed(shape), strict=False)
+    return value.dim() <= len(shape) and all(own in (1, size) for own, size in pairs)
+
+
+def _along(
+    function: Function, arguments: Sequence[Any], place: int, threshold: int | None
+) -> Staircase | None:
+    """The staircase that the function is along one argument, whatever the others are."""
+    membrane = arguments[place].detach()
+    base = 0.0 if threshold is None else arguments[threshold]
+    spread = membrane - base
+    low, high = spread.min().item(), spread.max().item()
+    margin = max(1.0, high - low)
+
+    # Other tensors may be as large as the membrane: then one point of the grid fills all of it.
+    rest = [v for i, v in enumerate(arguments) if i != place and isinstance(v, Tensor)]
+    single = all(value.numel() == 1 for value in rest)
+    head = membrane[:1]
+
+    def at(points: Tensor) -> Tensor | None:
+        """Values of the function at some points, or None if its elements differ."""
+        if single:
+            shaped = points.view(-1, *[1] * (membrane.dim() - 1))
+            return _call(function, arguments, place, shaped + base)
+        values = []
+        for point in points.tolist():
+            filled = torch.full_like(head, point, dtype=torch.float64)
+            given = [
+                v[:1] if isinstance(v, Tensor) and v.shape == membrane.shape else v
+                for v in arguments
+            ]
+            offset = 0.0 if threshold is None else given[threshold]
+            answer = _call(function, given, place, filled + offset)
+            if answer is None or answer.unique().numel() != 1:
+                return None
+            values.append(answer.flatten()[0])
+        return torch.stack(values)
+
+    count = GRID if single else GRID // 8
+    ends = (low - margin, high + margin)
+    grid = torch.linspace(*ends, count, dtype=torch.float64, device=membrane.device)
+    grid += OFF_ROUND
+    values = at(grid)
+    again = None if values is None else at(grid)
+    if values is None or again is None or not torch.equal(values, again):
+        return None
+    jumps = (values[1:] != values[:-1]).nonzero().flatten()
+    if not 0 < len(jumps) < min(LEVELS, count // 4):
+        return None
+    left, right = grid[jumps], grid[jumps + 1]
+    before = values[jumps]
+    for _ in range(HALVINGS):
+        middle = (left + right) / 2
+        answers = at(middle)
+        if answers is None:
+            return None
+        below = answers == before
+        left, right = torch.where(below, middle, left), torch.where(below, right, middle)
+    just_after = at(right + 1e-9 * margin)
+    if just_after is None or not torch.equal(just_after, values[jumps + 1]):
+        return None  # between two jumps of the grid the function takes further values
+    edges = tuple(round(edge, 10) for edge in right.tolist())
+    levels = (float(values[0]), *(float(value) for value in values[jumps + 1]))
+    return Staircase(place, threshold, edges, levels)
+
+
+def _call(function: Function, arguments: Sequence[Any], place: int, value: Tensor) -> Tensor | None:
+    """The function, in double precision, with one argument exchanged; None if it fails."""
+    given = [
+        v.detach().double() if isinstance(v, Tensor) and v.is_floating_point() else v
+        for v in arguments
+    ]
+    given[place] = value
+    try:
+        out = function(*given)
+    except Exception:  # whatever somebody's function does not take
+        return None
+    if not isinstance(out, Tensor) or out.numel() != value.numel():
+        return None
+    return out.detach().double().flatten()

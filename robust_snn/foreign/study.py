@@ -1,0 +1,256 @@
+"""How somebody's network is to be run and read, found by running it on a few images.
+
+It is run on two batches of different sizes, in the ways that its arguments allow, and that way is
+taken in which every image gets logits of its own, whatever images are beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robust_snn.foreign.interception import Call, functions_of, listening, open_function
+from robust_snn.foreign.library import Library
+from robust_snn.foreign.net_state import counting_calls
+from robust_snn.foreign.outputs import NotRead, Reading, find_reading
+from robust_snn.foreign.spike_plan import SpikePlan
+from robust_snn.foreign.survey import survey, tensors_of
+from robust_snn.utils.errors import InputError
+
+BATCHES = (3, 2)  # sizes of the batches that tell the axes of an output apart
+SURVEYED = 16  # images at most, and pixels, on which spike functions are looked for
+PIXELS = 400_000
+INFLUENCE = 0.05  # of the logits, which another place in the batch may change by rounding
+
+
+class Layout(Enum):
+    """How a network is shown an image for all its steps."""
+
+    IMAGES = "images [B, ...], whose steps are the network's own"
+    STEPS = "one step [B, ...] per call"
+    TIME_FIRST = "all steps [T, B, ...]"
+    BATCH_FIRST = "all steps [B, T, ...]"
+    TIME_LAST = "all steps [B, ..., T]"
+
+
+class Study(NamedTuple):
+    """What running a network showed.
+
+    Attributes:
+        layout: How it is shown an image.
+        reading: How its output is read.
+        plan: Its spike functions.
+        stateful: Whether it keeps something between calls.
+    """
+
+    layout: Layout
+    reading: Reading
+    plan: SpikePlan
+    stateful: bool
+
+
+class NotRunnable(InputError):
+    """The network runs in none of the ways in which it may be shown images of a shape."""
+
+
+class Runnable(Protocol):
+    """What is studied: a network of other people and how its caller says it is to be run."""
+
+    net: nn.Module
+    T: int | None
+    sequences: bool
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two runs may differ."""
+
+    @property
+    def wants_membrane(self) -> bool:
+        """Whether membranes are read where spikes are returned too."""
+
+    def raw(self, x: Tensor, layout: Layout) -> Any:
+        """What the network returns for images, from rest."""
+
+    def nodes(self) -> Sequence[tuple[nn.Module, Library]]:
+        """The neurons of known libraries."""
+
+    def find_state(self, x: Tensor, layout: Layout) -> bool:
+        """Finds what the network keeps between calls, and whether there is something."""
+
+
+def study(subject: Runnable, x: Tensor) -> Study:
+    """Finds out how a network is to be run on images like these.
+
+    Args:
+        subject: The network.
+        x: Images `[B, C, H, W]`, or event frames `[B, T, C, H, W]`.
+
+    Raises:
+        InputError: If it cannot be run so that every image gets logits of its own; a `NotRunnable`
+            if that may be for the shape of the images.
+    """
+    images = _some(x)
+    if subject.T is not None and x.dim() == 4:
+        _refuse_own_steps(subject, images)
+    failures = []
+    for layout in _layouts(subject, x):
+        try:
+            found = _attempt(subject, images, layout)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a network does with what it is not made for
+            failures.append(f"shown {layout.value}: {error}")
+            continue
+        if subject.T is None:
+            _refuse_one_step(subject, images, found)
+        return found._replace(plan=spike_plan(subject, x, layout))
+    call = "adapt(net)" if subject.T is not None else "adapt(net, T=...)"
+    raise NotRunnable(
+        f"{type(subject.net).__name__} gives no logits for each of {tuple(x.shape)} images "
+        f"({'; '.join(failures)}); say robust_snn.{call}, or which part of its output to read: "
+        "adapt(net, output=function)"
+    )
+
+
+def spike_plan(subject: Runnable, x: Tensor, layout: Layout) -> SpikePlan:
+    """The spike functions of a network, looked for on some of these images."""
+    count = max(1, min(SURVEYED, PIXELS // max(1, x[0].numel())))
+    return survey(subject.net, lambda images: tensors_of(subject.raw(images, layout)), x[:count])
+
+
+def open_functions(subject: Runnable, x: Tensor, layout: Layout) -> None:
+    """Lets spike passes listen to the functions of a network that another process has studied."""
+    with torch.enable_grad():
+        leaf = x[:1].detach().clone().requires_grad_()
+        for function in functions_of(tensors_of(subject.raw(leaf, layout))):
+            open_function(function)
+
+
+def _some(x: Tensor) -> Tensor:
+    """Three images, made of those at hand where they are fewer."""
+    images = [x[i % len(x)] for i in range(BATCHES[0])]
+    return torch.stack([im if i < len(x) else im.flip(-1) for i, im in enumerate(images)]).detach()
+
+
+def _layouts(subject: Runnable, x: Tensor) -> tuple[Layout, ...]:
+    if subject.T is None and x.dim() == 5:
+        first, second = Layout.BATCH_FIRST, Layout.TIME_FIRST
+        return (second, first) if subject.sequences else (first, second)
+    if subject.T is None:
+        return (Layout.IMAGES,)
+    if subject.sequences:
+        return Layout.TIME_FIRST, Layout.BATCH_FIRST
+    return Layout.STEPS, Layout.TIME_FIRST, Layout.BATCH_FIRST, Layout.TIME_LAST
+
+
+class _Counter:
+    """Counts the calls of spike functions."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def call(self, call: Call) -> tuple[Any, None]:
+        self.calls += 1
+        return call.run(), None
+
+
+def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
+    """The network shown images in one way.
+
+    Raises:
+        NotRead: If its outputs are no logits of each image.
+        InputError: If it answers the same images differently.
+    """
+    few = images[: BATCHES[1]]
+    with torch.enable_grad():  # so that spike functions are in the graph
+        leaf = few.clone().requires_grad_()
+        stateful = subject.find_state(leaf, layout)
+        for function in functions_of(tensors_of(subject.raw(leaf, layout))):
+            open_function(function)
+    outs, calls = [], []
+    with torch.no_grad():
+        for batch in (images, few):
+            counter = _Counter()
+            with listening(counter):
+                outs.append(subject.raw(batch, layout))
+            calls.append(counter.calls)
+        _refuse_differences(subject, few, layout, outs[1])
+        if calls[0] != calls[1]:
+            raise NotRead("the number of its steps follows the number of images")
+        reading = find_reading(
+            (outs[0], outs[1]),
+            BATCHES,
+            membrane=subject.wants_membrane,
+            steps=lambda: subject.T or spike_plan(subject, images, layout).loop,
+        )
+        if not subject.stochastic:
+            turned = reading.steps(subject.raw(images.flip(0), layout))
+            axis = 0 if reading.time is None else 1
+            together, alone = (reading.steps(out) for out in outs)
+            _compare(together.flip(axis), turned)
+            _compare(together.narrow(axis, 0, len(few)), alone)
+    return Study(layout, reading, SpikePlan(), stateful)
+
+
+def _refuse_differences(subject: Runnable, images: Tensor, layout: Layout, out: Any) -> None:
+    """Refuses a network that answers the same images differently and is not said to be random."""
+    if subject.stochastic:
+        return
+    before = torch.random.get_rng_state()
+    again = subject.raw(images, layout)
+    drawn = not torch.equal(before, torch.random.get_rng_state())
+    if all(map(torch.equal, tensors_of(out), tensors_of(again))):
+        return
+    name = type(subject.net).__name__
+    if drawn:
+        way = "it draws random numbers: say robust_snn.adapt(net, ..., random=True)"
+    else:
+        way = "it keeps a state outside of its modules, which its forward has to reset"
+    raise InputError(f"{name} answers the same images differently; {way}")
+
+
+def _compare(a: Tensor, b: Tensor) -> None:
+    size = (a.abs().mean() + b.abs().mean()).item() / 2
+    if a.shape != b.shape or (a - b).abs().mean().item() > INFLUENCE * size + 1e-6:
+        raise NotRead("the logits of an image depend on its place in the batch")
+
+
+def _refuse_own_steps(subject: Runnable, images: Tensor) -> None:
+    """Refuses `T` for a network that shows an image to its neurons for several steps itself."""
+    try:
+        found = _attempt(subject, images, Layout.IMAGES)
+    except Exception:  # not made for images alone, as expected
+        return
+    steps = _own_steps(subject, images, found)
+    if steps > 1:
+        raise InputError(
+            f"{type(subject.net).__name__} runs {steps} time steps by itself; say "
+            "robust_snn.adapt(net) without T"
+        )
+
+
+def _own_steps(subject: Runnable, images: Tensor, found: Study) -> int:
+    """How many steps a network runs that is shown images alone."""
+    nodes = [node for node, _ in subject.nodes()]
+    with counting_calls(nodes) as calls, torch.no_grad():
+        out = found.reading.steps(subject.raw(images, Layout.IMAGES))
+    plan = spike_plan(subject, images, Layout.IMAGES)
+    stacked = len(out) if found.reading.time is not None else 1
+    return max([stacked, plan.loop] if plan.neurons else [stacked, *calls])
+
+
+def _refuse_one_step(subject: Runnable, images: Tensor, found: Study) -> None:
+    """Refuses a network that runs a single time step and needs `T`."""
+    nodes = subject.nodes()
+    one_step = bool(nodes) and all(owner.takes_one_step(node) for node, owner in nodes)
+    if not (one_step or (found.stateful and not nodes)) or found.layout is not Layout.IMAGES:
+        return
+    if _own_steps(subject, images, found) == 1:
+        raise InputError(
+            f"{type(subject.net).__name__} runs a single time step: every neuron was called once "
+            "for an image; say robust_snn.adapt(net, T=...) with its number of time steps"
+        )
