@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mode
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
 from robust_snn.models.readout import Readout, check_readout
+from robust_snn.neurons.fixed_network import fixed_network
 from robust_snn.neurons.noise_source import POLICIES, NoisyModule, number_layers, policy_keys
 from robust_snn.neurons.pass_settings import (
     PassSettings,
@@ -23,6 +23,7 @@ from robust_snn.neurons.pass_settings import (
     use_settings,
 )
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.plain_context import plain_context
 
 OUTPUTS = ("logits", "probabilities", "steps")
 Run = Callable[[Tensor, Tensor], Tensor]  # images and keys to logits
@@ -176,14 +177,19 @@ class Victim(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`."""
         _check_images(x)
+        if not len(x):  # no layer has to know what to do with no image
+            return self(_one_image(x)).narrow(-2, 0, 0)
         draws = self.eot if self.stochastic and self.noise != "mean" else 1
-        keys = [
-            policy_keys(self.noise, self.seed, len(x), self.calls, draw, x.device)
-            for draw in range(draws)
-        ]
-        self.calls += 1
-        run = self._attack_pass()
-        logits = _mean_logits(run, _Entry.apply(x, self.cost), keys, self.cost)
+        # backward passes of PyTorch follow the autocast that surrounds them, a replay does not
+        replay = draws > 1 or torch.is_autocast_enabled(x.device.type)
+        with plain_context():
+            keys = [
+                policy_keys(self.noise, self.seed, len(x), self.calls, draw, x.device)
+                for draw in range(draws)
+            ]
+            self.calls += 1
+            run = self._attack_pass()
+            logits = _mean_logits(run, _Entry.apply(x, self.cost), keys, self.cost, replay)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
             raise InputError(
                 f"no gradient of {type(self.net).__name__} reaches the image, something on its way "
@@ -210,10 +216,9 @@ class Victim(nn.Module):
         def run(x: Tensor, keys: Tensor) -> Tensor:
             if mode.accumulates:
                 statistics.observe(x)
-            if last and x.dim() == 4:
-                x = x.contiguous(memory_format=torch.channels_last)
+            x = _copied(x, channels_last=last and x.dim() == 4)
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
-            with use_settings(settings._replace(keys=keys)), _frozen(net), half:
+            with use_settings(settings._replace(keys=keys)), fixed_network(net), half:
                 logits: Tensor = net(x)
             return logits.float().unflatten(0, (-1, len(x))) if steps else logits.float()
 
@@ -236,11 +241,14 @@ class Victim(nn.Module):
             Logits `[B, K]`.
         """
         _check_images(x)
+        if not len(x):
+            return self.sample(_one_image(x), torch.zeros(1, dtype=torch.int64))[:0]
         self.cost.forwards += len(x)
-        keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
-        with use_settings(PassSettings(keys)):
-            logits: Tensor = self.net(x.float().contiguous())
-        return logits.float()
+        with plain_context():
+            keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
+            with use_settings(PassSettings(keys)), fixed_network(self.net):
+                logits: Tensor = self.net(_copied(x.float()))
+            return logits.float()
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in SETTINGS)
@@ -264,10 +272,9 @@ class _Entry(torch.autograd.Function):
         return upstream[0].to(ctx.dtype).contiguous(), None
 
 
-def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost) -> Tensor:
+def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost, replay: bool) -> Tensor:
     """Logits averaged over draws; their graph holds one draw at most."""
-    differentiable = torch.is_grad_enabled() and x.requires_grad
-    if differentiable and len(keys) > 1:
+    if replay and torch.is_grad_enabled() and x.requires_grad:
         return _Replay.apply(x, run, keys, cost)
     cost.forwards += len(x) * len(keys)
     logits = torch.stack([run(x, key) for key in keys]).mean(0)
@@ -302,14 +309,15 @@ class _Replay(torch.autograd.Function):
         ctx.cost.backwards += len(x) * len(ctx.keys)
         total = torch.zeros_like(x)
         kept, ctx.kept = ctx.kept, None
-        for key in reversed(ctx.keys):
-            if kept is None:
-                ctx.cost.forwards += len(x)
-                kept = _with_graph(ctx.run, x, key)
-            image, logits = kept
-            (gradient,) = torch.autograd.grad(logits, image, upstream[0] / len(ctx.keys))
-            total += gradient
-            kept = logits = None
+        with plain_context():
+            for key in reversed(ctx.keys):
+                if kept is None:
+                    ctx.cost.forwards += len(x)
+                    kept = _with_graph(ctx.run, x, key)
+                image, logits = kept
+                (gradient,) = torch.autograd.grad(logits, image, upstream[0] / len(ctx.keys))
+                total += gradient
+                kept = logits = None
         return total, None, None, None
 
 
@@ -320,17 +328,15 @@ def _with_graph(run: Run, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     return image, run(image, keys)
 
 
-@contextmanager
-def _frozen(net: nn.Module) -> Iterator[None]:
-    """Freezes every parameter of `net`, and restores which ones were trainable."""
-    trainable = [p for p in net.parameters() if p.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+def _copied(x: Tensor, channels_last: bool = False) -> Tensor:
+    """Images that a network may write into: a caller's tensors stay as they are."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return x.clone(memory_format=layout)
+
+
+def _one_image(x: Tensor) -> Tensor:
+    """A black image in place of none; gradients flow on to `x`, `[0, ...]`."""
+    return torch.cat([x, x.new_zeros(1, *x.shape[1:])])
 
 
 def _check_images(x: Tensor) -> None:

@@ -22,7 +22,7 @@ from robust_snn.adapters._autoattack_engine import (
 from robust_snn.adapters._autoattack_resume import RunState, tensors_sha256
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.modules import device_of, undisturbed, weights_sha256
+from robust_snn.utils.modules import device_of, global_generators, undisturbed, weights_sha256
 from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import count_classes
@@ -108,7 +108,12 @@ def run_attacks(
     home, device = images.device, device_of(victim)
     images, labels = images.detach().to(device).float().contiguous(), labels.to(device)
     run = _Run(victim, images, labels, settings, attacks)
-    with undisturbed(victim), captured_warnings(verbose) as warnings, torch.no_grad():
+    with (
+        global_generators,
+        undisturbed(victim),
+        captured_warnings(verbose) as warnings,
+        torch.no_grad(),
+    ):
         run.begin(None if resume is None else Path(resume), warnings)
         with progress_listener(progress) as listen:
             run.finish(listen)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.kernels import derive_seed
-from robust_snn.utils.modules import device_of, undisturbed
+from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.victim import Victim
 
 Craft = Callable[[Tensor, Tensor], Tensor]
@@ -30,7 +30,7 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
         stream, calls = derive_seed(seed, calls), calls + 1
         device = device_of(victim)
         victim.statistics.restart()
-        with undisturbed(victim):
+        with global_generators, undisturbed(victim), torch.enable_grad():
             random.seed(stream)
             np.random.seed(stream % 2**32)
             torch.manual_seed(stream)

@@ -27,6 +27,7 @@ from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import evaluating
+from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.text_form import call_text
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
@@ -249,11 +250,11 @@ class IterativeAttack(GradientAttack):
 
 @contextmanager
 def attack_variant(victim: Victim, seed: int) -> Iterator[Victim]:
-    """A variant of the victim in eval mode, whose passes count as the victim's.
+    """A variant of the victim in eval mode and a plain context; its passes count as the victim's.
 
     Its noise depends on `seed` alone, and the statistics of its gradient mode are its own.
     """
-    with evaluating(victim.net):
+    with plain_context(), evaluating(victim.net):
         noise = derive_seed(seed, "noise")
         yield victim.replace(seed=noise, output="logits", cost=victim.cost)
 
@@ -273,7 +274,7 @@ def on_device(
         raise InputError(
             f"images, labels and ids must be as many, got {len(images)}, {len(labels)}, {len(ids)}"
         )
-    x = images.detach().to(device).float().contiguous()
+    x = images.detach().to(device, torch.float32).clone(memory_format=torch.contiguous_format)
     return x, labels.to(device).long(), ids.to(device).long()
 
 

@@ -35,6 +35,7 @@ from robust_snn.foreign import adapt
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
+from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.victim import Victim
 
@@ -112,6 +113,7 @@ def evaluate(
         raise InputError(f"workers must be at least 1, got {workers}")
     asked = load_suite(suite).override(norm=norm, draws=draws, steps=steps, eot=eot)
     with ExitStack() as restored:
+        restored.enter_context(plain_context())
         for net in (victim, source):
             if isinstance(net, nn.Module):
                 restored.enter_context(undisturbed(net))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from robust_snn.neurons import PassSettings, current_settings, use_settings
+from robust_snn.utils.shared_flags import turned_off
 
 aten = torch.ops.aten
 KEPT = [aten.convolution.default, aten.mm.default, aten.addmm.default]
@@ -74,23 +75,24 @@ class _Reusable(AbstractContextManager[None]):
 class _AsBefore(ExitStack):
     """Restores, while a block is recomputed, the conditions under which it ran.
 
-    Those are the settings of the pass, which parameters are frozen, and the batch norms' buffers,
-    in which this batch has been counted already.
+    Those are the settings of the pass, which parameters are frozen, which modules are in eval mode,
+    and the buffers of the others, such as batch norms, in which this batch has been counted.
     """
 
     def __init__(self, block: nn.Module, settings: PassSettings) -> None:
         super().__init__()
         self.block = block
         self.settings = settings
-        self.trainable = {parameter: parameter.requires_grad for parameter in block.parameters()}
+        self.frozen = [p for p in block.parameters() if not p.requires_grad]
+        self.in_eval = [module for module in block.modules() if not module.training]
 
     def __enter__(self) -> _AsBefore:
         self.enter_context(use_settings(self.settings.repeated()))
-        for parameter, trainable in self.trainable.items():
-            self.callback(parameter.requires_grad_, parameter.requires_grad)
-            parameter.requires_grad_(trainable)
+        self.enter_context(turned_off("requires_grad", self.frozen))
+        self.enter_context(turned_off("training", self.in_eval))
         for module in self.block.modules():
             for name, buffer in list(module.named_buffers(recurse=False)):
-                self.callback(setattr, module, name, buffer)
-                setattr(module, name, buffer.clone())
+                if module.training:
+                    self.callback(setattr, module, name, buffer)
+                    setattr(module, name, buffer.clone())
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,17 +13,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from robust_snn.utils.plain_context import plain_context
+from robust_snn.utils.shared_flags import turned_off
+
+global_generators = threading.RLock()
+
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Sets every module of `net` to eval mode; afterwards each has the mode it had before."""
-    before = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
+    """Keeps every module of `net` in eval mode; afterwards each has the mode it had before."""
+    with turned_off("training", net.modules()):
         yield
-    finally:
-        for module, training in before.items():
-            module.training = training
 
 
 @contextmanager
@@ -30,17 +31,26 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     """Runs in eval mode; restores random states, trace function and module modes afterwards.
 
     Attack libraries seed the global generators, switch whole models to `train()` or `eval()` and
-    end by `sys.settrace(None)`.
+    end by `sys.settrace(None)`. The generators are one for all threads: whoever seeds them holds
+    `global_generators`, so that no other thread saves or restores them meanwhile.
     """
-    python, numpy_state, trace = random.getstate(), np.random.get_state(), sys.gettrace()
-    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=list(cuda)), evaluating(module):
-        try:
+    with global_generators:
+        python, numpy_state, trace = random.getstate(), np.random.get_state(), sys.gettrace()
+        cpu, cuda = torch.get_rng_state(), _cuda_states()
+    try:
+        with plain_context(), evaluating(module):
             yield
-        finally:
+    finally:
+        with global_generators:
             random.setstate(python)
             np.random.set_state(numpy_state)
-            sys.settrace(trace)
+            torch.set_rng_state(cpu)
+            torch.cuda.set_rng_state_all(cuda)
+        sys.settrace(trace)
+
+
+def _cuda_states() -> list[torch.Tensor]:
+    return torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
 
 def device_of(module: nn.Module) -> torch.device:
