@@ -13,6 +13,7 @@ import copy
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -45,6 +46,7 @@ from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, 
 from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.foreign.twin_check import Finding, find_differences, images_on_which
 from robust_snn.gradients import MODES, GradientMode, Own, Reach
+from robust_snn.gradients.modes import HART, STE
 from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
@@ -213,7 +215,8 @@ class ForeignSNN(NoisyModule):
         with torch.inference_mode(False), weights_fixed(self.net), apart, plain:
             x = x.detach().clone()
             if shape not in self.studies:
-                self.studies[shape] = study(self, x)
+                found = study(self, x)
+                self.studies[shape] = found._replace(plan=self._tried(x, found))
                 _ready.add(self)
             found = self.studies[shape]
             if self not in _ready:
@@ -221,19 +224,43 @@ class ForeignSNN(NoisyModule):
                 _ready.add(self)
             if found.plan.unsettled and self._tries < TRIES:
                 self._tries += 1
-                plan = spike_plan(self, x, found.layout)
-                found = found._replace(plan=found.plan.completed(plan))
+                plan = found.plan.completed(spike_plan(self, x, found.layout))
+                found = found._replace(plan=self._tried(x, found._replace(plan=plan)))
                 self.studies[shape] = found
         return found
+
+    def _tried(self, x: Tensor, found: Study) -> SpikePlan:
+        """The plan of a study with what a backward pass through it shows."""
+        plan = found.plan
+        if not plan.reached:
+            return plan
+        few = x[:2].detach().clone().requires_grad_()
+
+        def go_back(mode: GradientMode, plan: SpikePlan) -> None:
+            with torch.enable_grad():
+                tried = found._replace(plan=plan)
+                self._with_exchanged(few, tried, LayerGradient(mode), swap=False).sum().backward()
+
+        try:
+            go_back(STE(), plan)
+        except RuntimeError:  # an in-place change of a membrane that was saved for the gradient
+            plan = replace(plan, copies=True)
+            go_back(STE(), plan)
+        if not plan.unrecognised:
+            try:
+                go_back(HART(), plan)
+            except InputError as reason:
+                plan = replace(plan, feedback=str(reason))
+        return plan
 
     def raw(self, x: Tensor, layout: Layout) -> Any:
         """What the net returns for images, from rest; for single steps, the list of its returns."""
         with self._at_rest(x):
             if layout is Layout.IMAGES or (layout is Layout.BATCH_FIRST and x.dim() == 5):
-                return self._told(self._run(x))
+                return self._told(self._run(x.clone()))  # some networks change their input
             frames = self._frames(x)
             if layout is Layout.STEPS:
-                return [self._step(self._run(frame)) for frame in frames.unbind(0)]
+                return [self._step(self._run(frame.clone())) for frame in frames.unbind(0)]
             if layout is Layout.BATCH_FIRST:
                 return self._told(self._run(frames.transpose(0, 1)))
             last = layout is Layout.TIME_LAST
@@ -242,6 +269,16 @@ class ForeignSNN(NoisyModule):
     def _run(self, shown: Tensor) -> Any:
         with inside_network():
             return self.net(shown)
+
+    @property
+    def neurons(self) -> tuple[str, ...]:
+        """Names of all neurons that were found."""
+        return (*self._unplanned(self._plan), *self._plan.names)
+
+    @property
+    def _plan(self) -> SpikePlan:
+        """What is known of the spike functions, from the last shape of images."""
+        return next(reversed(self.studies.values())).plan if self.studies else SpikePlan()
 
     def _told(self, out: Any) -> Any:
         """What the caller's function makes of an output; the output itself where there is none."""
@@ -268,9 +305,8 @@ class ForeignSNN(NoisyModule):
         if not self.studies:
             return f"{type(self.net).__name__} has not run yet"
         found = next(reversed(self.studies.values()))
-        names = tuple(dict.fromkeys((*self.paths, *found.plan.names)))
         reach = {name: self.takes(mode()) for name, mode in MODES.items() if not mode.other_forward}
-        return summary(type(self.net).__name__, found, names, reach)
+        return summary(type(self.net).__name__, found, self.neurons, reach)
 
     def takes(self, mode: GradientMode) -> Reach:
         """Which neurons the mode reaches; see `Victim.takes`."""
@@ -278,10 +314,9 @@ class ForeignSNN(NoisyModule):
             raise InputError(
                 f"{type(self.net).__name__} has not run yet; give adapt(net, images=...) some"
             )
-        plan = next(reversed(self.studies.values())).plan
-        names = tuple(dict.fromkeys((*self.paths, *plan.names)))
-        if isinstance(mode, Own) or not names:
-            return Reach(names)
+        plan = self._plan
+        if isinstance(mode, Own) or not self.neurons:
+            return Reach(self.neurons)
         try:
             self._refuse(mode, plan)
         except InputError as error:
@@ -408,11 +443,14 @@ class ForeignSNN(NoisyModule):
         """The net as its author runs it."""
         return self._logits(self.raw(x, found.layout), found.reading)
 
-    def _with_exchanged(self, x: Tensor, found: Study, gradient: LayerGradient) -> Tensor:
+    def _with_exchanged(
+        self, x: Tensor, found: Study, gradient: LayerGradient, swap: bool = True
+    ) -> Tensor:
         """The net as its author runs it, whose spike functions have another backward pass."""
         plan, rule = found.plan, gradient.mode.rule(Dynamics())
         swapped: AbstractContextManager[Any] = nullcontext()
-        if isinstance(rule, Recursion) and self.members and not plan.compares(self.paths):
+        swap = swap and bool(self.members) and not plan.compares(self.paths)
+        if swap and isinstance(rule, Recursion):
             # a library knows more of its neurons than their spike function, such as the reset
             swapped = swapping(self.nodes(), rule.surrogate, rule.detach_reset)
             plan = plan.outside(self.paths)

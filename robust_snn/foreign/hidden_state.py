@@ -41,7 +41,10 @@ def moved(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> list[Key]:
 def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
     """Gives a network the values of a snapshot back; what it lacked is deleted."""
     for (path, name), value in rest.items():
-        module = net.get_submodule(path)
+        try:
+            module = net.get_submodule(path)
+        except AttributeError:  # the network builds that module anew in its calls
+            continue
         if value is MISSING:
             module._buffers.pop(name, None)
             vars(module).pop(name, None)

@@ -159,3 +159,19 @@ def open_function(function: AutogradFunction) -> None:
     function.backward = staticmethod(answered)  # type: ignore[method-assign]
     if separate:  # `heard` keeps everything itself
         function.setup_context = torch.autograd.function._SingleLevelFunction.setup_context  # type: ignore[method-assign]
+
+
+def _opening_new_functions() -> None:
+    """Opens the functions whose classes a network creates while it is listened to."""
+    meta = type(torch.autograd.Function)
+    create = meta.__init__
+
+    def created(cls: Any, name: str, bases: Any, attributes: Any) -> None:
+        create(cls, name, bases, attributes)
+        if _listener.get() is not None:
+            open_function(cls)
+
+    meta.__init__ = created  # type: ignore[method-assign]
+
+
+_opening_new_functions()

@@ -126,7 +126,7 @@ class SpikePass:
 
     def _exchange(self, call: Call, staircase: Staircase, rule: Rule, others: bool) -> Any:
         if isinstance(rule, Recursion):
-            bare = not others and staircase.threshold is None
+            bare = not (others or self.plan.copies) and staircase.threshold is None
             if bare:
                 call.ctx.save_for_backward(call.arguments[staircase.argument])
             kept = None if bare else staircase.membrane(call.arguments).detach().clone()
@@ -181,8 +181,8 @@ class SpikePass:
             return
         jump = staircase.jumps[0]
         with torch.no_grad():
-            z = [m.detach() - staircase.edges[0] for m in membranes]
-            fired = [spikes / jump for spikes in self.spikes[place]]
+            fired = [(spikes - staircase.levels[0]) / jump for spikes in self.spikes[place]]
+            z = [m.detach() - staircase.edges[0] for m in membranes] if rule.edges else []
             slope = jump * rate_slope_of(rule, recurrence, z, fired)
         for exchange in self._exchanges[place]:
             exchange.slope = slope
@@ -192,7 +192,12 @@ class SpikePass:
 def rate_slope_of(
     rule: RateSlope, recurrence: Recurrence, z: Sequence[Tensor], spikes: Sequence[Tensor]
 ) -> Tensor:
-    """Slope of the rate of a neuron, `[B, ...]`, from its membranes and spikes of every step."""
+    """Slope of the rate of a neuron, `[B, ...]`, from its spikes of every step.
+
+    Where the slope depends on the mean drive, that follows from the membranes `z` of every step.
+    """
+    if rule.edges is None:
+        return rule.slope * torch.stack([s > 0 for s in spikes]).any(0).to(spikes[0].dtype)
     carried = [torch.full_like(z[0], -recurrence.threshold)]
     carried += [recurrence.carried(a, s) for a, s in zip(z[:-1], spikes[:-1], strict=True)]
     drive = torch.stack([after - before for after, before in zip(z, carried, strict=True)])

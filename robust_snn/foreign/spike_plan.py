@@ -57,6 +57,7 @@ class SpikePlan:
         comparisons: Spikes that comparisons make; see `Comparisons`.
         loop: How often the line that is called most calls a spike function.
         feedback: Why averaging over time is not possible, if so.
+        copies: Whether membranes have to be copied, since the network changes them in place later.
     """
 
     neurons: tuple[SpikeNeuron, ...] = ()
@@ -64,6 +65,7 @@ class SpikePlan:
     comparisons: Mapping[int, tuple[Form, int]] = field(default_factory=dict)
     loop: int = 0
     feedback: str | None = None
+    copies: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,7 +117,7 @@ class SpikePlan:
             n._replace(recurrence=known[n.name]) if n.recurrence == SILENT else n
             for n in self.neurons
         ]
-        return replace(self, neurons=tuple(neurons), feedback=self.feedback or other.feedback)
+        return replace(self, neurons=tuple(neurons), feedback=other.feedback)
 
 
 def inside(name: str, path: str) -> bool:
