@@ -68,7 +68,7 @@ class Library:
 
 
 _REGISTERED: dict[str, Library] = {}
-_BUILT_IN = ("spikingjelly", "snntorch")
+_BUILT_IN = ("spikingjelly", "snntorch", "braincog", "sinabs")
 
 
 def register(library: Library) -> None:
