@@ -14,6 +14,7 @@ from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.library import find_nodes, find_states
 from robust_snn.foreign.nir import is_nir, load_nir
 from robust_snn.foreign.preprocess import PREPARATION, Preprocessed
+from robust_snn.foreign.state_passing import StatePassing, passes_state
 from robust_snn.models import create_network
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import is_neuron
@@ -90,6 +91,7 @@ def adapt(
         return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
     if kwargs:
         raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))
+    obj = StatePassing(obj) if T is not None and passes_state(obj) else obj
     obj = Preprocessed(obj.eval(), **preparation) if preparation else obj.eval()
     if asked or not (isinstance(obj, ForeignSNN) or _is_ours(obj)):
         obj = ForeignSNN(obj, T, encoder, readout, random, output)

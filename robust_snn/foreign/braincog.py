@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from robust_snn.foreign.library import Library, Spike, Unreadable, overriding
@@ -32,7 +34,7 @@ def swap(node: nn.Module, spike: Spike, detach_reset: bool) -> AbstractContextMa
 def read(node: nn.Module) -> Dynamics:
     """`LIFNode` and `IFNode`, which are at rest at 0.
 
-    v[t] = u[t-1] + (current[t] - u[t-1]) / tau       (leaky),   u[t-1] + current[t] * dt       (not)
+    v[t] = u[t-1] + (current[t] - u[t-1]) / tau       (leaky; else + dt * current[t])
     """
     some: Any = node
     kind, module = type(node).__name__, type(node).__module__
@@ -40,7 +42,9 @@ def read(node: nn.Module) -> Dynamics:
         raise Unreadable(f"the dynamics of {kind} are not known")
     if some.v_reset != 0 or some.requires_fp or some.requires_mem:
         raise Unreadable("it keeps its membranes, or starts elsewhere than it is reset to")
-    threshold = float(some.get_thres()) if kind == "LIFNode" else float(some.threshold)
+    threshold = float(some.get_thres())
+    if not some.act_fun(torch.zeros(1)).any():  # some surrogates fire above the threshold only
+        threshold = float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
     if kind == "IFNode":
         return Dynamics(1.0, threshold, some.dt)
     rate = 1 / float(some.tau)

@@ -68,7 +68,7 @@ class Library:
 
 
 _REGISTERED: dict[str, Library] = {}
-_BUILT_IN = ("spikingjelly", "snntorch", "braincog", "sinabs")
+_BUILT_IN = ("spikingjelly", "snntorch", "braincog", "lava", "sinabs", "state_passing")
 
 
 def register(library: Library) -> None:

@@ -70,6 +70,8 @@ def fit(
         Unrecognised: If there is none, or the neurons did not fire enough to tell.
     """
     shape = membranes[0].shape
+    # one number for all neurons, such as a resting potential, is part of the constant
+    drives = [[x for x in inputs if x.numel() > 1 or x.shape == shape] for inputs in drives]
     if len({len(inputs) for inputs in drives}) > 1 or any(
         x.shape != shape for inputs in drives for x in inputs
     ):
