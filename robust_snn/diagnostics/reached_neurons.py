@@ -31,9 +31,10 @@ def reached_neurons(victim: Victim, images: Tensor, labels: Tensor, *, seed: int
     reach = _of_any_mode(victim, images) if own else tried_reach(victim, images)
     found, missed = len(reach.neurons), [f"{name} ({why})" for name, why in reach.missed.items()]
     share = found / max(1, found + len(missed))
+    more = [f"{len(missed) - NAMED} more"] if missed[NAMED:] else []
+    shown = ", ".join(missed[:NAMED] + more)
     if missed and found:
-        shown = [*missed[:NAMED], *([f"{len(missed) - NAMED} more"] if missed[NAMED:] else [])]
-        why = f"no gradient mode reaches {', '.join(shown)}; these keep their own gradient"
+        why = f"no gradient mode reaches {shown}; these keep their own gradient"
         return Diagnostic(NAME, share, "warn", why)
     if found:
         who = "gradient modes can replace it in" if own else f"{mode.brief} reaches"
@@ -41,8 +42,8 @@ def reached_neurons(victim: Victim, images: Tensor, labels: Tensor, *, seed: int
     none = "gradient modes reach no neuron of this network: every gradient is the network's own"
     if is_derivative(victim, images, labels, seed):
         return Diagnostic(NAME, share, "pass", f"{none}, which is the derivative of its logits")
-    why = f"{none}, which may be masked; robust_snn.adapt(net) says which neurons it knows"
-    return Diagnostic(NAME, share, "fail", why)
+    known = f"missed: {shown}" if missed else "robust_snn.adapt(net) says what it found"
+    return Diagnostic(NAME, share, "fail", f"{none}, which may be masked; {known}")
 
 
 def is_derivative(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> bool:

@@ -97,9 +97,9 @@ def not_tried(reasons: Mapping[str, str]) -> list[Diagnostic]:
     for text, why in reasons.items():
         mode = parse_mode(text)
         why = f"it{rest}" if (rest := why.removeprefix(mode.name)) != why else why
-        modes.setdefault(why, []).append(mode.brief)
+        modes.setdefault(why, []).append(mode.name)
     return [
-        Diagnostic(f"not tried: {', '.join(names)}", float(len(names)), "warn", why)
+        Diagnostic(f"not tried: {', '.join(dict.fromkeys(names))}", float(len(names)), "warn", why)
         for why, names in modes.items()
     ]
 
@@ -142,6 +142,7 @@ def gradient_masking(
         seed: Seed of all noise.
     """
     own, judged = str(Own()), dict.fromkeys(modes)
+    followed = own in judged
     if tried_reach(victim.replace(gradient=own), images).refusal is None:
         judged[own] = None
     notes = []
@@ -151,7 +152,9 @@ def gradient_masking(
         if mode == own and threat.eps > 0 and threat.norm != "L0":
             size: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed}
             found += measured("finite differences", partial(finite_differences, *of, **size))
-        notes += [
-            replace(note, name=f"{note.name} under {parse_mode(mode).brief}") for note in found
-        ]
+        aside = "" if mode != own or followed else "; no attack followed this gradient"
+        for note in found:
+            named = f"{note.name} under {parse_mode(mode).brief}"
+            why = note.why if note.status == "pass" else note.why + aside
+            notes.append(replace(note, name=named, why=why))
     return notes
