@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robust_snn.metrics import Trials
+    from robust_snn.victim import Victim
 
 
 @app.command(
@@ -54,10 +55,14 @@ def analyse(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Show the neural code of a noisy network: how spikes vary over trials, and what follows."""
+    """Show the neural code of a noisy network: how spikes vary over trials, and what follows.
+
+    Of a network without noise, or without neurons of ours, the accuracy of every sample is written.
+    """
     from robust_snn.cli.inputs import load_subject
     from robust_snn.metrics import repeat
     from robust_snn.metrics.neural_code_page import draw_page
+    from robust_snn.victim_scoring import correct
 
     set_threads(threads)
     start_logging(quiet)
@@ -68,8 +73,15 @@ def analyse(
     if neurons < 1:
         raise InputError(f"--neurons must be at least 1, got {neurons}")
     victim = subject.victim(chosen_device(device), seed=seed)
-    repeated = repeat(victim, images.images.to(chosen_device(device)), trials, layer)
+    x = images.images.to(chosen_device(device))
     out.mkdir(parents=True, exist_ok=True)
+    if layer is None and (missing := _unrecorded(victim)) is not None:
+        right = correct(victim, x, images.labels, draws=trials).float().mean(1)
+        write_accuracies(right, images.labels, out)
+        say(f"{info['name']}: accuracy {right.mean():.1%} over {len(images)} samples")
+        say(f"warning: no spikes are analysed: {missing}")
+        return
+    repeated = repeat(victim, x, trials, layer)
     write_tables(repeated, images.labels, out)
     what = (
         f"{info['name']} on {images.name}, layer {repeated.layer}, {trials} trials, sample {sample}"
@@ -87,27 +99,46 @@ def analyse(
     )
 
 
+def _unrecorded(victim: Victim) -> str | None:
+    """Why the spikes of a network show no code over trials; None if they do."""
+    from robust_snn.neurons import LIF
+
+    if not victim.stochastic:
+        return "the network draws no noise, so all trials are alike"
+    if not any(isinstance(module, LIF) for module in victim.net.modules()):
+        return "the network has no neurons of ours, whose spikes can be recorded"
+    return None
+
+
 def write_tables(trials: Trials, labels: Tensor, out: Path) -> None:
     """One row per sample, and one per sample and neuron that fires."""
-    import csv
-    import io
-
-    from robust_snn.utils.atomic_files import write_text
-
-    def write(name: str, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([header, *rows])
-        write_text(out / name, text.getvalue())
-
     right = (trials.predictions.argmax(-1) == labels).float().mean(0)
     columns = (labels, right, trials.mean_fano, trials.similarity)
     rows = [(i, *row) for i, row in enumerate(zip(*(c.tolist() for c in columns), strict=True))]
     header = ("sample", "label", "accuracy", "mean_fano_factor", "prediction_similarity")
-    write("samples.csv", header, rows)
+    _write(out / "samples.csv", header, rows)
     counts = trials.spikes.sum(1).double()
     mean, variance = counts.mean(0), counts.var(0)
     fired = [
         (b, i, float(mean[b, i]), float(variance[b, i]), float(trials.fano[b, i]))
         for b, i in (mean > 0).nonzero().tolist()
     ]
-    write("neurons.csv", ("sample", "neuron", "mean_count", "variance", "fano_factor"), fired)
+    header = ("sample", "neuron", "mean_count", "variance", "fano_factor")
+    _write(out / "neurons.csv", header, fired)
+
+
+def write_accuracies(right: Tensor, labels: Tensor, out: Path) -> None:
+    """One row per sample, with the share of its trials that are right, `[N]`."""
+    rows = [(i, *row) for i, row in enumerate(zip(labels.tolist(), right.tolist(), strict=True))]
+    _write(out / "samples.csv", ("sample", "label", "accuracy"), rows)
+
+
+def _write(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+    import csv
+    import io
+
+    from robust_snn.utils.atomic_files import write_text
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_text(path, text.getvalue())

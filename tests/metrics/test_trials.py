@@ -129,3 +129,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert {"sample", "neuron", "fano_factor"} <= set(next(csv.reader(file)))
     assert _run([*words, "--sample", "3"]) == 2
     assert "between 0 and 2" in capsys.readouterr().err
+
+
+def test_the_command_runs_to_the_end_without_noise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["analyse", "--model", "snn_vgg5", "--data", "digits", "-n", "3"]
+    words += ["--model-kwargs", "width=0.0625", "T=2", "--out", str(tmp_path / "code")]
+    assert _run(words) == 0
+    said = capsys.readouterr().out
+    assert "accuracy" in said and "warning: no spikes are analysed: " in said
+    with (tmp_path / "code" / "samples.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3
+    assert [path.name for path in (tmp_path / "code").iterdir()] == ["samples.csv"]
