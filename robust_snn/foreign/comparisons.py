@@ -112,8 +112,7 @@ class Comparisons(TorchFunctionMode):
         if comparison is not None:
             out._comparison = comparison  # type: ignore[attr-defined]
         if self._places is None:
-            self._look(name, args, out)
-            return out
+            return self._look(name, args, out)
         if self._count not in self._places:
             return out
         made = self._made.get(self._places[self._count][1])
@@ -141,13 +140,17 @@ class Comparisons(TorchFunctionMode):
             self._made[self._count] = made
         return made
 
-    def _look(self, name: str, args: Any, out: Tensor) -> None:
-        """Notes an operation whose output has the values of a comparison."""
-        comparison = getattr(out, "_comparison", None)
+    def _look(self, name: str, args: Any, out: Tensor) -> Tensor:
+        """Notes an operation whose output has the values of a comparison.
+
+        Spikes are exchanged at once: what they reach would have no gradient otherwise.
+        """
+        exchanged, comparison = out, getattr(out, "_comparison", None)
         if comparison is not None and out.is_floating_point() and comparison.spikes is None:
             comparison.spikes = out.detach().clone()
             self._hard.append(comparison)
             self.found[self._count] = (Form.COMPARED, comparison.number)
+            exchanged = _exchanged(out, comparison)
         if name in PRODUCTS:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -159,7 +162,8 @@ class Comparisons(TorchFunctionMode):
                 assert hard is not None
                 if hard.shape == out.shape and torch.allclose(hard, out, rtol=0, atol=CLOSE):
                     self.found[self._count] = (Form.STRAIGHT_THROUGH, comparison.number)
-                    out._comparison = comparison  # type: ignore[attr-defined]
+                    exchanged = _exchanged(out, comparison)
+        return exchanged
 
     def places(self) -> dict[int, tuple[Form, int]]:
         """What was found: one operation for each comparison, the last that has its values."""
@@ -170,7 +174,7 @@ class Comparisons(TorchFunctionMode):
 def _exchanged(out: Tensor, made: _Comparison) -> Tensor:
     """Spikes with the same values, as a function of the membrane of their comparison."""
     with torch.enable_grad():
-        spikes: Tensor = Fired.apply(made.membrane, out)
+        spikes: Tensor = Fired.apply(made.membrane, out.detach())
     spikes._comparison = made  # type: ignore[attr-defined]
     return spikes
 

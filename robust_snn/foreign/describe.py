@@ -31,7 +31,11 @@ def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, 
     what = f"{len(neurons)} spike sites ({shown}){f' by {forms}' if forms else ''}"
     taken = [mode for mode, answer in reach.items() if answer.neurons]
     refused = {mode: str(answer.refusal) for mode, answer in reach.items() if answer.refusal}
-    text = f"{run}; {what}; modes {', '.join(['own', *taken])}"
+    if found.plan.no_gradient is None:
+        taken = ["own", *taken]
+    text = f"{run}; {what}; modes {', '.join(taken)}"
+    if found.plan.no_gradient is not None:
+        text += f"; not own: {found.plan.no_gradient}"
     if refused:
         text += f"; not {', '.join(refused)}: {next(iter(refused.values()))}"
     if found.plan.missed:

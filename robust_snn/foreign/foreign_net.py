@@ -45,7 +45,7 @@ from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
 from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, study
 from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.foreign.twin_check import Finding, find_differences, images_on_which
-from robust_snn.gradients import MODES, GradientMode, Own, Reach
+from robust_snn.gradients import BPTT, MODES, GradientMode, Own, Reach
 from robust_snn.gradients.modes import HART, STE
 from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
@@ -173,6 +173,8 @@ class ForeignSNN(NoisyModule):
             except Unreadable as reason:
                 _log.info("keeping the net's own gradient: %s", reason)
                 return Own()
+        if self._plan.no_gradient is not None and self._plan.reached:
+            return BPTT()
         return found.pop() if len(found) == 1 else Own()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -231,10 +233,10 @@ class ForeignSNN(NoisyModule):
 
     def _tried(self, x: Tensor, found: Study) -> SpikePlan:
         """The plan of a study with what a backward pass through it shows."""
-        plan = found.plan
+        few = x[:2].detach().clone().requires_grad_()
+        plan = replace(found.plan, no_gradient=self._without_gradient(few, found))
         if not plan.reached:
             return plan
-        few = x[:2].detach().clone().requires_grad_()
 
         def go_back(mode: GradientMode, plan: SpikePlan) -> None:
             with torch.enable_grad():
@@ -252,6 +254,17 @@ class ForeignSNN(NoisyModule):
             except InputError as reason:
                 plan = replace(plan, feedback=str(reason))
         return plan
+
+    def _without_gradient(self, x: Tensor, found: Study) -> str | None:
+        """Why the net as its author runs it gives no gradient of the image, if so."""
+        with torch.enable_grad():
+            logits = self._with_own_neurons(x, found)
+            try:
+                torch.autograd.grad(logits.sum(), x)
+            except Exception as error:  # whatever a network does that has no gradient
+                reason = str(error).split(". ")[0]
+                return f"{type(self.net).__name__} has no gradient by itself ({reason})"
+        return None
 
     def raw(self, x: Tensor, layout: Layout) -> Any:
         """What the net returns for images, from rest; for single steps, the list of its returns."""
@@ -316,7 +329,7 @@ class ForeignSNN(NoisyModule):
             )
         plan = self._plan
         if isinstance(mode, Own) or not self.neurons:
-            return Reach(self.neurons)
+            return Reach(self.neurons, refusal=plan.no_gradient)
         try:
             self._refuse(mode, plan)
         except InputError as error:

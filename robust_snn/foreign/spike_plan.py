@@ -57,6 +57,7 @@ class SpikePlan:
         comparisons: Spikes that comparisons make; see `Comparisons`.
         loop: How often the line that is called most calls a spike function.
         feedback: Why averaging over time is not possible, if so.
+        no_gradient: Why the network has no gradient by itself, if so.
         copies: Whether membranes have to be copied, since the network changes them in place later.
     """
 
@@ -66,6 +67,7 @@ class SpikePlan:
     loop: int = 0
     feedback: str | None = None
     copies: bool = False
+    no_gradient: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
