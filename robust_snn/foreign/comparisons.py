@@ -109,6 +109,8 @@ class Comparisons(TorchFunctionMode):
             out._attached = getattr(args[0], "_attached", args[0])  # type: ignore[attr-defined]
         if name == "where" and _is_mask(args):
             comparison = getattr(args[0], "_comparison", None)
+        if name in PRODUCTS and isinstance(args[-1], int | float):
+            comparison = getattr(args[0], "_comparison", None)
         if comparison is not None:
             out._comparison = comparison  # type: ignore[attr-defined]
         if self._places is None:
@@ -156,7 +158,8 @@ class Comparisons(TorchFunctionMode):
                 used = getattr(one, "_comparison", None)
                 if used is not None and other is used.compared:  # a mask, as in a ReLU
                     self._masks.add(used.number)
-        if name in SUMS and out.requires_grad:
+        marked = any(hasattr(value, "_comparison") for value in args)  # as in `0 + spikes`
+        if name in SUMS and out.requires_grad and not marked:
             for comparison in self._hard:
                 hard = comparison.spikes
                 assert hard is not None
@@ -169,6 +172,14 @@ class Comparisons(TorchFunctionMode):
         """What was found: one operation for each comparison, the last that has its values."""
         last = {made: place for place, (_, made) in self.found.items() if made not in self._masks}
         return {place: self.found[place] for place in last.values()}
+
+
+def with_gradient(places: Mapping[int, tuple[Form, int]]) -> dict[int, tuple[Form, int]]:
+    """The spikes that have a gradient by themselves.
+
+    Where there are such, comparisons without one serve another purpose, such as a reset.
+    """
+    return {place: made for place, made in places.items() if made[0] is Form.STRAIGHT_THROUGH}
 
 
 def _exchanged(out: Tensor, made: _Comparison) -> Tensor:

@@ -43,11 +43,12 @@ from robust_snn.foreign.spike_function import in_its_precision, swapping
 from robust_snn.foreign.spike_pass import SpikePass, averaged_over_time
 from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
 from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, study
+from robust_snn.foreign.survey import tensors_of
 from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.foreign.twin_check import Finding, find_differences, images_on_which
 from robust_snn.gradients import BPTT, MODES, GradientMode, Own, Reach
 from robust_snn.gradients.modes import HART, STE
-from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
+from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage, sample_keys
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
 from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.noise_source import NoisyModule
@@ -186,9 +187,10 @@ class ForeignSNN(NoisyModule):
             self._refuse(gradient.mode, found.plan)
         if not own and self.members and self.whole_refusal is None:
             self.check(x)
-        if own or (self.exchanges and not _differentiable(x)):
+        exchanged = own or self._exchanges(gradient.mode)
+        if own or (exchanged and not _differentiable(x)):
             logits = self._with_own_neurons(x, found)
-        elif self.exchanges:
+        elif exchanged:
             logits = self._with_exchanged(x, found, gradient)
         else:
             with self._at_rest(x):
@@ -220,6 +222,8 @@ class ForeignSNN(NoisyModule):
                 found = study(self, x)
                 self.studies[shape] = found._replace(plan=self._tried(x, found))
                 _ready.add(self)
+                if self.members and self.whole_refusal is None:
+                    self.check(x)
             found = self.studies[shape]
             if self not in _ready:
                 open_functions(self, x, found.layout)
@@ -227,9 +231,9 @@ class ForeignSNN(NoisyModule):
             if found.plan.unsettled and self._tries < TRIES:
                 self._tries += 1
                 plan = found.plan.completed(spike_plan(self, x, found.layout))
-                found = found._replace(plan=self._tried(x, found._replace(plan=plan)))
-                self.studies[shape] = found
-        return found
+                tried = self._tried(x, found._replace(plan=plan))
+                self.studies[shape] = found._replace(plan=tried)
+        return self.studies[shape]
 
     def _tried(self, x: Tensor, found: Study) -> SpikePlan:
         """The plan of a study with what a backward pass through it shows."""
@@ -238,16 +242,29 @@ class ForeignSNN(NoisyModule):
         if not plan.reached:
             return plan
 
-        def go_back(mode: GradientMode, plan: SpikePlan) -> None:
+        def go_back(mode: GradientMode, plan: SpikePlan) -> bool:
+            """Whether a gradient reaches the image."""
+            few.grad = None
             with torch.enable_grad():
                 tried = found._replace(plan=plan)
-                self._with_exchanged(few, tried, LayerGradient(mode), swap=False).sum().backward()
+                logits = self._with_exchanged(few, tried, LayerGradient(mode), swap=False)
+                if logits.requires_grad:
+                    logits.sum().backward()
+            return few.grad is not None and bool(few.grad.any())
 
         try:
-            go_back(STE(), plan)
+            reached = go_back(STE(), plan)
         except RuntimeError:  # an in-place change of a membrane that was saved for the gradient
             plan = replace(plan, copies=True)
-            go_back(STE(), plan)
+            reached = go_back(STE(), plan)
+        if not reached:
+            name = type(self.net).__name__
+            return replace(
+                plan,
+                unreached=f"no gradient of {name} reaches the image, as behind torch.no_grad() or "
+                "a random encoder of its own; encode outside of it: adapt(net, T=..., "
+                "encoder='poisson'), or attack it without gradients",
+            )
         if not plan.unrecognised:
             try:
                 go_back(HART(), plan)
@@ -309,9 +326,16 @@ class ForeignSNN(NoisyModule):
             InputError: If it is not at rest and cannot be brought there.
         """
         known = frozenset(module for module, _ in find_states(self.net))
-        found = find_state(self.net, lambda: self.raw(x, layout), known)
+
+        def run(images: Tensor) -> list[Tensor]:
+            keys = sample_keys(0, torch.arange(len(images), device=images.device))
+            with keyed(keys):  # so that a random network answers alike
+                return tensors_of(self.raw(images, layout))
+
+        found = find_state(self.net, run, (x, 1 - x), known)
         self.rest |= {key: value for key, value in found.items() if key not in self.rest}
-        return any(self.net.get_submodule(path) not in known for path, _ in self.rest)
+        paths = {path for path, _ in self.rest}
+        return any(module not in known for p, module in self.net.named_modules() if p in paths)
 
     def summary(self) -> str:
         """One line: how the net is run, what fires in it, and which gradient modes reach that."""
@@ -329,25 +353,18 @@ class ForeignSNN(NoisyModule):
             )
         plan = self._plan
         if isinstance(mode, Own) or not self.neurons:
-            return Reach(self.neurons, refusal=plan.no_gradient)
+            return Reach(self.neurons, refusal=plan.unreached or plan.no_gradient)
         try:
             self._refuse(mode, plan)
         except InputError as error:
             return Reach(refusal=str(error))
-        if not self.exchanges:
-            return self._taken_by_twins(mode)
+        if not self._exchanges(mode):
+            return Reach(self.paths)
         swapped = isinstance(mode.rule(Dynamics()), Recursion)
         theirs = [n for n in plan.reached if not any(inside(n, path) for path in self.paths)]
         reached = (*self.paths, *theirs) if swapped else plan.reached
         missed = {n: why for n, why in plan.missed.items() if n not in reached}
         return Reach(reached, missed)
-
-    def _taken_by_twins(self, mode: GradientMode) -> Reach:
-        for path, twin in zip(self.paths, self.members, strict=True):
-            if (reason := twin.refuses(mode)) is not None:
-                needed = f"{mode.name} needs our neuron in the place of {path}, and {reason}"
-                return Reach(refusal=f"{needed}; choose bptt with a surrogate, or ste")
-        return Reach(self.paths)
 
     def _refuse(self, mode: GradientMode, plan: SpikePlan) -> None:
         """Refuses a mode that the net does not take.
@@ -361,7 +378,9 @@ class ForeignSNN(NoisyModule):
                 raise InputError(
                     f"{mode.name} cannot reach {path}: {reason}; adapt the net with gradient='own'"
                 )
-        if not self.exchanges or not (plan.names or self.members):
+        if plan.unreached is not None:
+            raise InputError(plan.unreached)
+        if not self._exchanges(mode) or not self.neurons:
             return
         rule = mode.rule(Dynamics())
         if isinstance(rule, Recursion):
@@ -383,10 +402,10 @@ class ForeignSNN(NoisyModule):
                 "surrogate, or ste"
             )
 
-    @property
-    def exchanges(self) -> bool:
+    def _exchanges(self, mode: GradientMode) -> bool:
         """Whether spike functions are exchanged, as opposed to neurons replaced by twins."""
-        return not self.members or self.whole_refusal is not None
+        alone = not self.members or self.whole_refusal is not None
+        return alone or any(twin.refuses(mode) is not None for twin in self.members)
 
     def _unplanned(self, plan: SpikePlan) -> list[str]:
         """Neurons of known libraries that call no spike function that was found."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ RESETS = (
     *("reset_net", "n_reset", "init_state", "init_states", "init_mem", "clear_state"),
 )
 Key = tuple[str, str]  # path of a module and name of an attribute
+Run = Callable[[Tensor], Sequence[Tensor]]
 
 
 def snapshot(net: nn.Module) -> dict[Key, Any]:
@@ -41,9 +42,8 @@ def moved(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> list[Key]:
 def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
     """Gives a network the values of a snapshot back; what it lacked is deleted."""
     for (path, name), value in rest.items():
-        try:
-            module = net.get_submodule(path)
-        except AttributeError:  # the network builds that module anew in its calls
+        module = _owner(net, (path, name))
+        if module is None:
             continue
         if value is MISSING:
             module._buffers.pop(name, None)
@@ -126,35 +126,47 @@ def _like(value: Any, current: Any) -> Any:
 
 
 def find_state(
-    net: nn.Module, run: Callable[[], object], known: frozenset[nn.Module]
+    net: nn.Module, run: Run, images: tuple[Tensor, Tensor], known: frozenset[nn.Module]
 ) -> dict[Key, Any]:
     """What a network keeps between calls, with the values that it has at rest.
 
     Args:
         net: The network.
-        run: Calls it once.
+        run: Runs it on images and returns its tensors.
+        images: Two batches of the same shape.
         known: Modules that are at rest, since their library has reset them.
 
     Raises:
         InputError: If it is not at rest and has no method that brings it there.
     """
     before = snapshot(net)
-    run()
+    first = run(images[0])
     keys = moved(before, snapshot(net))
     rest = {key: before.get(key, MISSING) for key in keys}
-    theirs = [key for key in keys if net.get_submodule(key[0]) not in known]
+    theirs = [key for key in keys if _owner(net, key) not in known]
     if any(_left_over(rest[key]) for key in theirs):
         _reset(net)
         again = snapshot(net)
         rest |= {key: again.get(key, MISSING) for key in theirs}
     stale = [".".join(key).lstrip(".") for key in theirs if _left_over(rest[key])]
     if stale:
-        raise InputError(
-            f"{type(net).__name__} keeps {', '.join(stale)} from an earlier call, and no method "
-            f"such as reset() that clears it; build it anew, or reset it before it is adapted"
-        )
+        run(images[1])
+        if not all(map(torch.equal, first, run(images[0]))):
+            raise InputError(
+                f"{type(net).__name__} keeps {', '.join(stale)} from an earlier call, and no "
+                "method such as reset() that clears it; build it anew, or reset it before it is "
+                "adapted"
+            )
+        rest = {key: rest[key] for key in keys if key not in theirs}  # its forward resets it
     restore(net, rest)
     return rest
+
+
+def _owner(net: nn.Module, key: Key) -> nn.Module | None:
+    try:
+        return net.get_submodule(key[0])
+    except AttributeError:  # the network builds that module anew in its calls
+        return None
 
 
 def _left_over(value: Any) -> bool:

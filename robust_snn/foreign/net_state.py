@@ -32,13 +32,15 @@ def at_rest(
         seed: Seed of the global generators, whose states come back; None leaves them alone.
         device: Where the net runs.
     """
-    states, modes = find_states(net), [node.training for node in broken]
+    states = find_states(net)
+    parts = [module for node in broken for module in node.modules()]  # surrogates ask too
+    modes = [module.training for module in parts]
     try:
         for module, owner in states:
             owner.reset(module)
         restore(net, rest)
-        for node in broken:
-            node.training = True
+        for module in parts:
+            module.training = True
         with ExitStack() as stack:
             for module, owner in states:
                 stack.enter_context(owner.on_torch(module))
@@ -46,8 +48,8 @@ def at_rest(
                 stack.enter_context(_seeded(seed, device))
             yield
     finally:
-        for node, training in zip(broken, modes, strict=True):
-            node.training = training
+        for module, training in zip(parts, modes, strict=True):
+            module.training = training
         for module, owner in states:
             owner.reset(module)
         restore(net, rest)

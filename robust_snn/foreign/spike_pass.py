@@ -152,9 +152,10 @@ class SpikePass:
         for place, rule in enumerate(self.rules):
             exchanges = self._exchanges[place]
             if isinstance(rule, AdaptiveSurrogate) and exchanges:
-                recursion = rule.recursion(torch.stack([e.z for e in exchanges]))
+                z = torch.stack([e.z for e in exchanges])
+                recursion = rule.recursion(z if z.dim() > 2 else z.unsqueeze(-1))
                 for exchange, sharpness in zip(
-                    exchanges, _by_step(recursion, len(exchanges)), strict=True
+                    exchanges, _by_step(recursion, len(z), z.dim()), strict=True
                 ):
                     exchange.rule, exchange.sharpness = recursion, sharpness
                 rule = recursion
@@ -210,9 +211,10 @@ def _detaches(rule: Rule, neuron: SpikeNeuron) -> bool:
     return known and (isinstance(rule, AdaptiveSurrogate) or getattr(rule, "detach_reset", False))
 
 
-def _by_step(recursion: Recursion, steps: int) -> Sequence[Tensor]:
+def _by_step(recursion: Recursion, steps: int, dims: int) -> Sequence[Tensor]:
     assert recursion.sharpness is not None
-    return recursion.sharpness.expand(steps, *recursion.sharpness.shape[1:]).unbind(0)
+    sharpness = recursion.sharpness.expand(steps, *recursion.sharpness.shape[1:])
+    return (sharpness if dims > 2 else sharpness.squeeze(-1)).unbind(0)
 
 
 def _nearest(staircase: Staircase, membrane: Tensor) -> tuple[Tensor, Tensor | float]:

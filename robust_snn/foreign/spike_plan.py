@@ -58,6 +58,7 @@ class SpikePlan:
         loop: How often the line that is called most calls a spike function.
         feedback: Why averaging over time is not possible, if so.
         no_gradient: Why the network has no gradient by itself, if so.
+        unreached: Why no gradient reaches the image in any mode, if so.
         copies: Whether membranes have to be copied, since the network changes them in place later.
     """
 
@@ -68,6 +69,7 @@ class SpikePlan:
     feedback: str | None = None
     copies: bool = False
     no_gradient: str | None = None
+    unreached: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

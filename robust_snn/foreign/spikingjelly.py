@@ -107,7 +107,8 @@ def _for_torch(module: nn.Module) -> dict[str, Any]:
 
 def fixed(node: nn.Module) -> str | None:
     kind = type(node).__name__
-    if any(c.__name__.startswith(TRAINING_RULES) for c in type(node).__mro__):
+    theirs = [c for c in type(node).__mro__ if c.__module__.startswith("spikingjelly.")]
+    if any(c.__name__.startswith(TRAINING_RULES) for c in theirs):
         return f"{kind} brings a gradient of its own, which cannot be exchanged"
     if getattr(node, "backend", "torch") == "lava":
         return f"{kind} runs on lava, which fires by itself; build it with backend='torch'"

@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.comparisons import Comparisons, Fired, watching
+from robust_snn.foreign.comparisons import Comparisons, Fired, watching, with_gradient
 from robust_snn.foreign.graph_walk import Walk, drives, follow, recurrent_paths, reset_paths, walk
 from robust_snn.foreign.interception import Call, functions_of, listening, nodes_of, open_function
 from robust_snn.foreign.recurrence import Recurrence, Unrecognised, fit
@@ -43,10 +43,15 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         leaf = images.detach().clone().requires_grad_()
         for function in functions_of(run(leaf)):
             open_function(function)
-        looking = Comparisons()
-        with listening(_Recorder(net)), watching(looking):
+        looking, heard = Comparisons(), _Recorder(net)
+        with listening(heard), watching(looking):
             run(leaf)
         places = looking.places()
+        if any(
+            s is not None and s.recorded.call.function is not Fired for s in _spikes(heard.calls)
+        ):
+            places = with_gradient(places)
+        places = with_gradient(places) or places
         if places:
             open_function(Fired)
         recorder, tape = _Recorder(net), _Tape()
