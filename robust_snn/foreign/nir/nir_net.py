@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,7 @@ from robust_snn.foreign.nir.nir_neurons import Integrator, SteppedNeuron
 from robust_snn.foreign.nir.nir_scheme import SCHEMES, Scheme, parse_scheme
 from robust_snn.foreign.nir.nir_steps import Part, missing_rule, run_steps
 from robust_snn.foreign.outputs import REDUCTIONS
-from robust_snn.gradients import GradientMode, Own, Reach
+from robust_snn.gradients import MODES, GradientMode, Own, Reach
 from robust_snn.kernels import Dynamics
 from robust_snn.neurons import LIF, over_time
 from robust_snn.utils.errors import InputError, unknown
@@ -41,7 +42,8 @@ def load_nir(
 ) -> NIRNet:
     """Builds the network of a NIR file, or of a graph of the `nir` package.
 
-    A file of `robust_snn.export.nir` knows its steps and scheme; others need them.
+    A file of `robust_snn.export.nir` knows its steps and scheme; others need them. A line on
+    standard error says how the graph is read and which gradient modes reach it.
 
     Args:
         source: A file, or the graph.
@@ -93,7 +95,8 @@ def load_nir(
     if isinstance(encoder, str) and encoder not in ENCODERS:
         raise unknown("encoder", encoder, ENCODERS)
     net = NIRNet(plan(graph, rule, dt), T, readout, encoder).eval()
-    _log.info("%s, scheme %s, dt %g: %s", title, rule, dt, net.summary())
+    line = f"{title}: scheme {rule}, dt {dt:g}, T {T}, readout {readout}; {net.summary()}"
+    sys.stderr.write(f"robust_snn: {line}\n")
     return net
 
 
@@ -155,12 +158,18 @@ class NIRNet(nn.Module):
         return {name: m for name, m in found if isinstance(m, LIF | SteppedNeuron)}
 
     def summary(self) -> str:
-        """One line: how many neurons there are, and how they run."""
-        fused = sum(isinstance(m, LIF) for m in self._firing().values())
-        return (
-            f"{len(self.names)} nodes, {len(self._firing())} layers of spiking neurons, {fused} of "
-            f"them on the fused kernels; T={self.T}, readout {self.readout}"
+        """One line: what there is, how it runs, and which gradient modes reach it."""
+        found = self._firing()
+        if not found:
+            return "no spiking neuron, so gradient modes reach nothing"
+        fused = sum(isinstance(module, LIF) for module in found.values())
+        reach = {name: self.takes(mode()) for name, mode in MODES.items()}
+        refused = [str(answer.refusal) for answer in reach.values() if answer.refusal]
+        text = (
+            f"{len(found)} layers of spiking neurons, {fused} of them on the fused kernels; modes "
+            f"{', '.join(name for name, answer in reach.items() if answer.neurons)}"
         )
+        return f"{text}; {refused[0]}" if refused else text
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
