@@ -55,7 +55,17 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
         InputError: If the file is missing, damaged, not plain or not made for this network, or if
             it holds several tables that fit and differ.
     """
+    net = _unwrapped(net)
     net.load_state_dict(fitting_weights(path, net.state_dict()))
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    """The network inside `DataParallel` and `torch.compile`, whose weights have its own names."""
+    for name in ("module", "_orig_mod", "module"):  # either may be inside the other
+        inner = getattr(net, name, None)
+        if isinstance(inner, nn.Module) and len(list(net.children())) == 1:
+            net = inner
+    return net
 
 
 def load_card(path: str | Path) -> dict[str, Any] | None:

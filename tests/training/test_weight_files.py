@@ -67,6 +67,16 @@ def test_forms_that_are_read(tmp_path: Path, name: str, content: Any) -> None:
     assert same(net, STATE)
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_a_wrapped_network_takes_plain_weights(
+    tmp_path: Path, wrap: Callable[[nn.Module], Any]
+) -> None:
+    torch.save(STATE, tmp_path / "w.pth")
+    net = network(1)
+    load_checkpoint(wrap(net), tmp_path / "w.pth")
+    assert same(net, STATE)
+
+
 def test_several_tables_that_fit_ask_which(tmp_path: Path) -> None:
     path = tmp_path / "ema.pth"
     torch.save({"state_dict": STATE, "state_dict_ema": prefixed("module.", OTHER)}, path)
