@@ -38,6 +38,12 @@ def sections(page: Path) -> dict[str, list[Block]]:
     return {heading: blocks for heading, blocks in found.items() if blocks}
 
 
+def runnable(page: Path) -> dict[str, list[Block]]:
+    """The blocks under every heading, after the classes of the first block, which all use."""
+    first, *others = sections(page).items()
+    return dict([first]) | {heading: [first[1][0], *blocks] for heading, blocks in others}
+
+
 def execute(blocks: list[Block]) -> None:
     """Runs blocks one after the other, as somebody would who has `images` and `labels`.
 
@@ -67,11 +73,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("robust_snn.foreign.library._REGISTERED", {})
 
 
-@pytest.mark.parametrize("heading", sections(PAGE))
+@pytest.mark.parametrize("heading", runnable(PAGE))
 def test_the_page_runs(folder: None, heading: str) -> None:
-    first, *others = sections(PAGE).items()
-    classes = first[1][0]  # which all sections use
-    blocks = first[1] if heading == first[0] else [classes, *dict(others)[heading]]
+    blocks = runnable(PAGE)[heading]
     for library in OPTIONAL:
         if any(re.search(rf"\b(import|from) {library}\b", code) for _, code in blocks):
             pytest.importorskip(library, reason=f"needs {library}")

@@ -29,7 +29,13 @@ TINY = Suite(
 )
 SCHEMA: dict[str, Any] = {
     "schema": int,
-    "model": {"name": str, "kwargs": dict, "weights_sha256": str, "parameters": int},
+    "model": {
+        "name": str,
+        "kwargs": dict,
+        "weights_sha256": str,
+        "parameters": int,
+        "adapt": dict,
+    },
     "data": {"name": str, "split": str, "n": int, "sha256": str},
     "threat": {"norm": str, "eps": float},
     "suite": str,

@@ -38,9 +38,9 @@ def configuration(
     model = {
         "name": type(inner).__name__,
         "kwargs": {},
-        "adapt": adapted,
         "weights_sha256": weights,
         "parameters": sum(p.numel() for p in net.parameters()),
+        "adapt": adapted,
     }
     data = {
         **_overridden({"name": "images", "split": "all"}, data_info),
