@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,10 +29,10 @@ class Block(NamedTuple):
 
 def sections(page: Path) -> dict[str, list[Block]]:
     """The blocks of code under every heading."""
-    parts = re.split(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    start, *parts = re.split(r"^## (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     found = {
         heading: [Block(*match.groups()) for match in FENCE.finditer(text)]
-        for heading, text in zip(parts[1::2], parts[2::2], strict=True)
+        for heading, text in zip(["Start", *parts[::2]], [start, *parts[1::2]], strict=True)
     }
     return {heading: blocks for heading, blocks in found.items() if blocks}
 
@@ -68,7 +67,8 @@ def execute(blocks: list[Block]) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder; modules of the page are unknown to other tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    for name in ("my_nets", "my_layers", "my_attack", "your_network"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr("robust_snn.utils.user_code._loaded", {})
     monkeypatch.setattr("robust_snn.foreign.library._REGISTERED", {})
 
@@ -82,9 +82,14 @@ def test_the_page_runs(folder: None, heading: str) -> None:
     execute(blocks)
 
 
-def test_the_first_example_of_the_readme_runs(folder: None) -> None:
+def test_the_first_example_of_the_readme_runs(
+    folder: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = next(iter(sections(ROOT / "README.md").values()))
+    Path("your_network.py").write_text(sections(PAGE)["Start"][0].code)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
     execute(first)
+    assert Path("runs/own/verdict.json").exists() and Path("runs/shell/verdict.json").exists()
 
 
 def test_refusals_are_quoted_as_they_are() -> None:

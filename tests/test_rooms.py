@@ -19,7 +19,14 @@ ORDER = {f"robust_snn.{room}": height for height, room in enumerate(ROOMS.split(
 ORDER["robust_snn"] = len(ORDER)
 
 # Tests of the repository rather than of a room.
-REPOSITORY = {"test_contributing", "test_docs", "test_helpers", "test_import", "test_rooms", "test_scripts"}
+REPOSITORY = {
+    "test_contributing",
+    "test_docs",
+    "test_helpers",
+    "test_import",
+    "test_rooms",
+    "test_scripts",
+}
 
 
 def height(module: str) -> int:

@@ -24,6 +24,7 @@ from robust_snn.utils.user_function import is_reference, short_reference
 from robust_snn.utils.values import assignments
 from robust_snn.victim import Victim
 
+SHOWN = 8  # images on which a network of a user is first run
 _log = logging.getLogger("robust_snn")
 
 
@@ -79,7 +80,9 @@ class Subject(NamedTuple):
 
     def victim(self, device: str, **settings: Any) -> Victim:
         """The network as a victim on a device, with further arguments of `Victim`."""
-        return adapt(self.net.to(device), **adapt_arguments(self.info["adapt"]), **settings)
+        arguments = adapt_arguments(self.info["adapt"])
+        shown = self.images.images[:SHOWN].to(device)
+        return adapt(self.net.to(device), images=shown, **arguments, **settings)
 
 
 def load_subject(
