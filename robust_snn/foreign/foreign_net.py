@@ -39,13 +39,19 @@ from robust_snn.foreign.net_state import (
 )
 from robust_snn.foreign.outputs import Reading, check_readout, reduce
 from robust_snn.foreign.recurrence import Recurrence
-from robust_snn.foreign.spike_function import in_its_precision, swapping
+from robust_snn.foreign.spike_function import in_its_precision, step_of, swapping
 from robust_snn.foreign.spike_pass import SpikePass, averaged_over_time
 from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
 from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, study
 from robust_snn.foreign.survey import tensors_of
 from robust_snn.foreign.twin import TwinNeuron
-from robust_snn.foreign.twin_check import Finding, find_differences, images_on_which
+from robust_snn.foreign.twin_check import (
+    COMPARED,
+    Finding,
+    find_differences,
+    find_rewiring,
+    images_on_which,
+)
 from robust_snn.gradients import BPTT, MODES, GradientMode, Own, Reach
 from robust_snn.gradients.modes import HART, STE
 from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage, sample_keys
@@ -66,6 +72,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "phase": PhaseEncoder,
     "poisson": PoissonEncoder,
 }
+NOT_FOUND = "its spike function was not found"
 TRIES = 8  # batches on which neurons that did not fire are looked at again
 _log = logging.getLogger("robust_snn")
 _ready: WeakSet[nn.Module] = WeakSet()  # nets whose functions this process listens to
@@ -183,10 +190,10 @@ class ForeignSNN(NoisyModule):
         gradient = layer_gradient(self)
         found = self.study(x)
         own = isinstance(gradient.mode, Own)
-        if not own:
-            self._refuse(gradient.mode, found.plan)
         if not own and self.members and self.whole_refusal is None:
             self.check(x)
+        if not own:
+            self._refuse(gradient.mode, found.plan)
         exchanged = own or self._exchanges(gradient.mode)
         if own or (exchanged and not _differentiable(x)):
             logits = self._with_own_neurons(x, found)
@@ -384,10 +391,11 @@ class ForeignSNN(NoisyModule):
             return
         rule = mode.rule(Dynamics())
         if isinstance(rule, Recursion):
+            for node, owner in self.nodes():
+                owner.swap(node, step_of(node, owner), rule.detach_reset)  # it may refuse
             return
-        reasons = dict.fromkeys(
-            self._unplanned(plan), self.whole_refusal or "its spike function was not found"
-        )
+        refusals = self.refusals
+        reasons = {path: refusals.get(path, NOT_FOUND) for path in self._unplanned(plan)}
         if not isinstance(rule, AdaptiveSurrogate):
             reasons |= plan.unrecognised
         if isinstance(rule, TimeAverage) and plan.feedback is not None and not reasons:
@@ -431,7 +439,11 @@ class ForeignSNN(NoisyModule):
         keys, mean = self.draw(len(x), x.device)
         with keyed(keys[rows], mean), torch.autocast(x.device.type, enabled=False):
             found = self._compare(x[rows])
-        self.whole_refusal = self.whole_refusal or found.whole
+        whole = found.whole
+        if whole is None and len(x) > COMPARED:
+            with keyed(keys, mean), torch.autocast(x.device.type, enabled=False):
+                whole = self._rewired(x)
+        self.whole_refusal = self.whole_refusal or whole
         for twin, neuron in zip(self.members, found.neurons, strict=False):
             twin.learn(neuron)
         self.checked.add(x.shape)
@@ -466,6 +478,17 @@ class ForeignSNN(NoisyModule):
         for twin, copied in zip(self.members, double.members, strict=True):
             twin.others = copied.others
         return compared
+
+    def _rewired(self, x: Tensor) -> str | None:
+        """Why a whole batch cannot run all steps at once, if it cannot; in single precision."""
+        found, images = self.study(x), x.detach()
+        with self._at_rest(x):
+            copied = copy.deepcopy(self)
+        return find_rewiring(
+            lambda: copied._with_own_neurons(images, found),
+            lambda: copied._from_rest(lambda x: copied._with_twins(x, found.reading), images),
+            copied.members,
+        )
 
     def _from_rest(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with self._at_rest(x):

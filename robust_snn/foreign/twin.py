@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.foreign.library import Library, Unreadable, library
-from robust_snn.foreign.spike_function import swapping
+from robust_snn.foreign.spike_function import step_of, swapping
 from robust_snn.gradients import GradientMode, Own
 from robust_snn.kernels import (
     Dynamics,
@@ -106,7 +106,14 @@ class TwinNeuron(nn.Module):
         """Why a mode cannot reach the neuron, if it cannot: it needs ours in its place."""
         if self.refusal in (None, SILENT, UNCHECKED):
             return None
-        return None if isinstance(mode.rule(Dynamics()), Recursion) else self.refusal
+        rule = mode.rule(Dynamics())
+        if not isinstance(rule, Recursion):
+            return self.refusal
+        try:
+            self.owner.swap(self.node, step_of(self.node, self.owner), rule.detach_reset)
+        except InputError as error:
+            return str(error)
+        return None
 
     def _run(self, current: Tensor) -> Tensor:
         """Spikes `[T, B, ...]` of the neuron itself."""

@@ -41,7 +41,7 @@ class _Call(NamedTuple):
 
     Attributes:
         currents: Mean current by step and image, or by step.
-        spikes: What it answered.
+        spikes: What it answered; empty where random spikes were given for it.
         wrong: Why its twin answers differently; None where it does not.
     """
 
@@ -168,7 +168,8 @@ def _traces(
                 seen = _random(seen, place, len(calls[place]), steps)
             wrong = None if random or not twins else twin.difference(current, seen)
             means = current.reshape(len(current), -1).mean(1)
-            calls[place].append(_Call(means.detach(), seen.detach(), wrong))
+            kept = seen.detach().new_empty(0) if random else seen.detach()
+            calls[place].append(_Call(means.detach(), kept, wrong))
             return (seen, *out[1:]) if isinstance(out, tuple) else seen
 
         return note
@@ -185,7 +186,7 @@ def _random(spikes: Tensor, neuron: int, call: int, steps: int) -> Tensor:
     """Random spikes shaped like these, those of `steps` steps of a neuron from a call on."""
     parts = []
     for step in range(call * steps, (call + 1) * steps):
-        generator = torch.Generator().manual_seed(1009 * neuron + step)
+        generator = torch.Generator(spikes.device).manual_seed(1009 * neuron + step)
         shape = (len(spikes) // steps, *spikes.shape[1:])
-        parts.append(torch.randint(2, shape, generator=generator))
+        parts.append(torch.randint(2, shape, generator=generator, device=spikes.device))
     return torch.cat(parts).to(spikes)

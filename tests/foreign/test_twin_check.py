@@ -76,15 +76,15 @@ class InSingle(nn.Module):
         return self.linear(self.node(x).float())
 
 
-class OtherwiseForOne(nn.Module):
-    """Right for any batch, but for the `T * 1` images of one image whose steps are run at once."""
+class OtherwiseFor(nn.Module):
+    """Right for any batch, but for that of one size: all steps of a smaller one at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.node = neuron.IFNode()
+        self.node, self.size = neuron.IFNode(), size
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.node(x if len(x) != T else x - x.roll(1, 0))
+        return self.node(x if len(x) != self.size else 0.5 * x)
 
 
 KEEPS_ITS_OWN: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -153,11 +153,12 @@ def test_the_images_that_made_it_fire_are_compared() -> None:
     assert victim.net.refusals == {}
 
 
-def test_it_is_compared_again_when_the_batch_changes_shape() -> None:
-    victim = adapt(net_around(OtherwiseForOne()), T=T)
+@pytest.mark.parametrize("batch", [1, 20])
+def test_it_is_compared_again_when_the_batch_changes_shape(batch: int) -> None:
+    victim = adapt(net_around(OtherwiseFor(T * batch)), T=T)
     assert_true(victim)
     assert victim.net.refusals == {}
-    assert_true(victim, IMAGES[:1])
+    assert_true(victim, IMAGES[:1].expand(batch, -1, -1, -1))
     assert "other currents" in victim.net.whole_refusal
 
 
