@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robust_snn.data.checks import check_labels
 from robust_snn.utils.modules import device_of, evaluating, undisturbed
 from robust_snn.victim import Victim
 
@@ -57,6 +58,9 @@ def correct(
 
     Returns:
         Bool `[N, draws]`, where the labels are; `[N, 1]` for a deterministic victim.
+
+    Raises:
+        InputError: If the labels are no class numbers `[N]`.
     """
     draws = draws if victim.stochastic else 1
     ids = torch.arange(len(images)) if ids is None else ids
@@ -64,6 +68,8 @@ def correct(
     with undisturbed(victim):
         for x, y, rows in zip(*(t.split(batch_size) for t in (images, labels, ids)), strict=True):
             logits = fresh_logits(victim, x.to(device), rows, draws, purpose)
+            if not right:
+                check_labels(labels, len(images), logits[0].shape[1])
             predicted = torch.stack([z.argmax(1) for z in logits], 1)
             right.append(predicted.to(y.device) == y[:, None])
     return torch.cat(right)

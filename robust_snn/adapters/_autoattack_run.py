@@ -20,6 +20,7 @@ from robust_snn.adapters._autoattack_engine import (
     make_engine,
 )
 from robust_snn.adapters._autoattack_resume import RunState, tensors_sha256
+from robust_snn.data.checks import attackable
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, global_generators, undisturbed, weights_sha256
@@ -105,6 +106,7 @@ def run_attacks(
         raise unknown("norm", settings.norm, AUTOATTACK_NORMS)
     if settings.eps < 0:
         raise InputError(f"eps must not be negative, got {settings.eps}")
+    images, labels = attackable(images, labels, count_classes(victim, images))
     home, device = images.device, device_of(victim)
     images, labels = images.detach().to(device).float().contiguous(), labels.to(device)
     run = _Run(victim, images, labels, settings, attacks)

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.data.checks import attackable
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import count_classes
 
 Craft = Callable[[Tensor, Tensor], Tensor]
 
@@ -21,12 +23,14 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
 
     The images go to the victim's device, and the crafted ones come back to where the images were.
     Call `i` of the attack has random numbers of its own, whose seed is `stream`, and starts the
-    statistics of the victim's gradient mode anew.
+    statistics of the victim's gradient mode anew. Pixels outside [0, 1], and labels that are no
+    class numbers `[N]`, are refused with an `InputError`.
     """
     calls = 0
 
     def attack(images: Tensor, labels: Tensor) -> Tensor:
         nonlocal calls
+        images, labels = attackable(images, labels, count_classes(victim, images))
         stream, calls = derive_seed(seed, calls), calls + 1
         device = device_of(victim)
         victim.statistics.restart()

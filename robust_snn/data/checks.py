@@ -59,14 +59,26 @@ def _check_pixels(images: Tensor) -> None:
     )
 
 
+def attackable(images: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Images as they are, and labels as int64, for an attack that checks nothing itself.
+
+    Raises:
+        InputError: If the pixels or the labels are none that an attack could use.
+    """
+    if len(images):
+        check_images(images, labels, in_chans=images.shape[-3], num_classes=num_classes)
+    return images, labels.long()
+
+
 def check_labels(labels: Tensor, count: int, num_classes: int) -> None:
     """Raises `InputError` unless the labels `[B]` are `count` integers in [0, `num_classes`)."""
+    shape = tuple(labels.shape)
+    if shape != (count,):
+        ways = {1: "; use labels.flatten()", num_classes: "; use labels.argmax(1)"}
+        way = ways.get(shape[1], "") if labels.ndim == 2 and shape[0] == count else ""
+        raise InputError(f"{count} images need labels of shape ({count},), got {shape}{way}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InputError(f"labels must be integers, got {labels.dtype}; use labels.long()")
-    if tuple(labels.shape) != (count,):
-        raise InputError(
-            f"{count} images need labels of shape ({count},), got {tuple(labels.shape)}"
-        )
     low, high = (int(bound) for bound in labels.aminmax())
     if low < 0 or high >= num_classes:
         raise InputError(
