@@ -64,7 +64,7 @@ def correct(
     """
     draws = draws if victim.stochastic else 1
     ids = torch.arange(len(images)) if ids is None else ids
-    device, right = device_of(victim), []
+    device, right = device_of(victim), list[Tensor]()
     with undisturbed(victim):
         for x, y, rows in zip(*(t.split(batch_size) for t in (images, labels, ids)), strict=True):
             logits = fresh_logits(victim, x.to(device), rows, draws, purpose)
