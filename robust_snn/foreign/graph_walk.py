@@ -128,21 +128,23 @@ def reset_paths(after: Walk, spike: Node) -> list[Path] | None:
     return None if any(node is spike for _, node in found) else [path for path, _ in found]
 
 
-def drives(top: Node, inner: frozenset[Node], paths: Sequence[Path]) -> list[Output]:
-    """What enters a membrane beside the step before: the ends of the walk, in a fixed order."""
+def drives(top: Node, paths: Sequence[Path]) -> list[Output]:
+    """What enters a membrane beside the step before, in a fixed order.
+
+    A filter of the input, such as a synapse, counts as a whole.
+    """
     found: dict[Output, None] = {}
 
     def visit(node: Node, path: Path) -> None:
         for place, (parent, output) in enumerate(node.next_functions):
-            if parent is None or (*path, place) in paths:
+            way = (*path, place)
+            if parent is None or way in paths:
                 continue
-            if parent in inner:
-                visit(parent, (*path, place))
+            if any(longer[: len(way)] == way for longer in paths):
+                visit(parent, way)
             else:
                 found[parent, output] = None
 
-    if top not in inner:
-        return [(top, 0)]
     visit(top, ())
     return list(found)
 

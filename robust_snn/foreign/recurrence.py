@@ -63,7 +63,8 @@ def fit(
     Args:
         membranes: `z` of every step, each `[B, ...]`.
         spikes: Spikes of every step, each `[B, ...]`.
-        drives: What enters at every step beside the step before, tensors of the same shape.
+        drives: What enters at every step but the first beside the step before, tensors of the same
+            shape.
         paths: Where the gradient of a membrane goes to the step before.
 
     Raises:
@@ -78,7 +79,7 @@ def fit(
         raise Unrecognised("its input could not be told from its membrane")
     before, fired = (torch.stack(list(x[:-1])).double().flatten() for x in (membranes, spikes))
     after = torch.stack(list(membranes[1:])).double().flatten()
-    inputs = [torch.stack(list(x)).double().flatten() for x in zip(*drives[1:], strict=True)]
+    inputs = [torch.stack(list(x)).double().flatten() for x in zip(*drives, strict=True)]
     if not fired.any() or bool(fired.bool().all()):
         raise Unrecognised(SILENT)
     columns = [before, fired, fired * before, *inputs, torch.ones_like(before)]

@@ -228,8 +228,14 @@ def _of_comparison(out: Tensor) -> Staircase | None:
 
 
 def _looks_like_spikes(call: Call, out: Any) -> bool:
-    """Whether a function without a staircase gives a few values only, for other inputs too."""
+    """Whether a function without a staircase gives a few values only, for other inputs too.
+
+    One whose input is spikes, such as a delay, makes none.
+    """
     if not isinstance(out, Tensor) or out.unique().numel() != 2:
+        return False
+    tensors = [v for v, need in zip(call.arguments, call.needs, strict=False) if need]
+    if any(isinstance(v, Tensor) and v.unique().numel() == 2 for v in tensors):
         return False
     moved = [
         v.detach() * 0.93 + 0.037 if isinstance(v, Tensor) and v.is_floating_point() else v
@@ -333,15 +339,12 @@ def _recognised(members: Sequence[_Step], tape: _Tape) -> Recurrence:
         if [n.name() for p in paths if (n := follow(between.top, p)) is not None] != ends:
             raise Unrecognised("its steps are not alike")
     inputs = []
-    for step in walks:
+    for step in walks[1:]:
         assert step is not None
-        values = [
-            tape.value(*output)
-            for output in drives(step.top, step.inner, () if step is walks[0] else paths)
-        ]
+        values = [tape.value(*output) for output in drives(step.top, paths)]
         if any(value is None for value in values):
             raise Unrecognised("its input could not be told from its membrane")
-        inputs.append([value for value in values if value is not None])
+        inputs.append([value for value in values if value is not None and value.numel() > 1])
     arguments = [step.recorded.call.arguments for step in members]
     membranes = [staircase.membrane(a).detach() - staircase.edges[0] for a in arguments]
     low, jump = staircase.levels[0], staircase.jumps[0]

@@ -1,0 +1,75 @@
+"""Networks that nobody has seen: every one is reached and verified, or refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robust_snn import adapt
+from tests.foreign.generated_nets import CLASSES, SIDE, write_net
+from tests.helpers import assert_close_rms
+
+IMAGES = torch.rand(8, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+MODES = ("ste", "pdsg", "assg", "bptr", "rga", "hart")
+
+
+def author(net: nn.Module, x: Tensor) -> Tensor:
+    """Logits as the author of a generated network means them."""
+    for module in net.modules():
+        if isinstance(vars(module).get("v"), Tensor):
+            module.v = 0.0  # type: ignore[assignment]
+    out: Any = net(x)
+    if isinstance(out, dict):
+        return out["logits"]
+    out = out[0] if isinstance(out, tuple) else out
+    out = torch.stack(out) if isinstance(out, list) else out
+    if out.dim() == 2:
+        return out
+    return out.mean(0 if out.shape[1] == len(x) else 1)
+
+
+def gradient(logits: Tensor, x: Tensor) -> Tensor:
+    return torch.autograd.grad((logits * torch.arange(1.0, 1 + CLASSES)).sum(), x)[0]
+
+
+def check(seed: int) -> int:
+    """Adapts a generated network; returns how many modes reach it."""
+    written = write_net(seed)
+    torch.manual_seed(seed)
+    net = written.build().make_net()
+    victim = adapt(net, images=IMAGES)
+    assert victim.net.neurons, written.source
+    x = IMAGES.clone().requires_grad_()
+    expected = author(net, x)
+    own = gradient(expected, x)
+    logits = victim(x)
+    assert torch.equal(logits, expected), written.source
+    assert_close_rms(gradient(logits, x), own)
+    same = victim.replace(gradient=f"bptt(surrogate={written.surrogate})")(x)
+    assert torch.equal(same, expected), written.source
+    assert_close_rms(gradient(same, x), own)
+    reached = 0
+    for mode in MODES:
+        reach = victim.takes(mode)
+        if reach.refusal is None:
+            other = victim.replace(gradient=mode)(x)
+            assert torch.equal(other, expected) and gradient(other, x).isfinite().all()
+            reached += 1
+        else:
+            assert mode in reach.refusal and "choose" in reach.refusal
+    return reached
+
+
+@pytest.mark.parametrize("start", range(0, 40, 10))
+def test_generated_networks_are_reached(start: int) -> None:
+    assert sum(check(seed) for seed in range(start, start + 10)) > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(40, 500, 20))
+def test_more_generated_networks_are_reached(start: int) -> None:
+    for seed in range(start, start + 20):
+        check(seed)
