@@ -36,7 +36,7 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
 
     Args:
         net: The network.
-        run: A forward pass of it as its author means it, from rest.
+        run: A forward pass of it as its author means it, from rest, `inside_network`.
         images: A few images, which some neurons should fire at.
     """
     with torch.enable_grad():
@@ -344,7 +344,7 @@ def _recognised(members: Sequence[_Step], tape: _Tape) -> Recurrence:
         values = [tape.value(*output) for output in drives(step.top, paths)]
         if any(value is None for value in values):
             raise Unrecognised("its input could not be told from its membrane")
-        inputs.append([value for value in values if value is not None and value.numel() > 1])
+        inputs.append([value for value in values if value is not None])
     arguments = [step.recorded.call.arguments for step in members]
     membranes = [staircase.membrane(a).detach() - staircase.edges[0] for a in arguments]
     low, jump = staircase.levels[0], staircase.jumps[0]
