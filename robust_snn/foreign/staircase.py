@@ -11,7 +11,8 @@ from torch import Tensor
 LEVELS = 33  # values of a spike, beyond which a function counts as continuous
 GRID = 512  # points on which a function is looked at
 OFF_ROUND = 1.23456e-4  # keeps the grid off round numbers, where edges tend to lie
-HALVINGS = 36  # that place an edge to 1e-11 or so of the range
+FAR = 2.5  # decades beyond its range in which the threshold of a silent neuron is looked for
+HALVINGS = 48  # that place an edge to 1e-11 or so of the range
 EXACT = 1e-6  # of the range of a membrane, within which an edge may round either way
 
 Function = Callable[..., Any]
@@ -145,9 +146,9 @@ def _along(
         return torch.stack(values)
 
     count = GRID if single else GRID // 8
-    ends = (low - margin, high + margin)
-    grid = torch.linspace(*ends, count, dtype=torch.float64, device=membrane.device)
-    grid += OFF_ROUND
+    near = torch.linspace(low - margin, high + margin, count, dtype=torch.float64)
+    far = margin * torch.logspace(0, FAR, count // 8, dtype=torch.float64)  # silent neurons
+    grid = torch.cat([low - far.flip(0), near[1:-1], high + far]).to(membrane.device) + OFF_ROUND
     values = at(grid)
     again = None if values is None else at(grid)
     if values is None or again is None or not torch.equal(values, again):
