@@ -142,7 +142,8 @@ class {cell}(nn.Module):
 class {net}(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 6, 3), {cell}(), nn.Flatten(), nn.Linear(96, 5), {cell}())
+        layers = nn.Conv2d(1, 6, 3), {cell}(), nn.Flatten(), nn.Linear(96, 5), {cell}()
+        self.body = nn.Sequential(*layers)
 
     def forward(self, x):
         for m in self.modules():
