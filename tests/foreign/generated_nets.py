@@ -70,7 +70,7 @@ def write_net(seed: int) -> Written:
     }
     cast = pick.choice([".float()", ".to(v.dtype)", ".type_as(v)", " * 1.0"])
     places = arguments.split(", ").index("v")
-    gradients = [x for x in ("g * slope", *rest.split(", ")[1:])]
+    gradients = ["g * slope", *rest.split(", ")[1:]]
     if places:
         gradients.reverse()
     step = STEPS[pick.choice(list(STEPS))]
