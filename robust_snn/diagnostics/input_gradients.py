@@ -45,7 +45,7 @@ def vanishing_gradients(
 ) -> list[Diagnostic]:
     """Shares of images whose gradient is zero, or too small for float32 in further layers."""
     largest = input_gradient(victim, images, labels, seed).flatten(1).abs().amax(1)
-    zero = float((largest == 0).double().mean())
+    zero = float((~(largest != 0) | ~largest.isfinite()).double().mean())
     tiny = float((largest < VANISHED).double().mean())
     mode = victim.gradient.brief
     return [

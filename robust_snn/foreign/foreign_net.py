@@ -38,6 +38,7 @@ from robust_snn.foreign.net_state import (
     weights_fixed,
 )
 from robust_snn.foreign.outputs import Reading, check_readout, reduce
+from robust_snn.foreign.preprocess import Preprocessed
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.spike_function import in_its_precision, step_of, swapping
 from robust_snn.foreign.spike_pass import SpikePass, averaged_over_time
@@ -151,6 +152,11 @@ class ForeignSNN(NoisyModule):
         return self.random or isinstance(self.encoder, NoisyModule)
 
     @property
+    def name(self) -> str:
+        """Class of the network that was brought."""
+        return type(self.net.net if isinstance(self.net, Preprocessed) else self.net).__name__
+
+    @property
     def wants_membrane(self) -> bool:
         return self.readout.startswith("membrane ")
 
@@ -203,12 +209,10 @@ class ForeignSNN(NoisyModule):
             with self._at_rest(x):
                 logits = self._with_twins(x, found.reading)
         if len(logits) != len(x):
-            raise InputError(
-                f"{type(self.net).__name__} gives logits {tuple(logits.shape)} for {len(x)} images"
-            )
+            raise InputError(f"{self.name} gives logits {tuple(logits.shape)} for {len(x)} images")
         if _differentiable(x) and not logits.requires_grad:
             raise InputError(
-                f"no gradient of {type(self.net).__name__} reaches the image; a random encoder "
+                f"no gradient of {self.name} reaches the image; a random encoder "
                 "needs encoder='poisson', a neuron without a surrogate another gradient mode"
             )
         return logits
@@ -256,7 +260,7 @@ class ForeignSNN(NoisyModule):
                 tried = found._replace(plan=plan)
                 logits = self._with_exchanged(few, tried, LayerGradient(mode), swap=False)
                 if logits.requires_grad:
-                    logits.sum().backward()
+                    _weighed(logits).backward()
             return few.grad is not None and bool(few.grad.any())
 
         try:
@@ -265,7 +269,7 @@ class ForeignSNN(NoisyModule):
             plan = replace(plan, copies=True)
             reached = go_back(STE(), plan)
         if not reached:
-            name = type(self.net).__name__
+            name = self.name
             return replace(
                 plan,
                 unreached=f"no gradient of {name} reaches the image, as behind torch.no_grad() or "
@@ -284,10 +288,10 @@ class ForeignSNN(NoisyModule):
         with torch.enable_grad():
             logits = self._with_own_neurons(x, found)
             try:
-                torch.autograd.grad(logits.sum(), x)
+                torch.autograd.grad(_weighed(logits), x)
             except Exception as error:  # whatever a network does that has no gradient
                 reason = str(error).split(". ")[0]
-                return f"{type(self.net).__name__} has no gradient by itself ({reason})"
+                return f"{self.name} has no gradient by itself ({reason})"
         return None
 
     def raw(self, x: Tensor, layout: Layout) -> Any:
@@ -347,17 +351,15 @@ class ForeignSNN(NoisyModule):
     def summary(self) -> str:
         """One line: how the net is run, what fires in it, and which gradient modes reach that."""
         if not self.studies:
-            return f"{type(self.net).__name__} has not run yet"
+            return f"{self.name} has not run yet"
         found = next(reversed(self.studies.values()))
         reach = {name: self.takes(mode()) for name, mode in MODES.items() if not mode.other_forward}
-        return summary(type(self.net).__name__, found, self.neurons, reach)
+        return summary(self.name, found, self.neurons, reach)
 
     def takes(self, mode: GradientMode) -> Reach:
         """Which neurons the mode reaches; see `Victim.takes`."""
         if not self.studies:
-            raise InputError(
-                f"{type(self.net).__name__} has not run yet; give adapt(net, images=...) some"
-            )
+            raise InputError(f"{self.name} has not run yet; give adapt(net, images=...) some")
         plan = self._plan
         if isinstance(mode, Own) or not self.neurons:
             return Reach(self.neurons, refusal=plan.unreached or plan.no_gradient)
@@ -379,7 +381,7 @@ class ForeignSNN(NoisyModule):
         Raises:
             InputError: Naming a neuron, the reason and the way out.
         """
-        name = type(self.net).__name__
+        name = self.name
         for path, twin in zip(self.paths, self.members, strict=True):
             if (reason := twin.owner.fixed(twin.node)) is not None:
                 raise InputError(
@@ -448,7 +450,7 @@ class ForeignSNN(NoisyModule):
             twin.learn(neuron)
         self.checked.add(x.shape)
         for path, reason in self.refusals.items():
-            _log.info("%s keeps its own forward pass: %s", path or type(self.net).__name__, reason)
+            _log.info("%s keeps its own forward pass: %s", path or self.name, reason)
 
     def _compare(self, probe: Tensor) -> Finding:
         """What a copy in double precision shows of the twins."""
@@ -557,6 +559,11 @@ def _rule_of(neuron: SpikeNeuron, gradient: LayerGradient) -> Rule:
     if statistics is not None:
         statistics = statistics._replace(layer=neuron.name)
     return gradient.mode.rule(dynamics, statistics)
+
+
+def _weighed(logits: Tensor) -> Tensor:
+    """A sum of logits in which those of two classes do not cancel."""
+    return (logits * torch.arange(1.0, 1 + logits.shape[1], device=logits.device)).sum()
 
 
 def _differentiable(x: Tensor) -> bool:

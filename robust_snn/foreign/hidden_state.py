@@ -54,6 +54,12 @@ def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
             vars(module)[name] = _like(value, vars(module).get(name))
 
 
+def restore_all(net: nn.Module, before: Mapping[Key, Any]) -> None:
+    """Gives a network everything back that a snapshot has, after a call that failed."""
+    lacked = {key: MISSING for key in snapshot(net) if key not in before}
+    restore(net, {**before, **lacked})
+
+
 class _Missing:
     """Stands for an attribute that a module has only after a call."""
 

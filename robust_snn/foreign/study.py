@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from robust_snn.foreign.hidden_state import restore_all, same, snapshot
 from robust_snn.foreign.interception import Call, functions_of, listening, open_function
 from robust_snn.foreign.library import Library
 from robust_snn.foreign.net_state import counting_calls
@@ -65,6 +66,10 @@ class Runnable(Protocol):
     sequences: bool
 
     @property
+    def name(self) -> str:
+        """Class of the network, for people."""
+
+    @property
     def stochastic(self) -> bool:
         """Whether two runs may differ."""
 
@@ -97,6 +102,7 @@ def study(subject: Runnable, x: Tensor) -> Study:
     if subject.T is not None and x.dim() == 4:
         _refuse_own_steps(subject, images)
     failures = []
+    before = snapshot(subject.net)
     for layout in _layouts(subject, x):
         try:
             found = _attempt(subject, images, layout)
@@ -104,13 +110,14 @@ def study(subject: Runnable, x: Tensor) -> Study:
             raise
         except Exception as error:  # whatever a network does with what it is not made for
             failures.append(f"shown {layout.value}: {error}")
+            restore_all(subject.net, before)
             continue
         if subject.T is None:
             _refuse_one_step(subject, images, found)
         return found._replace(plan=spike_plan(subject, x, layout))
     call = "adapt(net)" if subject.T is not None else "adapt(net, T=...)"
     raise NotRunnable(
-        f"{type(subject.net).__name__} gives no logits for each of {tuple(x.shape)} images "
+        f"{subject.name} gives no logits for each of {tuple(x.shape)} images "
         f"({'; '.join(failures)}); say robust_snn.{call}, or which part of its output to read: "
         "adapt(net, output=function)"
     )
@@ -203,9 +210,9 @@ def _refuse_differences(subject: Runnable, images: Tensor, layout: Layout, out: 
     before = torch.random.get_rng_state()
     again = subject.raw(images, layout)
     drawn = not torch.equal(before, torch.random.get_rng_state())
-    if all(map(torch.equal, tensors_of(out), tensors_of(again))):
+    if all(map(same, tensors_of(out), tensors_of(again))):
         return
-    name = type(subject.net).__name__
+    name = subject.name
     if drawn:
         way = "it draws random numbers: say robust_snn.adapt(net, ..., random=True)"
     else:
@@ -228,8 +235,7 @@ def _refuse_own_steps(subject: Runnable, images: Tensor) -> None:
     steps = _own_steps(subject, images, found)
     if steps > 1:
         raise InputError(
-            f"{type(subject.net).__name__} runs {steps} time steps by itself; say "
-            "robust_snn.adapt(net) without T"
+            f"{subject.name} runs {steps} time steps by itself; say robust_snn.adapt(net) without T"
         )
 
 
@@ -251,6 +257,6 @@ def _refuse_one_step(subject: Runnable, images: Tensor, found: Study) -> None:
         return
     if _own_steps(subject, images, found) == 1:
         raise InputError(
-            f"{type(subject.net).__name__} runs a single time step: every neuron was called once "
+            f"{subject.name} runs a single time step: every neuron was called once "
             "for an image; say robust_snn.adapt(net, T=...) with its number of time steps"
         )

@@ -192,7 +192,7 @@ def _spikes(calls: Sequence[_Recorded]) -> list[_Step | None]:
     steps: list[_Step | None] = []
     for recorded in calls:
         call, out = recorded.call, recorded.out
-        if not any(call.needs) or not recorded.alive:
+        if not any(call.needs) or not recorded.alive or _is_ours(call.function):
             steps.append(None)
             continue
         key = (call.function, *(v for v in call.arguments if isinstance(v, int | float)))
@@ -208,6 +208,11 @@ def _spikes(calls: Sequence[_Recorded]) -> list[_Step | None]:
         else:
             steps.append(_Step(recorded, None, None) if _looks_like_spikes(call, out) else None)
     return steps
+
+
+def _is_ours(function: type) -> bool:
+    """Whether an autograd function is this package's, such as that of an encoder."""
+    return function.__module__.startswith("robust_snn.") and function is not Fired
 
 
 def _suits(staircase: Staircase, call: Call, out: Tensor) -> bool:

@@ -320,10 +320,9 @@ def test_undeclared_noise_is_found_out(tmp_path: Path, monkeypatch: pytest.Monke
             return super().forward(x) + torch.randn(len(x), 2)
 
     suite = Fake(lambda x: x).install(monkeypatch)
-    verdict = evaluate(Careless(), *shades([0.6, 0.7]), suite=suite, out=tmp_path, eps=EPS)
-    assert verdict.stochastic and verdict.draws == {"select": 2, "report": 3}
-    notes = {note.name: note for note in verdict.diagnostics}
-    assert notes["noise"].status == "warn" and "not under control" in notes["noise"].why
+    with pytest.raises(InputError, match=r"draws random numbers: say .*random=True"):
+        evaluate(Careless(), *shades([0.6, 0.7]), suite=suite, out=tmp_path, eps=EPS)
+    assert not (tmp_path / "verdict.json").exists()
 
 
 def test_zero_gradients_fail_the_diagnosis(tmp_path: Path) -> None:
