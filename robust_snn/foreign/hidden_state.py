@@ -146,7 +146,18 @@ def find_state(
         InputError: If it is not at rest and has no method that brings it there.
     """
     before = snapshot(net)
-    first = run(images[0])
+    try:
+        first = run(images[0])
+    except Exception:
+        # the state of an earlier call may have been one of another batch
+        left = [key for key, value in before.items() if _is_state(net, key, value, known)]
+        if not left:
+            raise
+        _reset(net)
+        before = snapshot(net)
+        if any(_is_state(net, key, before[key], known) for key in left):
+            raise _not_at_rest(net, left) from None
+        first = run(images[0])
     keys = moved(before, snapshot(net))
     rest = {key: before.get(key, MISSING) for key in keys}
     theirs = [key for key in keys if _owner(net, key) not in known]
@@ -154,18 +165,33 @@ def find_state(
         _reset(net)
         again = snapshot(net)
         rest |= {key: again.get(key, MISSING) for key in theirs}
-    stale = [".".join(key).lstrip(".") for key in theirs if _left_over(rest[key])]
+    stale = [key for key in theirs if _left_over(rest[key])]
     if stale:
         run(images[1])
         if not all(map(torch.equal, first, run(images[0]))):
-            raise InputError(
-                f"{type(net).__name__} keeps {', '.join(stale)} from an earlier call, and no "
-                "method such as reset() that clears it; build it anew, or reset it before it is "
-                "adapted"
-            )
+            raise _not_at_rest(net, stale)
         rest = {key: rest[key] for key in keys if key not in theirs}  # its forward resets it
     restore(net, rest)
     return rest
+
+
+def _not_at_rest(net: nn.Module, keys: Sequence[Key]) -> InputError:
+    names = ", ".join(".".join(key).lstrip(".") for key in keys)
+    return InputError(
+        f"{type(net).__name__} keeps {names} from an earlier call, and no method such as reset() "
+        "that clears it; build it anew, or reset it before it is adapted"
+    )
+
+
+def _is_state(net: nn.Module, key: Key, value: Any, known: frozenset[nn.Module]) -> bool:
+    """Whether a value looks like what an earlier call left in an attribute."""
+    owner = _owner(net, key)
+    return (
+        owner is not None
+        and owner not in known
+        and key[1] not in owner._buffers
+        and (_left_over(value))
+    )
 
 
 def _owner(net: nn.Module, key: Key) -> nn.Module | None:

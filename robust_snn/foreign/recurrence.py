@@ -82,25 +82,30 @@ def fit(
     inputs = [torch.stack(list(x)).double().flatten() for x in zip(*drives, strict=True)]
     if not fired.any() or bool(fired.bool().all()):
         raise Unrecognised(SILENT)
-    columns = [before, fired, fired * before, *inputs, torch.ones_like(before)]
-    table = torch.stack(columns, 1)
-    rows = slice(None, None, -(-len(table) // ROWS))
-    scale = table[rows].abs().amax(0).clamp(min=1e-12)
-    solved = torch.linalg.lstsq(
-        (table[rows] / scale).cpu(), after[rows, None].cpu(), driver="gelsd"
-    )
-    weights = solved.solution[:, 0] / scale.cpu()
-    error = (table.cpu() @ weights - after.cpu()).abs().max().item()
-    if error > EXACT * (1 + after.abs().max().item()):
+    rest = [fired, *inputs, torch.ones_like(before)]
+    kept = _solve([before, *rest], after)
+    cleared = _solve([(1 - fired) * before, *rest], after)
+    if kept is not None and cleared is not None:
+        raise Unrecognised(SILENT)
+    weights = kept if kept is not None else cleared
+    if weights is None or not -1e-6 < weights[0] <= 1 + 1e-6:
         raise Unrecognised("its membrane follows no recursion that we know")
-    decay, drop, clear, *_, constant = weights.tolist()
-    decay, clear, drop = (round(value, 6) for value in (decay, clear, drop))
-    if not -1e-6 < decay <= 1 + 1e-6 or min(abs(clear), abs(clear + decay)) > 1e-4:
-        raise Unrecognised("its membrane follows no recursion that we know")
-    decay = min(max(decay, 0.0), 1.0)
-    clear = 0.0 if abs(clear) < abs(clear + decay) else -decay
-    leaks = 1 - decay > 1e-4
-    threshold = constant / (decay - 1) if leaks else -drop
+    decay, drop, constant = min(max(weights[0], 0.0), 1.0), weights[1], weights[-1]
+    clear = 0.0 if cleared is None else -decay
+    threshold = constant / (decay - 1) if 1 - decay > 1e-4 else -drop
     if threshold <= 0:
         raise Unrecognised("its threshold is not above its resting potential")
     return Recurrence(decay, drop, clear, round(threshold, 6), paths)
+
+
+def _solve(columns: Sequence[Tensor], after: Tensor) -> list[float] | None:
+    """Weights with which the columns add up to `after`; None if none do."""
+    table, after = torch.stack(list(columns), 1).cpu(), after.cpu()
+    rows = slice(None, None, -(-len(table) // ROWS))
+    scale = table[rows].abs().amax(0).clamp(min=1e-12)
+    solved = torch.linalg.lstsq(table[rows] / scale, after[rows, None], driver="gelsd")
+    weights = solved.solution[:, 0] / scale
+    error = (table @ weights - after).abs().max().item()
+    if error > EXACT * (1 + after.abs().max().item()):
+        return None
+    return [round(weight, 6) for weight in weights.tolist()]

@@ -179,51 +179,64 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         for function in functions_of(tensors_of(subject.raw(leaf, layout))):
             open_function(function)
     outs, calls = [], []
+    generator = torch.random.get_rng_state()
     with torch.no_grad():
         for batch in (images, few):
             counter = _Counter()
             with listening(counter):
                 outs.append(subject.raw(batch, layout))
             calls.append(counter.calls)
-        _refuse_differences(subject, few, layout, outs[1])
+        drawn = not torch.equal(generator, torch.random.get_rng_state())
+        again = subject.raw(few, layout)
+        if not subject.stochastic and not same(tensors_of(outs[1]), tensors_of(again)):
+            raise _differs(subject, drawn)
         if calls[0] != calls[1]:
-            raise NotRead("the number of its steps follows the number of images")
+            raise NotRead(
+                "the number of its steps follows the number of images, or these influence each "
+                "other"
+            )
         reading = find_reading(
             (outs[0], outs[1]),
             BATCHES,
             membrane=subject.wants_membrane,
             steps=lambda: subject.T or spike_plan(subject, images, layout).loop,
         )
+        together, alone = (reading.steps(out) for out in outs)
+        _check_steps(subject, together, reading, calls[0])
         if not subject.stochastic:
             turned = reading.steps(subject.raw(images.flip(0), layout))
             axis = 0 if reading.time is None else 1
-            together, alone = (reading.steps(out) for out in outs)
-            _compare(together.flip(axis), turned)
-            _compare(together.narrow(axis, 0, len(few)), alone)
+            pairs = (together.flip(axis), turned), (together.narrow(axis, 0, len(few)), alone)
+            if not all(_alike(a, b) for a, b in pairs):
+                if drawn:
+                    raise _differs(subject, drawn)
+                raise NotRead("the logits of an image depend on its place in the batch")
     return Study(layout, reading, SpikePlan(), stateful)
 
 
-def _refuse_differences(subject: Runnable, images: Tensor, layout: Layout, out: Any) -> None:
-    """Refuses a network that answers the same images differently and is not said to be random."""
-    if subject.stochastic:
+def _check_steps(subject: Runnable, steps: Tensor, reading: Reading, calls: int) -> None:
+    """Whether a network runs as many steps as it is shown; it may take another axis for time."""
+    if subject.T is None:
         return
-    before = torch.random.get_rng_state()
-    again = subject.raw(images, layout)
-    drawn = not torch.equal(before, torch.random.get_rng_state())
-    if all(map(same, tensors_of(out), tensors_of(again))):
-        return
-    name = subject.name
+    if reading.time is not None and len(steps) != subject.T:
+        raise NotRead(f"it returns {len(steps)} steps")
+    if calls > 1 and calls % subject.T:
+        raise NotRead(f"its spike functions are called {calls} times")
+
+
+def _differs(subject: Runnable, drawn: bool) -> InputError:
+    """The refusal of a network that answers the same images differently and does not say so."""
     if drawn:
         way = "it draws random numbers: say robust_snn.adapt(net, ..., random=True)"
     else:
         way = "it keeps a state outside of its modules, which its forward has to reset"
-    raise InputError(f"{name} answers the same images differently; {way}")
+    return InputError(f"{subject.name} answers the same images differently; {way}")
 
 
-def _compare(a: Tensor, b: Tensor) -> None:
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether logits are equal, but for a spike here and there that rounding moves."""
     size = (a.abs().mean() + b.abs().mean()).item() / 2
-    if a.shape != b.shape or (a - b).abs().mean().item() > INFLUENCE * size + 1e-6:
-        raise NotRead("the logits of an image depend on its place in the batch")
+    return a.shape == b.shape and not (a - b).abs().mean().item() > INFLUENCE * size + 1e-6
 
 
 def _refuse_own_steps(subject: Runnable, images: Tensor) -> None:

@@ -1,0 +1,112 @@
+"""Spikes made by comparisons, with the tricks by which people give them a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robust_snn import InputError, adapt
+from tests.helpers import assert_close_rms
+
+IMAGES = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+def soft(v: Tensor) -> Tensor:
+    return torch.sigmoid(4 * (v - 1))
+
+
+def without_gradient(v: Tensor) -> Tensor:
+    with torch.no_grad():
+        return (v > 1).to(v.dtype)
+
+
+WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
+    "hard.detach() + soft - soft.detach()": lambda v: (
+        (v > 1).float().detach() + soft(v) - soft(v).detach()
+    ),
+    "soft + (hard - soft).detach()": lambda v: soft(v) + ((v > 1).float() - soft(v)).detach(),
+    "under no_grad": lambda v: (without_gradient(v) - soft(v)).detach() + soft(v),
+}
+WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
+    "float": lambda v: (v > 1).float(),
+    "type_as": lambda v: v.ge(1).type_as(v),
+    "times one": lambda v: torch.ge(v - 1, 0) * 1.0,
+    "where": lambda v: torch.where(v > 1, torch.ones_like(v), torch.zeros_like(v)),
+    "heaviside": lambda v: torch.heaviside(v - 1, torch.zeros(())),
+    "sign": lambda v: (torch.sign(v - 1) + 1) / 2,
+    "turned round": lambda v: torch.lt(torch.ones(()), v).float(),
+}
+
+
+class Net(nn.Module):
+    """Two layers, by hand."""
+
+    def __init__(self, fire: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two, self.fire = nn.Linear(36, 24), nn.Linear(24, 4), fire
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, u, total = torch.zeros(1), torch.zeros(1), torch.zeros(1)
+        for _ in range(4):
+            v = 0.8 * v + 3 * self.one(x.flatten(1))
+            spikes = self.fire(v)
+            v = v * (1 - spikes)
+            u = 0.9 * u + 2 * self.two(spikes)
+            out = self.fire(u)
+            u = u - out
+            total = total + out
+        return total / 4
+
+
+def through(victim: nn.Module) -> tuple[Tensor, Tensor]:
+    x = IMAGES.clone().requires_grad_()
+    logits = victim(x)
+    return logits.detach(), torch.autograd.grad((logits * torch.arange(1.0, 5.0)).sum(), x)[0]
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENT)
+def test_a_trick_is_exchanged_with_any_surrogate(name: str) -> None:
+    net = Net(WITH_GRADIENT[name])
+    victim = adapt(net, images=IMAGES)
+    assert victim.net.neurons == ("Net#1", "Net#2")
+    own = through(net)
+    same = victim.replace(gradient="bptt(surrogate=sigmoid(alpha=4))")
+    for found in (through(victim), through(same)):
+        assert torch.equal(found[0], own[0])
+        assert_close_rms(found[1], own[1])
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_comparison_without_a_gradient_gets_one(name: str) -> None:
+    net = Net(WITHOUT[name])
+    victim = adapt(net, images=IMAGES)
+    reference = through(adapt(Net(WITH_GRADIENT["under no_grad"]), images=IMAGES))
+    found = through(victim.replace(gradient="bptt(surrogate=sigmoid(alpha=4))"))
+    assert torch.equal(found[0], net(IMAGES))
+    if name != "sign":  # which is 1/2 at the threshold
+        assert_close_rms(found[1], reference[1])
+    if name != "sign":  # whose own gradient is zero and not missing
+        assert victim.gradient.name == "bptt"
+        assert "no gradient by itself" in (victim.takes("own").refusal or "")
+
+
+def test_a_mask_is_no_spike() -> None:
+    victim = adapt(Net(lambda v: (v > 0).float() * v), images=IMAGES)
+    assert victim.net.neurons == () and victim.takes("bptt").neurons == ()
+
+
+def test_a_gradient_that_reaches_no_image_is_refused() -> None:
+    class Behind(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = x * 1
+            return super().forward(x)
+
+    victim = adapt(Behind(WITHOUT["float"]), images=IMAGES)
+    assert victim.takes("bptt").neurons == ()
+    with pytest.raises(InputError, match="no gradient of Behind"):
+        through(victim.replace(gradient="bptt"))

@@ -1,0 +1,185 @@
+"""How a network is to be run: steps, time, state, all found by running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robust_snn import InputError, adapt
+from robust_snn.foreign.study import Layout
+
+T = 5
+IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+class Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        return (v > 0).float()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
+
+
+class Cell(nn.Module):
+    """A neuron that keeps its membrane, of any kind of rest."""
+
+    def __init__(self, rest: Any = None) -> None:
+        super().__init__()
+        self.v = rest
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = 0.0 if self.v is None else self.v
+        v = 0.8 * v + x
+        spikes = Fire.apply(v - 1)
+        self.v = v * (1 - spikes)
+        return spikes
+
+
+def body(rest: Any = None) -> nn.Sequential:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), Cell(rest), nn.Linear(8, 3), Cell(rest))
+    for layer in (net[1], net[3]):
+        layer.weight.data *= 4
+    return net
+
+
+def expected(x: Tensor = IMAGES) -> Tensor:
+    net = body()
+    return torch.stack([net(x) for _ in range(T)]).mean(0)
+
+
+class Loop(nn.Module):
+    """It runs its steps itself."""
+
+    def __init__(self, rest: Any = None) -> None:
+        super().__init__()
+        self.body = body(rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.body(x) for _ in range(T)]).mean(0)
+
+
+class Sequence(nn.Module):
+    """It takes all steps at once, whose axis is `time`."""
+
+    def __init__(self, time: int) -> None:
+        super().__init__()
+        self.body, self.time = body(), time
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 5:
+            raise RuntimeError(f"expected 5 dimensions, got {x.dim()}")
+        steps = x.movedim(self.time, 0)
+        return torch.stack([self.body(step) for step in steps]).movedim(0, min(self.time, 2))
+
+
+LAYOUTS = {
+    "one step": (body, Layout.STEPS),
+    "time first": (lambda: Sequence(0), Layout.TIME_FIRST),
+    "batch first": (lambda: Sequence(1), Layout.BATCH_FIRST),
+    "time last": (lambda: Sequence(4), Layout.TIME_LAST),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_net_without_steps_of_its_own_is_shown_them(name: str) -> None:
+    build, layout = LAYOUTS[name]
+    victim = adapt(build(), T=T, images=IMAGES)
+    assert next(iter(victim.net.studies.values())).layout is layout
+    for count in (6, T, 3, 1):
+        found = victim.sample(IMAGES[:count], torch.arange(count))
+        assert torch.allclose(found, expected()[:count])
+
+
+@pytest.mark.parametrize("rest", [None, 0.0, torch.zeros(1)], ids=["None", "number", "tensor"])
+def test_a_state_starts_anew_in_every_call(rest: Any) -> None:
+    net = Loop(rest)
+    victim = adapt(net, images=IMAGES)
+    for _ in range(2):
+        assert torch.equal(victim.sample(IMAGES, torch.arange(6)), expected())
+    for cell in (net.body[2], net.body[4]):
+        assert cell.v is None or not torch.as_tensor(cell.v).any()
+
+
+def test_a_state_that_was_left_behind() -> None:
+    class WithReset(Loop):
+        def reset(self) -> None:
+            for cell in (self.body[2], self.body[4]):
+                cell.v = None
+
+    class ResetsItself(WithReset):
+        def forward(self, x: Tensor) -> Tensor:
+            self.reset()
+            return super().forward(x)
+
+    for build in (WithReset, ResetsItself):
+        net = build()
+        net(IMAGES)
+        assert torch.equal(adapt(net, images=IMAGES).sample(IMAGES, torch.arange(6)), expected())
+    net = Loop()
+    net(IMAGES)
+    with pytest.raises(InputError, match=r"keeps body\.2\.v, body\.4\.v from an earlier call"):
+        adapt(net, images=IMAGES)
+
+
+class Elsewhere(Loop):
+    kept: list[Tensor] = []  # noqa: RUF012 - a state that belongs to no object
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept.append(x)
+        return super().forward(x) + len(self.kept)
+
+
+class Random(Loop):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + torch.randn_like(x))
+
+
+class Mixing(Loop):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - 3 * x.mean(0, keepdim=True) + x.flip(0))
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
+    "T twice": (Loop, {"T": T}, r"runs 5 time steps by itself; say robust_snn\.adapt\(net\)"),
+    "no T": (body, {}, r"runs a single time step.*say robust_snn\.adapt\(net, T=\.\.\.\)"),
+    "sequences without T": (lambda: Sequence(0), {}, r"adapt\(net, T=\.\.\.\)"),
+    "hidden state": (Elsewhere, {}, "keeps a state outside of its modules"),
+    "random": (Random, {}, r"say robust_snn\.adapt\(net, \.\.\., random=True\)"),
+    "mixed images": (Mixing, {}, "depend on its place in the batch"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_run_is_refused_with_the_way_out(name: str) -> None:
+    build, arguments, message = REFUSED[name]
+    with pytest.raises(InputError, match=message):
+        adapt(build(), images=IMAGES, **arguments)
+
+
+def test_a_random_net_that_says_so() -> None:
+    victim = adapt(Random(), images=IMAGES, random=True)
+    first, second = (victim.sample(IMAGES, torch.arange(6), draw=draw) for draw in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, victim.sample(IMAGES, torch.arange(6)))
+
+
+def test_event_frames_without_T_are_shown_as_they_come() -> None:
+    frames = IMAGES[:, None].expand(-1, T, -1, -1, -1)
+    for time in (0, 1):
+        victim = adapt(Sequence(time), images=frames)
+        assert torch.allclose(victim.sample(frames, torch.arange(6)), expected())
+
+
+def test_one_line_says_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    adapt(Loop())
+    line = capsys.readouterr().err
+    assert "2 spike sites (body.2, body.4) by 2 Fire" in line and "modes own, bptt" in line
+    adapt(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
+    assert "WARNING" in capsys.readouterr().err
