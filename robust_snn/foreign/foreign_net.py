@@ -14,38 +14,27 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from robust_snn.foreign.comparisons import Comparisons, inside_network, watching
+from robust_snn.foreign.comparisons import Comparisons, watching
 from robust_snn.foreign.describe import summary
-from robust_snn.foreign.hidden_state import Key, find_state
 from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import (
-    Library,
     Unreadable,
-    find_nodes,
-    find_states,
-    takes_all_steps,
 )
 from robust_snn.foreign.net_state import (
-    at_rest,
-    loses_gradient_in_eval,
-    twins_in_place,
     weights_fixed,
 )
-from robust_snn.foreign.outputs import Reading, check_readout, reduce
-from robust_snn.foreign.preprocess import Preprocessed
 from robust_snn.foreign.recurrence import Recurrence
+from robust_snn.foreign.shown_net import ShownNet
 from robust_snn.foreign.spike_function import in_its_precision, step_of, swapping
 from robust_snn.foreign.spike_pass import SpikePass, averaged_over_time
 from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
 from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, study
-from robust_snn.foreign.survey import tensors_of
-from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.foreign.twin_check import (
     COMPARED,
     Finding,
@@ -55,10 +44,8 @@ from robust_snn.foreign.twin_check import (
 )
 from robust_snn.gradients import BPTT, MODES, GradientMode, Own, Reach
 from robust_snn.gradients.modes import HART, STE
-from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage, sample_keys
+from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
-from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
-from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import (
     LayerGradient,
     PassSettings,
@@ -66,37 +53,18 @@ from robust_snn.neurons.pass_settings import (
     layer_gradient,
     use_settings,
 )
-from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.errors import InputError
 
-ENCODERS: dict[str, type[nn.Module]] = {
-    "latency": LatencyEncoder,
-    "phase": PhaseEncoder,
-    "poisson": PoissonEncoder,
-}
 NOT_FOUND = "its spike function was not found"
 TRIES = 8  # batches on which neurons that did not fire are looked at again
 _log = logging.getLogger("robust_snn")
 _ready: WeakSet[nn.Module] = WeakSet()  # nets whose functions this process listens to
 
 
-class ForeignSNN(NoisyModule):
+class ForeignSNN(ShownNet):
     """A spiking net of other people as a plain function from images to logits.
 
-    Args:
-        net: The net, which keeps its neurons, its weights and its modes.
-        T: Time steps that images are presented for. None for a net whose `forward` takes images
-            and returns logits by itself.
-        encoder: Turns images into steps: None presents them as they are, `"poisson"`, `"latency"`
-            and `"phase"` code them, a function is called once per step.
-        readout: What becomes of the outputs of all steps: `"mean"`, `"sum"`, `"max"` or `"last"`;
-            after the word `membrane`, as in `"membrane mean"`, of the second of several outputs.
-        random: Whether the net draws random numbers. They then come from the victim's seed, as one
-            draw for a whole batch.
-        output: Gives logits `[B, K]`, or steps of them `[T, B, K]`, from what the net returns; of
-            every step, if it is called once per step.
-
-    Raises:
-        InputError: If a name is not known or a number is out of range.
+    Its arguments are those of `ShownNet`. It keeps its neurons, its weights and its modes.
     """
 
     def __init__(
@@ -108,62 +76,12 @@ class ForeignSNN(NoisyModule):
         random: bool = False,
         output: Callable[[Any], Tensor] | None = None,
     ) -> None:
-        super().__init__()
-        check_readout(readout)
-        if isinstance(encoder, str) and encoder not in ENCODERS:
-            raise unknown("encoder", encoder, ENCODERS)
-        if T is None and encoder is not None:
-            raise InputError("an encoder needs the number of steps; give adapt(net, T=...) too")
-        if T is not None and T < 1:
-            raise InputError(f"T must be at least 1, got {T}")
-        nodes = find_nodes(net)
-        self.net = net
-        self.T = T
-        self.encoder: Any = ENCODERS[encoder]() if isinstance(encoder, str) else encoder
-        self.readout = readout
-        self.random = random
-        self.output = output
+        super().__init__(net, T, encoder, readout, random, output)
         self.gradient: GradientMode = Own()
-        self.sequences = takes_all_steps(net)
-        self.paths = tuple(nodes)
-        self.twins = nn.ModuleList(
-            TwinNeuron(node, owner, folded=T is not None and not self.sequences)
-            for node, owner in nodes.values()
-        )
         self.whole_refusal: str | None = None
         self.checked: set[torch.Size] = set()
         self.studies: dict[torch.Size, Study] = {}
-        self.rest: dict[Key, Any] = {}
         self._tries = 0
-        for module, owner in find_states(net):
-            owner.reset(module)
-        self.train(net.training)
-        lost = {path: loses_gradient_in_eval(*found) for path, found in nodes.items()}
-        self.without_eval_gradient = tuple(path for path, loses in lost.items() if loses)
-        for kept, what in (
-            (True, "lose their gradient in eval(); repaired while the victim runs"),
-            (None, "cannot be tried alone, so they may have no gradient in eval()"),
-        ):
-            if count := sum(loses is kept for loses in lost.values()):
-                _log.warning("%d neurons of %s %s", count, type(net).__name__, what)
-
-    @property
-    def stochastic(self) -> bool:
-        return self.random or isinstance(self.encoder, NoisyModule)
-
-    @property
-    def name(self) -> str:
-        """Class of the network that was brought."""
-        return type(self.net.net if isinstance(self.net, Preprocessed) else self.net).__name__
-
-    @property
-    def wants_membrane(self) -> bool:
-        return self.readout.startswith("membrane ")
-
-    @property
-    def members(self) -> list[TwinNeuron]:
-        """The twins, in the order of `paths`."""
-        return cast(list[TwinNeuron], list(self.twins))
 
     @property
     def refusals(self) -> dict[str, str]:
@@ -173,10 +91,6 @@ class ForeignSNN(NoisyModule):
             for path, twin in zip(self.paths, self.members, strict=True)
         }
         return {path: reason for path, reason in reasons.items() if reason is not None}
-
-    def nodes(self) -> list[tuple[nn.Module, Library]]:
-        """The neurons of known libraries."""
-        return [(twin.node, twin.owner) for twin in self.members]
 
     def own_mode(self) -> GradientMode:
         """The gradient mode that the net has by itself."""
@@ -294,23 +208,6 @@ class ForeignSNN(NoisyModule):
                 return f"{self.name} has no gradient by itself ({reason})"
         return None
 
-    def raw(self, x: Tensor, layout: Layout) -> Any:
-        """What the net returns for images, from rest; for single steps, the list of its returns."""
-        with self._at_rest(x):
-            if layout is Layout.IMAGES or (layout is Layout.BATCH_FIRST and x.dim() == 5):
-                return self._told(self._run(x.clone()))  # some networks change their input
-            frames = self._frames(x)
-            if layout is Layout.STEPS:
-                return [self._step(self._run(frame.clone())) for frame in frames.unbind(0)]
-            if layout is Layout.BATCH_FIRST:
-                return self._told(self._run(frames.transpose(0, 1)))
-            last = layout is Layout.TIME_LAST
-            return self._told(self._run(frames.movedim(0, -1) if last else frames))
-
-    def _run(self, shown: Tensor) -> Any:
-        with inside_network():
-            return self.net(shown)
-
     @property
     def neurons(self) -> tuple[str, ...]:
         """Names of all neurons that were found."""
@@ -320,33 +217,6 @@ class ForeignSNN(NoisyModule):
     def _plan(self) -> SpikePlan:
         """What is known of the spike functions, from the last shape of images."""
         return next(reversed(self.studies.values())).plan if self.studies else SpikePlan()
-
-    def _told(self, out: Any) -> Any:
-        """What the caller's function makes of an output; the output itself where there is none."""
-        return out if self.output is None else self.output(out)
-
-    def _step(self, out: Any) -> Any:
-        """The part of the output of a single step that is read."""
-        out = self._told(out)
-        return out[int(self.wants_membrane)] if isinstance(out, tuple) else out
-
-    def find_state(self, x: Tensor, layout: Layout) -> bool:
-        """Finds what the net keeps between calls, and says whether there is something.
-
-        Raises:
-            InputError: If it is not at rest and cannot be brought there.
-        """
-        known = frozenset(module for module, _ in find_states(self.net))
-
-        def run(images: Tensor) -> list[Tensor]:
-            keys = sample_keys(0, torch.arange(len(images), device=images.device))
-            with keyed(keys):  # so that a random network answers alike
-                return tensors_of(self.raw(images, layout))
-
-        found = find_state(self.net, run, (x, 1 - x), known)
-        self.rest |= {key: value for key, value in found.items() if key not in self.rest}
-        paths = {path for path, _ in self.rest}
-        return any(module not in known for p, module in self.net.named_modules() if p in paths)
 
     def summary(self) -> str:
         """One line: how the net is run, what fires in it, and which gradient modes reach that."""
@@ -421,12 +291,6 @@ class ForeignSNN(NoisyModule):
         """Neurons of known libraries that call no spike function that was found."""
         return [p for p in self.paths if not any(inside(neuron, p) for neuron in plan.names)]
 
-    def _at_rest(self, x: Tensor) -> AbstractContextManager[None]:
-        """The net at rest, with gradients, and with the random numbers of the victim's keys."""
-        seed = int(self.draw(len(x), x.device)[0][0]) if self.random else None
-        broken = [self.net.get_submodule(path) for path in self.without_eval_gradient]
-        return at_rest(self.net, broken, self.rest, seed, x.device)
-
     @torch.no_grad()
     def check(self, x: Tensor) -> None:
         """Compares the neurons with their twins on some of these images, in double precision.
@@ -492,14 +356,6 @@ class ForeignSNN(NoisyModule):
             copied.members,
         )
 
-    def _from_rest(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        with self._at_rest(x):
-            return run(x)
-
-    def _with_own_neurons(self, x: Tensor, found: Study) -> Tensor:
-        """The net as its author runs it."""
-        return self._logits(self.raw(x, found.layout), found.reading)
-
     def _with_exchanged(
         self, x: Tensor, found: Study, gradient: LayerGradient, swap: bool = True
     ) -> Tensor:
@@ -521,35 +377,6 @@ class ForeignSNN(NoisyModule):
             return logits, spike_pass
 
         return averaged_over_time(x, run) if isinstance(rule, TimeAverage) else run(x)[0]
-
-    def _with_twins(self, x: Tensor, reading: Reading) -> Tensor:
-        """The net with twins in the place of its neurons, all steps at once."""
-        with twins_in_place(self, self.members):
-            if self.T is None:
-                return self._logits(self._told(self.net(x)), reading)
-            frames = self._frames(x)
-            if self.sequences:
-                return self._logits(self._told(self.net(frames)), reading)
-            for twin in self.members:
-                twin.steps = len(frames)
-            out: Tensor = self._step(self.net(frames.flatten(0, 1)))
-            return reduce(out.unflatten(0, (len(frames), -1)), self.readout)
-
-    def _frames(self, x: Tensor) -> Tensor:
-        """What the net is shown, `[T, B, ...]`."""
-        assert self.T is not None or x.dim() == 5
-        if x.dim() == 5:
-            return x.transpose(0, 1)
-        if self.encoder is None:
-            return x.expand(cast(int, self.T), *x.shape)
-        ours = isinstance(self.encoder, tuple(ENCODERS.values()))
-        if ours:
-            return cast(Tensor, self.encoder(x[None], steps=self.T))
-        return torch.stack([self.encoder(x) for _ in range(cast(int, self.T))])
-
-    def _logits(self, out: Any, reading: Reading) -> Tensor:
-        steps = reading.steps(out)
-        return reduce(steps, self.readout) if steps.dim() == 3 else steps
 
 
 def _rule_of(neuron: SpikeNeuron, gradient: LayerGradient) -> Rule:

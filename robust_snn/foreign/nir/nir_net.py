@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from robust_snn.foreign.foreign_net import ENCODERS
 from robust_snn.foreign.nir.nir_build import Plan, plan
 from robust_snn.foreign.nir.nir_file import NOTE, read_graph
 from robust_snn.foreign.nir.nir_neurons import Integrator, SteppedNeuron
 from robust_snn.foreign.nir.nir_scheme import SCHEMES, Scheme, parse_scheme
 from robust_snn.foreign.nir.nir_steps import Part, missing_rule, run_steps
 from robust_snn.foreign.outputs import REDUCTIONS
+from robust_snn.foreign.shown_net import ENCODERS
 from robust_snn.gradients import MODES, GradientMode, Own, Reach
 from robust_snn.kernels import Dynamics
 from robust_snn.neurons import LIF, over_time
