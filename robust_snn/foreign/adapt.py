@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from os import PathLike
@@ -15,11 +16,15 @@ from robust_snn.foreign.library import find_nodes, find_states
 from robust_snn.foreign.nir import is_nir, load_nir
 from robust_snn.foreign.preprocess import PREPARATION, Preprocessed
 from robust_snn.foreign.state_passing import StatePassing, passes_state
+from robust_snn.gradients import TakesModes
 from robust_snn.models import create_network
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import is_neuron
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import SETTINGS, Victim, add_network_check
+
+_log = logging.getLogger("robust_snn")
+KNOWN = ("torch", "torchvision", "timm", "robust_snn")  # packages whose layers keep no state
 
 
 def adapt(
@@ -119,6 +124,8 @@ def _tell(net: ForeignSNN) -> None:
 def refuse_unadapted(net: nn.Module) -> None:
     """Refuses a network whose neurons another library leaves with a state after every call.
 
+    One that nobody knows is warned of: it may keep a state, or fire where no mode reaches it.
+
     Raises:
         InputError: If it holds such a neuron outside of a `ForeignSNN`.
     """
@@ -128,6 +135,15 @@ def refuse_unadapted(net: nn.Module) -> None:
             raise InputError(
                 f"{type(net).__name__} holds {type(module).__name__} of {owner.name}, which keeps "
                 "a state between calls; use robust_snn.adapt(net, T=...) instead of Victim(net)"
+            )
+    if not any(is_neuron(m) or isinstance(m, NoisyModule | TakesModes) for m in net.modules()):
+        kinds = {type(module) for module in net.modules()}
+        unknown_kinds = {k.__name__ for k in kinds if k.__module__.split(".")[0] not in KNOWN}
+        if unknown_kinds:
+            _log.warning(
+                "%s may keep a state or fire in ways of its own, which Victim(net) does not see: "
+                "use robust_snn.adapt(net)",
+                ", ".join(sorted(unknown_kinds)),
             )
 
 

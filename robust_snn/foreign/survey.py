@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from robust_snn.foreign.comparisons import Comparisons, Fired, watching, with_gradient
 from robust_snn.foreign.graph_walk import Walk, drives, follow, recurrent_paths, reset_paths, walk
 from robust_snn.foreign.interception import Call, functions_of, listening, nodes_of, open_function
-from robust_snn.foreign.recurrence import Recurrence, Unrecognised, fit
+from robust_snn.foreign.recurrence import SILENT, Recurrence, Unrecognised, fit
 from robust_snn.foreign.spike_plan import (
     COMPARISON,
     PlannedCall,
@@ -320,7 +320,8 @@ def _recurrence(members: Sequence[_Step], tape: _Tape) -> Recurrence | str:
     try:
         return _recognised(members, tape)
     except Unrecognised as reason:
-        return str(reason)
+        few = len(members) == 2 and str(reason) != SILENT
+        return "two steps are too few to recognise its recursion" if few else str(reason)
 
 
 def _recognised(members: Sequence[_Step], tape: _Tape) -> Recurrence:
