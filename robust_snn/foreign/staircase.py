@@ -147,11 +147,14 @@ def _along(
 
     count = GRID if single else GRID // 8
     near = torch.linspace(low - margin, high + margin, count, dtype=torch.float64)
-    far = margin * torch.logspace(0, FAR, count // 8, dtype=torch.float64)  # silent neurons
-    grid = torch.cat([low - far.flip(0), near[1:-1], high + far]).to(membrane.device) + OFF_ROUND
-    values = at(grid)
-    again = None if values is None else at(grid)
-    if values is None or again is None or not torch.equal(values, again):
+    far = margin * torch.logspace(0, FAR, count // 8, dtype=torch.float64)
+    wide = torch.cat([low - far.flip(0), near[1:-1], high + far])
+    grid = near.to(membrane.device) + OFF_ROUND
+    values = _steady(at, grid)
+    if values is not None and not (values[1:] != values[:-1]).any():  # a silent neuron
+        grid = wide.to(membrane.device) + OFF_ROUND
+        values = _steady(at, grid)
+    if values is None:
         return None
     jumps = (values[1:] != values[:-1]).nonzero().flatten()
     if not 0 < len(jumps) < min(LEVELS, count // 4):
@@ -171,6 +174,14 @@ def _along(
     edges = tuple(round(edge, 10) for edge in right.tolist())
     levels = (float(values[0]), *(float(value) for value in values[jumps + 1]))
     return Staircase(place, threshold, edges, levels)
+
+
+def _steady(at: Callable[[Tensor], Tensor | None], grid: Tensor) -> Tensor | None:
+    """Values at some points; None where there are none, or others every time."""
+    values, again = at(grid), at(grid)
+    if values is None or again is None or not torch.equal(values, again):
+        return None
+    return values
 
 
 def _call(function: Function, arguments: Sequence[Any], place: int, value: Tensor) -> Tensor | None:

@@ -26,6 +26,11 @@ STEPS: dict[str, tuple[Callable[..., Tensor], tuple[Any, ...], tuple[float, ...]
     "last argument": (lambda gamma, v: (v >= 0).float() * gamma, (2.0, V), (0.0,)),
     "integer levels": (lambda v: v.round().clamp(0, 3), (3 * V,), (0.5, 1.5, 2.5)),
     "ternary": (lambda v: (v > 0.5).float() - (v < -0.5).float(), (V,), (-0.5, 0.5)),
+    "without a highest level": (
+        lambda v: v.relu().floor(),
+        (torch.linspace(0, 3.5, 60).view(4, 3, 5),),
+        (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0),
+    ),
     "silent": (lambda v: (v >= 15).float(), (V,), (15.0,)),
     "single precision inside": (lambda v: (v.float() >= 0.25).float(), (V,), (0.25,)),
 }
