@@ -102,9 +102,9 @@ def listening(listener: Listener | None) -> Iterator[None]:
 
 
 def functions_of(outputs: Sequence[Tensor]) -> set[AutogradFunction]:
-    """Classes of the custom autograd functions in the graph of some outputs."""
-    classes = (getattr(node, "_forward_cls", None) for node in nodes_of(outputs))
-    return {function for function in classes if function is not None}
+    """Classes of the custom autograd functions in the graph of some outputs, but for ours."""
+    classes = {getattr(node, "_forward_cls", None) for node in nodes_of(outputs)}
+    return {f for f in classes if f is not None and not f.__module__.startswith("robust_snn.")}
 
 
 def nodes_of(outputs: Sequence[Tensor]) -> set[Node]:

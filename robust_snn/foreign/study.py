@@ -202,7 +202,8 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
             steps=lambda: subject.T or spike_plan(subject, images, layout).loop,
         )
         together, alone = (reading.steps(out) for out in outs)
-        _check_steps(subject, together, reading, calls[0])
+        if subject.T is not None and reading.time is not None and len(together) != subject.T:
+            raise NotRead(f"it returns {len(together)} steps")  # of another axis
         if not subject.stochastic:
             turned = reading.steps(subject.raw(images.flip(0), layout))
             axis = 0 if reading.time is None else 1
@@ -212,16 +213,6 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
                     raise _differs(subject, drawn)
                 raise NotRead("the logits of an image depend on its place in the batch")
     return Study(layout, reading, SpikePlan(), stateful)
-
-
-def _check_steps(subject: Runnable, steps: Tensor, reading: Reading, calls: int) -> None:
-    """Whether a network runs as many steps as it is shown; it may take another axis for time."""
-    if subject.T is None:
-        return
-    if reading.time is not None and len(steps) != subject.T:
-        raise NotRead(f"it returns {len(steps)} steps")
-    if calls > 1 and calls % subject.T:
-        raise NotRead(f"its spike functions are called {calls} times")
 
 
 def _differs(subject: Runnable, drawn: bool) -> InputError:

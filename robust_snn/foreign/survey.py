@@ -90,7 +90,13 @@ class _Recorder:
         """Knows, inside, which module is running."""
 
         def enter(name: str) -> Callable[..., None]:
-            return lambda *_: self._stack.append(name)
+            def push(*_: Any) -> None:
+                caller = self._stack[-1]
+                # what several neurons share, such as a surrogate, is a part of its caller
+                shared = caller and not name.startswith(f"{caller}.")
+                self._stack.append(caller if shared else name)
+
+            return push
 
         def leave(*_: Any) -> None:
             self._stack.pop()
@@ -192,7 +198,7 @@ def _spikes(calls: Sequence[_Recorded]) -> list[_Step | None]:
     steps: list[_Step | None] = []
     for recorded in calls:
         call, out = recorded.call, recorded.out
-        if not any(call.needs) or not recorded.alive or _is_ours(call.function):
+        if not any(call.needs) or not recorded.alive:
             steps.append(None)
             continue
         key = (call.function, *(v for v in call.arguments if isinstance(v, int | float)))
@@ -208,11 +214,6 @@ def _spikes(calls: Sequence[_Recorded]) -> list[_Step | None]:
         else:
             steps.append(_Step(recorded, None, None) if _looks_like_spikes(call, out) else None)
     return steps
-
-
-def _is_ours(function: type) -> bool:
-    """Whether an autograd function is this package's, such as that of an encoder."""
-    return function.__module__.startswith("robust_snn.") and function is not Fired
 
 
 def _suits(staircase: Staircase, call: Call, out: Tensor) -> bool:
