@@ -80,6 +80,8 @@ def fit(
     before, fired = (torch.stack(list(x[:-1])).double().flatten() for x in (membranes, spikes))
     after = torch.stack(list(membranes[1:])).double().flatten()
     inputs = [torch.stack(list(x)).double().flatten() for x in zip(*drives, strict=True)]
+    if not all(bool(x.isfinite().all()) for x in (before, after, *inputs)):
+        raise Unrecognised("its membrane is NaN or infinite")
     if not fired.any() or bool(fired.bool().all()):
         raise Unrecognised(SILENT)
     rest = [fired, *inputs, torch.ones_like(before)]
