@@ -169,10 +169,10 @@ def with_weights_of(used: nn.Module, net: nn.Module) -> nn.Module:
     """A network that has never run, with the weights and statistics of one that has."""
     for mine, its in zip(net.parameters(), used.parameters(), strict=True):
         mine.data = its.data.clone()  # some have no shape before they run
-    for mine, its in zip(net.modules(), used.modules(), strict=True):
-        if hasattr(its, "running_mean"):
-            mine.running_mean.copy_(its.running_mean)
-            mine.running_var.copy_(its.running_var)
+    buffers = dict(used.named_buffers())
+    for name, mine in net.named_buffers():
+        if mine.shape == buffers[name].shape:  # others hold a state of some batch
+            mine.copy_(buffers[name])
     return net.eval()
 
 
