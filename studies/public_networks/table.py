@@ -71,6 +71,12 @@ def evaluated(name: str, suite: str, out: Path, limit: int) -> str:
     return robust + (f" ({'; '.join(failed)} failed)" if failed else "")
 
 
+def cell(row: dict[str, Any], column: str) -> str:
+    """What the page shows: of a suite on random weights, that it finished."""
+    value = str(row[column])
+    return "yes" if column in SUITES and value[:1].isdigit() else value
+
+
 def last_line(log: Path) -> str:
     lines = [line for line in log.read_text().splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it said nothing"
@@ -105,7 +111,8 @@ def refusals(found: dict[str, Any]) -> str:
     for mode, reason in found["refused"].items():
         reasons.setdefault(reason.removeprefix(f"{mode} "), []).append(mode)
     for mode, neurons in found["missed"].items():
-        reasons.setdefault(f"reaches {next(iter(neurons.items()))} not", []).append(mode)
+        name, reason = next(iter(neurons.items()))
+        reasons.setdefault(f"does not reach {name} ({reason})", []).append(mode)
     own = found.get("own gradient: refused")
     return "; ".join(
         [f"{', '.join(modes)} {reason}" for reason, modes in reasons.items()]
@@ -146,7 +153,7 @@ def main() -> None:
 def page(rows: list[dict[str, Any]]) -> str:
     """The table, and below it what is refused and why, as Markdown."""
     lines = [COLUMNS[:-1], ["---"] * (len(COLUMNS) - 1)]
-    lines += [[str(row[column]) for column in COLUMNS[:-1]] for row in rows]
+    lines += [[cell(row, column) for column in COLUMNS[:-1]] for row in rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     refused = [f"* {row['network'].split()[0]}: {row['refused']}" for row in rows if row["refused"]]
     return "\n".join([table, "", *refused, ""])
