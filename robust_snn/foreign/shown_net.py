@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -132,8 +132,14 @@ class ShownNet(NoisyModule):
             return self._told(self._run(frames.movedim(0, -1) if last else frames))
 
     def _run(self, shown: Tensor) -> Any:
-        with inside_network():
+        with self._eagerly(), inside_network():
             return self.net(shown)
+
+    def _eagerly(self) -> AbstractContextManager[object]:
+        """Compiled parts run as they were written: compiled code shows nothing of what fires."""
+        if any(type(module).__name__ == "OptimizedModule" for module in self.net.modules()):
+            return torch.compiler.set_stance("force_eager")
+        return nullcontext()
 
     def _told(self, out: Any) -> Any:
         """What the caller's function makes of an output; the output itself where there is none."""

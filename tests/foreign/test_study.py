@@ -183,3 +183,9 @@ def test_one_line_says_what_was_found(capsys: pytest.CaptureFixture[str]) -> Non
     assert "2 spike sites (body.2, body.4) by 2 Fire" in line and "modes own, bptt" in line
     adapt(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
     assert "WARNING" in capsys.readouterr().err
+
+
+def test_a_compiled_network_runs_as_it_was_written() -> None:
+    victim = adapt(torch.compile(Loop()), images=IMAGES)  # type: ignore[arg-type]
+    assert len(victim.net.neurons) == 2
+    assert torch.equal(victim.sample(IMAGES, torch.arange(6)), expected())
