@@ -51,6 +51,7 @@ def diagnose(
     from rich.table import Table
     from rich.text import Text
 
+    from robust_snn.attacks import PGD
     from robust_snn.attacks.mode_reach import tried_reach
     from robust_snn.cli.inputs import load_subject
     from robust_snn.diagnostics import full
@@ -63,6 +64,7 @@ def diagnose(
     radius = number(eps, "--eps")
     if radius <= 0:
         raise InputError(f"--eps must be positive, got {eps}")
+    PGD().check_norm(norm)
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
     images = subject.images
     where = chosen_device(device)
