@@ -57,7 +57,7 @@ def evaluated(name: str, suite: str, out: Path, limit: int) -> str:
     folder = out / name / suite
     folder.mkdir(parents=True, exist_ok=True)
     place = next(p for p in (transformers, own_neurons, library_neurons) if hasattr(p, name))
-    adapt = ",".join(f"{key}={value}" for key, value in CODEBASES[name].adapt.items())
+    adapt = ",".join(f"{key}={str(value).lower()}" for key, value in CODEBASES[name].adapt.items())
     command = [str(Path(sys.executable).parent / "robust-snn"), "evaluate", "--quiet"]
     command += ["--model", f"{place.__file__}:{name}", "--data", str(out / f"{name}.npz")]
     command += ["--suite", suite, "--out", str(folder), "--threads", "1"]
@@ -74,7 +74,9 @@ def evaluated(name: str, suite: str, out: Path, limit: int) -> str:
 def cell(row: dict[str, Any], column: str) -> str:
     """What the page shows: of a suite on random weights, that it finished."""
     value = str(row[column])
-    return "yes" if column in SUITES and value[:1].isdigit() else value
+    if column in SUITES and row["modes"] != "refused":
+        return "yes" if value[:1].isdigit() else value or "not run"
+    return value
 
 
 def last_line(log: Path) -> str:
