@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from os import PathLike
 from typing import Any
+from weakref import WeakSet
 
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import SETTINGS, Victim, add_network_check
 
 _log = logging.getLogger("robust_snn")
+_warned: WeakSet[nn.Module] = WeakSet()
 KNOWN = ("torch", "torchvision", "timm", "robust_snn")  # packages whose layers keep no state
 
 
@@ -139,7 +141,8 @@ def refuse_unadapted(net: nn.Module) -> None:
     if not any(is_neuron(m) or isinstance(m, NoisyModule | TakesModes) for m in net.modules()):
         kinds = {type(module) for module in net.modules()}
         unknown_kinds = {k.__name__ for k in kinds if k.__module__.split(".")[0] not in KNOWN}
-        if unknown_kinds:
+        if unknown_kinds and net not in _warned:  # once, not for every variant of a victim
+            _warned.add(net)
             _log.warning(
                 "%s may keep a state or fire in ways of its own, which Victim(net) does not see: "
                 "use robust_snn.adapt(net)",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from robust_snn.foreign.spike_plan import SpikePlan
 from robust_snn.foreign.study import Study
 from robust_snn.gradients import Reach
 
@@ -27,7 +26,9 @@ def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, 
             "attacks use the network's own gradient ('own')"
         )
     shown = ", ".join(neurons[:SHOWN]) + (", ..." if len(neurons) > SHOWN else "")
-    forms = ", ".join(f"{count} {form}" for form, count in _forms(found.plan).items())
+    forms = ", ".join(
+        f"{count} {form}" for form, count in Counter(n.form for n in found.plan.neurons).items()
+    )
     what = f"{len(neurons)} spike sites ({shown}){f' by {forms}' if forms else ''}"
     taken = [mode for mode, answer in reach.items() if answer.neurons]
     refused = {mode: str(answer.refusal) for mode, answer in reach.items() if answer.refusal}
@@ -42,7 +43,3 @@ def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, 
         missed = ", ".join(f"{n}: {why}" for n, why in found.plan.missed.items())
         text += f"; WARNING: not reached: {missed}"
     return text
-
-
-def _forms(plan: SpikePlan) -> Counter[str]:
-    return Counter(neuron.form for neuron in plan.neurons)

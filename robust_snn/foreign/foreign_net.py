@@ -23,12 +23,7 @@ from torch import Tensor, nn
 from robust_snn.foreign.comparisons import Comparisons, watching
 from robust_snn.foreign.describe import summary
 from robust_snn.foreign.interception import listening
-from robust_snn.foreign.library import (
-    Unreadable,
-)
-from robust_snn.foreign.net_state import (
-    weights_fixed,
-)
+from robust_snn.foreign.library import Unreadable
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.shown_net import ShownNet
 from robust_snn.foreign.spike_function import in_its_precision, step_of, swapping
@@ -46,6 +41,7 @@ from robust_snn.gradients import BPTT, MODES, GradientMode, Own, Reach
 from robust_snn.gradients.modes import HART, STE
 from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
+from robust_snn.neurons.fixed_network import fixed_network
 from robust_snn.neurons.pass_settings import (
     LayerGradient,
     PassSettings,
@@ -54,6 +50,7 @@ from robust_snn.neurons.pass_settings import (
     use_settings,
 )
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.plain_context import plain_context
 
 NOT_FOUND = "its spike function was not found"
 TRIES = 8  # batches on which neurons that did not fire are looked at again
@@ -120,8 +117,7 @@ class ForeignSNN(ShownNet):
         elif exchanged:
             logits = self._with_exchanged(x, found, gradient)
         else:
-            with self._at_rest(x):
-                logits = self._with_twins(x, found.reading)
+            logits = self._with_twins(x, found.reading)
         if len(logits) != len(x):
             raise InputError(f"{self.name} gives logits {tuple(logits.shape)} for {len(x)} images")
         if _differentiable(x) and not logits.requires_grad:
@@ -136,12 +132,9 @@ class ForeignSNN(ShownNet):
         shape = x.shape[1:]
         if x.dim() == 5 and self.T not in (None, x.shape[1]):
             raise InputError(f"T is {self.T}, but the event frames have {x.shape[1]} steps")
-        settled = shape in self.studies and not self.studies[shape].plan.unsettled
-        if settled and self in _ready:
+        if shape in self.studies and self in _ready and not self._looks_again(shape):
             return self.studies[shape]
-        apart = torch.autocast(x.device.type, enabled=False)
-        plain = use_settings(PassSettings())
-        with torch.inference_mode(False), weights_fixed(self.net), apart, plain:
+        with fixed_network(self), use_settings(PassSettings()):
             x = x.detach().clone()
             if shape not in self.studies:
                 found = study(self, x)
@@ -153,12 +146,16 @@ class ForeignSNN(ShownNet):
             if self not in _ready:
                 open_functions(self, x, found.layout)
                 _ready.add(self)
-            if found.plan.unsettled and self._tries < TRIES:
+            if self._looks_again(shape):
                 self._tries += 1
                 plan = found.plan.completed(spike_plan(self, x, found.layout))
                 tried = self._tried(x, found._replace(plan=plan))
                 self.studies[shape] = found._replace(plan=tried)
         return self.studies[shape]
+
+    def _looks_again(self, shape: torch.Size) -> bool:
+        """Whether other images of a shape may show more of a neuron that was silent."""
+        return self._tries < TRIES and self.studies[shape].plan.unsettled
 
     def _tried(self, x: Tensor, found: Study) -> SpikePlan:
         """The plan of a study with what a backward pass through it shows."""
@@ -183,12 +180,11 @@ class ForeignSNN(ShownNet):
             plan = replace(plan, copies=True)
             reached = go_back(STE(), plan)
         if not reached:
-            name = self.name
             return replace(
                 plan,
-                unreached=f"no gradient of {name} reaches the image, as behind torch.no_grad() or "
-                "a random encoder of its own; encode outside of it: adapt(net, T=..., "
-                "encoder='poisson'), or attack it without gradients",
+                unreached=f"no gradient of {self.name} reaches the image, as behind "
+                "torch.no_grad() or a random encoder of its own; encode outside of it: "
+                "adapt(net, T=..., encoder='poisson'), or attack it without gradients",
             )
         if not plan.unrecognised:
             try:
@@ -214,15 +210,19 @@ class ForeignSNN(ShownNet):
         return (*self._unplanned(self._plan), *self._plan.names)
 
     @property
+    def _last(self) -> Study | None:
+        """What is known from the last shape of images."""
+        return next(reversed(self.studies.values()), None)
+
+    @property
     def _plan(self) -> SpikePlan:
-        """What is known of the spike functions, from the last shape of images."""
-        return next(reversed(self.studies.values())).plan if self.studies else SpikePlan()
+        return SpikePlan() if self._last is None else self._last.plan
 
     def summary(self) -> str:
         """One line: how the net is run, what fires in it, and which gradient modes reach that."""
-        if not self.studies:
+        found = self._last
+        if found is None:
             return f"{self.name} has not run yet"
-        found = next(reversed(self.studies.values()))
         reach = {name: self.takes(mode()) for name, mode in MODES.items() if not mode.other_forward}
         return summary(self.name, found, self.neurons, reach)
 
@@ -240,7 +240,7 @@ class ForeignSNN(ShownNet):
         if not self._exchanges(mode):
             return Reach(self.paths)
         swapped = isinstance(mode.rule(Dynamics()), Recursion)
-        theirs = [n for n in plan.reached if not any(inside(n, path) for path in self.paths)]
+        theirs = [n for n in plan.reached if not inside(n, *self.paths)]
         reached = (*self.paths, *theirs) if swapped else plan.reached
         missed = {n: why for n, why in plan.missed.items() if n not in reached}
         return Reach(reached, missed)
@@ -303,11 +303,11 @@ class ForeignSNN(ShownNet):
             return
         rows = images_on_which(fired, len(x)).to(x.device)
         keys, mean = self.draw(len(x), x.device)
-        with keyed(keys[rows], mean), torch.autocast(x.device.type, enabled=False):
+        with keyed(keys[rows], mean), plain_context():
             found = self._compare(x[rows])
         whole = found.whole
         if whole is None and len(x) > COMPARED:
-            with keyed(keys, mean), torch.autocast(x.device.type, enabled=False):
+            with keyed(keys, mean), plain_context():
                 whole = self._rewired(x)
         self.whole_refusal = self.whole_refusal or whole
         for twin, neuron in zip(self.members, found.neurons, strict=False):
@@ -321,7 +321,7 @@ class ForeignSNN(ShownNet):
         found = self.study(probe)
         if self.T is None and not self.sequences:
             return Finding("the net runs its steps itself; give T, and a net that takes one step")
-        others = [n for n in found.plan.names if not any(inside(n, p) for p in self.paths)]
+        others = [n for n in found.plan.names if not inside(n, *self.paths)]
         if others:
             return Finding(f"{others[0]} fires too and is of no known library")
         if found.layout in (Layout.BATCH_FIRST, Layout.TIME_LAST):
@@ -331,14 +331,14 @@ class ForeignSNN(ShownNet):
                 double = copy.deepcopy(self).double()
         except Exception as error:  # whatever a net holds that cannot be copied or converted
             return Finding(f"it has no copy in double precision ({error})")
-        images, reading = probe.detach().double(), found.reading
+        images = probe.detach().double()
         with ExitStack() as stack:
             for twin in double.members:
                 spike = in_its_precision(twin.node, twin.owner)
                 stack.enter_context(twin.owner.swap(twin.node, spike, False))
             compared = find_differences(
                 lambda: double._with_own_neurons(images, found),
-                lambda: double._from_rest(lambda x: double._with_twins(x, reading), images),
+                lambda: double._with_twins(images, found.reading),
                 double.members,
             )
         for twin, copied in zip(self.members, double.members, strict=True):
@@ -352,7 +352,7 @@ class ForeignSNN(ShownNet):
             copied = copy.deepcopy(self)
         return find_rewiring(
             lambda: copied._with_own_neurons(images, found),
-            lambda: copied._from_rest(lambda x: copied._with_twins(x, found.reading), images),
+            lambda: copied._with_twins(images, found.reading),
             copied.members,
         )
 

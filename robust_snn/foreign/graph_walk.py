@@ -75,32 +75,7 @@ def recurrent_paths(after: Walk, before: Walk, spike: Node) -> list[Path] | None
         nothing but the step before; None if there is no such way, or no drive beside it.
     """
     depth = len(after.chain) - 1
-    state = {spike, *before.chain[depth : depth + 1]}
-    known: dict[Node, bool] = {}
-
-    def recurrent(node: Node) -> bool:
-        """Whether everything that a node depends on comes from the step before."""
-        if node in state or node not in after.inner:
-            return node in state
-        if node not in known:
-            above = parents(node)
-            known[node] = bool(above) and all(map(recurrent, above))
-        return known[node]
-
-    def ways(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
-        for place, (parent, _) in enumerate(node.next_functions):
-            if parent is not None and recurrent(parent):
-                yield (*path, place), parent
-            elif parent in after.inner:
-                yield from ways(parent, (*path, place))
-
-    if recurrent(after.top):
-        return None
-    found = list(ways(after.top, ()))
-    # A gradient is cut at an operation that follows the membrane, not at the membrane itself.
-    if not found or any(node in state for _, node in found):
-        return None
-    return [path for path, _ in found]
+    return _ways(after, {spike, *before.chain[depth : depth + 1]}) or None
 
 
 def reset_paths(after: Walk, spike: Node) -> list[Path] | None:
@@ -110,22 +85,34 @@ def reset_paths(after: Walk, spike: Node) -> list[Path] | None:
         None if the spike enters an operation together with something else: no gradient can be cut
         there. No way at all if the gradient does not pass through the reset anyway.
     """
+    return _ways(after, {spike})
 
-    def only(node: Node) -> bool:
-        if node is spike or node not in after.inner:
-            return node is spike
-        above = parents(node)
-        return bool(above) and all(map(only, above))
+
+def _ways(after: Walk, sources: set[Node]) -> list[Path] | None:
+    """Ways from a membrane to the first operations that depend on some sources and nothing else.
+
+    None if a source enters an operation together with something else: a gradient is cut at an
+    operation that follows a source, not at the source itself.
+    """
+    known: dict[Node, bool] = {}
+
+    def whole(node: Node) -> bool:
+        if node in sources or node not in after.inner:
+            return node in sources
+        if node not in known:
+            above = parents(node)
+            known[node] = bool(above) and all(map(whole, above))
+        return known[node]
 
     def ways(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
         for place, (parent, _) in enumerate(node.next_functions):
-            if parent is not None and only(parent):
+            if parent is not None and whole(parent):
                 yield (*path, place), parent
             elif parent in after.inner:
                 yield from ways(parent, (*path, place))
 
-    found = list(ways(after.top, ()))
-    return None if any(node is spike for _, node in found) else [path for path, _ in found]
+    found = [] if whole(after.top) else list(ways(after.top, ()))
+    return None if any(node in sources for _, node in found) else [path for path, _ in found]
 
 
 def drives(top: Node, paths: Sequence[Path]) -> list[Output]:

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 AutogradFunction = type[torch.autograd.Function]
-Backward = Callable[[Any, Tensor], Tensor | None]
 
 
 class Call:

@@ -6,13 +6,12 @@ functions are found while a net runs, as those of any other code are.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
-from robust_snn.foreign.library import Library
+from robust_snn.foreign.library import library_of_states
 
 
 def holds(module: nn.Module) -> bool:
@@ -28,10 +27,4 @@ def reset(module: nn.Module) -> None:
                 setattr(some, name, torch.zeros_like(buffer))
 
 
-LIBRARY = Library(
-    name="lava-dl",
-    owns=lambda module: False,
-    swap=lambda node, spike, detach_reset: nullcontext(),
-    reset=reset,
-    holds=holds,
-)
+LIBRARY = library_of_states("lava-dl", holds, reset)

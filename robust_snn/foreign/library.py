@@ -67,6 +67,19 @@ class Library:
         return (self.holds or self.owns)(module)
 
 
+def library_of_states(
+    name: str, holds: Callable[[nn.Module], bool], reset: Callable[[nn.Module], object]
+) -> Library:
+    """A library whose states are known and whose neurons are found while a net runs."""
+    return Library(
+        name,
+        owns=lambda module: False,
+        swap=lambda node, spike, detach_reset: nullcontext(),
+        reset=reset,
+        holds=holds,
+    )
+
+
 _REGISTERED: dict[str, Library] = {}
 _BUILT_IN = ("spikingjelly", "snntorch", "braincog", "lava", "sinabs", "state_passing")
 

@@ -56,19 +56,6 @@ def at_rest(
 
 
 @contextmanager
-def weights_fixed(net: nn.Module) -> Iterator[None]:
-    """Inside, no weight of a network has a gradient, so that the graph is that of the image."""
-    trainable = [p for p in net.parameters() if p.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

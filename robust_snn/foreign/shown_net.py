@@ -174,17 +174,13 @@ class ShownNet(NoisyModule):
         broken = [self.net.get_submodule(path) for path in self.without_eval_gradient]
         return at_rest(self.net, broken, self.rest, seed, x.device)
 
-    def _from_rest(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        with self._at_rest(x):
-            return run(x)
-
     def _with_own_neurons(self, x: Tensor, found: Study) -> Tensor:
         """The net as its author runs it."""
         return self._logits(self.raw(x, found.layout), found.reading)
 
     def _with_twins(self, x: Tensor, reading: Reading) -> Tensor:
-        """The net with twins in the place of its neurons, all steps at once."""
-        with twins_in_place(self, self.members):
+        """The net with twins in the place of its neurons, from rest, all steps at once."""
+        with self._at_rest(x), twins_in_place(self, self.members):
             if self.T is None:
                 return self._logits(self._told(self.net(x)), reading)
             frames = self._frames(x)

@@ -5,12 +5,11 @@ Its spike functions are found while a net runs, as those of any other code are.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 from torch import nn
 
-from robust_snn.foreign.library import Library
+from robust_snn.foreign.library import library_of_states
 
 
 def holds(module: nn.Module) -> bool:
@@ -29,10 +28,4 @@ def reset(module: nn.Module) -> None:
         some.register_buffer(name, buffer.detach().new_zeros(0))
 
 
-LIBRARY = Library(
-    name="sinabs",
-    owns=lambda module: False,
-    swap=lambda node, spike, detach_reset: nullcontext(),
-    reset=reset,
-    holds=holds,
-)
+LIBRARY = library_of_states("sinabs", holds, reset)

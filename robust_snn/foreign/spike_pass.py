@@ -23,14 +23,13 @@ RuleOf = Callable[[SpikeNeuron], Rule]
 
 
 class _Surrogated(Exchange):
-    """The step function with a surrogate derivative, which may differ between neurons."""
+    """The step function with a surrogate derivative."""
 
     def __init__(self, staircase: Staircase, rule: Recursion, kept: Tensor | None) -> None:
         self.argument = staircase.argument
         self.staircase = staircase
         self.rule = rule
         self.kept = kept
-        self.sharpness: Tensor | float = rule.surrogate.sharpness
 
     def backward(self, ctx: Any, upstream: Tensor) -> Tensor:
         membrane = ctx.saved_tensors[0] if self.kept is None else self.kept
@@ -38,7 +37,7 @@ class _Surrogated(Exchange):
         total: Tensor | float = 0.0
         for edge, jump in zip(self.staircase.edges, self.staircase.jumps, strict=True):
             z = membrane if edge == 0 else membrane - edge
-            slope = derivative(z, surrogate, self.sharpness)
+            slope = derivative(z, surrogate, surrogate.sharpness)
             total = total + (slope if jump == 1 else jump * slope)
         return (upstream * total).to(upstream.dtype)
 
@@ -197,12 +196,13 @@ def rate_slope_of(
 
     Where the slope depends on the mean drive, that follows from the membranes `z` of every step.
     """
-    if rule.edges is None:
-        return rule.slope * torch.stack([s > 0 for s in spikes]).any(0).to(spikes[0].dtype)
+    fired = torch.stack(list(spikes))
+    if rule.edges is None:  # no drive is needed but for its type
+        return rate_slope(rule, fired, fired)
     carried = [torch.full_like(z[0], -recurrence.threshold)]
     carried += [recurrence.carried(a, s) for a, s in zip(z[:-1], spikes[:-1], strict=True)]
     drive = torch.stack([after - before for after, before in zip(z, carried, strict=True)])
-    return rate_slope(rule, torch.stack(list(spikes)), drive)
+    return rate_slope(rule, fired, drive)
 
 
 def _detaches(rule: Rule, neuron: SpikeNeuron) -> bool:

@@ -99,12 +99,12 @@ class SpikePlan:
 
         Comparisons, which are known by their place among all operations, are not in it.
         """
-        calls = [call for call in self.calls if not any(inside(call.path, p) for p in paths)]
+        calls = [call for call in self.calls if not inside(call.path, *paths)]
         return replace(self, calls=tuple(calls), comparisons={})
 
     def compares(self, paths: Collection[str]) -> bool:
         """Whether a neuron outside of some modules fires by a comparison."""
-        others = [n for n in self.neurons if not any(inside(n.name, path) for path in paths)]
+        others = [n for n in self.neurons if not inside(n.name, *paths)]
         return any(neuron.form == COMPARISON for neuron in others)
 
     @property
@@ -124,9 +124,10 @@ class SpikePlan:
         return replace(self, neurons=tuple(neurons), feedback=other.feedback)
 
 
-def inside(name: str, path: str) -> bool:
-    """Whether a neuron, or a module, is inside the module at a path."""
-    return name.split("#")[0] == path or name.startswith(f"{path}.") or path == ""
+def inside(name: str, *paths: str) -> bool:
+    """Whether a neuron, or a module, is inside one of the modules at some paths."""
+    bare = name.split("#")[0]
+    return any(path in ("", bare) or name.startswith(f"{path}.") for path in paths)
 
 
 def function_name(function: type) -> str:

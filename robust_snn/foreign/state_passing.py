@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 
-from robust_snn.foreign.library import Library
+from robust_snn.foreign.library import library_of_states
 
 
 class StatePassing(nn.Module):
@@ -42,10 +41,6 @@ def _reset(module: nn.Module) -> None:
     module.state = None  # type: ignore[assignment]
 
 
-LIBRARY = Library(
-    name="state passing",
-    owns=lambda module: False,
-    swap=lambda node, spike, detach_reset: nullcontext(),
-    reset=_reset,
-    holds=lambda module: isinstance(module, StatePassing),
+LIBRARY = library_of_states(
+    "state passing", lambda module: isinstance(module, StatePassing), _reset
 )

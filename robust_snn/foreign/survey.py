@@ -46,12 +46,10 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         looking, heard = Comparisons(), _Recorder(net)
         with listening(heard), watching(looking):
             run(leaf)
-        places = looking.places()
-        if any(
-            s is not None and s.recorded.call.function is not Fired for s in _spikes(heard.calls)
-        ):
-            places = with_gradient(places)
-        places = with_gradient(places) or places
+        others = [s for s in _spikes(heard.calls) if s and s.recorded.call.function is not Fired]
+        places = with_gradient(looking.places())
+        if not places and not others:
+            places = looking.places()
         if places:
             open_function(Fired)
         recorder, tape = _Recorder(net), _Tape()
@@ -266,7 +264,7 @@ def _neurons(steps: Sequence[_Step | None]) -> list[list[int]]:
         if step is None:
             continue
         line = (step.recorded.path, step.recorded.where, tuple(step.recorded.out.shape))
-        before = _before(step, place, steps, inner, ends)
+        before = _before(step, steps, inner, ends)
         group = group_of.get(before) if before is not None else by_line.get(line)
         if group is None:
             group = []
@@ -284,7 +282,6 @@ def _neurons(steps: Sequence[_Step | None]) -> list[list[int]]:
 
 def _before(
     step: _Step,
-    place: int,
     steps: Sequence[_Step | None],
     inner: dict[Node, int],
     ends: dict[Node, int],

@@ -10,19 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import InputError, adapt
+from tests.foreign.own_step import Fire
 
 T, CLASSES = 5, 3
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-
-
-class Fire(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        return (v > 0).float()
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return g
 
 
 class Net(nn.Module):

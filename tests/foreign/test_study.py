@@ -11,19 +11,10 @@ from torch import Tensor, nn
 
 from robust_snn import InputError, adapt
 from robust_snn.foreign.study import Layout
+from tests.foreign.own_step import Fire
 
 T = 5
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-
-
-class Fire(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        return (v > 0).float()
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return g
 
 
 class Cell(nn.Module):
