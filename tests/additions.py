@@ -262,7 +262,8 @@ class Unit(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fire, self.membrane = SpikeFunction(Triangle().kernel(), strict=False), 0.0
+        self.fire = SpikeFunction(Triangle().kernel(), lambda z: (z >= 0).to(z.dtype))
+        self.membrane = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         self.membrane = 0.5 * self.membrane + x
@@ -356,8 +357,8 @@ def brightness(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0)
             ),
             Edit(
                 _DIAGNOSE,
-                "        batch_independence(victim, images, labels, seed=seed),",
-                "        brightness(victim, images, labels, seed=seed),\n",
+                '        *measured("batch independence", lambda: batch_independence(',
+                "        brightness(*of, seed=seed),\n",
             ),
         ),
         test="""

@@ -130,7 +130,8 @@ def test_every_kind_of_addition_passes_its_tests(tmp_path: Path) -> None:
 
 
 PAGES = ["CONTRIBUTING.md", "README.md", "benchmarks/README.md", *sorted(os.listdir(ROOT / "docs"))]
-PATH = re.compile(r"[`(]([\w\-]+(?:/[\w\-.]+)+/?)[`)]")  # in backticks, or the target of a link
+# in backticks, or the target of a link
+PATH = re.compile(r"(?:`|\]\()([\w\-]+(?:/[\w\-.]+)+/?)[`)]")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.endswith(".md")])
