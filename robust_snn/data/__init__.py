@@ -7,6 +7,7 @@ from robust_snn.data.checks import check_images, check_labels
 from robust_snn.data.datasets import DATASETS, load_dataset
 from robust_snn.data.events import EVENT_SETS, augment_events
 from robust_snn.data.image_set import ImageSet
+from robust_snn.data.packed_images import pack_images
 
 __all__ = [
     "DATASETS",
@@ -17,4 +18,5 @@ __all__ = [
     "check_images",
     "check_labels",
     "load_dataset",
+    "pack_images",
 ]

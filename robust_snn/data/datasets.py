@@ -12,6 +12,7 @@ from robust_snn.data.datasets_folder import is_datasets_folder, load_datasets_fo
 from robust_snn.data.events import EVENT_SETS, load_events
 from robust_snn.data.image_files import EXPECTED, load_files
 from robust_snn.data.image_set import ImageSet
+from robust_snn.data.packed_images import load_packed
 from robust_snn.data.torchvision_sets import TORCHVISION, load_torchvision
 from robust_snn.data.user_data import load_user_data
 from robust_snn.utils.errors import InputError, unknown
@@ -53,8 +54,9 @@ def load_dataset(
 
     Args:
         name_or_path: A name of `DATASETS`, `EVENT_SETS` or `TORCHVISION`; a folder or a `.tar` of
-            class folders; an `.npz` file of arrays; a folder that Hugging Face's `datasets` saved;
-            or a function, `file.py:make_data`, whose code then runs.
+            class folders; an `.npz` file of arrays; a `.safetensors` of `pack_images`; a folder
+            that Hugging Face's `datasets` saved; or a function, `file.py:make_data`, whose code
+            then runs.
         split: `"train"` or `"test"`. A folder that holds a folder of that name is read from there;
             any other folder or tar is one set, read whole, whose split is called `"all"`.
         root: Where a named data set lies on disk, such as CIFAR-10's unpacked archive.
@@ -83,7 +85,7 @@ def load_dataset(
     elif is_reference(name):
         data = load_user_data(name, size, n)
     elif (path := Path(name)).exists():
-        load = load_arrays if path.suffix == ".npz" else load_files
+        load = {".npz": load_arrays, ".safetensors": load_packed}.get(path.suffix, load_files)
         load = load_datasets_folder if is_datasets_folder(path) else load
         data = load(path, split, size, n)
     elif path.suffix or len(path.parts) > 1:

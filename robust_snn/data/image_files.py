@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
@@ -22,32 +23,69 @@ Reader: TypeAlias = ReaderImageFolder | ReaderImageInTar
 EXPECTED = "expected class folders side by side, in a folder or .tar, with .png or .jpg images"
 
 
-def load_files(path: Path, split: str, size: int | None, n: int | None) -> ImageSet:
-    """Loads a folder or a `.tar` of class folders.
+@dataclass(frozen=True)
+class PictureFiles:
+    """Pictures that have been found, and not decoded.
 
-    Labels follow the sorted class names, as in torchvision's `ImageFolder`. Classes take turns, so
-    that the first `n` images are spread over all of them; only these are decoded.
+    Attributes:
+        source: The folder or tar.
+        reader: Gives the file of a picture.
+        classes: Sorted names of the classes.
+        labels: Number of each picture's class, `[N]`.
     """
-    # two levels below tell a split from a class that happens to be named "train"
-    has_splits = any((path / split).glob("*/*"))
-    source = path / split if has_splits else path
+
+    source: Path
+    reader: Reader
+    classes: tuple[str, ...]
+    labels: np.ndarray
+
+    def name(self, index: int) -> str:
+        """What messages call a picture."""
+        return f"image '{self.reader.filename(index)}' of '{self.source}'"
+
+    def content(self, index: int) -> bytes:
+        """A picture as it is stored."""
+        file, _ = self.reader[index]
+        with file:
+            content: bytes = file.read()
+        return content
+
+
+@contextmanager
+def found_pictures(source: Path) -> Iterator[PictureFiles]:
+    """The pictures of a folder or a `.tar` of class folders.
+
+    Labels follow the sorted class names, as in torchvision's `ImageFolder`.
+
+    Raises:
+        InputError: If it holds no images, or not in class folders.
+    """
     with _opened(source) as reader:
         names = [PurePath(name) for name in reader.filenames()]
         _check_layout(source, names)
         classes, labels = np.unique([name.parent.name for name in names], return_inverse=True)
-        order = interleaved(labels)[:n]
+        yield PictureFiles(source, reader, tuple(classes.tolist()), labels)
+
+
+def load_files(path: Path, split: str, size: int | None, n: int | None) -> ImageSet:
+    """Loads a folder or a `.tar` of class folders.
+
+    Classes take turns, so that the first `n` images are spread over all of them; only these are
+    decoded.
+    """
+    # two levels below tell a split from a class that happens to be named "train"
+    has_splits = any((path / split).glob("*/*"))
+    with found_pictures(path / split if has_splits else path) as files:
+        order = interleaved(files.labels)[:n]
         images = stacked(
-            lambda index: _picture(reader, index),
-            order.tolist(),
-            size,
-            lambda index: f"image '{reader.filename(index)}' of '{source}'",
+            lambda index: _picture(files.reader, index), order.tolist(), size, files.name
         )
     return ImageSet(
         name=path.resolve().name,
         split=split if has_splits else "all",
         images=images,
-        labels=torch.from_numpy(labels[order]),
-        classes=tuple(classes.tolist()),
+        labels=torch.from_numpy(files.labels[order]),
+        classes=files.classes,
     )
 
 

@@ -30,23 +30,30 @@ def stacked(
     Raises:
         InputError: If one cannot be read, or is of another shape than the first.
     """
-    images = torch.empty(0)
+    images = np.empty(0)
     for row, index in enumerate(order):
         try:
-            pixels = pixels_of(read(index), grey=row == 0 or images.shape[1] == 1)
+            pixels = pixels_of(read(index), grey=row == 0 or images.shape[-1] == 1)
         except Exception as error:  # decoders raise anything on broken bytes
             raise InputError(f"cannot read {name(index)}: {error}; replace or remove it") from error
-        image = resized(from_bytes(pixels[None]), size)[0]
+        if size is not None:
+            pixels = resized(from_bytes(pixels[None]), size)[0].permute(1, 2, 0).numpy()
         if row == 0:
-            images = torch.empty(len(order), *image.shape)
-        if image.shape != images.shape[1:]:
+            images = np.empty((len(order), *pixels.shape), pixels.dtype)
+        if pixels.shape != images.shape[1:]:
             raise InputError(
-                f"{name(index)} is {'x'.join(map(str, image.shape))} (channels, height, width), "
-                f"the first one {'x'.join(map(str, images.shape[1:]))}; "
-                "give a size to resize to, and either grey or colour images"
+                f"{name(index)} is {_shown(pixels)} (channels, height, width), the first one "
+                f"{_shown(images[0])}; give a size to resize to, and either grey or colour images"
             )
-        images[row] = image
-    return images
+        images[row] = pixels
+    if size is None:
+        return from_bytes(images)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _shown(pixels: np.ndarray) -> str:
+    height, width, channels = pixels.shape
+    return f"{channels}x{height}x{width}"
 
 
 def pixels_of(picture: Image.Image, *, grey: bool) -> np.ndarray:
