@@ -9,10 +9,10 @@ READY := $(VENV)/ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-gpu lint clean
 
 help: ## list the goals
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## train, attack and judge two small networks on digits
 	$(BIN)/robust-snn demo --out runs/demo
@@ -20,6 +20,10 @@ demo: $(READY) ## train, attack and judge two small networks on digits
 test: export OMP_NUM_THREADS ?= 1 # a process per core, rather than threads
 test: lint ## lint, then every test, the slow ones too
 	$(BIN)/python -m pytest -m "slow or not slow" --numprocesses auto --dist worksteal
+
+test-gpu: export OMP_NUM_THREADS ?= 1
+test-gpu: $(READY) ## the tests that run on a GPU, there
+	$(BIN)/python -m pytest -m "gpu and not slow" --numprocesses 8 --dist worksteal
 
 lint: $(READY) ## style, format and types
 	$(BIN)/ruff check .

@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from devices import device, runs  # noqa: F401  a fixture
 from digits import digits  # noqa: F401  a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what a device has no use for, such as Numba's kernels on a GPU."""
+    left_out = [item for item in items if not runs(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if runs(item)]
 
 
 @pytest.fixture(autouse=True)

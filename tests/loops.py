@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from devices import GPU, INTERPRETED
 from robust_snn.kernels import Dynamics, Rule, spiking_loop
 
-# Under the interpreter Triton's kernels run on CPU tensors, slowly; `test_triton` starts it.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-COMPILED = ("triton",) if INTERPRETED else ("numba",)
+# Numba's kernels run on CPU tensors, and Triton's on GPU tensors or under the interpreter.
+COMPILED = ("triton",) if INTERPRETED else ("numba", "triton") if GPU else ("numba",)
 BACKENDS = ("torch", *COMPILED)
 
 

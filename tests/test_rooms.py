@@ -21,6 +21,7 @@ ORDER["robust_snn"] = len(ORDER)
 # Tests of the repository rather than of a room.
 REPOSITORY = {
     "test_contributing",
+    "test_devices",
     "test_docs",
     "test_helpers",
     "test_import",

@@ -21,28 +21,28 @@ from robust_snn.utils.errors import InputError
 from zoo import awake, images, narrow
 
 
-def test_auto_suits_the_tensors(monkeypatch):
+def test_auto_suits_the_tensors(monkeypatch, compiled):
     monkeypatch.delenv("ROBUST_SNN_BACKEND", raising=False)
-    assert choose_backend("auto", torch.zeros(1)) == "numba"
-    assert choose_backend("auto", torch.zeros(1, dtype=torch.bfloat16), None) == "numba"
+    assert choose_backend("auto", torch.zeros(1)) == compiled
+    assert choose_backend("auto", torch.zeros(1, dtype=torch.bfloat16), None) == compiled
     assert choose_backend("auto", torch.zeros(1, dtype=torch.float64)) == "torch"
     assert choose_backend("auto", torch.zeros(1), torch.zeros(1, device="meta")) == "torch"
 
 
-def test_the_environment_overrides_auto_only(monkeypatch):
+def test_the_environment_overrides_auto_only(monkeypatch, compiled):
     monkeypatch.setenv("ROBUST_SNN_BACKEND", "torch")
     assert choose_backend("auto", torch.zeros(1)) == "torch"
-    assert choose_backend("numba", torch.zeros(1)) == "numba"
+    assert choose_backend(compiled, torch.zeros(1)) == compiled
     monkeypatch.setenv("ROBUST_SNN_BACKEND", "nunba")
     with pytest.raises(InputError, match="did you mean 'numba'"):
         choose_backend("auto", torch.zeros(1))
 
 
-def test_an_explicit_choice_never_falls_back():
+def test_an_explicit_choice_never_falls_back(compiled):
     with pytest.raises(InputError, match="float64"):
-        choose_backend("numba", torch.zeros(1, dtype=torch.float64))
+        choose_backend(compiled, torch.zeros(1, dtype=torch.float64))
     with pytest.raises(InputError, match="meta"):
-        choose_backend("numba", torch.zeros(1, device="meta"))
+        choose_backend(compiled, torch.zeros(1, device="meta"))
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_shapes_that_do_not_fit(arguments, message):
         spiking_loop(torch.zeros(4, 2, 3), Dynamics(), **arguments)
 
 
-def test_second_derivatives_need_the_reference():
+def test_second_derivatives_need_the_reference(compiled):
     current = torch.randn(4, 2, 30, requires_grad=True)
-    spikes = spiking_loop(current, Dynamics(), Recursion(Surrogate("atan", 2.0)), backend="numba")
+    spikes = spiking_loop(current, Dynamics(), Recursion(Surrogate("atan", 2.0)), backend=compiled)
     (first,) = torch.autograd.grad(spikes.sum(), current, create_graph=True)
     with pytest.raises(InputError, match="backend='torch'"):
         first.sum().backward()
@@ -94,14 +94,14 @@ def test_a_whole_model_compiles_to_the_same_spikes(name):
 
 @pytest.mark.parametrize("rule", [RateSlope(1.0), Recursion(Surrogate("atan", 2.0))])
 @pytest.mark.parametrize("last", [False, True])
-def test_operators_satisfy_pytorch(rule, last):
+def test_operators_satisfy_pytorch(rule, last, compiled):
     """Schemas, fake tensors and layouts, as `torch.compile` relies on them."""
     current = torch.randn(4, 2, 3, 5, 6)
     if last:
         current = current.flatten(0, 1).to(memory_format=torch.channels_last).view_as(current)
     gate = Gate(torch.rand(3, 5, 6), torch.arange(2), 1)
     inputs = LayerInputs(4, gate=gate)
-    layer = (*layer_tensors(inputs), "numba", *kernel_args(Dynamics(0.5), rule, inputs))
+    layer = (*layer_tensors(inputs), compiled, *kernel_args(Dynamics(0.5), rule, inputs))
     operators = torch.ops.robust_snn
     arguments = (current, *layer)
     tests = ("test_schema", "test_faketensor")

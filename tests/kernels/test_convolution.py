@@ -108,8 +108,8 @@ GEOMETRIES = [
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_gradients_of_any_geometry(geometry, last):
-    module = torch.nn.Conv2d(4, 6, **geometry).requires_grad_(False)
+def test_gradients_of_any_geometry(geometry, last, device):
+    module = torch.nn.Conv2d(4, 6, **geometry).to(device).requires_grad_(False)
     x = torch.randn(2, 3, 4, 7, 6)
     x = (x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) if last else x).clone()
     x.requires_grad_()
@@ -120,9 +120,9 @@ def test_gradients_of_any_geometry(geometry, last):
 
 
 @pytest.mark.parametrize("geometry", [{"kernel_size": 3, "padding": 1}, GEOMETRIES[3]], ids=str)
-def test_second_derivatives_see_every_step(geometry):
+def test_second_derivatives_see_every_step(geometry, device):
     x = torch.randn(3, 1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
-    module = torch.nn.Conv2d(2, 4, **geometry).double().requires_grad_(False)
+    module = torch.nn.Conv2d(2, 4, **geometry).to(device).double().requires_grad_(False)
 
     def layer(x):
         return convolution.convolve(x, module).square()
@@ -131,6 +131,7 @@ def test_second_derivatives_see_every_step(geometry):
     assert torch.autograd.gradgradcheck(layer, (x,))
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize(
     "inputs, outputs, size, stride, padding, grid",
@@ -171,6 +172,7 @@ def test_what_is_no_spike_is_told(value, dtype):
     assert event_driven_convolution(x, torch.randn(8, 8, 3, 3), None, 1, 1) is None
 
 
+@pytest.mark.cpu_only
 def test_auto_measures_each_layer(monkeypatch):
     module = torch.nn.Conv2d(16, 64, 3, padding=1).requires_grad_(False)
     silent = (torch.rand(4, 2, 16, 6, 6) < 0.05).float()

@@ -20,6 +20,8 @@ from robust_snn.kernels.spiking.numba import backward, forward, slopes
 from robust_snn.kernels.spiking.numba import block_ops as passes
 from robust_snn.kernels.spiking.numba import philox as draws
 
+pytestmark = pytest.mark.cpu_only
+
 CURRENT, UPSTREAM = torch.randn(2, 5, 3, 9000, generator=torch.Generator().manual_seed(0))
 GATE = Gate(torch.full((9000,), 0.5), sample_keys(0, torch.arange(3)))
 

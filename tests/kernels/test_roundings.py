@@ -14,11 +14,11 @@ from robust_snn.cli.inputs import load_subject
 IMAGES = 250
 
 
-@pytest.fixture(scope="module")
-def trained():
+@pytest.fixture
+def trained(device):
     """Victim, images and labels of the packaged network for digits."""
     net, _, data = load_subject("snn_vgg5.digits", None, None, "digits", None, IMAGES)
-    return Victim(net.eval()), data.images, data.labels
+    return Victim(net.eval().to(device)), data.images.to(device), data.labels.to(device)
 
 
 def _robust(view, victim, images, labels):

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices import GPU, INTERPRETED
 from helpers import assert_close_rms
-from loops import BACKENDS, COMPILED, INTERPRETED, run
+from loops import BACKENDS, COMPILED, run
 from robust_snn.gradients import GradientMode
 from robust_snn.gradients.modes import BPTR, RGA
 from robust_snn.kernels import (
@@ -88,8 +89,12 @@ def calls(draw):
     return current, upstream, {"build": build, "parameters": parameters, "steps": steps}
 
 
+# The interpreter is slow, and a GPU compiles a kernel for almost every example.
+EXAMPLES = 25 if INTERPRETED else 12 if GPU else 200
+
+
 @pytest.mark.parametrize("backend", COMPILED)
-@settings(max_examples=25 if INTERPRETED else 200, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(call=calls(), neuron=dynamics, rule=rules)
 def test_agrees_with_the_reference(backend, call, neuron, rule):
     current, upstream, arguments = call
@@ -195,9 +200,9 @@ def test_layouts_and_expanded_gradients(backend, rule):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="Triton's programs are laid out channels-first")
-def test_channels_last_stays_channels_last():
+def test_channels_last_stays_channels_last(compiled):
     current = _channels_last(torch.randn(5, 3, 5, 6, 7)).requires_grad_()
-    spikes = spiking_loop(current, Dynamics(), Recursion(Surrogate("atan", 2.0)), backend="numba")
+    spikes = spiking_loop(current, Dynamics(), Recursion(Surrogate("atan", 2.0)), backend=compiled)
     (gradient,) = torch.autograd.grad(spikes, current, torch.randn_like(spikes))
     assert spikes.stride() == gradient.stride() == current.stride()
 

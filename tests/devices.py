@@ -1,0 +1,77 @@
+"""Where the tensors of a test live: on the CPU and, where there is one, on the GPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+# Under the interpreter Triton's kernels run on CPU tensors, slowly; `test_triton` starts it.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+GPU = torch.cuda.is_available() and not INTERPRETED
+DEVICES = ["cpu", *([pytest.param("cuda", marks=pytest.mark.gpu)] if GPU else [])]
+HELPERS = "loops", "victims", "zoo"  # modules of the tests that make tensors
+CREATORS = (
+    *("arange", "empty", "eye", "from_numpy", "full", "linspace", "ones"),
+    *("rand", "randint", "randn", "randperm", "tensor", "zeros"),
+)
+
+
+class TorchOn(ModuleType):
+    """PyTorch with a default device, for the modules of a test alone.
+
+    The package keeps PyTorch as it is, so a tensor that it makes on the wrong device is found.
+    What a test creates is made on the CPU and moved: the same numbers on every device.
+    """
+
+    def __init__(self, device: str) -> None:
+        super().__init__("torch")
+        self.get_default_device = lambda: torch.device(device)
+        for name in CREATORS:
+            setattr(self, name, _created_on(device, getattr(torch, name)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def _created_on(device: str, create: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def created(*args: Any, **kwargs: Any) -> Tensor:
+        made = create(*args, **kwargs)
+        if "device" in kwargs:
+            return made
+        return made.detach().to(device).requires_grad_(made.requires_grad)
+
+    return created
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A device; what the test's module and helpers create is there, see `TorchOn`."""
+    chosen = torch.device(request.param)
+    if chosen.type != "cpu":
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        for module in (request.module, *(sys.modules[n] for n in HELPERS if n in sys.modules)):
+            if hasattr(module, "torch"):
+                monkeypatch.setattr(module, "torch", TorchOn(request.param))
+    return chosen
+
+
+@pytest.fixture(autouse=True)
+def on_every_device(device: torch.device) -> None:
+    """Repeats every test of a folder on every device; its `conftest.py` imports this."""
+
+
+def runs(item: pytest.Item) -> bool:
+    """Whether a test has something to run on its device."""
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    on_gpu = values.get("device") == "cuda"
+    backend = values.get("backend")
+    if INTERPRETED or backend not in ("numba", "triton"):
+        return not (on_gpu and item.get_closest_marker("cpu_only"))
+    return (backend == "triton") == on_gpu
