@@ -28,7 +28,7 @@ def augment(
     if flip:
         mirrored = torch.rand(batch, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = (x.to(images.device, non_blocking=True) for x in (rows, columns))
     sample = torch.arange(batch, device=images.device)[:, None, None]
     padded = F.pad(images, (pad, pad, pad, pad))
     cropped = padded[sample, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, C]

@@ -17,7 +17,7 @@ from robust_snn.data import ImageSet, augment, augment_events
 from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.neurons import LIF, keyed
-from robust_snn.training.perturb import perturbed
+from robust_snn.training.perturb import NOISELESS, perturbed
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe
 from robust_snn.training.regularisers import (
@@ -26,9 +26,11 @@ from robust_snn.training.regularisers import (
     gate_penalty,
     orthogonal_retraction,
 )
-from robust_snn.training.training_losses import objective
+from robust_snn.training.training_losses import Objective, objective
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import accuracy, correct
+
+READ_TOGETHER = 32  # steps on a GPU whose losses are read together
 
 
 class Diverged(RuntimeError):
@@ -95,44 +97,98 @@ def train_epoch(
     )
     # the attack's noise is none that the training's own steps see
     attacked = derive_seed(seed, "attack noise", epoch)
-    victim = Victim(net, gradient=recipe.gradient, eot=recipe.eot, seed=attacked)
+    victim = Victim(
+        net,
+        gradient=recipe.gradient,
+        eot=recipe.eot,
+        seed=attacked,
+        channels_last=recipe.channels_last,
+        bf16=recipe.perturbation_precision == "bf16",
+    )
     kind, noise_seed = recipe.perturbation_in(epoch), derive_seed(seed, "noise", epoch)
     steps = steps_per_epoch(len(data), recipe.batch_size)
     shuffled = torch.randperm(len(data), generator=order)
-    loss_sum = right = seen = 0.0
+    tally = _Tally(epoch, processes.device)
     with torch.random.fork_rng():  # dropout draws from the global generator
         torch.manual_seed(derive_seed(seed, "global", epoch))
         for step, batch in enumerate(shuffled.split(recipe.batch_size)[:steps]):
             part = processes.own_rows(len(batch))
-            clean = data.images[batch]
+            rows = batch.to(data.images.device, non_blocking=True)
+            clean = data.images[rows]
             if recipe.augment and clean.ndim == 5:
                 clean = augment_events(clean, shifts, flip=data.name in MIRRORED)
             elif recipe.augment and clean.shape[1] == 3:
                 clean = augment(clean, shifts)
             # drawn for the whole batch and on the CPU, so that no device or process matters
-            start = torch.randn(clean.shape, generator=starts) if kind != "none" else clean
-            clean, start = (x[part].to(processes.device) for x in (clean, start))
-            labels = data.labels[batch][part].to(processes.device)
+            start = clean if kind in NOISELESS else torch.randn(clean.shape, generator=starts)
+            clean, start, labels = (
+                x[part].to(processes.device, non_blocking=True)
+                for x in (clean, start, data.labels[rows])
+            )
+            if recipe.channels_last and clean.ndim == 4:
+                clean = clean.contiguous(memory_format=torch.channels_last)
             images = perturbed(victim, clean, labels, recipe, kind, start)
             learner.scheduler.step_update((epoch - 1) * steps + step)
             keys = sample_keys(noise_seed, torch.arange(len(batch))[part], call=step)
-            with keyed(keys.to(processes.device)), processes.autocast():
+            keys = keys.to(processes.device, non_blocking=True)
+            with keyed(keys), processes.autocast():
                 outcome = objective(net, clean, images, labels, recipe)
-            if not math.isfinite(value := outcome.loss.item()):
-                raise Diverged(f"the loss is {value} in step {step + 1} of epoch {epoch}")
+            tally.add(outcome, labels)
             gates = gate_parameters(net) if epoch <= recipe.gate_epochs else []
             _update(learner, outcome.loss, gates, recipe, processes, rows_drawn)
             if learner.averaged is not None:
                 learner.averaged.update(net, step=(epoch - 1) * steps + step)
-            loss_sum += outcome.task.item() * len(labels)
-            right += int((outcome.logits.argmax(1) == labels).sum())
-            seen += len(labels)
             after_step(step + 1)
+    tally.read()
     for name, parameter in net.named_parameters():
         if not parameter.isfinite().all():
             raise Diverged(f"'{name}' is not finite after epoch {epoch}")
-    loss_sum, right, seen = processes.total((loss_sum, right, seen))
+    loss_sum, right, seen = processes.total((tally.loss, tally.right, tally.seen))
     return loss_sum / seen, right / seen
+
+
+class _Tally:
+    """Sums the losses and right answers of an epoch.
+
+    Reading a number from a GPU stops the CPU until the GPU has caught up, so those of several steps
+    are read together there; a loss that is not finite is noticed as much later.
+    """
+
+    def __init__(self, epoch: int, device: torch.device) -> None:
+        self.epoch, self.together = epoch, 1 if device.type == "cpu" else READ_TOGETHER
+        self.loss = self.right = self.seen = 0.0
+        self.steps = 0
+        self._unread: list[tuple[Tensor, int]] = []
+
+    def add(self, outcome: Objective, labels: Tensor) -> None:
+        """Adds a step.
+
+        Raises:
+            Diverged: If a loss is known not to be finite.
+        """
+        right = (outcome.logits.argmax(1) == labels).sum()
+        numbers = torch.stack([outcome.loss.detach(), outcome.task, right.float()])
+        self._unread.append((numbers, len(labels)))
+        if len(self._unread) == self.together:
+            self.read()
+
+    def read(self) -> None:
+        """Waits for the steps that were added.
+
+        Raises:
+            Diverged: If a loss is not finite.
+        """
+        if not self._unread:
+            return
+        numbers, sizes = zip(*self._unread, strict=True)
+        self._unread = []
+        for (loss, task, right), size in zip(torch.stack(numbers).tolist(), sizes, strict=True):
+            self.steps += 1
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss is {loss} in step {self.steps} of epoch {self.epoch}")
+            self.loss += task * size
+            self.right += right
+            self.seen += size
 
 
 def _update(

@@ -110,6 +110,7 @@ PERTURBATIONS: dict[str, Callable[[Batch, Recipe], Tensor]] = {
     "rfgsm_released": rfgsm_released,
     "pgd": pgd,
 }
+NOISELESS = ("none", "fgsm")  # those that read no noise, so that none needs to be drawn
 
 
 def perturbed(

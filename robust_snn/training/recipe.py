@@ -61,6 +61,8 @@ class Recipe:
         gate_share: Share of the epochs, the first ones, in which the gates learn.
         ema: Decay of averaged weights, which are then the ones measured and saved; 0 for none.
         precision: `"float32"` or `"bf16"`, which autocasts.
+        perturbation_precision: `"float32"` or `"bf16"`, in which adversarial images are made.
+        channels_last: Whether images, kernels and activations lie channels-last in memory.
         checkpointing: Whether the backward pass recomputes norms and spikes, which saves memory.
         held_out: Share of the training images that is held out to choose the best weights by.
         check_every: Epochs between attacks on the held-out or test images; 0 is never.
@@ -98,6 +100,8 @@ class Recipe:
     gate_share: float = 1.0
     ema: float = 0.0
     precision: str = "float32"
+    perturbation_precision: str = "float32"
+    channels_last: bool = False
     checkpointing: bool = False
     held_out: float = 0.0
     check_every: int = 0
@@ -239,6 +243,7 @@ _CHOICES: dict[str, Collection[str]] = {
     "loss": TASK_LOSSES,
     "distance": DISTANCES,
     "precision": PRECISIONS,
+    "perturbation_precision": PRECISIONS,
 }
 
 

@@ -86,7 +86,7 @@ def orthogonal_retraction(
         weight = module.weight
         if isinstance(module, nn.Linear) and len(weight) >= MANY_ROWS:
             chosen = torch.randperm(len(weight), generator=generator)[: int(share * len(weight))]
-            chosen = chosen.to(weight.device)
+            chosen = chosen.to(weight.device, non_blocking=True)
             weight[chosen] = _retracted(weight[chosen], strength)
         else:
             weight.copy_(_retracted(weight.flatten(1), strength).view_as(weight))

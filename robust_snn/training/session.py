@@ -8,7 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,9 @@ class Session:
         """Trains the epochs that are left, from the state after the last finished one."""
         recipe = self.recipe
         steps = steps_per_epoch(len(self.data.train), recipe.batch_size)
+        train = _placed(self.data.train, self.processes.device)
+        if recipe.channels_last:
+            self.net.to(memory_format=torch.channels_last)
         if recipe.checkpointing:
             _enable_checkpointing(self.net)
         averaged = ModelEmaV3(self.net, recipe.ema) if recipe.ema else None
@@ -113,7 +116,7 @@ class Session:
         clock = Clock(len(history), recipe.epochs, steps, listener)
         for epoch in range(len(history) + 1, recipe.epochs + 1):
             last = history[-1] if history else None
-            row = self._epoch(learner, epoch, history, partial(clock.report, epoch, last))
+            row = self._epoch(learner, train, epoch, history, partial(clock.report, epoch, last))
             history = (*history, row)
             if self.processes.first:
                 self._save(learner, history)
@@ -128,11 +131,12 @@ class Session:
     def _epoch(
         self,
         learner: Learner,
+        train: ImageSet,
         epoch: int,
         history: tuple[Epoch, ...],
         after_step: Callable[[int], None],
     ) -> Epoch:
-        recipe, seed, train = self.recipe, self.config["seed"], self.data.train
+        recipe, seed = self.recipe, self.config["seed"]
         started = time.perf_counter()
         try:
             loss, accuracy = train_epoch(
@@ -233,6 +237,13 @@ def _best_epoch(history: tuple[Epoch, ...]) -> Epoch:
     if checked:
         return max(checked, key=lambda row: row.attacked_accuracy or 0.0)
     return max(history, key=lambda row: row.held_out_accuracy or 0.0)
+
+
+def _placed(data: ImageSet, device: torch.device) -> ImageSet:
+    """The images on a GPU with ample room for them, where no step then waits for them."""
+    if device.type != "cuda" or data.images.nbytes > torch.cuda.mem_get_info(device)[0] // 8:
+        return data
+    return replace(data, images=data.images.to(device), labels=data.labels.to(device))
 
 
 def _enable_checkpointing(net: nn.Module) -> None:

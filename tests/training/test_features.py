@@ -75,8 +75,11 @@ def test_memory_can_be_saved_without_another_result(
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
-def test_brain_floats_train(data: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
-    done = run(data, tmp_path, "stog-at", epochs=2, precision="bf16", eps=0.05)
+@pytest.mark.parametrize("changes", [{}, {"perturbation_precision": "bf16", "channels_last": True}])
+def test_brain_floats_train(
+    data: tuple[ImageSet, ImageSet], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    done = run(data, tmp_path, "stog-at", epochs=2, precision="bf16", eps=0.05, **changes)
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in done.net.parameters())
     assert done.history[-1].train_loss < 3
 

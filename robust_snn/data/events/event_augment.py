@@ -27,7 +27,7 @@ def augment_events(
     if flip:
         mirrored = torch.rand(batch, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    rows, columns = rows.to(frames.device), columns.to(frames.device)
+    rows, columns = (x.to(frames.device, non_blocking=True) for x in (rows, columns))
     sample = torch.arange(batch, device=frames.device)[:, None, None]
     moved = frames[sample, :, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, T, C]
     return moved.permute(0, 3, 4, 1, 2).contiguous()
