@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,9 +25,10 @@ from robust_snn.neurons.pass_settings import (
 )
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.plain_context import plain_context
+from robust_snn.victim_graphs import Recordings, Run
 
+RECORDED = ("noise", "output", "sparse", "channels_last", "bf16")  # what a pass depends on
 OUTPUTS = ("logits", "probabilities", "steps")
-Run = Callable[[Tensor, Tensor], Tensor]  # images and keys to logits
 
 _network_checks: list[Callable[[nn.Module], None]] = []
 
@@ -80,6 +82,8 @@ class Victim(nn.Module):
             lays activations channels-last.
         channels_last: Whether images and activations lie channels-last in memory.
         bf16: Whether convolutions and what they pass on are bfloat16; membranes stay float32.
+        graph: Whether passes and their gradients are captured as CUDA graphs, per shape, and
+            replayed. What is not in tensors of the network must not change then.
         cost: Where its passes are counted; a count of its own if left out.
 
     Raises:
@@ -99,6 +103,7 @@ class Victim(nn.Module):
         sparse: str = "never",
         channels_last: bool = False,
         bf16: bool = False,
+        graph: bool = False,
         cost: Cost | None = None,
     ) -> None:
         super().__init__()
@@ -121,9 +126,11 @@ class Victim(nn.Module):
         self.sparse = sparse
         self.channels_last = channels_last
         self.bf16 = bf16
+        self.graph = graph
         self.cost = Cost() if cost is None else cost
         self.calls = 0
         self.statistics = SharpnessMemory()
+        self.recordings = Recordings()
         self.training = net.training
         number_layers(net)
 
@@ -172,14 +179,18 @@ class Victim(nn.Module):
         What passes through it counts as its own, unless `cost=victim.cost` is among the changes.
         """
         settings = {name: getattr(self, name) for name in ("net", *SETTINGS)}
-        return Victim(**{**settings, **changes})
+        variant = Victim(**{**settings, **changes})
+        if variant.net is self.net:
+            variant.recordings = self.recordings
+        return variant
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`."""
         _check_images(x)
         if not len(x):  # no layer has to know what to do with no image
             return self(_one_image(x)).narrow(-2, 0, 0)
-        draws = self.eot if self.stochastic and self.noise != "mean" else 1
+        drawn = self.eot > 1 and self.noise != "mean" and self.stochastic
+        draws = self.eot if drawn else 1
         # backward passes of PyTorch follow the autocast that surrounds them, a replay does not
         replay = draws > 1 or torch.is_autocast_enabled(x.device.type)
         with plain_context():
@@ -188,7 +199,7 @@ class Victim(nn.Module):
                 for draw in range(draws)
             ]
             self.calls += 1
-            run = self._attack_pass()
+            run = self._replayed_pass() if self.graph else self._attack_pass()
             logits = _mean_logits(run, _Entry.apply(x, self.cost), keys, self.cost, replay)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
             raise InputError(
@@ -223,6 +234,18 @@ class Victim(nn.Module):
             return logits.float().unflatten(0, (-1, len(x))) if steps else logits.float()
 
         return run
+
+    def _replayed_pass(self) -> Run:
+        """The same, captured as a CUDA graph."""
+        mode = layer_gradient(self).mode
+        if mode.accumulates:
+            raise InputError(
+                f"graph=True cannot capture {mode.brief}, whose gradient depends on earlier "
+                "passes; leave graph=True out"
+            )
+        settings = (mode, *(getattr(self, name) for name in RECORDED))
+        count = partial(_count_forward, self.cost)
+        return self.recordings.replayed(self.net, self._attack_pass, settings, count)
 
     @torch.no_grad()
     def sample(self, x: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report") -> Tensor:
@@ -281,6 +304,10 @@ def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost, replay: bo
     if logits.requires_grad:
         logits.register_hook(lambda _: _count_backward(cost, len(x)))
     return logits
+
+
+def _count_forward(cost: Cost, passes: int) -> None:
+    cost.forwards += passes
 
 
 def _count_backward(cost: Cost, passes: int) -> None:

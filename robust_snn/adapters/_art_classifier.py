@@ -157,7 +157,7 @@ class SNNClassifier(PyTorchClassifier):
         return activations if framework else activations.cpu().numpy()
 
     def _activations(self, path: str, x: Tensor, time_reduce: str) -> Tensor:
-        single, outputs = self.model.replace(eot=1), list[Tensor]()
+        single, outputs = self.model.replace(eot=1, graph=False), list[Tensor]()
         hook = self.model.net.get_submodule(path).register_forward_hook(
             lambda module, inputs, out: outputs.append(out[0] if isinstance(out, tuple) else out)
         )

@@ -31,9 +31,10 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
         with attack_variant(victim.replace(eot=1), 0) as variant, torch.enable_grad():
             some = images[:TRIED_ON]
             x, _, _ = on_device(variant, some, torch.zeros(len(some)), None)
-            logits = variant(x.requires_grad_(backward))
-            if backward:
-                torch.autograd.grad(logits.sum(), x)
+            for _ in range(2 if variant.graph else 1):  # the second pass is captured
+                logits = variant(x.requires_grad_(backward))
+                if backward:
+                    torch.autograd.grad(logits.sum(), x)
         return victim.takes(victim.gradient)
     except InputError as error:
         return Reach(refusal=str(error))
