@@ -15,6 +15,7 @@ from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mod
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
 from robust_snn.models.readout import Readout, check_readout
 from robust_snn.neurons.fixed_network import fixed_network
+from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.noise_source import POLICIES, NoisyModule, number_layers, policy_keys
 from robust_snn.neurons.pass_settings import (
     PassSettings,
@@ -194,10 +195,7 @@ class Victim(nn.Module):
         # backward passes of PyTorch follow the autocast that surrounds them, a replay does not
         replay = draws > 1 or torch.is_autocast_enabled(x.device.type)
         with plain_context():
-            keys = [
-                policy_keys(self.noise, self.seed, len(x), self.calls, draw, x.device)
-                for draw in range(draws)
-            ]
+            keys = [self._keys(x, draw) for draw in range(draws)]
             self.calls += 1
             run = self._replayed_pass() if self.graph else self._attack_pass()
             logits = _mean_logits(run, _Entry.apply(x, self.cost), keys, self.cost, replay)
@@ -207,6 +205,12 @@ class Victim(nn.Module):
                 "detaches it; attacks that need none, such as square, still run"
             )
         return logits.softmax(-1) if self.output == "probabilities" else logits
+
+    def _keys(self, x: Tensor, draw: int) -> Tensor:
+        """The keys `[B]` of one draw; zeros, which nothing reads, where the network draws none."""
+        if not any(isinstance(module, NoisyModule) for module in self.net.modules()):
+            return torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return policy_keys(self.noise, self.seed, len(x), self.calls, draw, x.device)
 
     def _attack_pass(self) -> Run:
         """One draw of the network as attacks see it: `run(x, keys) -> logits`."""
@@ -229,8 +233,10 @@ class Victim(nn.Module):
                 statistics.observe(x)
             x = _copied(x, channels_last=last and x.dim() == 4)
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
-            with use_settings(settings._replace(keys=keys)), fixed_network(net), half:
-                logits: Tensor = net(x)
+            with fixed_network(net), half:
+                own = settings._replace(keys=keys, constants=layer_constants(net))
+                with use_settings(own):
+                    logits: Tensor = net(x)
             return logits.float().unflatten(0, (-1, len(x))) if steps else logits.float()
 
         return run
@@ -300,7 +306,10 @@ def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost, replay: bo
     if replay and torch.is_grad_enabled() and x.requires_grad:
         return _Replay.apply(x, run, keys, cost)
     cost.forwards += len(x) * len(keys)
-    logits = torch.stack([run(x, key) for key in keys]).mean(0)
+    if len(keys) == 1:
+        logits = run(x, keys[0])
+    else:
+        logits = torch.stack([run(x, key) for key in keys]).mean(0)
     if logits.requires_grad:
         logits.register_hook(lambda _: _count_backward(cost, len(x)))
     return logits

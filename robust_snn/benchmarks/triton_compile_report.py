@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -42,22 +43,22 @@ GPUS = {
     "sm_90": GPUTarget("cuda", 90, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-_POINTERS = {"keys": "*i64", "saved_bytes": "*u8"}
-_INTEGERS = ("N", "gate_layer", "noise_layer", "sharpness_step", "sharpness_sample")
-_VALUES = (
-    "upstream",
-    "current",
-    "sharpness_map",
-    "steps",
-    "affine",
-    "probability",
-    "firing_table",
-    "out",
-    "grad_current",
-    "grad_affine",
-    "grad_probability",
-    "grad_steps",
+_POINTERS = {"gate_keys": "*i64", "noise_keys": "*i64", "saved_bytes": "*u8"}
+_INTEGERS = (
+    "B",
+    "N",
+    "channels",
+    "pixels",
+    "gate_layer",
+    "noise_layer",
+    "sharpness_step",
+    "sharpness_sample",
 )
+_STACKS = ("upstream", "current", "out", "grad_current")
+_FLOATS = ("scale", "shift", "probability", "firing_table")
+_GRADIENTS = ("grad_affine", "grad_probability", "grad_gains")
+_ALIGNED = ("N", "channels", "pixels")
+_KINDS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _VECTORS = (".64", ".128", "dwordx2", "dwordx4", "_b64", "_b128")  # of two or four floats
 _H100_BANDWIDTH = 3.35e12  # bytes per second
 
@@ -69,6 +70,8 @@ class CompileReport:
     kernel: str
     case: str
     target: str
+    dtype: str
+    layout: str
     steps: int
     block: int
     registers: int
@@ -108,19 +111,36 @@ CASES = {
 }
 
 
-def compile_report(kernel: str, case: str, target: str, steps: int) -> CompileReport:
-    """Compiles `"forward"` or `"backward"` of a row of `CASES` for a row of `GPUS`."""
+def compile_report(
+    kernel: str, case: str, target: str, steps: int, dtype: str = "float32", layout: str = "first"
+) -> CompileReport:
+    """Compiles a kernel for one device.
+
+    Args:
+        kernel: `"forward"` or `"backward"`.
+        case: Row of `CASES`.
+        target: Row of `GPUS`.
+        steps: Number of time steps.
+        dtype: `"float32"`, `"bfloat16"` or `"float16"`: type of currents and spikes.
+        layout: Whether channels lie `"first"` or `"last"` in memory.
+    """
     function = spiking_forward if kernel == "forward" else spiking_backward
-    compiled = _compile(function, _constants(kernel, CASES[case], steps), target)
+    args, tensors = CASES[case].layer(steps)
+    kind: torch.dtype = getattr(torch, dtype)
+    constants = _constants(kernel, args, kind, layout == "last")
+    absent = _absent(function, args, tensors)
+    compiled = _compile(function, {**constants, **dict.fromkeys(absent)}, target, _KINDS[kind])
     count = _count_amd if target.startswith("gfx") else _count_nvidia
     registers, spills, loads, stores, instructions = count(compiled)
-    traffic = _traffic(kernel, CASES[case], steps)
+    traffic = _traffic(kernel, args, kind.itemsize)
     return CompileReport(
         kernel,
         case,
         target,
+        dtype,
+        layout,
         steps,
-        block_size(steps),
+        block_size(steps, kind),
         registers,
         spills,
         loads,
@@ -131,31 +151,37 @@ def compile_report(kernel: str, case: str, target: str, steps: int) -> CompileRe
     )
 
 
-def _constants(kernel: str, case: CompileCase, steps: int) -> dict[str, Any]:
-    args, tensors = case.layer(steps)
+def _constants(kernel: str, args: KernelArgs, dtype: torch.dtype, last: bool) -> dict[str, Any]:
     if kernel == "forward":
-        return forward_constants(args, tensors, single=False, trace=False)
-    wanted = Wanted(False, False, affine=False, gains=False, probability=False)
-    shared = backward_constants(args, tensors, single=False, mapped=False, wanted=wanted)
-    return {**shared, "SINGLE_UPSTREAM": False}
+        return forward_constants(args, dtype, single=False, last=last, trace=False)
+    wanted = Wanted(False, last, affine=False, gains=False, probability=False)
+    return backward_constants(args, dtype, single=False, single_upstream=False, wanted=wanted)
 
 
-def _traffic(kernel: str, case: CompileCase, steps: int) -> float:
-    """Bytes that must move per neuron and step, in float32."""
-    args, _ = case.layer(steps)
+def _absent(function: Any, args: KernelArgs, tensors: LayerTensors) -> list[str]:
+    """The arguments that a call of such a layer leaves out."""
+    given = {name for name, tensor in tensors._asdict().items() if tensor is not None}
+    given |= {"upstream", "out", "saved_bytes", "grad_current"}
+    given |= {"current"} if function is spiking_forward or args.recomputes else set()
+    pointers = {*_STACKS, *_FLOATS, *_POINTERS, *tensors._fields, *_GRADIENTS, "sharpness_map"}
+    return [name for name in function.arg_names if name in pointers - given]
+
+
+def _traffic(kernel: str, args: KernelArgs, size: int) -> float:
+    """Bytes that must move per neuron and step, with currents of `size` bytes."""
     if not args.recomputes:
-        return 8 + args.saved_steps / steps
-    return 8 if kernel == "forward" else 12
+        return 2 * size + args.saved_steps / args.steps
+    return 2 * size if kernel == "forward" else 3 * size
 
 
-def _compile(function: Any, constants: dict[str, Any], target: str) -> Any:
+def _compile(function: Any, constants: dict[str, Any], target: str, dtype: str) -> Any:
     signature = {}
     for name in function.arg_names:
-        kind = _POINTERS.get(name, "*fp32" if name in _VALUES else "fp32")
-        kind = "i32" if name in _INTEGERS else kind
+        kind = "*" + dtype if name in _STACKS else "*fp32" if name in _FLOATS else "fp32"
+        kind = "i32" if name in _INTEGERS else _POINTERS.get(name, kind)
         signature[name] = "constexpr" if name in constants else kind
     places = {name: (place,) for place, name in enumerate(function.arg_names)}
-    aligned = [n for n, kind in signature.items() if kind.startswith("*") or n == "N"]
+    aligned = [n for n, kind in signature.items() if kind.startswith("*") or n in _ALIGNED]
     source = ASTSource(
         fn=function,
         signature=signature,

@@ -37,10 +37,13 @@ def empty_stack(like: Tensor, steps: int, dtype: torch.dtype | None = None) -> T
     return logical_view(like.new_empty(steps, like.shape[1], *sample, dtype=dtype), last)
 
 
+def is_one_step(stack: Tensor) -> bool:
+    """Whether one step of `[T, ...]` stands for all."""
+    return len(stack) == 1 or stack.stride(0) == 0
+
+
 def same_at_every_step(stack: Tensor) -> bool:
-    """Whether all steps of `[T, ...]` hold the same bits."""
-    if len(stack) == 1 or stack.stride(0) == 0:
-        return True
-    if stack.device.type == "cpu":  # `equal` stops at the first difference
-        return all(torch.equal(step, stack[0]) for step in stack[1:])
-    return bool((stack[1:] == stack[0]).all())
+    """Whether all steps of `[T, ...]` are known to be the same; a GPU is not asked to compare."""
+    if is_one_step(stack) or stack.device.type != "cpu":
+        return is_one_step(stack)
+    return all(torch.equal(step, stack[0]) for step in stack[1:])  # stops at the first difference

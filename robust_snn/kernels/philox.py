@@ -123,6 +123,10 @@ def sample_keys(seed: int, ids: Tensor, draw: int = 0, call: int | Tensor = 0) -
     Returns:
         Sample keys `[B]`, int64.
     """
+    if ids.device.type == "cuda" and isinstance(call, int) and not torch.compiler.is_compiling():
+        from robust_snn.kernels.spiking.triton.sample_keys import sample_keys_on_gpu
+
+        return sample_keys_on_gpu(seed, ids, draw, call)
     key = torch.tensor(seed, dtype=torch.int64, device=ids.device)
     low, high, _, _ = philox(key, (ids, call, draw, int(Purpose.KEY)))
     return low | (high << 32)

@@ -2,6 +2,7 @@
 
 from robust_snn.neurons.dlif import DLIF
 from robust_snn.neurons.encoder import LatencyEncoder, PhaseEncoder, PoissonEncoder
+from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.noise_families import NOISES, parse_noise
 from robust_snn.neurons.noise_source import NoisyModule, number_layers, set_noise
@@ -40,6 +41,7 @@ __all__ = [
     "fused_norm",
     "gradient_mode",
     "keyed",
+    "layer_constants",
     "number_layers",
     "over_time",
     "parse_noise",

@@ -96,6 +96,8 @@ class NormSpike(nn.Module):
     def forward(self, current: Tensor) -> Tensor:
         """Maps currents `[T, B, C, H, W]` or `[1, B, C, H, W]` to spikes `[T, B, C, H, W]`."""
         steps = self.steps if current.shape[0] == 1 else current.shape[0]
-        if current_settings().fused_norm and not self.norm.training:
-            return self.neuron(current, steps=steps, affine=self.norm.affine_map())
+        settings = current_settings()
+        if settings.fused_norm and not self.norm.training:
+            affine = settings.constants.affine.get(self.norm) or self.norm.affine_map()
+            return self.neuron(current, steps=steps, affine=affine)
         return self.neuron(self.norm(current), steps=steps)

@@ -36,6 +36,18 @@ class LayerGradient(NamedTuple):
         return self.mode.rule(dynamics, self.statistics)
 
 
+class LayerConstants(NamedTuple):
+    """What layers compute from fixed parameters, made for the whole network at once.
+
+    Attributes:
+        affine: Scale and shift, each `[C]`, by batch norm.
+        opening: Opening probabilities, shaped as one sample, by gate.
+    """
+
+    affine: Mapping[nn.Module, tuple[Tensor, Tensor]] = {}
+    opening: Mapping[nn.Module, Tensor] = {}
+
+
 class PassSettings(NamedTuple):
     """Everything about a forward pass that is not in the network.
 
@@ -43,6 +55,7 @@ class PassSettings(NamedTuple):
         keys: Random keys of the samples `[B]`; if left out, every noisy module makes its own.
         mean_field: Whether every draw is replaced by its mean.
         gradients: Gradient mode by neuron; others have the mode that they were built with.
+        constants: Constants of layers; a layer that has none here makes its own.
         fused_norm: Whether batch norms in eval mode run as an affine map in the spiking kernel.
         sparse: Setting of `kernels.convolve`, which then runs the convolutions whose weights are
             fixed; None for PyTorch's own convolution.
@@ -54,6 +67,7 @@ class PassSettings(NamedTuple):
     keys: Tensor | None = None
     mean_field: bool = False
     gradients: Mapping[nn.Module, LayerGradient] = {}
+    constants: LayerConstants = LayerConstants()
     fused_norm: bool = False
     sparse: str | None = None
     every_step: bool = False

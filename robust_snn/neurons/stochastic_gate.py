@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from robust_snn.kernels import Gate, open_gates
 from robust_snn.kernels.spiking.gate import EPSILON
 from robust_snn.neurons.noise_source import NoisyModule
+from robust_snn.neurons.pass_settings import current_settings
 from robust_snn.utils.errors import InputError, unknown
 
 LOWEST, HIGHEST = 0.1, 1.0
@@ -65,8 +66,10 @@ class StochasticGate(NoisyModule):
 
     def spec(self, batch: int, steps: int) -> Gate:
         """The gate in the kernels' terms, with the keys of this call."""
-        opening = self.opening
-        if self.rule == "released":
+        opening = current_settings().constants.opening.get(self)
+        if opening is None:
+            opening = self.opening
+        if self.rule == "released" and opening.requires_grad:
             opening = _ReleasedRule.apply(opening, batch * steps)
         keys, mean = self.draw(batch, opening.device)
         return Gate(opening, keys, self.layer, mean)

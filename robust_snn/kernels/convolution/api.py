@@ -68,7 +68,8 @@ def convolution_input_gradient(
     memory although no value of it is read, and which decides that the result lies channels-first.
     """
     last = upstream.dim() == 4 and upstream.is_contiguous(memory_format=torch.channels_last)
-    if weight.shape[2:] == (1, 1) and geometry[1:] == ((0, 0), (1, 1), 1) and not last:
+    plain = weight.shape[2:] == (1, 1) and geometry[1:] == ((0, 0), (1, 1), 1)
+    if plain and not last and weight.device.type == "cpu":
         return _pointwise_input_gradient(shape, weight, upstream, geometry.stride)
     layout = torch.channels_last if last else torch.contiguous_format
     unread = torch.empty(shape, dtype=upstream.dtype, device=upstream.device, memory_format=layout)

@@ -217,8 +217,6 @@ def compiled_spiking_loop(
 ) -> Tensor:
     """Spikes `[T, B, ...]` from the kernels of a backend; see `spiking_loop`, which checks."""
     sharpness_map = rule.sharpness if isinstance(rule, Recursion) else None
-    if backend == "triton":  # programs are laid out for channels-first memory
-        current = current.contiguous()
     args = kernel_args(dynamics, rule, inputs)
     return _SpikingLoop.apply(backend, args, sharpness_map, current, *layer_tensors(inputs))
 

@@ -36,6 +36,12 @@ def firing_table(family: str) -> Tensor:
     return CUMULATIVE[family](w / (1 - w.abs())).float()
 
 
+@lru_cache
+def table_on(family: str, device: torch.device) -> Tensor:
+    """The same on a device, copied there once."""
+    return firing_table(family).to(device)
+
+
 def firing_probability(z: Tensor, noise: NoisyFiring) -> Tensor:
     """`F(z)`, to about 3e-7."""
     table = firing_table(noise.family).to(z)

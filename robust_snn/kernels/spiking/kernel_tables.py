@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robust_snn.kernels.layout import logical_view, storage_sample, storage_view
 from robust_snn.kernels.spiking.codes import Randomness, Shape
-from robust_snn.kernels.spiking.firing_probability import firing_table
+from robust_snn.kernels.spiking.firing_probability import table_on
 from robust_snn.kernels.spiking.kernel_args import KernelArgs, LayerTensors, Wanted
 
 
@@ -68,7 +68,7 @@ def layer_tables(
 
     firing = torch.empty(0, **float32)
     if args.firing != Randomness.NONE:
-        firing = firing_table(Shape(args.noise_shape).name.lower()).to(device)
+        firing = table_on(Shape(args.noise_shape).name.lower(), device)
     return LayerTables(steps, affine, probability, keys, firing)
 
 
@@ -101,10 +101,11 @@ def empty_gradients(
     """
     batch, size, device = upstream.shape[1], upstream.shape[2:].numel(), upstream.device
     float32: dict[str, Any] = {"dtype": torch.float32, "device": device}
+    by_step = torch.zeros if wanted.gains else torch.empty  # not every rule writes both gains
     return ParameterGradients(
         allocate(2, batch, size if wanted.affine else 0, **float32),
         allocate(batch, size if wanted.probability else 0, **float32),
-        torch.zeros(
+        by_step(
             programs if wanted.gains else 0, 2, len(upstream), dtype=steps_dtype, device=device
         ),
     )
@@ -115,19 +116,15 @@ def sum_gradients(
 ) -> tuple[Tensor, ...]:
     """Gradients of scale, shift, both gains and probability; those not wanted are empty."""
     batch, stored = sums.affine.shape[1], storage_sample(sample, wanted.channels_last)
-    per_channel = per_step = sums.affine.new_empty(2, 0)
+    found = [sums.affine.new_empty(0) for _ in range(5)]
     if wanted.affine:
         by_neuron = logical_view(sums.affine.view(2, batch, *stored), wanted.channels_last)
         per_channel = by_neuron.reshape(2, batch, sample[0], -1).sum((1, 3))
+        found[0], found[1] = per_channel[0].clone(), per_channel[1].clone()
     if wanted.gains:
         per_step = sums.steps.sum(0).float()
-    probability = sums.probability.sum(0)
+        found[2], found[3] = per_step[0] * args.decay, per_step[1].clone()
     if wanted.probability:
-        probability = logical_view(probability.view(1, 1, *stored), wanted.channels_last)[0, 0]
-    return (
-        per_channel[0].clone(),
-        per_channel[1].clone(),
-        per_step[0] * args.decay,
-        per_step[1].clone(),
-        probability.contiguous(),
-    )
+        by_neuron = sums.probability.sum(0).view(1, 1, *stored)
+        found[4] = logical_view(by_neuron, wanted.channels_last)[0, 0].contiguous()
+    return tuple(found)

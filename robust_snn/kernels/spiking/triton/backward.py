@@ -17,7 +17,15 @@ from robust_snn.kernels.spiking.triton.codes import (
     RECURSION,
     SPIKE,
 )
-from robust_snn.kernels.spiking.triton.forward import drive_at, fire, load_own, load_step
+from robust_snn.kernels.spiking.triton.forward import (
+    block_of_neurons,
+    drive_at,
+    fire,
+    leak_at,
+    load_own,
+    load_step,
+    neuron_numbers,
+)
 from robust_snn.kernels.spiking.triton.philox import philox_quad
 from robust_snn.kernels.spiking.triton.slopes import relaxed_gate_slope, slope_at
 
@@ -29,56 +37,59 @@ def _to_inputs(
     x,
     own,
     gain,
-    steps,
+    input_gain,
     totals,
     grad_current,
-    grad_steps,
+    grad_gains,
     sample,
+    grad_affine,
     stride,
     mask,
     T: tl.constexpr,
     SUMMED: tl.constexpr,
-    GAINS: tl.constexpr,
-    WANTS_AFFINE: tl.constexpr,
-    WANTS_GAINS: tl.constexpr,
 ):
     """Passes the gradient on the drive of step `t` to the current, the affine and the gains."""
     step_gain = gain
-    if GAINS:
-        step_gain = gain * tl.load(steps + T + t)
+    if input_gain is not None:
+        step_gain = gain * tl.load(input_gain + t)
     current_total, scale_total, shift_total = totals[0], totals[1], totals[2]
     reached = step_gain * grad
     if SUMMED:
         current_total += reached * own[0]
     else:
         tl.store(grad_current + t * stride + sample, reached * own[0], mask=mask)
-    if WANTS_AFFINE:
+    if grad_affine is not None:
         scale_total += reached * x
         shift_total += reached
-    if WANTS_GAINS:
-        block = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
+    if grad_gains is not None:
         drive = gain * (x * own[0] + own[1])
         amount = tl.sum(tl.where(mask, grad * drive, 0.0))
-        tl.store(grad_steps + block.to(tl.int64) * 2 * T + T + t, amount)
+        tl.store(grad_gains + tl.program_id(0).to(tl.int64) * 2 * T + T + t, amount)
     return current_total, scale_total, shift_total
 
 
-@triton.jit(do_not_specialize=["gate_layer", "noise_layer"])
+@triton.jit(do_not_specialize=["B", "gate_layer", "noise_layer"])
 def spiking_backward(
     upstream,  # [T or 1, B, N]
-    current,  # [T or 1, B, N]
+    current,  # [T or 1, B, N], or None, as all that a layer need not have
     saved_bytes,  # uint8 [1 or T, B, N]; see `Saved`
     sharpness_map,  # float32 [T or 1, B or 1, N]
-    steps,  # float32 [2, T]
-    affine,  # float32 [2, N]
-    probability,  # float32 [N]
-    keys,  # int64 [2, B]
+    scale,  # float32 [C]
+    shift,  # float32 [C]
+    membrane_gain,  # float32 [T]
+    input_gain,  # float32 [T]
+    probability,  # float32 [N], channels first
+    gate_keys,  # int64 [B]
+    noise_keys,  # int64 [B]
     firing_table,  # float32 [INTERVALS + 1]
     grad_current,  # [T or 1, B, N]
     grad_affine,  # float32 [2, B, N]
     grad_probability,  # float32 [B, N]
-    grad_steps,  # float32 [blocks, 2, T]
+    grad_gains,  # float32 [programs, 2, T]
+    B,
     N,
+    channels,
+    pixels,
     sharpness_step,  # strides of the sharpness map
     sharpness_sample,
     decay,
@@ -95,31 +106,25 @@ def spiking_backward(
     noise_layer,
     T: tl.constexpr,
     SINGLE: tl.constexpr,  # one current for all steps
+    LAST: tl.constexpr,  # channels lie last in memory
     SUMMED: tl.constexpr,  # one gradient of the current, summed over the steps
     SINGLE_UPSTREAM: tl.constexpr,  # one gradient for all steps
-    AFFINE: tl.constexpr,
-    GAINS: tl.constexpr,
     HARD: tl.constexpr,
     TIME: tl.constexpr,
     DETACHED: tl.constexpr,
     SHAPE: tl.constexpr,
-    MAPPED: tl.constexpr,  # sharpness comes from the map
     GATING: tl.constexpr,
     FIRING: tl.constexpr,
     RECOMPUTE: tl.constexpr,  # membranes come from the current
     FROM_BYTES: tl.constexpr,  # membranes come from the saved bytes
-    WANTS_AFFINE: tl.constexpr,
-    WANTS_GAINS: tl.constexpr,
-    WANTS_PROBABILITY: tl.constexpr,
     INTERVALS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    b = tl.program_id(1)
-    mask = offsets < N
+    b, offsets, mask = block_of_neurons(N, BLOCK)
     sample = b.to(tl.int64) * N + offsets
-    stride = tl.num_programs(1).to(tl.int64) * N
-    own = load_own(affine, probability, offsets, N, mask, AFFINE, GATING)
+    stride = B.to(tl.int64) * N
+    neurons = neuron_numbers(offsets, channels, pixels, LAST)
+    own = load_own(scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST)
     zeros = tl.zeros([BLOCK], tl.float32)
     start = reset_value if HARD else 0.0
     u = zeros + start
@@ -135,11 +140,9 @@ def spiking_backward(
         before = before + (u,)
         if RECOMPUTE:
             x = load_step(current, t, sample, stride, mask, SINGLE)
-            leak = tl.load(steps + t) if GAINS else decay
-            v = leak * u + drive_at(x, t, own, gain, steps, T, GAINS)
+            v = leak_at(t, decay, membrane_gain) * u + drive_at(x, t, own, gain, input_gain)
             if FIRING == DRAW and t % 4 == 0:
-                key = tl.load(keys + tl.num_programs(1) + b)
-                draws = philox_quad(key, offsets, noise_layer, t // 4, SPIKE)
+                draws = philox_quad(tl.load(noise_keys + b), neurons, noise_layer, t // 4, SPIKE)
             spike = fire(v - threshold, t, draws, noise_sharpness, firing_table, INTERVALS, FIRING)
             u = (1.0 - spike) * v + reset_value * spike if HARD else v + reset_value * spike
         elif FROM_BYTES:
@@ -163,18 +166,18 @@ def spiking_backward(
         spike = spikes[t] if FIRING != NONE else (vs[t] - threshold >= 0.0).to(tl.float32)
         if GATING == DRAW:
             if t == T - 1 or t % 4 == 3:
-                draws = philox_quad(tl.load(keys + b), offsets, gate_layer, t // 4, GATE)
-            if WANTS_PROBABILITY:
+                draws = philox_quad(tl.load(gate_keys + b), neurons, gate_layer, t // 4, GATE)
+            if grad_probability is not None:
                 probability_total += e * spike * relaxed_gate_slope(own[2], draws[t % 4])
             e = e * (draws[t % 4] < own[2]).to(tl.float32)
         if GATING == MEAN:
-            if WANTS_PROBABILITY:
+            if grad_probability is not None:
                 probability_total += e * spike
             e = e * own[2]
         grad = e * rate
         if TIME != RATE_SLOPE:
             sharp = surrogate_sharpness
-            if MAPPED:
+            if sharpness_map is not None:
                 place = t * sharpness_step + b.to(tl.int64) * sharpness_sample + offsets
                 sharp = tl.load(sharpness_map + place, mask=mask, other=1.0)
             slope = slope_at(vs[t] - threshold, sharp, surrogate_scale, surrogate_floor, SHAPE)
@@ -185,27 +188,26 @@ def spiking_backward(
                 if not DETACHED:
                     e += (reset_value - vs[t] if HARD else reset_value) * carried
                 grad = kept + slope * e
-                carried = (tl.load(steps + t) if GAINS else decay) * grad
-        if WANTS_GAINS and TIME == RECURSION:
-            block = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
+                carried = leak_at(t, decay, membrane_gain) * grad
+        if grad_gains is not None and TIME == RECURSION:
             amount = tl.sum(tl.where(mask, grad * before[t], 0.0))
-            tl.store(grad_steps + block.to(tl.int64) * 2 * T + t, amount)
+            tl.store(grad_gains + tl.program_id(0).to(tl.int64) * 2 * T + t, amount)
         if TIME != AVERAGE:
             totals = _to_inputs(
-                grad, t, xs[t], own, gain, steps, totals, grad_current, grad_steps, sample,
-                stride, mask, T, SUMMED, GAINS, WANTS_AFFINE, WANTS_GAINS,
+                grad, t, xs[t], own, gain, input_gain, totals, grad_current, grad_gains, sample,
+                grad_affine, stride, mask, T, SUMMED,
             )  # fmt: skip
     if TIME == AVERAGE:
         merged = carried / T
         for t in tl.static_range(0, T):
             totals = _to_inputs(
-                merged, t, xs[t], own, gain, steps, totals, grad_current, grad_steps, sample,
-                stride, mask, T, SUMMED, GAINS, WANTS_AFFINE, WANTS_GAINS,
+                merged, t, xs[t], own, gain, input_gain, totals, grad_current, grad_gains, sample,
+                grad_affine, stride, mask, T, SUMMED,
             )  # fmt: skip
     if SUMMED:
         tl.store(grad_current + sample, totals[0], mask=mask)
-    if WANTS_AFFINE:
+    if grad_affine is not None:
         tl.store(grad_affine + sample, totals[1], mask=mask)
         tl.store(grad_affine + stride + sample, totals[2], mask=mask)
-    if WANTS_PROBABILITY:
+    if grad_probability is not None:
         tl.store(grad_probability + sample, probability_total, mask=mask)

@@ -28,24 +28,54 @@ def load_step(stack, t: tl.constexpr, sample, stride, mask, SINGLE: tl.constexpr
 
 
 @triton.jit
-def drive_at(x, t: tl.constexpr, own, gain, steps, T: tl.constexpr, GAINS: tl.constexpr):
+def drive_at(x, t: tl.constexpr, own, gain, input_gain):
     """What the current adds to the membrane, in the reference's order of roundings."""
     drive = gain * (x * own[0] + own[1])
-    if GAINS:
-        drive = drive * tl.load(steps + T + t)
+    if input_gain is not None:
+        drive = drive * tl.load(input_gain + t)
     return drive
 
 
 @triton.jit
-def load_own(affine, probability, offsets, N, mask, AFFINE: tl.constexpr, GATING: tl.constexpr):
+def leak_at(t: tl.constexpr, decay, membrane_gain):
+    """What is left of the membrane after a step."""
+    leak = decay
+    if membrane_gain is not None:
+        leak = decay * tl.load(membrane_gain + t)
+    return leak
+
+
+@triton.jit
+def block_of_neurons(N, BLOCK: tl.constexpr):
+    """The sample of this program and the places of its neurons in it, in storage order."""
+    blocks = tl.cdiv(N, BLOCK)
+    program = tl.program_id(0)
+    offsets = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
+    return program // blocks, offsets, offsets < N
+
+
+@triton.jit
+def neuron_numbers(offsets, channels, pixels, LAST: tl.constexpr):
+    """Numbers of the neurons in the random stream, which ignore the layout."""
+    numbers = offsets
+    if LAST:
+        numbers = (offsets % channels) * pixels + offsets // channels
+    return numbers
+
+
+@triton.jit
+def load_own(
+    scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST: tl.constexpr
+):
     """Scale, shift and gate probability of each neuron; what is not given costs nothing."""
-    scale, shift, opening = 1.0, 0.0, 1.0
-    if AFFINE:
-        scale = tl.load(affine + offsets, mask=mask, other=1.0)
-        shift = tl.load(affine + N + offsets, mask=mask, other=0.0)
-    if GATING != NONE:
-        opening = tl.load(probability + offsets, mask=mask, other=1.0)
-    return scale, shift, opening
+    own_scale, own_shift, opening = 1.0, 0.0, 1.0
+    if scale is not None:
+        channel = offsets % channels if LAST else offsets // pixels
+        own_scale = tl.load(scale + channel, mask=mask, other=1.0)
+        own_shift = tl.load(shift + channel, mask=mask, other=0.0)
+    if probability is not None:
+        opening = tl.load(probability + neurons, mask=mask, other=1.0)
+    return own_scale, own_shift, opening
 
 
 @triton.jit
@@ -60,24 +90,31 @@ def fire(
 ):
     """Spikes at `z = v - threshold`, or their probability in the mean field."""
     if FIRING == NONE:
-        return (z >= 0.0).to(tl.float32)
-    probability = firing_probability(z, noise_sharpness, firing_table, INTERVALS)
-    if FIRING == DRAW:
-        return (draws[t % 4] < probability).to(tl.float32)
-    return probability
+        spike = (z >= 0.0).to(tl.float32)
+    else:
+        spike = firing_probability(z, noise_sharpness, firing_table, INTERVALS)
+        if FIRING == DRAW:
+            spike = (draws[t % 4] < spike).to(tl.float32)
+    return spike
 
 
-@triton.jit(do_not_specialize=["gate_layer", "noise_layer"])
+@triton.jit(do_not_specialize=["B", "gate_layer", "noise_layer"])
 def spiking_forward(
     current,  # [T or 1, B, N]
-    steps,  # float32 [2, T]: decay and input gain of each step
-    affine,  # float32 [2, N]: scale and shift
-    probability,  # float32 [N]: of the gates to open
-    keys,  # int64 [2, B]: of the gate and of the membrane noise
+    scale,  # float32 [C], or None, as all that a layer need not have
+    shift,  # float32 [C]
+    membrane_gain,  # float32 [T]
+    input_gain,  # float32 [T]
+    probability,  # float32 [N], of the gates to open, channels first
+    gate_keys,  # int64 [B]
+    noise_keys,  # int64 [B]
     firing_table,  # float32 [INTERVALS + 1]: firing probabilities of the membrane noise
     out,  # [T, B, N]
     saved_bytes,  # uint8 [1 or T, B, N]; see `Saved`
+    B,
     N,
+    channels,  # N = channels * pixels
+    pixels,
     decay,
     threshold,
     gain,
@@ -90,8 +127,7 @@ def spiking_forward(
     noise_layer,
     T: tl.constexpr,
     SINGLE: tl.constexpr,  # one current for all steps
-    AFFINE: tl.constexpr,
-    GAINS: tl.constexpr,
+    LAST: tl.constexpr,  # channels lie last in memory
     HARD: tl.constexpr,
     SAVES: tl.constexpr,
     GATING: tl.constexpr,
@@ -100,12 +136,11 @@ def spiking_forward(
     INTERVALS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    b = tl.program_id(1)
-    mask = offsets < N
+    b, offsets, mask = block_of_neurons(N, BLOCK)
     sample = b.to(tl.int64) * N + offsets
-    stride = tl.num_programs(1).to(tl.int64) * N
-    own = load_own(affine, probability, offsets, N, mask, AFFINE, GATING)
+    stride = B.to(tl.int64) * N
+    neurons = neuron_numbers(offsets, channels, pixels, LAST)
+    own = load_own(scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST)
     start = reset_value if HARD else 0.0
     u = tl.zeros([BLOCK], tl.float32) + start
     total = tl.zeros([BLOCK], tl.float32)
@@ -114,13 +149,11 @@ def spiking_forward(
     spike_draws = (u, u, u, u)
     for t in tl.static_range(0, T):
         x = load_step(current, t, sample, stride, mask, SINGLE)
-        drive = drive_at(x, t, own, gain, steps, T, GAINS)
-        leak = tl.load(steps + t) if GAINS else decay
-        v = leak * u + drive
+        drive = drive_at(x, t, own, gain, input_gain)
+        v = leak_at(t, decay, membrane_gain) * u + drive
         z = v - threshold
         if FIRING == DRAW and t % 4 == 0:
-            key = tl.load(keys + tl.num_programs(1) + b)
-            spike_draws = philox_quad(key, offsets, noise_layer, t // 4, SPIKE)
+            spike_draws = philox_quad(tl.load(noise_keys + b), neurons, noise_layer, t // 4, SPIKE)
         spike = fire(z, t, spike_draws, noise_sharpness, firing_table, INTERVALS, FIRING)
         u = (1.0 - spike) * v + reset_value * spike if HARD else v + reset_value * spike
         if SAVES == FIRED:
@@ -133,7 +166,7 @@ def spiking_forward(
             tl.store(saved_bytes + t * stride + sample, code.to(tl.uint8), mask=mask)
         if GATING == DRAW:
             if t % 4 == 0:
-                gate_draws = philox_quad(tl.load(keys + b), offsets, gate_layer, t // 4, GATE)
+                gate_draws = philox_quad(tl.load(gate_keys + b), neurons, gate_layer, t // 4, GATE)
             spike = spike * (gate_draws[t % 4] < own[2]).to(tl.float32)
         if GATING == MEAN:
             spike = spike * own[2]

@@ -8,18 +8,22 @@ import torch
 import triton
 from torch import Tensor
 
-from robust_snn.kernels.spiking.codes import Randomness, Saved
-from robust_snn.kernels.spiking.firing_probability import INTERVALS
-from robust_snn.kernels.spiking.kernel_args import Kept, KernelArgs, LayerTensors, Wanted
-from robust_snn.kernels.spiking.kernel_tables import (
-    empty_gradients,
-    layer_tables,
-    sum_gradients,
+from robust_snn.kernels.layout import (
+    empty_stack,
+    is_channels_last,
+    logical_view,
+    storage_sample,
+    storage_view,
 )
+from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape
+from robust_snn.kernels.spiking.firing_probability import INTERVALS, table_on
+from robust_snn.kernels.spiking.kernel_args import Kept, KernelArgs, LayerTensors, Wanted
+from robust_snn.kernels.spiking.kernel_tables import empty_gradients, sum_gradients
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 
-THREADS = 128
+THREADS = 128  # per program
+_WARP = 64 if torch.version.hip else 32
 
 
 def options(warp: int) -> dict[str, Any]:
@@ -30,69 +34,101 @@ def options(warp: int) -> dict[str, Any]:
     return {"num_warps": THREADS // warp, "enable_fp_fusion": False}
 
 
-_OPTIONS = options(64 if torch.version.hip else 32)
+def block_size(steps: int, dtype: torch.dtype) -> int:
+    """Neurons per program: a thread loads 16 bytes of its own at once.
+
+    The backward pass keeps `steps` membranes of each neuron in registers, which bounds it.
+    """
+    if steps > 16:
+        return THREADS
+    return THREADS * 16 // dtype.itemsize
 
 
-def block_size(steps: int) -> int:
-    """Neurons per program. The backward pass keeps `steps` membranes of each in registers."""
-    return 512 if steps <= 8 else 256 if steps <= 16 else 128
-
-
-def _shared_constants(args: KernelArgs, tensors: LayerTensors, single: bool) -> dict[str, Any]:
+def _shared_constants(
+    args: KernelArgs, dtype: torch.dtype, single: bool, last: bool
+) -> dict[str, Any]:
     return {
         "T": args.steps,
         "SINGLE": single,
-        "AFFINE": tensors.scale is not None,
-        "GAINS": tensors.membrane_gain is not None or tensors.input_gain is not None,
+        "LAST": last,
         "HARD": args.hard,
         "GATING": args.gating,
         "FIRING": args.firing,
         "INTERVALS": INTERVALS,
-        "BLOCK": block_size(args.steps),
+        "BLOCK": block_size(args.steps, dtype),
     }
 
 
 def forward_constants(
-    args: KernelArgs, tensors: LayerTensors, single: bool, trace: bool
+    args: KernelArgs, dtype: torch.dtype, single: bool, last: bool, trace: bool
 ) -> dict[str, Any]:
     """Compile-time constants of the forward kernel.
 
     Args:
+        dtype: Type of the currents.
         single: Whether one current stands for all steps.
+        last: Whether channels lie last in memory.
         trace: Whether it writes membranes in place of spikes.
     """
     saves = Saved.NOTHING if trace else args.saves
-    return {**_shared_constants(args, tensors, single), "SAVES": int(saves), "TRACE": trace}
+    return {**_shared_constants(args, dtype, single, last), "SAVES": int(saves), "TRACE": trace}
 
 
 def backward_constants(
-    args: KernelArgs, tensors: LayerTensors, single: bool, mapped: bool, wanted: Wanted
+    args: KernelArgs, dtype: torch.dtype, single: bool, single_upstream: bool, wanted: Wanted
 ) -> dict[str, Any]:
     """Compile-time constants of the backward kernel.
 
     Args:
+        dtype: Type of the currents.
         single: Whether one current stands for all steps.
-        mapped: Whether the sharpness of the surrogate comes from a map.
+        single_upstream: Whether one gradient on spikes does.
         wanted: What the kernel returns.
     """
     return {
-        **_shared_constants(args, tensors, single),
+        **_shared_constants(args, dtype, single, wanted.channels_last),
+        "SINGLE_UPSTREAM": single_upstream,
         "SUMMED": wanted.summed,
         "TIME": args.time,
         "DETACHED": args.detach_reset,
         "SHAPE": args.surrogate_shape,
-        "MAPPED": mapped,
         "RECOMPUTE": wanted.parameters or args.recomputes,
         "FROM_BYTES": args.saves == Saved.MEMBRANE,
-        "WANTS_AFFINE": wanted.affine,
-        "WANTS_GAINS": wanted.gains,
-        "WANTS_PROBABILITY": wanted.probability,
     }
 
 
-def _grid(stack: Tensor, args: KernelArgs) -> tuple[int, int]:
-    """Blocks of neurons, samples."""
-    return triton.cdiv(stack.shape[2:].numel(), block_size(args.steps)), stack.shape[1]
+def layer_arguments(args: KernelArgs, tensors: LayerTensors, device: torch.device) -> list[Any]:
+    """The tensors of a layer in the order of the kernels, then its firing table."""
+    gates, noise = args.gating == Randomness.DRAW, args.firing == Randomness.DRAW
+    read = tensors._replace(
+        gate_keys=tensors.gate_keys if gates else None,
+        noise_keys=tensors.noise_keys if noise else None,
+    )
+    table = None
+    if args.firing != Randomness.NONE:
+        table = table_on(Shape(args.noise_shape).name.lower(), device)
+    return [*(None if x is None else _plain(x) for x in read), table]
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """As kernels read it: contiguous, and no number of less than 32 bits."""
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
+    return tensor.detach().contiguous()
+
+
+def _sizes(stack: Tensor) -> tuple[int, int, int, int]:
+    """Samples, neurons, channels, and neurons per channel of `[T, B, ...]`."""
+    neurons = stack.shape[2:].numel()
+    channels = stack.shape[2] if stack.dim() > 2 else 1
+    return stack.shape[1], neurons, channels, neurons // max(1, channels)
+
+
+def _programs(stack: Tensor, args: KernelArgs) -> int:
+    """One per sample and block of its neurons."""
+    return stack.shape[1] * triton.cdiv(
+        stack.shape[2:].numel(), block_size(args.steps, stack.dtype)
+    )
 
 
 def _is_single(stack: Tensor) -> bool:
@@ -100,9 +136,9 @@ def _is_single(stack: Tensor) -> bool:
     return stack.shape[0] == 1 or stack.stride(0) == 0
 
 
-def _stack(tensor: Tensor) -> Tensor:
-    """Contiguous, with one step where it is expanded over time."""
-    return (tensor[:1] if tensor.stride(0) == 0 else tensor).detach().contiguous()
+def _stack(tensor: Tensor, last: bool) -> Tensor:
+    """In storage order, with one step where it is expanded over time; copied only if it must be."""
+    return storage_view((tensor[:1] if tensor.stride(0) == 0 else tensor).detach(), last)
 
 
 def _launch_forward(
@@ -115,12 +151,13 @@ def _launch_forward(
 ) -> None:
     if out.numel() == 0:
         return
-    spiking_forward[_grid(current, args)](
-        _stack(current),
-        *layer_tables(args, tensors, current, channels_last=False),
+    last = is_channels_last(current)
+    spiking_forward[(_programs(current, args),)](
+        _stack(current, last),
+        *layer_arguments(args, tensors, current.device),
         out,
         saved_bytes,
-        current.shape[2:].numel(),
+        *_sizes(current),
         args.decay,
         args.threshold,
         args.gain,
@@ -131,16 +168,16 @@ def _launch_forward(
         args.gate_layer,
         args.noise_sharpness,
         args.noise_layer,
-        **forward_constants(args, tensors, _is_single(current), trace),
-        **_OPTIONS,
+        **forward_constants(args, current.dtype, _is_single(current), last, trace),
+        **options(_WARP),
     )
 
 
 def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tuple[Tensor, Tensor]:
-    """Returns the spikes `[T, B, ...]` and the saved bytes `[0, 1 or T, B, N]`."""
-    shape = current.shape[1:]
-    out = current.new_empty(args.steps, *shape)
-    sizes = args.saved_steps, shape[0], shape[1:].numel()
+    """Returns the spikes `[T, B, ...]` in the layout of the current, and the saved bytes
+    `[0, 1 or T, B, N]` in storage order."""
+    out = empty_stack(current, args.steps)
+    sizes = args.saved_steps, current.shape[1], current.shape[2:].numel()
     saved_bytes = current.new_empty(sizes, dtype=torch.uint8)
     _launch_forward(args, current, tensors, out, saved_bytes, trace=False)
     return out, saved_bytes
@@ -148,8 +185,9 @@ def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tup
 
 def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> Tensor:
     """Returns `v - threshold` of every step, float32 `[T, B, ...]`."""
-    out = current.new_empty(args.steps, *current.shape[1:], dtype=torch.float32)
+    out = empty_stack(current, args.steps, torch.float32)
     ungated = args._replace(gating=int(Randomness.NONE))
+    tensors = tensors._replace(probability=None, gate_keys=None)
     nothing = out.new_empty(0, dtype=torch.uint8)
     _launch_forward(ungated, current, tensors, out, nothing, trace=True)
     return out
@@ -160,30 +198,33 @@ def run_backward(
 ) -> tuple[Tensor, ...]:
     """Returns the gradients of current, scale, shift, both gains and probability.
 
-    Those that are not wanted are empty. `wanted.channels_last` is never set here.
+    Those that are not wanted are empty.
     """
-    grid, sample = _grid(upstream, args), upstream.shape[2:]
-    grad_current = upstream.new_empty(1 if wanted.summed else args.steps, *upstream.shape[1:])
-    sums = empty_gradients(upstream, wanted, grid[0] * grid[1], torch.empty, torch.float32)
-    current = upstream.new_empty(0) if kept.current is None else kept.current
-    mapped = kept.sharpness_map is not None
-    sharpness_map = sums.affine.new_empty(1, 1, 1)
+    last, sample = wanted.channels_last, upstream.shape[2:]
+    steps = 1 if wanted.summed else args.steps
+    stored = upstream.new_empty(steps, upstream.shape[1], *storage_sample(sample, last))
+    programs = _programs(upstream, args)
+    sums = empty_gradients(upstream, wanted, programs, torch.empty, torch.float32)
+    sharpness, strides = None, [0, 0]
     if kept.sharpness_map is not None:
         sizes = (*kept.sharpness_map.shape[:2], *sample)
-        sharpness_map = kept.sharpness_map.float().expand(sizes).contiguous()
+        sharpness = storage_view(kept.sharpness_map.float().expand(sizes), last)
+        strides = [sharpness.stride(i) if sizes[i] > 1 else 0 for i in (0, 1)]
     if upstream.numel() > 0:
-        single = kept.current is None or _is_single(current)
-        spiking_backward[grid](
-            _stack(upstream),
-            _stack(current),
+        current = None if kept.current is None else _stack(kept.current, last)
+        single = kept.current is None or _is_single(kept.current)
+        spiking_backward[(programs,)](
+            _stack(upstream, last),
+            current,
             kept.saved_bytes,
-            sharpness_map,
-            *layer_tables(args, tensors, upstream, channels_last=False),
-            grad_current,
-            *sums,
-            sample.numel(),
-            sharpness_map.stride(0) if sharpness_map.shape[0] > 1 else 0,
-            sharpness_map.stride(1) if sharpness_map.shape[1] > 1 else 0,
+            sharpness,
+            *layer_arguments(args, tensors, upstream.device),
+            stored,
+            sums.affine if wanted.affine else None,
+            sums.probability if wanted.probability else None,
+            sums.steps if wanted.gains else None,
+            *_sizes(upstream),
+            *strides,
             args.decay,
             args.threshold,
             args.gain,
@@ -196,8 +237,7 @@ def run_backward(
             args.gate_layer,
             args.noise_sharpness,
             args.noise_layer,
-            SINGLE_UPSTREAM=_is_single(upstream),
-            **backward_constants(args, tensors, single, mapped, wanted),
-            **_OPTIONS,
+            **backward_constants(args, upstream.dtype, single, _is_single(upstream), wanted),
+            **options(_WARP),
         )
-    return grad_current, *sum_gradients(args, sums, wanted, sample)
+    return logical_view(stored, last), *sum_gradients(args, sums, wanted, sample)
