@@ -33,7 +33,6 @@ from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 from robust_snn.kernels.spiking.triton.launch import (
     backward_constants,
-    block_size,
     forward_constants,
     options,
 )
@@ -140,7 +139,7 @@ def compile_report(
         dtype,
         layout,
         steps,
-        block_size(steps, kind),
+        constants["BLOCK"],
         registers,
         spills,
         loads,

@@ -199,7 +199,6 @@ def test_layouts_and_expanded_gradients(backend, rule):
             assert_close_rms(gradient, wanted)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="Triton's programs are laid out channels-first")
 def test_channels_last_stays_channels_last(compiled):
     current = _channels_last(torch.randn(5, 3, 5, 6, 7)).requires_grad_()
     spikes = spiking_loop(current, Dynamics(), Recursion(Surrogate("atan", 2.0)), backend=compiled)

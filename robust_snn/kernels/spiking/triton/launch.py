@@ -34,19 +34,19 @@ def options(warp: int) -> dict[str, Any]:
     return {"num_warps": THREADS // warp, "enable_fp_fusion": False}
 
 
-def block_size(steps: int, dtype: torch.dtype) -> int:
-    """Neurons per program: a thread loads 16 bytes of its own at once.
-
-    The backward pass keeps `steps` membranes of each neuron in registers, which bounds it.
-    """
-    if steps > 16:
-        return THREADS
+def forward_block(dtype: torch.dtype) -> int:
+    """Neurons per program of the forward kernel: a thread loads 16 bytes at once."""
     return THREADS * 16 // dtype.itemsize
 
 
-def _shared_constants(
-    args: KernelArgs, dtype: torch.dtype, single: bool, last: bool
-) -> dict[str, Any]:
+def backward_block(steps: int, dtype: torch.dtype) -> int:
+    """The same of the backward kernel, which keeps `steps` membranes of each neuron in registers:
+    more than eight steps leave no room for eight neurons per thread, more than 16 for four."""
+    most = 8 if steps <= 8 else 4 if steps <= 16 else 1
+    return THREADS * min(most, 16 // dtype.itemsize)
+
+
+def _shared_constants(args: KernelArgs, single: bool, last: bool) -> dict[str, Any]:
     return {
         "T": args.steps,
         "SINGLE": single,
@@ -55,7 +55,6 @@ def _shared_constants(
         "GATING": args.gating,
         "FIRING": args.firing,
         "INTERVALS": INTERVALS,
-        "BLOCK": block_size(args.steps, dtype),
     }
 
 
@@ -71,7 +70,12 @@ def forward_constants(
         trace: Whether it writes membranes in place of spikes.
     """
     saves = Saved.NOTHING if trace else args.saves
-    return {**_shared_constants(args, dtype, single, last), "SAVES": int(saves), "TRACE": trace}
+    return {
+        **_shared_constants(args, single, last),
+        "SAVES": int(saves),
+        "TRACE": trace,
+        "BLOCK": forward_block(dtype),
+    }
 
 
 def backward_constants(
@@ -86,7 +90,7 @@ def backward_constants(
         wanted: What the kernel returns.
     """
     return {
-        **_shared_constants(args, dtype, single, wanted.channels_last),
+        **_shared_constants(args, single, wanted.channels_last),
         "SINGLE_UPSTREAM": single_upstream,
         "SUMMED": wanted.summed,
         "TIME": args.time,
@@ -94,6 +98,7 @@ def backward_constants(
         "SHAPE": args.surrogate_shape,
         "RECOMPUTE": wanted.parameters or args.recomputes,
         "FROM_BYTES": args.saves == Saved.MEMBRANE,
+        "BLOCK": backward_block(args.steps, dtype),
     }
 
 
@@ -124,11 +129,9 @@ def _sizes(stack: Tensor) -> tuple[int, int, int, int]:
     return stack.shape[1], neurons, channels, neurons // max(1, channels)
 
 
-def _programs(stack: Tensor, args: KernelArgs) -> int:
+def _programs(stack: Tensor, block: int) -> int:
     """One per sample and block of its neurons."""
-    return stack.shape[1] * triton.cdiv(
-        stack.shape[2:].numel(), block_size(args.steps, stack.dtype)
-    )
+    return stack.shape[1] * triton.cdiv(stack.shape[2:].numel(), block)
 
 
 def _is_single(stack: Tensor) -> bool:
@@ -152,7 +155,7 @@ def _launch_forward(
     if out.numel() == 0:
         return
     last = is_channels_last(current)
-    spiking_forward[(_programs(current, args),)](
+    spiking_forward[(_programs(current, forward_block(current.dtype)),)](
         _stack(current, last),
         *layer_arguments(args, tensors, current.device),
         out,
@@ -203,7 +206,7 @@ def run_backward(
     last, sample = wanted.channels_last, upstream.shape[2:]
     steps = 1 if wanted.summed else args.steps
     stored = upstream.new_empty(steps, upstream.shape[1], *storage_sample(sample, last))
-    programs = _programs(upstream, args)
+    programs = _programs(upstream, backward_block(args.steps, upstream.dtype))
     sums = empty_gradients(upstream, wanted, programs, torch.empty, torch.float32)
     sharpness, strides = None, [0, 0]
     if kept.sharpness_map is not None:
