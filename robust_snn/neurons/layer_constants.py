@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robust_snn.neurons.norm import TimeBatchNorm2d
 from robust_snn.neurons.pass_settings import LayerConstants
@@ -20,18 +23,26 @@ def layer_constants(net: nn.Module) -> LayerConstants:
     """
     norms = [m for m in net.modules() if isinstance(m, TimeBatchNorm2d)]
     gates = [m for m in net.modules() if isinstance(m, StochasticGate)]
-    affine = opening = {}
-    if norms:
-        scales = torch._foreach_add([n.running_var for n in norms], [n.eps for n in norms])
-        torch._foreach_rsqrt_(scales)
-        torch._foreach_mul_(scales, [n.weight for n in norms])
-        shifts = torch._foreach_mul([n.running_mean for n in norms], scales)
-        shifts = torch._foreach_sub([n.bias for n in norms], shifts)
-        affine = dict(zip(norms, zip(scales, shifts, strict=True), strict=True))
-    if gates:
-        given = [gate.probability for gate in gates]
-        changes = torch._foreach_clamp_min(given, LOWEST)
-        torch._foreach_clamp_max_(changes, HIGHEST)
-        torch._foreach_sub_(changes, given)
-        opening = dict(zip(gates, torch._foreach_add(given, changes), strict=True))
-    return LayerConstants(affine, opening)
+    return LayerConstants(
+        dict(zip(norms, _affine_maps(norms), strict=True)) if norms else {},
+        dict(zip(gates, _openings(gates), strict=True)) if gates else {},
+    )
+
+
+def _affine_maps(norms: list[TimeBatchNorm2d]) -> Iterator[tuple[Tensor, Tensor]]:
+    together: Any = torch  # its type hints know no lists of parameters
+    scales = together._foreach_add([n.running_var for n in norms], [n.eps for n in norms])
+    together._foreach_rsqrt_(scales)
+    together._foreach_mul_(scales, [n.weight for n in norms])
+    shifts = together._foreach_mul([n.running_mean for n in norms], scales)
+    return zip(scales, together._foreach_sub([n.bias for n in norms], shifts), strict=True)
+
+
+def _openings(gates: list[StochasticGate]) -> list[Tensor]:
+    together: Any = torch
+    given = [gate.probability for gate in gates]
+    changes = together._foreach_clamp_min(given, LOWEST)
+    together._foreach_clamp_max_(changes, HIGHEST)
+    together._foreach_sub_(changes, given)
+    openings: list[Tensor] = together._foreach_add(given, changes)
+    return openings
