@@ -14,6 +14,8 @@ from robust_snn import InputError, Victim
 from robust_snn.neurons import set_noise
 from robust_snn.neurons.noise_source import policy_keys
 
+pytestmark = pytest.mark.usefixtures("device")
+
 NETS = ("snn_vgg5", "snn_vgg5_stog", "snn_wrn16_stog")
 VIEWS = (
     {},
@@ -37,11 +39,11 @@ def build(name: str = "snn_vgg5_stog", **settings: object) -> Victim:
     )
     for parameter in victim.net.parameters():
         parameter.data = (parameter.data * 64).round() / 64
-    return victim
+    return victim.to(torch.get_default_device())
 
 
 @pytest.fixture
-def images() -> Tensor:
+def images(device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 65, (3, 3, 16, 16), generator=generator) / 64
 
@@ -69,7 +71,7 @@ def test_rule_1_one_tensor_in_float32_logits_out(name: str, dtype: torch.dtype) 
 @pytest.mark.parametrize("view", [{"eot": 4}, {"eot": 4, "noise": "frozen"}])
 def test_rule_2_eot_inside_averages_logits_and_gradients(view: dict, images: Tensor) -> None:
     victim = build(**view)
-    keys = [policy_keys(victim.noise, victim.seed, 3, 0, draw) for draw in range(4)]
+    keys = [policy_keys(victim.noise, victim.seed, 3, 0, draw, images.device) for draw in range(4)]
     x = images.clone().requires_grad_()
     run = victim._attack_pass()
     plain = sum(run(x, key) for key in keys) / 4
@@ -129,10 +131,10 @@ def test_rule_7_gradients_are_contiguous(view: dict, images: Tensor) -> None:
     assert gradient.is_contiguous()
 
 
-def test_rule_8_and_10_plain_module_with_a_device() -> None:
+def test_rule_8_and_10_plain_module_with_a_device(device: torch.device) -> None:
     victim = build()
     assert not isinstance(victim, nn.Sequential)
-    assert next(victim.parameters()).device.type == "cpu"
+    assert next(victim.parameters()).device.type == device.type
 
 
 def test_rule_9_scores_depend_on_image_and_draw_only(images: Tensor) -> None:

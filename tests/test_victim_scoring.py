@@ -9,9 +9,11 @@ from robust_snn import Victim
 from robust_snn.victim_scoring import accuracy, correct, count_classes, fresh_logits
 from victims import tiny_victim, told_by, untouched
 
+pytestmark = pytest.mark.usefixtures("device")
 
-@pytest.fixture(scope="module", params=[False, True], ids=["deterministic", "noisy"])
-def victim(request: pytest.FixtureRequest) -> Victim:
+
+@pytest.fixture(params=[False, True], ids=["deterministic", "noisy"])
+def victim(request: pytest.FixtureRequest, device: torch.device) -> Victim:
     return tiny_victim(request.param)
 
 

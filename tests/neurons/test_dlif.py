@@ -30,9 +30,9 @@ def test_spikes_follow_the_paper_and_the_code(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["membrane", "input"])
-def test_factors_of_one_make_a_plain_neuron(form: str) -> None:
+def test_factors_of_one_make_a_plain_neuron(form: str, device: torch.device) -> None:
     current = torch.rand(5, 2, 7)
-    assert torch.equal(DLIF(5, form=form)(current), LIF(decay=0.99)(current))
+    assert torch.equal(DLIF(5, form=form).to(device)(current), LIF(decay=0.99)(current))
 
 
 def test_the_two_forms_are_different_neurons() -> None:
@@ -44,8 +44,10 @@ def test_the_two_forms_are_different_neurons() -> None:
     assert not torch.equal(*spikes)
 
 
-def test_the_gradient_of_an_input_factor_is_the_current_times_its_gradient() -> None:
-    neuron = DLIF(4, form="input")
+def test_the_gradient_of_an_input_factor_is_the_current_times_its_gradient(
+    device: torch.device,
+) -> None:
+    neuron = DLIF(4, form="input").to(device)
     current = torch.rand(4, 3, 6, requires_grad=True)
     (neuron(current) * torch.rand(4, 3, 6)).sum().backward()
     # with factors of one, g_factor[t] = sum of current * g_current
@@ -53,8 +55,8 @@ def test_the_gradient_of_an_input_factor_is_the_current_times_its_gradient() -> 
     assert_close_rms(neuron.factor.grad, expected)
 
 
-def test_the_first_membrane_factor_acts_on_an_empty_membrane() -> None:
-    neuron = DLIF(4)
+def test_the_first_membrane_factor_acts_on_an_empty_membrane(device: torch.device) -> None:
+    neuron = DLIF(4).to(device)
     neuron(torch.rand(4, 3, 6)).sum().backward()
     assert neuron.factor.grad[0] == 0
     assert neuron.factor.grad[1:].all()

@@ -18,24 +18,25 @@ from robust_snn.neurons import (
 )
 from robust_snn.utils.errors import InputError
 
-PIXELS = torch.tensor([0.0, 0.1, 0.35, 0.5, 0.8, 1.0])
+PIXELS = [0.0, 0.1, 0.35, 0.5, 0.8, 1.0]
 SAMPLES, STEPS = 4000, 8
 
 
-def spikes(x: torch.Tensor = PIXELS) -> torch.Tensor:
+def spikes(pixels: list[float]) -> torch.Tensor:
+    x = torch.tensor(pixels)
     return PoissonEncoder()(x.expand(1, SAMPLES, -1), steps=STEPS)
 
 
 def test_mean_and_variance_are_those_of_the_pixel() -> None:
-    s = spikes().flatten(0, 1)
+    s, pixels = spikes(PIXELS).flatten(0, 1), torch.tensor(PIXELS)
     assert set(s.unique().tolist()) == {0.0, 1.0}
-    sigma = (PIXELS * (1 - PIXELS) / len(s)).sqrt()
-    assert ((s.mean(0) - PIXELS).abs() <= 5 * sigma).all()
-    assert (s.var(0) - PIXELS * (1 - PIXELS)).abs().max() < 0.01
+    sigma = (pixels * (1 - pixels) / len(s)).sqrt()
+    assert ((s.mean(0) - pixels).abs() <= 5 * sigma).all()
+    assert (s.var(0) - pixels * (1 - pixels)).abs().max() < 0.01
 
 
 def test_pixels_outside_the_range_saturate() -> None:
-    s = spikes(torch.tensor([-0.5, 1.5]))
+    s = spikes([-0.5, 1.5])
     assert s[..., 0].sum() == 0
     assert s[..., 1].all()
 
@@ -91,8 +92,10 @@ def test_poisson_coding_is_a_gate_on_an_input_of_ones() -> None:
     assert torch.equal(gate(torch.ones(4, 2, 3)), presented)
 
 
-def test_the_gradient_on_ones_gates_is_that_of_the_pixels_up_to_the_relaxation() -> None:
-    gate = StochasticGate((1,), 0.5)
+def test_the_gradient_on_ones_gates_is_that_of_the_pixels_up_to_the_relaxation(
+    device: torch.device,
+) -> None:
+    gate = StochasticGate((1,), 0.5).to(device)
     gate(torch.ones(STEPS, SAMPLES, 1)).mean().backward()
     x = torch.full((1, SAMPLES, 1), 0.5, requires_grad=True)
     PoissonEncoder()(x, steps=STEPS).mean().backward()

@@ -73,8 +73,8 @@ def test_gradients_exist_in_eval_mode() -> None:
     assert current.grad.abs().sum() > 0
 
 
-def test_a_gate_inside_a_neuron_equals_a_gate_behind_it() -> None:
-    gate = StochasticGate((5,), probability=0.5)
+def test_a_gate_inside_a_neuron_equals_a_gate_behind_it(device: torch.device) -> None:
+    gate = StochasticGate((5,), probability=0.5).to(device)
     set_noise(gate, "frozen")
     current = torch.rand(6, 3, 5)
     assert torch.equal(LIF(gate=gate)(current), gate(LIF()(current)))

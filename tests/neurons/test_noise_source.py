@@ -21,8 +21,8 @@ SHAPE = (40,)
 
 
 @pytest.fixture
-def gate() -> StochasticGate:
-    return StochasticGate(SHAPE, 0.5)
+def gate(device: torch.device) -> StochasticGate:
+    return StochasticGate(SHAPE, 0.5).to(device)
 
 
 def gates(gate: nn.Module, batch: int = 3, steps: int = 4) -> torch.Tensor:
@@ -73,16 +73,17 @@ def test_a_later_step_does_not_change_an_earlier_draw(gate: StochasticGate) -> N
     assert torch.equal(gates(gate, steps=3), gates(gate, steps=9)[:3])
 
 
-def test_layers_draw_differently_once_numbered() -> None:
-    net = nn.Sequential(StochasticGate(SHAPE, 0.5), StochasticGate(SHAPE, 0.5))
+def test_layers_draw_differently_once_numbered(device: torch.device) -> None:
+    net = nn.Sequential(StochasticGate(SHAPE, 0.5), StochasticGate(SHAPE, 0.5)).to(device)
     number_layers(net)
     set_noise(net, "frozen", seed=0)
     assert [m.layer for m in net.modules() if isinstance(m, NoisyModule)] == [0, 1]
     assert not torch.equal(gates(net[0]), gates(net[1]))
 
 
-def test_recorded_draws_are_replayed() -> None:
-    net = nn.Sequential(LIF(gate=StochasticGate(SHAPE, 0.5)), LIF(gate=StochasticGate(SHAPE, 0.5)))
+def test_recorded_draws_are_replayed(device: torch.device) -> None:
+    layers = [LIF(gate=StochasticGate(SHAPE, 0.5)) for _ in range(2)]
+    net = nn.Sequential(*layers).to(device)
     current = torch.rand(4, 3, *SHAPE)
     recorded: list[DrawKeys] = []
     with change_settings(recorded=recorded):

@@ -13,7 +13,7 @@ def build() -> NormSpike:
     nn.init.uniform_(norm.bias, -0.5, 0.5)
     norm.running_mean.uniform_(-0.5, 0.5)
     norm.running_var.uniform_(0.5, 1.5)
-    return NormSpike(norm, LIF(decay=0.9), steps=4)
+    return NormSpike(norm, LIF(decay=0.9), steps=4).to(torch.get_default_device())
 
 
 def test_the_fused_norm_gives_the_same_spikes_and_gradients() -> None:

@@ -38,7 +38,11 @@ CHANGES: list[dict[str, Any]] = [
 def network() -> nn.Module:
     torch.manual_seed(0)
     size = {"img_size": 8, "in_chans": 1, "width": 0.125, "head_width": 8, "T": 2}
-    return timm.create_model("snn_vgg5_stog", num_classes=4, **size).eval()
+    return (
+        timm.create_model("snn_vgg5_stog", num_classes=4, **size)
+        .eval()
+        .to(torch.get_default_device())
+    )
 
 
 @pytest.mark.parametrize("changes", CHANGES)
@@ -58,7 +62,7 @@ def test_settings_nest_and_come_back(changes: dict[str, Any]) -> None:
 
 
 def gradient(neuron: nn.Module) -> Tensor:
-    current = CURRENT.clone().requires_grad_()
+    current = CURRENT.to(torch.get_default_device(), copy=True).requires_grad_()
     return torch.autograd.grad(neuron(current).sum(), current)[0]
 
 
@@ -121,23 +125,30 @@ def test_a_pass_leaves_nothing_on_the_network() -> None:
     assert not victim.replace().statistics.layers
 
 
-def test_scoring_ignores_the_settings_of_its_caller() -> None:
-    net = network()
+def test_scoring_ignores_the_settings_of_its_caller(device: torch.device) -> None:
+    net, keys = network(), KEYS.to(device)
     victim, x, ids = Victim(net), torch.rand(2, 1, 8, 8), torch.arange(2)
     expected = victim.sample(x, ids)
-    with gradient_mode(net, "activation(relu)"), fused_norm(), every_step(net), keyed(KEYS):
+    with (
+        gradient_mode(net, "activation(relu)"),
+        fused_norm(),
+        every_step(net),
+        keyed(KEYS.to(device)),
+    ):
         assert torch.equal(victim.sample(x, ids), expected)
 
 
 @pytest.mark.parametrize("mode", ["bptr", "assg", "bptt(surrogate=atan(alpha=4))"])
-def test_gradient_checkpointing_recomputes_under_the_same_settings(mode: str) -> None:
+def test_gradient_checkpointing_recomputes_under_the_same_settings(
+    mode: str, device: torch.device
+) -> None:
     """The backward pass runs outside of the context, as a training step's does."""
     gradients = []
     for checkpointing in (False, True):
         net = network()
         net.set_grad_checkpointing(checkpointing)
         x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        with gradient_mode(net, mode), keyed(KEYS), fused_norm():
+        with gradient_mode(net, mode), keyed(KEYS.to(device)), fused_norm():
             loss = net(x)[:, 0].sum()
         gradients.append(torch.autograd.grad(loss, [x, *net.parameters()]))
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

@@ -15,6 +15,7 @@ SAMPLES = 2000
 
 def opened(gate: StochasticGate, steps: int = 8) -> torch.Tensor:
     """Gates on spikes that are all one: `[T, B, *shape]`."""
+    gate.to(torch.get_default_device())
     return gate(torch.ones(steps, SAMPLES, *gate.probability.shape))
 
 
@@ -52,8 +53,8 @@ def test_a_gate_that_never_closes_can_learn_to() -> None:
     assert (gate.probability.grad > 0).all()
 
 
-def test_the_gradient_sums_over_steps_and_samples() -> None:
-    gate, keys = StochasticGate((3,), 0.6), 0
+def test_the_gradient_sums_over_steps_and_samples(device: torch.device) -> None:
+    gate, keys = StochasticGate((3,), 0.6).to(device), 0
     set_noise(gate, "frozen", seed=keys)
     upstream = torch.rand(5, 2, 3)
     (gate(torch.ones(5, 2, 3)) * upstream).sum().backward()
@@ -67,8 +68,8 @@ def test_the_gradient_sums_over_steps_and_samples() -> None:
     assert_close_rms(parts, total)
 
 
-def test_spikes_receive_their_gradient_through_the_realised_gates() -> None:
-    gate = StochasticGate((6,), 0.5)
+def test_spikes_receive_their_gradient_through_the_realised_gates(device: torch.device) -> None:
+    gate = StochasticGate((6,), 0.5).to(device)
     set_noise(gate, "frozen")
     spikes = torch.ones(4, 3, 6, requires_grad=True)
     passed = gate(spikes)
@@ -76,8 +77,8 @@ def test_spikes_receive_their_gradient_through_the_realised_gates() -> None:
     assert torch.equal(spikes.grad, passed)
 
 
-def test_the_mean_field_passes_the_probability() -> None:
-    gate = StochasticGate((2,), 0.3)
+def test_the_mean_field_passes_the_probability(device: torch.device) -> None:
+    gate = StochasticGate((2,), 0.3).to(device)
     set_noise(gate, "mean")
     assert gate(torch.ones(3, 1, 2)).flatten().tolist() == pytest.approx([0.3] * 6)
 
@@ -102,11 +103,11 @@ def test_a_gate_for_another_image_size_says_so() -> None:
 
 
 @pytest.mark.parametrize("p", [0.3, 0.6, 0.9])
-def test_the_released_rule_ascends_and_averages(p: float) -> None:
+def test_the_released_rule_ascends_and_averages(p: float, device: torch.device) -> None:
     relaxed, released = StochasticGate((4,), p), StochasticGate((4,), p, rule="released")
     for gate in (relaxed, released):
         set_noise(gate, "frozen", seed=1)
-        gate(torch.ones(8, 5, 4)).sum().backward()
+        gate.to(device)(torch.ones(8, 5, 4)).sum().backward()
     assert (released.probability.grad < 0).all()
     scale = (1 - p + 1e-3) / ((1 + 1e-3) * (1 - p)) / (8 * 5)
     assert_close_rms(released.probability.grad, -scale * relaxed.probability.grad)
