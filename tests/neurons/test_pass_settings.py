@@ -129,12 +129,7 @@ def test_scoring_ignores_the_settings_of_its_caller(device: torch.device) -> Non
     net, keys = network(), KEYS.to(device)
     victim, x, ids = Victim(net), torch.rand(2, 1, 8, 8), torch.arange(2)
     expected = victim.sample(x, ids)
-    with (
-        gradient_mode(net, "activation(relu)"),
-        fused_norm(),
-        every_step(net),
-        keyed(KEYS.to(device)),
-    ):
+    with gradient_mode(net, "activation(relu)"), fused_norm(), every_step(net), keyed(keys):
         assert torch.equal(victim.sample(x, ids), expected)
 
 
