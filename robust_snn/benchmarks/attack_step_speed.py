@@ -36,27 +36,31 @@ VICTIMS: dict[str, dict[str, Any]] = {
 }
 
 
-def _gradient(model: Any, x: Tensor) -> Tensor:
+def _loss(model: Any, x: Tensor) -> Tensor:
+    return F.cross_entropy(model(x), torch.zeros(len(x), dtype=torch.long, device=x.device))
+
+
+def input_gradient(model: Any, x: Tensor) -> Tensor:
+    """One attack step: the gradient of a loss on images."""
     x = x.clone().requires_grad_()
-    loss = F.cross_entropy(model(x), torch.zeros(len(x), dtype=torch.long))
-    return torch.autograd.grad(loss, x)[0]
+    return torch.autograd.grad(_loss(model, x), x)[0]
 
 
 def _backward(model: Any, x: Tensor) -> None:
-    x = x.clone().requires_grad_()
-    F.cross_entropy(model(x), torch.zeros(len(x), dtype=torch.long)).backward()
+    _loss(model, x.clone().requires_grad_()).backward()
 
 
-def _many(model: Any, x: Tensor, draws: int = 10) -> Tensor:
-    return torch.stack([_gradient(model, x) for _ in range(draws)]).mean(0)
+def mean_gradient(model: Any, x: Tensor, draws: int = 10) -> Tensor:
+    """The mean over draws as people write it, one after the other."""
+    return torch.stack([input_gradient(model, x) for _ in range(draws)]).mean(0)
 
 
-def _refusals(net: Any, published: Any, x: Tensor) -> str:
+def step_refusal(net: Any, published: Any, x: Tensor) -> str:
     """Why our network is not the published one, or nothing: judged image by image.
 
     Spiking networks are chaotic in rounding: one spike at the threshold may change an image.
     """
-    ours, theirs = (_gradient(m, x).flatten(1) for m in (Victim(net), published))
+    ours, theirs = (input_gradient(m, x).flatten(1) for m in (Victim(net), published))
     same = int((F.cosine_similarity(ours, theirs) > 0.999).sum())
     return "" if same >= len(x) / 2 else f"{len(x) - same} of {len(x)} gradients differ"
 
@@ -66,17 +70,17 @@ def measure_attack_steps(rounds: int, clock: str, steps: int = 8, batch: int = 8
     net = network_with_rates(steps)
     published = as_published(net, steps)
     x = torch.rand(batch, 3, 32, 32)
-    why = _refusals(net, published, x)
+    why = step_refusal(net, published, x)
     timed: dict[str, Callable[[], object]] = {
         BASE: partial(_backward, published, x),
-        "published, autograd.grad": partial(_gradient, published, x),
+        "published, autograd.grad": partial(input_gradient, published, x),
         **convolutions_alone(published, x),
     }
     if not why:
         for name, victim_settings in VICTIMS.items():
-            timed[name] = partial(_gradient, Victim(net, **victim_settings), x)
+            timed[name] = partial(input_gradient, Victim(net, **victim_settings), x)
         gated = Victim(network_with_rates(steps, gated=True))
-        timed["bptt, gated network"] = partial(_gradient, gated, x)
+        timed["bptt, gated network"] = partial(input_gradient, gated, x)
         timed["forward"] = partial(_forward, Victim(net), x)
         timed["forward, sparse"] = partial(_forward, Victim(net, sparse="auto"), x)
     shape = {"T": steps, "B": batch}
@@ -96,9 +100,9 @@ def measure_eot(rounds: int, clock: str) -> list[Record]:
     published, victim = as_published(net, 8), Victim(net, eot=10)
     x = torch.rand(2, 3, 32, 32)
     timed: dict[str, Callable[[], object]] = {
-        "plain loop of ten": partial(_many, published, x),
-        "ours, eot=10": partial(_gradient, victim, x),
-        "ours, eot=10, sparse forward": partial(_gradient, victim.replace(**FAST), x),
+        "plain loop of ten": partial(mean_gradient, published, x),
+        "ours, eot=10": partial(input_gradient, victim, x),
+        "ours, eot=10, sparse forward": partial(input_gradient, victim.replace(**FAST), x),
     }
     times = interleave(timed, rounds, CLOCKS[clock])
     return records({"T": 8, "B": 2, "eot": 10}, times, "plain loop of ten")
@@ -124,9 +128,9 @@ def measure_scaling(rounds: int, clock: str) -> list[Record]:
             x = torch.rand(int(size["B"]), 3, 32, 32)
             bptt, rate = (Victim(net, gradient=g, eot=draws) for g in ("bptt", "bptr"))
             timed: dict[str, Callable[[], object]] = {
-                "published": partial(_many, published, x, draws),
-                "bptt": partial(_gradient, bptt, x),
-                "bptr": partial(_gradient, rate, x),
+                "published": partial(mean_gradient, published, x, draws),
+                "bptt": partial(input_gradient, bptt, x),
+                "bptr": partial(input_gradient, rate, x),
             }
             times = interleave(timed, rounds, CLOCKS[clock])
             found += records({"axis": axis, "value": value, **size}, times, "published")
@@ -141,11 +145,11 @@ def attack_step_peak(case: str) -> float:
     published = as_published(net, 8)
     work: dict[str, Callable[[], object]] = {
         BASE: partial(_backward, published, x),
-        "plain loop of ten, eot": partial(_many, published, x),
-        "ours, eot=10": partial(_gradient, Victim(net, eot=10), x),
+        "plain loop of ten, eot": partial(mean_gradient, published, x),
+        "ours, eot=10": partial(input_gradient, Victim(net, eot=10), x),
     }
-    run = work.get(case) or partial(_gradient, Victim(net, **VICTIMS[case]), x)
-    _gradient(
+    run = work.get(case) or partial(input_gradient, Victim(net, **VICTIMS[case]), x)
+    input_gradient(
         Victim(network_with_rates(2, width=0.1, batch=1), **VICTIMS.get(case, {})), x[:1]
     )  # compiles
     return added_memory(run)

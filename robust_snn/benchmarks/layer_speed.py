@@ -53,7 +53,9 @@ def _ours(mode: str = "bptt", gated: bool = False) -> Layer:
     def layer(current: Tensor) -> Tensor:
         gate = None
         if gated:
-            gate = Gate(torch.full(current.shape[2:], 0.5), torch.arange(current.shape[1]))
+            device = current.device
+            opening = torch.full(current.shape[2:], 0.5, device=device)
+            gate = Gate(opening, torch.arange(current.shape[1], device=device))
         return spiking_loop(current, DYNAMICS, rule, gate=gate)
 
     return layer
@@ -108,16 +110,35 @@ def candidate_layers() -> dict[str, Layer]:
 
 
 def layer_refusal(name: str, layer: Layer, current: Tensor, upstream: Tensor) -> str:
-    """Why a candidate does not compute what it claims, or nothing."""
-    spikes, expected = layer(current), plain_loop(current)
+    """Why a candidate does not compute what it claims, or nothing.
+
+    In half precision it may keep membranes in float32, or round them as the plain loop does; one
+    spike in a thousand may then lie on the other side of the threshold.
+    """
+    exact = current.dtype == torch.float32
+    references = [plain_loop] if exact else [plain_loop, _loop_in_float32]
+    whys = [_difference(name, layer, current, upstream, loop) for loop in references]
+    return "" if "" in whys else whys[-1]
+
+
+def _loop_in_float32(current: Tensor) -> Tensor:
+    return plain_loop(current.float()).to(current.dtype)
+
+
+def _difference(
+    name: str, layer: Layer, current: Tensor, upstream: Tensor, reference: Layer
+) -> str:
+    exact = current.dtype == torch.float32
+    spikes, expected = layer(current), reference(current)
     if "gate" in name:
         return "" if bool((spikes <= expected).all()) else "a gate made a spike"
-    if not torch.equal(spikes, expected):
-        return f"{int((spikes != expected).sum())} spikes differ"
-    if name in ("ours bptt", "spikingjelly", "snntorch"):
+    different = int((spikes != expected).sum())
+    if different > (0 if exact else 1e-3 * spikes.numel()):
+        return f"{different} spikes differ"
+    if name.split(",")[0] in ("ours bptt", "spikingjelly", "snntorch", "plain loop"):
         got, wanted = (torch.autograd.grad(s, current, upstream)[0] for s in (spikes, expected))
         off = float((got - wanted).norm() / wanted.norm())
-        return f"gradients differ by {off:.1e}" if off > 1e-5 else ""
+        return f"gradients differ by {off:.1e}" if off > (1e-5 if exact else 0.1) else ""
     return ""
 
 

@@ -71,15 +71,42 @@ def run_part(part: str, out: Path, rounds: int | None = None, clock: str = "wall
         raise unknown("part of the benchmark", part, PARTS)
     measure, usual = PARTS[part]
     table = measure(rounds or usual, clock)
-    out.mkdir(parents=True, exist_ok=True)
-    source = {**_provenance(), "clock": clock}
-    with open(out / f"{part}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, [*table[0], *source])
-        writer.writeheader()
-        writer.writerows({**row, **source} for row in table)
+    _write(part, table, out, {**_provenance(), "clock": clock})
     if "candidate" in table[0]:
         _plot(part, table, out / f"{part}.png")
     return table
+
+
+def run_device_part(
+    part: str, out: Path, device: torch.device, rounds: int | None = None
+) -> list[Record]:
+    """The same on a GPU; the table is written anew whenever some of its rows are measured.
+
+    Raises:
+        InputError: If the part is not known.
+    """
+    from robust_snn.benchmarks.cuda.device_parts import DEVICE_PARTS
+
+    if part not in DEVICE_PARTS:
+        raise unknown("part of the benchmark on a GPU", part, DEVICE_PARTS)
+    measure, usual, _ = DEVICE_PARTS[part]
+    source = {**_provenance(), **_card(device), "clock": "device events"}
+    table: list[Record] = []
+    for rows in measure(device, rounds or usual):
+        table += rows
+        _write(part, table, out, source)
+    if "candidate" in table[0]:
+        _plot(part, table, out / f"{part}.png")
+    return table
+
+
+def _write(part: str, table: list[Record], out: Path, source: dict[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    columns = dict.fromkeys(name for row in table for name in row)
+    with open(out / f"{part}.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, [*columns, *source])
+        writer.writeheader()
+        writer.writerows({**row, **source} for row in table)
 
 
 def _provenance() -> dict[str, Any]:
@@ -94,6 +121,23 @@ def _provenance() -> dict[str, Any]:
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _card(device: torch.device) -> dict[str, Any]:
+    """The name of the GPU, and the versions of what runs on it."""
+    if device.type != "cuda":
+        return {}
+    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = "unknown"
+    return {
+        "card": torch.cuda.get_device_name(device),
+        "driver": driver,
+        "cuda": torch.version.cuda or torch.version.hip,
+        "triton": _version("triton"),
     }
 
 
@@ -116,19 +160,24 @@ def _processor() -> str:
 def _plot(part: str, table: list[Record], path: Path) -> None:
     """One panel per size: lines over a size that grows, else a bar per candidate."""
     value = "ms" if "ms" in table[0] else "MiB"
-    table = [row for row in table if row[value] != ""]
-    key = next((k for k in ("axis", "shape") if k in table[0]), None)
-    panels = list(dict.fromkeys(row[key] for row in table)) if key else [part]
+    table = [row for row in table if row[value] != "" and row.get("pass", "both") == "both"]
+    keys = _panel_keys(table)
+    panels: dict[str, list[Record]] = {}
+    for row in table:
+        title = ", ".join(f"B={row[k]}" if k == "B" else str(row[k]) for k in keys)
+        panels.setdefault(title or part, []).append(row)
     names = list(dict.fromkeys(row["candidate"] for row in table))
-    figure = new_figure(5.2 * len(panels), 4.2, "bench")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        mine = [row for row in table if key is None or row[key] == panel]
+    columns = min(len(panels), 4)
+    lines = -(-len(panels) // columns)
+    figure = new_figure(5.2 * columns, 4.2 * lines, "bench")
+    places = figure.subplots(lines, columns, squeeze=False).flat
+    for (panel, mine), axes in zip(panels.items(), places, strict=False):
         along = next((k for k in ("value", "density") if k in mine[0]), None)
         for name in names:
             own = [row for row in mine if row["candidate"] == name]
             if along:
                 axes.plot([r[along] for r in own], [r[value] for r in own], "o-", label=name)
-            else:
+            elif own:
                 axes.barh(name, own[0][value])
         if along:
             axes.set(xlabel=along if along == "density" else panel, ylabel=value, ylim=(0, None))
@@ -136,6 +185,16 @@ def _plot(part: str, table: list[Record], path: Path) -> None:
         else:
             axes.invert_yaxis()
             axes.set(xlabel=value)
-        axes.set_title(panel if key else part)
+        axes.set_title(panel)
         axes.grid(alpha=0.3)
+    for axes in places:  # what the last line has left over
+        axes.remove()
     figure.savefig(path, dpi=120)
+
+
+def _panel_keys(table: list[Record]) -> list[str]:
+    """The columns whose values tell panels apart."""
+    if "axis" in table[0]:
+        return ["axis"]
+    keys = ("shape", "format", "precision", "B")
+    return [key for key in keys if len({row.get(key) for row in table}) > 1]

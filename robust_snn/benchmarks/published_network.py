@@ -60,13 +60,17 @@ def as_published(
 
 @torch.no_grad()
 def network_with_rates(
-    steps: int = 8, gated: bool = False, width: float = 1.0, batch: int = 8
+    steps: int = 8,
+    gated: bool = False,
+    width: float = 1.0,
+    batch: int = 8,
+    device: str | torch.device = "cpu",
 ) -> nn.Module:
     """WRN-16-4 with random weights and the firing rates of a trained net, in eval mode."""
     torch.manual_seed(0)
     name = "snn_wrn16_stog" if gated else "snn_wrn16"
-    net = timm.create_model(name, T=steps, width=width)
-    x = torch.rand(batch, 3, 32, 32)
+    net = timm.create_model(name, T=steps, width=width).to(device)
+    x = torch.rand(batch, 3, 32, 32).to(device)
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
@@ -115,12 +119,19 @@ def layer_inputs(
     return calls
 
 
-def convolutions_alone(net: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
+def convolutions_alone(
+    net: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32, channels_last: bool = False
+) -> dict[str, Callable[[], object]]:
     """Forward and input gradient of every convolution of a published net, and the forward alone."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     calls: list[tuple[Tensor, Tensor, Any]] = []
     for conv, inputs in layer_inputs(net, x, nn.Conv2d):
         geometry = Geometry(conv.stride, tuple(map(int, conv.padding)), conv.dilation, conv.groups)
-        calls.append((inputs.flatten(0, 1), conv.weight.detach(), geometry))
+        images, weight = (
+            tensor.to(dtype).contiguous(memory_format=layout)
+            for tensor in (inputs.flatten(0, 1), conv.weight.detach())
+        )
+        calls.append((images, weight, geometry))
 
     def forward() -> list[Tensor]:
         return [F.conv2d(x, w, None, *g) for x, w, g in calls]

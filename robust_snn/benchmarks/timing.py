@@ -42,11 +42,11 @@ def records(
     shape: Record, times: Times, base: str, refused: dict[str, str] | None = None
 ) -> list[Record]:
     """A record per candidate, with its ratio to the base; a refused one has no numbers."""
-    found: list[Record] = [
-        {**shape, "candidate": name, "ms": median(t), **ratio(times[base], t), "refused": ""}
-        for name, t in times.items()
-    ]
-    blank = dict.fromkeys(("ms", "ratio", "low", "high"), "")
+    none = dict.fromkeys(("ratio", "low", "high"), "")
+    found: list[Record] = []
+    for name, t in times.items():
+        compared = ratio(times[base], t) if base in times else none
+        found.append({**shape, "candidate": name, "ms": median(t), **compared, "refused": ""})
     for name, why in (refused or {}).items():
-        found.append({**shape, "candidate": name, **blank, "refused": why})
+        found.append({**shape, "candidate": name, "ms": "", **none, "refused": why})
     return found

@@ -75,9 +75,9 @@ def candidate_network(case: str, name: str, steps: int, width: float = 1.0) -> n
 
 def training_step(case: str, net: nn.Module, images: Tensor) -> Step:
     """A training step: both passes and SGD, whose rate of 0 keeps every round the same."""
-    labels = torch.arange(len(images)) % 10
+    labels = torch.arange(len(images), device=images.device) % 10
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0, momentum=0.9)
-    half = torch.autocast("cpu", torch.bfloat16)
+    half = torch.autocast(images.device.type, torch.bfloat16)
     precision: AbstractContextManager[Any] = half if "bf16" in case else nullcontext()
 
     def run() -> None:
@@ -95,24 +95,31 @@ def training_refusal(net: nn.Module, plain: nn.Module, images: Tensor) -> str:
 
     Rounding may move a spike near the threshold, and that spike others.
     """
-    found = []
+    found, labels = [], torch.arange(len(images), device=images.device) % 10
     for model in (net, plain):
-        loss = F.cross_entropy(model(images), torch.arange(len(images)) % 10)
+        loss = F.cross_entropy(model(images), labels)
         parts = torch.autograd.grad(loss, list(model.parameters()))
         found.append(torch.cat([part.flatten() for part in parts]))
     alike = float(F.cosine_similarity(found[0], found[1], dim=0))
     return "" if alike > 0.98 else f"the gradient has cosine {alike:.3f} with the plain loop's"
 
 
-def convolution_floor(plain: nn.Module, images: Tensor) -> Step:
+def convolution_floor(
+    plain: nn.Module,
+    images: Tensor,
+    dtype: torch.dtype = torch.float32,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Step:
     """Both passes of every convolution and matrix alone: outputs, input and weight gradients."""
     calls: list[tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]] = []
     for layer, inputs in layer_inputs(plain, images, nn.Conv2d | nn.Linear):
-        x, weight = inputs.detach(), layer.weight.detach().requires_grad_()
+        x, weight = inputs.detach().to(dtype), layer.weight.detach().to(dtype)
         call: Callable[..., Tensor] = F.linear
         if isinstance(layer, nn.Conv2d):
-            x = x.flatten(0, 1)
+            x = x.flatten(0, 1).contiguous(memory_format=layout)
+            weight = weight.contiguous(memory_format=layout)
             call = partial(F.conv2d, stride=layer.stride, padding=layer.padding)
+        weight.requires_grad_()
         x.requires_grad_(bool(calls))  # the first one needs no gradient of the images
         calls.append((call, x, weight, torch.randn_like(call(x, weight).detach())))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
-from robust_snn.cli.options import Threads, set_threads
+from robust_snn.cli.options import Device, Threads, chosen_device, set_threads
 from robust_snn.utils.errors import InputError, unknown
 
 
@@ -18,7 +20,8 @@ def benchmark(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="layers, convolutions, steps, eot, scaling, memory, training, first_call.",
+            help="layers, convolutions, steps, eot, scaling, memory, training, first_call; on a "
+            "GPU layers, steps, eot, scaling, memory, training, kernels, compiled.",
             metavar="PART...",
         ),
     ] = None,
@@ -32,9 +35,11 @@ def benchmark(
     clock: Annotated[
         str, typer.Option(help="wall, or cpu with --threads 1 on a busy machine.")
     ] = "wall",
-    out: Annotated[Path, typer.Option(help="Folder of the tables and pictures.")] = Path(
-        "runs/benchmark"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the tables and pictures; those of a GPU go to its cuda/."),
+    ] = Path("runs/benchmark"),
+    device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
     """Time the kernels against plain loops, other libraries and the floor of this machine."""
@@ -45,6 +50,9 @@ def benchmark(
 
     if kernels != static:
         raise InputError("--kernels and --static go together: they compile the Triton kernels")
+    if (card := chosen_device(device)) != "cpu":
+        _on_a_gpu(card, parts or [], everything, rounds, clock, out)
+        return
     chosen = list(PARTS) if everything else [*(parts or ()), *(["static"] if static else [])]
     if not chosen:
         raise InputError(f"name a part ({', '.join(PARTS)}) or give --all")
@@ -60,3 +68,35 @@ def benchmark(
         for row in rows:
             table.add_row(*map(str, row.values()))
         say(table)
+
+
+def _on_a_gpu(
+    device: str, parts: list[str], everything: bool, rounds: int | None, clock: str, out: Path
+) -> None:
+    """Runs parts on a GPU; one that fails costs itself. Short tables come last."""
+    import torch
+
+    from robust_snn.benchmarks import run_device_part
+    from robust_snn.benchmarks.cuda.device_parts import DEVICE_PARTS, short_table
+
+    if clock != "wall":
+        raise InputError("--clock is for CPUs; a GPU is timed by its own events")
+    chosen = list(DEVICE_PARTS) if everything else parts
+    if not chosen:
+        raise InputError(f"name a part ({', '.join(DEVICE_PARTS)}) or give --all")
+    for part in chosen:
+        if part not in DEVICE_PARTS:
+            raise unknown("part of the benchmark on a GPU", part, DEVICE_PARTS)
+    tables, failed = {}, []
+    for part in chosen:
+        start = time.perf_counter()
+        try:
+            tables[part] = run_device_part(part, out / "cuda", torch.device(device), rounds)
+        except Exception as error:
+            failed.append(f"{part} failed: {type(error).__name__}: {error}")
+            traceback.print_exc()
+        say(f"{part}: {time.perf_counter() - start:.0f} s")
+    for part, rows in tables.items():
+        say(short_table(part, rows))
+    if failed:
+        raise RuntimeError("; ".join(failed))
