@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -30,13 +31,17 @@ def launched_with(block: int, warps: int) -> Iterator[None]:
     """Launches every kernel with this block and these warps."""
     from robust_snn.kernels.spiking.triton import launch
 
-    before = launch.block_size, launch._OPTIONS
-    launch.block_size = lambda steps: block
-    launch._OPTIONS = {**launch._OPTIONS, "num_warps": warps}
+    chosen: dict[str, Any] = {
+        "forward_block": lambda dtype: block,
+        "backward_block": lambda steps, dtype: block,
+        "options": lambda warp: {"num_warps": warps, "enable_fp_fusion": False},
+    }
+    before = {name: getattr(launch, name) for name in chosen}
     try:
+        vars(launch).update(chosen)
         yield
     finally:
-        launch.block_size, launch._OPTIONS = before
+        vars(launch).update(before)
 
 
 def measure_kernels_on(
