@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +24,8 @@ from robust_snn.neurons.pass_settings import (
 )
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.plain_context import plain_context
-from robust_snn.victim_graphs import Recordings, Run
+from robust_snn.victim_draws import ALONE, Cost, DrawBatch, Draws, Run, mean_logits
+from robust_snn.victim_graphs import Recordings
 
 RECORDED = ("noise", "output", "sparse", "channels_last", "bf16")  # what a pass depends on
 OUTPUTS = ("logits", "probabilities", "steps")
@@ -41,17 +40,6 @@ def add_network_check(check: Callable[[nn.Module], None]) -> None:
         check: Called with the network; raises `InputError` where it is no plain function of images.
     """
     _network_checks.append(check)
-
-
-@dataclass
-class Cost:
-    """Passes of single images through the network, forward and backward."""
-
-    forwards: int = 0
-    backwards: int = 0
-
-    def reset(self) -> None:
-        self.forwards = self.backwards = 0
 
 
 class Victim(nn.Module):
@@ -72,8 +60,11 @@ class Victim(nn.Module):
     Args:
         net: The network, which maps images in [0, 1] to logits.
         gradient: Gradient mode of its neurons; see `robust_snn.gradients`.
-        eot: Draws whose logits are averaged. Backward replays them one at a time, so the memory is
-            that of one draw.
+        eot: Draws whose logits are averaged. Backward repeats them, so the memory is that of those
+            that pass together.
+        eot_batch: How many do: a count, or `"auto"`, one on CPUs and as many as fit into the memory
+            of a GPU. It changes the rounding of convolutions and nothing else: where an image's
+            gradient depends on its batch, and in other people's networks, draws pass one by one.
         noise: `"fresh"` draws anew in every call. `"frozen"` draws the same in every call and for
             every image. `"mean"` replaces each draw by its mean, for attacks only.
         seed: Seed of all noise.
@@ -98,6 +89,7 @@ class Victim(nn.Module):
         *,
         gradient: str | GradientMode = "bptt",
         eot: int = 1,
+        eot_batch: int | str = "auto",
         noise: str = "fresh",
         seed: int = 0,
         output: str = "logits",
@@ -121,6 +113,7 @@ class Victim(nn.Module):
         self.net = net
         self.gradient = parse_mode(gradient)
         self.eot = eot
+        self.eot_batch = eot_batch
         self.noise = noise
         self.seed = seed
         self.output = output
@@ -132,6 +125,7 @@ class Victim(nn.Module):
         self.calls = 0
         self.statistics = SharpnessMemory()
         self.recordings = Recordings()
+        self._draw_batch = DrawBatch(eot_batch)
         self.training = net.training
         number_layers(net)
 
@@ -198,7 +192,8 @@ class Victim(nn.Module):
             keys = [self._keys(x, draw) for draw in range(draws)]
             self.calls += 1
             run = self._replayed_pass() if self.graph else self._attack_pass()
-            logits = _mean_logits(run, _Entry.apply(x, self.cost), keys, self.cost, replay)
+            batch = self._draw_batch if self._draws_apart() else ALONE
+            logits = mean_logits(_Entry.apply(x), Draws(run, keys, batch, self.cost), replay)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
             raise InputError(
                 f"no gradient of {type(self.net).__name__} reaches the image, something on its way "
@@ -211,6 +206,12 @@ class Victim(nn.Module):
         if not any(isinstance(module, NoisyModule) for module in self.net.modules()):
             return torch.zeros(len(x), dtype=torch.int64, device=x.device)
         return policy_keys(self.noise, self.seed, len(x), self.calls, draw, x.device)
+
+    def _draws_apart(self) -> bool:
+        """Whether an image's draw is the same with other draws in its batch."""
+        mode = layer_gradient(self).mode
+        takers = (m for m in self.net.modules() if hasattr(type(m), TakesModes.takes.__name__))
+        return not (mode.accumulates or mode.mixes_images or any(takers))
 
     def _attack_pass(self) -> Run:
         """One draw of the network as attacks see it: `run(x, keys) -> logits`."""
@@ -250,7 +251,7 @@ class Victim(nn.Module):
                 "passes; leave graph=True out"
             )
         settings = (mode, *(getattr(self, name) for name in RECORDED))
-        count = partial(_count_forward, self.cost)
+        count = self.cost.count_forwards
         return self.recordings.replayed(self.net, self._attack_pass, settings, count)
 
     @torch.no_grad()
@@ -292,76 +293,13 @@ class _Entry(torch.autograd.Function):
     """Hands images to the network as contiguous float32, and their gradient back contiguous."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cost: Cost) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.dtype = x.dtype
         return x.float().contiguous().view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        return upstream[0].to(ctx.dtype).contiguous(), None
-
-
-def _mean_logits(run: Run, x: Tensor, keys: list[Tensor], cost: Cost, replay: bool) -> Tensor:
-    """Logits averaged over draws; their graph holds one draw at most."""
-    if replay and torch.is_grad_enabled() and x.requires_grad:
-        return _Replay.apply(x, run, keys, cost)
-    cost.forwards += len(x) * len(keys)
-    if len(keys) == 1:
-        logits = run(x, keys[0])
-    else:
-        logits = torch.stack([run(x, key) for key in keys]).mean(0)
-    if logits.requires_grad:
-        logits.register_hook(lambda _: _count_backward(cost, len(x)))
-    return logits
-
-
-def _count_forward(cost: Cost, passes: int) -> None:
-    cost.forwards += passes
-
-
-def _count_backward(cost: Cost, passes: int) -> None:
-    cost.backwards += passes
-
-
-class _Replay(torch.autograd.Function):
-    """Mean over draws whose backward repeats each draw from its keys, so one graph exists at most.
-
-    It is that of the last draw, which needs no repeating.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Run, keys: list[Tensor], cost: Cost) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.run, ctx.keys, ctx.cost = run, keys, cost
-        cost.forwards += len(x) * len(keys)
-        logits = [run(x, key) for key in keys[:-1]]
-        ctx.kept = _with_graph(run, x, keys[-1])
-        return torch.stack([*logits, ctx.kept[1].detach()]).mean(0)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        (x,) = ctx.saved_tensors
-        ctx.cost.backwards += len(x) * len(ctx.keys)
-        total = torch.zeros_like(x)
-        kept, ctx.kept = ctx.kept, None
-        with plain_context():
-            for key in reversed(ctx.keys):
-                if kept is None:
-                    ctx.cost.forwards += len(x)
-                    kept = _with_graph(ctx.run, x, key)
-                image, logits = kept
-                (gradient,) = torch.autograd.grad(logits, image, upstream[0] / len(ctx.keys))
-                total += gradient
-                kept = logits = None
-        return total, None, None, None
-
-
-@torch.enable_grad()
-def _with_graph(run: Run, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """The images as a leaf, and the logits of one draw from them."""
-    image = x.detach().requires_grad_()
-    return image, run(image, keys)
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0].to(ctx.dtype).contiguous()
 
 
 def _copied(x: Tensor, channels_last: bool = False) -> Tensor:

@@ -20,8 +20,8 @@ from robust_snn.utils.cuda_graph import CudaRecorder, Recorder
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.module_trace import ModuleTrace
 from robust_snn.utils.plain_context import plain_context
+from robust_snn.victim_draws import Run
 
-Run = Callable[[Tensor, Tensor], Tensor]  # images and keys to logits
 KEPT = 4  # recordings of a network; each holds the activations of a pass
 TOLERANCE = 1e-3  # between a pass and its replay, whose sums may have another order
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -34,12 +34,13 @@ class Recordings:
     """The recordings of a victim and its variants, by what they depend on; a copy starts empty.
 
     The first pass of a shape runs as it is, which compiles and measures what there is to; the
-    second is captured. They last until a weight changes.
+    second is captured. They last until a tensor of the network
+    is replaced; weights that change in place are read by the next replay.
     """
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Recording | None] = {}
-        self._weights: Hashable = None
+        self._places: Hashable = None
         self._recorders: dict[torch.device, Recorder] = {}
         self._lock = RLock()
 
@@ -64,14 +65,14 @@ class Recordings:
         Raises:
             InputError: If the network cannot be captured.
         """
-        weights = _fingerprint(net)
+        places = _addresses(net)
 
         def run_or_replay(x: Tensor, keys: Tensor) -> Tensor:
             differentiable = torch.is_grad_enabled() and x.requires_grad
             key = (x.shape, x.device, differentiable, settings)
             with self._lock:
                 recorder = self._recorder(x.device)
-                if not self._seen(key, weights):
+                if not self._seen(key, places):
                     return make_run()(x, keys)
                 recording = self._known[key]
                 if recording is None:
@@ -88,11 +89,11 @@ class Recordings:
 
         return run_or_replay
 
-    def _seen(self, key: Hashable, weights: Hashable) -> bool:
-        """Whether such a pass ran before under these weights; from now on one has."""
-        if weights != self._weights:
+    def _seen(self, key: Hashable, places: Hashable) -> bool:
+        """Whether such a pass ran before with these tensors; from now on one has."""
+        if places != self._places:
             self._known.clear()
-            self._weights = weights
+            self._places = places
         if key in self._known:
             return True
         self._known[key] = None
@@ -242,9 +243,9 @@ def _refusal(where: str, why: str) -> InputError:
     return InputError(f"graph=True cannot capture {where}: {why}; leave graph=True out")
 
 
-def _fingerprint(net: nn.Module) -> Hashable:
-    """What changes with the weights of a network, in place or not."""
-    weights = []
+def _addresses(net: nn.Module) -> Hashable:
+    """Where the tensors of a network lie; what is in them may change."""
+    addresses = []
     for module in net.modules():
         if any(getattr(module, hooks) for hooks in HOOKS):
             name = next(name for name, m in net.named_modules() if m is module)
@@ -252,9 +253,8 @@ def _fingerprint(net: nn.Module) -> Hashable:
             raise _refusal(where, "it has hooks, which no replay would call")
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None:
-                version = 0 if tensor.is_inference() else tensor._version
-                weights.append((tensor.data_ptr(), version))
-    return tuple(weights)
+                addresses.append(tensor.data_ptr())
+    return tuple(addresses)
 
 
 def _close(replayed: Tensor, expected: Tensor) -> bool:

@@ -45,6 +45,11 @@ class GradientMode(Textual):
     other_forward: ClassVar[bool] = False
     accumulates: ClassVar[bool] = False
 
+    @property
+    def mixes_images(self) -> bool:
+        """Whether an image's gradient depends on the others of its batch."""
+        return False
+
     def __post_init__(self) -> None:
         for argument in fields(self):
             value = getattr(self, argument.name)
@@ -160,6 +165,10 @@ class PDSG(GradientMode):
 
     name = "pdsg"
     scope: Literal["sample", "batch"] = "sample"
+
+    @property
+    def mixes_images(self) -> bool:
+        return self.scope == "batch"
 
     def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
         return WidthBySpread(self.scope)

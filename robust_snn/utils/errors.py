@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+import torch
+
 
 class InputError(ValueError):
     """A wrong argument, file or value given by the user.
@@ -26,6 +28,14 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     near = get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
     hint = f"did you mean '{spelled[near[0]]}'? " if near else ""
     return InputError(f"unknown {kind} '{name}': {hint}known: {', '.join(known)}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice, on a GPU, on a CPU or in a library."""
+    text = str(error).lower()  # on the CPU, and inside libraries, it has no class of its own
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in text for words in ("out of memory", "can't allocate memory", "alloc_failed")
+    )
 
 
 def missing_extra(library: str, extra: str) -> ImportError:

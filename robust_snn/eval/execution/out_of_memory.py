@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from robust_snn.utils.errors import is_out_of_memory
+
 _log = logging.getLogger("robust_snn")
 T = TypeVar("T")
 
@@ -21,17 +23,10 @@ def in_parts(work: Callable[[int, int], T], start: int, stop: int) -> list[T]:
     try:
         return [work(start, stop)]
     except (RuntimeError, MemoryError) as error:
-        if stop - start < 2 or not _out_of_memory(error):
+        if stop - start < 2 or not is_out_of_memory(error):
             raise
     _log.warning("%d images do not fit into memory; halving the batch", stop - start)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     middle = (start + stop) // 2
     return [*in_parts(work, start, middle), *in_parts(work, middle, stop)]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()  # on the CPU, and inside libraries, it has no class of its own
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "alloc_failed")
-    )
