@@ -5,8 +5,8 @@ python studies/at_full_size/run.py --images cifar10.safetensors --out runs/gpu -
 Nothing is fetched from a network. Besides PyTorch 2.6 to 2.14, Triton, torchvision and timm, it
 needs what pyproject.toml lists; wheels that a machine with those often lacks:
 
-    adversarial-robustness-toolbox cma dill eagerpy foolbox loguru multiprocess nir nirtorch
-    pyautoattack snntorch spikingjelly torchattacks
+    adversarial-robustness-toolbox cma dill eagerpy foolbox GitPython gitdb loguru multiprocess
+    nir nirtorch pyautoattack smmap snntorch spikingjelly torchattacks
 
 Four parts follow each other, each with a share of the time and what those before left: the
 environment; the tests that run on a GPU; the benchmarks; the networks of the StoG paper at their
@@ -37,8 +37,8 @@ from robust_snn.data import pack_images
 from robust_snn.utils.atomic_files import write_text
 
 WHEELS = (
-    *("art", "autoattack", "cma", "dill", "eagerpy", "foolbox", "loguru", "multiprocess", "nir"),
-    *("nirtorch", "pyautoattack", "snntorch", "spikingjelly", "torchattacks"),
+    *("art", "cma", "dill", "eagerpy", "foolbox", "git", "gitdb", "loguru", "multiprocess", "nir"),
+    *("nirtorch", "pyautoattack", "smmap", "snntorch", "spikingjelly", "torchattacks"),
 )
 ATTACKED = 1032  # test images in the packed file
 LARGEST = 50e6  # bytes of it
@@ -105,7 +105,8 @@ def run_part(part: Part, seconds: float, out: Path, keep: Path | None) -> Outcom
     words = [word.replace("{seconds}", f"{seconds - 5:.0f}") for word in part.words]
     paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    environment["PYTHONUNBUFFERED"] = "1"
+    # foolbox imports GitPython, which else wants a git program
+    environment |= {"PYTHONUNBUFFERED": "1", "GIT_PYTHON_REFRESH": "quiet"}
     began = kept = time.monotonic()
     log = out / f"{part.name}.log"
     with log.open("ab") as file:
@@ -132,7 +133,8 @@ def run_part(part: Part, seconds: float, out: Path, keep: Path | None) -> Outcom
     print(f"--- {part.name}\n{text[-4000:]}", flush=True)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     took = time.monotonic() - began
-    return Outcome(part.name, "done" if ended == "exit code 0" else ended, took, lines[-1][:100])
+    last = lines[-1][:100] if lines else ""
+    return Outcome(part.name, "done" if ended == "exit code 0" else ended, took, last)
 
 
 def keep_small(out: Path, keep: Path | None) -> None:

@@ -82,7 +82,7 @@ def seconds_per_epoch(work: Work, net: Net) -> float:
 
 
 def _measured_pace(work: Work, net: Net, recipe: Recipe) -> float:
-    marks: list[float] = []
+    marks = [time.perf_counter()]
 
     def mark(_: object) -> None:
         if work.device == "cuda":
@@ -103,7 +103,7 @@ def _measured_pace(work: Work, net: Net, recipe: Recipe) -> float:
     )
     shutil.rmtree(scratch)
     timed = marks[min(WARM_UP, len(marks) - 2) :]
-    step = (timed[-1] - timed[0]) / max(1, len(timed) - 1)
+    step = (timed[-1] - timed[0]) / (len(timed) - 1)
     return step * (len(work.train) // recipe.batch_size)
 
 
