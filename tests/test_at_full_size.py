@@ -19,7 +19,7 @@ import torch
 from robust_snn.data import ImageSet
 from robust_snn.training import load_card
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "studies" / "at_full_size"
 
 
