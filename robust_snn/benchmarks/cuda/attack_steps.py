@@ -199,13 +199,15 @@ def measure_eot_on(
     for batch in batches:
         x = torch.rand(batch, 3, 32, 32, device=device)
         for name, precision in PRECISIONS.items():
+            if precision.tf32:
+                continue
             published = published_twin(net, steps, precision)
             work: Work = {"plain loop of ten": partial(mean_gradient, published, x)}
             for case, settings in cases.items():
                 if can_be_set(settings):
                     victim = our_victim(net, precision, eot=10, **settings)
                     work[case] = partial(input_gradient, victim, x)
-            with matrix_rounding(precision.tf32):
+            with matrix_rounding(tf32=False):
                 times, failed = interleave_on(device, work, rounds)
             head = {"T": steps, "B": batch, "eot": 10, "precision": name}
             yield records(head, times, "plain loop of ten", failed)

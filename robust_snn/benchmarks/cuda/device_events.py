@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from robust_snn.benchmarks.timing import Times, median
 
 WARM_UP = 3
 FEWEST = 3  # rounds, however long they take
-AHEAD = 20_000_000  # clock cycles, some 10 ms, in which the CPU fills the queue of the GPU
+CYCLES = 2e9  # of a GPU in a second, at most
 MIB = 1 << 20
 
 
@@ -51,9 +52,9 @@ def matrix_rounding(tf32: bool) -> Iterator[None]:
 
 def interleave_on(
     device: torch.device,
-    candidates: dict[str, Callable[[], object]],
+    candidates: Mapping[str, Callable[[], object]],
     rounds: int,
-    seconds: float = 3.0,
+    seconds: float = 2.0,
     queued: bool = False,
 ) -> tuple[Times, dict[str, str]]:
     """Milliseconds of each candidate in each round, and why one that failed has none.
@@ -65,22 +66,22 @@ def interleave_on(
             time is that of the kernels; else it is what a caller waits for, launches included.
     """
     failed: dict[str, str] = {}
+    launching: dict[str, float] = {}
+    _return_free_memory(device)
     for name, candidate in candidates.items():
         try:
-            for _ in range(WARM_UP):
-                candidate()
-            _wait(device)
+            launching[name] = _seconds_to_launch(device, candidate)
         except Exception as error:  # out of memory, or a library that cannot do it
             failed[name] = in_a_line(error)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-    times: Times = {name: [] for name in candidates if name not in failed}
+            _return_free_memory(device)
+    times: Times = {name: [] for name in launching}
     start = time.perf_counter()
     for number in range(rounds):
         if number >= FEWEST and time.perf_counter() - start > seconds:
             break
         for name, found in times.items():
-            found.append(_milliseconds(device, candidates[name], queued))
+            ahead = 2 * launching[name] if queued else 0.0
+            found.append(_milliseconds(device, candidates[name], ahead))
     return times, failed
 
 
@@ -89,21 +90,40 @@ def in_a_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
 
 
-def _milliseconds(device: torch.device, run: Callable[[], object], queued: bool) -> float:
+def _seconds_to_launch(device: torch.device, run: Callable[[], object]) -> float:
+    """Warms up, and says how long the CPU needs for the last of these calls."""
+    begin = 0.0
+    for _ in range(WARM_UP):
+        _wait(device)
+        begin = time.perf_counter()
+        run()
+    found = time.perf_counter() - begin
+    _wait(device)
+    return found
+
+
+def _milliseconds(device: torch.device, run: Callable[[], object], ahead: float) -> float:
+    """The time of a call that the CPU launches while the GPU is busy for some seconds, or none."""
     _wait(device)
     if device.type == "cpu":
         begin = time.perf_counter()
         run()
         return (time.perf_counter() - begin) * 1e3
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    if queued:
-        torch.cuda._sleep(AHEAD)
+    if ahead:
+        torch.cuda._sleep(int(ahead * CYCLES))
         _fill_cache(device)
     start.record()
     run()
     end.record()
     end.synchronize()
     return start.elapsed_time(end)
+
+
+def _return_free_memory(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _wait(device: torch.device) -> None:

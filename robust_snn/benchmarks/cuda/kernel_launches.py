@@ -23,6 +23,7 @@ from robust_snn.kernels import spiking_loop
 BLOCKS, WARPS = (256, 512, 1024, 2048), (2, 4, 8)
 STEPS = (8, 4, 16)
 SHAPES = ((64, 32, 32), (128, 16, 16), (256, 8, 8))
+PER_THREAD = (2, 16)  # neurons of a thread, fewest and most
 IN_REGISTERS = 128  # membranes of a thread at most; more of them spill
 
 
@@ -79,24 +80,32 @@ def _rows(
         "forward": torch.no_grad()(layer),
         "backward": partial(torch.autograd.grad, spikes, current, upstream, retain_graph=True),
     }
+    head = {"T": steps, "shape": "x".join(map(str, sizes)), "B": batch, "format": form}
     found = []
     for kernel, run in work.items():
-        choices: dict[str, Callable[[], object]] = {}
-        for block in BLOCKS:
-            for warps in WARPS:
-                if kernel == "forward" or steps * block // (32 * warps) <= IN_REGISTERS:
-                    choices[f"{block} {warps}"] = partial(_run_with, block, warps, run)
-        times, failed = interleave_on(device, choices, rounds, seconds=0.3, queued=True)
+        choices = {f"{b} {w}": (b, w) for b, w in launch_choices(kernel, steps)}
+        timed = {name: partial(_run_with, *choice, run) for name, choice in choices.items()}
+        times, failed = interleave_on(device, timed, rounds, seconds=0.3, queued=True)
         floor = PASSES[kernel] * current.nbytes / speed
         ms = {name: median(t) for name, t in times.items()}
-        head = {"T": steps, "shape": "x".join(map(str, sizes)), "B": batch, "format": form}
-        for name in choices:
-            size, warp_count = name.split()
-            row: Record = {**head, "kernel": kernel, "block": size, "warps": warp_count}
+        for name, (block, warps) in choices.items():
+            row: Record = {**head, "kernel": kernel, "block": block, "warps": warps}
             row["ms"] = ms.get(name, "")
             row["of_copy"] = round(floor / ms[name], 3) if name in ms else ""
             row["best"] = name in ms and ms[name] == min(ms.values())
             found.append({**row, "refused": failed.get(name, "")})
+    return found
+
+
+def launch_choices(kernel: str, steps: int) -> list[tuple[int, int]]:
+    """Blocks and warps that are tried: the membranes of a thread fit its registers."""
+    found = []
+    for block in BLOCKS:
+        for warps in WARPS:
+            neurons = block // (32 * warps)  # of a thread
+            kept = steps * neurons if kernel == "backward" else 0
+            if PER_THREAD[0] <= neurons <= PER_THREAD[1] and kept <= IN_REGISTERS:
+                found.append((block, warps))
     return found
 
 
