@@ -70,8 +70,8 @@ class Victim(nn.Module):
         seed: Seed of all noise.
         output: `"logits"`, `"probabilities"`, or `"steps"` for logits of every step, `[T, B, K]`.
         sparse: On CPUs, `"auto"` computes a convolution from its input's spikes, skipping the
-            silent ones, wherever few enough spike; `"always"` wherever it reads spikes. Either
-            lays activations channels-last.
+            silent ones, wherever that is faster on this machine; `"always"` wherever it reads
+            spikes. Either lays activations channels-last.
         channels_last: Whether images and activations lie channels-last in memory.
         bf16: Whether convolutions and what they pass on are bfloat16; membranes stay float32.
         graph: Whether passes and their gradients are captured as CUDA graphs, per shape, and
@@ -189,7 +189,8 @@ class Victim(nn.Module):
         # backward passes of PyTorch follow the autocast that surrounds them, a replay does not
         replay = draws > 1 or torch.is_autocast_enabled(x.device.type)
         with plain_context():
-            keys = self._next_keys(x, draws)
+            keys = [self._keys(x, draw) for draw in range(draws)]
+            self.calls += 1
             run = self._replayed_pass() if self.graph else self._attack_pass()
             batch = self._draw_batch if self._draws_apart() else ALONE
             logits = mean_logits(_Entry.apply(x), Draws(run, keys, batch, self.cost), replay)
@@ -200,19 +201,11 @@ class Victim(nn.Module):
             )
         return logits.softmax(-1) if self.output == "probabilities" else logits
 
-    @torch.compiler.disable  # it would compile anew for every number of a call
-    def _next_keys(self, x: Tensor, draws: int) -> list[Tensor]:
-        """The keys `[B]` of the draws of a call, which is counted.
-
-        They are zeros, which nothing reads, where the network draws nothing.
-        """
-        call, self.calls = self.calls, self.calls + 1
+    def _keys(self, x: Tensor, draw: int) -> Tensor:
+        """The keys `[B]` of one draw; zeros, which nothing reads, where the network draws none."""
         if not any(isinstance(module, NoisyModule) for module in self.net.modules()):
-            return [torch.zeros(len(x), dtype=torch.int64, device=x.device)] * draws
-        return [
-            policy_keys(self.noise, self.seed, len(x), call, draw, x.device)
-            for draw in range(draws)
-        ]
+            return torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return policy_keys(self.noise, self.seed, len(x), self.calls, draw, x.device)
 
     def _draws_apart(self) -> bool:
         """Whether an image's draw is the same with other draws in its batch."""

@@ -28,6 +28,7 @@ from robust_snn.benchmarks.timing import Record
 from robust_snn.benchmarks.training_step_speed import measure_training
 from robust_snn.utils.errors import unknown
 from robust_snn.utils.figures import new_figure
+from robust_snn.utils.machine import processor
 
 
 def _first_call(rounds: int, clock: str) -> list[Record]:
@@ -118,7 +119,7 @@ def _provenance() -> dict[str, Any]:
         "commit": commit or "unknown",
         **{name: _version(name) for name in ("torch", "numba", "spikingjelly", "snntorch")},
         "python": platform.python_version(),
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),
     }
@@ -146,15 +147,6 @@ def _version(library: str) -> str:
         return version(library)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _plot(part: str, table: list[Record], path: Path) -> None:

@@ -174,6 +174,7 @@ def test_what_is_no_spike_is_told(value, dtype):
 
 @pytest.mark.cpu_only
 def test_auto_measures_each_layer(monkeypatch):
+    monkeypatch.setattr(convolution, "break_even", lambda *arguments: 0.25)
     module = torch.nn.Conv2d(16, 64, 3, padding=1).requires_grad_(False)
     silent = (torch.rand(4, 2, 16, 6, 6) < 0.05).float()
     inputs = {"silent": silent, "busy": 1 - silent, "sums": 2 * silent, "image": silent[:1]}

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robust_snn.kernels.convolution.break_even import break_even
 from robust_snn.kernels.layout import same_at_every_step
 
 SPARSE = ("never", "auto", "always")
-DENSE = 0.25  # share of spikes from which on "auto" takes the dense convolution
 SAMPLED = 4  # images of a batch that "auto" counts the spikes of
 
 
@@ -44,7 +44,8 @@ def convolve(x: Tensor, module: nn.Conv2d, sparse: str = "never") -> Tensor:
         x: Input `[T, B, C, H, W]`.
         module: A convolution for which `can_convolve` holds.
         sparse: On CPUs, `"auto"` computes it from the spikes of its input, skipping the silent
-            ones, where few enough spike; `"always"` wherever it reads spikes.
+            ones, where so few spike that this machine is faster that way; `"always"` wherever it
+            reads spikes.
 
     Returns:
         `[T, B, out, H', W']`, in the memory layout that the convolution gives.
@@ -110,7 +111,7 @@ class _Convolution(torch.autograd.Function):
         ctx.shape, ctx.geometry = x.shape, geometry
         images, out = x.flatten(0, 1), None
         wanted = sparse in ("auto", "always") and _can_be_sparse(x, geometry)
-        if wanted and (sparse == "always" or _is_sparse(images, weight)):
+        if wanted and (sparse == "always" or _is_sparse(images, weight, geometry)):
             from robust_snn.kernels.convolution.event_driven import event_driven_convolution
 
             out = event_driven_convolution(
@@ -140,11 +141,10 @@ def _can_be_sparse(x: Tensor, geometry: Geometry) -> bool:
     return plain and len(x) > 1 and x.device.type == "cpu" and x.dtype != torch.float64
 
 
-def _is_sparse(images: Tensor, weight: Tensor) -> bool:
+def _is_sparse(images: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     """Whether so few neurons spike that events are faster, judged by a few of `[B, C, H, W]`."""
-    outputs, inputs = weight.shape[:2]
     few = images[:: max(1, len(images) // SAMPLED)]
-    if inputs < 16 or not bool(((few == 0) | (few == 1)).all()):
+    if weight.shape[1] < 16 or not bool(((few == 0) | (few == 1)).all()):
         return False
-    padded = -(-outputs // 64) * 64 / outputs
-    return int(few.count_nonzero()) * padded < DENSE * few.numel()
+    most = break_even(images, weight, geometry.stride[0], geometry.padding[0])
+    return int(few.count_nonzero()) < most * few.numel()
