@@ -189,8 +189,7 @@ class Victim(nn.Module):
         # backward passes of PyTorch follow the autocast that surrounds them, a replay does not
         replay = draws > 1 or torch.is_autocast_enabled(x.device.type)
         with plain_context():
-            keys = [self._keys(x, draw) for draw in range(draws)]
-            self.calls += 1
+            keys = self._next_keys(x, draws)
             run = self._replayed_pass() if self.graph else self._attack_pass()
             batch = self._draw_batch if self._draws_apart() else ALONE
             logits = mean_logits(_Entry.apply(x), Draws(run, keys, batch, self.cost), replay)
@@ -201,11 +200,19 @@ class Victim(nn.Module):
             )
         return logits.softmax(-1) if self.output == "probabilities" else logits
 
-    def _keys(self, x: Tensor, draw: int) -> Tensor:
-        """The keys `[B]` of one draw; zeros, which nothing reads, where the network draws none."""
+    @torch.compiler.disable  # it would compile anew for every number of a call
+    def _next_keys(self, x: Tensor, draws: int) -> list[Tensor]:
+        """The keys `[B]` of the draws of a call, which is counted.
+
+        They are zeros, which nothing reads, where the network draws nothing.
+        """
+        call, self.calls = self.calls, self.calls + 1
         if not any(isinstance(module, NoisyModule) for module in self.net.modules()):
-            return torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return policy_keys(self.noise, self.seed, len(x), self.calls, draw, x.device)
+            return [torch.zeros(len(x), dtype=torch.int64, device=x.device)] * draws
+        return [
+            policy_keys(self.noise, self.seed, len(x), call, draw, x.device)
+            for draw in range(draws)
+        ]
 
     def _draws_apart(self) -> bool:
         """Whether an image's draw is the same with other draws in its batch."""

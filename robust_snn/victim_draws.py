@@ -35,9 +35,11 @@ class Cost:
     def reset(self) -> None:
         self.forwards = self.backwards = 0
 
+    @torch.compiler.disable
     def count_forwards(self, passes: int) -> None:
         self.forwards += passes
 
+    @torch.compiler.disable
     def count_backwards(self, passes: int) -> None:
         self.backwards += passes
 

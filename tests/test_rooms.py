@@ -21,6 +21,7 @@ ORDER["robust_snn"] = len(ORDER)
 
 # Tests of the repository rather than of a room.
 REPOSITORY = {
+    "test_at_full_size",
     "test_contributing",
     "test_devices",
     "test_docs",

@@ -8,11 +8,13 @@ import pickle
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.neurons import set_noise
 from robust_snn.neurons.noise_source import policy_keys
+from victims import SHAPE, tiny_victim
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -215,7 +217,7 @@ def test_checkpointing_replays_the_draw(images: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("view", "forwards", "backwards"),
-    [({}, 3, 3), ({"eot": 4}, 21, 12), ({"eot": 4, "noise": "mean"}, 3, 3)],
+    [({}, 3, 3), ({"eot": 4, "eot_batch": 1}, 21, 12), ({"eot": 4, "noise": "mean"}, 3, 3)],
 )
 def test_cost_counts_passes(view: dict, forwards: int, backwards: int, images: Tensor) -> None:
     victim = build(**view)
@@ -266,3 +268,19 @@ def test_a_net_without_a_victim_has_its_own_noise(images: Tensor) -> None:
 def test_wrong_input_is_named(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_victim_is_compiled_once_under_fresh_noise(backend: str) -> None:
+    plain = tiny_victim(noisy=True)
+    counter = CompileCounterWithBackend(backend)
+    compiled = torch.compile(plain.replace(), backend=counter)
+    frames = 0
+    for call in range(4):
+        images = torch.rand(2, *SHAPE)
+        got, expected = ([*loss_and_gradient(v, images)] for v in (compiled, plain))
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+        assert call == 0 or counter.frame_count == frames
+        frames = counter.frame_count
+    assert plain.cost == compiled.cost

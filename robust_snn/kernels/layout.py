@@ -43,7 +43,10 @@ def is_one_step(stack: Tensor) -> bool:
 
 
 def same_at_every_step(stack: Tensor) -> bool:
-    """Whether all steps of `[T, ...]` are known to be the same; a GPU is not asked to compare."""
-    if is_one_step(stack) or stack.device.type != "cpu":
+    """Whether all steps of `[T, ...]` are known to be the same.
+
+    Neither a GPU nor a compiler is asked to compare them.
+    """
+    if is_one_step(stack) or stack.device.type != "cpu" or torch.compiler.is_compiling():
         return is_one_step(stack)
     return all(torch.equal(step, stack[0]) for step in stack[1:])  # stops at the first difference
