@@ -33,6 +33,7 @@ from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 from robust_snn.kernels.spiking.triton.launch import (
     backward_constants,
+    factors,
     forward_constants,
     options,
 )
@@ -163,7 +164,8 @@ def _absent(function: Any, args: KernelArgs, tensors: LayerTensors) -> list[str]
     given |= {"upstream", "out", "saved_bytes", "grad_current"}
     given |= {"current"} if function is spiking_forward or args.recomputes else set()
     pointers = {*_STACKS, *_FLOATS, *_POINTERS, *tensors._fields, *_GRADIENTS, "sharpness_map"}
-    return [name for name in function.arg_names if name in pointers - given]
+    neutral = {name for name, number in factors(args)._asdict().items() if number is None}
+    return [name for name in function.arg_names if name in (pointers - given) | neutral]
 
 
 def _traffic(kernel: str, args: KernelArgs, size: int) -> float:

@@ -18,13 +18,16 @@ from robust_snn.kernels.spiking.triton.codes import (
     SPIKE,
 )
 from robust_snn.kernels.spiking.triton.forward import (
+    after_spike,
     block_of_neurons,
     drive_at,
     fire,
-    leak_at,
+    initial_membrane,
+    leaked,
     load_own,
     load_step,
     neuron_numbers,
+    scaled,
 )
 from robust_snn.kernels.spiking.triton.philox import philox_quad
 from robust_snn.kernels.spiking.triton.slopes import relaxed_gate_slope, slope_at
@@ -49,11 +52,10 @@ def _to_inputs(
     SUMMED: tl.constexpr,
 ):
     """Passes the gradient on the drive of step `t` to the current, the affine and the gains."""
-    step_gain = gain
-    if input_gain is not None:
-        step_gain = gain * tl.load(input_gain + t)
     current_total, scale_total, shift_total = totals[0], totals[1], totals[2]
-    reached = step_gain * grad
+    reached = scaled(grad, gain)
+    if input_gain is not None:
+        reached = scaled(tl.load(input_gain + t), gain) * grad
     if SUMMED:
         current_total += reached * own[0]
     else:
@@ -62,7 +64,7 @@ def _to_inputs(
         scale_total += reached * x
         shift_total += reached
     if grad_gains is not None:
-        drive = gain * (x * own[0] + own[1])
+        drive = scaled(x * own[0] + own[1], gain)
         amount = tl.sum(tl.where(mask, grad * drive, 0.0))
         tl.store(grad_gains + tl.program_id(0).to(tl.int64) * 2 * T + T + t, amount)
     return current_total, scale_total, shift_total
@@ -126,8 +128,7 @@ def spiking_backward(
     neurons = neuron_numbers(offsets, channels, pixels, LAST)
     own = load_own(scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST)
     zeros = tl.zeros([BLOCK], tl.float32)
-    start = reset_value if HARD else 0.0
-    u = zeros + start
+    u = initial_membrane(reset_value, HARD, BLOCK)
     draws = (u, u, u, u)
     vs = ()
     spikes = ()
@@ -140,16 +141,18 @@ def spiking_backward(
         before = before + (u,)
         if RECOMPUTE:
             x = load_step(current, t, sample, stride, mask, SINGLE)
-            v = leak_at(t, decay, membrane_gain) * u + drive_at(x, t, own, gain, input_gain)
+            v = leaked(u, t, decay, membrane_gain) + drive_at(x, t, own, gain, input_gain)
             if FIRING == DRAW and t % 4 == 0:
                 draws = philox_quad(tl.load(noise_keys + b), neurons, noise_layer, t // 4, SPIKE)
-            spike = fire(v - threshold, t, draws, noise_sharpness, firing_table, INTERVALS, FIRING)
-            u = (1.0 - spike) * v + reset_value * spike if HARD else v + reset_value * spike
+            spike = fire(v, threshold, t, draws, noise_sharpness, firing_table, INTERVALS, FIRING)
+            u = after_spike(v, spike, reset_value, HARD, FIRING)
         elif FROM_BYTES:
             code = tl.load(saved_bytes + t * stride + sample, mask=mask, other=0).to(tl.int32)
             level = (code & 127).to(tl.float32)
             far = tl.maximum((127.0 - level) / 126.0, 1e-3) + (level == 0.0).to(tl.float32)
-            v = threshold + tl.where(code > 127, far, -far) / surrogate_sharpness
+            if surrogate_sharpness is not None:
+                far = far / surrogate_sharpness
+            v = threshold + tl.where(code > 127, far, -far)
         xs = xs + (x,)
         vs = vs + (v,)
         spikes = spikes + (spike,)
@@ -163,7 +166,7 @@ def spiking_backward(
     for t in tl.static_range(T - 1, -1, -1):
         e = load_step(upstream, t, sample, stride, mask, SINGLE_UPSTREAM)
         # A sharp spike is recomputed, which keeps the membranes alone in registers.
-        spike = spikes[t] if FIRING != NONE else (vs[t] - threshold >= 0.0).to(tl.float32)
+        spike = spikes[t] if FIRING != NONE else (vs[t] >= threshold).to(tl.float32)
         if GATING == DRAW:
             if t == T - 1 or t % 4 == 3:
                 draws = philox_quad(tl.load(gate_keys + b), neurons, gate_layer, t // 4, GATE)
@@ -184,11 +187,21 @@ def spiking_backward(
             if TIME == AVERAGE:
                 carried += e * slope
             else:
-                kept = (1.0 - spike) * carried if HARD else carried
+                kept = carried
+                if HARD:
+                    silent = spike == 0.0
+                    kept = (
+                        (1.0 - spike) * carried
+                        if FIRING == MEAN
+                        else tl.where(silent, carried, 0.0)
+                    )
                 if not DETACHED:
-                    e += (reset_value - vs[t] if HARD else reset_value) * carried
+                    if reset_value is not None:
+                        e += (reset_value - vs[t] if HARD else reset_value) * carried
+                    elif HARD:
+                        e -= vs[t] * carried
                 grad = kept + slope * e
-                carried = leak_at(t, decay, membrane_gain) * grad
+                carried = leaked(grad, t, decay, membrane_gain)
         if grad_gains is not None and TIME == RECURSION:
             amount = tl.sum(tl.where(mask, grad * before[t], 0.0))
             tl.store(grad_gains + tl.program_id(0).to(tl.int64) * 2 * T + t, amount)

@@ -28,21 +28,32 @@ def load_step(stack, t: tl.constexpr, sample, stride, mask, SINGLE: tl.constexpr
 
 
 @triton.jit
+def scaled(x, factor):
+    """The product; no factor stands for one."""
+    product = x
+    if factor is not None:
+        product = factor * x
+    return product
+
+
+@triton.jit
 def drive_at(x, t: tl.constexpr, own, gain, input_gain):
     """What the current adds to the membrane, in the reference's order of roundings."""
-    drive = gain * (x * own[0] + own[1])
+    drive = scaled(x * own[0] + own[1], gain)
     if input_gain is not None:
         drive = drive * tl.load(input_gain + t)
     return drive
 
 
 @triton.jit
-def leak_at(t: tl.constexpr, decay, membrane_gain):
-    """What is left of the membrane after a step."""
-    leak = decay
+def leaked(u, t: tl.constexpr, decay, membrane_gain):
+    """What is left of a membrane, or of its gradient, a step later or earlier."""
+    rest = u
     if membrane_gain is not None:
-        leak = decay * tl.load(membrane_gain + t)
-    return leak
+        rest = scaled(tl.load(membrane_gain + t), decay) * u
+    else:
+        rest = scaled(u, decay)
+    return rest
 
 
 @triton.jit
@@ -68,7 +79,7 @@ def load_own(
     scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST: tl.constexpr
 ):
     """Scale, shift and gate probability of each neuron; what is not given costs nothing."""
-    own_scale, own_shift, opening = 1.0, 0.0, 1.0
+    own_scale, own_shift, opening = 1.0, -0.0, 1.0  # adding -0.0 changes no bit
     if scale is not None:
         channel = offsets % channels if LAST else offsets // pixels
         own_scale = tl.load(scale + channel, mask=mask, other=1.0)
@@ -80,7 +91,8 @@ def load_own(
 
 @triton.jit
 def fire(
-    z,
+    v,
+    threshold,
     t: tl.constexpr,
     draws,
     noise_sharpness,
@@ -88,14 +100,38 @@ def fire(
     INTERVALS: tl.constexpr,
     FIRING: tl.constexpr,
 ):
-    """Spikes at `z = v - threshold`, or their probability in the mean field."""
+    """Spikes of membranes `v`, or their probability in the mean field."""
     if FIRING == NONE:
-        spike = (z >= 0.0).to(tl.float32)
+        spike = (v >= threshold).to(tl.float32)
     else:
-        spike = firing_probability(z, noise_sharpness, firing_table, INTERVALS)
+        spike = firing_probability(v - threshold, noise_sharpness, firing_table, INTERVALS)
         if FIRING == DRAW:
             spike = (draws[t % 4] < spike).to(tl.float32)
     return spike
+
+
+@triton.jit
+def after_spike(v, spike, reset_value, HARD: tl.constexpr, FIRING: tl.constexpr):
+    """Membranes after the reset; no reset value stands for zero."""
+    if FIRING == MEAN:
+        u = (1.0 - spike) * v if HARD else v
+        if reset_value is not None:
+            u = u + reset_value * spike
+    else:
+        fired = 0.0 if HARD else v
+        if reset_value is not None:
+            fired = reset_value if HARD else v + reset_value
+        u = tl.where(spike > 0.0, fired, v)
+    return u
+
+
+@triton.jit
+def initial_membrane(reset_value, HARD: tl.constexpr, BLOCK: tl.constexpr):
+    """Membranes before the first step."""
+    u = tl.zeros([BLOCK], tl.float32)
+    if HARD and reset_value is not None:
+        u += reset_value
+    return u
 
 
 @triton.jit(do_not_specialize=["B", "gate_layer", "noise_layer"])
@@ -115,10 +151,10 @@ def spiking_forward(
     N,
     channels,  # N = channels * pixels
     pixels,
-    decay,
+    decay,  # None for 1, as all factors
     threshold,
     gain,
-    reset_value,
+    reset_value,  # None for 0
     lower_edge,
     upper_edge,
     surrogate_sharpness,
@@ -141,8 +177,7 @@ def spiking_forward(
     stride = B.to(tl.int64) * N
     neurons = neuron_numbers(offsets, channels, pixels, LAST)
     own = load_own(scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST)
-    start = reset_value if HARD else 0.0
-    u = tl.zeros([BLOCK], tl.float32) + start
+    u = initial_membrane(reset_value, HARD, BLOCK)
     total = tl.zeros([BLOCK], tl.float32)
     fired = tl.zeros([BLOCK], tl.int1)
     gate_draws = (u, u, u, u)
@@ -150,18 +185,18 @@ def spiking_forward(
     for t in tl.static_range(0, T):
         x = load_step(current, t, sample, stride, mask, SINGLE)
         drive = drive_at(x, t, own, gain, input_gain)
-        v = leak_at(t, decay, membrane_gain) * u + drive
-        z = v - threshold
+        v = leaked(u, t, decay, membrane_gain) + drive
         if FIRING == DRAW and t % 4 == 0:
             spike_draws = philox_quad(tl.load(noise_keys + b), neurons, noise_layer, t // 4, SPIKE)
-        spike = fire(z, t, spike_draws, noise_sharpness, firing_table, INTERVALS, FIRING)
-        u = (1.0 - spike) * v + reset_value * spike if HARD else v + reset_value * spike
+        spike = fire(v, threshold, t, spike_draws, noise_sharpness, firing_table, INTERVALS, FIRING)
+        u = after_spike(v, spike, reset_value, HARD, FIRING)
         if SAVES == FIRED:
             fired = fired | (spike > 0.0)
         if SAVES == MEAN_DRIVE:
             total += drive
         if SAVES == MEMBRANE:
-            level = (126.0 * (1.0 - surrogate_sharpness * tl.abs(z)) + 1.5).to(tl.int32)
+            width = scaled(tl.abs(v - threshold), surrogate_sharpness)
+            level = (126.0 * (1.0 - width) + 1.5).to(tl.int32)
             code = tl.maximum(level, 0) + spike.to(tl.int32) * 128
             tl.store(saved_bytes + t * stride + sample, code.to(tl.uint8), mask=mask)
         if GATING == DRAW:
@@ -170,7 +205,7 @@ def spiking_forward(
             spike = spike * (gate_draws[t % 4] < own[2]).to(tl.float32)
         if GATING == MEAN:
             spike = spike * own[2]
-        tl.store(out + t * stride + sample, z if TRACE else spike, mask=mask)
+        tl.store(out + t * stride + sample, v - threshold if TRACE else spike, mask=mask)
     if SAVES == FIRED:
         tl.store(saved_bytes + sample, fired.to(tl.uint8), mask=mask)
     if SAVES == MEAN_DRIVE:

@@ -144,6 +144,15 @@ def _stack(tensor: Tensor, last: bool) -> Tensor:
     return storage_view((tensor[:1] if tensor.stride(0) == 0 else tensor).detach(), last)
 
 
+def factors(args: KernelArgs) -> KernelArgs:
+    """The numbers with None for those that change nothing, which kernels then leave out."""
+    neutral = {"decay": 1.0, "gain": 1.0, "reset_value": 0.0}
+    neutral |= {"surrogate_sharpness": 1.0, "surrogate_scale": 1.0, "surrogate_floor": 0.0}
+    return args._replace(
+        **{name: None for name, value in neutral.items() if getattr(args, name) == value}
+    )
+
+
 def _launch_forward(
     args: KernelArgs,
     current: Tensor,
@@ -154,20 +163,20 @@ def _launch_forward(
 ) -> None:
     if out.numel() == 0:
         return
-    last = is_channels_last(current)
+    last, numbers = is_channels_last(current), factors(args)
     spiking_forward[(_programs(current, forward_block(current.dtype)),)](
         _stack(current, last),
         *layer_arguments(args, tensors, current.device),
         out,
         saved_bytes,
         *_sizes(current),
-        args.decay,
-        args.threshold,
-        args.gain,
-        args.reset_value,
-        args.lower_edge,
-        args.upper_edge,
-        args.surrogate_sharpness,
+        numbers.decay,
+        numbers.threshold,
+        numbers.gain,
+        numbers.reset_value,
+        numbers.lower_edge,
+        numbers.upper_edge,
+        numbers.surrogate_sharpness,
         args.gate_layer,
         args.noise_sharpness,
         args.noise_layer,
@@ -206,6 +215,7 @@ def run_backward(
     last, sample = wanted.channels_last, upstream.shape[2:]
     steps = 1 if wanted.summed else args.steps
     stored = upstream.new_empty(steps, upstream.shape[1], *storage_sample(sample, last))
+    numbers = factors(args)
     programs = _programs(upstream, backward_block(args.steps, upstream.dtype))
     sums = empty_gradients(upstream, wanted, programs, torch.empty, torch.float32)
     sharpness, strides = None, [0, 0]
@@ -228,13 +238,13 @@ def run_backward(
             sums.steps if wanted.gains else None,
             *_sizes(upstream),
             *strides,
-            args.decay,
-            args.threshold,
-            args.gain,
-            args.reset_value,
-            args.surrogate_sharpness,
-            args.surrogate_scale,
-            args.surrogate_floor,
+            numbers.decay,
+            numbers.threshold,
+            numbers.gain,
+            numbers.reset_value,
+            numbers.surrogate_sharpness,
+            numbers.surrogate_scale,
+            numbers.surrogate_floor,
             args.lower_slope,
             args.upper_slope,
             args.gate_layer,

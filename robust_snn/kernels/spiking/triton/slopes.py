@@ -50,8 +50,18 @@ def _shape(u, SHAPE: tl.constexpr):
 
 @triton.jit
 def slope_at(z, sharpness, scale, floor, SHAPE: tl.constexpr):
-    """The surrogate derivative at `z = v - threshold`."""
-    return scale * sharpness * _shape(sharpness * z, SHAPE) + floor
+    """The surrogate derivative at `z = v - threshold`; see `factors` for what is None."""
+    height = 1.0
+    u = z
+    if sharpness is not None:
+        u = sharpness * z
+        height = sharpness
+    if scale is not None:
+        height = scale * height
+    slope = height * _shape(u, SHAPE)
+    if floor is not None:
+        slope += floor
+    return slope
 
 
 @triton.jit
