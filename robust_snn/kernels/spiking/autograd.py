@@ -81,7 +81,13 @@ def _membranes(current: Tensor, *flat: Any) -> Tensor:
     return call.kernels.run_membranes(call.args, current, call.tensors)
 
 
-def _backward(
+def _backward(*flat: Any) -> tuple[Tensor, ...]:
+    upstream: Tensor = flat[0]
+    found = _backward_or_none(*flat)
+    return tuple(upstream.new_empty(0, dtype=torch.float32) if g is None else g for g in found)
+
+
+def _backward_or_none(
     upstream: Tensor,
     current: Tensor | None,
     saved_bytes: Tensor,
@@ -92,7 +98,7 @@ def _backward(
     gains: bool,
     probability: bool,
     *flat: Any,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     call, kept = _call(flat), Kept(current, saved_bytes, sharpness_map)
     wanted = Wanted(summed, channels_last, affine, gains, probability)
     return call.kernels.run_backward(call.args, upstream, kept, call.tensors, wanted)
@@ -162,7 +168,8 @@ class _SpikingLoop(torch.autograd.Function):
         current: Tensor,
         *tensors: Tensor | None,
     ) -> Tensor:
-        out, saved_bytes = torch.ops.robust_snn.spiking_forward(current, *tensors, backend, *args)
+        run: Any = _forward if _is_plain(current) else torch.ops.robust_snn.spiking_forward
+        out, saved_bytes = run(current, *tensors, backend, *args)
         needs: Any = LayerTensors(*ctx.needs_input_grad[-len(tensors) :])
         ctx.wants = (
             needs.scale or needs.shift,
@@ -188,7 +195,10 @@ class _SpikingLoop(torch.autograd.Function):
             saved_bytes = gradient.new_empty(sizes, dtype=torch.uint8)
         once = not ctx.constant and _gives_same_steps(args, gradient, LayerTensors(*tensors))
         wanted = Wanted(ctx.constant or once, ctx.channels_last, *ctx.wants)
-        on_current, *on_tensors = torch.ops.robust_snn.spiking_backward(
+        run: Any = torch.ops.robust_snn.spiking_backward
+        if _is_plain(gradient) and not torch.is_grad_enabled():  # else the operator refuses
+            run = _backward_or_none
+        on_current, *on_tensors = run(
             gradient, current, saved_bytes, sharpness_map, *wanted, *tensors, ctx.backend, *args
         )
         if once:  # what came back is the sum over the steps
@@ -197,6 +207,14 @@ class _SpikingLoop(torch.autograd.Function):
         return tuple(
             g if need else None for g, need in zip(gradients, ctx.needs_input_grad, strict=True)
         )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a kernel may run at once: nobody traces, and the tensor is none that pretends.
+
+    An operator with so many arguments costs as much time as launching the kernel itself.
+    """
+    return type(tensor) is Tensor and not torch.compiler.is_compiling()
 
 
 def _gives_same_steps(args: KernelArgs, upstream: Tensor, tensors: LayerTensors) -> bool:

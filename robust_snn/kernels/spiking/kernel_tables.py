@@ -113,10 +113,10 @@ def empty_gradients(
 
 def sum_gradients(
     args: KernelArgs, sums: ParameterGradients, wanted: Wanted, sample: torch.Size
-) -> tuple[Tensor, ...]:
-    """Gradients of scale, shift, both gains and probability; those not wanted are empty."""
+) -> tuple[Tensor | None, ...]:
+    """Gradients of scale, shift, both gains and probability; None for those not wanted."""
     batch, stored = sums.affine.shape[1], storage_sample(sample, wanted.channels_last)
-    found = [sums.affine.new_empty(0) for _ in range(5)]
+    found: list[Tensor | None] = [None] * 5
     if wanted.affine:
         by_neuron = logical_view(sums.affine.view(2, batch, *stored), wanted.channels_last)
         per_channel = by_neuron.reshape(2, batch, sample[0], -1).sum((1, 3))

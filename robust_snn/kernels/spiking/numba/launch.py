@@ -113,10 +113,10 @@ def _is_common(args: KernelArgs) -> bool:
 
 def run_backward(
     args: KernelArgs, upstream: Tensor, kept: Kept, tensors: LayerTensors, wanted: Wanted
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     """Returns the gradients of current, scale, shift, both gains and probability.
 
-    Those that are not wanted are empty.
+    Those that are not wanted are None.
     """
     batch, sample, last = upstream.shape[1], upstream.shape[2:], wanted.channels_last
     allocate, dtype = (

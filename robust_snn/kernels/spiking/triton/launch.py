@@ -148,9 +148,10 @@ def factors(args: KernelArgs) -> KernelArgs:
     """The numbers with None for those that change nothing, which kernels then leave out."""
     neutral = {"decay": 1.0, "gain": 1.0, "reset_value": 0.0}
     neutral |= {"surrogate_sharpness": 1.0, "surrogate_scale": 1.0, "surrogate_floor": 0.0}
-    return args._replace(
-        **{name: None for name, value in neutral.items() if getattr(args, name) == value}
-    )
+    left_out: dict[str, Any] = {
+        name: None for name, value in neutral.items() if getattr(args, name) == value
+    }
+    return args._replace(**left_out)
 
 
 def _launch_forward(
@@ -207,10 +208,10 @@ def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> T
 
 def run_backward(
     args: KernelArgs, upstream: Tensor, kept: Kept, tensors: LayerTensors, wanted: Wanted
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     """Returns the gradients of current, scale, shift, both gains and probability.
 
-    Those that are not wanted are empty.
+    Those that are not wanted are None.
     """
     last, sample = wanted.channels_last, upstream.shape[2:]
     steps = 1 if wanted.summed else args.steps
