@@ -184,9 +184,9 @@ class Recording:
             return gradient.clone(), self._passes
 
     def _replay_forward(self, x: Tensor, keys: Tensor) -> None:
-        with torch.no_grad():
-            self._x.copy_(x)
-            self._keys.copy_(keys)
+        # through `data`: the graph of autograd, whose tensors are overwritten on purpose, stays valid
+        self._x.data.copy_(x)
+        self._keys.data.copy_(keys)
         self._forward[0]()
         self._passes += 1
 
