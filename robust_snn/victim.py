@@ -242,7 +242,9 @@ class Victim(nn.Module):
             x = _copied(x, channels_last=last and x.dim() == 4)
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
             with fixed_network(net), half:
-                own = settings._replace(keys=keys, constants=layer_constants(net))
+                dtype = torch.bfloat16 if bf16 else torch.float32
+                laid_out = dtype if last and x.is_cuda else None
+                own = settings._replace(keys=keys, constants=layer_constants(net, laid_out))
                 with use_settings(own):
                     logits: Tensor = net(x)
             return logits.float().unflatten(0, (-1, len(x))) if steps else logits.float()

@@ -184,7 +184,7 @@ class Recording:
             return gradient.clone(), self._passes
 
     def _replay_forward(self, x: Tensor, keys: Tensor) -> None:
-        # through `data`: the graph of autograd, whose tensors are overwritten on purpose, stays valid
+        # through `data`: overwriting what autograd has saved is meant here
         self._x.data.copy_(x)
         self._keys.data.copy_(keys)
         self._forward[0]()

@@ -57,6 +57,14 @@ def why_not(backend: str, tensors: list[Tensor]) -> str:
     return ""
 
 
+def runs_triton(tensor: Tensor) -> bool:
+    """Whether `"auto"` lets Triton run on a tensor of the caller's own, whatever its dtype is."""
+    if torch.compiler.is_compiling() or type(tensor) is not Tensor or not _has_triton():
+        return False
+    wanted = os.environ.get("ROBUST_SNN_BACKEND", "auto") in ("auto", "triton")
+    return wanted and tensor.device.type == ("cpu" if _interprets() else "cuda")
+
+
 def _interprets() -> bool:
     """Whether Triton runs its kernels in Python, on CPU tensors, to test them."""
     return os.environ.get("TRITON_INTERPRET") == "1"

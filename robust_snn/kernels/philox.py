@@ -18,6 +18,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.backend import runs_triton
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
 _WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
@@ -123,7 +125,7 @@ def sample_keys(seed: int, ids: Tensor, draw: int = 0, call: int | Tensor = 0) -
     Returns:
         Sample keys `[B]`, int64.
     """
-    if ids.device.type == "cuda" and isinstance(call, int) and not torch.compiler.is_compiling():
+    if isinstance(call, int) and runs_triton(ids):
         from robust_snn.kernels.spiking.triton.sample_keys import sample_keys_on_gpu
 
         return sample_keys_on_gpu(seed, ids, draw, call)

@@ -27,9 +27,9 @@ class TimeConv2d(nn.Conv2d):
     """Convolution of every step of `[T, B, C, H, W]`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        sparse = current_settings().sparse
-        if sparse is not None and can_convolve(self):
-            return convolve(x, self, sparse)
+        settings = current_settings()
+        if settings.sparse is not None and can_convolve(self):
+            return convolve(x, self, settings.sparse, settings.constants.weights.get(self))
         return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,8 +15,16 @@ from robust_snn.neurons.stochastic_gate import HIGHEST, LOWEST, StochasticGate
 
 
 @torch.no_grad()
-def layer_constants(net: nn.Module) -> LayerConstants:
+def layer_constants(net: nn.Module, laid_out: torch.dtype | None = None) -> LayerConstants:
     """The affine maps of the batch norms in `net`, and the opening probabilities of its gates.
+
+    Args:
+        net: The network, in eval mode.
+        laid_out: Type of activations that lie channels-last: the weights of convolutions of images
+            are given in that type and layout too.
+
+    Returns:
+        What layers would compute themselves.
 
     To the last bit those of `TimeBatchNorm2d.affine_map` and `StochasticGate.opening`, without a
     gradient on parameters. They are made anew in every pass, since no version counter tells of a
@@ -26,7 +35,36 @@ def layer_constants(net: nn.Module) -> LayerConstants:
     return LayerConstants(
         dict(zip(norms, _affine_maps(norms), strict=True)) if norms else {},
         dict(zip(gates, _openings(gates), strict=True)) if gates else {},
+        {} if laid_out is None else _channels_last_weights(net, laid_out),
     )
+
+
+def _channels_last_weights(net: nn.Module, dtype: torch.dtype) -> dict[nn.Module, Tensor]:
+    """The weights of all two-dimensional convolutions, in three launches."""
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    if not convolutions:
+        return {}
+    shapes = tuple(m.weight.shape for m in convolutions)
+    together = torch.cat([m.weight.flatten() for m in convolutions])
+    order = _channels_last_order(shapes, together.device)
+    parts = together[order].to(dtype).split([shape.numel() for shape in shapes])
+    return {
+        module: part.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        for module, part, (outputs, inputs, height, width) in zip(
+            convolutions, parts, shapes, strict=True
+        )
+    }
+
+
+@lru_cache(maxsize=16)
+def _channels_last_order(shapes: tuple[torch.Size, ...], device: torch.device) -> Tensor:
+    """Where each weight of a channels-last stack lies in a channels-first one."""
+    start, orders = 0, []
+    for shape in shapes:
+        places = torch.arange(start, start + shape.numel()).view(shape)
+        orders.append(places.permute(0, 2, 3, 1).flatten())
+        start += shape.numel()
+    return torch.cat(orders).to(device)
 
 
 def _affine_maps(norms: list[TimeBatchNorm2d]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -42,10 +42,12 @@ class LayerConstants(NamedTuple):
     Attributes:
         affine: Scale and shift, each `[C]`, by batch norm.
         opening: Opening probabilities, shaped as one sample, by gate.
+        weights: Weights in the type and layout of the activations, by convolution.
     """
 
     affine: Mapping[nn.Module, tuple[Tensor, Tensor]] = {}
     opening: Mapping[nn.Module, Tensor] = {}
+    weights: Mapping[nn.Module, Tensor] = {}
 
 
 class PassSettings(NamedTuple):

@@ -37,7 +37,9 @@ def can_convolve(module: nn.Conv2d) -> bool:
     return plain and not module.weight.requires_grad
 
 
-def convolve(x: Tensor, module: nn.Conv2d, sparse: str = "never") -> Tensor:
+def convolve(
+    x: Tensor, module: nn.Conv2d, sparse: str = "never", weight: Tensor | None = None
+) -> Tensor:
     """Convolves every step of `[T, B, C, H, W]`; weights get no gradient.
 
     Args:
@@ -46,11 +48,13 @@ def convolve(x: Tensor, module: nn.Conv2d, sparse: str = "never") -> Tensor:
         sparse: On CPUs, `"auto"` computes it from the spikes of its input, skipping the silent
             ones, where so few spike that this machine is faster that way; `"always"` wherever it
             reads spikes.
+        weight: The weights of the module in another type or layout, which is faster to read.
 
     Returns:
         `[T, B, out, H', W']`, in the memory layout that the convolution gives.
     """
-    weight, bias, padding = module.weight, module.bias, module.padding
+    bias, padding = module.bias, module.padding
+    weight = module.weight if weight is None else weight
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)

@@ -6,11 +6,13 @@ PyTorch's own sums and products would write every step to memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.backend import runs_triton
 from robust_snn.kernels.layout import is_channels_last, storage_view
 
 
@@ -36,6 +38,10 @@ class WeightedSum(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
         kept = (a, b) if ctx.needs_input_grad[2] else ()
         ctx.save_for_backward(weight, *kept)
+        if _runs_fused(a, b):
+            from robust_snn.kernels.convolution.fused_sums import weighted_sum
+
+            return weighted_sum(a, b, weight)
         return (weight[0] * a).addcmul_(b, weight[1])
 
     @staticmethod
@@ -44,9 +50,23 @@ class WeightedSum(torch.autograd.Function):
         gradient, step = upstream[0], upstream[0]
         if _is_one_step(gradient):
             step = gradient[:1]
-        on_a, on_b = ((share * step).expand(gradient.shape) for share in weight)
+        if _runs_fused(step) and not torch.is_grad_enabled():
+            from robust_snn.kernels.convolution.fused_sums import weighted_shares
+
+            parts: Iterable[Tensor] = weighted_shares(step, weight)
+        else:
+            parts = (share * step for share in weight)
+        on_a, on_b = (part.expand(gradient.shape) for part in parts)
         shares = [_product(gradient, x).sum(dtype=weight.dtype) for x in branches]
         return on_a, on_b, torch.stack(shares) if shares else None
+
+
+def _runs_fused(*tensors: Tensor) -> bool:
+    """Whether Triton's kernels take the tensors as they lie in memory: dense, and all alike."""
+    first = tensors[0]
+    dense = first.is_contiguous() or is_channels_last(first)
+    alike = all(x.stride() == first.stride() for x in tensors)
+    return dense and alike and runs_triton(first)
 
 
 def _product(gradient: Tensor, x: Tensor) -> Tensor:
