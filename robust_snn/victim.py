@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mode
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
+from robust_snn.kernels.backend import runs_triton
 from robust_snn.models.readout import Readout, check_readout
 from robust_snn.neurons.fixed_network import fixed_network
 from robust_snn.neurons.layer_constants import layer_constants
@@ -243,7 +244,7 @@ class Victim(nn.Module):
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
             with fixed_network(net), half:
                 dtype = torch.bfloat16 if bf16 else torch.float32
-                laid_out = dtype if last and x.is_cuda else None
+                laid_out = dtype if last and runs_triton(x) else None
                 own = settings._replace(keys=keys, constants=layer_constants(net, laid_out))
                 with use_settings(own):
                     logits: Tensor = net(x)

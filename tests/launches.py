@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,8 +14,8 @@ from robust_snn.kernels.spiking import autograd as operators
 # Operators that launch nothing: allocations, views, and questions about sizes.
 FREE = {
     "alias", "as_strided", "detach", "empty", "empty_like", "empty_strided", "expand", "new_empty",
-    "new_empty_strided", "permute", "select", "slice", "split", "squeeze", "t", "transpose",
-    "unbind", "unsqueeze", "view", "_unsafe_view", "_reshape_alias",
+    "new_empty_strided", "permute", "select", "slice", "split", "split_with_sizes", "squeeze", "t",
+    "transpose", "unbind", "unsqueeze", "view", "_unsafe_view", "_reshape_alias",
 }  # fmt: skip
 # Operators that stop the CPU until a GPU has caught up, or copy a number from the host.
 SYNCHRONISING = {"_local_scalar_dense", "equal", "is_nonzero", "item", "lift_fresh", "nonzero"}
@@ -54,9 +53,8 @@ class Launches(TorchDispatchMode):
         return {name: n for name, n in self.counts.items() if name in SYNCHRONISING}
 
 
-@contextmanager
-def counted_kernels(monkeypatch: Any) -> Iterator[Callable[[], Launches]]:
-    """Gives a context that counts; CPU tensors stand for a GPU's, outputs of kernels are empty."""
+def counted_kernels(monkeypatch: Any) -> Callable[[], Launches]:
+    """Makes contexts that count; CPU tensors stand for a GPU's, outputs of kernels are empty."""
     import triton
 
     counting: list[Launches] = []
@@ -71,4 +69,4 @@ def counted_kernels(monkeypatch: Any) -> Iterator[Callable[[], Launches]]:
     monkeypatch.setenv("ROBUST_SNN_BACKEND", "triton")
     monkeypatch.setattr(backend, "_interprets", lambda: True)
     monkeypatch.setattr(triton.runtime.jit.JITFunction, "run", launch)
-    yield count
+    return count

@@ -40,13 +40,3 @@ def empty_stack(like: Tensor, steps: int, dtype: torch.dtype | None = None) -> T
 def is_one_step(stack: Tensor) -> bool:
     """Whether one step of `[T, ...]` stands for all."""
     return len(stack) == 1 or stack.stride(0) == 0
-
-
-def same_at_every_step(stack: Tensor) -> bool:
-    """Whether all steps of `[T, ...]` are known to be the same.
-
-    Neither a GPU nor a compiler is asked to compare them.
-    """
-    if is_one_step(stack) or stack.device.type != "cpu" or torch.compiler.is_compiling():
-        return is_one_step(stack)
-    return all(torch.equal(step, stack[0]) for step in stack[1:])  # stops at the first difference

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.neurons import change_settings, current_settings, over_time
+from robust_snn.kernels.convolution.constant_gradients import unread_input
+from robust_snn.neurons import change_settings, current_settings, each_step, over_time
 from robust_snn.utils.errors import InputError, unknown
 
 READOUTS = ("mean", "membrane")
@@ -93,7 +95,10 @@ class LinearSpike(nn.Module):
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
         """Maps `[T, B, in_features]` to spikes `[steps, B, out_features]`."""
-        return self.neuron(self.fc(x), steps=steps)
+        if self.fc.weight.requires_grad:
+            return self.neuron(self.fc(x), steps=steps)
+        current = each_step(x, self.fc, lambda gradient, shape: gradient @ self.fc.weight)
+        return self.neuron(current, steps=steps)
 
 
 @register_notrace_module
@@ -126,10 +131,19 @@ class SpikingMLP(nn.Module):
         self.layers = nn.ModuleList(map(LinearSpike, sizes, widths, neurons))
         self.readout = readout
 
+    def _spread(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of the pooling on its input."""
+        if self.grid == (1, 1):
+            return (gradient / shape[3:].numel()).expand(shape)
+        flat = gradient.flatten(0, 1)
+        unread = unread_input(flat, torch.Size((len(flat), *shape[2:])))
+        spread: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(flat, unread)
+        return spread.unflatten(0, shape[:2])
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps `[T, B, C, H, W]` to what is read out of the last layer, `[B, width]`."""
         if x.shape[-2:] != self.grid:
-            x = over_time(self.pool, x)
+            x = each_step(x, partial(over_time, self.pool), self._spread)
         steps = self.steps if x.shape[0] == 1 else x.shape[0]
         x = x.flatten(2)
         for layer in self.layers:

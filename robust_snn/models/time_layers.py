@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from timm.layers import to_2tuple
 from timm.models import register_notrace_function, register_notrace_module
 from torch import Tensor, nn
 
 from robust_snn.kernels import can_convolve, convolve
-from robust_snn.kernels.convolution.constant_gradients import Fork, WeightedSum
+from robust_snn.kernels.convolution.constant_gradients import Fork, WeightedSum, unread_input
 from robust_snn.neurons import (
     DLIF,
     LIF,
@@ -17,6 +18,7 @@ from robust_snn.neurons import (
     StochasticGate,
     TimeBatchNorm2d,
     current_settings,
+    each_step,
 )
 
 for _module in (LIF, DLIF, NoisyLIF, NormSpike, TimeBatchNorm2d, StochasticGate, PoissonEncoder):
@@ -37,7 +39,24 @@ class TimeAvgPool2d(nn.AvgPool2d):
     """Average pooling of every step of `[T, B, C, H, W]`."""
 
     def forward(self, x: Tensor) -> Tensor:
+        return each_step(x, self._pool, self._spread)
+
+    def _pool(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def _spread(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        gradient = gradient.flatten(0, 1)
+        spread: Tensor = torch.ops.aten.avg_pool2d_backward(
+            gradient,
+            unread_input(gradient, torch.Size((shape[:2].numel(), *shape[2:]))),
+            to_2tuple(self.kernel_size),
+            to_2tuple(self.stride),
+            to_2tuple(self.padding),
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+        return spread.unflatten(0, shape[:2])
 
 
 class TimeMaxPool2d(nn.MaxPool2d):

@@ -10,6 +10,7 @@ from robust_snn.neurons.noisy_lif import NoisyLIF
 from robust_snn.neurons.norm import (
     NormSpike,
     TimeBatchNorm2d,
+    each_step,
     over_time,
 )
 from robust_snn.neurons.pass_settings import (
@@ -38,6 +39,7 @@ __all__ = [
     "TimeBatchNorm2d",
     "change_settings",
     "current_settings",
+    "each_step",
     "fused_norm",
     "gradient_mode",
     "keyed",

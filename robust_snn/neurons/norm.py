@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from robust_snn.kernels.convolution.constant_gradients import EachStep, unread_input
 from robust_snn.neurons.pass_settings import current_settings
 
 
 def over_time(module: nn.Module, x: Tensor) -> Tensor:
     """Applies a module for `[B, ...]` to every step of `[T, B, ...]`."""
     return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def each_step(
+    x: Tensor,
+    run: Callable[[Tensor], Tensor],
+    pull: Callable[[Tensor, torch.Size], Tensor],
+) -> Tensor:
+    """`run(x)`, a linear map of every step; in attacks, with the gradient of `EachStep`."""
+    if current_settings().sparse is None or torch.compiler.is_compiling():
+        return run(x)
+    out: Tensor = EachStep.apply(x, run, pull)
+    return out
 
 
 def _processes() -> int:
@@ -52,9 +66,33 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
         nn.init.constant_(self.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(0, 1)
-        out = self._shared(flat) if self.training and _processes() > 1 else super().forward(flat)
-        return out.unflatten(0, x.shape[:2])
+        if self.training and _processes() > 1:
+            return self._shared(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        if self.training or self.weight.requires_grad:
+            return self._normalise(x)
+        return each_step(x, self._normalise, self._scale)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def _scale(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient on the input in eval mode, whose scale does not depend on it."""
+        if torch.is_grad_enabled():
+            return gradient * self.affine_map()[0].view(-1, 1, 1)
+        flat = gradient.flatten(0, 1)
+        scaled: Tensor = torch.ops.aten.native_batch_norm_backward(
+            flat,
+            unread_input(flat, flat.shape),
+            self.weight,
+            self.running_mean,
+            self.running_var,
+            None,
+            None,
+            False,
+            self.eps,
+            (True, False, False),
+        )[0]
+        return scaled.unflatten(0, shape[:2])
 
     def _shared(self, x: Tensor) -> Tensor:
         """The norm in train mode with the statistics of all processes; their parts are equal."""

@@ -3,8 +3,8 @@
 Their backward pass runs once, not `T` times, where the gradient is the same at every step. That is
 so for BPTR, RGA and HART with a static image, a readout that averages over time and nothing random:
 their rules then pass on the same gradient at every step, layer after layer; HART averages over time
-by itself, so gates and noise do not matter to it. It is not assumed: the gradient that arrives is
-compared step by step, bit for bit, and where steps differ every one is computed.
+by itself, so gates and noise do not matter to it. It is not assumed: such a gradient arrives as one
+step that is expanded over time, which every layer keeps; any other is computed at every step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robust_snn.kernels.convolution.break_even import break_even
-from robust_snn.kernels.layout import same_at_every_step
+from robust_snn.kernels.convolution.constant_gradients import unread_input
+from robust_snn.kernels.layout import is_one_step
 
 SPARSE = ("never", "auto", "always")
 SAMPLED = 4  # images of a batch that "auto" counts the spikes of
@@ -73,17 +74,21 @@ def convolution_input_gradient(
     memory although no value of it is read, and which decides that the result lies channels-first.
     """
     last = upstream.dim() == 4 and upstream.is_contiguous(memory_format=torch.channels_last)
-    plain = weight.shape[2:] == (1, 1) and geometry[1:] == ((0, 0), (1, 1), 1)
-    if plain and not last and weight.device.type == "cpu":
+    if not last and _is_product(weight, geometry):
         return _pointwise_input_gradient(shape, weight, upstream, geometry.stride)
-    layout = torch.channels_last if last else torch.contiguous_format
-    unread = torch.empty(shape, dtype=upstream.dtype, device=upstream.device, memory_format=layout)
+    unread = unread_input(upstream, torch.Size(shape))
     stride, padding, dilation, groups = geometry
     wanted, none = (True, False, False), [0] * len(stride)
     gradient: Tensor = torch.ops.aten.convolution_backward(
         upstream, unread, weight, None, stride, padding, dilation, False, none, groups, wanted
     )[0]
     return gradient
+
+
+def _is_product(weight: Tensor, geometry: Geometry) -> bool:
+    """Whether a product of matrices is the faster way: on CPUs, with kernels of one pixel."""
+    plain = weight.shape[2:] == (1, 1) and geometry[1:] == ((0, 0), (1, 1), 1)
+    return plain and weight.device.type == "cpu"
 
 
 def _pointwise_input_gradient(
@@ -130,7 +135,7 @@ class _Convolution(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         gradient = upstream[0]
         # a graph of this backward pass would not see that all steps were read
-        if not torch.is_grad_enabled() and same_at_every_step(gradient):
+        if not torch.is_grad_enabled() and is_one_step(gradient):
             gradient = gradient[:1]
         lead = gradient.shape[:2]
         shape = (lead.numel(), *ctx.shape[2:])

@@ -1,12 +1,12 @@
-"""Branches of a network over time whose gradient may be constant: a fork, and a weighted sum.
+"""Parts of a network over time whose gradient may be constant: forks, sums, linear maps.
 
 The rate modes give gradients that are one step, expanded over time `[T, ...]`. They stay so here;
-PyTorch's own sums and products would write every step to memory.
+PyTorch's own sums, products and poolings would write every step to memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,6 +14,42 @@ from torch import Tensor
 
 from robust_snn.kernels.backend import runs_triton
 from robust_snn.kernels.layout import is_channels_last, storage_view
+
+
+class EachStep(torch.autograd.Function):
+    """A map of every step of `[T, B, ...]` that is linear up to a constant.
+
+    `apply` takes the input, `run(x)`, which maps it, and `pull(gradient, shape)`, which gives the
+    gradient on an input of that shape and is called with one step where that stands for all.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        run: Callable[[Tensor], Tensor],
+        pull: Callable[[Tensor, torch.Size], Tensor],
+    ) -> Tensor:
+        ctx.shape, ctx.pull = x.shape, pull
+        return run(x)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        gradient = upstream[0]
+        if _is_one_step(gradient):
+            gradient = gradient[:1]
+        shape = torch.Size((len(gradient), *ctx.shape[1:]))
+        return ctx.pull(gradient, shape).expand(ctx.shape), None, None
+
+
+def unread_input(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """Memory for an input `[T B, C, H, W]` that backward operators ask for and do not read.
+
+    Its layout, that of the gradient `[T B, ...]`, decides the layout of what they give.
+    """
+    last = gradient.dim() == 4 and gradient.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout)
 
 
 class Fork(torch.autograd.Function):

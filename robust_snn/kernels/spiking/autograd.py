@@ -16,8 +16,8 @@ from torch import Tensor
 from robust_snn.kernels.layout import (
     empty_stack,
     is_channels_last,
+    is_one_step,
     logical_view,
-    same_at_every_step,
     storage_sample,
 )
 from robust_snn.kernels.spiking.codes import Randomness, Time
@@ -226,7 +226,7 @@ def _gives_same_steps(args: KernelArgs, upstream: Tensor, tensors: LayerTensors)
     if torch.compiler.is_compiling() or tensors.input_gain is not None:
         return False
     if args.time == Time.RATE_SLOPE:
-        return args.gating != Randomness.DRAW and same_at_every_step(upstream)
+        return args.gating != Randomness.DRAW and is_one_step(upstream)
     return args.time == Time.AVERAGE
 
 
