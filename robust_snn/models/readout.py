@@ -93,11 +93,15 @@ class LinearSpike(nn.Module):
         self.fc = nn.Linear(in_features, out_features)
         self.neuron = neuron
 
+    def _pull(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of the linear layer on its input `[T, B, in_features]`."""
+        return gradient @ self.fc.weight.to(gradient.dtype)  # autocast may have cast the layer
+
     def forward(self, x: Tensor, steps: int) -> Tensor:
         """Maps `[T, B, in_features]` to spikes `[steps, B, out_features]`."""
         if self.fc.weight.requires_grad:
             return self.neuron(self.fc(x), steps=steps)
-        current = each_step(x, self.fc, lambda gradient, shape: gradient @ self.fc.weight)
+        current = each_step(x, self.fc, self._pull)
         return self.neuron(current, steps=steps)
 
 
