@@ -107,8 +107,14 @@ def _measured_pace(work: Work, net: Net, recipe: Recipe) -> float:
     return step * (len(work.train) // recipe.batch_size)
 
 
-def trained(work: Work, net: Net, end: float) -> str:
+def trained(work: Work, net: Net, end: float, latest: float) -> str:
     """Trains a network for as many epochs as there is time for.
+
+    Args:
+        work: What all networks share.
+        net: The network.
+        end: When the training should end.
+        latest: When a single epoch must.
 
     Returns:
         What went wrong, or nothing.
@@ -120,6 +126,8 @@ def trained(work: Work, net: Net, end: float) -> str:
         epoch = seconds_per_epoch(work, net)
         left = end - time.monotonic()
         epochs = max(1, int(left / (1.05 * epoch)))
+        if epoch > latest - time.monotonic():
+            return f"no time for an epoch of {epoch:.0f} s"
         _log.info("%s: %d epochs of %.1f s in %.0f s", net.slug, epochs, epoch, left)
     recipe = recipe.replace(epochs=epochs, warmup_epochs=1 if epochs > 3 else 0)
     try:
@@ -208,7 +216,7 @@ def run(work: Work, seconds: float) -> None:
             break
         mine = left * net.cost / sum(other.cost for other in nets[number:])
         stop = end - left + mine
-        missing[net.slug] = trained(work, net, stop - (1 - TRAINING) * mine)
+        missing[net.slug] = trained(work, net, stop - (1 - TRAINING) * mine, stop)
         write_page(work.out, missing)
         if work.device == "cuda":
             _log.info("peak memory %.1f GB", torch.cuda.max_memory_allocated() / 1e9)
