@@ -9,7 +9,9 @@ graph where a pass launches hundreds of kernels.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
 from threading import RLock
 from typing import Any
 
@@ -24,23 +26,28 @@ from robust_snn.victim_draws import Run
 
 KEPT = 4  # recordings of a network; each holds the activations of a pass
 TOLERANCE = 1e-3  # between a pass and its replay, whose sums may have another order
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 _log = logging.getLogger("robust_snn")
 _capturing = RLock()  # one capture at a time, whatever the network
 
 
+class Stage(Enum):
+    """What became of a pass that is not recorded."""
+
+    SEEN = auto()
+    TOO_LARGE = auto()
+
+
 class Recordings:
     """The recordings of a victim and its variants, by what they depend on; a copy starts empty.
 
-    The first pass of a shape runs as it is, which compiles and measures what there is to; the
-    second is captured. They last until a tensor of the network
-    is replaced; weights that change in place are read by the next replay.
+    The first pass of a shape runs as it is, the second is captured. Recordings last until a tensor
+    of the network is replaced; weights that change in place are read by the next replay.
     """
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, Recording | None] = {}
-        self._places: Hashable = None
+        self._known: dict[Hashable, Recording | Stage] = {}
+        self._layout: Hashable = None
         self._recorders: dict[torch.device, Recorder] = {}
         self._lock = RLock()
 
@@ -65,41 +72,33 @@ class Recordings:
         Raises:
             InputError: If the network cannot be captured.
         """
-        places = _addresses(net)
+        layout = _layout(net)
 
         def run_or_replay(x: Tensor, keys: Tensor) -> Tensor:
             differentiable = torch.is_grad_enabled() and x.requires_grad
             key = (x.shape, x.device, differentiable, settings)
             with self._lock:
                 recorder = self._recorder(x.device)
-                if not self._seen(key, places):
-                    return make_run()(x, keys)
-                recording = self._known[key]
-                if recording is None:
-                    try:
-                        recording = Recording(net, make_run(), x, keys, recorder)
-                    except torch.OutOfMemoryError:
-                        _log.warning("no memory to capture %s; it runs uncaptured", tuple(x.shape))
-                        self._known.clear()
-                        return make_run()(x, keys)
-                del self._known[key]
-                self._known[key] = recording  # the dictionary is in the order of use
-            logits: Tensor = _Replayed.apply(x, keys, recording, count)
+                known = self._known.get(key) if layout == self._layout else None
+                if known is Stage.SEEN:
+                    known = _captured(net, make_run(), x, keys, recorder)
+                self._keep(key, known or Stage.SEEN, layout)
+            if not isinstance(known, Recording):
+                return make_run()(x, keys)
+            logits: Tensor = _Replayed.apply(x, keys, known, count)
             return logits
 
         return run_or_replay
 
-    def _seen(self, key: Hashable, places: Hashable) -> bool:
-        """Whether such a pass ran before with these tensors; from now on one has."""
-        if places != self._places:
+    def _keep(self, key: Hashable, known: Recording | Stage, layout: Hashable) -> None:
+        """Keeps what was used last, of a network as it is now."""
+        if layout != self._layout:
             self._known.clear()
-            self._places = places
-        if key in self._known:
-            return True
-        self._known[key] = None
+            self._layout = layout
+        self._known.pop(key, None)
+        self._known[key] = known
         while len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
-        return False
 
     def _recorder(self, device: torch.device) -> Recorder:
         if device.type != "cuda":
@@ -110,6 +109,19 @@ class Recordings:
         if device not in self._recorders:
             self._recorders[device] = CudaRecorder(device)
         return self._recorders[device]
+
+
+def _captured(
+    net: nn.Module, run: Run, x: Tensor, keys: Tensor, recorder: Recorder
+) -> Recording | Stage:
+    """A recording, where there is memory for it."""
+    try:
+        return Recording(net, run, x, keys, recorder)
+    except torch.OutOfMemoryError:
+        _log.warning(
+            "no memory to capture passes of images %s: they run as they are", tuple(x.shape)
+        )
+        return Stage.TOO_LARGE
 
 
 class Recording:
@@ -142,9 +154,10 @@ class Recording:
                 self._with_graph = run(self._x, self._keys)
             return self._with_graph.detach()
 
-        self._forward = self._captured(forward)
+        expected = self._rehearsed(forward)
         self.differentiable = self._with_graph.requires_grad
-        self._upstream = torch.zeros_like(self._with_graph)
+        self._with_graph = self._upstream = torch.zeros_like(expected)  # frees what it held
+        self._forward = self._recorded(forward, expected)
 
     def logits(self, x: Tensor, keys: Tensor) -> tuple[Tensor, int]:
         """Logits `[B, K]`, and the number of the pass."""
@@ -176,7 +189,8 @@ class Recording:
             self._upstream.copy_(upstream)
             if self._backward is None:
                 try:
-                    self._backward = self._captured(self._differentiate)
+                    expected = self._rehearsed(self._differentiate)
+                    self._backward = self._recorded(self._differentiate, expected)
                 except torch.OutOfMemoryError:
                     return self._differentiate(), self._passes
             replay, gradient = self._backward
@@ -184,8 +198,7 @@ class Recording:
             return gradient.clone(), self._passes
 
     def _replay_forward(self, x: Tensor, keys: Tensor) -> None:
-        # through `data`: overwriting what autograd has saved is meant here
-        self._x.data.copy_(x)
+        self._x.data.copy_(x)  # unseen by PyTorch, which would say that a saved tensor changed
         self._keys.data.copy_(keys)
         self._forward[0]()
         self._passes += 1
@@ -197,23 +210,37 @@ class Recording:
                 self._with_graph, self._x, self._upstream, retain_graph=True
             )[0]
 
-    def _captured(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Captures work after a rehearsal, and checks that a replay gives the same."""
-        with _capturing:
-            try:
-                with self._recorder.apart():
-                    work()
-                with self._recorder.apart(strict=True):
-                    expected = work()
-                replay, result = self._recorder.record(work)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                raise _refusal(self._trace.place, str(error).splitlines()[0]) from error
-            replay()
-            if not _close(result, expected):
-                raise _refusal(self._kind, "it keeps a state between calls, or draws at random")
-            return replay, result
+    def _rehearsed(self, work: Callable[[], Tensor]) -> Tensor:
+        """The result of work that is about to be recorded.
+
+        Its first run compiles what it needs, and the second shows whether it waits for the GPU.
+        """
+        with _capturing, self._named():
+            with self._recorder.apart():
+                work()
+            with self._recorder.apart(strict=True):
+                return work().clone()
+
+    def _recorded(
+        self, work: Callable[[], Tensor], expected: Tensor
+    ) -> tuple[Callable[[], None], Tensor]:
+        """Records work, and checks that a replay gives what is expected."""
+        with _capturing, self._named():
+            replay, result = self._recorder.record(work)
+        replay()
+        if not _close(result, expected):
+            raise _refusal(self._kind, "it keeps a state between calls, or draws at random")
+        return replay, result
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Says where an error came from."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise _refusal(self._trace.place, str(error).splitlines()[0]) from error
 
 
 class _Replayed(torch.autograd.Function):
@@ -243,18 +270,34 @@ def _refusal(where: str, why: str) -> InputError:
     return InputError(f"graph=True cannot capture {where}: {why}; leave graph=True out")
 
 
-def _addresses(net: nn.Module) -> Hashable:
-    """Where the tensors of a network lie; what is in them may change."""
-    addresses = []
-    for module in net.modules():
-        if any(getattr(module, hooks) for hooks in HOOKS):
-            name = next(name for name, m in net.named_modules() if m is module)
-            where = f"{name} ({type(module).__name__})" if name else type(module).__name__
-            raise _refusal(where, "it has hooks, which no replay would call")
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None:
-                addresses.append(tensor.data_ptr())
-    return tuple(addresses)
+def _layout(net: nn.Module) -> Hashable:
+    """The modules of a network and where its tensors lie; what is in those may change.
+
+    Raises:
+        InputError: If a module has hooks.
+    """
+    found, seen = list[Hashable](), set[nn.Module]()
+    left: list[nn.Module | None] = [net]
+    while left:  # `net.modules()` takes as long as all of this
+        module = left.pop()
+        if module is None or module in seen:
+            continue
+        seen.add(module)
+        left.extend(module._modules.values())
+        forward, backward = module._forward_hooks, module._backward_hooks
+        if forward or backward or module._forward_pre_hooks or module._backward_pre_hooks:
+            raise _refusal(_named(net, module), "it has hooks, which no replay would call")
+        found.append(id(module))
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    found += (tensor.data_ptr(), tensor.shape, tensor.dtype)
+    return tuple(found)
+
+
+def _named(net: nn.Module, module: nn.Module) -> str:
+    name = next(name for name, m in net.named_modules() if m is module)
+    return f"{name} ({type(module).__name__})" if name else type(module).__name__
 
 
 def _close(replayed: Tensor, expected: Tensor) -> bool:

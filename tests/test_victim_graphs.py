@@ -1,6 +1,6 @@
 """Replayed attack steps: the numbers of the plain ones, whatever changes between the calls.
 
-On a CPU, work that is run again on the same tensors stands in for CUDA graphs.
+On a CPU, work that is run again on the same tensors stands in for a CUDA graph.
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from devices import GPU
+from helpers import assert_close_rms
 from robust_snn import InputError, Victim, victim_graphs
+from robust_snn.adapters.autoattack import autoattack
+from robust_snn.attacks import PGD
 from robust_snn.attacks.mode_reach import tried_reach
-from victims import SHAPE, tiny_victim
+from robust_snn.utils.cuda_graph import CudaRecorder, Recorder
+from robust_snn.utils.modules import device_of
+from victims import SHAPE, tiny_victim, told_by
 
 VIEWS = (
     {},
@@ -33,18 +39,14 @@ VIEWS = (
 class Rerun:
     """Repeats work on the CPU, in the memory of its first result."""
 
-    records = replays = 0
-
     @contextmanager
     def apart(self, strict: bool = False) -> Iterator[None]:
         yield
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         result, graded = work().clone(), torch.is_grad_enabled()
-        self.records += 1
 
         def replay() -> None:
-            self.replays += 1
             with torch.set_grad_enabled(graded):
                 again = work()
             result.copy_(again.detach())
@@ -52,9 +54,30 @@ class Rerun:
         return replay, result
 
 
+class Counted:
+    """A recorder that counts what it records and repeats."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.apart, self.recorder = recorder.apart, recorder
+        self.records = self.replays = 0
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        replay, result = self.recorder.record(work)
+        self.records += 1
+
+        def counted() -> None:
+            self.replays += 1
+            replay()
+
+        return counted, result
+
+
 @pytest.fixture
-def rerun(monkeypatch: pytest.MonkeyPatch) -> Rerun:
-    recorder = Rerun()
+def rerun(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Counted:
+    on_gpu = device.type == "cuda"
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", on_gpu)
+    index = torch.device("cuda", torch.cuda.current_device()) if on_gpu else device
+    recorder = Counted(CudaRecorder(index) if on_gpu else Rerun())
     monkeypatch.setattr(victim_graphs.Recordings, "_recorder", lambda self, device: recorder)
     return recorder
 
@@ -67,14 +90,14 @@ def step(victim: Victim, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def assert_same_steps(plain: Victim, graphed: Victim, calls: int = 4, batch: int = 2) -> None:
     for _ in range(calls):
-        images = torch.rand(batch, *SHAPE)
+        images = torch.rand(batch, *SHAPE).to(device_of(plain))
         for got, wanted in zip(step(graphed, images), step(plain, images), strict=True):
-            assert torch.equal(got, wanted)
+            assert_close_rms(got, wanted, 0 if got.device.type == "cpu" else 1e-5)
 
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("noisy", [False, True])
-def test_replays_give_the_numbers_of_plain_passes(noisy: bool, view: dict, rerun: Rerun) -> None:
+def test_replays_give_the_numbers_of_plain_passes(noisy: bool, view: dict, rerun: Counted) -> None:
     plain = tiny_victim(noisy).replace(**view)
     graphed = plain.replace(graph=True)
     assert_same_steps(plain, graphed)
@@ -101,26 +124,29 @@ def test_a_backward_pass_that_comes_late_repeats_its_own_forward_pass() -> None:
             ]
         )
     for got, wanted in zip(gradients[1], gradients[0], strict=True):
-        assert torch.equal(got, wanted)
+        assert_close_rms(got, wanted)
     assert graphed.cost.forwards == plain.cost.forwards + 3 * 2
 
 
-@pytest.mark.usefixtures("rerun")
-def test_changed_weights_are_seen() -> None:
+def test_changed_weights_are_seen(rerun: Counted) -> None:
     plain = tiny_victim(noisy=False)
     graphed = plain.replace(graph=True)
-    assert_same_steps(plain, graphed)
-    classifier = plain.net.fc
+    assert_same_steps(plain, graphed, 3)
+    classifier, records = plain.net.fc, rerun.records
     with torch.no_grad():
         classifier.weight.mul_(2)
-    assert_same_steps(plain, graphed)
+    assert_same_steps(plain, graphed, 3)
+    classifier.weight.data.mul_(2)
+    assert_same_steps(plain, graphed, 3)
+    assert rerun.records == records  # the same memory
     classifier.weight.data = classifier.weight.data * 2
-    assert_same_steps(plain, graphed)
+    assert_same_steps(plain, graphed, 3)
     classifier.weight = nn.Parameter(classifier.weight / 3)
-    assert_same_steps(plain, graphed)
+    assert_same_steps(plain, graphed, 3)
+    assert rerun.records == 3 * records
 
 
-def test_variants_share_what_is_captured(rerun: Rerun) -> None:
+def test_variants_share_what_is_captured(rerun: Counted) -> None:
     plain = tiny_victim(noisy=True)
     graphed = plain.replace(graph=True)
     assert_same_steps(plain, graphed, calls=2)
@@ -134,7 +160,7 @@ def test_variants_share_what_is_captured(rerun: Rerun) -> None:
     assert rerun.records == 6
 
 
-def test_the_recordings_used_last_are_kept(rerun: Rerun) -> None:
+def test_the_recordings_used_last_are_kept(rerun: Counted) -> None:
     plain = tiny_victim(noisy=False)
     graphed = plain.replace(graph=True)
     for batch in range(1, 2 + victim_graphs.KEPT):
@@ -156,7 +182,7 @@ def test_copies_and_pickles_start_without_recordings() -> None:
     for twin in (copy.deepcopy(graphed), pickle.loads(pickle.dumps(graphed))):
         assert twin.graph
         for got, wanted in zip(step(twin.replace(), images), expected, strict=True):
-            assert torch.equal(got, wanted)
+            assert_close_rms(got, wanted)
 
 
 class Failing(torch.autograd.Function):
@@ -195,7 +221,7 @@ class Surprise(nn.Module):
             r"capture the backward pass of 1 \(Surprise\): operation not permitted",
         ),
         (lambda x, number: x + number, "it keeps a state between calls, or draws at random"),
-        (lambda x, number: x * torch.rand(()), "capture Sequential: it keeps a state"),
+        (lambda x, number: x * torch.rand_like(x), "capture Sequential: it keeps a state"),
     ],
 )
 def test_what_cannot_be_captured_says_why_and_where(what, message: str) -> None:
@@ -241,16 +267,62 @@ def test_a_network_without_a_gradient_is_named_as_ever() -> None:
             victim(torch.rand(2, *SHAPE, requires_grad=True))
 
 
-def test_no_memory_to_capture_leaves_passes_as_they_are(rerun: Rerun, monkeypatch, caplog) -> None:
+def test_no_memory_to_capture_leaves_passes_as_they_are(
+    rerun: Counted, monkeypatch, caplog
+) -> None:
     def record(work: Callable[[], Tensor]) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(rerun, "record", record)
     plain = tiny_victim(noisy=True)
     assert_same_steps(plain, plain.replace(graph=True))
-    assert "runs uncaptured" in caplog.text
+    assert caplog.text.count("no memory to capture") == 1
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.usefixtures("rerun")
+def test_attacks_find_the_same(noisy: bool) -> None:
+    plain = tiny_victim(noisy)
+    images, labels = told_by(plain, 4)
+    found = []
+    for victim in (plain, plain.replace(graph=True)):
+        pgd = PGD(steps=5, eot_loss=2)(victim, images, labels, eps=0.1)
+        standard = autoattack(victim, images, labels, 0.1, n_iter=3, n_queries=10, eot_iter=2)
+        found.append((pgd.images, standard.images, victim.cost))
+    for got, wanted in zip(found[1][:2], found[0][:2], strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+class Waiting(nn.Module):
+    """Waits for the GPU, in a way that PyTorch notices or in one that only a capture does."""
+
+    def __init__(self, noticed: bool) -> None:
+        super().__init__()
+        self.noticed = noticed
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.noticed:
+            return x * 2 if x.sum().item() > 0 else x
+        torch.cuda.synchronize()
+        return x
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_capture_that_fails_leaves_the_gpu_as_it_was(noticed: bool) -> None:
+    net = nn.Sequential(nn.Flatten(), Waiting(noticed), nn.Linear(192, 10))
+    victim = Victim(net.eval().cuda(), graph=True)
+    images = torch.rand(2, *SHAPE).cuda()
+    step(victim, images)
+    with pytest.raises(InputError, match=r"capture 1 \(Waiting\)"):
+        step(victim, images)
+    assert torch.rand(2, device="cuda").sum().item() >= 0
+    good = tiny_victim(noisy=True).cuda()
+    assert_same_steps(good, good.replace(graph=True))
+
+
+@pytest.mark.cpu_only
 def test_a_cpu_is_refused() -> None:
     victim = tiny_victim(noisy=False).replace(graph=True)
     with pytest.raises(InputError, match="images are on cpu"):

@@ -55,11 +55,18 @@ def philox(key: Tensor, counter: tuple[Tensor | int, Tensor | int, int, int]) ->
     Returns:
         Four int64 tensors with values in [0, 2**32).
     """
-    words = [torch.as_tensor(word, device=key.device).long() & _MASK for word in counter]
+    words = [_on(key.device, word) & _MASK for word in counter]
     if torch.compiler.is_compiling():  # one node: the compiler would take minutes over the rounds
         result: tuple[Tensor, ...] = torch.ops.robust_snn.philox(key, *words)
         return result
     return _rounds(key, *words)
+
+
+def _on(device: torch.device, word: Tensor | int) -> Tensor:
+    """A word as int64; a number is written on the device, since a copy of it would wait for one."""
+    if isinstance(word, Tensor):
+        return word.to(device).long()
+    return torch.full((), word, dtype=torch.int64, device=device)
 
 
 def _rounds(key: Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Tensor, ...]:
@@ -129,7 +136,7 @@ def sample_keys(seed: int, ids: Tensor, draw: int = 0, call: int | Tensor = 0) -
         from robust_snn.kernels.spiking.triton.sample_keys import sample_keys_on_gpu
 
         return sample_keys_on_gpu(seed, ids, draw, call)
-    key = torch.tensor(seed, dtype=torch.int64, device=ids.device)
+    key = _on(ids.device, seed)
     low, high, _, _ = philox(key, (ids, call, draw, int(Purpose.KEY)))
     return low | (high << 32)
 

@@ -65,9 +65,11 @@ class CudaRecorder:
     def _on_own_stream(self) -> Iterator[None]:
         callers = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(callers)
-        with torch.cuda.stream(self._stream):
-            yield
-        callers.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            callers.wait_stream(self._stream)
 
     def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
         """Ends a capture that failed, and with it what PyTorch leaves open then.
