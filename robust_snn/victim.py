@@ -24,11 +24,11 @@ from robust_snn.neurons.pass_settings import (
     use_settings,
 )
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.plain_context import plain_context
+from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from robust_snn.victim_draws import ALONE, Cost, DrawBatch, Draws, Run, mean_logits
 from robust_snn.victim_graphs import Recordings
 
-RECORDED = ("noise", "output", "sparse", "channels_last", "bf16")  # what a pass depends on
+RECORDED = ("noise", "output", "sparse", "channels_last", "bf16", "tf32")  # what a pass depends on
 OUTPUTS = ("logits", "probabilities", "steps")
 
 _network_checks: list[Callable[[nn.Module], None]] = []
@@ -55,8 +55,8 @@ class Victim(nn.Module):
     mode run inside the spiking kernel, which is exact up to rounding; `sample` scores with the
     plain float32 network, always.
 
-    The last three arguments make attacks faster and are other roundings of the network: a spike at
-    the edge may move, so what they find is only worth what `sample` says about it.
+    `sparse`, `channels_last`, `bf16` and `tf32` make attacks faster and are other roundings of the
+    network: a spike at the edge may move, so what they find is only worth what `sample` says of it.
 
     Args:
         net: The network, which maps images in [0, 1] to logits.
@@ -75,6 +75,7 @@ class Victim(nn.Module):
             spikes. Either lays activations channels-last.
         channels_last: Whether images and activations lie channels-last in memory.
         bf16: Whether convolutions and what they pass on are bfloat16; membranes stay float32.
+        tf32: Whether convolutions on GPUs round their factors to TF32.
         graph: Whether passes and their gradients are captured as CUDA graphs, per shape, and
             replayed. What is not in tensors of the network must not change then.
         cost: Where its passes are counted; a count of its own if left out.
@@ -97,6 +98,7 @@ class Victim(nn.Module):
         sparse: str = "never",
         channels_last: bool = False,
         bf16: bool = False,
+        tf32: bool = False,
         graph: bool = False,
         cost: Cost | None = None,
     ) -> None:
@@ -121,6 +123,7 @@ class Victim(nn.Module):
         self.sparse = sparse
         self.channels_last = channels_last
         self.bf16 = bf16
+        self.tf32 = tf32
         self.graph = graph
         self.cost = Cost() if cost is None else cost
         self.calls = 0
@@ -187,9 +190,11 @@ class Victim(nn.Module):
             return self(_one_image(x)).narrow(-2, 0, 0)
         drawn = self.eot > 1 and self.noise != "mean" and self.stochastic
         draws = self.eot if drawn else 1
-        # backward passes of PyTorch follow the autocast that surrounds them, a replay does not
-        replay = draws > 1 or torch.is_autocast_enabled(x.device.type)
-        with plain_context():
+        # backward passes of PyTorch follow what surrounds them, a replay does not
+        surrounded = torch.is_autocast_enabled(x.device.type)
+        surrounded = surrounded or (x.is_cuda and tf32_is_on() != self.tf32)
+        replay = draws > 1 or surrounded
+        with plain_context(self.tf32):
             keys = self._next_keys(x, draws)
             run = self._replayed_pass() if self.graph else self._attack_pass()
             batch = self._draw_batch if self._draws_apart() else ALONE
@@ -284,7 +289,7 @@ class Victim(nn.Module):
         if not len(x):
             return self.sample(_one_image(x), torch.zeros(1, dtype=torch.int64))[:0]
         self.cost.forwards += len(x)
-        with plain_context():
+        with plain_context(tf32=False):
             keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
             with use_settings(PassSettings(keys)), fixed_network(self.net):
                 logits: Tensor = self.net(_copied(x.float()))

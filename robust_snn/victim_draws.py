@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.utils.errors import InputError, is_out_of_memory
-from robust_snn.utils.plain_context import plain_context
+from robust_snn.utils.plain_context import plain_context, tf32_is_on
 
 Run = Callable[[Tensor, Tensor], Tensor]  # images and keys to logits
 Result = TypeVar("Result")
@@ -175,7 +175,7 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, draws: Draws) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.draws = draws
+        ctx.draws, ctx.tf32 = draws, tf32_is_on()
         run, keys, batch, cost = draws
         cost.count_forwards(len(x) * len(keys))
 
@@ -209,5 +209,5 @@ class _Replay(torch.autograd.Function):
                 part = None
             return total
 
-        with plain_context():
+        with plain_context(ctx.tf32):
             return batch.fitting(x, len(keys), work), None

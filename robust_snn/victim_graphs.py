@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from robust_snn.utils.cuda_graph import CudaRecorder, Recorder
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.module_trace import ModuleTrace
-from robust_snn.utils.plain_context import plain_context
+from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from robust_snn.victim_draws import Run
 
 KEPT = 4  # recordings of a network; each holds the activations of a pass
@@ -205,7 +205,7 @@ class Recording:
 
     def _differentiate(self) -> Tensor:
         """The gradient of the last pass; it keeps what it reads, so that it can be repeated."""
-        with plain_context():
+        with plain_context(tf32_is_on()):
             return torch.autograd.grad(
                 self._with_graph, self._x, self._upstream, retain_graph=True
             )[0]

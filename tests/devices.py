@@ -72,6 +72,6 @@ def runs(item: pytest.Item) -> bool:
     values = item.callspec.params if hasattr(item, "callspec") else {}
     on_gpu = values.get("device") == "cuda"
     backend = values.get("backend")
-    if INTERPRETED or backend not in ("numba", "triton"):
-        return not (on_gpu and item.get_closest_marker("cpu_only"))
-    return (backend == "triton") == on_gpu
+    if item.get_closest_marker("gpu_only" if not on_gpu else "cpu_only"):
+        return False
+    return INTERPRETED or backend not in ("numba", "triton") or (backend == "triton") == on_gpu

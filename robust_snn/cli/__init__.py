@@ -46,6 +46,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's usage errors
             return _fail(f"{error.format_message().rstrip('.')}; see robust-snn --help", 2)
+        if type(error).__name__ == "OutOfMemoryError":
+            return _fail(f"{error}; use a smaller batch, --batch-size where there is one", 1)
         if type(error).__module__.startswith("robust_snn."):
             return _fail(str(error), 1)
         traceback.print_exc()

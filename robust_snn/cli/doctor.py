@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from robust_snn.adapters import LIBRARIES
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say
+from robust_snn.cli.gpu_check import gpu_report
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,8 +42,8 @@ def installation() -> Table:
     for library in PACKAGES:
         table.add_row(library, _version(library))
     table.add_row("cores, threads", f"{os.cpu_count()}, {torch.get_num_threads()}")
-    cuda = torch.cuda.is_available()
-    table.add_row("CUDA device", torch.cuda.get_device_name() if cuda else "none")
+    for row in gpu_report():
+        table.add_row(*row)
     for backend in BACKENDS:
         if backend != "auto":
             table.add_row(f"backend {backend}", check_backend(backend))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, is_out_of_memory, unknown
 
 BACKENDS = ("auto", "triton", "numba", "torch")
+OLDEST_TRITON = (3, 2)  # which PyTorch 2.6 brings
+_log = logging.getLogger("robust_snn")
 _COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -19,7 +24,8 @@ def choose_backend(backend: str, *tensors: Tensor | None) -> str:
     """Resolves `"auto"` and refuses a choice that cannot run.
 
     `"auto"` is `ROBUST_SNN_BACKEND` if set; else Triton for GPU tensors and Numba for CPU tensors.
-    float64, other devices and a GPU without Triton installed go to the PyTorch reference.
+    float64, other devices and a GPU whose Triton is missing, too old or broken, which is logged,
+    go to the PyTorch reference.
 
     Args:
         backend: One of `BACKENDS`.
@@ -50,19 +56,44 @@ def why_not(backend: str, tensors: list[Tensor]) -> str:
         if tensor.device.type != device:
             kind = "CPU" if device == "cpu" else "GPU"
             return f"it needs {kind} tensors, got one on {tensor.device}"
+        if tensor.device != tensors[0].device:
+            return f"it needs tensors on one GPU, got {tensors[0].device} and {tensor.device}"
         if tensor.dtype not in _COMPILED_DTYPES:
             return f"it computes in float32, got {tensor.dtype}"
-    if backend == "triton" and not _has_triton():
-        return "the package 'triton' is not installed"
-    return ""
+    return triton_trouble() if backend == "triton" else ""
 
 
 def runs_triton(tensor: Tensor) -> bool:
     """Whether `"auto"` lets Triton run on a tensor of the caller's own, whatever its dtype is."""
-    if torch.compiler.is_compiling() or type(tensor) is not Tensor or not _has_triton():
+    if torch.compiler.is_compiling() or type(tensor) is not Tensor:
         return False
     wanted = os.environ.get("ROBUST_SNN_BACKEND", "auto") in ("auto", "triton")
-    return wanted and tensor.device.type == ("cpu" if _interprets() else "cuda")
+    there = tensor.device.type == ("cpu" if _interprets() else "cuda")
+    return wanted and there and not triton_trouble()
+
+
+@contextmanager
+def ready_to_launch(backend: str, tensor: Tensor) -> Iterator[None]:
+    """Launches on the GPU of a tensor, whichever is the current one.
+
+    Raises:
+        InputError: If Triton cannot compile or launch its kernels here.
+    """
+    if backend != "triton":
+        yield
+        return
+    try:
+        with torch.cuda.device_of(tensor):
+            yield
+    except Exception as error:  # compilers, drivers and what they call raise anything
+        capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+        if capturing or isinstance(error, InputError) or is_out_of_memory(error):
+            raise  # the caller knows what to do
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"Triton does not run here: {type(error).__name__}: {reason}; robust-snn doctor tests "
+            "it, and ROBUST_SNN_BACKEND=torch does without"
+        ) from error
 
 
 def _interprets() -> bool:
@@ -70,6 +101,29 @@ def _interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+@torch.compiler.assume_constant_result
+def triton_trouble() -> str:
+    """What keeps Triton from running on this machine's GPUs, or nothing."""
+    return _triton_trouble()
+
+
 @lru_cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+def _triton_trouble() -> str:
+    trouble = _installed_trouble()
+    if trouble:
+        _log.warning("GPU tensors go to the slower PyTorch reference: %s", trouble)
+    return trouble
+
+
+def _installed_trouble() -> str:
+    try:
+        import triton
+    except ModuleNotFoundError:
+        return "the package 'triton' is not installed"
+    except Exception as error:  # a broken installation raises anything
+        return f"the package 'triton' cannot be imported: {' '.join(str(error).split())[:100]}"
+    version = tuple(map(int, re.findall(r"\d+", triton.__version__)[:2]))
+    if version < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        return f"it needs Triton {oldest} or newer, found {triton.__version__}"
+    return ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,6 +15,8 @@ from robust_snn.kernels import (
     RateSlope,
     Recursion,
     Surrogate,
+    backend,
+    sample_keys,
     spiking_loop,
 )
 from robust_snn.kernels.backend import choose_backend
@@ -111,3 +116,80 @@ def test_operators_satisfy_pytorch(rule, last, compiled):
     wanted = Wanted(False, last, affine=False, gains=False, probability=True)
     back = (torch.randn_like(spikes), current, saved_bytes, None, *wanted, *layer)
     torch.library.opcheck(operators.spiking_backward.default, back, test_utils=tests)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize(
+    "triton, trouble",
+    [
+        (None, "not installed"),
+        ("2.1.0", "needs Triton 3.2 or newer, found 2.1.0"),
+        ("3.6.0+git1", ""),
+        ("3.10.0", ""),
+    ],
+)
+def test_triton_that_cannot_run_is_named(triton, trouble, monkeypatch, caplog):
+    module = None if triton is None else SimpleNamespace(__version__=triton)
+    monkeypatch.setitem(sys.modules, "triton", module)
+    backend._triton_trouble.cache_clear()
+    on_a_gpu = [SimpleNamespace(device=torch.device("cuda:0"), dtype=torch.float32)]
+    reason = backend.why_not("triton", on_a_gpu)
+    assert trouble in reason and bool(trouble) == bool(reason) == bool(caplog.messages)
+    assert choose_backend("auto", *on_a_gpu) == ("torch" if trouble else "triton")
+    if trouble:
+        with pytest.raises(InputError, match=trouble):
+            choose_backend("triton", *on_a_gpu)
+    backend._triton_trouble.cache_clear()
+
+
+@pytest.mark.cpu_only
+def test_tensors_on_two_cards_are_refused():
+    cards = [SimpleNamespace(device=torch.device(f"cuda:{n}"), dtype=torch.float32) for n in (0, 1)]
+    with pytest.raises(InputError, match="on one GPU, got cuda:0 and cuda:1"):
+        choose_backend("triton", *cards)
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (OSError("no C compiler"), InputError),
+        (RuntimeError("CUDA out of memory"), RuntimeError),
+        (InputError("wrong shape"), InputError),
+    ],
+)
+def test_a_compiler_or_driver_that_fails_is_named(error, expected):
+    with pytest.raises(expected) as left, backend.ready_to_launch("triton", torch.zeros(1)):
+        raise error
+    assert ("robust-snn doctor" in str(left.value)) == isinstance(error, OSError)
+
+
+@pytest.mark.cpu_only
+def test_programs_lie_along_the_long_axis_of_the_grid():
+    """A GPU takes 2**31 - 1 programs along the first axis of a launch, and 65,535 along others."""
+    launch = pytest.importorskip("robust_snn.kernels.spiking.triton.launch")
+    many = torch.empty(1, 70_000, 600, device="meta")
+    assert launch._programs(many, 512) == 140_000
+
+
+def test_more_images_than_a_grid_is_high():
+    current, keys = torch.randn(3, 70_000, 5), sample_keys(0, torch.arange(70_000))
+    gate = Gate(torch.full((5,), 0.5), keys)
+    found = [
+        spiking_loop(current, Dynamics(0.9), gate=gate, backend=name) for name in ("torch", "auto")
+    ]
+    assert torch.equal(*found)
+
+
+@pytest.mark.gpu_only
+def test_more_activations_than_32_bits_count():
+    steps, batch, neurons = 2, 1_100_000, 1024
+    current = torch.zeros(1, dtype=torch.bfloat16).expand(steps, batch, neurons).contiguous()
+    assert current.numel() > 2**31
+    current[:, -1] = torch.randn(steps, neurons)
+    current.requires_grad_()
+    last = current[:, -1:].detach().clone().requires_grad_()
+    spikes, expected = (spiking_loop(x, Dynamics(0.9)) for x in (current, last))
+    assert torch.equal(spikes[:, -1:], expected)
+    spikes.backward(spikes.detach())
+    expected.backward(expected.detach())
+    assert torch.equal(current.grad[:, -1:], last.grad)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from robust_snn.adapters import torchattacks
 from robust_snn.attacks import PGD
 from robust_snn.diagnostics import cheap
 from robust_snn.eval import AttackSpec, Draws, Suite
+from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from victims import tiny_victim, told_by
 
 
@@ -234,3 +235,82 @@ def test_a_thread_that_ends_leaves_the_others_their_context() -> None:
         pool.submit(ends_first)
         got = pool.submit(victim.sample, images[:2], torch.arange(2)).result()
     assert torch.equal(got, expected)
+
+
+def _newer_settings(**chosen: str) -> None:
+    """Sets precisions as PyTorch 2.9 and later do: one setting that the others take over."""
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("needs PyTorch 2.9 or later")
+    for name, value in chosen.items():
+        owner = torch.backends.cudnn.conv if name == "convolutions" else torch.backends
+        owner.fp32_precision = value
+
+
+# How a caller may have set PyTorch's products, and whether convolutions then round to TF32.
+SET: dict[str, tuple[Callable[[], None], bool]] = {
+    "nothing": (lambda: None, True),
+    "older, off": (lambda: setattr(torch.backends.cudnn, "allow_tf32", False), False),
+    "matrices": (lambda: torch.set_float32_matmul_precision("high"), True),
+    "one for all": (lambda: _newer_settings(all="tf32"), True),
+    "convolutions": (lambda: _newer_settings(convolutions="ieee"), False),
+}
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Settings count, as they do once there is a GPU; afterwards they are as in a new process."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    yield
+    if hasattr(torch.backends.cudnn, "conv"):
+        _newer_settings(all="none", convolutions="tf32")
+        torch.backends.cudnn.rnn.fp32_precision = "tf32"
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("how", SET)
+def test_products_are_float32_whatever_the_caller_has_set(how: str, on_a_gpu: None) -> None:
+    choose, on = SET[how]
+    choose()
+    matrices = torch.get_float32_matmul_precision()
+    assert tf32_is_on() == on
+    for wish, nested, expected in (
+        (None, None, False),
+        (True, None, True),
+        (True, False, False),
+        (False, True, True),
+    ):
+        with plain_context(wish), plain_context(nested):
+            assert tf32_is_on() == torch.backends.cudnn.allow_tf32 == expected
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert tf32_is_on() == on
+        assert torch.get_float32_matmul_precision() == matrices
+
+
+def test_scoring_is_float32_and_an_attack_takes_tf32_if_asked(on_a_gpu: None) -> None:
+    class Notes(Picky):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(tf32_is_on())
+            return super().forward(x)
+
+    seen: list[bool] = []
+    images = torch.rand(2, *SHAPE)
+    for tf32 in (False, True):
+        victim = Victim(Notes(reaches_all), tf32=tf32)
+        victim(images)
+        victim.sample(images, torch.arange(2))
+        with plain_context():
+            victim(images)
+    assert seen == [False, False, False, True, False, True]
+
+
+def test_a_thread_that_scores_holds_the_others_to_float32(on_a_gpu: None) -> None:
+    with plain_context(True), ThreadPoolExecutor(1) as pool:
+        assert tf32_is_on()
+        with ExitStack() as scoring:
+            pool.submit(scoring.enter_context, plain_context(False)).result()
+            assert not tf32_is_on()
+            pool.submit(scoring.close).result()
+        assert tf32_is_on()
+    assert tf32_is_on()

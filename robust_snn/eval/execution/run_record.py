@@ -60,6 +60,7 @@ def configuration(
         "stochastic": checked.stochastic,
         "batch_size": job.batch_size,
         "seed": job.seed,
+        **_rounding(job),
         "calibration": checked.calibration and ImageSet("", "", *checked.calibration, ()).sha256,
         "device": device_of(job.victim).type,
         "backend": _backend(job),
@@ -69,7 +70,7 @@ def configuration(
 
 
 def environment(job: Job) -> dict[str, Any]:
-    """Versions, device, kernel backend and threads, as in `verdict.json`."""
+    """Versions, device, kernel backend, threads and roundings, as in `verdict.json`."""
     device = device_of(job.victim)
     return {
         "robust_snn": __version__,
@@ -78,7 +79,17 @@ def environment(job: Job) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "backend": _backend(job),
         "threads": torch.get_num_threads(),
+        **_rounding(job),
     }
+
+
+def _rounding(job: Job) -> dict[str, str]:
+    """How attacks round the network otherwise than its scores do, if they do: `"bf16, tf32"`."""
+    victim = job.victim
+    chosen = [name for name in ("channels_last", "bf16", "tf32") if getattr(victim, name)]
+    if victim.sparse != "never":
+        chosen.append(f"sparse={victim.sparse}")
+    return {"rounding": ", ".join(chosen)} if chosen else {}
 
 
 def _overridden(own: dict[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:

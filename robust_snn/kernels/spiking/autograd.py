@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, get_type_hints
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.backend import ready_to_launch
 from robust_snn.kernels.layout import (
     empty_stack,
     is_channels_last,
@@ -73,12 +74,14 @@ _library.define(
 
 def _forward(current: Tensor, *flat: Any) -> tuple[Tensor, Tensor]:
     call = _call(flat)
-    return call.kernels.run_forward(call.args, current, call.tensors)
+    with ready_to_launch(call.backend, current):
+        return call.kernels.run_forward(call.args, current, call.tensors)
 
 
 def _membranes(current: Tensor, *flat: Any) -> Tensor:
     call = _call(flat)
-    return call.kernels.run_membranes(call.args, current, call.tensors)
+    with ready_to_launch(call.backend, current):
+        return call.kernels.run_membranes(call.args, current, call.tensors)
 
 
 def _backward(*flat: Any) -> tuple[Tensor, ...]:
@@ -101,7 +104,8 @@ def _backward_or_none(
 ) -> tuple[Tensor | None, ...]:
     call, kept = _call(flat), Kept(current, saved_bytes, sharpness_map)
     wanted = Wanted(summed, channels_last, affine, gains, probability)
-    return call.kernels.run_backward(call.args, upstream, kept, call.tensors, wanted)
+    with ready_to_launch(call.backend, upstream):
+        return call.kernels.run_backward(call.args, upstream, kept, call.tensors, wanted)
 
 
 for _device in ("CPU", "CUDA"):
