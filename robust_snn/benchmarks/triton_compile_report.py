@@ -155,7 +155,7 @@ def _constants(kernel: str, args: KernelArgs, dtype: torch.dtype, last: bool) ->
     if kernel == "forward":
         return forward_constants(args, dtype, single=False, last=last, trace=False)
     wanted = Wanted(False, last, affine=False, gains=False, probability=False)
-    return backward_constants(args, dtype, single=False, single_upstream=False, wanted=wanted)
+    return backward_constants(args, single=False, single_upstream=False, wanted=wanted)
 
 
 def _absent(function: Any, args: KernelArgs, tensors: LayerTensors) -> list[str]:
