@@ -34,7 +34,7 @@ def launched_with(block: int, warps: int) -> Iterator[None]:
 
     chosen: dict[str, Any] = {
         "forward_block": lambda dtype: block,
-        "backward_block": lambda steps, dtype: block,
+        "backward_block": lambda steps: block,
         "options": lambda warp: {"num_warps": warps, "enable_fp_fusion": False},
     }
     before = {name: getattr(launch, name) for name in chosen}
