@@ -82,6 +82,7 @@ def _snntorch() -> Layer:
     node = snntorch.Leaky(beta=0.5, threshold=1.0, spike_grad=PublishedTriangle.apply, **options)
 
     def layer(current: Tensor) -> Tensor:
+        node.to(current.device)
         u, spikes = node.reset_mem(), []
         for x in current.unbind(0):
             s, u = node(x, u)

@@ -1,7 +1,7 @@
 """One attack step of WRN-16-4 on a GPU, as a caller waits for it: launches included.
 
 Each precision is compared with itself: the published network, its convolutions and ours all round
-alike. `of_convolutions` is how many times as long as the convolutions alone a step takes.
+alike. `of_convolutions` is how many times as long as the kernels of the convolutions a step takes.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from robust_snn.neurons import NormSpike
 from robust_snn.victim import SETTINGS, Victim
 
 BASE, CONVOLUTIONS = "published, autograd.grad", "convolutions"
+COPIES = "spiking layers, at a copy's speed"
+FLOORS = ("convolutions, forward", CONVOLUTIONS)  # timed without their launches
 BATCHES = (8, 64, 256)
 Work = dict[str, Callable[[], object]]
 
@@ -92,13 +94,11 @@ def measure_steps_on(
                     refused["ours"] = why
                 else:
                     work |= _ours(net, gated, precision, x)
-                times, failed = interleave_on(device, work, rounds)
-            floor = _layer_bytes(net, x, precision) / speed
+                times, failed = interleave_on(device, work, rounds, queued=FLOORS)
+            taken = len(next(iter(times.values()), []))
+            times[COPIES] = [_layer_bytes(net, x, precision) / speed] * taken
             head = {"T": steps, "B": batch, "precision": name}
-            yield [
-                *compared(records(head, times, BASE, refused | failed), times),
-                *compared(records(head, {"spiking layers, at a copy's speed": [floor]}, BASE), {}),
-            ]
+            yield compared(records(head, times, BASE, refused | failed), times)
 
 
 def compared(rows: list[Record], times: dict[str, list[float]]) -> list[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -55,15 +55,16 @@ def interleave_on(
     candidates: Mapping[str, Callable[[], object]],
     rounds: int,
     seconds: float = 2.0,
-    queued: bool = False,
+    queued: Collection[str] = (),
 ) -> tuple[Times, dict[str, str]]:
     """Milliseconds of each candidate in each round, and why one that failed has none.
 
     Args:
         candidates: What is timed, by name.
         rounds: The most rounds; fewer where they would take longer than `seconds`.
-        queued: Whether the GPU finds its queue full and its cache without the inputs, so that the
-            time is that of the kernels; else it is what a caller waits for, launches included.
+        queued: Candidates for which the GPU finds its queue full and its cache without the inputs,
+            so that the time is that of the kernels. For others it is what a caller waits for,
+            launches included.
     """
     failed: dict[str, str] = {}
     launching: dict[str, float] = {}
@@ -80,7 +81,7 @@ def interleave_on(
         if number >= FEWEST and time.perf_counter() - start > seconds:
             break
         for name, found in times.items():
-            ahead = 2 * launching[name] if queued else 0.0
+            ahead = 2 * launching[name] if name in queued else 0.0
             found.append(_milliseconds(device, candidates[name], ahead))
     return times, failed
 
@@ -145,7 +146,8 @@ def copy_speed(device: torch.device, mib: int = 512) -> float:
     """Bytes that a copy within the device reads and writes in a millisecond."""
     source = torch.randn(mib * MIB // 4, device=device)
     target = torch.empty_like(source)
-    times, _ = interleave_on(device, {"copy": lambda: target.copy_(source)}, 15, queued=True)
+    work = {"copy": lambda: target.copy_(source)}
+    times, _ = interleave_on(device, work, 15, queued=work)
     return 2 * source.nbytes / median(times["copy"])
 
 

@@ -20,7 +20,7 @@ from robust_snn.benchmarks.timing import Record, median
 from robust_snn.gradients import parse_mode
 from robust_snn.kernels import spiking_loop
 
-BLOCKS, WARPS = (256, 512, 1024, 2048), (2, 4, 8)
+BLOCKS, WARPS = (256, 512, 1024), (2, 4, 8)
 STEPS = (8, 4, 16)
 SHAPES = ((64, 32, 32), (128, 16, 16), (256, 8, 8))
 PER_THREAD = (2, 16)  # neurons of a thread, fewest and most
@@ -85,7 +85,7 @@ def _rows(
     for kernel, run in work.items():
         choices = {f"{b} {w}": (b, w) for b, w in launch_choices(kernel, steps)}
         timed = {name: partial(_run_with, *choice, run) for name, choice in choices.items()}
-        times, failed = interleave_on(device, timed, rounds, seconds=0.3, queued=True)
+        times, failed = interleave_on(device, timed, rounds, seconds=0.3, queued=timed)
         floor = PASSES[kernel] * current.nbytes / speed
         ms = {name: median(t) for name, t in times.items()}
         for name, (block, warps) in choices.items():

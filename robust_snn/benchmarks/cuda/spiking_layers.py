@@ -92,7 +92,7 @@ def _rows(
             why = in_a_line(error)
         if why:
             refused[name] = why
-    times, failed = interleave_on(device, candidates, rounds, queued=True)
+    times, failed = interleave_on(device, candidates, rounds, queued=candidates)
     found = []
     for kind, values in PASSES.items():
         mine = {name: times[f"{kind} {name}"] for name in layers if f"{kind} {name}" in times}

@@ -76,7 +76,7 @@ def _rows(
             refused[case] = why
         else:
             work[case] = training_step(case, net, images)
-    times, failed = interleave_on(device, work, rounds)
+    times, failed = interleave_on(device, work, rounds, queued=(FLOOR,))
     peaks = {case: added_device_memory(device, work[case]) for case in times if case != FLOOR}
     found = []
     for row in records({}, times, base, refused | failed):
