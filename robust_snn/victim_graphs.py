@@ -147,7 +147,7 @@ class Recording:
         self._keys = keys.clone()
         self._with_graph: Tensor  # logits of the last pass
         self._backward: tuple[Callable[[], None], Tensor] | None = None
-        self._passes = 0
+        self._passes, self._tf32 = 0, tf32_is_on()
 
         def forward() -> Tensor:
             with self._trace:
@@ -205,7 +205,7 @@ class Recording:
 
     def _differentiate(self) -> Tensor:
         """The gradient of the last pass; it keeps what it reads, so that it can be repeated."""
-        with plain_context(tf32_is_on()):
+        with plain_context(self._tf32):  # that of the forward pass, whatever surrounds this one
             return torch.autograd.grad(
                 self._with_graph, self._x, self._upstream, retain_graph=True
             )[0]
