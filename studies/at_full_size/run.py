@@ -234,14 +234,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--test", type=Path, help="images to pack for attacks")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep", type=Path, help="folder for copies of what is small")
-    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--minutes", type=float, help="9, or 3 with --smoke")
     parser.add_argument("--parts", default=",".join(names), help="some of them, with commas")
     parser.add_argument("--smoke", action="store_true", help="all of it, tiny, on the CPU")
     given = parser.parse_args(arguments)
     given.parts = given.parts.split(",")
     if unknown := set(given.parts) - set(names):
         parser.error(f"unknown part {', '.join(unknown)}; choose from {', '.join(names)}")
-    end = time.monotonic() + 60 * given.minutes
+    end = time.monotonic() + 60 * (given.minutes or (3 if given.smoke else 9))
     for name in ("images", "out", "keep", "train", "test"):
         if (path := getattr(given, name)) is not None:
             setattr(given, name, path.absolute())  # the parts run in the repository
