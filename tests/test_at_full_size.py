@@ -65,11 +65,16 @@ def test_trains_attacks_and_goes_on(study: ModuleType, tmp_path: Path) -> None:
     assert [path.read_text() for path in sorted(tmp_path.glob("*/history.csv"))] == histories
 
 
-def test_what_there_is_no_time_for_is_named(study: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "why"), [(0.1, "no time for an epoch of 0 s"), (0.6, "out of time in its training")]
+)
+def test_what_there_is_no_time_for_is_named(
+    study: ModuleType, tmp_path: Path, seconds: float, why: str
+) -> None:
     study.LATE = -1.0
-    study.run(work(study, tmp_path), 0.2)
+    study.run(work(study, tmp_path), seconds)
     page = (tmp_path / "page.md").read_text()
-    assert "| snn_wrn16 | vanilla | - | - | - | - | out of time in its training |" in page
+    assert f"| snn_wrn16 | vanilla | - | - | - | - | {why} |" in page
     assert "| snn_wrn16 | AT | - | - | - | - | no time for it |" in page
 
 
