@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from devices import device, runs  # noqa: F401  a fixture
-from digits import digits  # noqa: F401  a fixture
+from digits import digits, trained_digits  # noqa: F401  fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import pytest
@@ -20,9 +21,18 @@ class Digits(NamedTuple):
     labels: Tensor
 
 
-@pytest.fixture(scope="session")
-def digits() -> Digits:
+@pytest.fixture
+def digits(trained_digits: Digits, device: torch.device) -> Digits:
     """A spiking net trained on digits for seconds, and test images that it classifies correctly."""
+    if device.type == "cpu":
+        return trained_digits
+    victim, images, labels = trained_digits
+    return Digits(copy.deepcopy(victim).to(device), images.to(device), labels.to(device))
+
+
+@pytest.fixture(scope="session")
+def trained_digits() -> Digits:
+    """The same on the CPU."""
     torch.manual_seed(0)
     data = load_digits()
     images = torch.tensor(data.images / 16).float()[:, None]

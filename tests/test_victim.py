@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,9 +13,12 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import robust_snn
 from robust_snn import InputError, Victim
+from robust_snn.gradients import MODES
+from robust_snn.models import MECHANISMS
 from robust_snn.neurons import set_noise
-from robust_snn.neurons.noise_source import policy_keys
+from robust_snn.neurons.noise_source import POLICIES, policy_keys
 from victims import SHAPE, tiny_victim
+from zoo import narrow
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -284,3 +288,28 @@ def test_a_compiled_victim_is_compiled_once_under_fresh_noise(backend: str) -> N
         assert call == 0 or counter.frame_count == frames
         frames = counter.frame_count
     assert plain.cost == compiled.cost
+
+
+PASSES = [
+    *((mechanism, noise, "bptt") for mechanism in MECHANISMS for noise in POLICIES),
+    *(("stog", "fresh", mode) for mode in MODES if mode != "bptt"),
+]
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize(("mechanism", "noise", "mode"), PASSES)
+def test_a_pass_stays_on_the_device_of_its_image(
+    mechanism: str, noise: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On tensors that have a device and no numbers; two devices never meet in an operation."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: False)
+    monkeypatch.setattr(torch, "autocast", lambda *device, **settings: nullcontext())
+    name = "snn_vgg5" if mechanism == "none" else f"snn_vgg5_{mechanism}"
+    mode = "activation(relu)" if mode == "activation" else mode
+    net = narrow(name, T=2, img_size=8).to("meta")
+    victim = Victim(net, gradient=mode, noise=noise)
+    x = torch.rand(2, 3, 8, 8, device="meta", requires_grad=True)
+    logits = victim(x)
+    (gradient,) = torch.autograd.grad(logits.sum(), x)
+    scores = victim.sample(x.detach(), torch.arange(2))
+    assert {logits.device.type, gradient.device.type, scores.device.type} == {"meta"}

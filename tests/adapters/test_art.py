@@ -93,8 +93,8 @@ SLOW = {
 APGD = {"eps": EPS, "eps_step": EPS / 4, "max_iter": 3, "nb_random_init": 1, "verbose": False}
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["deterministic", "noisy"])
-def victim(request: pytest.FixtureRequest) -> Victim:
+@pytest.fixture(params=[False, True], ids=["deterministic", "noisy"])
+def victim(request: pytest.FixtureRequest, device: torch.device) -> Victim:
     return tiny_victim(request.param)
 
 
@@ -147,7 +147,7 @@ def test_what_cannot_run_says_why() -> None:
 def test_feature_adversaries_run_on_the_estimator(victim: Victim, kind: Any) -> None:
     estimator = to_art(victim, input_shape=SHAPE)
     images, _ = told_by(victim, 4)
-    source, guide = images[:2].numpy(), images[2:].numpy()
+    source, guide = images[:2].cpu().numpy(), images[2:].cpu().numpy()
     numpy = kind is evasion.FeatureAdversariesNumpy
     arguments: dict[str, Any] = (
         {"layer": 2} if numpy else {"layer": 2, "max_iter": 2, "step_size": 0.02, "random_start": 0}
@@ -163,8 +163,8 @@ def test_patches_run_on_the_estimator(victim: Victim) -> None:
     attack_ = evasion.AdversarialPatchPyTorch(
         estimator, patch_shape=(3, 4, 4), max_iter=1, batch_size=2, verbose=False
     )
-    attack_.generate(images.numpy(), np.eye(4, dtype=np.float32)[labels])
-    patched = attack_.apply_patch(images.numpy(), scale=0.5)
+    attack_.generate(images.cpu().numpy(), np.eye(4, dtype=np.float32)[labels.cpu()])
+    patched = attack_.apply_patch(images.cpu().numpy(), scale=0.5)
     assert patched.shape == images.shape and patched.min() >= 0 and patched.max() <= 1
 
 
@@ -178,24 +178,24 @@ def test_autoattack_of_art() -> None:
         evasion.SquareAttack(estimator, eps=EPS, max_iter=4, verbose=False),
     ]
     whole = evasion.AutoAttack(estimator, eps=EPS, eps_step=EPS / 4, attacks=parts)
-    adversarial = whole.generate(images.numpy(), labels.numpy())
-    assert np.abs(adversarial - images.numpy()).max() <= EPS + 1e-6
+    adversarial = whole.generate(images.cpu().numpy(), labels.cpu().numpy())
+    assert np.abs(adversarial - images.cpu().numpy()).max() <= EPS + 1e-6
 
 
-def test_estimator_is_the_stock_one_where_that_is_right() -> None:
-    victim = tiny_victim(False)
+def test_estimator_is_the_stock_one_where_that_is_right(device: torch.device) -> None:
+    victim, place = tiny_victim(False), "gpu" if device.type == "cuda" else "cpu"
     images, labels = told_by(victim, 4)
-    x, y = images.numpy(), np.eye(4, dtype=np.float32)[labels]
+    x, y = images.cpu().numpy(), np.eye(4, dtype=np.float32)[labels.cpu()]
     ours = to_art(victim, input_shape=SHAPE)
     stock = PyTorchClassifier(
-        victim, torch.nn.CrossEntropyLoss(), SHAPE, 4, clip_values=(0, 1), device_type="cpu"
+        victim, torch.nn.CrossEntropyLoss(), SHAPE, 4, clip_values=(0, 1), device_type=place
     )
     assert isinstance(ours, PyTorchClassifier) and ours.nb_classes == 4 and ours.model is victim
     np.testing.assert_array_equal(ours.predict(x), stock.predict(x))
     np.testing.assert_allclose(ours.loss_gradient(x, y), stock.loss_gradient(x, y), rtol=1e-6)
     np.testing.assert_allclose(ours.class_gradient(x), stock.class_gradient(x), rtol=1e-6)
     gradient = ours.loss_gradient(images, torch.from_numpy(y))
-    np.testing.assert_allclose(gradient.numpy(), stock.loss_gradient(x, y), rtol=1e-6)
+    np.testing.assert_allclose(gradient.cpu().numpy(), stock.loss_gradient(x, y), rtol=1e-6)
 
 
 def test_float64_is_cast() -> None:
@@ -228,7 +228,7 @@ def test_predict_averages_draws() -> None:
 
     def spread(draws: int) -> float:
         estimator = to_art(victim, input_shape=SHAPE, n_predict_draws=draws)
-        calls = np.stack([estimator.predict(images.numpy()) for _ in range(12)])
+        calls = np.stack([estimator.predict(images.cpu().numpy()) for _ in range(12)])
         return float(calls.std(0).mean())
 
     assert spread(16) < spread(1) / 2
@@ -248,7 +248,7 @@ def test_copies_keep_averaging_mode_and_device() -> None:
     victim = tiny_victim(True).replace(eot=3, gradient="bptr", noise="frozen")
     optimizer = torch.optim.SGD(victim.parameters(), lr=0.1)
     estimator = to_art(victim, input_shape=SHAPE, optimizer=optimizer, eot_loss=2)
-    x = told_by(victim, 2)[0].numpy()
+    x = told_by(victim, 2)[0].cpu().numpy()
     expected = estimator.predict(x)
     for twin in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
         np.testing.assert_array_equal(twin.predict(x), expected)
@@ -266,8 +266,8 @@ def test_activations_come_batch_first() -> None:
     estimator = to_art(victim.replace(noise="frozen", eot=2), input_shape=SHAPE)
     assert "stages.0" in estimator.layer_names
     hooks = [len(m._forward_hooks) for m in victim.modules()]
-    mean = estimator.get_activations(images.numpy(), "stages.0", 2)
-    steps = estimator.get_activations(images.numpy(), "stages.0", time_reduce="none")
+    mean = estimator.get_activations(images.cpu().numpy(), "stages.0", 2)
+    steps = estimator.get_activations(images.cpu().numpy(), "stages.0", time_reduce="none")
     assert mean.shape[0] == 3 and steps.shape[:2] == (3, 2) and mean.shape[1:] == steps.shape[2:]
     np.testing.assert_allclose(steps.mean(1), mean, atol=1e-6)
     number = estimator.layer_names.index("stages.0")
@@ -281,7 +281,7 @@ def test_activations_come_batch_first() -> None:
 
 def test_probabilities_are_a_second_view() -> None:
     victim = tiny_victim(False)
-    x = told_by(victim, 3)[0].numpy()
+    x = told_by(victim, 3)[0].cpu().numpy()
     estimator = to_art(victim, input_shape=SHAPE)
     twin = estimator.as_probabilities()
     np.testing.assert_allclose(twin.predict(x).sum(1), 1, rtol=1e-5)
@@ -291,11 +291,11 @@ def test_probabilities_are_a_second_view() -> None:
 def test_gradients_of_the_loss_are_averaged() -> None:
     victim = tiny_victim(True)
     images, labels = told_by(victim, 4)
-    y = np.eye(4, dtype=np.float32)[labels]
+    y = np.eye(4, dtype=np.float32)[labels.cpu()]
 
     def spread(draws: int) -> float:
         estimator = to_art(victim, input_shape=SHAPE, eot_loss=draws)
-        calls = np.stack([estimator.loss_gradient(images.numpy(), y) for _ in range(8)])
+        calls = np.stack([estimator.loss_gradient(images.cpu().numpy(), y) for _ in range(8)])
         return float(calls.std(0).mean())
 
     assert spread(16) < spread(1) / 2

@@ -27,8 +27,8 @@ def distance(adversarial: Tensor, images: Tensor, norm: str) -> float:
     return float(delta.norm(p=order, dim=1).max())
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["deterministic", "noisy"])
-def victim(request: pytest.FixtureRequest) -> Victim:
+@pytest.fixture(params=[False, True], ids=["deterministic", "noisy"])
+def victim(request: pytest.FixtureRequest, device: torch.device) -> Victim:
     return tiny_victim(request.param)
 
 
@@ -204,7 +204,7 @@ def test_attacks_are_scored_again(victim: Victim) -> None:
 def test_drop_in_is_the_library(classes: int, tmp_path: Path) -> None:
     victim = tiny_victim(False, classes)
     images, labels = told_by(victim, 4)
-    scripts = DropIn(victim, norm="L2", eps=0.3, seed=3, verbose=False, device="cpu")
+    scripts = DropIn(victim, norm="L2", eps=0.3, seed=3, verbose=False, device=str(images.device))
     library = AutoAttack(victim, norm="L2", eps=0.3, seed=3)
     names = [n for n in ("apgd-ce", "fab-t", "square") if classes >= LEAST_CLASSES[n]]
     for engine in (scripts, library):

@@ -35,8 +35,8 @@ def short(name: str) -> dict[str, int]:
     return {key: value for key, value in SHORT.items() if key in accepted}
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["deterministic", "noisy"])
-def victim(request: pytest.FixtureRequest) -> Victim:
+@pytest.fixture(params=[False, True], ids=["deterministic", "noisy"])
+def victim(request: pytest.FixtureRequest, device: torch.device) -> Victim:
     return tiny_victim(request.param)
 
 

@@ -32,8 +32,8 @@ ARGUMENTS: dict[str, dict[str, object]] = {
 BOUNDED = {"PGDL2": 2, "PGDRSL2": 2}
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["deterministic", "noisy"])
-def victim(request: pytest.FixtureRequest) -> Victim:
+@pytest.fixture(params=[False, True], ids=["deterministic", "noisy"])
+def victim(request: pytest.FixtureRequest, device: torch.device) -> Victim:
     return tiny_victim(request.param)
 
 

@@ -14,15 +14,17 @@ from robust_snn import InputError, Victim
 from robust_snn.attacks.attack_losses import Goal, choose_targets
 from robust_snn.attacks.image_rng import ImageRng
 
-EVERY = torch.arange(64)
+
+def every() -> torch.Tensor:
+    return torch.arange(64)
 
 
 def test_targeted_dlr_is_the_released_one() -> None:
-    logits, labels = torch.randn(64, 7), EVERY % 7
+    logits, labels = torch.randn(64, 7), every() % 7
     targets = (labels + 3) % 7
     released = APGDAttack_targeted(None, eps=0.1, device="cpu")
     released.y_target = targets
-    result = Goal("dlr", labels, targets).loss(logits, EVERY)
+    result = Goal("dlr", labels, targets).loss(logits, every())
     assert torch.allclose(result, released.dlr_loss_targeted(logits, labels), atol=1e-6)
 
 
@@ -32,20 +34,20 @@ def test_losses_rise_with_success(loss: str, targeted: bool) -> None:
     labels, targets = torch.zeros(2).long(), torch.ones(2).long()
     logits = torch.tensor([[2.0, 1.9, 0.0, -1.0], [1.9, 2.0, 0.0, -1.0]])
     goal = Goal(loss, labels, targets if targeted else None)
-    easy, hard = goal.loss(logits, EVERY[:2])
-    assert easy < hard and goal.wrong(logits, EVERY[:2]).tolist() == [0, 1]
+    easy, hard = goal.loss(logits, every()[:2])
+    assert easy < hard and goal.wrong(logits, every()[:2]).tolist() == [0, 1]
     if loss == "dlr":
         with pytest.raises(InputError, match="classes"):
-            goal.loss(logits[:, :2], EVERY[:2])
+            goal.loss(logits[:, :2], every()[:2])
 
 
 def test_tet_is_the_cross_entropy_of_every_step() -> None:
     logits, labels = torch.randn(3, 5, 4), torch.tensor([0, 1, 2, 3, 0])
     goal = Goal("tet", labels, None)
     steps = [F.cross_entropy(step, labels, reduction="none") for step in logits]
-    assert torch.allclose(goal.loss(logits, EVERY[:5]), sum(steps) / 3)  # type: ignore[arg-type]
+    assert torch.allclose(goal.loss(logits, every()[:5]), sum(steps) / 3)  # type: ignore[arg-type]
     wrong = logits.mean(0).argmax(1) != labels
-    assert torch.equal(goal.wrong(logits, EVERY[:5]), wrong.float())
+    assert torch.equal(goal.wrong(logits, every()[:5]), wrong.float())
 
 
 def test_the_logits_of_every_step_average_to_the_logits(digits: Any) -> None:

@@ -8,14 +8,16 @@ import torch
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.norm_ball import NormBall
 
-EVERY = torch.arange(64)
+
+def every() -> torch.Tensor:
+    return torch.arange(64)
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("eps", [0.0, 1e-7, 8 / 255, 0.5, 3.0])
 def test_no_rounding_leads_out_of_the_ball(norm: str, eps: float) -> None:
     x = torch.rand(64, 3, 9, 9)
-    ball, rng = NormBall(x, eps, norm), ImageRng(0, EVERY, x)
+    ball, rng = NormBall(x, eps, norm), ImageRng(0, every(), x)
     far = x + 2 * eps * torch.randn_like(x) + eps * 1e-7
     for points in (ball.project(far), ball.random_inside(rng, 0), ball.random_surface(rng, 0)):
         delta = (points.double() - x.double()).flatten(1)
@@ -32,8 +34,8 @@ def test_random_starts_of_an_image_depend_on_its_id() -> None:
     b = ImageRng(0, torch.tensor([7, 5]), x).uniform("start", 0)
     assert torch.equal(a[[2, 0]], b)
     for other in (
-        ImageRng(1, EVERY[5:8], x).uniform("start", 0),
-        ImageRng(0, EVERY[5:8], x).normal("x"),
+        ImageRng(1, every()[5:8], x).uniform("start", 0),
+        ImageRng(0, every()[5:8], x).normal("x"),
     ):
         assert not torch.equal(a, other)
     assert (a.abs() <= 1).all() and a.std() > 0.4

@@ -11,7 +11,9 @@ from robust_snn.attacks.attack_losses import Goal
 from robust_snn.attacks.eot_draws import FixedDraws, LossEstimate
 from robust_snn.attacks.problem import AttackInputs, Problem
 
-EVERY = torch.arange(64)
+
+def every() -> torch.Tensor:
+    return torch.arange(64)
 
 
 def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
@@ -21,7 +23,7 @@ def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
     memory = victim.statistics
     goal = Goal("ce", digits.labels[:4], None)
     kept: list[LossEstimate] = []
-    inputs = AttackInputs(victim, x, digits.labels[:4], EVERY[:4], 0.1, "Linf", 0)
+    inputs = AttackInputs(victim, x, digits.labels[:4], every()[:4], 0.1, "Linf", 0)
     problem = Problem(inputs, 0, goal, FixedDraws(1), lambda _, estimate: kept.append(estimate))
     problem.loss_gradient(x)
     before = {name: [t.clone() for t in pair] for name, pair in memory.layers.items()}

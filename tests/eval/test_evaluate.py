@@ -132,9 +132,9 @@ def shades(values: list[float]) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("noisy", [False, True], ids=["deterministic", "noisy"])
-def test_verdict(tmp_path: Path, noisy: bool) -> None:
+def test_verdict(tmp_path: Path, noisy: bool, device: torch.device) -> None:
     victim = tiny_victim(noisy)
-    images, labels = told_by(victim, 6)
+    images, labels = (x.cpu() for x in told_by(victim, 6))
     verdict = evaluate(
         victim,
         images,

@@ -143,6 +143,7 @@ def trained(net: nn.Module) -> nn.Module:
             nn.init.uniform_(module.bias, -0.2, 0.2)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=(0.15 * module.in_features) ** -0.5)
+    net.to(torch.get_default_device())
     with torch.no_grad():
         net.train()(torch.rand(8, 3, 16, 16))
     return net.eval()

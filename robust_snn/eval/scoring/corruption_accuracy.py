@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robust_snn.eval.scoring import intervals
+from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
@@ -54,9 +55,10 @@ def corruption_accuracy(
     """
     right, losses = [], []
     for ids in torch.arange(len(images)).split(batch_size):
-        logits = [z for v in victims for z in fresh_logits(v, images[ids], ids, draws)]
-        right.append(torch.stack([z.argmax(1) == labels[ids] for z in logits], 1))
-        each = [F.cross_entropy(z, labels[ids], reduction="none") for z in logits]
+        x, y = images[ids], labels[ids].cpu()
+        logits = [z.cpu() for v in victims for z in fresh_logits(v, x.to(device_of(v)), ids, draws)]
+        right.append(torch.stack([z.argmax(1) == y for z in logits], 1))
+        each = [F.cross_entropy(z, y, reduction="none") for z in logits]
         losses.append(torch.stack(each, 1).mean(1))
     correct, loss = torch.cat(right).numpy(), torch.cat(losses).double().numpy()
     accuracy, interval = intervals.accuracy_estimate(correct)
