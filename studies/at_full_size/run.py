@@ -100,14 +100,14 @@ def parts(given: argparse.Namespace) -> list[Part]:
     )
     if given.smoke:
         every = [
-            Part("environment", 1, doctor),
-            Part("tests", 1, ("-m", "pytest", "-q", "tests/test_import.py")),
-            Part("benchmarks", 1, (*bench, "layers", "--rounds", "1")),
+            Part("environment", 2, doctor),
+            Part("tests", 2, ("-m", "pytest", "-q", "tests/test_import.py")),
+            Part("benchmarks", 2, (*bench, "layers", "--rounds", "1")),
             Part("papers", 6, (*papers, "--smoke")),
         ]
     else:
         every = [
-            Part("environment", 0.3, doctor),
+            Part("environment", 0.6, doctor),
             Part("tests", 1.5, (*tests, "worksteal", "-p", "no:cacheprovider")),
             Part("benchmarks", 1.5, (*bench, "--all")),
             Part("papers", 5.7, papers),
