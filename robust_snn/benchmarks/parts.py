@@ -40,11 +40,13 @@ def _static(rounds: int, clock: str) -> list[Record]:
     from robust_snn.benchmarks.triton_compile_report import CASES, GPUS, compile_report
 
     return [
-        asdict(compile_report(kernel, case, gpu, steps))
+        asdict(compile_report(kernel, case, gpu, steps, dtype, layout))
         for case in CASES
         for kernel in ("forward", "backward")
         for gpu in GPUS
-        for steps in (4, 8, 16)
+        for steps in (8, 16)
+        for dtype in ("float32", "bfloat16", "float16")
+        for layout in ("first", "last")
     ]
 
 
