@@ -223,8 +223,8 @@ class Surprise(nn.Module):
         (lambda x, number: x * torch.rand_like(x), "capture Sequential: it keeps a state"),
     ],
 )
-def test_what_cannot_be_captured_says_why_and_where(what, message: str) -> None:
-    net = nn.Sequential(nn.Flatten(), Surprise(what), nn.Linear(192, 10))
+def test_what_cannot_be_captured_says_why_and_where(what, message: str, device) -> None:
+    net = nn.Sequential(nn.Flatten(), Surprise(what), nn.Linear(192, 10)).to(device)
     victim = Victim(net.eval(), graph=True)
     step(victim, torch.rand(2, *SHAPE))
     for _ in range(2):

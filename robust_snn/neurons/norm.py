@@ -80,14 +80,15 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
         if torch.is_grad_enabled():
             return gradient * self.affine_map()[0].view(-1, 1, 1)
         flat = gradient.flatten(0, 1)
+        unmeasured = flat.new_empty(0)  # statistics of the batch, which eval mode has none of
         scaled: Tensor = torch.ops.aten.native_batch_norm_backward(
             flat,
             unread_input(flat, flat.shape),
             self.weight,
             self.running_mean,
             self.running_var,
-            None,
-            None,
+            unmeasured,
+            unmeasured,
             False,
             self.eps,
             (True, False, False),

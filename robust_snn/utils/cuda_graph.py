@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 import torch
 
@@ -36,6 +37,7 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._device, self._stream = device, torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
 
     @contextmanager
     def apart(self, strict: bool = False) -> Iterator[None]:
@@ -50,6 +52,8 @@ class CudaRecorder:
     def record(self, work: Callable[[], Result]) -> tuple[Replay, Result]:
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()  # nothing that is cached can be freed during a capture
+        if not self._graphs:  # PyTorch takes no graph into a pool whose last one is gone
+            self._pool = torch.cuda.graph_pool_handle()
         with self._on_own_stream():
             graph = torch.cuda.CUDAGraph()
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
@@ -59,6 +63,7 @@ class CudaRecorder:
             except BaseException:
                 self._abandon(graph)
                 raise
+        self._graphs.add(graph)
         return graph.replay, result
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -105,12 +105,14 @@ class Precisions(NamedTuple):
     convolution: str
     recurrence: str
     product: str
-    every_product: str
+    every_product: str | None  # PyTorch does not say where its older and newer settings disagree
 
 
 def _read() -> Precisions:
     cudnn, matmul = _newer()
-    every_product = torch.get_float32_matmul_precision()
+    every_product = None
+    with suppress(RuntimeError):
+        every_product = torch.get_float32_matmul_precision()
     if cudnn is None:
         convolution = "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
         return Precisions(convolution, convolution, "none", every_product)
@@ -124,7 +126,7 @@ def _write(wanted: Precisions) -> None:
     # the older settings first: they overwrite the newer ones, and PyTorch refuses to read them
     # where the two disagree
     torch.backends.cudnn.allow_tf32 = wanted.convolution == "tf32"
-    if torch.get_float32_matmul_precision() != wanted.every_product:
+    if wanted.every_product is not None:
         torch.set_float32_matmul_precision(wanted.every_product)
     if cudnn is not None:
         cudnn.conv.fp32_precision = wanted.convolution

@@ -28,7 +28,6 @@ from robust_snn.benchmarks.cuda.device_events import (
     copy_speed,
     in_a_line,
     interleave_on,
-    matrix_rounding,
 )
 from robust_snn.benchmarks.published_network import (
     as_published,
@@ -39,6 +38,7 @@ from robust_snn.benchmarks.published_network import (
 from robust_snn.benchmarks.timing import Record, records
 from robust_snn.benchmarks.training_step_speed import SpikingJellyNeurons
 from robust_snn.neurons import NormSpike
+from robust_snn.utils.plain_context import plain_context
 from robust_snn.victim import SETTINGS, Victim
 
 BASE, CONVOLUTIONS = "published, autograd.grad", "convolutions"
@@ -65,7 +65,8 @@ class Rounded(nn.Module):
 
 def our_victim(net: nn.Module, precision: Precision, **settings: Any) -> Victim:
     """A victim in a precision."""
-    return Victim(net, bf16=precision.half, channels_last=precision.half, **settings)
+    half = precision.half
+    return Victim(net, bf16=half, channels_last=half, tf32=precision.tf32, **settings)
 
 
 def published_twin(net: nn.Module, steps: int, precision: Precision, **kinds: Any) -> Rounded:
@@ -86,7 +87,7 @@ def measure_steps_on(
     for batch in batches:
         x = torch.rand(batch, 3, 32, 32, device=device)
         for name, precision in PRECISIONS.items():
-            with matrix_rounding(precision.tf32):
+            with plain_context(precision.tf32):
                 published = published_twin(net, steps, precision)
                 work, refused = _others(net, published, steps, precision, x)
                 why = step_refusal(net, published, x[:8]) if name == "float32" else ""
@@ -207,7 +208,7 @@ def measure_eot_on(
                 if can_be_set(settings):
                     victim = our_victim(net, precision, eot=10, **settings)
                     work[case] = partial(input_gradient, victim, x)
-            with matrix_rounding(tf32=False):
+            with plain_context(tf32=False):
                 times, failed = interleave_on(device, work, rounds)
             head = {"T": steps, "B": batch, "eot": 10, "precision": name}
             yield records(head, times, "plain loop of ten", failed)
@@ -227,7 +228,7 @@ def measure_scaling_on(
             for mode in ("bptt", "bptr"):
                 victim = Victim(net, gradient=mode, eot=draws)
                 work[mode] = partial(input_gradient, victim, x)
-            with matrix_rounding(tf32=False):
+            with plain_context(tf32=False):
                 times, failed = interleave_on(device, work, rounds, seconds=1.0)
             yield records({"axis": axis, "value": value, **size}, times, "published", failed)
 

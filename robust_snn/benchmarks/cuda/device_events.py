@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -34,20 +33,6 @@ PRECISIONS = {
     "TF32": Precision(tf32=True),
     "bf16, channels-last": Precision(half=True),
 }
-
-
-@contextmanager
-def matrix_rounding(tf32: bool) -> Iterator[None]:
-    """Lets convolutions and matrix products of float32 round to TF32, or forbids it."""
-    switches: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [switch.allow_tf32 for switch in switches]
-    try:
-        for switch in switches:
-            switch.allow_tf32 = tf32
-        yield
-    finally:
-        for switch, allowed in zip(switches, before, strict=True):
-            switch.allow_tf32 = allowed
 
 
 def interleave_on(

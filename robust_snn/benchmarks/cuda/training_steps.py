@@ -11,7 +11,6 @@ from robust_snn.benchmarks.cuda.device_events import (
     PRECISIONS,
     added_device_memory,
     interleave_on,
-    matrix_rounding,
 )
 from robust_snn.benchmarks.timing import Record, records
 from robust_snn.benchmarks.training_step_speed import (
@@ -26,6 +25,7 @@ from robust_snn.benchmarks.training_step_speed import (
     training_refusal,
     training_step,
 )
+from robust_snn.utils.plain_context import plain_context
 
 # What is trained in each precision; the first is what the others are compared with.
 CASES = {
@@ -46,7 +46,7 @@ def measure_training_on(
     for name in NETWORKS:
         images = torch.rand(batch, 3, 32, 32, device=device)
         for form in CASES:
-            with matrix_rounding(PRECISIONS[form].tf32):
+            with plain_context(PRECISIONS[form].tf32):
                 rows = _rows(device, rounds, name, form, images, steps, width)
             yield [{"shape": name, "T": steps, "B": batch, "precision": form, **r} for r in rows]
 

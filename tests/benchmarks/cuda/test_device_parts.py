@@ -56,13 +56,6 @@ def test_a_candidate_that_fails_costs_itself() -> None:
     assert len(times["a"]) == device_events.FEWEST
 
 
-def test_rounding_is_as_it_was_afterwards() -> None:
-    before = torch.backends.cudnn.allow_tf32
-    with device_events.matrix_rounding(tf32=not before):
-        assert torch.backends.cudnn.allow_tf32 != before
-    assert torch.backends.cudnn.allow_tf32 == before
-
-
 def test_layers_are_checked_and_compared_pass_by_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = {
         "plain loop": layer_speed.plain_loop,
