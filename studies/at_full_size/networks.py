@@ -102,7 +102,7 @@ PUBLISHED = Scale(
     {"T": 8}, None, None, 1000, 100, len(NETS), 3, {**FAST, "batch_size": 128, "lr": 0.1}
 )
 SMOKE = Scale(
-    {"T": 2, "width": 0.0625, "img_size": 8},
+    {"T": 2, "width": 0.125, "img_size": 8},
     *(16, 128, 6, 3, 3, 1),
     {**FAST, "batch_size": 32, "lr": 0.1},
 )

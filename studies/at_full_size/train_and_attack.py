@@ -28,6 +28,7 @@ from page import write_page
 from robust_snn import Victim, evaluate
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.training import Diverged, Recipe, load_model, train
+from robust_snn.utils.errors import InputError
 
 SUITES = ("stog-table2", "stog-table1", "adaptive-small")
 CALIBRATION = 32  # images on which adaptive-small chooses its attacks
@@ -226,7 +227,10 @@ def run(work: Work, seconds: float) -> None:
             now = time.monotonic()
             if now > end:
                 break
-            lack = attacked(work, net, suite, now + (stop - now) / (len(SUITES) - done))
+            try:
+                lack = attacked(work, net, suite, now + (stop - now) / (len(SUITES) - done))
+            except InputError as error:  # such as weights that are not finite
+                lack = f"{suite}: {error}"
             missing[net.slug] = "; ".join(filter(None, (missing[net.slug], lack)))
             write_page(work.out, missing)
 
