@@ -99,7 +99,7 @@ class Scale:
 
 FAST = {"precision": "bf16", "perturbation_precision": "bf16", "channels_last": True}
 PUBLISHED = Scale(
-    {"T": 8}, None, None, 1000, 100, len(NETS), 3, {**FAST, "batch_size": 128, "lr": 0.1}
+    {"T": 8}, None, None, 1000, 100, len(NETS), 4, {**FAST, "batch_size": 256, "lr": 0.1}
 )
 SMOKE = Scale(
     {"T": 2, "width": 0.125, "img_size": 8},

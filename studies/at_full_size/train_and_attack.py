@@ -157,7 +157,8 @@ def attacked(work: Work, net: Net, suite: str, end: float) -> str:
     """
     where, most = work.out / net.slug / suite, work.scale.attacked
     network, card = load_model(work.out / net.slug / "model.safetensors")
-    victim = Victim(network.to(work.device), channels_last=work.device == "cuda")
+    on_gpu = work.device == "cuda"
+    victim = Victim(network.to(work.device), channels_last=on_gpu, tf32=on_gpu)
     images, labels = work.test.images[:most], work.test.labels[:most]
     spare = (part[most : most + CALIBRATION] for part in (work.test.images, work.test.labels))
     calibration = tuple(spare)
