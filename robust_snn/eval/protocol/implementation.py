@@ -12,8 +12,10 @@ from torch import Tensor
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.utils.text_form import call_text
+from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
 
+OWN = "robust_snn"
 GRADIENT_FREE = ("square", "onepixel", "pixle", "random-flips")
 
 
@@ -71,5 +73,6 @@ class Implementation:
         settings = self.settings(row)
         if row.noise != "fresh":
             settings["noise"] = row.noise
-        release = version(self.package) if self.release is None else self.release
+        own = self.package == OWN  # which runs from its folder too, uninstalled
+        release = self.release or (__version__ if own else version(self.package))
         return f"{self.package} {release}: {call_text(row.attack, settings)}"
