@@ -186,7 +186,7 @@ class _Replay(torch.autograd.Function):
             return [*chain(*parts), *last.each], last
 
         logits, ctx.kept = batch.fitting(x, len(keys), work)
-        return torch.stack(logits).mean(0)
+        return torch.stack(logits).mean(0) if len(keys) > 1 else logits[0]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -196,15 +196,16 @@ class _Replay(torch.autograd.Function):
         cost.count_backwards(len(x) * len(keys))
         kept, ctx.kept = [ctx.kept], None
 
-        def work(count: int) -> Tensor:
-            total, rest = torch.zeros_like(x), keys
+        def work(count: int) -> Tensor | None:
+            total, rest = None, keys
+            share = upstream[0] / len(keys) if len(keys) > 1 else upstream[0]
             while rest:
                 part = kept.pop() if kept else None
                 if part is None:
                     part = _Part(run, x, rest[-count:], graph=True)
                     cost.count_forwards(len(x) * part.draws)
-                for gradient in reversed(part.gradients(upstream[0] / len(keys))):
-                    total += gradient
+                for gradient in reversed(part.gradients(share)):
+                    total = gradient if total is None else total.add_(gradient)
                 rest = rest[: -part.draws]
                 part = None
             return total
