@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
 from robust_snn.kernels import derive_seed, philox, sample_keys
+from robust_snn.kernels.backend import runs_triton
 from robust_snn.kernels.philox import Purpose, draw_uniform
 
 # Random123's known answers for Philox4x32-10.
@@ -56,3 +59,18 @@ def test_derive_seed_is_stable():
     assert derive_seed(0, "attack", "apgd-ce", 3) == derive_seed(0, "attack", "apgd-ce", 3)
     assert derive_seed(0, "ab", "c") != derive_seed(0, "a", "bc")
     assert 0 <= derive_seed(2**62, "x") < 2**63
+
+
+@pytest.mark.parametrize("seed", [0, 1, 16, 2**31, 2**40 + 17, 2**63 - 1])
+@pytest.mark.parametrize("batch", [1, 3, 127, 300])
+def test_keys_by_triton(seed, batch, device, monkeypatch):
+    ids = torch.arange(batch) * 7
+    if not runs_triton(ids):
+        pytest.skip("needs a GPU or the interpreter")
+    for draw, call in ((0, 0), (1, 3), (5, 2**31)):
+        got = sample_keys(seed, ids, draw, call)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                sys.modules["robust_snn.kernels.philox"], "runs_triton", lambda ids: False
+            )
+            assert torch.equal(got, sample_keys(seed, ids, draw, call))

@@ -38,6 +38,8 @@ def _run(arguments: list[str], interpret: bool, tmp_path: Path) -> str:
     "file",
     [
         "test_spiking_loop.py",
+        "test_fused_sums.py",
+        "test_philox.py",
         pytest.param("test_golden.py", marks=pytest.mark.slow),
         pytest.param("test_reference.py", marks=pytest.mark.slow),
     ],

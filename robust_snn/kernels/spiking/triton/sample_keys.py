@@ -16,8 +16,8 @@ KEY = tl.constexpr(int(Purpose.KEY))
 BLOCK = 128
 
 
-@triton.jit(do_not_specialize=["seed", "draw", "call"])
-def _sample_keys(ids, keys, B, seed, draw, call, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["seed_low", "seed_high", "draw", "call"])
+def _sample_keys(ids, keys, B, seed_low, seed_high, draw, call, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = place < B
     number = tl.load(ids + place, mask=mask, other=0).to(tl.uint32)
@@ -27,8 +27,8 @@ def _sample_keys(ids, keys, B, seed, draw, call, BLOCK: tl.constexpr):
         zero + call.to(tl.uint32),
         zero + draw.to(tl.uint32),
         zero + KEY,
-        zero + (seed.to(tl.int64) & 0xFFFFFFFF).to(tl.uint32),
-        zero + ((seed.to(tl.int64) >> 32) & 0xFFFFFFFF).to(tl.uint32),
+        zero + seed_low.to(tl.uint32),
+        zero + seed_high.to(tl.uint32),
         10,
     )
     tl.store(keys + place, low.to(tl.int64) | (high.to(tl.int64) << 32), mask=mask)
@@ -39,5 +39,12 @@ def sample_keys_on_gpu(seed: int, ids: Tensor, draw: int, call: int) -> Tensor:
     keys = torch.empty(ids.shape, dtype=torch.int64, device=ids.device)
     if ids.numel():
         grid = (triton.cdiv(ids.numel(), BLOCK),)
-        _sample_keys[grid](ids.contiguous(), keys, ids.numel(), seed, draw, call, BLOCK=BLOCK)
+        words = map(_word, (seed, seed >> 32, draw, call))
+        _sample_keys[grid](ids.contiguous(), keys, ids.numel(), *words, BLOCK=BLOCK)
     return keys
+
+
+def _word(number: int) -> int:
+    """The lowest 32 bits as a signed number, for which Triton has one type."""
+    low = number & 0xFFFFFFFF
+    return low - 2**32 if low >= 2**31 else low
