@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from timm.scheduler.scheduler import Scheduler
@@ -89,7 +90,7 @@ def train_epoch(
         Mean task loss and accuracy on the images trained on.
 
     Raises:
-        Diverged: If the loss or a weight is not finite.
+        Diverged: If the loss, a weight or a statistic of a batch norm is not finite.
     """
     net = learner.net.train()
     shifts, starts, rows_drawn, order = (
@@ -140,8 +141,8 @@ def train_epoch(
                 learner.averaged.update(net, step=(epoch - 1) * steps + step)
             after_step(step + 1)
     tally.read()
-    for name, parameter in net.named_parameters():
-        if not parameter.isfinite().all():
+    for name, tensor in chain(net.named_parameters(), net.named_buffers()):
+        if not tensor.isfinite().all():
             raise Diverged(f"'{name}' is not finite after epoch {epoch}")
     loss_sum, right, seen = processes.total((tally.loss, tally.right, tally.seen))
     return loss_sum / seen, right / seen

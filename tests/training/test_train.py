@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from robust_snn import InputError
 from robust_snn.data import ImageSet, load_dataset
-from robust_snn.neurons import StochasticGate
+from robust_snn.neurons import StochasticGate, TimeBatchNorm2d
 from robust_snn.training import Diverged, Recipe, load_model, load_recipe, train
 from robust_snn.training.optim import parameter_groups
 
@@ -202,6 +202,24 @@ def test_divergence_keeps_the_last_good_weights(
     assert card["epochs"] == 1
     assert card["accuracy"]["train"] == good.history[0].train_accuracy
     assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+def test_a_statistic_that_is_not_finite_is_no_result(
+    small: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[TimeBatchNorm2d] = []
+    original = TimeBatchNorm2d.forward
+
+    def spy(self: TimeBatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+        norms.append(self)
+        return original(self, x)
+
+    def poison(now: Any) -> None:
+        norms[0].running_var.fill_(torch.inf)  # which no loss in train mode shows
+
+    monkeypatch.setattr(TimeBatchNorm2d, "forward", spy)
+    with pytest.raises(Diverged, match="running_var' is not finite after epoch 1; nothing is kept"):
+        run(small, tmp_path, recipe("natural", epochs=1), progress=poison)
 
 
 @pytest.mark.parametrize(
