@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from robust_snn.utils.cuda_graph import CudaRecorder, Recorder
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.module_trace import ModuleTrace
+from robust_snn.utils.module_trace import ModuleTrace, place_text
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from robust_snn.victim_draws import Run
 
@@ -118,10 +118,12 @@ def _captured(
     try:
         return Recording(net, run, x, keys, recorder)
     except torch.OutOfMemoryError:
-        _log.warning(
-            "no memory to capture passes of images %s: they run as they are", tuple(x.shape)
-        )
-        return Stage.TOO_LARGE
+        return _too_large("passes", x)
+
+
+def _too_large(what: str, x: Tensor) -> Stage:
+    _log.warning("no memory to capture %s of images %s: they run as they are", what, tuple(x.shape))
+    return Stage.TOO_LARGE
 
 
 class Recording:
@@ -146,7 +148,7 @@ class Recording:
         self._x = x.detach().clone().requires_grad_(torch.is_grad_enabled() and x.requires_grad)
         self._keys = keys.clone()
         self._with_graph: Tensor  # logits of the last pass
-        self._backward: tuple[Callable[[], None], Tensor] | None = None
+        self._backward: tuple[Callable[[], None], Tensor] | Stage | None = None
         self._passes, self._tf32 = 0, tf32_is_on()
 
         def forward() -> Tensor:
@@ -192,7 +194,9 @@ class Recording:
                     expected = self._rehearsed(self._differentiate)
                     self._backward = self._recorded(self._differentiate, expected)
                 except torch.OutOfMemoryError:
-                    return self._differentiate(), self._passes
+                    self._backward = _too_large("gradients", x)
+            if isinstance(self._backward, Stage):
+                return self._differentiate(), self._passes
             replay, gradient = self._backward
             replay()
             return gradient.clone(), self._passes
@@ -286,7 +290,7 @@ def _layout(net: nn.Module) -> Hashable:
         left.extend(module._modules.values())
         forward, backward = module._forward_hooks, module._backward_hooks
         if forward or backward or module._forward_pre_hooks or module._backward_pre_hooks:
-            raise _refusal(_named(net, module), "it has hooks, which no replay would call")
+            raise _refusal(_path(net, module), "it has hooks, which no replay would call")
         found.append(id(module))
         for tensors in (module._parameters, module._buffers):
             for tensor in tensors.values():
@@ -295,9 +299,9 @@ def _layout(net: nn.Module) -> Hashable:
     return tuple(found)
 
 
-def _named(net: nn.Module, module: nn.Module) -> str:
+def _path(net: nn.Module, module: nn.Module) -> str:
     name = next(name for name, m in net.named_modules() if m is module)
-    return f"{name} ({type(module).__name__})" if name else type(module).__name__
+    return place_text(name, type(module).__name__)
 
 
 def _close(replayed: Tensor, expected: Tensor) -> bool:

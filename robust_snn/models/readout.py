@@ -94,7 +94,7 @@ class LinearSpike(nn.Module):
         self.neuron = neuron
 
     def _pull(self, gradient: Tensor, shape: torch.Size) -> Tensor:
-        """The gradient of the linear layer on its input `[T, B, in_features]`."""
+        """The gradient of the linear layer on its input `[T B, in_features]`."""
         return gradient @ self.fc.weight.to(gradient.dtype)  # autocast may have cast the layer
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
@@ -138,11 +138,10 @@ class SpikingMLP(nn.Module):
     def _spread(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         """The gradient of the pooling on its input."""
         if self.grid == (1, 1):
-            return (gradient / shape[3:].numel()).expand(shape)
-        flat = gradient.flatten(0, 1)
-        unread = unread_input(flat, torch.Size((len(flat), *shape[2:])))
-        spread: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(flat, unread)
-        return spread.unflatten(0, shape[:2])
+            return (gradient / shape[2:].numel()).expand(shape)
+        unread = unread_input(gradient, shape)
+        spread: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(gradient, unread)
+        return spread
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps `[T, B, C, H, W]` to what is read out of the last layer, `[B, width]`."""

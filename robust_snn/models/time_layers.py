@@ -45,10 +45,9 @@ class TimeAvgPool2d(nn.AvgPool2d):
         return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def _spread(self, gradient: Tensor, shape: torch.Size) -> Tensor:
-        gradient = gradient.flatten(0, 1)
         spread: Tensor = torch.ops.aten.avg_pool2d_backward(
             gradient,
-            unread_input(gradient, torch.Size((shape[:2].numel(), *shape[2:]))),
+            unread_input(gradient, shape),
             to_2tuple(self.kernel_size),
             to_2tuple(self.stride),
             to_2tuple(self.padding),
@@ -56,7 +55,7 @@ class TimeAvgPool2d(nn.AvgPool2d):
             self.count_include_pad,
             self.divisor_override,
         )
-        return spread.unflatten(0, shape[:2])
+        return spread
 
 
 class TimeMaxPool2d(nn.MaxPool2d):

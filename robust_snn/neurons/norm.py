@@ -79,11 +79,10 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
         """The gradient on the input in eval mode, whose scale does not depend on it."""
         if torch.is_grad_enabled():
             return gradient * self.affine_map()[0].view(-1, 1, 1)
-        flat = gradient.flatten(0, 1)
-        unmeasured = flat.new_empty(0)  # statistics of the batch, which eval mode has none of
+        unmeasured = gradient.new_empty(0)  # statistics of the batch, which eval mode has none of
         scaled: Tensor = torch.ops.aten.native_batch_norm_backward(
-            flat,
-            unread_input(flat, flat.shape),
+            gradient,
+            unread_input(gradient, shape),
             self.weight,
             self.running_mean,
             self.running_var,
@@ -93,7 +92,7 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
             self.eps,
             (True, False, False),
         )[0]
-        return scaled.unflatten(0, shape[:2])
+        return scaled
 
     def _shared(self, x: Tensor) -> Tensor:
         """The norm in train mode with the statistics of all processes; their parts are equal."""

@@ -12,6 +12,11 @@ from torch.nn.modules import module as module_hooks
 PLACE = "robust_snn.module"  # key in the metadata of autograd's nodes
 
 
+def place_text(path: str, kind: str) -> str:
+    """A module as errors name it: `path (class)`, or its class alone for the whole network."""
+    return f"{path} ({kind})" if path else kind
+
+
 class ModuleTrace(ExitStack):
     """Follows the passes of a network that run inside, and their backward passes at any time.
 
@@ -42,7 +47,7 @@ class ModuleTrace(ExitStack):
     def place(self) -> str:
         """The innermost module that a pass is in or was in when it failed, as `path (class)`."""
         path = self._entered[-1] if self._backward is None else self._backward
-        where = f"{path} ({self._kinds[path]})" if path else self._kinds[path]
+        where = place_text(path, self._kinds[path])
         return where if self._backward is None else f"the backward pass of {where}"
 
     def _follows(self, module: nn.Module) -> bool:

@@ -34,7 +34,7 @@ def batches(monkeypatch) -> list[int]:
 
 def _every_step(monkeypatch) -> None:
     """Takes the shortcut away: what is left is the rule as it is written."""
-    monkeypatch.setattr(convolution, "is_one_step", lambda stack: False)
+    monkeypatch.setattr(convolution, "one_step_suffices", lambda gradient: False)
     monkeypatch.setattr(autograd, "_gives_same_steps", lambda *arguments: False)
 
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robust_snn.kernels.convolution.break_even import break_even
-from robust_snn.kernels.convolution.constant_gradients import unread_input
-from robust_snn.kernels.layout import is_one_step
+from robust_snn.kernels.convolution.constant_gradients import one_step_suffices, unread_input
 
 SPARSE = ("never", "auto", "always")
 SAMPLED = 4  # images of a batch that "auto" counts the spikes of
@@ -134,8 +133,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         gradient = upstream[0]
-        # a graph of this backward pass would not see that all steps were read
-        if not torch.is_grad_enabled() and is_one_step(gradient):
+        if one_step_suffices(gradient):
             gradient = gradient[:1]
         lead = gradient.shape[:2]
         shape = (lead.numel(), *ctx.shape[2:])

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from robust_snn.kernels.backend import runs_triton
-from robust_snn.kernels.layout import is_channels_last, storage_view
+from robust_snn.kernels.layout import is_channels_last, is_one_step, storage_view
 
 
 class EachStep(torch.autograd.Function):
     """A map of every step of `[T, B, ...]` that is linear up to a constant.
 
-    `apply` takes the input, `run(x)`, which maps it, and `pull(gradient, shape)`, which gives the
-    gradient on an input of that shape and is called with one step where that stands for all.
+    `apply` takes the input, `run(x)`, which maps it, and `pull(gradient, shape)`. That gives the
+    gradient on inputs of a shape, `[T B, ...]` like the gradient on its results, and is called with
+    those of one step where that stands for all.
     """
 
     @staticmethod
@@ -36,10 +37,11 @@ class EachStep(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         gradient = upstream[0]
-        if _is_one_step(gradient):
+        if one_step_suffices(gradient):
             gradient = gradient[:1]
-        shape = torch.Size((len(gradient), *ctx.shape[1:]))
-        return ctx.pull(gradient, shape).expand(ctx.shape), None, None
+        lead, flat = gradient.shape[:2], gradient.flatten(0, 1)
+        pulled = ctx.pull(flat, torch.Size((len(flat), *ctx.shape[2:])))
+        return pulled.unflatten(0, lead).expand(ctx.shape), None, None
 
 
 def unread_input(gradient: Tensor, shape: torch.Size) -> Tensor:
@@ -62,7 +64,7 @@ class Fork(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Tensor:
         first, second = upstream
-        if _is_one_step(first) and _is_one_step(second):
+        if one_step_suffices(first) and one_step_suffices(second):
             return (first[:1] + second[:1]).expand(first.shape)
         return first + second
 
@@ -84,7 +86,7 @@ class WeightedSum(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         weight, *branches = ctx.saved_tensors
         gradient, step = upstream[0], upstream[0]
-        if _is_one_step(gradient):
+        if one_step_suffices(gradient):
             step = gradient[:1]
         if _runs_fused(step) and not torch.is_grad_enabled():
             from robust_snn.kernels.convolution.fused_sums import weighted_shares
@@ -112,5 +114,9 @@ def _product(gradient: Tensor, x: Tensor) -> Tensor:
     return torch.einsum("tbi,tbi->tb", *flat)
 
 
-def _is_one_step(gradient: Tensor) -> bool:
-    return gradient.stride(0) == 0 and not torch.is_grad_enabled()
+def one_step_suffices(gradient: Tensor) -> bool:
+    """Whether one step of `[T, B, ...]` stands for all in this backward pass.
+
+    Where it is differentiated itself, its graph would not see that all steps were read.
+    """
+    return not torch.is_grad_enabled() and is_one_step(gradient)

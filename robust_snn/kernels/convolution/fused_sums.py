@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from robust_snn.kernels.backend import ready_to_launch
+
 _OPTIONS = {"BLOCK": 1024, "num_warps": 4, "enable_fp_fusion": False}
 
 
@@ -34,7 +36,8 @@ def weighted_sum(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     """`weight[0] * a + weight[1] * b` of two tensors that lie alike in memory."""
     out = torch.empty_like(a)
     if a.numel():
-        _weighted_sum[_programs(a)](a, b, weight, out, a.numel(), **_OPTIONS)
+        with ready_to_launch("triton", a):
+            _weighted_sum[_programs(a)](a, b, weight, out, a.numel(), **_OPTIONS)
     return out
 
 
@@ -42,9 +45,10 @@ def weighted_shares(gradient: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """`weight[0] * gradient` and `weight[1] * gradient`."""
     on_a, on_b = torch.empty_like(gradient), torch.empty_like(gradient)
     if gradient.numel():
-        _weighted_shares[_programs(gradient)](
-            gradient, weight, on_a, on_b, gradient.numel(), **_OPTIONS
-        )
+        with ready_to_launch("triton", gradient):
+            _weighted_shares[_programs(gradient)](
+                gradient, weight, on_a, on_b, gradient.numel(), **_OPTIONS
+            )
     return on_a, on_b
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from robust_snn.kernels.layout import (
     empty_stack,
     is_channels_last,
+    is_one_step,
     logical_view,
     storage_sample,
     storage_view,
@@ -134,11 +135,6 @@ def _programs(stack: Tensor, block: int) -> int:
     return stack.shape[1] * triton.cdiv(stack.shape[2:].numel(), block)
 
 
-def _is_single(stack: Tensor) -> bool:
-    """Whether one step stands for all."""
-    return stack.shape[0] == 1 or stack.stride(0) == 0
-
-
 def _stack(tensor: Tensor, last: bool) -> Tensor:
     """In storage order, with one step where it is expanded over time; copied only if it must be."""
     return storage_view((tensor[:1] if tensor.stride(0) == 0 else tensor).detach(), last)
@@ -181,7 +177,7 @@ def _launch_forward(
         args.gate_layer,
         args.noise_sharpness,
         args.noise_layer,
-        **forward_constants(args, current.dtype, _is_single(current), last, trace),
+        **forward_constants(args, current.dtype, is_one_step(current), last, trace),
         **options(_WARP),
     )
 
@@ -226,7 +222,7 @@ def run_backward(
         strides = [sharpness.stride(i) if sizes[i] > 1 else 0 for i in (0, 1)]
     if upstream.numel() > 0:
         current = None if kept.current is None else _stack(kept.current, last)
-        single = kept.current is None or _is_single(kept.current)
+        single = kept.current is None or is_one_step(kept.current)
         spiking_backward[(programs,)](
             _stack(upstream, last),
             current,
@@ -251,7 +247,7 @@ def run_backward(
             args.gate_layer,
             args.noise_sharpness,
             args.noise_layer,
-            **backward_constants(args, single, _is_single(upstream), wanted),
+            **backward_constants(args, single, is_one_step(upstream), wanted),
             **options(_WARP),
         )
     return logical_view(stored, last), *sum_gradients(args, sums, wanted, sample)

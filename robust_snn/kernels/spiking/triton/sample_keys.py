@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.random import philox_impl
 
+from robust_snn.kernels.backend import ready_to_launch
 from robust_snn.kernels.philox import Purpose
 
 KEY = tl.constexpr(int(Purpose.KEY))
@@ -40,7 +41,8 @@ def sample_keys_on_gpu(seed: int, ids: Tensor, draw: int, call: int) -> Tensor:
     if ids.numel():
         grid = (triton.cdiv(ids.numel(), BLOCK),)
         words = map(_word, (seed, seed >> 32, draw, call))
-        _sample_keys[grid](ids.contiguous(), keys, ids.numel(), *words, BLOCK=BLOCK)
+        with ready_to_launch("triton", ids):
+            _sample_keys[grid](ids.contiguous(), keys, ids.numel(), *words, BLOCK=BLOCK)
     return keys
 
 
