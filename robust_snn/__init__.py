@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from robust_snn.utils.interrupts import leave_while_loading
+
+leave_while_loading()  # before the libraries load, which takes seconds
+
 from robust_snn import models, neurons
 from robust_snn.foreign import adapt, building_on_cpu
 from robust_snn.neurons import gradient_mode

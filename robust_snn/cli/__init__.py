@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,7 +25,9 @@ from robust_snn.cli import (  # noqa: F401  they join the app
     train,
 )
 from robust_snn.cli.app import app
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, is_out_of_memory
+from robust_snn.utils.interrupts import LINE, SIGNALS, raising
+from robust_snn.utils.plain_text import one_line
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 PAIRS = ("--model-kwargs", "--set")  # options that take any number of name=value pairs
@@ -31,11 +35,15 @@ PAIRS = ("--model-kwargs", "--set")  # options that take any number of name=valu
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line, and exits with 0 if done, 2 after wrong input, 1 otherwise."""
-    sys.exit(_run(arguments))
+    with raising():
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        if arguments is None:  # the process ends here, and what a library does then is no news
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    given = sys.argv[1:] if arguments is None else arguments
+def _run(given: Sequence[str]) -> int:
     console.words.set(tuple(given))
     try:
         code = app(args=joined(given), prog_name="robust-snn", standalone_mode=False)
@@ -46,14 +54,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's usage errors
             return _fail(f"{error.format_message().rstrip('.')}; see robust-snn --help", 2)
-        if type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             return _fail(f"{error}; use a smaller batch, --batch-size where there is one", 1)
         if type(error).__module__.startswith("robust_snn."):
             return _fail(str(error), 1)
+        if isinstance(error, OSError):
+            return _fail_of_system(error)
         traceback.print_exc()
         return 1
     if code == INTERRUPTED:
-        return _fail("interrupted; start the same command again to go on", 1)
+        return _fail(LINE, 1)
     return code if isinstance(code, int) else 0
 
 
@@ -71,5 +81,14 @@ def joined(words: Sequence[str]) -> list[str]:
 
 
 def _fail(message: str, code: int) -> int:
-    print(" ".join(f"robust-snn: {message}".split()), file=sys.stderr)  # noqa: T201
+    print(f"robust-snn: {one_line(message)}", file=sys.stderr)  # noqa: T201
     return code
+
+
+def _fail_of_system(error: OSError) -> int:
+    """A disk that is full, a path that cannot be: one line; a reader that left, as `head`: none."""
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which is flushed at exit
+        return 1
+    place = "" if error.filename is None else f" '{error.filename}'"
+    return _fail(f"{error.strerror or error}:{place}".rstrip(":"), 1)

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from robust_snn.utils.plain_text import plain
+
 if TYPE_CHECKING:
     from robust_snn.eval import Progress
 
@@ -24,10 +26,13 @@ def command() -> str:
 
 
 def say(what: Any) -> None:
-    """Prints a text or a table of rich on stdout."""
+    """Prints a text or a table of rich on stdout; control characters in it are spelled out."""
     from rich.console import Console
 
-    Console(markup=False, highlight=False, soft_wrap=isinstance(what, str)).print(what)
+    from robust_snn.utils.plain_renderable import PlainRenderable
+
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=isinstance(what, str))
+    console.print(PlainRenderable(what))
 
 
 def start_logging(quiet: bool, log_json: bool = False) -> bool:
@@ -39,12 +44,21 @@ def start_logging(quiet: bool, log_json: bool = False) -> bool:
     """
     bar = sys.stderr.isatty() and not quiet and not log_json
     # a bar shows what the log lines say, and they would tear it apart
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    ours = logging.StreamHandler()
+    ours.setFormatter(PlainLines("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[ours])
     if log_json:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())
     logging.getLogger("robust_snn").setLevel(logging.WARNING if bar else logging.INFO)
     return bar
+
+
+class PlainLines(logging.Formatter):
+    """Lines without control characters, whatever names they quote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
 
 
 class JsonLines(logging.Formatter):

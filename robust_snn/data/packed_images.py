@@ -23,6 +23,7 @@ from robust_snn.data.image_set import ImageSet, interleaved
 from robust_snn.data.pictures import stacked
 from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import parse_json
 
 
 def _tensors(split: str) -> tuple[str, str, str]:
@@ -70,7 +71,9 @@ def load_packed(path: Path, split: str, size: int | None, n: int | None) -> Imag
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = file.keys()
-            classes = tuple(map(str, json.loads((file.metadata() or {})["classes"])))
+            classes = tuple(
+                map(str, parse_json((file.metadata() or {})["classes"], "the names of its classes"))
+            )
             splits = [name.removesuffix(".ends") for name in names if name.endswith(".ends")]
             parts = [file.get_tensor(name) for name in _tensors(split) if name in names]
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:

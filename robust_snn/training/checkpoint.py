@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from robust_snn.models import create_network
 from robust_snn.training.weight_files import file_and_place, fitting_weights
 from robust_snn.utils.atomic_files import write_json, write_whole
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.user_files import is_there
 from robust_snn.utils.user_function import is_reference
 
 CARD_FORMAT = 1
@@ -75,12 +76,9 @@ def load_card(path: str | Path) -> dict[str, Any] | None:
         InputError: If the card is damaged or was not written by `save_checkpoint`.
     """
     file = card_path(path)
-    try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not is_there(file):
         return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the card '{file}': {error}") from None
+    card = read_json(file, "the card")
     model = card.get("model") if isinstance(card, dict) else None
     if (
         not isinstance(model, dict)

@@ -9,12 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from robust_snn.gradients import parse_mode
 from robust_snn.training.perturb import PERTURBATIONS
 from robust_snn.training.training_losses import DISTANCES, TASK_LOSSES
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.file_texts import parse_yaml, read_text
 from robust_snn.utils.values import number
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -166,20 +165,14 @@ def load_recipe(recipe: str | Path | Recipe) -> Recipe:
     if name in shipped():
         text = (files(__package__) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     elif Path(name).suffix in (".yaml", ".yml"):
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the recipe '{name}': {error}") from None
+        text = read_text(Path(name), "the recipe")
     else:
         raise unknown("recipe", name, shipped())
     return _parse(text, f"recipe '{name}'")
 
 
 def _parse(text: str, where: str) -> Recipe:
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    tree = parse_yaml(text, where)
     if not isinstance(tree, Mapping) or not all(isinstance(key, str) for key in tree):
         raise InputError(f"{where} must be a mapping from names to values")
     values = _converted(tree, where)

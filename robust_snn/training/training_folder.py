@@ -13,6 +13,8 @@ import torch
 
 from robust_snn.utils.atomic_files import differences, write_json, write_text, write_whole
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.user_files import is_there
 
 FOLDER_FORMAT = 1
 
@@ -84,17 +86,15 @@ class TrainingFolder:
         return self.path / "best.safetensors"
 
     def _check(self) -> None:
-        if self.path.exists() and not self.path.is_dir():
+        if is_there(self.path) and not self.path.is_dir():
             raise InputError(f"'{self.path}' is a file; choose a folder")
-        try:
-            found = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not is_there(self.path / "config.json"):
             if self.weights.exists():
-                raise InputError(
-                    f"'{self.path}' holds other weights; choose another folder"
-                ) from None
+                raise InputError(f"'{self.path}' holds other weights; choose another folder")
             return
-        except (OSError, ValueError):
+        try:
+            found = read_json(self.path / "config.json", "the configuration")
+        except InputError:
             found = None
         if not isinstance(found, dict) or "robust_snn_training" not in found:
             raise InputError(f"'{self.path}' holds something else; choose another folder")

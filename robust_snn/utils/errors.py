@@ -7,15 +7,23 @@ from difflib import get_close_matches
 
 import torch
 
+from robust_snn.utils.plain_text import one_line
+
+NAMED = 80  # characters of a name that came
+
 
 class InputError(ValueError):
     """A wrong argument, file or value given by the user.
 
-    The message is one line. The command line prints it alone and exits with code 2.
+    The message is one line without control characters, whatever names and files it quotes. The
+    command line prints it alone and exits with code 2.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
+
+def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     """Builds the error for a name that no registry row has, with the nearest match.
 
     Args:
@@ -23,7 +31,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
         name: The name that came.
         choices: Every known name.
     """
-    known = sorted(choices)
+    known, name = sorted(choices), f"{name!s:.{NAMED}}"
     spelled = {choice.lower(): choice for choice in known}
     near = get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
     hint = f"did you mean '{spelled[near[0]]}'? " if near else ""

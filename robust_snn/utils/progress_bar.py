@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from robust_snn.utils.plain_text import plain
+
 
 class ProgressReport(Protocol):
     """What a bar shows: the `Progress` of an evaluation, of a training, ..."""
@@ -46,11 +48,15 @@ def progress_listener(progress: bool | Callable[[R], None]) -> Iterator[Callable
     elif not progress:
         yield lambda _: None
     else:
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[known]}")
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[known]}", markup=False),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("starting", total=1, known="")
             yield lambda now: bar.update(
-                task, completed=now.done, description=now.doing, known=_known(now)
+                task, completed=now.done, description=plain(now.doing), known=_known(now)
             )
 
 

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import parse_yaml
 
 
 def number(value: Any, what: str) -> float:
@@ -49,10 +48,7 @@ def assignments(words: Iterable[str], what: str) -> dict[str, Any]:
 
 
 def _value(text: str, what: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{what}: cannot read '{text}'") from None
+    value = parse_yaml(text, f"{what} {text:.80}")
     # YAML takes 1e-3 for a word, and a date or a set for itself
     if isinstance(value, str):
         plain = _read(value) if "/" not in value else None

@@ -23,6 +23,8 @@ from filelock import FileLock, Timeout
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.utils.atomic_files import differences, write_json, write_whole
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.user_files import is_there
 
 _log = logging.getLogger("robust_snn")
 RUN_FORMAT = 2  # of the files in a run's folder; another one is refused, not misread
@@ -66,15 +68,15 @@ class RunFolder:
 
     def _stored_config(self) -> dict[str, Any] | None:
         """The configuration in the folder, if it has one."""
-        try:
-            found = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if is_there(self.path, "the run") and not self.path.is_dir():
+            raise self._not_a_run("a file")
+        if not is_there(self.path / CONFIG):
             if (self.path / "verdict.json").exists():
-                raise self._not_a_run("a verdict without its configuration") from None
+                raise self._not_a_run("a verdict without its configuration")
             return None
-        except NotADirectoryError:
-            raise self._not_a_run("a file") from None
-        except (OSError, ValueError):
+        try:
+            found = read_json(self.path / CONFIG, "the configuration")
+        except InputError:
             raise self._not_a_run(f"a {CONFIG} that cannot be read") from None
         if not isinstance(found, dict) or "robust_snn_run" not in found:
             raise self._not_a_run(f"a {CONFIG} that belongs to something else")

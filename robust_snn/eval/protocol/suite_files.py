@@ -22,11 +22,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from robust_snn.eval.protocol.suite import AttackSpec, Draws, Suite
 from robust_snn.eval.protocol.sweep_axes import parse_axes
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.file_texts import parse_yaml, read_text
 from robust_snn.utils.user_function import absolute_reference, is_reference
 from robust_snn.utils.values import number
 
@@ -52,10 +51,7 @@ def load_suite(suite: str | Path | Suite) -> Suite:
     if str(suite) in shipped_suites():
         text = (files(__package__) / "suites" / f"{suite}.yaml").read_text(encoding="utf-8")
     elif Path(suite).suffix in (".yaml", ".yml"):
-        try:
-            text = Path(suite).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the suite '{suite}': {error}") from None
+        text = read_text(Path(suite), "the suite")
         return _with_files_of(Path(suite).parent, parse_suite(text, str(suite)))
     else:
         raise unknown("suite", str(suite), shipped_suites())
@@ -83,11 +79,7 @@ def parse_suite(text: str, where: str) -> Suite:
     Raises:
         InputError: If it does not follow the schema.
     """
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"suite '{where}' is not YAML: {' '.join(str(error).split())}") from None
-    tree = _mapping(tree, f"suite '{where}'")
+    tree = _mapping(parse_yaml(text, f"suite '{where}'"), f"suite '{where}'")
     rows = tree.get("attacks", [] if "budget" in tree else None)
     if not isinstance(rows, list):
         raise InputError(f"suite '{where}' needs 'attacks', a list")

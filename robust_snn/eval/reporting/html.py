@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import read_json
 
 REPORT_FILE = "report.html"
 ABOUT = "about.json"
@@ -102,8 +102,8 @@ def render_page(
 def _about(run: Path) -> dict[str, Any]:
     """`about.json` of an earlier call; empty if there is none, or it has another form."""
     try:
-        tree = json.loads((run / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        tree = read_json(run / ABOUT, "the record")
+    except InputError:
         return {}
     checks = {"command": str, "classes": list}
     tree = tree if isinstance(tree, dict) else {}

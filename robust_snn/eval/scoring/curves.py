@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from robust_snn.eval.scoring.intervals import Estimate
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.user_files import is_there
 
 CURVES_FILE = "sweep.json"
 CURVES_SCHEMA = 1
@@ -63,13 +64,15 @@ def load_curves(run: str | Path) -> Curves:
     """
     path = Path(run) / CURVES_FILE
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        if not is_there(path):
+            return {}
+        tree = read_json(path, "the sweep")
         if tree["schema"] != CURVES_SCHEMA:
             raise ValueError(f"schema {tree['schema']}")
         return {axis: tuple(map(_point, points)) for axis, points in tree["axes"].items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"cannot read the sweep '{path}': {error}") from None
 
 

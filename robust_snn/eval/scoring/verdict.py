@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import read_json
 
 SCHEMA = 1
 REQUIRED_KEYS = {  # what the parts of a verdict that are plain mappings hold at least
@@ -142,11 +143,7 @@ class Verdict:
         Raises:
             InputError: If there is no such file, or it is not a verdict of this schema.
         """
-        try:
-            tree = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read the verdict '{path}': {error}") from None
-        return cls.from_dict(tree)
+        return cls.from_dict(read_json(Path(path), "the verdict"))
 
 
 T = TypeVar("T", Clean, Robust, AttackResult, Diagnostic)
