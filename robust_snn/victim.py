@@ -15,7 +15,7 @@ from robust_snn.kernels.backend import runs_triton
 from robust_snn.models.readout import Readout, check_readout
 from robust_snn.neurons.fixed_network import fixed_network
 from robust_snn.neurons.layer_constants import layer_constants
-from robust_snn.neurons.noise_source import POLICIES, NoisyModule, number_layers, policy_keys
+from robust_snn.neurons.noise_source import POLICIES, NoisyModule, layer_numbers, policy_keys
 from robust_snn.neurons.pass_settings import (
     PassSettings,
     is_neuron,
@@ -66,7 +66,8 @@ class Victim(nn.Module):
         eot_batch: How many do: a count, or `"auto"`, one on CPUs and as many as fit into the memory
             of a GPU. It changes the rounding of convolutions and nothing else: where an image's
             gradient depends on its batch, and in other people's networks, draws pass one by one.
-        noise: `"fresh"` draws anew in every call. `"frozen"` draws the same in every call and for
+        noise: `"fresh"` draws anew in every call; another victim of the same seed, `replace`
+            included, begins at the same draws. `"frozen"` draws the same in every call and for
             every image. `"mean"` replaces each draw by its mean, for attacks only.
         seed: Seed of all noise.
         output: `"logits"`, `"probabilities"`, or `"steps"` for logits of every step, `[T, B, K]`.
@@ -131,7 +132,6 @@ class Victim(nn.Module):
         self.recordings = Recordings()
         self._draw_batch = DrawBatch(eot_batch)
         self.training = net.training
-        number_layers(net)
 
     @property
     def stochastic(self) -> bool:
@@ -234,6 +234,7 @@ class Victim(nn.Module):
         mode, statistics = layer_gradient(self).mode, self.statistics
         settings = PassSettings(
             mean_field=self.noise == "mean",
+            layers=layer_numbers(net),
             gradients=layer_gradients(net, mode, statistics),
             fused_norm=True,
             sparse=self.sparse,
@@ -250,7 +251,8 @@ class Victim(nn.Module):
             with fixed_network(net), half:
                 dtype = torch.bfloat16 if bf16 else torch.float32
                 laid_out = dtype if last and runs_triton(x) else None
-                own = settings._replace(keys=keys, constants=layer_constants(net, laid_out))
+                constants = layer_constants(net, laid_out)
+                own = settings._replace(keys=keys, uses={}, constants=constants)
                 with use_settings(own):
                     logits: Tensor = net(x)
             return logits.float().unflatten(0, (-1, len(x))) if steps else logits.float()
@@ -291,7 +293,8 @@ class Victim(nn.Module):
         self.cost.forwards += len(x)
         with plain_context(tf32=False):
             keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
-            with use_settings(PassSettings(keys)), fixed_network(self.net):
+            settings = PassSettings(keys, layers=layer_numbers(self.net), uses={})
+            with use_settings(settings), fixed_network(self.net):
                 logits: Tensor = self.net(_copied(x.float()))
             return logits.float()
 

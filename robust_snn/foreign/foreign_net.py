@@ -302,7 +302,7 @@ class ForeignSNN(ShownNet):
         if x.shape in self.checked and not fired:
             return
         rows = images_on_which(fired, len(x)).to(x.device)
-        keys, mean = self.draw(len(x), x.device)
+        keys, mean, _ = self.draw(len(x), x.device)
         with keyed(keys[rows], mean), plain_context():
             found = self._compare(x[rows])
         whole = found.whole

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robust_snn.foreign.hidden_state import Key, restore
 from robust_snn.foreign.library import Library, find_states
 from robust_snn.foreign.twin import TwinNeuron
+from robust_snn.neurons import one_pass
 
 
 @contextmanager
@@ -42,6 +43,7 @@ def at_rest(
         for module in parts:
             module.training = True
         with ExitStack() as stack:
+            stack.enter_context(one_pass())
             for module, owner in states:
                 stack.enter_context(owner.on_torch(module))
             if seed is not None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robust_snn.models.readout import MeanPool, Readout
-from robust_snn.models.time_layers import TimeAvgPool2d
 from robust_snn.neurons import LIF, StochasticGate
 from robust_snn.utils.errors import InputError
 
@@ -46,12 +46,13 @@ class Synapse:
         layer: The layer, with weights.
         x: Its input, with `B` images in every leading row: `[T, B, ...]`, or `[T * B, ...]`.
         events: Input spikes behind one unit of `x`: the area of an average pooling, the steps of a
-            time mean. `x * events` counts spikes.
+            time mean. `x * events` counts spikes. Where windows differ in size, a number for each
+            entry of `x`.
     """
 
     layer: nn.Module
     x: Tensor
-    events: float
+    events: float | Tensor
 
 
 @dataclass
@@ -106,14 +107,15 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.activity = Activity()
-        self.events: dict[int, tuple[Tensor, float]] = {}  # the tensor keeps its storage alive
+        # by storage, which the tensor keeps alive; a number for all entries, or for each
+        self.events: dict[int, tuple[Tensor, float | Tensor]] = {}
 
     def hook(self, name: str, module: nn.Module) -> Any:
         if isinstance(module, LIF):
             return lambda m, args, kwargs, out: self.neurons(name, m, args[0], kwargs, out)
         if isinstance(module, nn.Conv2d | nn.Linear):
             return lambda m, args, kwargs, out: self.synapse(name, m, args[0])
-        if isinstance(module, TimeAvgPool2d | nn.AdaptiveAvgPool2d | MeanPool | Readout):
+        if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d | MeanPool | Readout):
             return lambda m, args, kwargs, out: self.pool(m, args[0], out)
         return None
 
@@ -139,18 +141,45 @@ class _Recorder:
         self.activity.synapses[name] = Synapse(layer, x, self._events(x))
 
     def pool(self, module: nn.Module, x: Tensor, out: Tensor) -> None:
-        if isinstance(module, TimeAvgPool2d):
-            averaged = x[0, 0, 0].numel() / out[0, 0, 0].numel()
+        events = self._events(x)
+        if isinstance(events, Tensor):
+            return  # a mean of unequal windows: no whole number of spikes
+        if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+            averaged = _averaged(module, x, out)
         elif isinstance(module, Readout) and module.decay != 1.0:
-            return  # weighted by age: no whole number of spikes
+            return  # weighted by age
         elif isinstance(module, MeanPool) and module.readout.decay != 1.0:
             return
         else:
             averaged = x.numel() / out.numel()
-        self.events[out.untyped_storage().data_ptr()] = (out, averaged * self._events(x))
+        self.events[out.untyped_storage().data_ptr()] = (out, averaged * events)
 
-    def _events(self, x: Tensor) -> float:
-        return self.events.get(x.untyped_storage().data_ptr(), (x, 1.0))[1]
+    def _events(self, x: Tensor) -> float | Tensor:
+        pooled, events = self.events.get(x.untyped_storage().data_ptr(), (x, 1.0))
+        if isinstance(events, Tensor):  # flattened meanwhile, as before a linear layer
+            return events.expand(pooled.shape).reshape(x.shape)
+        return events
+
+
+def _averaged(pool: nn.AvgPool2d | nn.AdaptiveAvgPool2d, x: Tensor, out: Tensor) -> float | Tensor:
+    """What the sum over a window is divided by: one number, or `[h, w]` where windows differ."""
+    if isinstance(pool, nn.AdaptiveAvgPool2d):
+        rows, columns = map(_windows, x.shape[-2:], out.shape[-2:])
+        area = rows[:, None] * columns
+    else:
+        window = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
+        ones = torch.ones(1, 1, *x.shape[-2:])
+        inside = F.avg_pool2d(ones, *window, divisor_override=1)
+        mean = F.avg_pool2d(ones, *window, pool.count_include_pad, pool.divisor_override)
+        area = (inside / mean)[0, 0]
+    area = area.to(x.device)
+    return float(area[0, 0]) if bool((area == area[0, 0]).all()) else area
+
+
+def _windows(size: int, parts: int) -> Tensor:
+    """Lengths of the windows of an adaptive pooling, which overlap where they do not divide."""
+    start = torch.arange(parts)
+    return (-(-(start + 1) * size // parts) - start * size // parts).float()
 
 
 def firing_rates(activity: Activity) -> dict[str, float]:

@@ -65,7 +65,9 @@ def operations(
     """Operations per image.
 
     An input counts as spikes where its values are whole numbers of them; average pooling is merged
-    into the synapses behind it. Anything else is multiplied: a MAC per synapse.
+    into the synapses behind it, and spikes at a border that it drops cost nothing. Anything else is
+    multiplied, a MAC per synapse: images, and event frames that hold counts of 1/255 per event.
+    Binary frames are spikes.
 
     Args:
         activity: What `record` collected.

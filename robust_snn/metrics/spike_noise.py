@@ -6,6 +6,7 @@ alike in any batch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from robust_snn.kernels.philox import Purpose, draw_uniform
 from robust_snn.neurons import LIF
+from robust_snn.neurons.noise_source import MOST_LAYERS
 from robust_snn.utils.errors import InputError, unknown
 
 KINDS = ("independent", "exact")
@@ -116,8 +118,15 @@ def hidden_flips(
     if not layers:
         raise InputError(f"{type(net).__name__} has no layer of our spiking neurons to flip")
 
+    uses: Counter[int] = Counter()  # a layer that runs once per step flips others in each
+
     def flipper(layer: int) -> Any:
-        return lambda module, args, out: flip_spikes(out, beta, keys, kind, layer)
+        def flip(module: nn.Module, args: Any, out: Tensor) -> Tensor:
+            uses[layer] += 1
+            address = layer + MOST_LAYERS * (uses[layer] - 1)
+            return flip_spikes(out, beta, keys, kind, address)
+
+        return flip
 
     with ExitStack() as stack:
         for number, module in enumerate(layers):

@@ -20,6 +20,8 @@ from robust_snn.neurons.pass_settings import (
     fused_norm,
     gradient_mode,
     keyed,
+    next_use,
+    one_pass,
     use_settings,
 )
 from robust_snn.neurons.stochastic_gate import StochasticGate
@@ -44,7 +46,9 @@ __all__ = [
     "gradient_mode",
     "keyed",
     "layer_constants",
+    "next_use",
     "number_layers",
+    "one_pass",
     "over_time",
     "parse_noise",
     "set_noise",

@@ -32,10 +32,10 @@ class PoissonEncoder(NoisyModule):
         """
         steps = steps or x.shape[0]
         x = x.expand(steps, *x.shape[1:])
-        keys, mean = self.draw(x.shape[1], x.device)
+        keys, mean, layer = self.draw(x.shape[1], x.device)
         if mean:
             return _Coded.apply(x, x.detach().clamp(0, 1))
-        uniform = draw_uniform(keys, tuple(x.shape[2:]), steps, self.layer, Purpose.ENCODER)
+        uniform = draw_uniform(keys, tuple(x.shape[2:]), steps, layer, Purpose.ENCODER)
         return _Coded.apply(x, (uniform < x).to(x.dtype))
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.kernels import sample_keys
-from robust_snn.neurons.pass_settings import DrawKeys, current_settings
+from robust_snn.neurons.pass_settings import DrawKeys, current_settings, next_use
 from robust_snn.utils.errors import unknown
 
 POLICIES = ("fresh", "frozen", "mean")
+MOST_LAYERS = 2**16  # addresses of later uses in a pass begin behind these
 
 
 def policy_keys(
@@ -34,7 +35,8 @@ class NoisyModule(nn.Module):
     """Base of the modules that draw random numbers.
 
     Attributes:
-        layer: Address of the module in the random stream; `number_layers` makes it unique in a net.
+        layer: Address of the module in the random stream, where the settings of the pass have none;
+            `number_layers` makes it unique in a net.
         noise: Policy while no caller gives keys: `"fresh"`, `"frozen"` or `"mean"`.
         seed: Seed of the module's own keys, taken from PyTorch's generator when it is built.
     """
@@ -52,25 +54,31 @@ class NoisyModule(nn.Module):
         return True
 
     def draw(self, batch: int, device: torch.device) -> DrawKeys:
-        """The keys `[B]` to draw with in this call."""
+        """The keys `[B]` to draw with in this call, and the address."""
         settings = current_settings()
         if settings.replayed is not None:
             return next(settings.replayed)
         if settings.keys is not None:
-            drawn = DrawKeys(settings.keys, settings.mean_field)
+            layer = settings.layers.get(self, self.layer) + MOST_LAYERS * next_use(self)
+            drawn = DrawKeys(settings.keys, settings.mean_field, layer)
         else:
             keys = policy_keys(self.noise, self.seed, batch, self.calls, device=device)
-            drawn = DrawKeys(keys, self.noise == "mean")
+            drawn = DrawKeys(keys, self.noise == "mean", self.layer)
             self.calls += 1
         if settings.recorded is not None:
             settings.recorded.append(drawn)
         return drawn
 
 
-def number_layers(net: nn.Module) -> None:
-    """Gives every noisy module of `net` its own address, in the order of `net.modules()`."""
+def layer_numbers(net: nn.Module) -> dict[nn.Module, int]:
+    """An address for every noisy module of `net`, in the order of `net.modules()`."""
     noisy = (m for m in net.modules() if isinstance(m, NoisyModule))
-    for layer, module in enumerate(noisy):
+    return {module: layer for layer, module in enumerate(noisy)}
+
+
+def number_layers(net: nn.Module) -> None:
+    """Gives every noisy module of `net` its own address, for passes that bring none."""
+    for module, layer in layer_numbers(net).items():
         module.layer = layer
 
 

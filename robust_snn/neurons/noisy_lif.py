@@ -29,13 +29,13 @@ class MembraneNoise(NoisyModule):
     def spec(self, batch: int, device: torch.device) -> NoisyFiring:
         """The noise in the kernels' terms, with the keys of this call."""
         density = self.family.density().kernel()
-        keys, mean = self.draw(batch, device)
-        return NoisyFiring(density.family, density.sharpness, keys, self.layer, mean)
+        keys, mean, layer = self.draw(batch, device)
+        return NoisyFiring(density.family, density.sharpness, keys, layer, mean)
 
     def injected(self, noise: NoisyFiring, shape: tuple[int, ...], steps: int) -> Tensor:
-        """Noise to add to the membranes of `shape`, `[T, B, *shape]`."""
-        uniform = draw_uniform(noise.keys, shape, steps, self.layer, Purpose.MEMBRANE)
-        return self.family.quantile(uniform + 2.0**-25)  # inside (0, 1)
+        """Noise to add to the membranes of `shape`, float64 `[T, B, *shape]`."""
+        uniform = draw_uniform(noise.keys, shape, steps, noise.layer, Purpose.MEMBRANE).double()
+        return self.family.quantile(uniform + 2.0**-25)  # inside (0, 1); in float32 it may be 1
 
     def extra_repr(self) -> str:
         return str(self.family)

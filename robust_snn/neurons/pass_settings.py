@@ -19,10 +19,11 @@ from robust_snn.kernels import Dynamics, LayerStatistics, Rule, SharpnessMemory
 
 
 class DrawKeys(NamedTuple):
-    """Sample keys `[B]` of one draw, and whether its mean field replaces it."""
+    """Sample keys `[B]` of one draw, whether its mean field replaces it, and its layer's address."""
 
     keys: Tensor
     mean: bool = False
+    layer: int = 0
 
 
 class LayerGradient(NamedTuple):
@@ -56,6 +57,8 @@ class PassSettings(NamedTuple):
     Attributes:
         keys: Random keys of the samples `[B]`; if left out, every noisy module makes its own.
         mean_field: Whether every draw is replaced by its mean.
+        layers: Address of noisy modules in the random stream; others have their own `layer`.
+        uses: How often modules have been used in this pass, if that counts; see `one_pass`.
         gradients: Gradient mode by neuron; others have the mode that they were built with.
         constants: Constants of layers; a layer that has none here makes its own.
         fused_norm: Whether batch norms in eval mode run as an affine map in the spiking kernel.
@@ -68,6 +71,8 @@ class PassSettings(NamedTuple):
 
     keys: Tensor | None = None
     mean_field: bool = False
+    layers: Mapping[nn.Module, int] = {}
+    uses: dict[nn.Module, int] | None = None
     gradients: Mapping[nn.Module, LayerGradient] = {}
     constants: LayerConstants = LayerConstants()
     fused_norm: bool = False
@@ -113,8 +118,22 @@ def change_settings(**changes: Any) -> AbstractContextManager[None]:
 
 
 def keyed(keys: Tensor, mean: bool = False) -> AbstractContextManager[None]:
-    """Lets every draw use the given sample keys `[B]`, or its mean."""
+    """Lets every draw use the given sample keys `[B]`, or its mean; see also `one_pass`."""
     return change_settings(keys=keys, mean_field=mean)
+
+
+def one_pass() -> AbstractContextManager[None]:
+    """Inside is one pass: a module that is used again in it draws anew, as once per time step."""
+    return change_settings(uses={})
+
+
+def next_use(module: nn.Module) -> int:
+    """How often the module has been used in this pass before; 0 where that is not counted."""
+    uses = _settings.get().uses
+    if uses is None:
+        return 0
+    uses[module] = uses.get(module, 0) + 1
+    return uses[module] - 1
 
 
 def fused_norm(enabled: bool = True) -> AbstractContextManager[None]:

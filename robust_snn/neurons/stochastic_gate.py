@@ -71,8 +71,8 @@ class StochasticGate(NoisyModule):
             opening = self.opening
         if self.rule == "released" and opening.requires_grad:
             opening = _ReleasedRule.apply(opening, batch * steps)
-        keys, mean = self.draw(batch, opening.device)
-        return Gate(opening, keys, self.layer, mean)
+        keys, mean, layer = self.draw(batch, opening.device)
+        return Gate(opening, keys, layer, mean)
 
     def clamp_(self) -> None:
         """Brings the parameter back into [0.1, 1] after an optimiser step."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robust_snn.metrics import LayerActivity, ms_mppd, record, spike_train_distance, tasad
 from robust_snn.models.readout import every_step
+from robust_snn.neurons import one_pass
 
 if TYPE_CHECKING:
     from robust_snn.training.recipe import Recipe
@@ -56,13 +57,14 @@ def gradient_penalty(
     the square, as here. The code exponentiates raw logits, which overflows.
 
     Args:
-        net: Maps images to logits; its noise must be the same in both of its passes.
+        net: Maps images to logits; its noise is the same in both of its passes where keys are given.
         images: `[B, C, H, W]`.
         labels: `[B]`.
         step: Length of the difference.
     """
     x = images.detach().requires_grad_()
-    logits = net(x)
+    with one_pass():
+        logits = net(x)
     other = logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(1)
 
     def odds(logits: Tensor) -> Tensor:
@@ -71,7 +73,8 @@ def gradient_penalty(
 
     here = odds(logits)
     (gradient,) = torch.autograd.grad(here.sum(), x, retain_graph=True)
-    there = odds(net(images + step * gradient.sign()))
+    with one_pass():
+        there = odds(net(images + step * gradient.sign()))
     return ((there - here) / step).square()
 
 
@@ -176,7 +179,8 @@ def objective(
 def _logits(net: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
     """Logits `[B, K]`, or of every step `[T, B, K]`."""
     stepwise = TASK_LOSSES[recipe.loss].stepwise
-    logits: Tensor = step_logits(net, images) if stepwise else net(images)
+    with one_pass():
+        logits: Tensor = step_logits(net, images) if stepwise else net(images)
     return logits.float()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -191,6 +192,19 @@ def test_digits_in_motion() -> None:
     assert load_dataset("digits-events", n=2, size=8, steps=4).images.shape == (2, 4, 2, 8, 8)
     # a changed camera would make old verdicts incomparable
     assert data.sha256.startswith("af144150c67e4150")
+
+
+def test_the_splits_share_the_camera_and_no_starting_point() -> None:
+    digits = load_dataset("digits", n=2)
+    same = replace(digits, images=digits.images[:1].repeat(2, 1, 1, 1))
+    first, second = record_digits(same)
+    (later,) = record_digits(digits.take(1), earlier=1)
+    assert np.array_equal(later, second) and not np.array_equal(first, second)
+    train = load_dataset("digits", split="train", n=1)
+    alone = load_dataset("digits-events", split="train", n=1)
+    (recorded,) = record_digits(train, earlier=500)
+    frames = to_frames(recorded, 10, (16, 16))
+    assert torch.equal(alone.images[0], torch.from_numpy((frames > 0).astype(np.float32)))
 
 
 def test_the_camera_sees_motion_and_contrast_alone() -> None:

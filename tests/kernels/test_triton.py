@@ -38,6 +38,7 @@ def _run(arguments: list[str], interpret: bool, tmp_path: Path) -> str:
     "file",
     [
         "test_spiking_loop.py",
+        pytest.param("test_odd_numbers.py", marks=pytest.mark.slow),
         "test_fused_sums.py",
         "test_philox.py",
         pytest.param("test_golden.py", marks=pytest.mark.slow),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from robust_snn.metrics import Operations, energy, fan_out, operations, profile, record
+from robust_snn.neurons import LIF
 from zoo import BACKBONES, awake, images, narrow
 
 
@@ -92,6 +93,40 @@ def test_poisson_coding_needs_no_multiplication() -> None:
 def test_a_pooled_head_adds_spikes() -> None:
     net = awake(narrow("snn_resnet19_poisson"), images("snn_resnet19"))
     assert profile(net, images("snn_resnet19")).macs == 0
+
+
+@pytest.mark.parametrize(
+    "pool, side",
+    [
+        (nn.AvgPool2d(2), 5),  # drops a border
+        (nn.AvgPool2d(3, 2, padding=1), 6),
+        (nn.AvgPool2d(3, 2, padding=1, count_include_pad=False), 6),
+        (nn.AvgPool2d(2, ceil_mode=True), 5),
+        (nn.AvgPool2d(2, divisor_override=3), 4),
+        (nn.AdaptiveAvgPool2d(3), 6),
+        (nn.AdaptiveAvgPool2d(3), 7),  # windows overlap
+        (nn.AdaptiveAvgPool2d((2, 4)), 7),
+    ],
+)
+def test_pooled_spikes_are_added(pool: nn.Module, side: int) -> None:
+    """Every spike of a window is an addition at each synapse behind the window."""
+    net = nn.Sequential(LIF(), nn.Flatten(0, 1), pool, nn.Flatten(), nn.LazyLinear(7))
+    x = (torch.rand(3, 2, 4, side, side) < 0.4).float() * 2
+    net(x)
+    found = profile(net, x)
+    spikes = (x > 0).float().flatten(0, 1)
+    windows = torch.stack([net[2](one) for one in torch.eye(side * side).view(-1, 1, side, side)])
+    reached = (windows[:, 0] > 0).sum((1, 2)).float().view(side, side)  # windows over each pixel
+    assert found.macs == 0
+    assert found.sops == float((spikes * reached).sum()) * 7 / 2
+
+
+def test_binary_frames_are_spikes_and_counts_are_multiplied() -> None:
+    net = awake(narrow("snn_vgg11", img_size=34, in_chans=2), torch.rand(4, 4, 2, 34, 34))
+    frames = (torch.rand(2, 4, 2, 34, 34) < 0.2).float()
+    assert profile(net, frames).macs == 0
+    first = fan_out(net.get_submodule("stages.0.0.conv"), (2, 34, 34))
+    assert profile(net, frames / 255).macs == float(first.sum()) * 4
 
 
 def test_closed_gates_save_operations() -> None:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from robust_snn.kernels import sample_keys
+from robust_snn import Victim
+from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.neurons import (
     LIF,
+    NoisyLIF,
+    PoissonEncoder,
     StochasticGate,
     change_settings,
     keyed,
@@ -17,7 +20,7 @@ from robust_snn.neurons.noise_source import NoisyModule, policy_keys
 from robust_snn.neurons.pass_settings import DrawKeys
 from robust_snn.utils.errors import InputError
 
-SHAPE = (40,)
+SHAPE = (2, 5, 4)
 
 
 @pytest.fixture
@@ -79,6 +82,43 @@ def test_layers_draw_differently_once_numbered(device: torch.device) -> None:
     set_noise(net, "frozen", seed=0)
     assert [m.layer for m in net.modules() if isinstance(m, NoisyModule)] == [0, 1]
     assert not torch.equal(gates(net[0]), gates(net[1]))
+
+
+class EveryStep(nn.Module):
+    """One module for every time step, as a network that writes its own loop uses it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.module(x[None]) for _ in range(8)]).transpose(0, 1).flatten(1)
+
+
+@pytest.mark.parametrize("name", ["gate", "encoder", "neuron"])
+def test_a_module_draws_anew_at_every_use_in_a_pass(name: str, device: torch.device) -> None:
+    module = {
+        "gate": StochasticGate(SHAPE, 0.5),
+        "encoder": PoissonEncoder(),
+        "neuron": NoisyLIF("gaussian(sigma=0.5)"),
+    }[name].to(device)
+    victim, x = Victim(EveryStep(module).eval()), torch.full((2, *SHAPE), 0.5)
+    if name == "gate":
+        x = torch.ones(2, *SHAPE)
+    steps = victim.sample(x, torch.arange(2)).unflatten(1, (8, -1))
+    assert not any(torch.equal(steps[:, 0], steps[:, t]) for t in range(1, 8))
+    assert torch.equal(steps.flatten(1), victim.sample(x, torch.arange(2)))  # of the same draw
+    with keyed(sample_keys(derive_seed(0, "report"), torch.arange(2, device=x.device))):
+        assert torch.equal(steps[:, 0], module(x[None])[0].flatten(1))  # the first use as ever
+
+
+def test_a_second_victim_around_a_network_changes_no_draw(device: torch.device) -> None:
+    first, second = (LIF(gate=StochasticGate(SHAPE, 0.5)) for _ in range(2))
+    net = EveryStep(second).to(device).eval()
+    victim, x = Victim(net), torch.ones(2, *SHAPE)
+    before = victim.sample(x, torch.arange(2))
+    Victim(nn.Sequential(nn.Identity(), EveryStep(first), net))
+    assert torch.equal(before, victim.sample(x, torch.arange(2)))
 
 
 def test_recorded_draws_are_replayed(device: torch.device) -> None:

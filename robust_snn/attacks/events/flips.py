@@ -15,17 +15,16 @@ from robust_snn.utils.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class EventPGD(IterativeAttack):
-    """Projected gradient ascent over whole events, with a budget in every time bin.
+    """Projected gradient ascent over whole events.
 
     Gradients at frames that the threat allows add up in a latent tensor; the frames are what the
-    budgets leave of it. In L0, where `eps` counts changed entries per recording, an entry is set to
-    1 or to 0 where that follows the latent tensor, for the `per_bin` largest ones of every time
-    bin. In Linf, frames hold counts of 1/255 per event: entries move by whole events and by at most
-    `eps`, again the `per_bin` largest of a bin.
+    budget leaves of it. In L0, where `eps` counts changed entries per recording, an entry is set to
+    1 or to 0 where that follows the latent tensor, for the `eps` largest ones of the recording. In
+    Linf, frames hold counts of 1/255 per event: entries move by whole events and by at most `eps`.
 
     Attributes:
         steps: Gradients per start.
-        per_bin: Changed entries per time bin. If None, `eps / T` in L0, and all in Linf.
+        per_bin: At most so many entries of a time bin change, the largest; no limit if None.
     """
 
     name = "event-pgd"
@@ -46,24 +45,16 @@ class EventPGD(IterativeAttack):
 
     def run(self, problem: Problem) -> None:
         clean, latent, eps = problem.images, torch.zeros_like(problem.images), problem.eps
-        x, limit = clean, self._limit(problem)
+        x, limit = clean, self.per_bin
         for _ in range(self.steps):
             gradient = problem.loss_gradient(x).gradient
             if problem.norm == "L0":
                 latent = latent + gradient
-                x = _switched(latent, clean, limit)
+                x = _switched(latent, clean, int(eps), limit)
             else:
                 latent = (latent + 2.5 * eps / self.steps * gradient.sign()).clamp(-eps, eps)
                 x = _moved_by_events(latent, clean, eps, limit)
         problem.record(x)
-
-    def _limit(self, problem: Problem) -> int:
-        """Entries that may change per time bin."""
-        steps_in_time, entries = problem.images.shape[1], problem.images[0, 0].numel()
-        if problem.norm == "L0":
-            limit = int(problem.eps) // steps_in_time
-            return limit if self.per_bin is None else min(limit, self.per_bin)
-        return entries if self.per_bin is None else self.per_bin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,23 +88,32 @@ class RandomFlips(IterativeAttack):
         for step in range(self.steps):
             order = problem.rng.uniform("flips", problem.start, step) + 1
             use = order if self.only == "all" else order * clean
-            chosen = _largest(use.flatten(1)[:, None], int(problem.eps)).view(clean.shape)
+            chosen = _largest_of_recording(use, int(problem.eps))
             problem.record(torch.where(chosen, 1 - clean, clean))
 
 
-def _switched(latent: Tensor, clean: Tensor, limit: int) -> Tensor:
-    """Frames whose entries follow the sign of `latent`, the `limit` largest of every time bin."""
+def _switched(latent: Tensor, clean: Tensor, budget: int, per_bin: int | None) -> Tensor:
+    """Frames whose entries follow the sign of `latent`, the `budget` largest of a recording."""
     wanted = (latent > 0).to(clean.dtype)
     use = torch.where(wanted != clean, latent.abs(), 0.0)
-    return torch.where(_largest(use, limit), wanted, clean)
+    if per_bin is not None:
+        use = torch.where(_largest(use, per_bin), use, 0.0)
+    return torch.where(_largest_of_recording(use, budget), wanted, clean)
 
 
-def _moved_by_events(latent: Tensor, clean: Tensor, eps: float, limit: int) -> Tensor:
-    """Frames moved by `latent` in whole events, the `limit` largest moves of every time bin."""
+def _moved_by_events(latent: Tensor, clean: Tensor, eps: float, per_bin: int | None) -> Tensor:
+    """Frames moved by `latent` in whole events, the `per_bin` largest moves of every time bin."""
     counts = (clean / EVENT).round()
     moved = counts + (latent / EVENT + latent.sign() * 1e-4).trunc()
     wanted = (moved.clamp(0, 255) * EVENT).clamp(clean - eps, clean + eps).clamp(0, 1)
-    return torch.where(_largest((wanted - clean).abs(), limit), wanted, clean)
+    if per_bin is None:
+        return wanted
+    return torch.where(_largest((wanted - clean).abs(), per_bin), wanted, clean)
+
+
+def _largest_of_recording(use: Tensor, count: int) -> Tensor:
+    """Entries among the `count` largest positive ones of every recording, `[B, T, ...]`."""
+    return _largest(use.flatten(1)[:, None], count).view(use.shape)
 
 
 def _largest(use: Tensor, count: int) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from robust_snn.data.builtin import load_digits
+from robust_snn.data.builtin import DIGITS_TEST, load_digits
 from robust_snn.data.events.frame_cache import cache_folder, cached
 from robust_snn.data.events.frames import as_pixels, to_frames
 from robust_snn.data.events.published_event_sets import EVENT_FILES, EventFiles, Source
@@ -75,7 +75,9 @@ def load_events(
 def _digits(split: str, size: int | None, steps: int, n: int | None) -> ImageSet:
     digits = load_digits(DIGITS, split, None, size)
     sensor = (digits.images.shape[-2], digits.images.shape[-1])
-    frames = [to_frames(events, steps, sensor) for events in record_digits(digits, n)]
+    earlier = DIGITS_TEST if split == "train" else 0
+    recordings = record_digits(digits, n, earlier=earlier)
+    frames = [to_frames(events, steps, sensor) for events in recordings]
     return ImageSet(
         name=DIGITS,
         split=split,

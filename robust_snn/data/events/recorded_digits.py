@@ -32,13 +32,17 @@ DARK = 0.1  # brightness of the background, below which contrast means nothing
 JITTER = 0.5  # pixels
 
 
-def record_digits(digits: ImageSet, n: int | None = None, seed: int = 0) -> list[np.ndarray]:
+def record_digits(
+    digits: ImageSet, n: int | None = None, seed: int = 0, earlier: int = 0
+) -> list[np.ndarray]:
     """Records the images of a set.
 
     Args:
         digits: Grey images `[N, 1, H, W]` in [0, 1], bright on dark.
         n: How many to record, from the front; all if left out. It changes no recording.
         seed: Seed of the thresholds and of the starting points.
+        earlier: Recordings by the same camera before these, such as those of the test set, whose
+            starting points are not used again.
 
     Returns:
         One array of events per image, in the order of time.
@@ -47,8 +51,8 @@ def record_digits(digits: ImageSet, n: int | None = None, seed: int = 0) -> list
     generator = torch.Generator().manual_seed(seed)
     spread = torch.randn(images.shape[-2:], generator=generator).double()
     threshold = (THRESHOLD * (1 + MISMATCH * spread)).clamp(min=THRESHOLD / 4)
-    start = ((2 * torch.rand(len(images), 2, generator=generator) - 1) * JITTER)[:n]
-    images = images[:n]
+    points = torch.rand(earlier + len(images), 2, generator=generator)[earlier:]
+    start, images = ((2 * points - 1) * JITTER)[:n], images[:n]
     path = _path(images.shape[-1])
     remembered = before = _brightness(images, start + path[0])
     found: list[tuple[np.ndarray, ...]] = [(np.empty(0, np.int64),) * 5]  # if nothing is seen

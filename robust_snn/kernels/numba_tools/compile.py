@@ -16,8 +16,8 @@ import numba
 # Numba recompiles a cached kernel when its own file changes, but not when a file it calls does.
 # Kernels take this number as a default argument, which makes it a part of their cache key.
 _KERNELS = Path(__file__).parents[1]
-_CODES = (_KERNELS / "philox.py", _KERNELS / "spiking" / "codes.py")
-_FILES = sorted([*_KERNELS.rglob("numba*/*.py"), *_CODES])
+_CONSTANTS = ("philox.py", "spiking/codes.py", "spiking/firing_probability.py")
+_FILES = sorted([*_KERNELS.rglob("numba*/*.py"), *(_KERNELS / name for name in _CONSTANTS)])
 SOURCES = int.from_bytes(
     hashlib.blake2b(b"".join(path.read_bytes() for path in _FILES), digest_size=4).digest(),
     "little",

@@ -18,6 +18,7 @@ from torch import Tensor
 from robust_snn.kernels.spiking.spec import NoisyFiring
 
 INTERVALS = 3072
+FARTHEST = 2.0**60  # distance in widths beyond which F is 0 or 1; from an infinity comes no knot
 
 # Cumulative distributions of the normalised surrogate families with the same names.
 CUMULATIVE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -43,10 +44,10 @@ def table_on(family: str, device: torch.device) -> Tensor:
 
 
 def firing_probability(z: Tensor, noise: NoisyFiring) -> Tensor:
-    """`F(z)`, to about 3e-7."""
+    """`F(z)`, to 6e-7, or 9e-7 for triangular noise; NaN at NaN, where no draw fires."""
     table = firing_table(noise.family).to(z)
-    u = noise.sharpness * z
+    u = (noise.sharpness * z).clamp(-FARTHEST, FARTHEST)
     position = (u / (1 + u.abs()) + 1) * (INTERVALS // 2)
-    knot = position.long().clamp(0, INTERVALS - 1)
+    knot = position.nan_to_num(0.0).long().clamp(0, INTERVALS - 1)
     below = table[knot]
     return below + (position - knot) * (table[knot + 1] - below)

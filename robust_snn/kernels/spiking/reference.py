@@ -45,6 +45,20 @@ class _Spike(torch.autograd.Function):
         return upstream[0] * derivative(z, ctx.surrogate, ctx.sharpness), None, None, None
 
 
+class _WithSlope(torch.autograd.Function):
+    """Spikes whose derivative with respect to the drive is a slope that is known."""
+
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor, slope: Tensor, drive: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return spikes.view_as(spikes)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None, Tensor]:
+        (slope,) = ctx.saved_tensors
+        return None, None, upstream[0] * slope
+
+
 @torch.no_grad()
 def _spikes(z: Tensor, noise: NoisyFiring | None, uniform: Tensor | None) -> Tensor:
     """Spikes at `z = v - threshold`, or their probability in the mean field."""
@@ -59,6 +73,7 @@ def _integrate(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Spikes and `v - threshold` of each step, differentiable by the recursion."""
     steps, hard = len(drive), dynamics.reset == "hard"
+    largest = torch.finfo(drive.dtype).max
     uniforms: Any = repeat(None)
     if noise is not None and not noise.mean:
         shape = tuple(drive.shape[2:])
@@ -77,7 +92,8 @@ def _integrate(
         spikes.append(s)
         distances.append(z)
         reset = s.detach() if rule.detach_reset else s
-        membrane = ((1 - reset) * v if hard else v) + dynamics.reset_value * reset
+        kept = (1 - reset) * v.clamp(max=largest) if hard else v  # 0 * inf would be NaN
+        membrane = kept + dynamics.reset_value * reset
     return spikes, distances
 
 
@@ -112,7 +128,8 @@ def differentiable_spikes(
             slope = derivative(distances, rule.surrogate, rule.surrogate.sharpness)
     if isinstance(rule, TimeAverage):
         drive = drive.mean(0, keepdim=True).expand_as(drive)
-    return spikes + slope * (drive - drive.detach())
+    fired: Tensor = _WithSlope.apply(spikes, slope, drive)
+    return fired
 
 
 def _fire(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.attacks import EVENT_ATTACKS, SDA, Attack, changed_entries, make_attack
+from robust_snn.eval.protocol.suite_files import load_suite
+from robust_snn.neurons import LIF
 
 SHAPE = (3, 2, 8, 8)  # T, C, H, W
 ROWS: list[tuple[str, dict[str, Any]]] = [
@@ -106,6 +109,56 @@ def test_sda_needs_as_few_flips_as_the_best_choice(frames: Tensor) -> None:
             fewest.append(int((lead >= 0).sum()) + 1)
         needed = int(changed_entries(x[None], adversarial[None]))
         assert min(fewest) <= needed <= 1.35 * min(fewest) + 2
+
+
+def test_the_budget_is_the_recordings() -> None:
+    """On a linear net the best flips are known, and no time bin has a share of its own."""
+    net, frames = nn.Sequential(nn.Flatten(), nn.Linear(384, 2)), torch.zeros(1, *SHAPE)
+    use = (net[1].weight[1] - net[1].weight[0]).detach()
+    for eps in (1, 2, 5, 11):
+        made = make("event-pgd", {"steps": 2})(Victim(net), frames, torch.tensor([0]), eps=eps)
+        assert set(made.images.flatten().nonzero()[:, 0].tolist()) == set(
+            use.topk(eps).indices.tolist()
+        )
+    capped = make("event-pgd", {"steps": 2, "per_bin": 2})
+    made = capped(Victim(net), frames, torch.tensor([0]), eps=11).images
+    assert made.flatten(2).sum(2).tolist() == [[2, 2, 2]]
+
+
+class Tiny(nn.Module):
+    """32 entries, 16 neurons, 3 classes: so small that every choice of flips can be tried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.neurons, self.leave = nn.Linear(8, 16), LIF(decay=0.8), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(self.neurons(self.enter(x.transpose(0, 1).flatten(2)))).mean(0)
+
+
+@pytest.mark.parametrize("eps", [1, 2, 3])
+def test_the_suite_against_every_choice_of_flips(eps: int) -> None:
+    """What `events-sparse` fools is a large part of what can be fooled, at every small budget."""
+    torch.manual_seed(0)
+    net, frames = Tiny(), (torch.rand(200, 4, 2, 2, 2) < 0.4).float()
+    with torch.no_grad():
+        for layer in (net.enter, net.leave):
+            layer.weight.mul_(3)
+        lead, labels = net(frames).topk(2)
+        some = (lead[:, 0] - lead[:, 1]).argsort()[60:160:2]  # neither sure nor on the edge
+        frames, labels = frames[some], labels[some, 0]
+        choices = list(itertools.combinations(range(32), eps))
+        flips = torch.zeros(len(choices), 32).scatter_(1, torch.tensor(choices), 1)
+        flips = flips.view(-1, 4, 2, 2, 2)
+        wrong = [net((x - flips).abs()).argmax(1) != y for x, y in zip(frames, labels, strict=True)]
+    possible = torch.stack(wrong).any(1)
+    found = torch.zeros(len(frames), dtype=torch.bool)
+    for row in load_suite("events-sparse").attacks:
+        victim = Victim(net, gradient=row.gradient)
+        made = EVENT_ATTACKS[row.attack](steps=row.steps)(victim, frames, labels, eps=eps)
+        found |= made.success
+    assert not (found & ~possible).any()
+    assert found.sum() >= 0.6 * possible.sum() > 0
 
 
 def test_whole_events_within_the_radius() -> None:

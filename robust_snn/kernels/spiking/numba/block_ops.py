@@ -12,10 +12,12 @@ import numpy as np
 
 from robust_snn.kernels.numba_tools.compile import backward_helper, helper
 from robust_snn.kernels.numba_tools.half_precision import put
+from robust_snn.kernels.spiking.firing_probability import FARTHEST
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _EPSILON = np.float32(1e-3)  # of the relaxed gate
 _RANGE = np.float32(2.0**24)  # of a draw
+_FARTHEST = np.float32(FARTHEST)
 _STEPS, _ROUND = np.float32(126), np.float32(1.5)  # levels 1 to 127 of a membrane's code
 
 
@@ -130,12 +132,17 @@ def leak(drive, decay, u, v):
 
 @helper
 def firing_probability(v, threshold, sharpness, table, out):
-    """See `robust_snn.kernels.spiking.firing_probability.firing_probability`."""
+    """See `robust_snn.kernels.spiking.firing_probability.firing_probability`.
+
+    Nothing checks an index here, so it is chosen among numbers before it is one.
+    """
     last, half = np.int32(table.size - 2), np.float32((table.size - 1) // 2)
     for j in range(v.size):
         u = sharpness * (v[j] - threshold)
+        u = _FARTHEST if u > _FARTHEST else (-_FARTHEST if u < -_FARTHEST else u)
         position = (u / (_ONE + abs(u)) + _ONE) * half
-        knot = np.uint32(min(np.int32(position), last))  # unsigned: no wraparound to check
+        place = position if position > _ZERO else _ZERO  # of NaN too
+        knot = np.uint32(min(np.int32(place), last))  # unsigned: no wraparound to check
         below = table[knot]
         out[j] = below + (position - np.float32(knot)) * (table[knot + np.uint32(1)] - below)
 
@@ -158,7 +165,8 @@ def keep_below(words, probability, values, out):
 def reset_membranes(v, spike, hard, reset_value, u):
     """`u = (1 - s) v + reset_value s`, without `(1 - s)` for a soft reset."""
     for j in range(v.size):
-        u[j] = (_ONE - hard * spike[j]) * v[j] + reset_value * spike[j]
+        after = (_ONE - hard * spike[j]) * v[j] + reset_value * spike[j]
+        u[j] = reset_value if hard * spike[j] == _ONE else after  # 0 * inf would be NaN
 
 
 @helper
@@ -221,8 +229,9 @@ def step_back_noisy(e, slope, v, spike, hard, cross, cross_v, decay, carried, gr
 def encode(v, spike, threshold, sharpness, code):
     """The spike, and in 7 bits how far inside the triangle's support the membrane is; 0 outside."""
     for j in range(code.size):
-        level = np.int32(_STEPS * (_ONE - sharpness * abs(v[j] - threshold)) + _ROUND)
-        code[j] = np.uint8(max(level, np.int32(0)) | (np.int32(spike[j]) << 7))
+        level = _STEPS * (_ONE - sharpness * abs(v[j] - threshold)) + _ROUND
+        level = level if level > _ZERO else _ZERO  # of NaN too
+        code[j] = np.uint8(np.int32(level) | (np.int32(spike[j]) << 7))
 
 
 @helper

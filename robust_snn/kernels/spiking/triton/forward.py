@@ -114,7 +114,8 @@ def fire(
 def after_spike(v, spike, reset_value, HARD: tl.constexpr, FIRING: tl.constexpr):
     """Membranes after the reset; no reset value stands for zero."""
     if FIRING == MEAN:
-        u = (1.0 - spike) * v if HARD else v
+        # 0 * inf would be NaN
+        u = tl.where(spike == 1.0, 0.0, (1.0 - spike) * v) if HARD else v
         if reset_value is not None:
             u = u + reset_value * spike
     else:
@@ -196,8 +197,9 @@ def spiking_forward(
             total += drive
         if SAVES == MEMBRANE:
             width = scaled(tl.abs(v - threshold), surrogate_sharpness)
-            level = (126.0 * (1.0 - width) + 1.5).to(tl.int32)
-            code = tl.maximum(level, 0) + spike.to(tl.int32) * 128
+            level = 126.0 * (1.0 - width) + 1.5
+            level = tl.where(level > 0.0, level, 0.0)  # of NaN too
+            code = level.to(tl.int32) + spike.to(tl.int32) * 128
             tl.store(saved_bytes + t * stride + sample, code.to(tl.uint8), mask=mask)
         if GATING == DRAW:
             if t % 4 == 0:

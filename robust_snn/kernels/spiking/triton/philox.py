@@ -8,6 +8,10 @@ import triton
 import triton.language as tl
 from triton.language.random import philox_impl
 
+from robust_snn.kernels.spiking.firing_probability import FARTHEST as _FARTHEST
+
+FARTHEST = tl.constexpr(_FARTHEST)
+
 
 @triton.jit
 def philox_quad(key, neuron, layer, quad: tl.constexpr, purpose: tl.constexpr):
@@ -35,7 +39,9 @@ def philox_quad(key, neuron, layer, quad: tl.constexpr, purpose: tl.constexpr):
 def firing_probability(z, sharpness, table, INTERVALS: tl.constexpr):
     """See `robust_snn.kernels.spiking.firing_probability.firing_probability`."""
     u = sharpness * z
+    u = tl.where(u > FARTHEST, FARTHEST, tl.where(u < -FARTHEST, -FARTHEST, u))
     position = (tl.div_rn(u, 1.0 + tl.abs(u)) + 1.0) * (INTERVALS // 2)
-    knot = tl.minimum(position.to(tl.int32), INTERVALS - 1)
+    place = tl.where(position > 0.0, position, 0.0)  # of NaN too
+    knot = tl.minimum(place.to(tl.int32), INTERVALS - 1)
     below = tl.load(table + knot)
     return below + (position - knot.to(tl.float32)) * (tl.load(table + knot + 1) - below)
