@@ -19,7 +19,7 @@ from robust_snn.kernels import Dynamics, LayerStatistics, Rule, SharpnessMemory
 
 
 class DrawKeys(NamedTuple):
-    """Sample keys `[B]` of one draw, whether its mean field replaces it, and its layer's address."""
+    """Sample keys `[B]` of one draw, whether its mean field replaces it, its layer's address."""
 
     keys: Tensor
     mean: bool = False

@@ -57,7 +57,7 @@ def gradient_penalty(
     the square, as here. The code exponentiates raw logits, which overflows.
 
     Args:
-        net: Maps images to logits; its noise is the same in both of its passes where keys are given.
+        net: Maps images to logits; its noise must be the same in both of its passes, see `keyed`.
         images: `[B, C, H, W]`.
         labels: `[B]`.
         step: Length of the difference.

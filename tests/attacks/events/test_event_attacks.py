@@ -145,7 +145,7 @@ def test_the_suite_against_every_choice_of_flips(eps: int) -> None:
         for layer in (net.enter, net.leave):
             layer.weight.mul_(3)
         lead, labels = net(frames).topk(2)
-        some = (lead[:, 0] - lead[:, 1]).argsort()[60:160:2]  # neither sure nor on the edge
+        some = (lead[:, 0] - lead[:, 1]).argsort()[60:160:5]  # neither sure nor on the edge
         frames, labels = frames[some], labels[some, 0]
         choices = list(itertools.combinations(range(32), eps))
         flips = torch.zeros(len(choices), 32).scatter_(1, torch.tensor(choices), 1)
@@ -154,8 +154,8 @@ def test_the_suite_against_every_choice_of_flips(eps: int) -> None:
     possible = torch.stack(wrong).any(1)
     found = torch.zeros(len(frames), dtype=torch.bool)
     for row in load_suite("events-sparse").attacks:
-        victim = Victim(net, gradient=row.gradient)
-        made = EVENT_ATTACKS[row.attack](steps=row.steps)(victim, frames, labels, eps=eps)
+        victim = Victim(net, gradient=row.gradient or "bptt")
+        made = EVENT_ATTACKS[row.attack](steps=min(row.steps, 20))(victim, frames, labels, eps=eps)
         found |= made.success
     assert not (found & ~possible).any()
     assert found.sum() >= 0.6 * possible.sum() > 0
