@@ -72,14 +72,17 @@ class NoisyModule(nn.Module):
 
 def layer_numbers(net: nn.Module) -> dict[nn.Module, int]:
     """An address for every noisy module of `net`, in the order of `net.modules()`."""
-    noisy = (m for m in net.modules() if isinstance(m, NoisyModule))
-    return {module: layer for layer, module in enumerate(noisy)}
+    return {module: layer for layer, module in enumerate(_noisy_modules(net))}
 
 
 def number_layers(net: nn.Module) -> None:
     """Gives every noisy module of `net` its own address, for passes that bring none."""
-    for module, layer in layer_numbers(net).items():
+    for layer, module in enumerate(_noisy_modules(net)):
         module.layer = layer
+
+
+def _noisy_modules(net: nn.Module) -> list[NoisyModule]:
+    return [module for module in net.modules() if isinstance(module, NoisyModule)]
 
 
 def set_noise(net: nn.Module, noise: str, seed: int | None = None) -> None:
