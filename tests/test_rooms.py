@@ -12,9 +12,9 @@ FILES = [path.relative_to(ROOT) for path in sorted((ROOT / "robust_snn").rglob("
 # A room imports from itself and from the rooms before it; the package itself from all of them.
 ROOMS = (
     "utils < kernels < gradients < neurons < data < models < victim_draws < victim_graphs < "
-    "victim < victim_scoring < foreign < export < attacks < adapters < diagnostics < metrics < "
-    "training < eval.protocol < eval.scoring < eval.execution < eval.reporting < eval < "
-    "benchmarks < cli"
+    "victim < victim_scoring < foreign < export < attacks < adapters < diagnostics < "
+    "certificates < metrics < training < eval.protocol < eval.scoring < eval.execution < "
+    "eval.reporting < eval < benchmarks < cli"
 )
 ORDER = {f"robust_snn.{room}": height for height, room in enumerate(ROOMS.split(" < "))}
 ORDER["robust_snn"] = len(ORDER)

@@ -13,6 +13,7 @@ import typer
 from robust_snn.cli import (  # noqa: F401  they join the app
     analyse,
     benchmark,
+    certify,
     compare,
     console,
     demo,

@@ -113,5 +113,7 @@ class SimplexSum(nn.Module):
 def fork(x: Tensor) -> tuple[Tensor, Tensor]:
     """The same tensor for two branches, whose gradients are added step by step only if they differ
     between steps."""
+    if not torch.is_grad_enabled():
+        return x, x
     branches: tuple[Tensor, Tensor] = Fork.apply(x)
     return branches

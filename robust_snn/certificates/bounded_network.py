@@ -1,0 +1,127 @@
+"""A copy of a network on which bounds can be computed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from robust_snn.certificates.interval import Interval
+from robust_snn.certificates.spike_bounds import MembraneBounds, bound_spikes
+from robust_snn.gradients import TakesModes
+from robust_snn.models.time_layers import SimplexSum
+from robust_snn.neurons import LIF, NoisyModule
+from robust_snn.neurons.pass_settings import is_neuron
+from robust_snn.utils.errors import InputError
+
+TOLERANCE = 1e-4  # of membranes, in the unit of the threshold
+
+# What stands in for a spiking layer: from the layer, its current and its steps to spikes.
+Firing = Callable[[LIF, Any, int], Any]
+
+
+class BoundedNetwork:
+    """A network in double precision whose spiking layers can be replaced by what bounds them.
+
+    Args:
+        net: A deterministic network of this package. It is copied; the copy is in eval mode.
+        tolerance: A spike counts as decided only where its membrane is farther than this from the
+            threshold. So the bounds hold for the float32 network as well, as long as its membranes
+            are rounded by less.
+
+    Raises:
+        InputError: If the network draws random numbers, or has neurons of other packages.
+    """
+
+    def __init__(self, net: nn.Module, tolerance: float = TOLERANCE) -> None:
+        _check(net)
+        self.original = copy.deepcopy(net).eval().requires_grad_(False)
+        self.net = copy.deepcopy(self.original).double()
+        self.tolerance = tolerance
+        self._firing: Firing = self._bounded
+        self._layers: list[MembraneBounds] = []
+        self._first: Interval | None = None
+        for module in self.net.modules():
+            if isinstance(module, LIF):
+                module.fire = MethodType(self._fire, module)  # type: ignore[method-assign]
+            elif isinstance(module, SimplexSum):
+                module.forward = MethodType(_weighted_sum, module)  # type: ignore[method-assign]
+
+    def _fire(
+        self, layer: LIF, current: Any, steps: int, affine: None = None, noise: None = None
+    ) -> Any:
+        return self._firing(layer, current, steps)
+
+    def _bounded(self, layer: LIF, current: Interval, steps: int) -> Interval:
+        gains = layer.gains(steps)
+        bounds = bound_spikes(current, steps, layer.dynamics, *gains, self.tolerance)
+        if not self._layers and self._first is not None:
+            bounds = bounds._replace(spikes=self._first)
+        self._layers.append(bounds)
+        return bounds.spikes
+
+    def run(self, x: Any, firing: Firing) -> Any:
+        """The network's forward pass with something else in place of its spiking layers."""
+        self._firing = firing
+        try:
+            return self.net(x)
+        finally:
+            self._firing = self._bounded
+
+    @torch.no_grad()
+    def bounds(
+        self, images: Interval, first: Interval | None = None
+    ) -> tuple[Interval, list[MembraneBounds]]:
+        """Bounds of the logits `[B, K]`, and of every spiking layer in order.
+
+        Args:
+            images: Bounds of the pixels, `[B, C, H, W]` or `[B, T, C, H, W]`.
+            first: Bounds of the first layer's spikes, where they are known better than from the
+                bounds of its currents.
+        """
+        self._layers, self._first = [], first
+        return self.net(images), self._layers
+
+    def first_layer(self, x: Any) -> tuple[LIF, Any, int]:
+        """The first spiking layer to run, its current on images or on bounds, and its steps."""
+
+        def stop(layer: LIF, current: Any, steps: int) -> None:
+            raise _Reached(layer, current, steps)
+
+        try:
+            self.run(x, stop)
+        except _Reached as reached:
+            return reached.found
+        raise InputError(f"{type(self.net).__name__} has no spiking layer")
+
+
+class _Reached(Exception):  # noqa: N818 - it ends a pass early and is no error
+    def __init__(self, *found: Any) -> None:
+        super().__init__()
+        self.found: Any = found
+
+
+def _weighted_sum(module: SimplexSum, a: Any, b: Any) -> Any:
+    return a * module.weight[0] + b * module.weight[1]
+
+
+def _check(net: nn.Module) -> None:
+    name = type(net).__name__
+    noisy = [n for n, m in net.named_modules() if isinstance(m, NoisyModule) and m.stochastic]
+    if noisy:
+        raise InputError(
+            f"{name} draws random numbers ({noisy[0]}), and bounds are for deterministic networks; "
+            "randomised smoothing certifies it: noise='rate' where it codes pixels as random "
+            "spikes, noise='gaussian(sigma=0.25)' otherwise"
+        )
+    others = [n for n, m in net.named_modules() if isinstance(m, TakesModes)]
+    ours = [m for m in net.modules() if is_neuron(m)]
+    if others or not ours or not all(isinstance(m, LIF) for m in ours):
+        raise InputError(
+            f"bounds follow the spiking layers of this package, and {name} has others; randomised "
+            "smoothing certifies any network: noise='gaussian(sigma=0.25)'"
+        )

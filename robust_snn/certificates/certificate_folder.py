@@ -1,0 +1,105 @@
+"""The folder of a certification: one row per image, which a later start goes on from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robust_snn.utils.atomic_files import differences, write_json, write_text
+from robust_snn.utils.errors import InputError
+
+ROWS, RECORD = "certificates.csv", "certificate.json"
+Row = dict[str, Any]
+
+
+class CertificateFolder:
+    """What is certified so far.
+
+    Args:
+        path: The folder, made if it is not there.
+        configuration: Everything that the certificates depend on, as JSON values.
+
+    Raises:
+        InputError: If the folder holds certificates of another configuration, or damaged ones.
+    """
+
+    def __init__(self, path: Path, configuration: Mapping[str, Any]) -> None:
+        self.path = path
+        self.configuration = dict(configuration)
+        record = path / RECORD
+        if record.exists():
+            self._check(record)
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(record, {"configuration": self.configuration})
+        self.rows = self._read()
+
+    def _check(self, record: Path) -> None:
+        try:
+            known = json.loads(record.read_text(encoding="utf-8"))["configuration"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{record} is damaged; delete {self.path} or choose another --out"
+            ) from None
+        changed = list(differences(known, self.configuration))
+        if changed:
+            raise InputError(
+                f"{self.path} holds certificates of another run ({'; '.join(changed)}); "
+                "choose another --out"
+            )
+
+    def _read(self) -> list[Row]:
+        file = self.path / ROWS
+        if not file.exists():
+            return []
+        rows: list[Row] = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+        if [row.get("image") for row in rows] != [str(i) for i in range(len(rows))]:
+            raise InputError(f"{file} is damaged; delete it, and it is made again")
+        return rows
+
+    def finish(
+        self,
+        count: int,
+        batch: int,
+        certify: Callable[[Tensor], list[Row]],
+        show: Callable[[int], None],
+    ) -> list[Row]:
+        """Certifies the images that have no row yet, and writes after every batch.
+
+        Args:
+            count: Number of images.
+            batch: Images between two writes.
+            certify: Gives the rows of images, from their numbers.
+            show: Called with the number of finished images.
+        """
+        for first in range(len(self.rows), count, batch):
+            ids = torch.arange(first, min(first + batch, count))
+            fresh = certify(ids)
+            texts = [{name: _text(value) for name, value in row.items()} for row in fresh]
+            self.rows += [
+                {"image": str(i), **row} for i, row in zip(ids.tolist(), texts, strict=True)
+            ]
+            table = io.StringIO()
+            writer = csv.DictWriter(table, list(self.rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+            write_text(self.path / ROWS, table.getvalue())
+            show(len(self.rows))
+        return self.rows
+
+    def conclude(self, result: Mapping[str, Any]) -> None:
+        """Writes the result beside the configuration."""
+        write_json(
+            self.path / RECORD, {"configuration": self.configuration, "result": dict(result)}
+        )
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,147 @@
+"""`robust-snn certify`."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robust_snn.cli.app import app
+from robust_snn.cli.console import say, start_logging
+from robust_snn.cli.options import (
+    DATA,
+    Adapt,
+    Checkpoint,
+    DataRoot,
+    Device,
+    Model,
+    ModelKwargs,
+    Quiet,
+    Seed,
+    Threads,
+    chosen_device,
+    set_threads,
+)
+from robust_snn.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BATCH = 8  # images between two writes
+MEANINGS = {
+    "clean": "classified correctly",
+    "certified": "certified: no image in the ball is misclassified",
+    "broken": "broken: one is",
+    "open": "open: neither is proven",
+}
+_log = logging.getLogger("robust_snn")
+
+
+@app.command(
+    epilog="Example: robust-snn certify --model snn_vgg5.digits --data digits -n 50 "
+    "--noise 'gaussian(sigma=0.25)' --out runs/certificate"
+)
+def certify(
+    data: Annotated[str, typer.Option(help=f"What to certify: {DATA}.")],
+    out: Annotated[Path, typer.Option(help="Folder of the certificates.")],
+    model: Model = None,
+    model_kwargs: ModelKwargs = None,
+    checkpoint: Checkpoint = None,
+    adapting: Adapt = None,
+    data_root: DataRoot = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            help="Certify the network smoothed by noise: gaussian(sigma=0.25), an L2 radius, or "
+            "rate, an L1 radius of networks with Poisson coding."
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Noise draws that bound a class's probability; 1000.")
+    ] = None,
+    eps: Annotated[
+        str | None, typer.Option(help="Without --noise: radius in Linf that bounds are proven for.")
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(help="Combinations of spikes that are tried per image, 2000; 0 for none."),
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Prove what no attack can do; start the same command again to go on after a kill."""
+    from robust_snn.certificates.certificate_folder import CertificateFolder
+    from robust_snn.certificates.certificate_tasks import BoundsTask, CertificateTask, SmoothingTask
+    from robust_snn.cli.inputs import load_subject
+    from robust_snn.utils.modules import weights_sha256
+    from robust_snn.utils.values import number
+    from robust_snn.utils.version import __version__
+
+    _check_options(noise, draws, eps, nodes)
+    set_threads(threads)
+    start_logging(quiet)
+    subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
+    victim, images = subject.victim(chosen_device(device), seed=seed), subject.images
+    task: CertificateTask
+    if noise is not None:
+        task = SmoothingTask(victim, images, noise, 1000 if draws is None else draws)
+    else:
+        task = BoundsTask(
+            victim, images, number(str(eps), "--eps"), 2000 if nodes is None else nodes
+        )
+    configuration = {
+        "model": {**subject.info, "weights_sha256": weights_sha256(victim.net)},
+        "data": {"name": images.name, "split": images.split, "sha256": images.sha256},
+        "seed": seed,
+        "robust_snn": __version__,
+        **task.settings,
+    }
+    folder = CertificateFolder(out, configuration)
+    rows = folder.finish(len(images), BATCH, task.rows, partial(_report, len(images)))
+    result = task.result(rows)
+    folder.conclude(result)
+    say(_table(task.settings, result, len(images)))
+    say(f"certificates in {out / 'certificates.csv'}")
+
+
+def _check_options(
+    noise: str | None, draws: int | None, eps: str | None, nodes: int | None
+) -> None:
+    if (noise is None) == (eps is None):
+        raise InputError(
+            "say what to certify: --eps 0.01 for bounds of a deterministic network, or "
+            "--noise 'gaussian(sigma=0.25)' for the network smoothed by noise"
+        )
+    if noise is None and draws is not None:
+        raise InputError("--draws serves --noise; bounds draw nothing")
+    if eps is None and nodes is not None:
+        raise InputError("--nodes serves --eps; smoothing tries no combinations of spikes")
+
+
+def _report(count: int, done: int) -> None:
+    _log.info("%d of %d images", done, count)
+
+
+def _table(settings: dict[str, Any], result: dict[str, Any], count: int) -> Table:
+    """The result as a table."""
+    from rich.table import Table
+
+    if settings["method"] == "bounds":
+        table = Table("of the images", "share")
+        table.title = f"{count} images, {settings['norm']}, eps = {settings['eps']:.4g}"
+        for name, meaning in MEANINGS.items():
+            table.add_row(meaning, f"{result[name]:.1%}")
+        return table
+    table = Table(f"radius in {settings['norm']}", "certified accuracy")
+    table.title = (
+        f"{count} images under {settings['noise']}, {result['abstained']:.1%} without an answer"
+    )
+    for radius, share in result["certified"].items():
+        table.add_row(radius, f"{share:.1%}")
+    return table

@@ -1,0 +1,52 @@
+"""Folders of certificates: what is finished is not computed again, what is another's is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from robust_snn.certificates.certificate_folder import CertificateFolder, Row
+from robust_snn.utils.errors import InputError
+
+ASKED: list[int] = []
+
+
+def rows(ids: Tensor) -> list[Row]:
+    ASKED.extend(ids.tolist())
+    return [{"label": i % 3, "lead": i / 7} for i in ids.tolist()]
+
+
+def finished(folder: Path, count: int = 5, config: int = 1) -> list[Row]:
+    ASKED.clear()
+    return CertificateFolder(folder, {"eps": config}).finish(count, 2, rows, lambda _: None)
+
+
+def test_a_later_start_goes_on(tmp_path: Path) -> None:
+    whole = finished(tmp_path / "whole")
+    assert ASKED == [0, 1, 2, 3, 4]
+    finished(tmp_path / "parts", count=3)
+    assert finished(tmp_path / "parts") == whole
+    assert ASKED == [3, 4]
+    assert (tmp_path / "parts/certificates.csv").read_text() == (
+        tmp_path / "whole/certificates.csv"
+    ).read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("certificate.json", '{"configuration": {"eps": 2}}', "eps: 2, now 1"),
+        ("certificate.json", '{"configuration"', "damaged"),
+        ("certificates.csv", "image,label\n1,2\n", "damaged"),
+        ("certificates.csv", "label\n2\n", "damaged"),
+    ],
+)
+def test_other_or_damaged_folders_are_refused(
+    tmp_path: Path, file: str, text: str, said: str
+) -> None:
+    finished(tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(InputError, match=said):
+        finished(tmp_path)
