@@ -23,6 +23,7 @@ from robust_snn.neurons.pass_settings import (
     layer_gradients,
     use_settings,
 )
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from robust_snn.victim_draws import ALONE, Cost, DrawBatch, Draws, Run, mean_logits
@@ -86,6 +87,7 @@ class Victim(nn.Module):
             between calls, which `robust_snn.adapt` clears.
     """
 
+    @checked_types
     def __init__(
         self,
         net: nn.Module,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.data.checks import check_labels
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.modules import device_of, evaluating, undisturbed
 from robust_snn.victim import Victim
 
@@ -33,6 +34,7 @@ def fresh_logits(
     return [victim.sample(images, ids, draw=draw, purpose=purpose) for draw in range(draws)]
 
 
+@checked_types
 def correct(
     victim: Victim,
     images: Tensor,
@@ -75,6 +77,7 @@ def correct(
     return torch.cat(right)
 
 
+@checked_types
 def accuracy(
     victim: Victim,
     images: Tensor,

@@ -25,6 +25,7 @@ from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, parse_draws
 from robust_snn.attacks.norm_ball import check_radius
 from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.kernels import derive_seed
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import evaluating
 from robust_snn.utils.plain_context import plain_context
@@ -63,6 +64,7 @@ class Attack(ABC):
     name: ClassVar[str]
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2")
 
+    @checked_types
     def __call__(
         self,
         victim: Victim,

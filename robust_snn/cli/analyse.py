@@ -62,6 +62,7 @@ def analyse(
     from robust_snn.cli.inputs import load_subject
     from robust_snn.metrics import repeat
     from robust_snn.metrics.neural_code_page import draw_page
+    from robust_snn.utils.figures import new_figure
     from robust_snn.victim_scoring import correct
 
     set_threads(threads)
@@ -81,6 +82,7 @@ def analyse(
         say(f"{info['name']}: accuracy {right.mean():.1%} over {len(images)} samples")
         say(f"warning: no spikes are analysed: {missing}")
         return
+    new_figure(1, 1)  # says now, not after the work, that a library is missing
     repeated = repeat(victim, x, trials, layer)
     write_tables(repeated, images.labels, out)
     what = (

@@ -8,6 +8,7 @@ second run continues or repeats it.
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ import typer
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
 from robust_snn.cli.options import Quiet, Threads, set_threads
+from robust_snn.utils.optional_work import if_possible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,8 +79,10 @@ def run_demo(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
         )
         curves[model] = by_axis["eps"]
         command = shlex.join(["robust-snn", "demo", "--out", str(out)])
-        write_report(folder, command=command, classes=data.classes)
-    save_robustness_curves(curves, verdicts[MODELS[0]], out / "accuracy.png")
+        write = partial(write_report, folder, command=command, classes=data.classes)
+        if_possible("report", write)
+    draw = partial(save_robustness_curves, curves, verdicts[MODELS[0]], out / "accuracy.png")
+    if_possible("picture", draw)
     return verdicts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from robust_snn.cli.options import (
     set_threads,
 )
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.optional_work import if_possible
 
 if TYPE_CHECKING:
     from robust_snn.eval import Verdict
@@ -159,16 +161,18 @@ def _size(
 
 
 def _show(verdict: Verdict, run: Path, classes: Sequence[str]) -> None:
-    """Shows a verdict and writes its report; whatever fails there costs the report alone."""
+    """Shows a verdict and writes its report; whatever fails there costs itself."""
     from robust_snn.eval.reporting.html import write_report
     from robust_snn.eval.reporting.published import published_results
     from robust_snn.eval.reporting.terminal import render_published, render_verdict
 
-    say(render_verdict(verdict))
-    if (published := published_results(verdict)) is not None:
-        say(render_published(verdict, published))
+    def show() -> None:
+        say(render_verdict(verdict))
+        if (published := published_results(verdict)) is not None:
+            say(render_published(verdict, published))
+
+    if_possible("table", show)
     say(f"verdict in {run / 'verdict.json'}")
-    try:
-        say(f"report in {write_report(run, command=command(), classes=classes)}")
-    except Exception as error:  # a library is missing, or cannot draw this
-        say(f"no report: {error}")
+    write = partial(write_report, run, command=command(), classes=classes)
+    if (page := if_possible("report", write)) is not None:
+        say(f"report in {page}")

@@ -15,7 +15,9 @@ from robust_snn.data.image_set import ImageSet
 from robust_snn.data.packed_images import load_packed
 from robust_snn.data.torchvision_sets import TORCHVISION, load_torchvision
 from robust_snn.data.user_data import load_user_data
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.user_files import is_there
 from robust_snn.utils.user_function import is_reference
 
 
@@ -41,6 +43,7 @@ DATASETS = {
 SPLITS = ("train", "test")
 
 
+@checked_types
 def load_dataset(
     name_or_path: str | Path,
     *,
@@ -84,7 +87,7 @@ def load_dataset(
         data = load_torchvision(name, split, Path(root) if root else None, size, n)
     elif is_reference(name):
         data = load_user_data(name, size, n)
-    elif (path := Path(name)).exists():
+    elif is_there(path := Path(name), "the data"):
         load = {".npz": load_arrays, ".safetensors": load_packed}.get(path.suffix, load_files)
         load = load_datasets_folder if is_datasets_folder(path) else load
         data = load(path, split, size, n)

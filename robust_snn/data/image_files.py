@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from robust_snn.data.image_set import ImageSet, interleaved
 from robust_snn.data.pictures import stacked
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_files import is_there
 
 Reader: TypeAlias = ReaderImageFolder | ReaderImageInTar
 EXPECTED = "expected class folders side by side, in a folder or .tar, with .png or .jpg images"
@@ -45,7 +46,7 @@ class PictureFiles:
 
     def content(self, index: int) -> bytes:
         """A picture as it is stored."""
-        file, _ = self.reader[index]
+        file = _file(self.reader, index)
         with file:
             content: bytes = file.read()
         return content
@@ -140,8 +141,15 @@ def _check_layout(source: Path, names: list[PurePath]) -> None:
             )
 
 
+def _file(reader: Reader, index: int) -> BinaryIO:
+    """A picture's file; a link may lead to a device, whose reading never ends."""
+    if isinstance(reader, ReaderImageFolder):
+        is_there(reader.filename(index, absolute=True), "the image")
+    file: BinaryIO = reader[index][0]
+    return file
+
+
 def _picture(reader: Reader, index: int) -> Image.Image:
-    file, _ = reader[index]
-    with file, Image.open(file) as picture:
+    with _file(reader, index) as file, Image.open(file) as picture:
         picture.load()
         return picture

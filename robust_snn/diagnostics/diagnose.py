@@ -25,12 +25,14 @@ from robust_snn.diagnostics.mode_agreement import mode_agreement
 from robust_snn.diagnostics.reached_neurons import reached_neurons
 from robust_snn.diagnostics.stochasticity import eot_convergence, known_noise
 from robust_snn.foreign import adapt
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
 Measure = Callable[[], Diagnostic | Sequence[Diagnostic]]
 
 
+@checked_types
 def cheap(
     victim: Victim | nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0
 ) -> list[Diagnostic]:
@@ -56,6 +58,7 @@ def cheap(
     ]
 
 
+@checked_types
 def full(
     victim: Victim | nn.Module,
     images: Tensor,

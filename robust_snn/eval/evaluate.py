@@ -33,6 +33,7 @@ from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.scoring.verdict_checks import gradient_masking
 from robust_snn.foreign import adapt
 from robust_snn.kernels import derive_seed
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.plain_context import plain_context
@@ -44,6 +45,7 @@ SHARD_SIZE = 64
 DIAGNOSED = 16  # images on which the gradient is checked for signs of masking
 
 
+@checked_types
 def evaluate(
     victim: Victim | nn.Module | str,
     images: Tensor,
@@ -127,6 +129,10 @@ def evaluate(
             batch_size=SHARD_SIZE if batch_size is None else batch_size,
             source=None if source is None else adapt(source, output="logits").eval(),
         )
+        if ray is None:
+            local_workers.check_workers(job, workers)
+        else:
+            ray_workers.require_ray()
         checked = preflight(job, calibration)
         config = configuration(checked, model_info or {}, data_info or {})
         folder = RunFolder(out, config, _room(checked.job))

@@ -21,11 +21,13 @@ from robust_snn.eval.evaluate import evaluate
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.sweep_axes import Axes, parse_axes
+from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.curves import CurvePoint, Curves, save_curves
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.foreign import adapt
 from robust_snn.gradients import parse_mode
 from robust_snn.models import create_network
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import undisturbed
 from robust_snn.victim import Victim
@@ -33,6 +35,7 @@ from robust_snn.victim import Victim
 _log = logging.getLogger("robust_snn")
 
 
+@checked_types
 def sweep(
     victim: Victim | nn.Module | str,
     images: Tensor,
@@ -124,6 +127,10 @@ def _changes(around: Mapping[str, Any], axis: str, value: Any) -> dict[str, Any]
         return {"victim": victim.replace(gradient=value), "suite": changed}
     if axis == "T":
         return _at_steps(victim, around["model_info"], value)
+    if axis == "eps":
+        Threat(around.get("norm") or suite.norm, value)  # refuses what cannot be
+    else:
+        suite.override(**{axis: value})
     return {axis: value}
 
 

@@ -21,6 +21,7 @@ from robust_snn.gradients import TakesModes
 from robust_snn.models import create_network
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import is_neuron
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import SETTINGS, Victim, add_network_check
 
@@ -29,6 +30,7 @@ _warned: WeakSet[nn.Module] = WeakSet()
 KNOWN = ("torch", "torchvision", "timm", "robust_snn")  # packages whose layers keep no state
 
 
+@checked_types
 def adapt(
     obj: str | PathLike[str] | nn.Module,
     *,

@@ -14,6 +14,8 @@ from robust_snn.utils.errors import InputError, unknown
 if TYPE_CHECKING:
     from robust_snn.data import ImageSet
 
+LARGEST = 1e6  # of an argument; beyond it memory ends, sooner or later
+
 
 def create_network(name: str, **kwargs: Any) -> nn.Module:
     """`timm.create_model` with errors of one line.
@@ -27,10 +29,16 @@ def create_network(name: str, **kwargs: Any) -> nn.Module:
     """
     if not name.startswith(("local-dir:", "hf-hub:")) and not timm.is_model(name.split(".")[0]):
         raise unknown("model", name, timm.list_models("snn_*"))
+    for key, value in kwargs.items():
+        if isinstance(value, int | float) and abs(value) > LARGEST:
+            raise InputError(f"cannot build {name}: {key}={value!r:.40} is beyond {LARGEST:g}")
     try:
         network: nn.Module = timm.create_model(name, **kwargs)
-    except TypeError as error:
-        raise InputError(f"cannot build {name}: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # whatever sizes that cannot be come to in PyTorch
+        line = " ".join(f"{error}".split()) or type(error).__name__
+        raise InputError(f"cannot build {name}: {line}") from error
     return network
 
 

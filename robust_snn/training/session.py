@@ -37,6 +37,7 @@ from robust_snn.training.training_folder import Epoch, State, TrainingFolder
 from robust_snn.training.training_progress import Clock, Listener
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.version import __version__
 
 _log = logging.getLogger("robust_snn")
@@ -125,7 +126,8 @@ class Session:
         if self.processes.first:
             self._write(learner.result, self.folder.weights, history)
             if importlib.util.find_spec("matplotlib"):
-                draw_curves(history, self.folder.path / "curves.png")
+                draw = partial(draw_curves, history, self.folder.path / "curves.png")
+                if_possible("picture of the curves", draw)
         return Trained(learner.result.eval(), card, history)
 
     def _epoch(

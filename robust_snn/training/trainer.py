@@ -22,10 +22,12 @@ from robust_snn.training.regularisers import gate_parameters, mean_rate, penalty
 from robust_snn.training.session import Session, Trained, TrainingData
 from robust_snn.training.training_folder import State, TrainingFolder
 from robust_snn.training.training_progress import Listener
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, missing_extra
 from robust_snn.utils.progress_bar import progress_listener
 
 
+@checked_types
 def train(
     model: str,
     data: ImageSet,

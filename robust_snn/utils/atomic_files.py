@@ -26,8 +26,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text, whole or not at all."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    """Writes text, whole or not at all; what is no UTF-8, as in some file names, is spelled out."""
+    content = text.encode(errors="backslashreplace")  # which JSON reads back as it was
+    write_whole(path, lambda file: file.write(content))
 
 
 def write_json(path: Path, tree: Any) -> None:

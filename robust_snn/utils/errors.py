@@ -10,6 +10,10 @@ import torch
 from robust_snn.utils.plain_text import one_line
 
 NAMED = 80  # characters of a name that came
+OUT_OF_MEMORY = (  # the last three are oneDNN's
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed"),
+    *("could not create a memory", "could not create a primitive", "could not execute a primitive"),
+)
 
 
 class InputError(ValueError):
@@ -42,7 +46,7 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory did not suffice, on a GPU, on a CPU or in a library."""
     text = str(error).lower()  # on the CPU, and inside libraries, it has no class of its own
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "alloc_failed")
+        words in text for words in OUT_OF_MEMORY
     )
 
 

@@ -12,6 +12,7 @@ from robust_snn.utils.errors import InputError, unknown
 # one event: time in microseconds, column, row, and whether the pixel became brighter
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?")])
 BINNINGS = ("time", "count")
+LONGEST = 1 << 62  # microseconds times steps
 CHUNK = 1 << 19  # events handled together, so that memory does not grow with a recording
 
 
@@ -62,6 +63,8 @@ def to_frames(
     cells = steps * 2 * height * width
     counts = np.zeros(cells, np.int64)
     first, duration = _span(events) if by == "time" else (0, len(events))
+    if duration * steps > LONGEST:
+        raise InputError(f"events take {duration} microseconds from first to last; is it damaged?")
     for start, part in _chunks(events):
         x, y = part["x"].astype(np.int64), part["y"].astype(np.int64)
         _check_inside(x, y, sensor)

@@ -7,6 +7,7 @@ the calling process.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from collections.abc import Generator
@@ -25,6 +26,12 @@ from robust_snn.utils.user_code import loaded_modules
 
 _log = logging.getLogger("robust_snn")
 RETRIES = 3
+
+
+def require_ray() -> None:
+    """Raises `ImportError`, which names the extra, unless Ray is installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise missing_extra("Ray", "ray")
 
 
 def finished_shards(
@@ -46,12 +53,11 @@ def finished_shards(
         ImportError: If Ray is not installed.
         InputError: If there is no cluster at the address.
     """
-    try:
-        import ray
-        from ray.exceptions import RayError, RayTaskError
-        from ray.util import ActorPool
-    except ImportError as error:
-        raise missing_extra("Ray", "ray") from error
+    require_ray()
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+    from ray.util import ActorPool
+
     threads = torch.get_num_threads()
     if address == "local" and count is not None:
         threads = max(1, threads // count)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
+from robust_snn.eval.execution.folder_lock import locked
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.utils.atomic_files import differences, write_json, write_whole
 from robust_snn.utils.errors import InputError
@@ -126,18 +126,12 @@ class RunFolder:
         return self._locked("run")
 
     @contextmanager
-    def _locked(self, name: str, wait: float = -1) -> Iterator[bool]:
-        lock, ours = FileLock(self.path / "locks" / name), True
-        try:
-            lock.acquire(timeout=wait)
-        except Timeout:
-            ours = False
-        except NotImplementedError:
-            _log.warning("no file locks in '%s': processes may do the same work twice", self.path)
-        try:
+    def _locked(self, name: str, wait: float | None = None) -> Iterator[bool]:
+        with locked(self._lock_file(name), wait) as ours:
             yield ours
-        finally:
-            lock.release()
+
+    def _lock_file(self, name: str) -> Path:
+        return self.path / "locks" / name
 
     @staticmethod
     def _remove_drafts(folder: Path, name: str, below: str = "") -> None:

@@ -4,24 +4,56 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
-from collections.abc import Generator, Iterator
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import torch
 
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.progress import Meter, Progress
+from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard
 from robust_snn.eval.execution.shards import complete_shard, locked_shards
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.interrupts import deferred
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.user_code import loaded_modules
 
 _log = logging.getLogger("robust_snn")
+MOST_PER_CORE = 16
+GRACE = 2.0  # seconds in which a worker may end what it writes
+
+
+def check_workers(job: Job, count: int | None) -> None:
+    """Refuses workers that cannot be, before anything runs.
+
+    Raises:
+        InputError: If they are more than this machine can bear, or the network cannot be sent.
+    """
+    most = MOST_PER_CORE * (os.cpu_count() or 1)
+    if count is not None and count > most:
+        raise InputError(f"workers must be at most {most} on this machine, got {count}")
+    if count is not None and min(count, job.shards) > 1:
+        _parcel(job)
+
+
+def _parcel(job: Job, *more: Any) -> bytes:
+    """The job for other processes; the user's modules are loaded there before the network."""
+    try:
+        return pickle.dumps((loaded_modules(), job.on("cpu"), *more))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"the network cannot be sent to other processes ({error}); "
+            "define its class in a module, or take one worker"
+        ) from None
 
 
 def finished_shards(
@@ -41,7 +73,7 @@ def finished_shards(
     Raises:
         InputError: If the network cannot be sent to another process.
     """
-    with worker_processes(job, folder, (count or 1) - 1):
+    with worker_processes(job, folder, min(count or 1, job.shards) - 1):
         for shard in locked_shards(range(job.shards), folder, meter.wait):
             yield shard, complete_shard(job, folder, meter, shard)
 
@@ -61,13 +93,7 @@ def worker_processes(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
         return
     threads = torch.get_num_threads()
     share = max(1, threads // (count + 1))
-    try:
-        parcel = pickle.dumps((loaded_modules(), job.on("cpu"), folder))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"the network cannot be sent to other processes ({error}); "
-            "define its class in a module, or take one worker"
-        ) from None
+    parcel = _parcel(job, folder)
     spawn = multiprocessing.get_context("spawn")
     processes = [
         spawn.Process(target=_work, args=(parcel, device, share), daemon=True)
@@ -75,15 +101,27 @@ def worker_processes(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
     ]
     try:
         for process in processes:
-            process.start()
+            with deferred():  # a process that is started by half could not be ended
+                process.start()
         torch.set_num_threads(share)
         yield
     finally:
-        torch.set_num_threads(threads)
-        for process in processes:
-            if process.exitcode not in (None, 0):
-                _log.warning("a worker ended with %s; its work was done here", process.exitcode)
-            process.terminate()
+        with deferred():
+            torch.set_num_threads(threads)
+            _end([process for process in processes if process.pid is not None])
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Ends workers, those that do not listen by force; the next run sweeps what they leave."""
+    for process in processes:
+        if process.exitcode not in (None, 0):
+            _log.warning("a worker ended with %s; its work was done here", process.exitcode)
+        process.terminate()
+    end = time.monotonic() + GRACE
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()
             process.join()
 
 
@@ -97,20 +135,24 @@ def _devices(job: Job, count: int) -> list[str]:
 
 def _work(parcel: bytes, device: str, threads: int) -> None:
     """What a worker process runs: it finishes shards until none is left."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it then leaves no half file
-    torch.set_num_threads(threads)
-    _, job, folder = pickle.loads(parcel)  # noqa: S301  from our own parent, no file
-    job = job.on(device)
     try:
-        meter = Meter(job, folder, _check_parent)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # it then leaves no half file
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        torch.set_num_threads(threads)
+        _, job, folder = pickle.loads(parcel)  # noqa: S301  from our own parent, no file
+        job = job.on(device)
+        meter = Meter(job, folder, lambda _: None)
         for shard in locked_shards(range(job.shards), folder, meter.wait):
             complete_shard(job, folder, meter, shard)
     except KeyboardInterrupt:
         sys.exit(0)
 
 
-def _check_parent(_: Progress) -> None:
-    """Ends a worker whose parent process has died."""
+def _end_with_parent() -> None:
+    """Ends a worker whose parent process has died, by force where it does not listen."""
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        raise KeyboardInterrupt
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(1)

@@ -12,6 +12,7 @@ from robust_snn.eval.protocol.sweep_axes import Axes
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.user_function import is_reference
 
+MOST = 10**9  # draws, steps or restarts
 SOURCE = "checkpoint"  # in an attack's options: the network of --source-checkpoint
 
 
@@ -131,6 +132,9 @@ class Suite:
 
     def __post_init__(self) -> None:
         where = f"suite '{self.name}'"
+        for key in ("name", "source"):
+            if not isinstance(value := getattr(self, key), str) or (key == "name" and not value):
+                raise InputError(f"{key} of {where} must be text, in quotes, got {value!r:.60}")
         if self.norm not in NORMS:
             raise unknown(f"norm of {where}", str(self.norm), NORMS)
         if not isinstance(self.independent, bool):
@@ -197,3 +201,5 @@ class Suite:
 def _check_positive(value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{where} must be a whole number of at least 1, got {value!r}")
+    if value > MOST:
+        raise InputError(f"{where} must be at most {MOST}, got {value!r:.40}")

@@ -1,0 +1,87 @@
+"""Arguments of another type than a signature says: one `InputError`, before anything runs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Number
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from robust_snn.utils.errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_SPOKEN: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "None",
+    torch.Tensor: "a torch.Tensor",
+}
+
+
+def checked_types(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which refuses arguments that its annotations exclude.
+
+    Numbers are checked where they are used, also those of NumPy and PyTorch: here a scalar is a
+    scalar. What is inside of mappings and sequences is not looked at.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        hints = _hints(function)
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            kind = signature.parameters[name].kind
+            named = kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+            if named and name in hints and not _fits(value, hints[name]):
+                expected = " or ".join(dict.fromkeys(_names(hints[name])))
+                got = " ".join(f"{type(value).__name__} {value!r}".split())
+                way = "; use torch.as_tensor" if "torch.Tensor" in expected else ""
+                raise InputError(f"{name} must be {expected}, got {got:.60}{way}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(function)
+    except NameError:  # a type that only type checkers import
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint is bool:
+        return isinstance(value, bool) or _is_scalar(value)
+    if hint in (int, float):
+        return _is_scalar(value)
+    kind = hint if origin is None else origin
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _is_scalar(value: Any) -> bool:
+    """A number, or an array or tensor of a single one."""
+    return (
+        isinstance(value, Number)
+        or getattr(value, "size", None) in (1, ())
+        or (callable(getattr(value, "numel", None)) and value.numel() == 1)
+    )
+
+
+def _names(hint: Any) -> Iterable[str]:
+    """What messages call the types of an annotation."""
+    if get_origin(hint) in (Union, types.UnionType):
+        for part in get_args(hint):
+            yield from _names(part)
+    else:
+        yield _SPOKEN.get(hint) or str(getattr(hint, "__name__", hint))

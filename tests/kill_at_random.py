@@ -1,0 +1,173 @@
+"""Ends commands at random moments, starts them again, and compares what comes of it.
+
+    python tests/kill_at_random.py OUT --kills 200 --interrupts 100 --with-workers 20
+
+Every case is a fork of this process, which has loaded everything, that runs an evaluation, one with
+workers, or a training. It gets SIGKILL, SIGINT as a terminal sends it, or SIGTERM. An interrupt has
+to end it and all its processes within five seconds, with one line and no traceback. Started again,
+the command has to give what an undisturbed one gives, and to leave no draft of a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from robust_snn import cli
+from robust_snn.utils.interrupts import LINE
+
+PATIENCE = 5.0  # seconds in which an interrupted command has to end
+SUITE = """
+name: tiny
+draws: {select: 2, report: 3}
+attacks:
+  - {name: pgd, implementation: robust_snn, attack: pgd, eot: 2, steps: 3, options: {keep: 1}}
+  - {name: square, implementation: autoattack, attack: square, noise: frozen, steps: 10}
+"""
+NET = "--model snn_vgg5_stog --model-kwargs T=2 width=0.1 head_width=8 img_size=8"
+EVALUATE = f"evaluate {NET} in_chans=1 --data digits -n 24 --batch-size 3 --threads 1 --eps 0.1"
+TRAIN = f"train {NET} --data digits -n 96 --epochs 6 --batch-size 16 --lr 0.02 --threads 1"
+
+
+class Command(NamedTuple):
+    """A command, and what it makes that has to be the same however often it was ended."""
+
+    words: str
+    result: Callable[[Path], str]
+
+
+def _verdict(out: Path) -> str:
+    return re.sub(r'"seconds": [^,\n]+', "", (out / "verdict.json").read_text())
+
+
+def _trained(out: Path) -> str:
+    rows = [row.rpartition(",")[0] for row in (out / "history.csv").read_text().splitlines()]
+    return f"{rows} {(out / 'model.safetensors').read_bytes().hex()}"
+
+
+COMMANDS = {
+    "evaluate": Command(f"{EVALUATE} --suite suite.yaml", _verdict),
+    "workers": Command(f"{EVALUATE} --suite suite.yaml --workers 3", _verdict),
+    "train": Command(TRAIN, _trained),
+}
+
+
+def start(name: str, out: Path) -> int:
+    """Starts a command in a fork with a process group of its own; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    os.setsid()
+    log = os.open(f"{out}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    code = 1
+    try:
+        sys.argv = ["robust-snn", *COMMANDS[name].words.split(), "--out", str(out)]
+        cli.main(sys.argv[1:])
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def is_left(group: int) -> bool:
+    """Whether a process of a group is still there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def finish(name: str, out: Path) -> float:
+    """Runs a command to its end; returns the seconds that it took."""
+    began = time.monotonic()
+    status = os.waitpid(start(name, out), 0)[1]
+    log = Path(f"{out}.log").read_text(errors="replace")
+    assert status == 0, f"{out} did not go on: {log[-2000:]}"
+    return time.monotonic() - began
+
+
+def end(name: str, out: Path, number: int, seconds: float) -> str:
+    """Starts a command and ends it after some seconds; returns what came of that."""
+    child, log = start(name, out), Path(f"{out}.log")
+    time.sleep(seconds)
+    done, _ = os.waitpid(child, os.WNOHANG)
+    if done:
+        return "done before"
+    (os.killpg if number == signal.SIGINT else os.kill)(child, number)
+    sent = time.monotonic()
+    os.waitpid(child, 0)
+    while is_left(child):
+        took = time.monotonic() - sent
+        assert number == signal.SIGKILL or took < PATIENCE, f"{out}: left after {took:.1f} s"
+        assert took < 6 * PATIENCE, f"{out}: a worker outlives its parent"
+        time.sleep(0.02)
+    said = log.read_text(errors="replace")
+    assert "Traceback" not in said, f"{out}: {said[-3000:]}"
+    if number == signal.SIGKILL:
+        return "killed"
+    assert time.monotonic() - sent < PATIENCE, f"{out}: {time.monotonic() - sent:.1f} s"
+    assert said.count(LINE) <= 1, f"{out}: {said[-3000:]}"
+    return "interrupted" if LINE in said else "done before"
+
+
+def check(out: Path, name: str, whole: str) -> None:
+    """Goes on to the end, and compares."""
+    finish(name, out)
+    assert COMMANDS[name].result(out) == whole, f"{out} has another result"
+    drafts = [str(path) for path in out.rglob(".*")]
+    assert not drafts, f"{out} is left with {drafts}"
+
+
+def campaign(folder: Path, counts: dict[tuple[str, str], int], seed: int) -> dict[str, int]:
+    """Ends commands so many times, by command and signal; returns how often each thing came."""
+    os.chdir(folder)
+    Path("suite.yaml").write_text(SUITE)
+    torch.set_num_threads(1)
+    rng, came = random.Random(seed), dict[str, int]()
+    lengths, wholes = dict[str, float](), dict[str, str]()
+    for name in {name for name, _ in counts}:
+        out = folder / f"{name}-whole"
+        lengths[name] = finish(name, out)
+        wholes[name] = COMMANDS[name].result(out)
+    for (name, kind), count in counts.items():
+        for number in range(count):
+            out = folder / f"{name}-{kind}-{number}"
+            what = end(name, out, signal.Signals[kind], lengths[name] * rng.random())
+            came[f"{name} {kind} {what}"] = came.get(f"{name} {kind} {what}", 0) + 1
+            check(out, name, wholes[name])
+    return came
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    for option in ("kills", "interrupts", "with-workers"):
+        parser.add_argument(f"--{option}", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    half = given.interrupts // 4
+    workers = given.with_workers // 3
+    asked = {
+        ("evaluate", "SIGKILL"): given.kills // 2,
+        ("train", "SIGKILL"): given.kills - given.kills // 2,
+        **{(name, kind): half for name in ("evaluate", "train") for kind in ("SIGINT", "SIGTERM")},
+        **{("workers", kind): workers for kind in ("SIGKILL", "SIGINT", "SIGTERM")},
+    }
+    for line, times in campaign(given.folder.resolve(), asked, given.seed).items():
+        print(f"{times:4d} {line}", flush=True)  # noqa: T201
