@@ -160,7 +160,6 @@ def _events(case: list[Any], place: Place) -> None:
 FILE_KINDS = {
     "weights": Kind(_bytes_of("good.safetensors", "good.pth"), _weights),
     "cards": Kind(_tree_of("good.json"), _card),
-    "verdicts": Kind(_tree_of("run/verdict.json"), _verdict),
     "results": Kind(
         _bytes_of(
             *("run/results.npz", "run/evidence.npz", "run/pieces/clean/00000.npz", "run/sweep.json")
