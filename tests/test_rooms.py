@@ -80,7 +80,8 @@ def test_file_names_are_unique() -> None:
 def test_tests_mirror_the_rooms() -> None:
     for path in (ROOT / "tests").rglob("test_*.py"):
         room = Path("robust_snn", *path.relative_to(ROOT / "tests").parts[:-1])
-        assert (ROOT / room).is_dir(), f"{path}: there is no room {room}"
+        of_all = room.name == "fuzz"  # wrong input for every room
+        assert of_all or (ROOT / room).is_dir(), f"{path}: there is no room {room}"
         if room == Path("robust_snn") and path.stem not in REPOSITORY:
             module = room / f"{path.stem.removeprefix('test_')}.py"
             assert module in FILES, f"{path}: there is no module {module}"
