@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from robust_snn.utils.atomic_files import differences, write_whole
+from robust_snn.foreign.identity import changes
+from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
 
 
@@ -55,10 +56,9 @@ class RunState:
             "batches": self.batches,
             "warnings": self.warnings,
         }
-        data = save(
-            {name: value.cpu().contiguous().clone() for name, value in tensors.items()},
-            {"run": json.dumps(header)},
-        )
+        tensors = {name: value.cpu().contiguous().clone() for name, value in tensors.items()}
+        text = json.dumps(header)
+        data = save(tensors, {"run": text, "sha256": _digest(text, tensors)})
         write_whole(path, lambda file: file.write(data))
 
     @classmethod
@@ -70,14 +70,18 @@ class RunState:
         """
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
-                header = json.loads(file.metadata()["run"])
+                text, digest = file.metadata()["run"], file.metadata()["sha256"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if digest != _digest(text, tensors):
+                raise ValueError("it has changed since it was written")
+            header = json.loads(text)
         except Exception as error:
-            raise InputError(f"'{path}' is no AutoAttack run; delete it to start anew") from error
-        changed = "; ".join(
-            differences(header["configuration"], json.loads(json.dumps(configuration)))
-        )
-        if changed:
+            raise InputError(
+                f"'{path}' is no AutoAttack run, or damaged; delete it to start anew"
+            ) from error
+        if changed := "; ".join(
+            changes(header["configuration"], json.loads(json.dumps(configuration)))
+        ):
             raise InputError(
                 f"'{path}' holds another run ({changed}); give the same arguments or another path"
             )
@@ -90,6 +94,12 @@ class RunState:
             header["batches"],
             header["warnings"],
         )
+
+
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of everything in a file: its header, and its tensors in order of their names."""
+    ordered = [tensors[name] for name in sorted(tensors)]
+    return hashlib.sha256(f"{header}{tensors_sha256(*ordered)}".encode()).hexdigest()
 
 
 def tensors_sha256(*tensors: Tensor) -> str:

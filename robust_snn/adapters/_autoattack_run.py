@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from robust_snn.adapters._autoattack_engine import (
 )
 from robust_snn.adapters._autoattack_resume import RunState, tensors_sha256
 from robust_snn.data.checks import attackable
+from robust_snn.foreign.identity import identity
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.modules import device_of, global_generators, undisturbed, weights_sha256
+from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import count_classes
@@ -228,7 +230,8 @@ class _Run:
             **settings,
             "attacks": self.names,
             "victim": self.victim.extra_repr(),
-            "weights": weights_sha256(self.victim),
+            "network": identity(self.victim, self.images),
+            "libraries": {"pyautoattack": version("pyautoattack"), "torch": torch.__version__},
             "data": tensors_sha256(self.images, self.labels),
         }
 

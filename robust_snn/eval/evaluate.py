@@ -138,7 +138,7 @@ def evaluate(
         folder = RunFolder(out, config, _room(checked.job))
         if checked.calibration is not None:
             with folder.lock():
-                checked = choose_attacks(checked, checked.calibration, folder.path)
+                checked = choose_attacks(checked, checked.calibration, folder)
             folder.check_room(_room(checked.job))
         with progress_listener(progress) as listener:
             meter = Meter(checked.job, folder, listener)
@@ -147,7 +147,7 @@ def evaluate(
         verdict = _verdict(checked, config, summary)
         folder.conclude(
             summary.predictions.save,
-            partial(save_report_data, checked.job, summary.predictions, folder.load),
+            partial(save_report_data, checked.job, summary.predictions, folder),
             lambda path: verdict.save(path / "verdict.json"),
         )
     return verdict

@@ -53,6 +53,8 @@ class ShownNet(NoisyModule):
         InputError: If a name is not known or a number is out of range.
     """
 
+    described_by = ("net", "T", "encoder", "readout", "random", "output")  # for `identity`
+
     def __init__(
         self,
         net: nn.Module,

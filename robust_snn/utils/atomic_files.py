@@ -1,17 +1,34 @@
-"""Files that are there as a whole or not at all, whenever the power fails."""
+"""Files that are there as a whole or not at all, whenever the power fails.
+
+A file is written as a draft beside its place and then renamed. What a killed process leaves of a
+draft is removed by the next one that writes into the folder.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
+import secrets
+import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
+
+OLD = 3600.0  # seconds after which a draft of another machine, whose processes are not seen, is old
+_DRAFT = re.compile(r"\..+\.draft-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file beside its place, waits for the disk, then renames it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    remove_drafts(path.parent)
+    process = os.getpid()
+    mark = f"{_machine()}-{process}-{_started(process)}-{secrets.token_hex(4)}"
+    draft = path.with_name(f".{path.name}.draft-{mark}")
     try:
         with draft.open("wb") as file:
             write(file)
@@ -34,6 +51,51 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, tree: Any) -> None:
     """Writes JSON, whole or not at all."""
     write_text(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def remove_drafts(folder: Path) -> None:
+    """Removes drafts in a folder whose process is gone, or which are old and from elsewhere."""
+    with suppress(OSError):  # a folder that is not there, or not ours
+        for entry in list(os.scandir(folder)):
+            match = _DRAFT.fullmatch(entry.name)
+            if match is not None and not _at_work(entry, *match.groups()):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _at_work(entry: os.DirEntry[str], machine: str, process: str, started: str) -> bool:
+    """Whether the process that writes a draft may still be there."""
+    if machine != _machine():
+        return time.time() - entry.stat().st_mtime < OLD
+    return _started(int(process)) == int(started)
+
+
+@lru_cache
+def _machine() -> str:
+    """Eight letters for this machine since it started, and for the container in it."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:8]
+
+
+def _started(process: int) -> int:
+    """When a process started, in the system's own unit; -1 if there is none of that number."""
+    try:
+        state, *rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return -1 if state == "Z" else int(rest[18])
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return -1
+    except OSError:
+        pass
+    try:
+        os.kill(process, 0)  # asks without sending; there is no /proc
+    except ProcessLookupError:
+        return -1
+    except OSError:
+        pass
+    return 0
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:

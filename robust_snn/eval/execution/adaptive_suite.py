@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from robust_snn.attacks import attacks_of_budget, rank_modes
 from robust_snn.attacks.mode_ranking import modes_to_try
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.preflight import Images, Preflight
+from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring import verdict_checks
 from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
-from robust_snn.utils.atomic_files import write_json
+from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 
 _log = logging.getLogger("robust_snn")
+PROBE_FILE = "probe.json"
 SHOWN = 8  # places of the ranking that a verdict names
 
 
-def choose_attacks(checked: Preflight, calibration: Images, run: Path) -> Preflight:
+def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -> Preflight:
     """Puts the attacks that suit the victim before those of its suite.
 
-    The choice is kept in `probe.json` of the run's folder, where a resumed run finds it.
+    The choice is kept in `probe.json` of the run's folder, where a resumed run finds it; results
+    are bound to it.
 
     Args:
         checked: A checked job whose suite has a budget.
         calibration: Images `[B, C, H, W]` and labels `[B]` that are not scored.
-        run: Folder of the run.
+        folder: Folder of the run.
 
     Returns:
         The job with all its attacks, and as diagnostics the ranking, the modes that were not tried,
@@ -41,10 +42,12 @@ def choose_attacks(checked: Preflight, calibration: Images, run: Path) -> Prefli
     Raises:
         InputError: If the network takes no gradient mode, and its suite has no other attack.
     """
-    job, path = checked.job, run / "probe.json"
-    if not path.exists():
-        write_json(path, _choose(checked, calibration))
-    record = json.loads(path.read_text(encoding="utf-8"))
+    job = checked.job
+    record = _kept(folder)
+    if record is None:
+        record = {"address": folder.address, **_choose(checked, calibration)}
+        write_record(folder.path / PROBE_FILE, record)
+    folder.bind(record["rows"])
     rows = tuple(AttackSpec(implementation="robust_snn", **row) for row in record["rows"])
     job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))
     notes = (
@@ -53,6 +56,22 @@ def choose_attacks(checked: Preflight, calibration: Images, run: Path) -> Prefli
         *verdict_checks.own_against_best(record["accuracies"], len(calibration[0])),
     )
     return replace(checked, job=job, diagnostics=(*checked.diagnostics, *notes))
+
+
+def _kept(folder: RunFolder) -> dict[str, Any] | None:
+    """What an earlier start of the run has chosen, if its file is sound."""
+    path = folder.path / PROBE_FILE
+    try:
+        record = read_record(path)
+    except FileNotFoundError:
+        return None
+    except DamagedFile:
+        _log.warning("%s is damaged and will be made again", path)
+        return None
+    if record.get("address") != folder.address:
+        _log.warning("%s belongs to another run and will be made again", path)
+        return None
+    return record
 
 
 def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
-from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat
 from robust_snn.eval.scoring.noise_draws import Score, harder, score
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.modules import device_of
@@ -37,6 +37,7 @@ class Job:
         seed: Seed of all noise and all attacks.
         batch_size: Images per shard, which are attacked together.
         source: Another network, from which attacks may transfer.
+        classes: Number of classes, once it is known.
     """
 
     victim: Victim
@@ -47,6 +48,7 @@ class Job:
     seed: int
     batch_size: int
     source: Victim | None = None
+    classes: int | None = None
 
     @property
     def shards(self) -> int:
@@ -84,6 +86,27 @@ class Job:
             positions: The images to attack, as rows of the shard; at least one.
         """
         return self._timed(partial(self._attack, row), self.ids(shard)[positions], positions)
+
+    def flaw(
+        self, row: AttackSpec | None, shard: int, positions: np.ndarray, result: ShardResult
+    ) -> str | None:
+        """What a result that was read cannot be, if it is none that this job gives.
+
+        Args:
+            row: The attack; None for the clean images.
+            shard: Number of the shard.
+            positions: The images that it should be of, as rows of the shard.
+            result: What was read.
+        """
+        draws = self.suite.draws
+        found = result.flaw(positions, draws.select, draws.report, self.classes)
+        if found is None and row is not None:
+            clean = self.images[torch.from_numpy(self.ids(shard)[positions])]
+            try:
+                self.threat.check(torch.from_numpy(result.images), clean.cpu(), row.name)
+            except ConstraintViolation as error:
+                return str(error)
+        return found
 
     def _timed(
         self, work: Callable[[np.ndarray], ShardResult], ids: np.ndarray, positions: np.ndarray

@@ -86,6 +86,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
             images=job.images.detach().float(),
             labels=job.labels.detach().long(),
             suite=suite if stochastic else suite.deterministic(),
+            classes=probe.classes,
         ),
         stochastic,
         probe.classes,

@@ -7,7 +7,6 @@ which has both, measures what a page will show later and saves it as `evidence.n
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
@@ -21,12 +20,13 @@ from torch import Tensor
 from robust_snn.attacks.mode_reach import first_line
 from robust_snn.diagnostics import gradient_cosines
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.protocol.implementations import attacked_victim
 from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.spiking_activity import SpikingActivity, spiking_activity
 from robust_snn.gradients import parse_mode
-from robust_snn.utils.atomic_files import write_whole
+from robust_snn.utils.checked_files import read_arrays, write_arrays
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 
@@ -89,55 +89,64 @@ class ReportData:
     cosines: np.ndarray
     sampled: int
 
-    def save(self, path: Path) -> None:
-        """Writes it, whole or not at all."""
+    def save(self, path: Path, address: str) -> None:
+        """Writes it, whole or not at all, with the address of its run."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pictures"}
         arrays |= {f"pictures.{f.name}": getattr(self.pictures, f.name) for f in fields(Pictures)}
-        write_whole(path, lambda file: np.savez(file, **arrays))
+        write_arrays(path, {**arrays, "address": address})
 
     @classmethod
-    def load(cls, path: Path) -> ReportData | None:
+    def load(cls, path: Path, address: str | None = None) -> ReportData | None:
         """Reads it; None where there is none, as after older runs.
 
+        Args:
+            path: The file.
+            address: Of the run that it must belong to, if that is known.
+
         Raises:
-            InputError: If the file is damaged.
+            InputError: If the file is damaged, or another run's.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                values: dict[str, Any] = dict(arrays)
+            values: dict[str, Any] = read_arrays(path, digested=address is not None)
+            if address is not None and str(values["address"]) != address:
+                raise ValueError("it belongs to another run")
             pictures = Pictures(**{f.name: values[f"pictures.{f.name}"] for f in fields(Pictures)})
             rest = {f.name: values[f.name] for f in fields(cls) if f.name != "pictures"}
             return cls(pictures=pictures, **{**rest, "sampled": int(rest["sampled"])})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"cannot read '{path}': {error}; start the run again") from None
 
 
 def save_report_data(
     job: Job,
     predictions: Predictions,
-    load: Callable[[str], ShardResult | None],
+    folder: RunFolder,
     run: Path,
 ) -> None:
-    """Saves the report data of a finished job in its folder, unless they are there already.
+    """Saves the report data of a finished job in its folder, unless they are there and sound.
 
     A page is no reason to lose a verdict: where they cannot be measured, a log line says why.
 
     Args:
         job: The finished job.
         predictions: The predictions on its images.
-        load: Reads a stored result by its name, with its images.
-        run: The folder of the run.
+        folder: The folder of the run, with the stored results.
+        run: Its path.
     """
-    if (run / REPORT_DATA_FILE).exists():
-        return
+    path = run / REPORT_DATA_FILE
     try:
-        data = measure(job, predictions, load)
+        if ReportData.load(path, folder.piece_address) is not None:
+            return
+    except InputError as error:
+        _log.warning("made again: %s", error)
+    try:
+        data = measure(job, predictions, folder.load)
     except Exception as error:  # whatever a network of other people does
         _log.warning("the report shows the verdict alone: %s", first_line(error))
     else:
-        data.save(run / REPORT_DATA_FILE)
+        data.save(path, folder.piece_address)
 
 
 def measure(

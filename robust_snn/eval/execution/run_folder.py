@@ -11,24 +11,30 @@ import hashlib
 import json
 import logging
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from robust_snn.eval.execution.folder_lock import locked
 from robust_snn.eval.execution.shard_result import ShardResult
-from robust_snn.utils.atomic_files import differences, write_json, write_whole
+from robust_snn.foreign.identity import changes, without_behaviour
+from robust_snn.utils.atomic_files import remove_drafts
+from robust_snn.utils.checked_files import (
+    DamagedFile,
+    read_arrays,
+    read_record,
+    write_arrays,
+    write_record,
+)
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.user_files import is_there
 
 _log = logging.getLogger("robust_snn")
-RUN_FORMAT = 2  # of the files in a run's folder; another one is refused, not misread
+RUN_FORMAT = 3  # of the files in a run's folder; another one is refused, not misread
 CONFIG = "config.json"
+SHOWN = 8  # differences between two runs that a message names
 
 
 class FolderError(RuntimeError):
@@ -43,6 +49,10 @@ class RunFolder:
         config: Everything that the numbers depend on, as JSON values.
         room: Bytes that the results of the whole run may take.
 
+    Attributes:
+        address: Digest of the configuration, without the answers that it holds.
+        piece_address: Digest of that and of the attacks that were chosen; every result bears it.
+
     Raises:
         InputError: If the folder holds another configuration or something else, is not writable,
             or its disk has not enough room.
@@ -51,48 +61,71 @@ class RunFolder:
     def __init__(self, path: str | Path, config: dict[str, Any], room: int = 0) -> None:
         self.path = Path(path)
         config = json.loads(json.dumps({"robust_snn_run": RUN_FORMAT, **config}))
-        self.address = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-        self._refuse_other(config)
+        self.address = self.piece_address = _digest(without_behaviour(config))
+        self._agreed(config)
         self.check_room(room)
         try:
             for name in ("pieces", "locks"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             with self.lock():
-                self._refuse_other(config)  # again: another process may have been faster
-                self._remove_drafts(self.path, CONFIG)
-                write_json(self.path / CONFIG, config)  # again: it shows whether this is possible
+                config = self._agreed(config)  # again: another process may have been faster
+                write_record(self.path / CONFIG, config)  # again: it shows whether this is possible
             (self.path / "pieces" / ".probe").touch()
             (self.path / "pieces" / ".probe").unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"cannot write a run to '{self.path}': {error.strerror}") from None
 
-    def _stored_config(self) -> dict[str, Any] | None:
-        """The configuration in the folder, if it has one."""
+    def bind(self, attacks: Any) -> None:
+        """From now on, results belong to these attacks too, JSON values that a probe has chosen."""
+        self.piece_address = _digest([self.address, attacks])
+
+    def _agreed(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration as the folder holds it, or the given one if it holds none."""
         if is_there(self.path, "the run") and not self.path.is_dir():
             raise self._not_a_run("a file")
-        if not is_there(self.path / CONFIG):
-            if (self.path / "verdict.json").exists():
-                raise self._not_a_run("a verdict without its configuration")
-            return None
         try:
-            found = read_json(self.path / CONFIG, "the configuration")
-        except InputError:
-            raise self._not_a_run(f"a {CONFIG} that cannot be read") from None
-        if not isinstance(found, dict) or "robust_snn_run" not in found:
-            raise self._not_a_run(f"a {CONFIG} that belongs to something else")
+            found = read_record(self.path / CONFIG)
+        except FileNotFoundError:
+            if (self.path / "verdict.json").exists():
+                raise self._not_a_run("a verdict without its configuration") from None
+            return config
+        except DamagedFile:
+            return self._repaired(config)
+        if found.get("robust_snn_run") != RUN_FORMAT:
+            raise self._not_a_run("a run of another version of robust_snn")
+        if changed := changes(found, config):
+            more = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
+            raise InputError(
+                f"'{self.path}' holds a run with another configuration "
+                f"({'; '.join([*changed[:SHOWN], *more])}); "
+                "choose another folder, or start it as it was to go on"
+            )
         return found
+
+    def _repaired(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The given configuration in place of a damaged one, whose results are those of this run.
+
+        Raises:
+            InputError: If they are not, or there is none.
+        """
+        try:
+            tree = read_json(self.path / CONFIG, "the configuration")
+            version = tree.get("robust_snn_run") if isinstance(tree, dict) else None
+        except InputError:
+            version = None
+        for piece in (self.path / "pieces").glob("*/[!.]*.npz"):
+            try:
+                if str(read_arrays(piece)["run"]) == self.address:
+                    _log.warning("%s is damaged and will be made again", self.path / CONFIG)
+                    return config
+            except (OSError, DamagedFile, KeyError):
+                continue
+        if isinstance(version, int) and version < RUN_FORMAT:
+            raise self._not_a_run("a run of an earlier version of robust_snn")
+        raise self._not_a_run(f"a {CONFIG} that cannot be read or belongs to something else")
 
     def _not_a_run(self, what: str) -> InputError:
         return InputError(f"'{self.path}' holds {what}; choose another folder")
-
-    def _refuse_other(self, config: dict[str, Any]) -> None:
-        found = self._stored_config()
-        if found is not None and found != config:
-            changes = "; ".join(differences(found, config))
-            raise InputError(
-                f"'{self.path}' holds a run with another configuration ({changes}); "
-                "choose another folder, or start it as it was to go on"
-            )
 
     def check_room(self, room: int) -> None:
         """Raises `InputError` unless the disk has room for results of so many bytes."""
@@ -117,8 +150,6 @@ class RunFolder:
             Whether this process has it now.
         """
         with self._locked(f"{shard:05d}", wait) as ours:
-            if ours:
-                self._remove_drafts(self.path / "pieces", f"{shard:05d}.npz", "*/")
             yield ours
 
     def lock(self) -> AbstractContextManager[bool]:
@@ -133,30 +164,38 @@ class RunFolder:
     def _lock_file(self, name: str) -> Path:
         return self.path / "locks" / name
 
-    @staticmethod
-    def _remove_drafts(folder: Path, name: str, below: str = "") -> None:
-        """Removes the unfinished files that killed processes left; only under the file's lock."""
-        for draft in folder.glob(f"{below}.{name}.*"):
-            draft.unlink(missing_ok=True)
-
     def finished(self) -> set[str]:
         """Names of the results that are there."""
         files = (self.path / "pieces").glob("*/[!.]*.npz")
         return {f"{path.parent.name}/{path.stem}" for path in files}
 
-    def load(self, name: str) -> ShardResult | None:
-        """A finished result; None if there is none, or the file is damaged or of another run."""
+    def load(
+        self, name: str, flaw: Callable[[ShardResult], str | None] | None = None
+    ) -> ShardResult | None:
+        """A finished result; None if there is none, or it is not what it should be.
+
+        Args:
+            name: Its name.
+            flaw: Says what is wrong with a result, if something is.
+        """
         path = self._file(name)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                if str(arrays["address"]) == self.address:
-                    return ShardResult.from_arrays(dict(arrays))
-                _log.warning("%s belongs to another run and will be made again", path)
+            arrays = read_arrays(path)
+            bound = (str(arrays["address"]), str(arrays["name"]))
+            result = ShardResult.from_arrays(arrays)
         except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            _log.warning("%s is damaged and will be made again", path)
-        return None
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("%s is damaged and will be made again: %s", path, error)
+            return None
+        if bound != (self.piece_address, name):
+            whose = "run" if bound[0] != self.piece_address else "part of the run"
+            _log.warning("%s belongs to another %s and will be made again", path, whose)
+            return None
+        if flaw is not None and (what := flaw(result)) is not None:
+            _log.warning("%s is not as it should be and will be made again: %s", path, what)
+            return None
+        return result
 
     def save(self, name: str, result: ShardResult) -> None:
         """Stores a result, whole or not at all, whenever the process or the power fails.
@@ -164,16 +203,16 @@ class RunFolder:
         Raises:
             FolderError: If the disk is full or gone.
         """
-        arrays: dict[str, Any] = {"address": np.array(self.address), **result.arrays()}
+        bound = {"run": self.address, "address": self.piece_address, "name": name}
         with self._reported():
             self._file(name).parent.mkdir(exist_ok=True)
-            write_whole(self._file(name), lambda file: np.savez(file, **arrays))
+            write_arrays(self._file(name), {**result.arrays(), **bound})
 
     def conclude(self, *writers: Callable[[Path], None]) -> None:
         """Calls the functions that write into the finished run, in one process at a time."""
         with self._reported(), self.lock():
-            for name in ("verdict.json", "results.npz", "evidence.npz", "probe.json"):
-                self._remove_drafts(self.path, name)
+            for place in (self.path, *(self.path / "pieces").glob("*/")):
+                remove_drafts(place)
             for write in writers:
                 write(self.path)
 
@@ -189,3 +228,7 @@ class RunFolder:
 
     def _file(self, name: str) -> Path:
         return self.path / "pieces" / f"{name}.npz"
+
+
+def _digest(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

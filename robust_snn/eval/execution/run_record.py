@@ -15,8 +15,9 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
 from robust_snn.eval.protocol.implementations import implementation
 from robust_snn.foreign import adaptation
+from robust_snn.foreign.identity import identity
 from robust_snn.kernels.backend import choose_backend
-from robust_snn.utils.modules import device_of, weights_sha256
+from robust_snn.utils.modules import device_of
 from robust_snn.utils.version import __version__
 
 
@@ -33,12 +34,12 @@ def configuration(
     """
     job = checked.job
     net = job.victim.net
-    weights = weights_sha256(net)
+    what_ran = identity(job.victim, job.images)
     inner, adapted = adaptation(net)
     model = {
         "name": type(inner).__name__,
         "kwargs": {},
-        "weights_sha256": weights,
+        "weights_sha256": what_ran["weights"],
         "parameters": sum(p.numel() for p in net.parameters()),
         "adapt": adapted,
     }
@@ -54,13 +55,11 @@ def configuration(
         "suite": {**asdict(job.suite), "attacks": ()},
         "attacks": {row.name: asdict(row) for row in job.suite.attacks},
         "order": [f"{r.name}: {implementation(r).describe(r)}" for r in job.suite.attacks],
-        "weights": weights,
-        "source": None if job.source is None else weights_sha256(job.source.net),
-        "gradient": str(job.victim.gradient),
+        "victim": what_ran,
+        "source": None if job.source is None else identity(job.source, job.images),
         "stochastic": checked.stochastic,
         "batch_size": job.batch_size,
         "seed": job.seed,
-        **_rounding(job),
         "calibration": checked.calibration and ImageSet("", "", *checked.calibration, ()).sha256,
         "device": device_of(job.victim).type,
         "backend": _backend(job),

@@ -64,12 +64,40 @@ class ShardResult:
 
         Raises:
             KeyError: If one is missing.
+            ValueError: If one is no number that should be.
         """
         values: dict[str, Any] = {f.name: arrays[f.name] for f in fields(cls)}
         values |= {key: int(values[key]) for key in ("forwards", "backwards")}
         values["seconds"] = float(values["seconds"])
         values["warnings"] = tuple(map(str, values["warnings"]))
         return cls(**values)
+
+    def flaw(
+        self, positions: np.ndarray, select: int, report: int, classes: int | None
+    ) -> str | None:
+        """What cannot be in a result for these images, draws and classes, if something is."""
+        count = len(positions)
+        shapes = {"select": (count,), "margin": (count,), "predictions": (count, report)}
+        kinds = {"select": "f", "margin": "f", "predictions": "i"}
+        for name, shape in {**shapes, "claimed_robust": (count,)}.items():
+            array, kind = getattr(self, name), kinds.get(name, "b")
+            if array.shape != shape or array.dtype.kind != kind:
+                return f"{name} is {array.dtype} {array.shape}, expected {shape}"
+        if not np.array_equal(self.positions, positions):
+            return "it is of other images"
+        hits = self.select * select
+        if (
+            not (np.abs(hits - hits.round()) < 1e-6).all()
+            or not np.isin(hits.round(), np.arange(select + 1)).all()
+        ):
+            return "select is no share of the draws"
+        if not np.isfinite(self.margin).all():
+            return "margin is not finite"
+        most = np.inf if classes is None else classes - 1
+        if not ((self.predictions >= 0) & (self.predictions <= most)).all():
+            return "predictions are no classes"
+        numbers = (self.forwards, self.backwards, self.seconds)
+        return None if all(0 <= n < np.inf for n in numbers) else "a cost is negative"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
@@ -53,10 +55,13 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
     """
 
     def result(
-        row: AttackSpec | None, name: str, compute: Callable[[], ShardResult]
+        row: AttackSpec | None,
+        name: str,
+        positions: np.ndarray,
+        compute: Callable[[], ShardResult],
     ) -> ShardResult:
         meter.begin(row, shard)
-        stored = folder.load(name)
+        stored = folder.load(name, partial(job.flaw, row, shard, positions))
         done = compute() if stored is None else stored
         if stored is None:
             folder.save(name, done)
@@ -64,12 +69,13 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
         return replace(done, images=done.images[:0])
 
     first, *names = job.names(shard)
-    clean = result(None, first, lambda: job.clean(shard))
+    everything = np.arange(len(job.ids(shard)))
+    clean = result(None, first, everything, lambda: job.clean(shard))
     worst, attacks = WorstCase(clean), list[ShardResult | None]()
     for row, name in zip(job.suite.attacks, names, strict=True):
         positions = worst.positions if job.suite.independent else worst.robust_so_far
         if len(positions):
-            attacked = result(row, name, partial(job.attack, row, shard, positions))
+            attacked = result(row, name, positions, partial(job.attack, row, shard, positions))
             worst.update(attacked)
             attacks.append(attacked)
         else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from robust_snn.utils.atomic_files import write_whole
+from robust_snn.utils.checked_files import DamagedFile, read_arrays, write_arrays
 from robust_snn.utils.errors import InputError
 
 NAME = "results.npz"
@@ -34,7 +33,7 @@ class Predictions:
 
     def save(self, folder: Path) -> None:
         """Writes them into the folder of their run, whole or not at all."""
-        write_whole(folder / NAME, lambda file: np.savez_compressed(file, **asdict(self)))
+        write_arrays(folder / NAME, asdict(self), compressed=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> Predictions:
@@ -45,13 +44,13 @@ class Predictions:
         """
         path = Path(folder) / NAME
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+            arrays = read_arrays(path, digested=False)
+            return cls(**{f.name: arrays[f.name] for f in fields(cls)})
         except FileNotFoundError:
             raise InputError(
                 f"'{folder}' has no {NAME}; give the folder of a finished run"
             ) from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (DamagedFile, KeyError):
             raise InputError(
                 f"'{path}' is damaged; delete it and start the evaluation again to restore it"
             ) from None

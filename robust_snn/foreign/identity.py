@@ -1,0 +1,133 @@
+"""What ran: everything of a victim that its numbers depend on, to be kept beside them.
+
+That is the structure of its network with all attributes, its tensors, its settings, the libraries
+behind it, and what it answers: logits and input gradients of a few images. Answers are compared
+within rounding, so that a run that began on one processor may go on on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_snn.utils.atomic_files import differences
+from robust_snn.utils.machine import processor
+from robust_snn.utils.module_description import describe_modules, libraries_of, unmoved
+from robust_snn.utils.modules import device_of, weights_sha256
+from robust_snn.victim import Victim
+
+SETTINGS = ("gradient", "sparse", "channels_last", "bf16", "tf32")  # that change an attack's passes
+BEHAVIOUR = "behaviour"  # the part that is compared within rounding
+SHOWN, FEWER = 4, 3  # images that are answered, and those whose gradient is looked at
+PROJECTIONS = 16  # numbers that stand for the gradient of an image
+# relative distances of answers: on one machine, and on two, where rounding moves spikes
+SAME_MACHINE = {"logits": 1e-3, "gradients": 1e-3}
+OTHER_MACHINE = {"logits": 0.3, "gradients": 1.5}
+
+
+def identity(victim: Victim, images: Tensor) -> dict[str, Any]:
+    """Everything that the numbers of a victim depend on, as JSON values.
+
+    Args:
+        victim: The victim, in eval mode.
+        images: Images that it will get, `[N, C, H, W]`; the first few are shown to it.
+    """
+    net = victim.net
+    rows = torch.arange(SHOWN) % len(images)
+    shown = images[rows].to(device_of(victim)).float()
+    judge = victim.replace(seed=0)
+    logits, again = (judge.sample(shown, torch.arange(SHOWN), purpose="identity") for _ in "12")
+    before = describe_modules(net)
+    gradients = _gradients(victim, shown[:FEWER])  # of another batch size, so that states move
+    answers = {"logits": _rounded(logits), "gradients": gradients, "machine": _machine(shown)}
+    repeat = torch.allclose(logits, again, rtol=1e-2, atol=1e-4)  # not under noise from elsewhere
+    return {
+        "network": unmoved(before, describe_modules(net)),
+        "weights": weights_sha256(net),
+        "settings": {name: _plain(getattr(victim, name)) for name in SETTINGS},
+        "libraries": libraries_of(net),
+        BEHAVIOUR: answers if repeat else {},
+    }
+
+
+def without_behaviour(tree: Any) -> Any:
+    """A tree of JSON values without what is compared within rounding."""
+    if isinstance(tree, dict):
+        kept = {key: value for key, value in tree.items() if key != BEHAVIOUR}
+        return {key: without_behaviour(value) for key, value in kept.items()}
+    return tree
+
+
+def changes(old: Any, new: Any, key: str = "") -> list[str]:
+    """What differs between two trees of JSON values that hold identities, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for name in {**old, **new}:
+            inner, values = f"{key}.{name}" if key else name, (old.get(name), new.get(name))
+            if name == BEHAVIOUR and all(isinstance(value, dict) for value in values):
+                found += _answers(*values, inner)
+            else:
+                found += changes(*values, inner)
+        return found
+    return list(differences(old, new, key))
+
+
+def _answers(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> list[str]:
+    found = []
+    here = new.get("machine")
+    same = here is not None and here == old.get("machine")
+    for name, most in (SAME_MACHINE if same else OTHER_MACHINE).items():
+        distance = _distance(old.get(name), new.get(name))
+        if distance > most:
+            found.append(f"{key}.{name}: {distance:.0%} apart on the same images")
+    return found
+
+
+def _distance(old: Any, new: Any) -> float:
+    """Root-mean-square distance of two lists of numbers relative to them; 0 where one is none."""
+    try:
+        first, second = np.asarray(old, float), np.asarray(new, float)
+    except (TypeError, ValueError):
+        return float("inf")
+    if old is None or new is None:
+        return 0.0 if old is new else float("inf")
+    if first.shape != second.shape:
+        return float("inf")
+    size = np.sqrt((first**2).sum() * (second**2).sum()) ** 0.5
+    apart = float(np.sqrt(((first - second) ** 2).sum()))
+    return apart / size if size > 0 else float(apart > 0)
+
+
+def _gradients(victim: Victim, images: Tensor) -> list[list[float]] | None:
+    """Projections of the gradient of the summed logits, under frozen noise; None without one."""
+    generator = torch.Generator().manual_seed(0)
+    onto = torch.randn(PROJECTIONS, images[0].numel(), generator=generator)
+    shown = images.clone().requires_grad_()
+    judge = victim.replace(seed=0, noise="frozen", eot=1, output="logits", graph=False)
+    try:
+        with torch.enable_grad():
+            logits = judge(shown)
+            signs = (-1.0) ** torch.arange(logits.shape[1], device=logits.device)
+            (gradient,) = torch.autograd.grad((logits * signs).sum(), shown)
+    except (ValueError, RuntimeError):  # attacks that need none may still run
+        return None
+    return _rounded(gradient.flatten(1).cpu() @ onto.T)
+
+
+def _machine(images: Tensor) -> str | None:
+    """Where answers repeat to the last digits; None on GPUs, where sums have no fixed order."""
+    if images.device.type != "cpu":
+        return None
+    return f"{processor()}, {torch.get_num_threads()} threads"
+
+
+def _rounded(values: Tensor) -> list[list[float]]:
+    return [[float(f"{v:.5g}") for v in row] for row in values.detach().double().cpu().tolist()]
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | str) else str(value)
