@@ -126,8 +126,8 @@ def evaluate(
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, spare, adapting)
     images = subject.images
     if n is not None and len(images) > n:  # the others choose the attacks of a suite with a budget
-        settings["calibration"] = images.images[n:], images.labels[n:]
-        images = images.take(n)
+        images, others = images.divide(n)
+        settings["calibration"] = others.images, others.labels
     settings["model_info"] = subject.info
     settings["data_info"] = {"name": images.name, "split": images.split}
     victim = subject.victim(place, seed=seed)

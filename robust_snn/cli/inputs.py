@@ -210,7 +210,7 @@ def _agreed_values(
 
 
 def _hold_out_tenth(images: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """All but the last tenth, and that tenth; classes alternate in a set, so both are balanced."""
+    """All but the last tenth of every class, and those tenths."""
     kept = len(images) - len(images) // 10
     if kept == len(images):
         raise InputError(f"'{images.name}' is too small to hold a tenth out: name --test-data")

@@ -46,9 +46,14 @@ class ImageSet:
         return replace(self, images=self.images[:n], labels=self.labels[:n])
 
     def divide(self, kept: int) -> tuple[ImageSet, ImageSet]:
-        """Returns the first `kept` images, and the others."""
-        others = replace(self, images=self.images[kept:], labels=self.labels[kept:])
-        return self.take(kept), others
+        """Returns `kept` images, and the others, which are the last of every class; in order."""
+        held = held_out(self.labels, len(self) - kept)
+        kept_rows, held_rows = (torch.from_numpy(np.flatnonzero(r)) for r in (~held, held))
+        parts = [
+            replace(self, images=self.images[rows], labels=self.labels[rows])
+            for rows in (kept_rows, held_rows)
+        ]
+        return parts[0], parts[1]
 
     @cached_property
     def sha256(self) -> str:
@@ -81,6 +86,36 @@ def interleaved(labels: np.ndarray) -> np.ndarray:
     turn = np.empty_like(by_class)
     turn[by_class] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
     return np.lexsort((labels, turn))
+
+
+def held_out(labels: Tensor, count: int) -> np.ndarray:
+    """Which items to hold out, so that every class has its share: the last ones of each.
+
+    Shares are rounded so that they add up; a class of two or more keeps one at least.
+
+    Args:
+        labels: `[N]`.
+        count: How many, between 0 and `N`.
+
+    Returns:
+        Bool `[N]`.
+    """
+    classes, of = np.unique(labels.cpu().numpy(), return_inverse=True)
+    sizes = np.bincount(of, minlength=len(classes))
+    exact = sizes * count / max(len(of), 1)
+    taken = np.floor(exact).astype(int)
+    most = np.maximum(sizes - 1, 0) if count <= len(of) - len(classes) else sizes
+    latest = np.array([np.flatnonzero(of == index)[-1] for index in range(len(classes))])
+    while (left := count - int(taken.sum())) > 0:
+        # the largest remainders first; of equal ones that of the class which ends last
+        order = np.lexsort((-latest, -(exact - taken)))
+        taken[[index for index in order if taken[index] < most[index]][:left]] += 1
+    behind = np.zeros(len(of), int)  # items of the same class that follow
+    for index in range(len(classes)):
+        rows = np.flatnonzero(of == index)
+        behind[rows] = np.arange(len(rows))[::-1]
+    chosen: np.ndarray = behind < taken[of]
+    return chosen
 
 
 def from_bytes(pixels: np.ndarray) -> Tensor:

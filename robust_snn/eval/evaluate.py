@@ -97,7 +97,7 @@ def evaluate(
         batch_size: Images attacked together, 64 by default; halved where memory does not suffice.
         seed: Seed of all noise and all attacks.
         calibration: Images and labels on which an adaptive suite chooses its attacks; without them,
-            the last ones of `images` are taken for that and not scored.
+            the last ones of every class of `images` are taken for that and not scored.
         workers: Processes that share the work, this one among them; 1 by default. On a Ray cluster:
             actors, by default as many as it has GPUs, or as its CPUs allow.
         ray: Address of a Ray cluster whose machines all see `out`; `"local"` starts one here.

@@ -106,7 +106,7 @@ def sweep(
         curves[axis].append(point)
     done = {axis: tuple(points) for axis, points in curves.items()}
     if done:
-        save_curves(done, out)
+        save_curves(done, out, verdict)
     return verdict, done
 
 

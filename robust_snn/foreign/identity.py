@@ -67,11 +67,11 @@ def changes(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for name in {**old, **new}:
-            inner, values = f"{key}.{name}" if key else name, (old.get(name), new.get(name))
-            if name == BEHAVIOUR and all(isinstance(value, dict) for value in values):
-                found += _answers(*values, inner)
+            inner, before, after = ".".join(filter(None, (key, name))), old.get(name), new.get(name)
+            if name == BEHAVIOUR and isinstance(before, dict) and isinstance(after, dict):
+                found += _answers(before, after, inner)
             else:
-                found += changes(*values, inner)
+                found += changes(before, after, inner)
         return found
     return list(differences(old, new, key))
 

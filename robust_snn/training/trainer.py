@@ -127,7 +127,7 @@ def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
 
 
 def _hold_out(data: ImageSet, share: float, test: ImageSet) -> TrainingData:
-    """Holds the last images out, in which classes take turns; none if the share is 0."""
+    """Holds the last images of every class out; none if the share is 0."""
     kept = len(data) - round(share * len(data))
     if not share:
         return TrainingData(data, None, test)

@@ -149,7 +149,8 @@ class _Describer:
             self._module(value, "", found)
             return {**found, "tensors": [_array(t) for t in value.state_dict().values()]}
         if isinstance(value, Mapping):
-            return {str(key): self.value(item) for key, item in value.items()}
+            kept = {k: v for k, v in value.items() if isinstance(k, str) or not _holds_arrays(v)}
+            return {str(key): self.value(item) for key, item in kept.items()}
         if isinstance(value, list | tuple | deque):
             return [self.value(item) for item in value]
         if isinstance(value, Set):
@@ -249,6 +250,13 @@ def _name(what: Any) -> str:
     """The name of a class or function; of a user's without its module, which has many names."""
     name = str(getattr(what, "__qualname__", what))
     return f"{what.__module__}.{name}" if _installed(what) else name
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Whether a value is an array or a list of some, as a cache by size holds them."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_arrays, value))
+    return isinstance(value, Tensor | np.ndarray)
 
 
 def _array(value: Tensor | np.ndarray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import InputError, Victim, evaluate
-from robust_snn.eval import AttackSpec, ConstraintViolation, Draws, Progress, Suite, Verdict
+from robust_snn.eval import (
+    AttackSpec,
+    ConstraintViolation,
+    Draws,
+    Predictions,
+    Progress,
+    Suite,
+    Verdict,
+)
+from robust_snn.eval.execution.report_data import ReportData
 from robust_snn.eval.protocol import implementations
 from robust_snn.eval.protocol.implementations import Crafted, Implementation
 from robust_snn.eval.reporting.terminal import render_verdict, sentence
@@ -36,7 +46,7 @@ SCHEMA: dict[str, Any] = {
         "parameters": int,
         "adapt": dict,
     },
-    "data": {"name": str, "split": str, "n": int, "sha256": str},
+    "data": {"name": str, "split": str, "n": int, "sha256": str, "calibration": int},
     "threat": {"norm": str, "eps": float},
     "suite": str,
     "draws": {"select": int, "report": int},
@@ -74,6 +84,9 @@ ATTACK = {
     "forwards": int,
     "backwards": int,
     "seconds": float,
+    "images": int,
+    "after": float,
+    "after_ci": list,
 }
 
 
@@ -177,6 +190,9 @@ def test_deterministic_numbers_by_hand(tmp_path: Path, monkeypatch: pytest.Monke
     assert [row.accuracy for row in verdict.attacks] == pytest.approx([3 / 6, 3 / 6])
     assert [row.claimed for row in verdict.attacks] == pytest.approx([5 / 6, 3 / 6])
     assert [len(batch) for batch in fake.batches] == [5, 3]  # what is broken is not attacked again
+    assert [row.images for row in verdict.attacks] == [5, 3]
+    assert [row.after for row in verdict.attacks] == pytest.approx([3 / 6, 3 / 6])
+    assert not any(map(verdict.is_alone, verdict.attacks))  # one image was misread from the start
     notes = {note.name: note for note in verdict.diagnostics}
     assert notes["claimed against measured"].value == pytest.approx(2 / 6)
 
@@ -289,6 +305,63 @@ def test_a_changed_run_does_not_mix(
     with pytest.raises(InputError, match=message):
         evaluate(net, *data, out=tmp_path, **{**run, **change})
     assert (tmp_path / "verdict.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("attribute", ["steps", "told"])
+def test_another_network_of_the_same_weights_does_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attribute: str
+) -> None:
+    class Steps(Brightness):
+        def __init__(self, steps: int, told: float) -> None:
+            super().__init__()
+            self.steps, self.told = steps, lambda x: told * x
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.told(super().forward(x))] * self.steps).mean(0)
+
+    first, other = {"steps": 2, "told": 1.0}, {"steps": 3, "told": 2.0}
+    run: dict[str, Any] = {"eps": EPS, "suite": Fake(lambda x: x).install(monkeypatch)}
+    verdict = evaluate(Steps(**first), *shades([0.6, 0.7]), out=tmp_path, **run)
+    assert evaluate(Steps(**first), *shades([0.6, 0.7]), out=tmp_path, **run) == verdict
+    with pytest.raises(InputError, match=rf"victim\.network\.{attribute}"):
+        net = Steps(**{**first, attribute: other[attribute]})
+        evaluate(net, *shades([0.6, 0.7]), out=tmp_path, **run)
+
+
+def test_damage_is_repaired_by_starting_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flipped bit, a cut and another run's file, in every file of a run that counts."""
+    suite = Fake(lambda x: (x - EPS).clamp(0, 1)).install(monkeypatch)
+
+    def run(out: str, values: tuple[float, ...] = (0.55, 0.58, 0.7, 0.2)) -> dict[str, Any]:
+        data = shades(list(values))
+        of = {"suite": suite, "out": tmp_path / out, "eps": EPS, "batch_size": 2}
+        return timeless(evaluate(Brightness(), *data, **of))
+
+    whole, _ = run("run"), run("other", (0.51, 0.59, 0.9, 0.1))
+    pieces = sorted(
+        path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*.npz")
+    )
+    assert len(pieces) == 8  # three rows of two shards, results and evidence
+    rng = random.Random(0)
+    for name in (*pieces, Path("config.json")):
+        path = tmp_path / "run" / name
+        sound = path.read_bytes()
+        damages = [sound[: len(sound) // 2], b""]
+        if name.suffix == ".npz":
+            damages += [(tmp_path / "other" / name).read_bytes()]
+            damages += [(tmp_path / "run" / pieces[2]).read_bytes()]  # of another part of the run
+        for bit in rng.sample(range(8 * len(sound)), 3):
+            flipped = bytearray(sound)
+            flipped[bit // 8] ^= 1 << bit % 8
+            damages.append(bytes(flipped))
+        for damage in damages:
+            path.write_bytes(damage)
+            assert run("run") == whole
+            evidence = ReportData.load(tmp_path / "run" / "evidence.npz")
+            assert evidence is not None and evidence.labels.tolist() == [1, 1, 1, 0]
+            Predictions.load(tmp_path / "run")
 
 
 def test_memory_that_does_not_suffice_changes_no_score(

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,12 @@ def test_no_flipped_bit_passes(tmp_path: Path, compressed: bool) -> None:
         flipped.write_bytes(changed)
         with pytest.raises(DamagedFile):
             read_arrays(flipped)
-        try:  # as files of earlier versions are read: what comes is what was written
+        with suppress(DamagedFile):  # as files of earlier versions are read
             np.testing.assert_array_equal(read_arrays(flipped, digested=False)["x"], ARRAYS["x"])
-        except DamagedFile:
-            pass
     for cut in random.Random(1).sample(range(len(whole)), 50):
         flipped.write_bytes(whole[:cut])
         with pytest.raises(DamagedFile):
-            read_arrays(flipped, digested=False)
+            read_arrays(flipped)
 
 
 def test_no_flipped_bit_of_a_record_passes(tmp_path: Path) -> None:
@@ -58,10 +57,8 @@ def test_no_flipped_bit_of_a_record_passes(tmp_path: Path) -> None:
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
-        try:
+        with suppress(DamagedFile):
             assert read_record(path) == RECORD  # white space may change
-        except DamagedFile:
-            pass
 
 
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:

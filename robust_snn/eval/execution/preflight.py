@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import STEPWISE
 from robust_snn.attacks.mode_reach import TRIED_ON, tried_reach
 from robust_snn.data import check_images, check_labels
+from robust_snn.data.image_set import held_out
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.protocol.implementations import (
@@ -53,7 +55,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
     Args:
         job: What a caller asks for; nothing in it has been checked.
         calibration: Images and labels on which a suite with a budget chooses its attacks; the last
-            ones of the job if left out.
+            ones of every class of the job if left out.
 
     Raises:
         InputError: If the job cannot run as a whole.
@@ -62,7 +64,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
     if job.suite.budget is None:
         calibration = None
     elif calibration is None:
-        job, calibration = _without_last_images(job)
+        job, calibration = _held_back(job)
     else:
         _check_images(*calibration)
     if job.batch_size < 1:
@@ -104,17 +106,21 @@ def _check_images(images: Tensor, labels: Tensor) -> None:
     check_images(images, labels, in_chans=channels, num_classes=None)
 
 
-def _without_last_images(job: Job) -> tuple[Job, Images]:
-    """The job without the last fifth of its images, 32 at most, and those with their labels.
+def _held_back(job: Job) -> tuple[Job, Images]:
+    """The job without a fifth of its images, 32 at most, the last of every class; and those.
 
     Raises:
         InputError: If there are fewer than two images.
     """
     images, labels = job.images, job.labels
     if len(images) < 2:
-        raise InputError("an adaptive suite needs 2 images: the last ones choose its attacks")
-    kept = len(images) - min(CALIBRATION, max(1, len(images) // 5))
-    return replace(job, images=images[:kept], labels=labels[:kept]), (images[kept:], labels[kept:])
+        raise InputError("an adaptive suite needs 2 images: some choose its attacks")
+    check_labels(labels, len(images), 2**31)  # how many classes there are is not known yet
+    apart = torch.from_numpy(held_out(labels, min(CALIBRATION, max(1, len(images) // 5))))
+    return replace(job, images=images[~apart], labels=labels[~apart]), (
+        images[apart],
+        labels[apart],
+    )
 
 
 def _check_attack(job: Job, row: AttackSpec) -> None:

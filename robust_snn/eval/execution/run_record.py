@@ -47,6 +47,7 @@ def configuration(
         **_overridden({"name": "images", "split": "all"}, data_info),
         "n": len(job.images),
         "sha256": ImageSet("", "", job.images, job.labels, ()).sha256,
+        "calibration": len(checked.calibration[1]) if checked.calibration else 0,
     }
     return {
         "model": _overridden(model, model_info),

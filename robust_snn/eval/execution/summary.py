@@ -24,7 +24,7 @@ class Summary:
     Attributes:
         clean: Accuracy without an attack.
         robust: Accuracy in the worst case over attacks.
-        attacks: Every attack alone.
+        attacks: Every attack, in order.
         diagnostics: Checks of these numbers against each other.
         seconds: Time of all shards, scoring included.
         modes: Gradient modes that the attacks used.
@@ -44,10 +44,10 @@ class Summary:
 
 def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
     """Adds up all shards of a job, in order."""
-    predictions, course = _joined(job, shards)
+    predictions, so_far = _joined(job, shards)
     labels = predictions.labels
     attacks = tuple(
-        _attack(job, row, [s.attacks[row] for s in shards], predictions)
+        _attack(job, row, [s.attacks[row] for s in shards], predictions, so_far[row + 1])
         for row in range(len(job.suite.attacks))
     )
     before, after = predictions.clean == labels[:, None], predictions.worst == labels[:, None]
@@ -57,7 +57,7 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
         Clean(*intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)),
         Robust(*robust, vote.value, success.value, vote.ci, success.ci),
         attacks,
-        _checks(job, shards, attacks, robust.value, course),
+        _checks(job, shards, attacks, robust.value, [estimate.value for estimate in so_far]),
         sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
         tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
         predictions,
@@ -68,11 +68,11 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
 class _Joined(NamedTuple):
     """Predictions on all images.
 
-    `course` holds the accuracy without an attack, then in the worst case after each attack in turn.
+    `so_far` holds the accuracy without an attack, then in the worst case after each attack in turn.
     """
 
     predictions: Predictions
-    course: list[float]
+    so_far: list[intervals.Estimate]
 
 
 def _joined(job: Job, shards: Sequence[FinishedShard]) -> _Joined:
@@ -95,13 +95,17 @@ def _joined(job: Job, shards: Sequence[FinishedShard]) -> _Joined:
     )
     labels = predictions.labels[:, None]
     after = (predictions.clean, *np.concatenate(worst_so_far, axis=1))
-    return _Joined(predictions, [float((given == labels).mean()) for given in after])
+    return _Joined(predictions, [intervals.accuracy_estimate(given == labels) for given in after])
 
 
 def _attack(
-    job: Job, row: int, results: Sequence[ShardResult | None], predictions: Predictions
+    job: Job,
+    row: int,
+    results: Sequence[ShardResult | None],
+    predictions: Predictions,
+    after: intervals.Estimate,
 ) -> AttackResult:
-    """One attack alone, over all shards."""
+    """One attack over all shards; `after` is the worst case over it and those before it."""
     spec, labels = job.suite.attacks[row], predictions.labels
     done = [result for result in results if result is not None]
     estimate = intervals.accuracy_estimate(predictions.attacks[row] == labels[:, None])
@@ -116,6 +120,9 @@ def _attack(
         forwards=sum(result.forwards for result in done),
         backwards=sum(result.backwards for result in done),
         seconds=float(sum(result.seconds for result in done)),
+        images=sum(len(result.positions) for result in done),
+        after=after.value,
+        after_ci=after.ci,
     )
 
 

@@ -13,8 +13,9 @@ from robust_snn.eval.execution.report_data import REPORT_DATA_FILE, ReportData
 from robust_snn.eval.reporting import report_figures as figures
 from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.published import published_results
-from robust_snn.eval.reporting.terminal import sentence
+from robust_snn.eval.reporting.terminal import passes_per_image, sentence
 from robust_snn.eval.scoring.curves import CurvePoint, load_curves
+from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
@@ -46,10 +47,13 @@ def write_report(
     run = Path(run)
     if not (run / "verdict.json").exists():
         raise InputError(f"no verdict.json in '{run}': give the folder of a finished run")
-    verdict = Verdict.load(run / "verdict.json")
+    verdict, _ = load_verdict(run)
     given = {"command": command, "classes": None if classes is None else list(classes)}
     about = {**_about(run), **{key: value for key, value in given.items() if value is not None}}
-    page = render_page(verdict, ReportData.load(run / REPORT_DATA_FILE), load_curves(run), about)
+    data = ReportData.load(run / REPORT_DATA_FILE)
+    if data is not None:
+        _check_data(data, verdict, run / REPORT_DATA_FILE)
+    page = render_page(verdict, data, load_curves(run, verdict), about)
     if about:
         write_json(run / ABOUT, about)
     write_text(run / REPORT_FILE, page)
@@ -81,7 +85,14 @@ def render_page(
         trust=_trust(verdict.diagnostics),
         notes=notes,
         attacks=[
-            {"row": row, "gradient": parse_mode(row.gradient).brief} for row in verdict.attacks
+            {
+                "row": row,
+                "gradient": parse_mode(row.gradient).brief,
+                "alone": verdict.is_alone(row),
+                "after": row.worst_so_far,
+                "passes": passes_per_image(verdict, row),
+            }
+            for row in verdict.attacks
         ],
         attacks_figure=figures.attacks(verdict),
         published=published_results(verdict),
@@ -97,6 +108,18 @@ def render_page(
         command=(about or {}).get("command"),
         call=_call(verdict),
     )
+
+
+def _check_data(data: ReportData, verdict: Verdict, path: Path) -> None:
+    """Raises `InputError` unless the data are those of the verdict."""
+    means = (data.clean.mean(), data.robust.mean())
+    told = (verdict.clean.accuracy, verdict.robust.accuracy)
+    ours = len(data.labels) == verdict.data["n"] and np.allclose(means, told, atol=1e-6)
+    if not ours or (data.pictures.attacks >= len(verdict.attacks)).any():
+        raise InputError(
+            f"'{path}' belongs to another run than the verdict beside it; start the evaluation "
+            "again to restore it"
+        )
 
 
 def _about(run: Path) -> dict[str, Any]:

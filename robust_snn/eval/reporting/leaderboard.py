@@ -18,6 +18,7 @@ from rich.table import Table
 
 from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
+from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
@@ -31,7 +32,8 @@ class LeaderboardEntry:
 
     Attributes:
         rank: Place by robust accuracy; None where a diagnostic failed, for then the attacks may
-            have failed, and the number is no more than an upper bound.
+            have failed, and the number is no more than an upper bound, and where nothing was
+            attacked or diagnosed.
         model: Name of the model.
         run: Folder of the run.
         weights: Start of the weights' digest.
@@ -44,6 +46,8 @@ class LeaderboardEntry:
         passes: Passes per image of all attacks.
         failed: Names of the diagnostics that failed.
         warned: Names of those that warn.
+        missing: What was not done without which a number means nothing: `attacked`, `diagnosed`.
+        counted: Whether predictions beside the verdict confirm it.
     """
 
     rank: int | None
@@ -59,6 +63,8 @@ class LeaderboardEntry:
     passes: float
     failed: tuple[str, ...]
     warned: tuple[str, ...]
+    missing: tuple[str, ...]
+    counted: bool
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,9 @@ class Leaderboard:
 
 
 def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
-    """Reads verdicts and ranks those without a failed diagnostic.
+    """Reads verdicts and ranks those that were attacked and diagnosed and failed nowhere.
+
+    Accuracies are counted again from the predictions, where those lie beside a verdict.
 
     Args:
         runs: Folders of runs, or `verdict.json` files.
@@ -84,13 +92,16 @@ def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
         raise InputError("a leaderboard needs at least one run")
     paths = [Path(run) / "verdict.json" if Path(run).is_dir() else Path(run) for run in runs]
     verdicts: dict[Path, Verdict] = {}
+    counted: dict[Path, bool] = {}
     for path in paths:
         if path.resolve() in [other.resolve() for other in verdicts]:
             raise InputError(f"'{path}' is given twice")
-        verdicts[path] = Verdict.load(path)
+        verdicts[path], counted[path] = load_verdict(path)
     _check_same(verdicts)
     ordered = sorted(verdicts.items(), key=lambda item: _order(item[1]))
-    entries = tuple(_entry(place, path, v) for place, (path, v) in enumerate(ordered, 1))
+    entries = tuple(
+        _entry(place, path, v, counted[path]) for place, (path, v) in enumerate(ordered, 1)
+    )
     first = ordered[0][1]
     return Leaderboard(first.threat, first.data, entries)
 
@@ -171,8 +182,10 @@ def render_leaderboard(board: Leaderboard) -> Table:
     shown.add_column("suite")
     shown.add_column("diagnostics")
     for entry in board.entries:
-        notes = [f"failed: {', '.join(entry.failed)}"] if entry.failed else []
+        notes = [f"not {word}" for word in entry.missing]
+        notes += [f"failed: {', '.join(entry.failed)}"] if entry.failed else []
         notes += [f"{len(entry.warned)} warn"] if entry.warned else []
+        notes += [] if entry.counted else ["no results.npz to check it by"]
         shown.add_row(
             "-" if entry.rank is None else str(entry.rank),
             entry.model,
@@ -207,16 +220,25 @@ def _failed(verdict: Verdict, status: str = "fail") -> tuple[str, ...]:
     return tuple(note.name for note in verdict.diagnostics if note.status == status)
 
 
-def _order(verdict: Verdict) -> tuple[bool, float, float]:
-    """Those without a failed diagnostic first, then by robust and clean accuracy."""
-    return bool(_failed(verdict)), -verdict.robust.accuracy, -verdict.clean.accuracy
+def _missing(verdict: Verdict) -> tuple[str, ...]:
+    """What was not done of that without which a number means nothing."""
+    attacked = any(row.images is None or row.images > 0 for row in verdict.attacks)
+    broken = verdict.clean.accuracy == 0  # nothing was left to attack
+    done = {"attacked": attacked or broken, "diagnosed": bool(verdict.diagnostics)}
+    return tuple(word for word, was in done.items() if not was)
 
 
-def _entry(place: int, path: Path, verdict: Verdict) -> LeaderboardEntry:
-    failed = _failed(verdict)
+def _order(verdict: Verdict) -> tuple[int, bool, float, float]:
+    """Those that nothing is missing of first, then those that failed nowhere, then by accuracy."""
+    failed, accuracies = bool(_failed(verdict)), (verdict.robust.accuracy, verdict.clean.accuracy)
+    return len(_missing(verdict)), failed, -accuracies[0], -accuracies[1]
+
+
+def _entry(place: int, path: Path, verdict: Verdict, counted: bool) -> LeaderboardEntry:
+    failed, missing = _failed(verdict), _missing(verdict)
     passes = sum(row.forwards + row.backwards for row in verdict.attacks) / verdict.data["n"]
     return LeaderboardEntry(
-        rank=None if failed else place,
+        rank=None if failed or missing else place,
         model=str(verdict.model["name"]),
         run=str(path.parent),
         weights=str(verdict.model["weights_sha256"])[:12],
@@ -229,6 +251,8 @@ def _entry(place: int, path: Path, verdict: Verdict) -> LeaderboardEntry:
         passes=passes,
         failed=failed,
         warned=_failed(verdict, "warn"),
+        missing=missing,
+        counted=counted,
     )
 
 

@@ -41,19 +41,34 @@ LONGEST = 22  # letters of a label
 
 
 def attacks(verdict: Verdict) -> str:
-    """Accuracy without attack, under every attack alone and in the worst case, with intervals."""
+    """Accuracy without attack, under or after every attack, and in the worst case.
+
+    An attack that met all images stands alone, with what it claims; of another one, its hollow dot
+    is what is left after it and those above.
+    """
     clean = verdict.clean
-    rows: list[tuple[str, float, Interval, float | None]]
-    rows = [("no attack", clean.accuracy, clean.ci, None)]
-    rows += [(a.name, a.accuracy, a.ci, a.claimed) for a in verdict.attacks]
-    rows += [("worst case", verdict.robust.accuracy, verdict.robust.ci, None)]
+    rows: list[tuple[str, float, Interval, float | None, bool]]
+    rows = [("no attack", clean.accuracy, clean.ci, None, True)]
+    for attack in verdict.attacks:
+        alone = verdict.is_alone(attack)
+        value, ci = (attack.accuracy, attack.ci) if alone else attack.worst_so_far
+        rows.append((attack.name, value, ci, attack.claimed if alone else None, alone))
+    rows += [("worst case", verdict.robust.accuracy, verdict.robust.ci, None, True)]
     figure, axes = _new(0.9 + 0.34 * len(rows))
-    for at, (_, value, (low, high), claimed) in enumerate(rows):
+    known: set[str] = set()
+
+    def first(text: str) -> str | None:
+        fresh = text not in known
+        known.add(text)
+        return text if fresh else None
+
+    for at, (_, value, (low, high), claimed, alone) in enumerate(rows):
         colour = ROBUST if at == len(rows) - 1 else CLEAN
         axes.plot([low, high], [at, at], color=colour, linewidth=5, alpha=0.3)
-        axes.plot([value], [at], "o", color=colour, label="measured" if at == 0 else None)
+        label = first("measured" if alone else "after the attacks above")
+        axes.plot([value], [at], "o", color=colour, label=label, mfc=None if alone else "white")
         if claimed is not None:
-            label = "claimed by the attack" if at == 1 else None
+            label = first("claimed by the attack")
             axes.plot([claimed], [at], "x", color=INK, label=label)
     axes.set_yticks(range(len(rows)), [_label(name) for name, *_ in rows])
     axes.invert_yaxis()
@@ -61,12 +76,12 @@ def attacks(verdict: Verdict) -> str:
     axes.set_xlabel("accuracy; bars are 95% intervals")
     _percent(axes.xaxis)
     axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     return _uri(figure)
 
 
 def curve(axis: str, points: Sequence[CurvePoint]) -> str:
-    """Accuracy along an axis of a sweep: worst case and every attack alone, with intervals."""
+    """Accuracy along an axis of a sweep: worst case and every attack, with intervals."""
     figure, axes = _new(3.7)
     numeric = axis != "gradient"
     at = [float(point.value) for point in points] if numeric else list(range(len(points)))

@@ -7,31 +7,39 @@ from rich.table import Table
 from rich.text import Text
 
 from robust_snn.eval.reporting.published import PublishedResults
-from robust_snn.eval.scoring.verdict import Interval, Verdict
+from robust_snn.eval.scoring.verdict import AttackResult, Interval, Verdict
 from robust_snn.gradients import parse_mode
 
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
 def render_verdict(verdict: Verdict) -> Group:
-    """The verdict as a table per attack, one sentence, and the diagnostics that did not pass."""
+    """The verdict as a table of attacks, one sentence, and the diagnostics that did not pass.
+
+    Attacks stand in their order. One that met all images has an accuracy alone; the next column is
+    what is left after it and those above. Passes are per image that an attack met.
+    """
     table = Table(title=f"{verdict.model['name']} on {verdict.data['name']}")
     table.add_column("attack", overflow="fold")
-    for column in ("gradient", "claimed", "measured", "95%", "passes per image", "seconds"):
-        text = column == "gradient"
-        table.add_column(column, justify="left" if text else "right", no_wrap=column == "95%")
-    table.add_row("none", "", "", *_measured(verdict.clean.accuracy, verdict.clean.ci), "", "")
-    for attack in verdict.attacks:
+    table.add_column("gradient")
+    for column in ("images", "claimed", "alone", "after those above", "95%", "passes", "seconds"):
+        table.add_column(column, justify="right", no_wrap=column == "95%")
+    clean, n = verdict.clean, verdict.data["n"]
+    table.add_row("none", "", str(n), "", "", *_measured(clean.accuracy, clean.ci), "", "")
+    for number, attack in enumerate(verdict.attacks, 1):
+        alone, met = verdict.is_alone(attack), attack.images
         table.add_row(
-            attack.name,
+            f"{number}. {attack.name}",
             parse_mode(attack.gradient).brief,
-            percent(attack.claimed),
-            *_measured(attack.accuracy, attack.ci),
-            f"{(attack.forwards + attack.backwards) / verdict.data['n']:,.0f}",
+            "" if met is None else str(met),
+            percent(attack.claimed) if alone else "",
+            percent(attack.accuracy) if alone else "",
+            *_measured(*attack.worst_so_far),
+            f"{passes_per_image(verdict, attack):,.0f}",
             f"{attack.seconds:,.1f}",
         )
     worst = _measured(verdict.robust.accuracy, verdict.robust.ci)
-    table.add_row("worst case", "", "", *worst, "", "", style="bold")
+    table.add_row("worst case", "", "", "", "", *worst, "", "", style="bold")
     notes = [
         Text.assemble((f"{note.status}: ", COLOURS[note.status]), f"{note.name}: {note.why}")
         for note in verdict.diagnostics
@@ -59,12 +67,20 @@ def render_published(verdict: Verdict, published: PublishedResults) -> Table:
 def sentence(verdict: Verdict) -> str:
     """The verdict in one sentence."""
     noise = f", {verdict.draws['report']} noise draws" if verdict.stochastic else ""
+    apart = verdict.data.get("calibration")
+    kept = f" ({apart} others chose the attacks)" if apart else ""
     return (
         f"Robust accuracy {percent(verdict.robust.accuracy)} (95% interval: "
         f"{span(verdict.robust.ci)}) of {percent(verdict.clean.accuracy)} clean, under suite "
         f"{verdict.suite} in {verdict.threat['norm']} at eps = "
-        f"{radius_text(verdict.threat['eps'])}; {verdict.data['n']} images{noise}."
+        f"{radius_text(verdict.threat['eps'])}; {verdict.data['n']} images{kept}{noise}."
     )
+
+
+def passes_per_image(verdict: Verdict, attack: AttackResult) -> float:
+    """Passes of an attack per image that it met."""
+    met = verdict.data["n"] if attack.images is None else attack.images
+    return (attack.forwards + attack.backwards) / max(met, 1)
 
 
 def percent(share: float) -> str:

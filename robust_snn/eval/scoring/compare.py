@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from robust_snn.eval.scoring import intervals
+from robust_snn.eval.scoring.finished_run import load_run
 from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.utils.errors import InputError
@@ -48,10 +49,10 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     """Compares the runs in two folders image by image.
 
     Raises:
-        InputError: If a folder holds no finished run, or the runs attacked different images or
-            under different threat models.
+        InputError: If a folder holds no finished run, or a verdict that is not that of its
+            predictions, or the runs attacked different images or under different threat models.
     """
-    verdicts, predictions = zip(*(_read(Path(folder)) for folder in (first, second)), strict=True)
+    verdicts, predictions = zip(*map(load_run, (first, second)), strict=True)
     for part, key in (("data", "sha256"), ("threat", "norm"), ("threat", "eps")):
         ours, theirs = (getattr(verdict, part)[key] for verdict in verdicts)
         if ours != theirs:
@@ -62,11 +63,6 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     before, after = verdicts
     differences = tuple(_differences(verdicts, predictions))
     return Comparison(before, after, differences, tuple(_notes(verdicts)))
-
-
-def _read(folder: Path) -> tuple[Verdict, Predictions]:
-    folder = folder.parent if folder.name == "verdict.json" else folder
-    return Verdict.load(folder / "verdict.json"), Predictions.load(folder)
 
 
 def _differences(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_snn.eval.scoring.intervals import Estimate
-from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.eval.scoring.verdict import AttackResult, Verdict
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
@@ -16,11 +16,14 @@ from robust_snn.utils.user_files import is_there
 
 CURVES_FILE = "sweep.json"
 CURVES_SCHEMA = 1
+SLACK = 1e-9  # what rounding may add to a share
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Accuracies at one value of an axis: clean, in the worst case, and under every attack alone.
+    """Accuracies at one value of an axis: clean, in the worst case, and under every attack.
+
+    An attack that met all images stands alone, another one after those before it.
 
     Each is an `Estimate`: an accuracy and its 95 % interval.
     """
@@ -37,7 +40,7 @@ class CurvePoint:
             value,
             Estimate(verdict.clean.accuracy, verdict.clean.ci),
             Estimate(verdict.robust.accuracy, verdict.robust.ci),
-            {row.name: Estimate(row.accuracy, row.ci) for row in verdict.attacks},
+            {row.name: _shown(verdict, row) for row in verdict.attacks},
         )
 
     @classmethod
@@ -50,17 +53,36 @@ class CurvePoint:
 Curves = dict[str, tuple[CurvePoint, ...]]  # by axis
 
 
-def save_curves(curves: Curves, run: str | Path) -> None:
-    """Writes curves into a run's folder, whole or not at all."""
+def _shown(verdict: Verdict, row: AttackResult) -> Estimate:
+    return Estimate(*((row.accuracy, row.ci) if verdict.is_alone(row) else row.worst_so_far))
+
+
+def save_curves(curves: Curves, run: str | Path, verdict: Verdict) -> None:
+    """Writes curves around a verdict into its run's folder, whole or not at all."""
     axes = {axis: [_point_tree(point) for point in points] for axis, points in curves.items()}
-    write_json(Path(run) / CURVES_FILE, {"schema": CURVES_SCHEMA, "axes": axes})
+    tree = {"schema": CURVES_SCHEMA, "around": _around(verdict), "axes": axes}
+    write_json(Path(run) / CURVES_FILE, tree)
 
 
-def load_curves(run: str | Path) -> Curves:
+def _around(verdict: Verdict) -> dict[str, Any]:
+    """What tells the verdict of a sweep from others."""
+    return {
+        "weights_sha256": verdict.model["weights_sha256"],
+        "data_sha256": verdict.data["sha256"],
+        "suite": verdict.suite,
+        "robust": verdict.robust.accuracy,
+    }
+
+
+def load_curves(run: str | Path, verdict: Verdict | None = None) -> Curves:
     """Reads the curves in a run's folder; none where it has no sweep.
 
+    Args:
+        run: The folder.
+        verdict: The verdict that they must lie around, if it is known.
+
     Raises:
-        InputError: If `sweep.json` is damaged.
+        InputError: If `sweep.json` is damaged, or another run's.
     """
     path = Path(run) / CURVES_FILE
     try:
@@ -69,6 +91,8 @@ def load_curves(run: str | Path) -> Curves:
         tree = read_json(path, "the sweep")
         if tree["schema"] != CURVES_SCHEMA:
             raise ValueError(f"schema {tree['schema']}")
+        if verdict is not None and tree.get("around", _around(verdict)) != _around(verdict):
+            raise ValueError("it belongs to another run; start the sweep again to restore it")
         return {axis: tuple(map(_point, points)) for axis, points in tree["axes"].items()}
     except InputError:
         raise
@@ -95,5 +119,7 @@ def _point(tree: Mapping[str, Any]) -> CurvePoint:
 
 
 def _estimate(tree: Mapping[str, Any]) -> Estimate:
-    low, high = tree["ci"]
-    return Estimate(float(tree["accuracy"]), (float(low), float(high)))
+    value, (low, high) = float(tree["accuracy"]), map(float, tree["ci"])
+    if not -SLACK <= low <= value + SLACK <= high + 2 * SLACK <= 1 + 3 * SLACK:
+        raise ValueError(f"an accuracy of {value} in {low} to {high}")
+    return Estimate(value, (low, high))

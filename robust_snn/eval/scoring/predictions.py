@@ -35,6 +35,27 @@ class Predictions:
         """Writes them into the folder of their run, whole or not at all."""
         write_arrays(folder / NAME, asdict(self), compressed=True)
 
+    def check(self) -> None:
+        """Raises `ValueError` unless shapes and values fit each other."""
+        count = len(self.labels)
+        draws = self.clean.shape[1:]
+        rows = len(self.attacks)
+        shapes = {
+            "labels": (count,),
+            "clean": (count, *draws),
+            "worst": (count, *draws),
+            "by": (count,),
+            "attacks": (rows, count, *draws),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype.kind not in "iu" or len(draws) != 1:
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {shape}")
+            if array.size and array.min() < (-1 if name == "by" else 0):
+                raise ValueError(f"{name} holds {array.min()}")
+        if not count or not draws[0] or (self.by >= rows).any():
+            raise ValueError("there are no images or draws, or attacks that are not there")
+
     @classmethod
     def load(cls, folder: str | Path) -> Predictions:
         """Reads the predictions of a finished run.
@@ -45,12 +66,14 @@ class Predictions:
         path = Path(folder) / NAME
         try:
             arrays = read_arrays(path, digested=False)
-            return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+            found = cls(**{f.name: arrays[f.name] for f in fields(cls)})
+            found.check()
+            return found
         except FileNotFoundError:
             raise InputError(
                 f"'{folder}' has no {NAME}; give the folder of a finished run"
             ) from None
-        except (DamagedFile, KeyError):
+        except (DamagedFile, KeyError, ValueError):
             raise InputError(
                 f"'{path}' is damaged; delete it and start the evaluation again to restore it"
             ) from None

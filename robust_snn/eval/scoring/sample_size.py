@@ -8,8 +8,8 @@ from pathlib import Path
 
 from scipy.stats import norm, t
 
+from robust_snn.eval.scoring.finished_run import load_run
 from robust_snn.eval.scoring.intervals import LEVEL
-from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.errors import InputError
 
@@ -41,8 +41,7 @@ def needed_size(precision: float, pilot: str | Path | None = None) -> SampleSize
     z = norm.ppf((1 + LEVEL) / 2)
     if pilot is None:
         return SampleSize(max(1, math.ceil((z / (2 * precision)) ** 2 - z**2)), None)
-    folder = Path(pilot)
-    results, verdict = Predictions.load(folder), Verdict.load(folder / "verdict.json")
+    verdict, results = load_run(pilot)
     count, draws = results.worst.shape
     if count < 2:
         raise InputError(f"the pilot '{pilot}' has one image; give it at least 2, better 100")

@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.scoring.verdict_form import check_verdict, known_fields
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 
 SCHEMA = 1
-REQUIRED_KEYS = {  # what the parts of a verdict that are plain mappings hold at least
-    "model": ("name", "kwargs", "weights_sha256", "parameters"),
-    "data": ("name", "split", "n", "sha256"),
-    "threat": ("norm", "eps"),
-    "draws": ("select", "report"),
-}
 Interval = tuple[float, float]
 
 
@@ -59,7 +54,7 @@ class Robust:
 
 @dataclass(frozen=True)
 class AttackResult:
-    """One attack alone.
+    """One attack of a suite.
 
     Attributes:
         name: Its name in the suite.
@@ -73,6 +68,10 @@ class AttackResult:
         forwards: Images passed forwards.
         backwards: Images passed backwards.
         seconds: Time, scoring included.
+        images: Images that it met, those which no attack before it had broken; None in verdicts of
+            earlier versions, as the rest.
+        after: Accuracy in the worst case over this attack and those before it.
+        after_ci: Its 95 % interval.
     """
 
     name: str
@@ -85,6 +84,16 @@ class AttackResult:
     forwards: int
     backwards: int
     seconds: float
+    images: int | None = None
+    after: float | None = None
+    after_ci: Interval | None = None
+
+    @property
+    def worst_so_far(self) -> tuple[float, Interval]:
+        """Accuracy after it and those before it, with its interval; in old verdicts its own."""
+        if self.after is None or self.after_ci is None:
+            return self.accuracy, self.ci
+        return self.after, self.after_ci
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,10 @@ class Verdict:
     seed: int
     seconds: float
 
+    def is_alone(self, attack: AttackResult) -> bool:
+        """Whether an attack met all images, so that its accuracy is its own."""
+        return attack.images == self.data["n"]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: lists instead of tuples."""
         tree: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
@@ -115,22 +128,17 @@ class Verdict:
         """Reads what `to_dict` gives.
 
         Raises:
-            InputError: If it is not a verdict of this schema.
+            InputError: If it is not a verdict of this schema, or a value in it cannot be.
         """
         if not isinstance(tree, Mapping) or tree.get("schema") != SCHEMA:
             raise InputError(f"not a verdict of schema {SCHEMA}")
-        values = {key: value for key, value in tree.items() if key != "schema"}
-        try:
-            for part, keys in REQUIRED_KEYS.items():
-                if missing := [key for key in keys if key not in values[part]]:
-                    raise KeyError(f"{part}.{missing[0]}")
-            values["clean"] = _read(Clean, values["clean"])
-            values["robust"] = _read(Robust, values["robust"])
-            values["attacks"] = tuple(_read(AttackResult, row) for row in values["attacks"])
-            values["diagnostics"] = tuple(_read(Diagnostic, row) for row in values["diagnostics"])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not a verdict of schema {SCHEMA}: {error}") from None
+        check_verdict(tree)
+        values = known_fields(tree, [f.name for f in fields(cls)])
+        values["clean"] = _read(Clean, values["clean"])
+        values["robust"] = _read(Robust, values["robust"])
+        values["attacks"] = tuple(_read(AttackResult, row) for row in values["attacks"])
+        values["diagnostics"] = tuple(_read(Diagnostic, row) for row in values["diagnostics"])
+        return cls(**values)
 
     def save(self, path: Path) -> None:
         """Writes the verdict, whole or not at all."""
@@ -150,7 +158,7 @@ T = TypeVar("T", Clean, Robust, AttackResult, Diagnostic)
 
 
 def _read(cls: type[T], row: Mapping[str, Any]) -> T:
-    values = dict(row)
+    values = known_fields(row, [f.name for f in fields(cls)])
     for name in (f.name for f in fields(cls) if f.name.endswith("ci")):
         if values.get(name) is not None:
             low, high = values[name]

@@ -55,8 +55,8 @@ def selection(worst: float, attacks: Sequence[AttackResult]) -> list[Diagnostic]
         return []
     best = min(attacks, key=lambda attack: attack.accuracy)
     gap = worst - best.accuracy
-    why = f"the worst case is {worst:.1%}, {best.name} alone reaches {best.accuracy:.1%}"
-    advice = "; take more select draws" if gap > 0 else ""
+    why = f"the worst case is {worst:.1%}, {best.name} reaches {best.accuracy:.1%}"
+    advice = f"; luck of the select draws costs {gap:.1%} at least, take more" if gap > 0 else ""
     return [Diagnostic("selection", gap, "warn" if gap > 0 else "pass", why + advice)]
 
 

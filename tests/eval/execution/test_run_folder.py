@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,47 @@ def test_a_foreign_folder_is_left_alone(
         RunFolder(tmp_path, CONFIG)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == content
+
+
+def test_a_piece_of_another_place_is_made_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.save("a/0", piece([1.0], [0.1]))
+    found = tmp_path / "pieces" / "a" / "0.npz"
+    found.with_name("1.npz").write_bytes(found.read_bytes())
+    assert folder.load("a/0") is not None and folder.load("a/1") is None
+    assert folder.load("a/0", lambda result: None) is not None
+    assert folder.load("a/0", lambda result: "too bright") is None
+    folder.bind([{"name": "another attack"}])
+    assert folder.load("a/0") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"positions": np.array([1, 0])}, "other images"),
+        ({"select": np.array([0.3, 1.0])}, "share"),
+        ({"select": np.array([1.5, 1.0])}, "share"),
+        ({"select": np.array([1.0])}, "select"),
+        ({"margin": np.array([np.nan, 0.0])}, "margin"),
+        ({"predictions": np.full((2, 3), 0, np.int16)}, "predictions"),
+        ({"predictions": np.full((2, 2), 4, np.int16)}, "classes"),
+        ({"predictions": np.full((2, 2), -1, np.int16)}, "classes"),
+        ({"predictions": np.full((2, 2), 0.5)}, "predictions"),
+        ({"claimed_robust": np.ones(2)}, "claimed"),
+        ({"forwards": -1}, "cost"),
+        ({"seconds": float("nan")}, "cost"),
+    ],
+)
+def test_what_a_result_cannot_be(change: dict[str, Any], message: str | None) -> None:
+    found = replace(piece([1.0, 0.5], [0.1, 0.2]), **change).flaw(np.arange(2), 2, 2, classes=4)
+    assert found is None if message is None else message in str(found)
+
+
+def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"robust_snn_run": 2, **CONFIG}))
+    with pytest.raises(InputError, match="earlier version"):
+        RunFolder(tmp_path, CONFIG)
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""Verdicts that are read: what cannot be is refused by name, and what disagrees with its results."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robust_snn import InputError
+from robust_snn.eval import compare
+from robust_snn.eval.reporting.leaderboard import rank_runs, render_leaderboard
+from robust_snn.eval.scoring.finished_run import load_run
+from robust_snn.eval.scoring.verdict import Verdict
+from runs import finished_run
+from verdicts import a_verdict
+
+WRONG: dict[str, Any] = {
+    "clean.accuracy": [1.2, -0.1, "0.9", True, None, float("nan"), [0.9]],
+    "clean.ci": [[0.9], [0.95, 0.83], [0.1, 0.2], "ab", {}, [None, 1.0]],
+    "clean.vote": [2, None],
+    "robust.asr": [float("inf"), -1],
+    "robust.ci": [[0.0, 0.1]],
+    "data.n": [0, -5, 1.5, "100", True],
+    "data.sha256": [None, 3],
+    "data.calibration": [-1, "a"],
+    "draws.report": [0, 2.5],
+    "threat.norm": ["L3", None, ["Linf"]],
+    "threat.eps": [-1, "8/255", float("nan")],
+    "model.parameters": [-1, "many"],
+    "model.kwargs": [[], None],
+    "stochastic": ["yes", 1],
+    "suite": [None, 3],
+    "seed": [0.5, "0"],
+    "seconds": [-1, "long"],
+    "environment": [None, []],
+    "attacks": [None, {}, "apgd", [3]],
+    "attacks.0.accuracy": [5, "0.5"],
+    "attacks.0.gradient": ["bpt", 3, None],
+    "attacks.0.claimed": [-0.5],
+    "attacks.0.forwards": [-1, 0.5],
+    "attacks.0.images": [101, -1],
+    "attacks.0.name": ["square", 4],
+    "diagnostics": [None, [1]],
+    "diagnostics.0.status": ["passed", None],
+    "diagnostics.0.value": ["big", float("nan")],
+}
+
+
+def changed(tree: Any, path: str, value: Any) -> Any:
+    """A copy of a tree with one value changed."""
+    tree = json.loads(json.dumps(tree))
+    *inner, last = (int(word) if word.isdigit() else word for word in path.split("."))
+    holder = tree
+    for key in inner:
+        holder = holder[key]
+    holder[last] = value
+    return tree
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_a_value_that_cannot_be_is_refused(path: str) -> None:
+    tree = a_verdict().to_dict()
+    assert Verdict.from_dict(tree).to_dict() == tree
+    for value in WRONG[path]:
+        with pytest.raises(InputError, match="not a verdict of schema 1"):
+            Verdict.from_dict(changed(tree, path, value))
+
+
+def test_any_value_in_any_place_is_read_or_refused() -> None:
+    """Whatever stands where, there is an `InputError` or a verdict that can be shown."""
+    tree, rng = a_verdict().to_dict(), random.Random(0)
+    paths = [path for path, _ in leaves(tree, "")]
+    values = [None, True, -1, 0, 1, 1.5, 1e308, "", "x", [], {}, [1, 2], {"a": 1}, "bptt(", 2**70]
+    for _ in range(2000):
+        made = changed(tree, rng.choice(paths), rng.choice(values))
+        try:
+            Verdict.from_dict(made).to_dict()
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+def leaves(tree: Any, path: str) -> Any:
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in pairs:
+        inner = f"{path}.{key}".lstrip(".")
+        yield inner, value
+        if isinstance(value, dict | list) and value:
+            yield from leaves(value, inner)
+
+
+def test_names_of_later_versions_are_let_be() -> None:
+    tree = a_verdict().to_dict()
+    later = {**tree, "more": 1, "clean": {**tree["clean"], "more": 2}}
+    assert Verdict.from_dict(later) == a_verdict()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("robust.accuracy", 0.8),
+        ("clean.accuracy", 0.75),
+        ("data.n", 5),
+        ("draws.report", 3),
+        ("attacks", []),
+        ("attacks.0.accuracy", 0.6),
+    ],
+)
+def test_a_verdict_is_counted_again(tmp_path: Path, path: str, value: Any) -> None:
+    run = finished_run(tmp_path / "a", np.array([[1], [0], [1], [0]], bool))
+    finished_run(tmp_path / "b", np.array([[1], [0], [1], [1]], bool))
+    assert load_run(run)[0].robust.accuracy == 0.5
+    tree = json.loads((run / "verdict.json").read_text())
+    wide = changed(changed(tree, "robust.ci", [0, 1]), "attacks.0.ci", [0, 1])
+    wide = changed(wide, "clean.ci", [0, 1])
+    (run / "verdict.json").write_text(json.dumps(changed(wide, path, value)))
+    name = path.replace("attacks.0", r"attacks\[0\]")
+    for read in (lambda: compare(run, tmp_path / "b"), lambda: rank_runs([run])):
+        with pytest.raises(InputError, match=f"{name} is .* beside it gives"):
+            read()
+
+
+def test_what_was_not_attacked_or_diagnosed_is_last(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("none", "silent", "failed", "good")]
+    made = [
+        a_verdict(attacks=()),
+        a_verdict(diagnostics=()),
+        a_verdict(status="fail"),
+        a_verdict(),
+    ]
+    for run, verdict in zip(runs, made, strict=True):
+        run.mkdir()
+        verdict.save(run / "verdict.json")
+    board = rank_runs(runs)
+    assert [(Path(e.run).name, e.rank, e.missing) for e in board.entries] == [
+        ("good", 1, ()),
+        ("failed", None, ()),
+        ("none", None, ("attacked",)),
+        ("silent", None, ("diagnosed",)),
+    ]
+    assert not any(entry.counted for entry in board.entries)
+    words = list(render_leaderboard(board).columns[-1].cells)
+    assert words[2:] == [
+        f"not {w}; no results.npz to check it by" for w in ("attacked", "diagnosed")
+    ]
