@@ -1,4 +1,4 @@
-"""Verdicts that are read: what cannot be is refused by name, and what disagrees with its results."""
+"""Verdicts that are read: what cannot be, or disagrees with its results, is refused by name."""
 
 from __future__ import annotations
 
