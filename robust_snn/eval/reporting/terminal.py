@@ -17,15 +17,15 @@ def render_verdict(verdict: Verdict) -> Group:
     """The verdict as a table of attacks, one sentence, and the diagnostics that did not pass.
 
     Attacks stand in their order. One that met all images has an accuracy alone; the next column is
-    what is left after it and those above. Passes are per image that an attack met.
+    what is left after it and those above.
     """
     table = Table(title=f"{verdict.model['name']} on {verdict.data['name']}")
     table.add_column("attack", overflow="fold")
     table.add_column("gradient")
-    for column in ("images", "claimed", "alone", "after those above", "95%", "passes", "seconds"):
+    for column in ("images", "claimed", "alone", "left", "95%"):
         table.add_column(column, justify="right", no_wrap=column == "95%")
     clean, n = verdict.clean, verdict.data["n"]
-    table.add_row("none", "", str(n), "", "", *_measured(clean.accuracy, clean.ci), "", "")
+    table.add_row("none", "", str(n), "", "", *_measured(clean.accuracy, clean.ci))
     for number, attack in enumerate(verdict.attacks, 1):
         alone, met = verdict.is_alone(attack), attack.images
         table.add_row(
@@ -35,16 +35,15 @@ def render_verdict(verdict: Verdict) -> Group:
             percent(attack.claimed) if alone else "",
             percent(attack.accuracy) if alone else "",
             *_measured(*attack.worst_so_far),
-            f"{passes_per_image(verdict, attack):,.0f}",
-            f"{attack.seconds:,.1f}",
         )
     worst = _measured(verdict.robust.accuracy, verdict.robust.ci)
-    table.add_row("worst case", "", "", "", "", *worst, "", "", style="bold")
+    table.add_row("worst case", "", "", "", "", *worst, style="bold")
     notes = [
         Text.assemble((f"{note.status}: ", COLOURS[note.status]), f"{note.name}: {note.why}")
         for note in verdict.diagnostics
         if note.status != "pass"
     ]
+    table.caption = "alone: where it met all images; left: after it and those above"
     return Group(table, Text(sentence(verdict)), *notes)
 
 
