@@ -89,7 +89,7 @@ class ReportData:
     cosines: np.ndarray
     sampled: int
 
-    def save(self, path: Path, address: str) -> None:
+    def save(self, path: Path, address: str = "") -> None:
         """Writes it, whole or not at all, with the address of its run."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pictures"}
         arrays |= {f"pictures.{f.name}": getattr(self.pictures, f.name) for f in fields(Pictures)}

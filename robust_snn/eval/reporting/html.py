@@ -47,11 +47,11 @@ def write_report(
     run = Path(run)
     if not (run / "verdict.json").exists():
         raise InputError(f"no verdict.json in '{run}': give the folder of a finished run")
-    verdict, _ = load_verdict(run)
+    verdict, counted = load_verdict(run)
     given = {"command": command, "classes": None if classes is None else list(classes)}
     about = {**_about(run), **{key: value for key, value in given.items() if value is not None}}
     data = ReportData.load(run / REPORT_DATA_FILE)
-    if data is not None:
+    if counted and data is not None:
         _check_data(data, verdict, run / REPORT_DATA_FILE)
     page = render_page(verdict, data, load_curves(run, verdict), about)
     if about:
