@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mode
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
 from robust_snn.kernels.backend import runs_triton
-from robust_snn.models.readout import Readout, check_readout
+from robust_snn.models.readout import Readout
 from robust_snn.neurons.fixed_network import fixed_network
 from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.noise_source import POLICIES, NoisyModule, layer_numbers, policy_keys
@@ -21,13 +22,14 @@ from robust_snn.neurons.pass_settings import (
     is_neuron,
     layer_gradient,
     layer_gradients,
-    use_settings,
 )
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
+from robust_snn.utils.values import whole
 from robust_snn.victim_draws import ALONE, Cost, DrawBatch, Draws, Run, mean_logits
 from robust_snn.victim_graphs import Recordings
+from robust_snn.victim_grouping import check_steps, known_groupings, passed
 
 RECORDED = ("noise", "output", "sparse", "channels_last", "bf16", "tf32")  # what a pass depends on
 OUTPUTS = ("logits", "probabilities", "steps")
@@ -83,8 +85,8 @@ class Victim(nn.Module):
         cost: Where its passes are counted; a count of its own if left out.
 
     Raises:
-        InputError: If a name is not known, `eot` is not positive, or the network keeps a state
-            between calls, which `robust_snn.adapt` clears.
+        InputError: If a name is not known, `eot` is not positive, or the network holds a victim or
+            keeps a state between calls, which `robust_snn.adapt` clears.
     """
 
     @checked_types
@@ -106,6 +108,7 @@ class Victim(nn.Module):
         cost: Cost | None = None,
     ) -> None:
         super().__init__()
+        _refuse_victims(net)
         for check in _network_checks:
             check(net)
         if noise not in POLICIES:
@@ -114,14 +117,12 @@ class Victim(nn.Module):
             raise unknown("output", output, OUTPUTS)
         if sparse not in SPARSE:
             raise unknown("setting of sparse", sparse, SPARSE)
-        if eot < 1:
-            raise InputError(f"eot must be at least 1, got {eot}")
         self.net = net
         self.gradient = parse_mode(gradient)
-        self.eot = eot
+        self.eot = whole(eot, "eot", 1)
         self.eot_batch = eot_batch
         self.noise = noise
-        self.seed = seed
+        self.seed = whole(seed, "seed")
         self.output = output
         self.sparse = sparse
         self.channels_last = channels_last
@@ -231,8 +232,7 @@ class Victim(nn.Module):
     def _attack_pass(self) -> Run:
         """One draw of the network as attacks see it: `run(x, keys) -> logits`."""
         net, steps = self.net, self.output == "steps"
-        if steps:
-            check_readout(net)
+        known = known_groupings(net)
         mode, statistics = layer_gradient(self).mode, self.statistics
         settings = PassSettings(
             mean_field=self.noise == "mean",
@@ -248,16 +248,16 @@ class Victim(nn.Module):
         def run(x: Tensor, keys: Tensor) -> Tensor:
             if mode.accumulates:
                 statistics.observe(x)
-            x = _copied(x, channels_last=last and x.dim() == 4)
+            if steps:
+                check_steps(net, x)
+            images = partial(_copied, x, channels_last=last and x.dim() == 4)
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
             with fixed_network(net), half:
                 dtype = torch.bfloat16 if bf16 else torch.float32
                 laid_out = dtype if last and runs_triton(x) else None
-                constants = layer_constants(net, laid_out)
-                own = settings._replace(keys=keys, uses={}, constants=constants)
-                with use_settings(own):
-                    logits: Tensor = net(x)
-            return logits.float().unflatten(0, (-1, len(x))) if steps else logits.float()
+                own = settings._replace(keys=keys, constants=layer_constants(net, laid_out))
+                logits = _checked(passed(net, images, own, known), net, len(x), steps).float()
+            return logits.unflatten(0, (-1, len(x))) if steps else logits
 
         return run
 
@@ -295,10 +295,11 @@ class Victim(nn.Module):
         self.cost.forwards += len(x)
         with plain_context(tf32=False):
             keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
-            settings = PassSettings(keys, layers=layer_numbers(self.net), uses={})
-            with use_settings(settings), fixed_network(self.net):
-                logits: Tensor = self.net(_copied(x.float()))
-            return logits.float()
+            settings = PassSettings(keys, layers=layer_numbers(self.net))
+            images, known = partial(_copied, x.float()), known_groupings(self.net)
+            with fixed_network(self.net):
+                logits = passed(self.net, images, settings, known)
+            return _checked(logits, self.net, len(x)).float()
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in SETTINGS)
@@ -339,3 +340,31 @@ def _check_images(x: Tensor) -> None:
             "expected float images [B, C, H, W] or event frames [B, T, C, H, W], "
             f"got {x.dtype} {tuple(x.shape)}"
         )
+
+
+def _refuse_victims(net: nn.Module) -> None:
+    """Refuses a network that holds a victim, whose noise would not follow the outer one's seed."""
+    if isinstance(net, Victim):
+        raise InputError("this is a Victim already; victim.replace(...) changes its settings")
+    if any(isinstance(module, Victim) for module in net.modules()):
+        raise InputError(
+            f"{type(net).__name__} holds a Victim, whose draws are its own; wrap the network "
+            "inside, victim.net, and make a Victim of the whole"
+        )
+
+
+def _checked(logits: Any, net: nn.Module, batch: int, steps: bool = False) -> Tensor:
+    """What a network returned, if it is logits `[B, K]`, or `[T * B, K]` for those of every step.
+
+    Nothing is read from a tensor, so it costs nothing.
+    """
+    found = type(logits).__name__
+    if isinstance(logits, Tensor):
+        fits = len(logits) % batch == 0 if steps and logits.dim() else logits.shape[:1] == (batch,)
+        if fits and logits.dim() == 2 and logits.is_floating_point():
+            return logits
+        found = f"{logits.dtype} {tuple(logits.shape)}"
+    raise InputError(
+        f"{type(net).__name__} gives {found} for {batch} images, expected float logits [B, K]; "
+        "robust_snn.adapt(net) finds how other people's networks are read"
+    )

@@ -11,10 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robust_snn.data.checks import check_labels
 from robust_snn.utils.argument_types import checked_types
-from robust_snn.utils.modules import device_of, evaluating, undisturbed
+from robust_snn.utils.errors import InputError
+from robust_snn.utils.modules import device_of, undisturbed
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
+from robust_snn.victim_inputs import check_finite, checked_inputs, count_classes
+
+__all__ = ["SCORING_DRAWS", "accuracy", "correct", "count_classes", "fresh_logits"]
 
 SCORING_DRAWS = 20  # of a noisy victim; a deterministic one needs one
 
@@ -62,16 +66,20 @@ def correct(
         Bool `[N, draws]`, where the labels are; `[N, 1]` for a deterministic victim.
 
     Raises:
-        InputError: If the labels are no class numbers `[N]`.
+        InputError: If there is nothing to score, or the images and labels do not suit the victim.
     """
+    images, labels, _ = checked_inputs(victim, images, labels)
+    if not len(images):
+        raise InputError("no images to score")
+    batch_size, draws = whole(batch_size, "batch_size", 1), whole(draws, "draws", 1)
     draws = draws if victim.stochastic else 1
     ids = torch.arange(len(images)) if ids is None else ids
-    device, right = device_of(victim), list[Tensor]()
+    device, right = device_of(victim, images), list[Tensor]()
     with undisturbed(victim):
         for x, y, rows in zip(*(t.split(batch_size) for t in (images, labels, ids)), strict=True):
             logits = fresh_logits(victim, x.to(device), rows, draws, purpose)
-            if not right:
-                check_labels(labels, len(images), logits[0].shape[1])
+            for drawn in logits:
+                check_finite(drawn)
             predicted = torch.stack([z.argmax(1) for z in logits], 1)
             right.append(predicted.to(y.device) == y[:, None])
     return torch.cat(right)
@@ -93,13 +101,3 @@ def accuracy(
         victim, images, labels, draws=draws, ids=ids, purpose=purpose, batch_size=batch_size
     )
     return float(right.double().mean())
-
-
-def count_classes(victim: Victim, images: Tensor) -> int:
-    """Number of classes `K`, read off the logits of the first image `[1, C, H, W]`.
-
-    It costs a pass, which is not counted as the victim's; where logits are at hand, read theirs.
-    """
-    image, ids = images[:1].to(device_of(victim)), torch.zeros(1, dtype=torch.int64)
-    with evaluating(victim):
-        return victim.replace().sample(image, ids).shape[-1]

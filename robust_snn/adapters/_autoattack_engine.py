@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from pyautoattack import checks
 from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor
 
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.modules import device_of
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 
 VERSIONS = {
@@ -53,6 +55,18 @@ class AttackSettings:
     batch_size: int = 250
     seed: int = 0
     like: pyautoattack.AutoAttack | None = None
+
+    def checked(self) -> AttackSettings:
+        """The settings with plain numbers.
+
+        Raises:
+            InputError: If one is no number of its kind.
+        """
+        counts = ("n_iter", "n_queries", "restarts", "eot_iter", "batch_size")
+        given = {name: getattr(self, name) for name in counts}
+        plain: dict[str, Any] = {n: whole(v, n, 1) for n, v in given.items() if v is not None}
+        eps, seed = checked_radius(self.eps, self.norm), whole(self.seed, "seed")
+        return replace(self, eps=eps, seed=seed, **plain)
 
 
 def make_engine(

@@ -21,14 +21,13 @@ from robust_snn.adapters._autoattack_engine import (
     make_engine,
 )
 from robust_snn.adapters._autoattack_resume import RunState, tensors_sha256
-from robust_snn.data.checks import attackable
 from robust_snn.foreign.identity import identity
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import count_classes
+from robust_snn.victim_inputs import checked_inputs
 
 AUTOATTACK_NORMS = ("Linf", "L2", "L1")
 SEARCHES = ("fab", "fab-t", "square")
@@ -106,12 +105,13 @@ def run_attacks(
     """
     if settings.norm not in AUTOATTACK_NORMS:
         raise unknown("norm", settings.norm, AUTOATTACK_NORMS)
-    if settings.eps < 0:
-        raise InputError(f"eps must not be negative, got {settings.eps}")
-    images, labels = attackable(images, labels, count_classes(victim, images))
-    home, device = images.device, device_of(victim)
+    settings = settings.checked()
+    images, labels, classes = checked_inputs(victim, images, labels)
+    if images.ndim != 4:
+        raise InputError(f"AutoAttack needs images [N, C, H, W], got {tuple(images.shape)}")
+    home, device = images.device, device_of(victim, images)
     images, labels = images.detach().to(device).float().contiguous(), labels.to(device)
-    run = _Run(victim, images, labels, settings, attacks)
+    run = _Run(victim, images, labels, classes, settings, attacks)
     with (
         global_generators,
         undisturbed(victim),
@@ -140,13 +140,13 @@ class _Run:
     victim: Victim
     images: Tensor
     labels: Tensor
+    classes: int
     settings: AttackSettings
     attacks: Iterable[str] | None
     path: Path | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.classes = count_classes(self.victim, self.images)
         self.tuned = self.settings.version == "auto" and self.attacks is None
         if self.attacks is None:
             self.names = _released(self.settings.version, self.classes, self.victim.stochastic)

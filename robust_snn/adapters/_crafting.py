@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.data.checks import attackable
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import count_classes
+from robust_snn.victim_inputs import check_victim, checked_inputs
 
 Craft = Callable[[Tensor, Tensor], Tensor]
 
@@ -23,16 +23,15 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
 
     The images go to the victim's device, and the crafted ones come back to where the images were.
     Call `i` of the attack has random numbers of its own, whose seed is `stream`, and starts the
-    statistics of the victim's gradient mode anew. Pixels outside [0, 1], and labels that are no
-    class numbers `[N]`, are refused with an `InputError`.
+    statistics of the victim's gradient mode anew. What `checked_inputs` refuses is not attacked.
     """
-    calls = 0
+    calls, seed = 0, whole(seed, "seed")
 
     def attack(images: Tensor, labels: Tensor) -> Tensor:
         nonlocal calls
-        images, labels = attackable(images, labels, count_classes(victim, images))
+        images, labels, _ = checked_inputs(victim, images, labels)
         stream, calls = derive_seed(seed, calls), calls + 1
-        device = device_of(victim)
+        device = device_of(victim, images)
         victim.statistics.restart()
         with global_generators, undisturbed(victim), torch.enable_grad():
             random.seed(stream)
@@ -55,6 +54,7 @@ def attacked_variant(victim: Victim, noise: str | None, search: bool) -> Victim:
         noise: The caller's noise policy, if any.
         search: Whether the attack compares calls instead of following gradients.
     """
+    check_victim(victim)
     if noise is None:
         noise = "frozen" if search and victim.noise == "fresh" else victim.noise
     return victim.replace(noise=noise, cost=victim.cost)

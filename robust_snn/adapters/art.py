@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.modules import device_of
+from robust_snn.utils.values import number
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import count_classes
+from robust_snn.victim_inputs import check_victim, count_classes
 
 try:
     from art.attacks import evasion
@@ -70,6 +72,7 @@ ATTACKS = tuple(
     for name, found in sorted(vars(evasion).items())
     if isinstance(found, type) and name not in EXCLUDED
 )
+NORMS = {"inf": "Linf", "2": "L2", "1": "L1"}  # by ART's name
 # They fail on batches; BrendelBethgeAttack on all images where one has no start.
 ONE_BY_ONE = ("BrendelBethgeAttack", "ShadowAttack", "SimBA", "ZooAttack")
 ON_PROBABILITIES = ("SimBA", "VirtualAdversarialMethod")
@@ -108,6 +111,7 @@ def to_art(
     Raises:
         InputError: If the shape of an image is not known.
     """
+    check_victim(victim)
     shape = input_shape or getattr(victim.net, "pretrained_cfg", {}).get("input_size")
     if shape is None:
         raise InputError("to_art needs input_shape=(C, H, W): the net does not say what it takes")
@@ -152,7 +156,7 @@ def attack(
     if name not in ATTACKS:
         raise unknown("ART attack", name, ATTACKS)
     kind = getattr(evasion, name)
-    accepted = list(signature(kind.__init__).parameters)
+    accepted = signature(kind.__init__).parameters
     for argument in arguments:
         if argument not in accepted:
             raise unknown(f"argument of {name}", argument, accepted)
@@ -160,9 +164,16 @@ def attack(
         arguments["batch_size"] = 1
     if "verbose" in accepted:
         arguments.setdefault("verbose", False)
+    if "eps" in arguments and not np.ndim(arguments["eps"]):  # ART also takes one per image
+        usual = accepted["norm"].default if "norm" in accepted else np.inf
+        norm = NORMS.get(str(arguments.get("norm", usual)))
+        eps = arguments["eps"]
+        arguments["eps"] = number(eps, "eps") if norm is None else checked_radius(eps, norm)
     attacked = attacked_variant(victim, noise, name not in GRADIENTS)
 
     def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
+        if images.ndim != 4:
+            raise InputError(f"ART's {name} needs images [N, C, H, W], got {tuple(images.shape)}")
         shape = (images.shape[1], images.shape[2], images.shape[3])
         estimator = to_art(attacked, input_shape=shape, loss=loss)
         if name in ON_PROBABILITIES:

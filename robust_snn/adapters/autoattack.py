@@ -29,6 +29,7 @@ from robust_snn.adapters._autoattack_run import (
     run_attacks,
 )
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import accuracy
 
 __all__ = [
     "LEAST_CLASSES",
@@ -36,6 +37,7 @@ __all__ = [
     "AutoAttack",
     "AutoAttackProgress",
     "AutoAttackResult",
+    "accuracy",
     "autoattack",
     "shim",
 ]

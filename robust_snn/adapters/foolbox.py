@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.modules import device_of
+from robust_snn.utils.values import number
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import count_classes
+from robust_snn.victim_inputs import check_victim, count_classes
 
 try:
     import foolbox
@@ -43,6 +45,7 @@ def to_foolbox(victim: Victim, **kwargs: Any) -> foolbox.PyTorchModel:
             Boundary, HopSkipJump and Pointwise.
         **kwargs: More arguments of `foolbox.PyTorchModel`.
     """
+    check_victim(victim)
     settings: dict[str, Any] = {"bounds": (0, 1), "device": device_of(victim)}
     return foolbox.PyTorchModel(victim.eval(), **(settings | kwargs))
 
@@ -89,6 +92,8 @@ def attack(
         raise InputError(f"foolbox cannot hold {name} to a radius; leave eps out")
     if "distance" in accepted:
         arguments.setdefault("distance", foolbox.distances.l2)
+    if eps is not None:
+        eps = _radius(eps, kind(**arguments))
     attacked = attacked_variant(victim, noise, not any(part in name for part in GRADIENTS))
 
     def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
@@ -108,3 +113,10 @@ def attack(
         return torch.where(made.isfinite(), made, images)
 
     return seeded(attacked, seed, craft)
+
+
+def _radius(eps: Any, engine: Attack) -> float:
+    """A radius that is plausible in the norm in which foolbox measures the attack."""
+    order = getattr(getattr(engine, "distance", None), "p", None)
+    norm = {"0": "L0", "1": "L1", "2": "L2", "inf": "Linf"}.get(str(order))
+    return number(eps, "eps") if norm is None else checked_radius(eps, norm)

@@ -16,10 +16,12 @@ from torch import nn
 
 from robust_snn.adapters._autoattack_engine import logging_to
 from robust_snn.adapters.autoattack import autoattack
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.data import load_dataset
 from robust_snn.foreign import adapt
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import file_name
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import SCORING_DRAWS, accuracy
 
@@ -85,6 +87,9 @@ def benchmark(
         raise InputError("preprocessing is not supported; let the model normalise its images")
     if to_disk and model_name is None:
         raise InputError("to_disk=True needs model_name, which names the file")
+    if to_disk:
+        model_name = file_name(model_name, "model_name")
+    eps = checked_radius(eps, threat)
     victim = adapt(model)
     if device is not None:
         victim.to(device)

@@ -13,9 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.errors import InputError, missing_extra, unknown
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import count_classes
+from robust_snn.victim_inputs import count_classes
 
 try:
     import torchattacks
@@ -77,8 +79,11 @@ def attack(
         if argument not in accepted:
             raise unknown(f"argument of {name}", argument, accepted)
         least = LEAST.get(name, 1) if argument == "max_iterations" else 1
-        if argument in COUNT_ARGUMENTS and value < least:
-            raise InputError(f"{argument} of {name} must be at least {least}, got {value}")
+        if argument in COUNT_ARGUMENTS:
+            arguments[argument] = whole(value, f"{argument} of {name}", least)
+    if "eps" in arguments:
+        own = "L2" if name.endswith("L2") else "Linf"
+        arguments["eps"] = checked_radius(arguments["eps"], arguments.get("norm", own))
     attacked = attacked_variant(victim, noise, name in SEARCHES)
     draws = arguments.get("eot_iter", 1) * attacked.eot
     if victim.stochastic and attacked.eot > 1 and arguments.get("eot_iter", 1) > 1:

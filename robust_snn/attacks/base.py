@@ -22,18 +22,18 @@ from robust_snn.attacks.attack_losses import (
 )
 from robust_snn.attacks.candidates import Candidates
 from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, parse_draws
-from robust_snn.attacks.norm_ball import check_radius
 from robust_snn.attacks.problem import AttackInputs, Problem
+from robust_snn.attacks.threat_radius import NORMS, checked_radius
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.modules import evaluating
+from robust_snn.utils.modules import device_of, evaluating
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.text_form import call_text
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
+from robust_snn.victim_inputs import check_victim, checked_inputs
 from robust_snn.victim_scoring import fresh_logits
-
-NORMS = ("Linf", "L2", "L0")
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,25 @@ class Attack(ABC):
             InputError: If the attack cannot run on these images or under this threat.
         """
         norm = self.norms[0] if norm is None else norm
-        self.check_inputs(images, eps, norm)
+        self.check_norm(norm)
+        return self.within(
+            victim, images, labels, checked_radius(eps, norm), norm, whole(seed, "seed"), ids
+        )
+
+    def within(
+        self,
+        victim: Victim,
+        images: Tensor,
+        labels: Tensor,
+        eps: float,
+        norm: str,
+        seed: int = 0,
+        ids: Tensor | None = None,
+    ) -> Adversarial:
+        """The same for a radius that was computed, and may be one that nobody would ask for."""
         with attack_variant(victim, seed) as variant:
             x, y, ids = on_device(variant, images, labels, ids)
+            self.check_inputs(images, eps, norm)
             made, success = self.craft(AttackInputs(variant, x, y, ids, eps, norm, seed))
         return Adversarial(made.to(images.device), success.to(images.device))
 
@@ -122,7 +138,6 @@ class Attack(ABC):
             InputError: Saying what is wrong.
         """
         self.check_norm(norm)
-        check_radius(eps)
 
     @property
     def least_classes(self) -> int:
@@ -256,6 +271,7 @@ def attack_variant(victim: Victim, seed: int) -> Iterator[Victim]:
 
     Its noise depends on `seed` alone, and the statistics of its gradient mode are its own.
     """
+    check_victim(victim)
     with plain_context(), evaluating(victim.net):
         noise = derive_seed(seed, "noise")
         yield victim.replace(seed=noise, output="logits", cost=victim.cost)
@@ -264,20 +280,19 @@ def attack_variant(victim: Victim, seed: int) -> Iterator[Victim]:
 def on_device(
     victim: Victim, images: Tensor, labels: Tensor, ids: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, labels and ids where the network is, as float32 and int64.
+    """Images, labels and ids where the network is, as float32 and int64, once they are checked.
 
     Raises:
-        InputError: If they are not equally many.
+        InputError: If they do not suit the victim, or are not equally many.
     """
-    device = next((p.device for p in victim.net.parameters()), images.device)
+    images, labels, _ = checked_inputs(victim, images, labels)
     if ids is None:
         ids = torch.arange(len(images))
-    if not len(images) == len(labels) == len(ids):
-        raise InputError(
-            f"images, labels and ids must be as many, got {len(images)}, {len(labels)}, {len(ids)}"
-        )
+    if ids.shape != labels.shape:
+        raise InputError(f"{len(images)} images need as many ids, got {tuple(ids.shape)}")
+    device = device_of(victim, images)
     x = images.detach().to(device, torch.float32).clone(memory_format=torch.contiguous_format)
-    return x, labels.to(device).long(), ids.to(device).long()
+    return x, labels.to(device), ids.to(device).long()
 
 
 def check_positive(name: str, value: Any) -> None:
@@ -286,5 +301,4 @@ def check_positive(name: str, value: Any) -> None:
     Raises:
         InputError: Naming the option.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+    whole(value, name, 1)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import attack_variant, on_device
+from robust_snn.attacks.base import attack_variant
 from robust_snn.gradients import GradientMode, Own, Reach
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, first_line
+from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 
 TRIED_ON = 2  # images
@@ -29,8 +30,7 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
     """
     try:
         with attack_variant(victim.replace(eot=1), 0) as variant, torch.enable_grad():
-            some = images[:TRIED_ON]
-            x, _, _ = on_device(variant, some, torch.zeros(len(some)), None)
+            x = images[:TRIED_ON].detach().to(device_of(victim, images)).float().clone()
             for _ in range(2 if variant.graph else 1):  # the second pass is captured
                 logits = variant(x.requires_grad_(backward))
                 if backward:
@@ -72,9 +72,3 @@ def choose_modes(victim: Victim, images: Tensor, modes: Iterable[GradientMode]) 
     if Own() not in taken and tried_reach(victim.replace(gradient=Own()), images).refusal is None:
         taken.append(Own())
     return ModeChoice(tuple(taken), left_out)
-
-
-def first_line(error: Exception) -> str:
-    """An error in one line, with its type where the message alone would puzzle."""
-    text = str(error).strip().split("\n")[0]
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

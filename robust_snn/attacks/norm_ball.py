@@ -24,16 +24,6 @@ def l2_norms(delta: Tensor) -> Tensor:
     return delta.double().flatten(1).norm(dim=1)
 
 
-def check_radius(eps: float) -> None:
-    """Refuses a radius that is negative or no number.
-
-    Raises:
-        InputError: Naming it.
-    """
-    if not (math.isfinite(eps) and eps >= 0):
-        raise InputError(f"eps must be a number of at least 0, got {eps}")
-
-
 class NormBall:
     """Images within `eps` of the clean ones and inside [0, 1].
 
@@ -51,7 +41,8 @@ class NormBall:
     def __init__(self, images: Tensor, eps: float, norm: str) -> None:
         if norm not in BALL_NORMS:
             raise unknown("norm", norm, BALL_NORMS)
-        check_radius(eps)
+        if not eps >= 0:
+            raise InputError(f"eps must be a number of at least 0, got {eps}")
         self.images, self.eps, self.norm = images, eps, norm
         if norm == "Linf":
             self.low = -_rounded_down(-(images.double() - eps).clamp(min=0))

@@ -40,7 +40,9 @@ def diagnose(
     gradient: Annotated[
         str | None, typer.Option(help="Gradient mode to judge; the network's own.")
     ] = None,
-    eps: Annotated[str, typer.Option(help="Radius, such as 8/255.")] = "8/255",
+    eps: Annotated[
+        str | None, typer.Option(help="Radius; 8/255 in Linf if left out, none in L2.")
+    ] = None,
     norm: Annotated[str, typer.Option(help="Linf or L2.")] = "Linf",
     seed: Seed = 0,
     threads: Threads = None,
@@ -53,6 +55,7 @@ def diagnose(
 
     from robust_snn.attacks import PGD
     from robust_snn.attacks.mode_reach import tried_reach
+    from robust_snn.attacks.threat_radius import checked_radius, own_radius
     from robust_snn.cli.inputs import load_subject
     from robust_snn.diagnostics import full
     from robust_snn.eval.reporting.terminal import COLOURS
@@ -61,10 +64,11 @@ def diagnose(
 
     set_threads(threads)
     start_logging(quiet)
-    radius = number(eps, "--eps")
-    if radius <= 0:
-        raise InputError(f"--eps must be positive, got {eps}")
     PGD().check_norm(norm)
+    given = own_radius(None if eps is None else number(eps, "--eps"), norm, 8 / 255, "Linf")
+    radius = checked_radius(given, norm, "--eps")
+    if not radius:
+        raise InputError(f"--eps must be positive, got {eps}")
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
     images = subject.images
     where = chosen_device(device)

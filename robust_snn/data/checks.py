@@ -1,11 +1,15 @@
-"""Checks of images and labels before any attack starts."""
+"""Checks of images and labels before anything is made of them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from robust_snn.utils.errors import InputError
+
+PIXEL_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: int | None) -> None:
@@ -18,31 +22,42 @@ def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: 
         num_classes: Number of classes of the model; None where that is not known yet, and
             `check_labels` comes later.
     """
-    for name, value in (("images", images), ("labels", labels)):
-        if not isinstance(value, Tensor):
-            raise InputError(
-                f"{name} must be a torch.Tensor, got {type(value).__name__}; use torch.as_tensor"
-            )
-    shape = tuple(images.shape)
-    if images.ndim not in (4, 5):
-        raise InputError(f"images must be [B, C, H, W] or [B, T, C, H, W], got shape {shape}")
-    if not images.numel():
-        raise InputError(f"no images to work on: got shape {shape}")
-    if not images.is_floating_point():
+    check_some_pixels(images)
+    _check_tensor("labels", labels)
+    if images.shape[-3] != in_chans:
         raise InputError(
-            f"pixels must be floats in [0, 1], got {images.dtype}; divide bytes by 255"
+            f"the model takes {in_chans} channels, the images have {images.shape[-3]} (shape "
+            f"{tuple(images.shape)}); build the model with in_chans={images.shape[-3]} or choose "
+            "other data"
         )
-    if shape[-3] != in_chans:
-        raise InputError(
-            f"the model takes {in_chans} channels, the images have {shape[-3]} (shape {shape}); "
-            f"build the model with in_chans={shape[-3]} or choose other data"
-        )
-    _check_pixels(images)
     if num_classes is not None:
         check_labels(labels, len(images), num_classes)
 
 
-def _check_pixels(images: Tensor) -> None:
+def check_some_pixels(images: Tensor) -> None:
+    """Raises `InputError` unless there are images, and `check_pixels` lets them pass."""
+    check_pixels(images)
+    if not len(images):
+        raise InputError(f"no images to work on: got shape {tuple(images.shape)}")
+
+
+def check_pixels(images: Tensor) -> None:
+    """Raises `InputError` unless images `[B, C, H, W]` or `[B, T, C, H, W]` are floats in [0, 1].
+
+    No image at all passes, `[0, C, H, W]`.
+    """
+    _check_tensor("images", images)
+    shape = tuple(images.shape)
+    if images.ndim not in (4, 5):
+        raise InputError(f"images must be [B, C, H, W] or [B, T, C, H, W], got shape {shape}")
+    if images.dtype not in PIXEL_TYPES:
+        raise InputError(
+            f"pixels must be floats in [0, 1], got {images.dtype}; divide bytes by 255"
+        )
+    if not len(images):
+        return
+    if not images.numel():
+        raise InputError(f"images without pixels: got shape {shape}")
     low, high = (bound.item() for bound in images.detach().aminmax())
     if low >= 0 and high <= 1:  # false for NaN, which aminmax passes on
         return
@@ -59,19 +74,9 @@ def _check_pixels(images: Tensor) -> None:
     )
 
 
-def attackable(images: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Images as they are, and labels as int64, for an attack that checks nothing itself.
-
-    Raises:
-        InputError: If the pixels or the labels are none that an attack could use.
-    """
-    if len(images):
-        check_images(images, labels, in_chans=images.shape[-3], num_classes=num_classes)
-    return images, labels.long()
-
-
 def check_labels(labels: Tensor, count: int, num_classes: int) -> None:
     """Raises `InputError` unless the labels `[B]` are `count` integers in [0, `num_classes`)."""
+    _check_tensor("labels", labels)
     shape = tuple(labels.shape)
     if shape != (count,):
         ways = {1: "; use labels.flatten()", num_classes: "; use labels.argmax(1)"}
@@ -79,9 +84,25 @@ def check_labels(labels: Tensor, count: int, num_classes: int) -> None:
         raise InputError(f"{count} images need labels of shape ({count},), got {shape}{way}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InputError(f"labels must be integers, got {labels.dtype}; use labels.long()")
-    low, high = (int(bound) for bound in labels.aminmax())
+    if not count:
+        return
+    low, high = (int(bound) for bound in labels.long().aminmax())
     if low < 0 or high >= num_classes:
         raise InputError(
             f"labels must lie in 0..{num_classes - 1} for {num_classes} classes, "
             f"got {low} to {high}; check the data or the model's num_classes"
         )
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    """Raises `InputError` unless a value is a tensor that holds its numbers one by one."""
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"{name} must be a torch.Tensor, got {type(value).__name__}; use torch.as_tensor"
+        )
+    if value.layout != torch.strided:
+        raise InputError(f"{name} must be a dense tensor, got {value.layout}; use .to_dense()")
+    if value.is_meta:
+        raise InputError(f"{name} are on the device 'meta', which holds no numbers")
+    if value.is_quantized:
+        raise InputError(f"{name} must not be quantised; use .dequantize()")

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, TypeAlias
+from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image
+from timm.data.readers import reader_image_folder, reader_image_in_tar
 from timm.data.readers.reader_image_folder import ReaderImageFolder
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
 from robust_snn.data.image_set import ImageSet, interleaved
-from robust_snn.data.pictures import stacked
+from robust_snn.data.pictures import single_picture, stacked
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_files import is_there
 
 Reader: TypeAlias = ReaderImageFolder | ReaderImageInTar
-EXPECTED = "expected class folders side by side, in a folder or .tar, with .png or .jpg images"
+EXPECTED = (
+    "expected class folders side by side, in a folder or .tar, of images such as .png or .jpg"
+)
+ENDINGS = (
+    ".png .jpg .jpeg .jpe .jfif .bmp .dib .webp .gif .tif .tiff .ppm .pgm .pbm .pnm .tga .jp2 .avif"
+)
+_log = logging.getLogger("robust_snn")
 
 
 @dataclass(frozen=True)
@@ -100,15 +110,47 @@ def _opened(source: Path) -> Iterator[Reader]:
             reader.tar_state.tf.close()  # timm keeps it open for the next read
 
 
+class _Endings(set[str]):
+    """The endings of images, which notes those of all other files that it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__(ENDINGS.split())
+        self.others = Counter[str]()
+
+    def __contains__(self, ending: object) -> bool:
+        known = super().__contains__(str(ending).lower())
+        if not known:
+            self.others[str(ending).lower()] += 1
+        return known
+
+
+@contextmanager
+def _all_formats(source: Path) -> Iterator[None]:
+    """Lets timm's readers find images of every format, and says what else lies among them."""
+    endings, modules = _Endings(), (reader_image_folder, reader_image_in_tar)
+    with ExitStack() as stack:
+        for module in modules:  # timm's own list is one for the process, and a caller's to change
+            stack.enter_context(
+                mock.patch.object(module, "get_img_extensions", lambda as_set=False: endings)
+            )
+        yield
+    if endings.others:
+        counts = ", ".join(
+            f"{n} {e or 'without ending'}" for e, n in sorted(endings.others.items())
+        )
+        _log.warning("left out of '%s', which are no images: %s", source, counts)
+
+
 def _reader(source: Path) -> Reader:
     if source.is_file() and source.suffix.lower() != ".tar":
         raise InputError(f"'{source}' is neither a folder nor a .tar file; {EXPECTED}")
     try:
-        if source.is_dir():
-            return ReaderImageFolder(str(source))
-        _check_complete(source)
-        # without timm's cache file: nothing is unpickled, nothing is written beside the data
-        return ReaderImageInTar(str(source), cache_tarinfo=False)
+        with _all_formats(source):
+            if source.is_dir():
+                return ReaderImageFolder(str(source))
+            _check_complete(source)
+            # without timm's cache file: nothing is unpickled, nothing is written beside the data
+            return ReaderImageInTar(str(source), cache_tarinfo=False)
     except (tarfile.TarError, OSError) as error:
         raise InputError(f"cannot read '{source}': {error}; is the file complete?") from error
     except (RuntimeError, ValueError) as error:  # what timm raises where it finds no image
@@ -151,5 +193,5 @@ def _file(reader: Reader, index: int) -> BinaryIO:
 
 def _picture(reader: Reader, index: int) -> Image.Image:
     with _file(reader, index) as file, Image.open(file) as picture:
-        picture.load()
+        single_picture(picture).load()
         return picture

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from robust_snn.data.image_files import found_pictures
 from robust_snn.data.image_set import ImageSet, interleaved
-from robust_snn.data.pictures import stacked
+from robust_snn.data.pictures import single_picture, stacked
 from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import parse_json
@@ -55,7 +55,8 @@ def pack_images(sources: Mapping[str, tuple[Path, int | None]], out: Path) -> No
             contents = [files.content(index) for index in order.tolist()]
         whole = np.frombuffer(b"".join(contents), np.uint8).copy()
         ends = np.cumsum([len(content) for content in contents])
-        parts = whole, ends, files.labels[order].astype(np.int16)
+        kind = np.int16 if len(names) <= 2**15 else np.int32
+        parts = whole, ends, files.labels[order].astype(kind)
         tensors |= zip(_tensors(split), map(torch.from_numpy, parts), strict=True)
     data = save(tensors, {"classes": json.dumps(names)})
     write_whole(out, lambda file: file.write(data))
@@ -84,7 +85,9 @@ def load_packed(path: Path, split: str, size: int | None, n: int | None) -> Imag
     starts = [0, *ends.tolist()]
     stored = memoryview(content.numpy())
     images = stacked(
-        lambda index: Image.open(BytesIO(stored[starts[index] : starts[index + 1]])),
+        lambda index: single_picture(
+            Image.open(BytesIO(stored[starts[index] : starts[index + 1]]))
+        ),
         range(len(labels[:n])),
         size,
         lambda index: f"image {index} of '{path}'",

@@ -56,6 +56,18 @@ def _shown(pixels: np.ndarray) -> str:
     return f"{channels}x{height}x{width}"
 
 
+def single_picture(picture: Image.Image) -> Image.Image:
+    """The picture, if its file holds no others.
+
+    Raises:
+        ValueError: If it holds several, such as an animation or the pages of a scan.
+    """
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # cameras' JPEGs, the others of which are previews
+        raise ValueError(f"it holds {frames} pictures, expected one")
+    return picture
+
+
 def pixels_of(picture: Image.Image, *, grey: bool) -> np.ndarray:
     """Decodes to bytes `[H, W, C]`: one channel for a grey picture where allowed, else three."""
     if picture.mode.startswith(("I", "F")):

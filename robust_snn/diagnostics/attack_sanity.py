@@ -16,7 +16,8 @@ from robust_snn.attacks.mode_ranking import FEW_DRAWS, SCORE_DRAWS
 from robust_snn.attacks.norm_ball import NormBall
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import correct, count_classes
+from robust_snn.victim_inputs import count_classes
+from robust_snn.victim_scoring import correct
 
 
 def fresh_accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:
@@ -48,7 +49,7 @@ def accuracy_over_eps(
     radii = sorted({eps / 2, eps, 2 * eps, grey})
     accuracies, attack = {}, PGD(steps=steps, eot_loss=FEW_DRAWS)
     for radius in radii:
-        adversarial = attack(victim, images, labels, eps=radius, norm=norm, seed=seed)
+        adversarial = attack.within(victim, images, labels, radius, norm, seed)
         accuracies[radius] = fresh_accuracy(victim, adversarial.images, labels, seed)
     chance = 1 / count_classes(victim, images)
     end = accuracies[grey]

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from robust_snn.attacks.mode_reach import first_line
+from robust_snn.attacks.norm_ball import BALL_NORMS
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.diagnostics.attack_sanity import (
     accuracy_over_eps,
     accuracy_over_steps,
@@ -26,7 +27,10 @@ from robust_snn.diagnostics.reached_neurons import reached_neurons
 from robust_snn.diagnostics.stochasticity import eot_convergence, known_noise
 from robust_snn.foreign import adapt
 from robust_snn.utils.argument_types import checked_types
+from robust_snn.utils.errors import first_line, unknown
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
+from robust_snn.victim_inputs import checked_inputs
 
 _log = logging.getLogger("robust_snn")
 Measure = Callable[[], Diagnostic | Sequence[Diagnostic]]
@@ -46,7 +50,9 @@ def cheap(
         labels: `[B]`.
         seed: Seed of all noise and random numbers.
     """
-    of = adapt(victim), images, labels
+    victim, seed = adapt(victim), whole(seed, "seed")
+    images, labels, _ = checked_inputs(victim, images, labels)
+    of = victim, images, labels
     notes = measured("reached neurons", lambda: reached_neurons(*of, seed=seed))
     if notes[0].value:
         notes += measured("agreement of modes", lambda: mode_agreement(*of, seed=seed))
@@ -79,7 +85,9 @@ def full(
         seed: Seed of all noise and random numbers.
     """
     of = adapt(victim), images, labels
-    threat: dict[str, Any] = {"eps": eps, "norm": norm, "seed": seed}
+    if norm not in BALL_NORMS:
+        raise unknown("norm", str(norm), BALL_NORMS)
+    threat: dict[str, Any] = {"eps": checked_radius(eps, norm), "norm": norm, "seed": seed}
     return [
         *cheap(*of, seed=seed),
         *measured("finite differences", lambda: finite_differences(*of, **threat)),

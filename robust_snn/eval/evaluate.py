@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robust_snn.attacks.threat_radius import own_radius
 from robust_snn.diagnostics import Diagnostic, measured, reached_neurons
 from robust_snn.eval.execution import ray_workers
 from robust_snn.eval.execution import workers as local_workers
@@ -29,15 +30,15 @@ from robust_snn.eval.execution.summary import Summary, summarise
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.eval.scoring.verdict_checks import gradient_masking
 from robust_snn.foreign import adapt
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.argument_types import checked_types
-from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.progress_bar import progress_listener
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
@@ -87,7 +88,7 @@ def evaluate(
         labels: `[N]`, integers.
         suite: Name of a shipped suite, path of a YAML file, or a `Suite`.
         out: Folder of the run. `verdict.json` is written there at the end.
-        eps: Radius of the norm ball; the suite's if left out.
+        eps: Radius of the norm ball; the suite's if left out, where the norm is the suite's.
         norm: Instead of the suite's norm: `"Linf"` or `"L2"`.
         draws: Instead of the suite's report draws.
         steps: Instead of every attack's steps (for Square: queries).
@@ -111,9 +112,10 @@ def evaluate(
         ConstraintViolation: If an attack breaks the threat model.
         FolderError: If `out` cannot be written to in the middle of the run.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}")
-    asked = load_suite(suite).override(norm=norm, draws=draws, steps=steps, eot=eot)
+    workers = None if workers is None else whole(workers, "workers", 1)
+    asked = load_suite(suite)
+    eps = own_radius(eps, norm, asked.eps, asked.norm)
+    asked = asked.override(norm=norm, draws=draws, steps=steps, eot=eot)
     with ExitStack() as restored:
         restored.enter_context(plain_context())
         for net in (victim, source):
@@ -124,9 +126,9 @@ def evaluate(
             images=images,
             labels=labels,
             suite=asked if source is None else asked.with_transfer(),
-            threat=Threat(asked.norm, asked.eps if eps is None else eps),
-            seed=seed,
-            batch_size=SHARD_SIZE if batch_size is None else batch_size,
+            threat=Threat(asked.norm, eps),
+            seed=whole(seed, "seed"),
+            batch_size=SHARD_SIZE if batch_size is None else whole(batch_size, "batch_size", 1),
             source=None if source is None else adapt(source, output="logits").eval(),
         )
         if ray is None:
@@ -187,7 +189,13 @@ def _verdict(checked: Preflight, config: Mapping[str, Any], summary: Summary) ->
         clean=summary.clean,
         robust=summary.robust,
         attacks=summary.attacks,
-        diagnostics=(*checked.diagnostics, *summary.diagnostics, *_masking(job, summary)),
+        diagnostics=(
+            *checked.diagnostics,
+            *verdict_checks.clean_accuracy(summary.clean.accuracy, checked.classes),
+            *verdict_checks.reach(job.threat),
+            *summary.diagnostics,
+            *_masking(job, summary),
+        ),
         environment=environment(job),
         seed=job.seed,
         seconds=summary.seconds,
@@ -204,5 +212,5 @@ def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
         return measured("reached neurons", partial(reached_neurons, *of, seed=seed))
     return measured(
         "gradient masking",
-        partial(gradient_masking, *of, summary.modes, job.threat, seed=seed),
+        partial(verdict_checks.gradient_masking, *of, summary.modes, job.threat, seed=seed),
     )

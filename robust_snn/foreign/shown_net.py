@@ -54,6 +54,7 @@ class ShownNet(NoisyModule):
     """
 
     described_by = ("net", "T", "encoder", "readout", "random", "output")  # for `identity`
+    draws_once_a_call = False  # its seed is the same whenever it runs the net in a pass
 
     def __init__(
         self,

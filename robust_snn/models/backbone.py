@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
-from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
 from robust_snn.models.readout import Readout
 from robust_snn.neurons import number_layers
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import number, whole
 
 
 class Trunk(NamedTuple):
@@ -100,15 +100,17 @@ class SpikingBackbone(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        if T < 1:
-            raise InputError(f"T must be at least 1, got {T}")
+        T, in_chans = whole(T, "T", 1), whole(in_chans, "in_chans", 1)
+        num_classes, size = whole(num_classes, "num_classes", 0), _sides(img_size)
         wiring, options = _split_arguments(family, kwargs)
+        _check_widths(wiring)
+        if not 0 <= number(drop_rate, "drop_rate") < 1:
+            raise InputError(f"drop_rate must be in [0, 1), got {drop_rate:g}")
         build = Builder(mechanism, T, defaults, **options)
         self.encoder = build.mechanism.encoding(in_chans, T, mean, std)
-        size = to_2tuple(img_size)
         entry = Input(in_chans, size, Readout(readout, build.options.decay))
         trunk = family(build, entry, **wiring)
-        self.feature_info = [
+        self.feature_info: list[dict[str, Any]] = [
             {"num_chs": channels, "reduction": size[0] // height, "module": f"stages.{index}"}
             for index, (channels, (height, _)) in enumerate(
                 zip(trunk.channels, trunk.sizes, strict=True)
@@ -304,6 +306,28 @@ def _entry_point(
         return model
 
     return entry
+
+
+def _sides(img_size: Any) -> tuple[int, int]:
+    """Height and width of images.
+
+    Raises:
+        InputError: If they are none.
+    """
+    sides = tuple(img_size) if isinstance(img_size, tuple | list) else (img_size, img_size)
+    if len(sides) != 2:
+        raise InputError(f"img_size is a side, or height and width, got {img_size!r}")
+    height, width = (whole(side, "img_size", 1) for side in sides)
+    return height, width
+
+
+def _check_widths(wiring: Mapping[str, Any]) -> None:
+    """Refuses factors on channels and numbers of neurons that are not positive."""
+    if "width" in wiring and not number(wiring["width"], "width") > 0:
+        raise InputError(f"width must be above 0, got {wiring['width']}")
+    hidden = wiring.get("head_width", ())
+    for count in hidden if isinstance(hidden, tuple | list) else (hidden,):
+        whole(count, "head_width", 1)
 
 
 def _split_arguments(

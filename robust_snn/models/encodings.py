@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 from robust_snn.neurons import PoissonEncoder
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import number
 
 # Statistics of CIFAR-10, as the three papers use them. Two channels are the polarities of events,
 # which stay as they are; other channel counts take the mean of the colours.
@@ -21,6 +24,15 @@ def default_statistics(in_chans: int) -> tuple[tuple[float, ...], tuple[float, .
     if in_chans == 2:
         return (0.0,) * 2, (1.0,) * 2
     return (sum(CIFAR10_MEAN) / 3,) * in_chans, (sum(CIFAR10_STD) / 3,) * in_chans
+
+
+def _numbers(values: Any, what: str) -> tuple[float, ...]:
+    """Numbers, one per channel."""
+    if not isinstance(values, tuple | list):
+        raise InputError(
+            f"{what} needs one number per channel, as in (0.5, 0.5, 0.5), got {values!r}"
+        )
+    return tuple(number(value, what) for value in values)
 
 
 @register_notrace_module
@@ -44,11 +56,14 @@ class DirectEncoding(nn.Module):
     ) -> None:
         super().__init__()
         default_mean, default_std = default_statistics(in_chans)
-        mean, std = mean or default_mean, std or default_std
+        mean = _numbers(mean or default_mean, "mean")
+        std = _numbers(std or default_std, "std")
         if not len(mean) == len(std) == in_chans:
             raise InputError(
                 f"mean and std need one number per channel: {in_chans}, got {len(mean)}, {len(std)}"
             )
+        if min(std) <= 0:
+            raise InputError(f"std must be above 0 in every channel, got {min(std):g}")
         self.in_chans = in_chans
         self.steps = steps
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

@@ -20,7 +20,6 @@ from robust_snn.neurons.pass_settings import (
     fused_norm,
     gradient_mode,
     keyed,
-    next_use,
     one_pass,
     use_settings,
 )
@@ -46,7 +45,6 @@ __all__ = [
     "gradient_mode",
     "keyed",
     "layer_constants",
-    "next_use",
     "number_layers",
     "one_pass",
     "over_time",

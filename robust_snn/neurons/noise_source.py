@@ -2,6 +2,10 @@
 
 A module that draws asks for one key per sample. Where the settings of the pass give keys, it takes
 those: that is how `Victim` decides what is random and what repeats. Otherwise it makes its own.
+
+A wrapper may show its noisy network other batches than it gets: flips of the images, crops, one
+image at a time, steps folded into the batch. Then every sample that passes has a key of its own,
+made from its image's key, and two never share a draw.
 """
 
 from __future__ import annotations
@@ -10,11 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.kernels import sample_keys
-from robust_snn.neurons.pass_settings import DrawKeys, current_settings, next_use
-from robust_snn.utils.errors import unknown
+from robust_snn.kernels.philox import Purpose, philox
+from robust_snn.neurons.pass_settings import DrawKeys, PassSettings, current_settings
+from robust_snn.utils.errors import InputError, unknown
 
 POLICIES = ("fresh", "frozen", "mean")
 MOST_LAYERS = 2**16  # addresses of later uses in a pass begin behind these
+# Which image the r-th sample of a pass belongs to: r modulo B where batches follow each other, as
+# in torch.cat([x, x.flip(-1)]) or one image at a time; r // n where n samples of an image do.
+GROUPINGS = ("batches", "images")
+
+
+class RegroupedBatch(InputError):
+    """A network passes other batches than it gets, and which image is which is not known."""
 
 
 def policy_keys(
@@ -41,6 +53,8 @@ class NoisyModule(nn.Module):
         seed: Seed of the module's own keys, taken from PyTorch's generator when it is built.
     """
 
+    draws_once_a_call = True  # so that every call of it passes other samples
+
     def __init__(self) -> None:
         super().__init__()
         self.layer = 0
@@ -59,8 +73,7 @@ class NoisyModule(nn.Module):
         if settings.replayed is not None:
             return next(settings.replayed)
         if settings.keys is not None:
-            layer = settings.layers.get(self, self.layer) + MOST_LAYERS * next_use(self)
-            drawn = DrawKeys(settings.keys, settings.mean_field, layer)
+            drawn = self._draw_of_pass(settings, settings.keys, batch)
         else:
             keys = policy_keys(self.noise, self.seed, batch, self.calls, device=device)
             drawn = DrawKeys(keys, self.noise == "mean", self.layer)
@@ -68,6 +81,38 @@ class NoisyModule(nn.Module):
         if settings.recorded is not None:
             settings.recorded.append(drawn)
         return drawn
+
+    def _draw_of_pass(self, settings: PassSettings, keys: Tensor, batch: int) -> DrawKeys:
+        """The draw of the samples that pass now, `[batch]`, where images `[B]` have these keys.
+
+        Raises:
+            RegroupedBatch: If they are others than the images, and the settings do not say how
+                they are grouped.
+        """
+        layer, mean, before = settings.layers.get(self, self.layer), settings.mean_field, 0
+        if settings.drawn is not None and self.draws_once_a_call:
+            before = settings.drawn.get(self, 0)
+            settings.drawn[self] = before + batch
+        use, rest = divmod(before, len(keys))
+        if batch == len(keys) and not rest:  # the images, once more
+            return DrawKeys(keys, mean, layer + MOST_LAYERS * use)
+        grouping = GROUPINGS[0] if mean else settings.grouping
+        each, rest = divmod(batch, len(keys))
+        if grouping is None or (grouping == "images" and (before or rest)):
+            raise RegroupedBatch(
+                f"random draws need one key per sample: {batch} samples pass {type(self).__name__} "
+                f"after {before} others, of {len(keys)} images"
+            )
+        rows = torch.arange(before, before + batch, device=keys.device)
+        if grouping == "images":
+            return DrawKeys(_keys_of_copies(keys[rows // each], rows % each), mean, layer)
+        return DrawKeys(_keys_of_copies(keys[rows % len(keys)], rows // len(keys)), mean, layer)
+
+
+def _keys_of_copies(keys: Tensor, copies: Tensor) -> Tensor:
+    """Keys of the copies of samples `[n]`; the first copy of a sample, number 0, has its own."""
+    low, high, _, _ = philox(keys, (copies, 0, 1, int(Purpose.KEY)))
+    return torch.where(copies == 0, keys, low | (high << 32))
 
 
 def layer_numbers(net: nn.Module) -> dict[nn.Module, int]:

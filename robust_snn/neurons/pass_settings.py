@@ -58,13 +58,15 @@ class PassSettings(NamedTuple):
         keys: Random keys of the samples `[B]`; if left out, every noisy module makes its own.
         mean_field: Whether every draw is replaced by its mean.
         layers: Address of noisy modules in the random stream; others have their own `layer`.
-        uses: How often modules have been used in this pass, if that counts; see `one_pass`.
         gradients: Gradient mode by neuron; others have the mode that they were built with.
         constants: Constants of layers; a layer that has none here makes its own.
         fused_norm: Whether batch norms in eval mode run as an affine map in the spiking kernel.
         sparse: Setting of `kernels.convolve`, which then runs the convolutions whose weights are
             fixed; None for PyTorch's own convolution.
         every_step: Whether readouts keep the time axis, `[T * B, ...]`.
+        drawn: Samples that modules have drawn for in this pass, if that counts; see `one_pass`.
+        grouping: How a network that passes other batches than it gets forms them, a row of
+            `GROUPINGS`; None where it does not, or where that is not known yet.
         recorded: Where the keys of every draw are noted, in order.
         replayed: Keys to draw with, in the order in which they were recorded.
     """
@@ -72,12 +74,13 @@ class PassSettings(NamedTuple):
     keys: Tensor | None = None
     mean_field: bool = False
     layers: Mapping[nn.Module, int] = {}
-    uses: dict[nn.Module, int] | None = None
     gradients: Mapping[nn.Module, LayerGradient] = {}
     constants: LayerConstants = LayerConstants()
     fused_norm: bool = False
     sparse: str | None = None
     every_step: bool = False
+    drawn: dict[nn.Module, int] | None = None
+    grouping: str | None = None
     recorded: list[DrawKeys] | None = None
     replayed: Iterator[DrawKeys] | None = None
 
@@ -124,16 +127,7 @@ def keyed(keys: Tensor, mean: bool = False) -> AbstractContextManager[None]:
 
 def one_pass() -> AbstractContextManager[None]:
     """Inside is one pass: a module that is used again in it draws anew, as once per time step."""
-    return change_settings(uses={})
-
-
-def next_use(module: nn.Module) -> int:
-    """How often the module has been used in this pass before; 0 where that is not counted."""
-    uses = _settings.get().uses
-    if uses is None:
-        return 0
-    uses[module] = uses.get(module, 0) + 1
-    return uses[module] - 1
+    return change_settings(drawn={})
 
 
 def fused_norm(enabled: bool = True) -> AbstractContextManager[None]:

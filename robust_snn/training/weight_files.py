@@ -23,6 +23,8 @@ from torch import Tensor
 from robust_snn.utils.errors import InputError, unknown
 
 Table = Mapping[str, Tensor]
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".bin")
 # what training scripts keep beside the weights, and what runs no code when it is built
 _scalar = np.float64(0).__reduce__()[0]
@@ -52,7 +54,8 @@ def fitting_weights(path: str | Path, expected: Table) -> Table:
 
     Raises:
         InputError: If the file is missing, damaged or not plain; if no table in it has the names
-            and shapes of the network, or several do and differ; or if a weight is not finite.
+            and shapes of the network, or several do and differ; or if a parameter or buffer is of
+            another kind of number, not finite, or a variance below 0.
     """
     file, wanted = file_and_place(path)
     content = _read(file)
@@ -68,6 +71,10 @@ def fitting_weights(path: str | Path, expected: Table) -> Table:
             f"'{file}' {_misfit(nearest, expected)}; build the model with the arguments that it "
             "was trained with"
         )
+    for table in fits.values():
+        for name, value in table.items():
+            if (why := _unusable(name, value, expected[name])) is not None:
+                raise InputError(f"'{name}' in '{file}' {why}")
     (place, weights), *rest = fits.items()
     if others := [other for other, table in rest if not _equal(table, weights)]:
         raise InputError(
@@ -79,9 +86,6 @@ def fitting_weights(path: str | Path, expected: Table) -> Table:
             f"'{file}' also holds averaged weights, at {left}, which do not fit by their names; "
             f"say {file}:{place} if those at {place or 'its top'} are meant"
         )
-    for name, value in weights.items():
-        if not value.isfinite().all():
-            raise InputError(f"'{name}' in '{file}' is not finite: the training diverged")
     if place:
         _log.info("took the weights at %s of %s", place, file)
     return weights
@@ -175,6 +179,24 @@ def _misfit(found: Table, expected: Table) -> str | None:
         if value.shape != found[name].shape:
             has, needs = tuple(found[name].shape), tuple(value.shape)
             return f"has '{name}' of shape {has}, the model needs {needs}"
+    return None
+
+
+def _unusable(name: str, value: Tensor, expected: Tensor) -> str | None:
+    """Why a network cannot take a tensor of the right name and shape; None if it can."""
+    kinds = FLOATS if expected.is_floating_point() else INTEGERS
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        form = "meta" if value.is_meta else "quantised" if value.is_quantized else value.layout
+        return f"is a {form} tensor, not a plain one: save it with its numbers, dense"
+    if value.dtype not in kinds:
+        return (
+            f"holds {value.dtype}, the network needs {expected.dtype}: weights that were quantised "
+            "or converted are another network's; save those that it was trained with"
+        )
+    if not value.to(expected.dtype).isfinite().all():
+        return f"is not finite as {expected.dtype}: the training diverged"
+    if name.rpartition(".")[2] == "running_var" and (value < 0).any():
+        return "has variances below 0, so it is damaged"
     return None
 
 

@@ -37,7 +37,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     """
     known, name = sorted(choices), f"{name!s:.{NAMED}}"
     spelled = {choice.lower(): choice for choice in known}
-    near = get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    near = get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
     hint = f"did you mean '{spelled[near[0]]}'? " if near else ""
     return InputError(f"unknown {kind} '{name}': {hint}known: {', '.join(known)}")
 
@@ -48,6 +48,12 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in text for words in OUT_OF_MEMORY
     )
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line, with its type where the message alone would puzzle."""
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def missing_extra(library: str, extra: str) -> ImportError:

@@ -53,11 +53,11 @@ def _cuda_states() -> list[torch.Tensor]:
     return torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
 
-def device_of(module: nn.Module) -> torch.device:
-    """The device of the first parameter or buffer; the CPU where there is none."""
+def device_of(module: nn.Module, images: torch.Tensor | None = None) -> torch.device:
+    """The device of the first parameter or buffer; without any that of the images, or the CPU."""
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
-    return torch.device("cpu")
+    return torch.device("cpu") if images is None else images.device
 
 
 def weights_sha256(net: nn.Module) -> str:

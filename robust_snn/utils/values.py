@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from robust_snn.utils.file_texts import parse_yaml
 
 
 def number(value: Any, what: str) -> float:
-    """Reads a number, such as `0.03`, `"1e-3"` or `"8/255"`.
+    """Reads a number, such as `0.03`, `"1e-3"`, `"8/255"`, or a scalar of NumPy or PyTorch.
 
     Args:
         value: A number or its text.
@@ -20,10 +21,45 @@ def number(value: Any, what: str) -> float:
     Raises:
         InputError: If it is not a finite number.
     """
-    result = None if isinstance(value, bool) else _read(str(value))
+    result = _read(value) if isinstance(value, str) else _plain(value)
     if result is None or not math.isfinite(result):
-        raise InputError(f"{what} must be a number such as 0.03 or 8/255, got '{value}'")
+        raise InputError(f"{what} must be a number such as 0.03 or 8/255, got {_shown(value)}")
     return result
+
+
+def whole(value: Any, what: str, least: int | None = None) -> int:
+    """Reads a whole number, also one of NumPy or PyTorch.
+
+    Args:
+        value: The number.
+        what: What it is, for error messages.
+        least: The smallest that is allowed, if any.
+
+    Raises:
+        InputError: If it is none, or smaller.
+    """
+    try:
+        result = None if _is_bool(value) else operator.index(value)
+    except TypeError:
+        result = None
+    if result is None:
+        bound = "" if least is None else f" of at least {least}"
+        raise InputError(f"{what} must be a whole number{bound}, got {_shown(value)}")
+    if least is not None and result < least:
+        raise InputError(f"{what} must be at least {least}, got {result}")
+    return result
+
+
+def file_name(value: Any, what: str) -> str:
+    """Reads a name that becomes that of a file, and so stays in its folder.
+
+    Raises:
+        InputError: If it is empty, hidden, too long or the way to another folder.
+    """
+    name = value if isinstance(value, str) else ""
+    if not name.isprintable() or not 0 < len(name) < 200 or {*name} & {*"/\\:"} or name[0] == ".":
+        raise InputError(f"{what} names a file, as in my-model_1, got {_shown(value)}")
+    return name
 
 
 def assignments(words: Iterable[str], what: str) -> dict[str, Any]:
@@ -64,3 +100,23 @@ def _read(text: str) -> float | None:
         return float(above) / float(below) if slash else float(above)
     except (ValueError, ZeroDivisionError):
         return None
+
+
+def _plain(value: Any) -> float | None:
+    """A number, or an array of a single one, as a float."""
+    if _is_bool(value) or int(getattr(value, "ndim", False)) or not hasattr(value, "__float__"):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # such as a complex tensor
+        return None
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: one line, and not long."""
+    text = f"'{value}'" if isinstance(value, str) else repr(value)
+    return f"{' '.join(text.split()):.60}"

@@ -149,7 +149,7 @@ def test_hardest_is_the_highest_loss_of_a_noisy_victim() -> None:
         ({"norm": "linf"}, "did you mean 'Linf'"),
         ({"version": "standart"}, "did you mean 'standard'"),
         ({"attacks": ["apgd"]}, "did you mean 'apgd-"),
-        ({"eps": -0.1}, "eps must not be negative"),
+        ({"eps": -0.1}, "eps must be a number of at least 0"),
     ],
 )
 def test_wrong_names(arguments: dict[str, object], message: str) -> None:

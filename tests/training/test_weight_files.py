@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from robust_snn import InputError
@@ -126,6 +126,54 @@ def test_forms_that_are_refused(tmp_path: Path, content: Any, message: str) -> N
     with pytest.raises(InputError, match=message) as error:
         load_checkpoint(network(1), path)
     assert "\n" not in str(error.value)
+
+
+def with_value(name: str, value: Tensor) -> dict[str, Tensor]:
+    return {**STATE, name: value}
+
+
+WEIGHT, VARIANCE = STATE["0.weight"], STATE["1.running_var"]
+UNUSABLE = {
+    "int8": (with_value("0.weight", WEIGHT.to(torch.int8)), "'0.weight' .* holds torch.int8"),
+    "bool": (with_value("0.weight", WEIGHT > 0), "holds torch.bool"),
+    "complex": (with_value("0.weight", WEIGHT.to(torch.complex64)), "holds torch.complex64"),
+    "float8": (with_value("0.weight", WEIGHT.to(torch.float8_e4m3fn)), "holds torch.float8"),
+    "sparse": (with_value("0.bias", STATE["0.bias"].to_sparse()), "'0.bias' .* torch.sparse_coo"),
+    "meta": (with_value("0.weight", WEIGHT.to("meta")), "is a meta tensor"),
+    "count as float": (with_value("1.num_batches_tracked", torch.tensor(1.0)), "needs torch.int64"),
+    "NaN": (with_value("2.0.bias", torch.full((3,), torch.nan)), "'2.0.bias' .* not finite"),
+    "infinite mean": (with_value("1.running_mean", VARIANCE / 0), "running_mean' .* not finite"),
+    "NaN variance": (with_value("1.running_var", VARIANCE * torch.nan), "not finite"),
+    "negative variance": (with_value("1.running_var", -VARIANCE), "variances below 0"),
+    "too large": (with_value("0.weight", WEIGHT.double() + 1e300), "as torch.float32"),
+    "averaged, NaN": ({"model_ema": with_value("0.bias", VARIANCE * torch.nan)}, "not finite"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_tensors_that_no_network_can_take(tmp_path: Path, case: str) -> None:
+    content, message = UNUSABLE[case]
+    torch.save(content, tmp_path / "w.pth")
+    net = network(1)
+    with pytest.raises(InputError, match=message) as error:
+        load_checkpoint(net, tmp_path / "w.pth")
+    assert "build the model" not in str(error.value)  # which would blame the wrong thing
+    assert same(net, network(1).state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_another_precision_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save(network().to(dtype).state_dict(), tmp_path / "w.pth")
+    net = network(1)
+    load_checkpoint(net, tmp_path / "w.pth")
+    assert same(
+        net,
+        {
+            name: value.to(dtype).to(value.dtype)
+            for name, value in STATE.items()
+            if value.is_floating_point()
+        },
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

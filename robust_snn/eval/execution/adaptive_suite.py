@@ -18,6 +18,7 @@ from robust_snn.kernels import derive_seed
 from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
+from robust_snn.victim_inputs import steps_refusal
 
 _log = logging.getLogger("robust_snn")
 PROBE_FILE = "probe.json"
@@ -106,7 +107,7 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
         trials,
         stochastic=checked.stochastic,
         classes=checked.classes,
-        stepwise=job.victim.stepwise,
+        stepwise=steps_refusal(job.victim, job.images) is None,
         not_taken={parse_mode(mode).name for mode in not_tried},
     )
     return record | {

@@ -124,7 +124,7 @@ class Job:
             images=np.empty((0, *images.shape[1:]), np.float32),
             select=select.accuracy,
             margin=select.margin,
-            predictions=report.predictions.astype(np.int16),
+            predictions=report.predictions,
             claimed_robust=np.ones(len(ids), bool),
         )
 
@@ -144,7 +144,7 @@ class Job:
             images=adversarial.cpu().numpy(),
             select=select.accuracy,
             margin=select.margin,
-            predictions=report.predictions.astype(np.int16),
+            predictions=report.predictions,
             claimed_robust=crafted.claimed_robust.cpu().numpy(),
             forwards=cost.forwards,
             backwards=cost.backwards,

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from robust_snn.attacks.attack_losses import STEPWISE
 from robust_snn.attacks.mode_reach import TRIED_ON, tried_reach
-from robust_snn.data import check_images, check_labels
+from robust_snn.attacks.threat_radius import check_reach
+from robust_snn.data.checks import check_some_pixels
 from robust_snn.data.image_set import held_out
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
@@ -20,10 +21,10 @@ from robust_snn.eval.protocol.implementations import (
 )
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.scoring import verdict_checks
-from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, probe_noise
+from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, noise_spread
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
-from robust_snn.victim_scoring import count_classes
+from robust_snn.victim_inputs import checked_inputs, count_classes, steps_refusal
 
 Images = tuple[Tensor, Tensor]  # with their labels
 CALIBRATION = 32  # images on which a suite with a budget chooses its attacks
@@ -60,50 +61,37 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
     Raises:
         InputError: If the job cannot run as a whole.
     """
-    _check_images(job.images, job.labels)
+    check_some_pixels(job.images)
+    images, labels, classes = checked_inputs(job.victim, job.images, job.labels)
+    check_reach(job.threat.eps, job.threat.norm, images)
+    job = replace(job, images=images.detach().float(), labels=labels.detach())
     if job.suite.budget is None:
         calibration = None
     elif calibration is None:
         job, calibration = _held_back(job)
     else:
-        _check_images(*calibration)
-    if job.batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {job.batch_size}")
+        calibration = checked_inputs(job.victim, *calibration)[:2]
     for row in job.suite.attacks:
         _check_attack(job, row)
-    probe = probe_noise(job.victim, job.images[: job.batch_size].to(device_of(job.victim)).float())
-    for given, known in ((job.images, job.labels), *([calibration] if calibration else [])):
-        check_labels(known, len(given), probe.classes)
+    spread = noise_spread(job.victim, job.images[: job.batch_size].to(device_of(job.victim)))
     if job.source is not None:
         others = count_classes(job.source, job.images)
-        if others != probe.classes:
-            raise InputError(f"the source has {others} classes, the model {probe.classes}")
+        if others != classes:
+            raise InputError(f"the source has {others} classes, the model {classes}")
     corrupting = any(implementation(row).judge is not None for row in job.suite.attacks)
-    stochastic = job.victim.stochastic or probe.spread > SAME_LOGITS or corrupting
-    suite, not_run = _runnable(job, probe.classes)
+    stochastic = job.victim.stochastic or spread > SAME_LOGITS or corrupting
+    suite, not_run = _runnable(job, classes)
     suite = replace(suite, eps=job.threat.eps, sweep={})
     return Preflight(
-        replace(
-            job,
-            images=job.images.detach().float(),
-            labels=job.labels.detach().long(),
-            suite=suite if stochastic else suite.deterministic(),
-            classes=probe.classes,
-        ),
+        replace(job, suite=suite if stochastic else suite.deterministic(), classes=classes),
         stochastic,
-        probe.classes,
+        classes,
         (
-            verdict_checks.noise(job.victim.stochastic, probe.spread),
+            verdict_checks.noise(job.victim.stochastic, spread),
             *verdict_checks.not_run(not_run),
         ),
         calibration,
     )
-
-
-def _check_images(images: Tensor, labels: Tensor) -> None:
-    """Refuses images; the network itself refuses another number of channels."""
-    channels = images.shape[-3] if isinstance(images, Tensor) and images.ndim > 2 else 0
-    check_images(images, labels, in_chans=channels, num_classes=None)
 
 
 def _held_back(job: Job) -> tuple[Job, Images]:
@@ -115,7 +103,6 @@ def _held_back(job: Job) -> tuple[Job, Images]:
     images, labels = job.images, job.labels
     if len(images) < 2:
         raise InputError("an adaptive suite needs 2 images: some choose its attacks")
-    check_labels(labels, len(images), 2**31)  # how many classes there are is not known yet
     apart = torch.from_numpy(held_out(labels, min(CALIBRATION, max(1, len(images) // 5))))
     return replace(job, images=images[~apart], labels=labels[~apart]), (
         images[apart],
@@ -164,8 +151,9 @@ def _refusal(job: Job, row: AttackSpec, classes: int) -> str | None:
     runs = implementation(row)
     if runs.least_classes(row) > classes:
         return f"cannot run with {classes} classes"
-    if row.options.get("loss") in STEPWISE and not job.victim.stepwise:
-        return f"loss {row.options['loss']} needs the logits of every step, which the net hides"
+    stepwise = row.options.get("loss") in STEPWISE
+    if stepwise and (why := steps_refusal(job.victim, job.images)) is not None:
+        return f"loss {row.options['loss']}: {why}"
     images, attacked = job.images[:TRIED_ON], attacked_victim(job.victim, row, job.seed)
     refusal = tried_reach(attacked, images.float(), backward=not runs.blind(row)).refusal
     if refusal is not None or (mode := transferred_mode(row)) is None:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.mode_reach import first_line
 from robust_snn.diagnostics import gradient_cosines
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.run_folder import RunFolder
@@ -27,7 +26,7 @@ from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.spiking_activity import SpikingActivity, spiking_activity
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.checked_files import read_arrays, write_arrays
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, first_line
 from robust_snn.utils.modules import device_of
 
 T = TypeVar("T")

@@ -141,7 +141,9 @@ def _checks(
         row.name: [text for s in shards if (result := s.attacks[n]) for text in result.warnings]
         for n, row in enumerate(job.suite.attacks)
     }
+    met = sum(len(result.positions) for s in shards for result in s.attacks if result is not None)
     return (
+        *verdict_checks.attacked(met),
         *verdict_checks.claims(searching),
         *verdict_checks.selection(robust, searching),
         *verdict_checks.black_box(list(zip(course, used_gradients, strict=True)), len(job.labels)),

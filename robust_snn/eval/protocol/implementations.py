@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_snn import attacks
-from robust_snn.attacks.base import NORMS
+from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
 from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robust_snn.attacks import BUDGETS
-from robust_snn.attacks.base import NORMS
+from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.sweep_axes import Axes
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.user_function import is_reference
+from robust_snn.utils.values import whole
 
 MOST = 10**9  # draws, steps or restarts
 SOURCE = "checkpoint"  # in an attack's options: the network of --source-checkpoint
@@ -80,10 +81,10 @@ class AttackSpec:
                 f"options of {which} must be a mapping from names to values, "
                 f"got {self.options!r:.60}"
             )
-        _check_positive(self.eot, f"eot of {which}")
+        _positive(self.eot, f"eot of {which}")
         for key in ("steps", "restarts"):
             if (value := getattr(self, key)) is not None:
-                _check_positive(value, f"{key} of {which}")
+                _positive(value, f"{key} of {which}")
 
     @property
     def needs_source(self) -> bool:
@@ -141,8 +142,8 @@ class Suite:
             raise InputError(
                 f"independent of {where} must be true or false, got {self.independent!r}"
             )
-        _check_positive(self.draws.select, f"draws.select of {where}")
-        _check_positive(self.draws.report, f"draws.report of {where}")
+        _positive(self.draws.select, f"draws.select of {where}")
+        _positive(self.draws.report, f"draws.report of {where}")
         if self.budget is not None and self.budget not in BUDGETS:
             raise unknown(f"budget of {where}", str(self.budget), BUDGETS)
         if not self.attacks and self.budget is None:
@@ -170,8 +171,14 @@ class Suite:
             steps: Steps (for Square: queries) of every attack.
             eot: Draws that every attack averages.
         """
-        given = {"norm": norm, "draws": draws, "steps": steps, "eot": eot}
-        changes = {key: value for key, value in given.items() if value is not None}
+        given = {"draws": draws, "steps": steps, "eot": eot}
+        names = {"draws": "draws.report"}
+        changes: dict[str, Any] = {} if norm is None else {"norm": norm}
+        changes |= {
+            key: _positive(value, f"{names.get(key, key)} of suite '{self.name}'")
+            for key, value in given.items()
+            if value is not None
+        }
         if not changes:
             return self
         if self.budget is not None and (steps is not None or eot is not None):
@@ -179,9 +186,11 @@ class Suite:
         return replace(
             self,
             name=f"{self.name}({','.join(f'{key}={value}' for key, value in changes.items())})",
-            norm=self.norm if norm is None else norm,
-            draws=self.draws if draws is None else replace(self.draws, report=draws),
-            attacks=tuple(attack.override(steps, eot) for attack in self.attacks),
+            norm=changes.get("norm", self.norm),
+            draws=replace(self.draws, report=changes.get("draws", self.draws.report)),
+            attacks=tuple(
+                attack.override(changes.get("steps"), changes.get("eot")) for attack in self.attacks
+            ),
         )
 
     def with_transfer(self) -> Suite:
@@ -198,8 +207,12 @@ class Suite:
         return replace(self, draws=Draws(1, 1), attacks=rows)
 
 
-def _check_positive(value: Any, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{where} must be a whole number of at least 1, got {value!r}")
-    if value > MOST:
-        raise InputError(f"{where} must be at most {MOST}, got {value!r:.40}")
+def _positive(value: Any, where: str) -> int:
+    try:
+        count = whole(value, where, 1)
+    except InputError:
+        message = f"{where} must be a whole number of at least 1, got {value!r:.60}"
+        raise InputError(message) from None
+    if count > MOST:
+        raise InputError(f"{where} must be at most {MOST}, got {count!r:.40}")
+    return count

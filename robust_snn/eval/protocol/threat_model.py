@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from robust_snn.attacks.base import NORMS
-from robust_snn.utils.errors import InputError, unknown
+from robust_snn.attacks.threat_radius import NORMS, checked_radius
+from robust_snn.utils.errors import unknown
 
 NORM_TOLERANCE = 1e-6  # what rounding to float32 may add to a norm
 
@@ -27,15 +27,7 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise unknown("norm", self.norm, NORMS)
-        if not (isinstance(self.eps, int | float) and math.isfinite(self.eps) and self.eps >= 0):
-            raise InputError(f"eps must be a number of at least 0, got {self.eps!r}")
-        if self.norm == "L0" and not float(self.eps).is_integer():
-            raise InputError(f"eps in L0 is a number of entries, such as 200; got {self.eps:g}")
-        if self.norm == "Linf" and self.eps > 1:
-            raise InputError(
-                f"eps={self.eps:g} in Linf leaves nothing of an image in [0, 1]; "
-                f"did you mean {self.eps:g}/255 = {self.eps / 255:.4g}?"
-            )
+        object.__setattr__(self, "eps", checked_radius(self.eps, self.norm))
 
     def check(self, adversarial: Tensor, images: Tensor, attack: str) -> None:
         """Checks every adversarial image.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.adapters._crafting import seeded
-from robust_snn.attacks.base import NORMS
+from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
+from robust_snn.victim_inputs import check_finite
 from robust_snn.victim_scoring import fresh_logits
 
 PROBE_DRAWS = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
@@ -24,7 +23,7 @@ class Score:
     """Predictions and margins of `B` images.
 
     Attributes:
-        predictions: Predicted classes, `[B, draws]`.
+        predictions: Predicted classes, int16 where it holds them all, `[B, draws]`.
         accuracy: Share of the draws that are correct, `[B]`.
         margin: Logit of the label minus the best other, averaged over draws, `[B]`.
     """
@@ -32,19 +31,6 @@ class Score:
     predictions: np.ndarray
     accuracy: np.ndarray
     margin: np.ndarray
-
-
-class NoiseProbe(NamedTuple):
-    """What a few draws tell of a victim.
-
-    Attributes:
-        spread: Largest distance between the normalised logits of two draws of an image. Above
-            `SAME_LOGITS` the victim is noisy, whether it declares it or not.
-        classes: Number of classes `K`.
-    """
-
-    spread: float
-    classes: int
 
 
 def score(
@@ -68,13 +54,14 @@ def score(
     """
     predicted, margins = [], []
     for logits in fresh_logits(victim, images, ids, draws, purpose):
-        _check_finite(logits)
+        check_finite(logits)
         predicted.append(logits.argmax(1))
         right = logits.gather(1, labels[:, None])[:, 0]
         margins.append(right - logits.scatter(1, labels[:, None], -torch.inf).amax(1))
     predictions = torch.stack(predicted, dim=1)
+    kind = np.int16 if logits.shape[1] <= 2**15 else np.int32
     return Score(
-        predictions.cpu().numpy(),
+        predictions.cpu().numpy().astype(kind),
         (predictions == labels[:, None]).double().mean(1).cpu().numpy(),
         torch.stack(margins).mean(0).cpu().numpy(),
     )
@@ -87,20 +74,16 @@ def harder(
     return (accuracy < than_accuracy) | ((accuracy == than_accuracy) & (margin < than_margin))
 
 
-def probe_noise(victim: Victim, images: Tensor) -> NoiseProbe:
-    """Compares several draws on a few images `[B, C, H, W]`.
+def noise_spread(victim: Victim, images: Tensor) -> float:
+    """Largest distance between the normalised logits of two draws of an image `[B, C, H, W]`.
+
+    Above `SAME_LOGITS` the victim is noisy, whether it declares it or not.
 
     Raises:
         InputError: If the victim's logits are not finite.
     """
     ids = torch.arange(len(images), device=images.device)
     logits = torch.stack(fresh_logits(victim, images, ids, PROBE_DRAWS, "probe"))
-    _check_finite(logits)
+    check_finite(logits)
     unit = torch.nn.functional.normalize(logits, dim=-1)
-    spread = float((unit[:, None] - unit[None]).norm(dim=-1).max())
-    return NoiseProbe(spread, logits.shape[-1])
-
-
-def _check_finite(logits: Tensor) -> None:
-    if not logits.isfinite().all():
-        raise InputError("the victim's logits are not finite; check its weights")
+    return float((unit[:, None] - unit[None]).norm(dim=-1).max())

@@ -18,13 +18,15 @@ from robust_snn.eval.scoring.verdict import AttackResult
 from robust_snn.gradients import Own, parse_mode
 from robust_snn.victim import Victim
 
+GREY = 0.5  # a radius in Linf within which every image can be made grey
+
 
 def noise(declared: bool, spread: float) -> Diagnostic:
     """What the victim declares about its noise must agree with repeated predictions.
 
     Args:
         declared: Whether the victim says that it is noisy.
-        spread: Measured spread of its logits, see `NoiseProbe`.
+        spread: Measured spread of its logits, see `noise_spread`.
     """
     measured = spread > SAME_LOGITS
     said, seen = ("noisy" if noisy else "deterministic" for noisy in (declared, measured))
@@ -32,6 +34,36 @@ def noise(declared: bool, spread: float) -> Diagnostic:
     if measured and not declared:
         why += "; noise from elsewhere is not under control, so numbers change from run to run"
     return Diagnostic("noise", spread, "pass" if declared == measured else "warn", why)
+
+
+def clean_accuracy(accuracy: float, classes: int) -> list[Diagnostic]:
+    """What is said of a network that is no better than chance without an attack."""
+    chance = 1 / classes
+    if accuracy > chance:
+        return []
+    why = (
+        f"{accuracy:.1%} are right without an attack, {chance:.1%} by chance: are labels shifted, "
+    )
+    why += "images scaled twice, or the network not trained?"
+    return [Diagnostic("clean accuracy", accuracy, "fail", why)]
+
+
+def attacked(images: int) -> list[Diagnostic]:
+    """What is said of a run in which no attack met an image."""
+    if images:
+        return []
+    return [
+        Diagnostic("attacked images", 0.0, "fail", "no attack ran: no image was left to attack")
+    ]
+
+
+def reach(threat: Threat) -> list[Diagnostic]:
+    """What is said of a radius within which every image can be made grey."""
+    if threat.norm != "Linf" or threat.eps < GREY:
+        return []
+    why = f"eps = {threat.eps:g} in Linf makes any image grey, and no network can be better than "
+    why += "chance; was 0.5 in L2 meant?"
+    return [Diagnostic("radius", threat.eps, "warn", why)]
 
 
 def claims(attacks: Sequence[AttackResult]) -> list[Diagnostic]:

@@ -49,6 +49,8 @@ def test_violations(norm: str, adversarial: Tensor, message: str) -> None:
         ("Linf", -0.1, "at least 0"),
         ("Linf", float("nan"), "at least 0"),
         ("Linf", "8/255", "at least 0"),
+        ("L2", 8 / 255, "a radius in Linf"),
+        ("L0", 0.5, "number of entries"),
         ("Linf", 8, "did you mean 8/255"),
         ("L1", 0.1, "did you mean 'L"),
     ],
