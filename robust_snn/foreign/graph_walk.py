@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
@@ -146,12 +145,11 @@ def follow(top: Node, path: Path) -> Node | None:
     return node
 
 
-def cut(membrane: Tensor, paths: Sequence[Path]) -> None:
-    """Lets no gradient of a membrane pass to the step before it."""
-    if membrane.grad_fn is not None:
-        for node in {follow(membrane.grad_fn, path) for path in paths} - {None}:
-            node.register_prehook(_zeros)  # type: ignore[union-attr]
+def cut(top: Node, paths: Sequence[Path]) -> None:
+    """Lets no gradient of a membrane, which `top` makes, pass to the step before it."""
+    for node in {follow(top, path) for path in paths} - {None}:
+        node.register_prehook(_nothing)  # type: ignore[union-attr]
 
 
-def _zeros(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    return tuple(None if g is None else torch.zeros_like(g) for g in gradients)
+def _nothing(gradients: tuple[Tensor | None, ...]) -> tuple[None, ...]:
+    return (None,) * len(gradients)  # zeros would be carried on to the first step

@@ -151,7 +151,8 @@ def open_function(function: AutogradFunction) -> None:
         if any(others):  # such as a threshold that adapts
             own = backward(ctx, *upstream)
             gradients = list(own) if isinstance(own, tuple) else [own]
-        gradients[exchange.argument] = exchange.backward(ctx, upstream[0])
+        if upstream[0] is not None:
+            gradients[exchange.argument] = exchange.backward(ctx, upstream[0])
         return tuple(gradients)
 
     function.forward = staticmethod(heard)  # type: ignore[method-assign]

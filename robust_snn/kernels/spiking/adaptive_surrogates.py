@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.blocks import BLOCK, blocks, blockwise
 from robust_snn.kernels.spiking.rules import Recursion, Surrogate
 
+Steps: TypeAlias = Tensor | Sequence[Tensor]  # of every step, also where those are apart
 _logger = logging.getLogger("robust_snn")
 
 
@@ -21,7 +23,7 @@ class AdaptiveSurrogate(ABC):
     """Base of the rules whose surrogate depends on the membranes of the pass."""
 
     @abstractmethod
-    def recursion(self, z: Tensor) -> Recursion:
+    def recursion(self, z: Steps) -> Recursion:
         """The rule at `z = v - threshold` `[T, B, ...]`: a recursion with a sharpness map."""
 
 
@@ -36,7 +38,7 @@ class WidthBySpread(AdaptiveSurrogate):
 
     scope: Literal["sample", "batch"] = "sample"
 
-    def recursion(self, z: Tensor) -> Recursion:
+    def recursion(self, z: Steps) -> Recursion:
         return Recursion(Surrogate("shifted", 1.0), sharpness=1 / _spread(z, self.scope))
 
 
@@ -92,19 +94,25 @@ class SharpnessMemory:
         finally:
             self.layers, self.learned, self.images = kept
 
-    def update(self, layer: str, distance: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-        """Mean of `distance` `[T, B, ...]` and mean deviation from it, this pass included."""
-        mean, deviation = self.layers.get(layer, (None, None))
-        if mean is None or deviation is None or mean.shape != distance.shape:
-            mean, deviation = torch.ones_like(distance), torch.zeros_like(distance)
+    def update(self, layer: str, z: Steps, beta: float) -> tuple[Tensor, Tensor]:
+        """Mean of the distance `|z|` `[T, B, ...]` and mean deviation from it, with this pass."""
+        shape = len(z), *z[0].shape
+        before = self.layers.get(layer)
+        if before is None or before[0].shape != shape:
+            before = z[0].new_ones(()).expand(shape), z[0].new_zeros(()).expand(shape)
         elif layer in self.learned:
-            return mean, deviation
-        mean = beta * mean + (1 - beta) * distance
-        deviation = beta * deviation + (1 - beta) * (distance - mean).abs()
-        self.layers[layer] = mean, deviation
+            return before
+        after = z[0].new_empty(shape), z[0].new_empty(shape)
+        for step, *running in zip(z, *before, *after, strict=True):
+            for part, mean, deviation, new_mean, new_deviation in blocks(step, *running):
+                distance = part.abs()
+                torch.add(beta * mean, (1 - beta) * distance, out=new_mean)
+                distance = (distance - new_mean).abs()
+                torch.add(beta * deviation, (1 - beta) * distance, out=new_deviation)
+        self.layers[layer] = after
         if self.images is not None:
             self.learned.add(layer)
-        return mean, deviation
+        return after
 
 
 class LayerStatistics(NamedTuple):
@@ -120,11 +128,11 @@ class LayerStatistics(NamedTuple):
     layer: str
     learning: bool = True
 
-    def update(self, distance: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-        """Mean of `distance` `[T, B, ...]` and mean deviation from it, this pass included."""
+    def update(self, z: Steps, beta: float) -> tuple[Tensor, Tensor]:
+        """Mean of the distance `|z|` `[T, B, ...]` and mean deviation from it, with this pass."""
         if not self.learning and self.layer in self.memory.layers:
             return self.memory.layers[self.layer]
-        return self.memory.update(self.layer, distance, beta)
+        return self.memory.update(self.layer, z, beta)
 
 
 def _count(mask: Tensor) -> tuple[int, int]:
@@ -153,25 +161,40 @@ class SharpnessByDistance(AdaptiveSurrogate):
     beta: float
     statistics: LayerStatistics
 
-    def recursion(self, z: Tensor) -> Recursion:
-        mean, deviation = self.statistics.update(z.abs(), self.beta)
-        sharpness = self.omega / (mean + self.relax * deviation + 1e-4)
-        return Recursion(Surrogate(self.family, 1.0), detach_reset=True, sharpness=sharpness)
+    def recursion(self, z: Steps) -> Recursion:
+        def sharpness(mean: Tensor, deviation: Tensor) -> Tensor:
+            return self.omega / (mean + self.relax * deviation + 1e-4)
+
+        statistics = self.statistics.update(z, self.beta)
+        with torch.no_grad():
+            adapted = blockwise(sharpness, *statistics)
+        return Recursion(Surrogate(self.family, 1.0), detach_reset=True, sharpness=adapted)
 
 
-def _spread(z: Tensor, scope: str) -> Tensor:
+@torch.no_grad()
+def _spread(z: Steps, scope: str) -> Tensor:
     """Standard deviation over the steps so far, per channel of a map or over all features.
 
     One where it is zero or not defined, which is the case for a single value.
     """
-    pooled = list(range(3, z.dim())) if z.dim() > 3 else [2]
+    pooled = list(range(2, z[0].dim())) if z[0].dim() > 2 else [1]
+    total, square = (torch.stack(x) for x in zip(*(_sums(step, pooled) for step in z), strict=True))
+    steps = torch.arange(1, len(z) + 1, device=total.device).view(-1, *[1] * (total.dim() - 1))
+    count = steps * torch.Size(z[0].shape[d] for d in pooled).numel()
     if scope == "batch":
-        pooled.append(1)
-    values = z.double()
-    steps = torch.arange(1, len(z) + 1, device=z.device).view(-1, *[1] * (z.dim() - 1))
-    count = steps * torch.Size(z.shape[d] for d in pooled).numel()
-    total = values.sum(pooled, keepdim=True).cumsum(0)
-    square = values.square().sum(pooled, keepdim=True).cumsum(0)
+        total, square, count = total.sum(1, True), square.sum(1, True), count * len(z[0])
+    total, square = total.cumsum(0), square.cumsum(0)
     variance = (square - total.square() / count) / (count - 1)
-    spread = variance.clamp(min=0).sqrt().to(z.dtype)
+    spread = variance.clamp(min=0).sqrt().to(z[0].dtype)
     return torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def _sums(z: Tensor, pooled: list[int]) -> tuple[Tensor, Tensor]:
+    """Sums of `z` `[B, ...]` and of its square over some dimensions, in double precision."""
+    rows = max(1, BLOCK // z[0].numel()) if z.device.type == "cpu" else len(z)
+    sums = []
+    for part in z.split(rows):  # its double stays in the cache
+        double = part.double()
+        sums.append([v.sum(pooled, keepdim=True) for v in (double, double.square())])
+    total, square = map(torch.cat, zip(*sums, strict=True))
+    return total, square

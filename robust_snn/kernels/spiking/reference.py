@@ -104,7 +104,12 @@ def rate_slope(rule: RateSlope, spikes: Tensor, drive: Tensor) -> Tensor:
     mean = torch.zeros_like(drive[0])
     for step in drive.unbind(0):  # in this order, for the same rounding everywhere
         mean = mean + step
-    mean = mean / len(drive)
+    return slope_at(rule, mean / len(drive))
+
+
+def slope_at(rule: RateSlope, mean: Tensor) -> Tensor:
+    """Slope of the rate at a mean drive, for a rule with edges."""
+    assert rule.edges is not None
     middle, top = rule.edges
     slope = torch.where(mean > middle, rule.upper_slope, torch.full_like(mean, rule.slope))
     return slope * ((mean > 0) & (mean <= top))

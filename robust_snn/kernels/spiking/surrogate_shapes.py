@@ -93,5 +93,12 @@ SHARES = {name: shape.share for name, shape in UNIT_SHAPES.items() if shape.shar
 
 def derivative(z: Tensor, surrogate: Surrogate, sharpness: Tensor | float) -> Tensor:
     """The surrogate derivative at `z = v - threshold`, of the given sharpness."""
-    shape = UNIT_SHAPES[surrogate.family].k(sharpness * z)
-    return surrogate.scale * sharpness * shape + surrogate.floor
+    height = sharpness if surrogate.scale == 1.0 else surrogate.scale * sharpness
+    # a factor of one would be a pass over memory
+    slope = UNIT_SHAPES[surrogate.family].k(z if _is_one(sharpness) else sharpness * z)
+    slope = slope if _is_one(height) else height * slope
+    return slope + surrogate.floor if surrogate.floor else slope
+
+
+def _is_one(factor: Tensor | float) -> bool:
+    return not isinstance(factor, Tensor) and factor == 1.0
