@@ -36,12 +36,11 @@ class Surrogated(Exchange):
         return blockwise(self._times_slope, upstream, membrane)
 
     def _times_slope(self, upstream: Tensor, membrane: Tensor) -> Tensor:
-        surrogate, total = self.rule.surrogate, None
+        surrogate, slopes = self.rule.surrogate, []
         for edge, jump in zip(self.staircase.edges, self.staircase.jumps, strict=True):
             slope = derivative(above(membrane, edge), surrogate, surrogate.sharpness)
-            slope = slope if jump == 1 else jump * slope
-            total = slope if total is None else total + slope
-        return upstream * total
+            slopes.append(slope if jump == 1 else jump * slope)
+        return upstream * sum(slopes[1:], slopes[0])
 
 
 class Adapted(Exchange):

@@ -42,7 +42,7 @@ def blocks(first: Tensor, *others: Tensor) -> Iterator[Parts]:
     tensors = (first, *(other.expand_as(first) for other in others))
     if first.device.type != "cpu":
         return iter([tensors])
-    outer_first = sorted(range(first.dim()), key=lambda axis: -first.stride(axis))
+    outer_first = sorted(range(first.dim()), key=lambda axis: -first.stride()[axis])
     return _parts(tensors, outer_first, BLOCK * torch.get_num_threads())
 
 
