@@ -34,16 +34,19 @@ from robust_snn.victim_grouping import check_steps, known_groupings, passed
 RECORDED = ("noise", "output", "sparse", "channels_last", "bf16", "tf32")  # what a pass depends on
 OUTPUTS = ("logits", "probabilities", "steps")
 
-_network_checks: list[Callable[[nn.Module], None]] = []
+NetworkCheck = Callable[[nn.Module], None]
+ImagesCheck = Callable[[nn.Module, Tensor], None]
+_network_checks: list[tuple[NetworkCheck, ImagesCheck]] = []
 
 
-def add_network_check(check: Callable[[nn.Module], None]) -> None:
+def add_network_check(check: NetworkCheck, check_on_images: ImagesCheck) -> None:
     """Lets a room above this one look at the network of every new `Victim`.
 
     Args:
         check: Called with the network; raises `InputError` where it is no plain function of images.
+        check_on_images: Called with the network and images before every pass; raises the same.
     """
-    _network_checks.append(check)
+    _network_checks.append((check, check_on_images))
 
 
 class Victim(nn.Module):
@@ -86,7 +89,7 @@ class Victim(nn.Module):
 
     Raises:
         InputError: If a name is not known, `eot` is not positive, or the network holds a victim or
-            keeps a state between calls, which `robust_snn.adapt` clears.
+            is somebody else's, for which there is `robust_snn.adapt`.
     """
 
     @checked_types
@@ -109,7 +112,7 @@ class Victim(nn.Module):
     ) -> None:
         super().__init__()
         _refuse_victims(net)
-        for check in _network_checks:
+        for check, _ in _network_checks:
             check(net)
         if noise not in POLICIES:
             raise unknown("noise policy", noise, POLICIES)
@@ -191,6 +194,7 @@ class Victim(nn.Module):
         _check_images(x)
         if not len(x):  # no layer has to know what to do with no image
             return self(_one_image(x)).narrow(-2, 0, 0)
+        self._check_network(x)
         drawn = self.eot > 1 and self.noise != "mean" and self.stochastic
         draws = self.eot if drawn else 1
         # backward passes of PyTorch follow what surrounds them, a replay does not
@@ -208,6 +212,11 @@ class Victim(nn.Module):
                 "detaches it; attacks that need none, such as square, still run"
             )
         return logits.softmax(-1) if self.output == "probabilities" else logits
+
+    @torch.compiler.disable
+    def _check_network(self, x: Tensor) -> None:
+        for _, check_on_images in _network_checks:
+            check_on_images(self.net, x)
 
     @torch.compiler.disable  # it would compile anew for every number of a call
     def _next_keys(self, x: Tensor, draws: int) -> list[Tensor]:
@@ -292,6 +301,7 @@ class Victim(nn.Module):
         _check_images(x)
         if not len(x):
             return self.sample(_one_image(x), torch.zeros(1, dtype=torch.int64))[:0]
+        self._check_network(x)
         self.cost.forwards += len(x)
         with plain_context(tf32=False):
             keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)

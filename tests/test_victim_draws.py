@@ -8,6 +8,7 @@ from torch import Tensor
 
 from helpers import assert_close_rms
 from robust_snn import InputError, Victim
+from robust_snn.foreign.unadapted import refuse_unreached
 from victims import SHAPE, tiny_victim
 
 VIEWS = (
@@ -61,6 +62,8 @@ class Watched(torch.nn.Module):
 
 def watched(memory: int = 1000, **settings: object) -> tuple[Victim, list[int]]:
     net = Watched(tiny_victim(noisy=True).net, memory)
+    refuse_unreached(net, torch.rand(1, *SHAPE))  # as the first images of a network do
+    net.sizes.clear()
     return Victim(net, eot=5, **settings), net.sizes
 
 

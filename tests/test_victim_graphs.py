@@ -22,7 +22,7 @@ from robust_snn.attacks import PGD
 from robust_snn.attacks.mode_reach import tried_reach
 from robust_snn.utils.cuda_graph import CudaRecorder, Recorder
 from robust_snn.utils.modules import device_of
-from victims import SHAPE, tiny_victim, told_by
+from victims import SHAPE, StandIn, tiny_victim, told_by
 
 VIEWS = (
     {},
@@ -198,7 +198,7 @@ class Failing(torch.autograd.Function):
         raise RuntimeError("operation not permitted when stream is capturing")
 
 
-class Surprise(nn.Module):
+class Surprise(StandIn):
     """Does something from its second pass on."""
 
     def __init__(self, what: Callable[[Tensor, int], Tensor]) -> None:
@@ -254,7 +254,7 @@ def test_modes_that_learn_from_earlier_passes_are_refused_before_an_attack() -> 
 
 @pytest.mark.usefixtures("rerun")
 def test_a_network_without_a_gradient_is_named_as_ever() -> None:
-    class Detached(nn.Module):
+    class Detached(StandIn):
         def forward(self, x: Tensor) -> Tensor:
             return x.detach().flatten(1)[:, :10]
 
@@ -299,7 +299,7 @@ def test_attacks_find_the_same(attack: Callable[..., Tensor], noisy: bool) -> No
     torch.testing.assert_close(attack(plain.replace(graph=True), images, labels), expected)
 
 
-class Waiting(nn.Module):
+class Waiting(StandIn):
     """Waits for the GPU, in a way that PyTorch notices or in one that only a capture does."""
 
     def __init__(self, noticed: bool) -> None:

@@ -10,14 +10,21 @@ from contextlib import contextmanager
 import numpy as np
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_snn import Victim
-from robust_snn.gradients import MODES
+from robust_snn.gradients import MODES, GradientMode, Reach
 from robust_snn.neurons import StochasticGate
 from zoo import awake, narrow
 
 SHAPE = (3, 8, 8)
+
+
+class StandIn(nn.Module):
+    """Base of networks that stand in for spiking ones in a test: it says that nothing fires."""
+
+    def takes(self, mode: GradientMode) -> Reach:
+        return Reach()
 
 
 def tiny_victim(noisy: bool, classes: int = 4, opening: float = 0.7) -> Victim:

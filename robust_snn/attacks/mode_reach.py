@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from traceback import walk_tb
 from typing import NamedTuple
 
 import torch
@@ -20,8 +21,8 @@ TRIED_ON = 2  # images
 def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Reach:
     """Which neurons the victim's gradient mode reaches, after one gradient of two images under it.
 
-    Networks of other people know what they take once they have run. Whatever fails in that run
-    would fail in every attack, and is the refusal.
+    Networks of other people know what they take once they have run. Whatever the network fails at
+    in that run would fail in every attack, and is the refusal.
 
     Args:
         victim: The victim, with the mode.
@@ -39,7 +40,21 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
     except InputError as error:
         return Reach(refusal=str(error))
     except Exception as error:  # whatever a network of other people does
+        if is_program_error(error):
+            raise
         return Reach(refusal=f"no gradient under {victim.gradient.brief}: {first_line(error)}")
+
+
+def is_program_error(error: Exception) -> bool:
+    """Whether an error is a mistake in this package, which no network of other people is part of.
+
+    PyTorch's own errors are RuntimeErrors, wherever the call that raised them stands.
+    """
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    packages = [str(f.f_globals.get("__name__")).partition(".")[0] for f in frames]
+    ours = __name__.partition(".")[0]
+    alone = {ours, "torch"}.issuperset(packages) and packages[-1:] == [ours]
+    return alone and not isinstance(error, RuntimeError)
 
 
 class ModeChoice(NamedTuple):

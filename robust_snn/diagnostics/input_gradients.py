@@ -132,37 +132,71 @@ def finite_differences(
 ) -> Diagnostic:
     """Cosine between the gradient's step and the gradient that differences of the loss show.
 
-    The expected loss of a noisy net is smooth, so differences across the ball, under the same noise
-    on both sides, are an oracle that no surrogate enters. Random sign vectors measure the length of
-    the true gradient; the product of two independent estimates keeps noise out of its square.
+    The loss is smooth in expectation over the noise, and over the ball: it is measured from random
+    places in it. Differences across half of the ball, under the same noise on both sides, are then
+    an oracle that no surrogate enters. Random sign vectors measure the length of the true gradient;
+    the product of two independent estimates keeps noise out of its square. They also show how far
+    chance alone moves the loss: a gradient fails that is no better than they are, where these
+    images suffice to tell.
     """
-    gradient = input_gradient(victim, images, labels, seed, draws)
     length = eps / 2 if norm == "Linf" else eps / 2 / images[0].numel() ** 0.5
+    places = 1 if victim.stochastic else draws
     with attack_variant(victim, seed) as variant:
         x, y, ids = on_device(variant, images, labels, None)
         rng = ImageRng(seed, ids, x)
+        count = draws if variant.stochastic else 1
 
-        def slope(direction: Tensor, purpose: str) -> Tensor:
+        def place(purpose: str, number: int) -> Tensor:
+            return x + length * rng.uniform(purpose, number)
+
+        def slope(start: Tensor, direction: Tensor, purpose: str) -> Tensor:
             """Change of the expected margin per unit of every pixel, `[B]`."""
-            count = draws if variant.stochastic else 1
             rise = torch.zeros(len(x), device=x.device)
             for side in (1, -1):
-                logits = fresh_logits(variant, x + side * length * direction, ids, count, purpose)
+                shown = start + side * length * direction
+                logits = fresh_logits(variant, shown, ids, count, purpose)
                 rise += side * torch.stack([margin(z, y) for z in logits]).mean(0)
             return rise / (2 * length)
 
-        along = slope(gradient.sign(), "along")
-        square = torch.zeros_like(along)
+        along = []
+        for number in range(places):
+            start = place("place", number)
+            gradient = input_gradient(victim, start, y, seed, draws).to(x)
+            along.append(slope(start, gradient.sign(), f"along{number}"))
+        by_chance = []
         for number in range(directions):
             signs = rng.uniform("direction", number).sign()
-            square += slope(signs, f"a{number}") * slope(signs, f"b{number}")
-    size = (square.mean() / directions).clamp(min=0).sqrt()  # length of the true gradient
-    cosine = float(along.mean() / (size * x[0].numel() ** 0.5 + 1e-12))
-    error = along.std() / len(along) ** 0.5
-    rises = bool(along.mean() > 2 * error)
-    status = "fail" if not rises else "warn" if cosine < WEAK else "pass"
+            pair = [slope(place(half, number), signs, f"{half}{number}") for half in ("a", "b")]
+            by_chance.append(torch.stack(pair))
+    rise, pairs = torch.stack(along).double(), torch.stack(by_chance, 1).double()
+    return _judged(rise, pairs, x[0].numel())
+
+
+def _judged(along: Tensor, by_chance: Tensor, pixels: int) -> Diagnostic:
+    """What differences along the gradient and along random sign vectors say together.
+
+    Args:
+        along: Of every place and image, `[P, B]`.
+        by_chance: Two of every direction and image, `[2, D, B]`.
+        pixels: Numbers in an image.
+    """
+    name, rise = "finite differences", float(along.mean())
+    chance = float(by_chance.square().mean()) ** 0.5
+    error = chance / along.numel() ** 0.5
+    if not chance:
+        why = "no random step of half the radius moves the margin, so that nothing can be told"
+        return Diagnostic(name, 0.0, "warn", why)
+    product = by_chance.prod(0)
+    square = max(float(product.mean()), chance**2 / product.numel() ** 0.5)
+    scale = (square * pixels) ** 0.5  # of the rise along the true gradient's direction
+    cosine, uncertain = rise / scale, 2 * error / scale
     why = f"along the gradient's sign the expected margin moves as if the cosine were {cosine:.2f}"
-    return Diagnostic("finite differences", cosine, status, why)
+    if rise > 2 * error:
+        return Diagnostic(name, cosine, "warn" if cosine < WEAK else "pass", why)
+    if cosine + uncertain < WEAK or not along.any():
+        return Diagnostic(name, cosine, "fail", f"{why}, no better than along random signs")
+    why = f"{why}, give or take {uncertain:.2f}: {along.shape[1]} images are too few to tell"
+    return Diagnostic(name, cosine, "warn", why)
 
 
 def _distances(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:

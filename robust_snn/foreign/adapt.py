@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from os import PathLike
 from typing import Any
-from weakref import WeakSet
 
 from torch import Tensor, nn
 
 from robust_snn.foreign import first_look
 from robust_snn.foreign.foreign_net import ForeignSNN
-from robust_snn.foreign.library import find_nodes, find_states
+from robust_snn.foreign.library import find_nodes
 from robust_snn.foreign.nir import is_nir, load_nir
 from robust_snn.foreign.preprocess import PREPARATION, Preprocessed
 from robust_snn.foreign.state_passing import StatePassing, passes_state
-from robust_snn.gradients import TakesModes
+from robust_snn.foreign.unadapted import (
+    has_neurons_of_ours,
+    unknown_classes,
+    what_is_not_ours,
+)
 from robust_snn.models import create_network
-from robust_snn.neurons.noise_source import NoisyModule
-from robust_snn.neurons.pass_settings import is_neuron
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.victim import SETTINGS, Victim, add_network_check
-
-_log = logging.getLogger("robust_snn")
-_warned: WeakSet[nn.Module] = WeakSet()
-KNOWN = ("torch", "torchvision", "timm", "robust_snn")  # packages whose layers keep no state
+from robust_snn.victim import SETTINGS, Victim
 
 
 @checked_types
@@ -102,7 +99,7 @@ def adapt(
         raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))
     obj = StatePassing(obj) if T is not None and passes_state(obj) else obj
     obj = Preprocessed(obj.eval(), **preparation) if preparation else obj.eval()
-    if asked or not (isinstance(obj, ForeignSNN) or _is_ours(obj)):
+    if asked or not (isinstance(obj, ForeignSNN) or _is_ours(obj, images)):
         obj = ForeignSNN(obj, T, encoder, readout, random, output)
         if images is None and first_look.look(obj):
             _tell(obj)
@@ -114,42 +111,18 @@ def adapt(
     return Victim(obj, **settings)
 
 
-def _is_ours(net: nn.Module) -> bool:
-    """Whether the neurons of a network are ours, and no other library's."""
-    ours = any(is_neuron(m) or isinstance(m, NoisyModule) for m in net.modules())
-    return ours and not find_nodes(net)
+def _is_ours(net: nn.Module, images: Tensor | None) -> bool:
+    """Whether neurons of ours are all that fires in a network, as far as images are at hand."""
+    if not has_neurons_of_ours(net) or find_nodes(net):
+        return False
+    if images is not None:
+        return what_is_not_ours(net, images) is None
+    for images in first_look.noise(net) if unknown_classes(net) else ():
+        with suppress(Exception):  # of a network that takes other shapes
+            return what_is_not_ours(net, images) is None
+    return True
 
 
 def _tell(net: ForeignSNN) -> None:
     """Says what was found in a network, loudly where gradient modes reach nothing."""
     sys.stderr.write(f"robust_snn: {net.summary()}\n")
-
-
-def refuse_unadapted(net: nn.Module) -> None:
-    """Refuses a network whose neurons another library leaves with a state after every call.
-
-    One that nobody knows is warned of: it may keep a state, or fire where no mode reaches it.
-
-    Raises:
-        InputError: If it holds such a neuron outside of a `ForeignSNN`.
-    """
-    adapted = {m for f in net.modules() if isinstance(f, ForeignSNN) for m in f.modules()}
-    for module, owner in find_states(net):
-        if module not in adapted:
-            raise InputError(
-                f"{type(net).__name__} holds {type(module).__name__} of {owner.name}, which keeps "
-                "a state between calls; use robust_snn.adapt(net, T=...) instead of Victim(net)"
-            )
-    if not any(is_neuron(m) or isinstance(m, NoisyModule | TakesModes) for m in net.modules()):
-        kinds = {type(module) for module in net.modules()}
-        unknown_kinds = {k.__name__ for k in kinds if k.__module__.split(".")[0] not in KNOWN}
-        if unknown_kinds and net not in _warned:  # once, not for every variant of a victim
-            _warned.add(net)
-            _log.warning(
-                "%s may keep a state or fire in ways of its own, which Victim(net) does not see: "
-                "use robust_snn.adapt(net)",
-                ", ".join(sorted(unknown_kinds)),
-            )
-
-
-add_network_check(refuse_unadapted)

@@ -17,7 +17,7 @@ def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, 
         name: Class of the network.
         found: What running it showed.
         neurons: Names of its neurons.
-        reach: Which of them each mode reaches.
+        reach: Which of them each mode reaches, the network's own among them.
     """
     run = f"{name}: shown {found.layout.value}, read {found.reading}"
     if not neurons:
@@ -30,13 +30,11 @@ def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, 
         f"{count} {form}" for form, count in Counter(n.form for n in found.plan.neurons).items()
     )
     what = f"{len(neurons)} spike sites ({shown}){f' by {forms}' if forms else ''}"
-    taken = [mode for mode, answer in reach.items() if answer.neurons]
-    refused = {mode: str(answer.refusal) for mode, answer in reach.items() if answer.refusal}
-    if found.plan.no_gradient is None:
-        taken = ["own", *taken]
+    refused = {mode: answer.refusal for mode, answer in reach.items() if answer.refusal}
+    taken = [mode for mode, answer in reach.items() if answer.neurons and mode not in refused]
     text = f"{run}; {what}; modes {', '.join(taken)}"
-    if found.plan.no_gradient is not None:
-        text += f"; not own: {found.plan.no_gradient}"
+    if (no_gradient := refused.pop("own", None)) is not None:
+        text += f"; not own: {no_gradient}"
     if refused:
         text += f"; not {', '.join(refused)}: {next(iter(refused.values()))}"
     if found.plan.missed:

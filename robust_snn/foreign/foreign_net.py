@@ -46,6 +46,7 @@ from robust_snn.neurons.fixed_network import fixed_network
 from robust_snn.neurons.pass_settings import (
     LayerGradient,
     PassSettings,
+    is_neuron,
     keyed,
     layer_gradient,
     use_settings,
@@ -92,6 +93,8 @@ class ForeignSNN(ShownNet):
 
     def own_mode(self) -> GradientMode:
         """The gradient mode that the net has by itself."""
+        if self.ours:
+            return BPTT()
         found = set()
         for twin in self.members:
             try:
@@ -208,7 +211,12 @@ class ForeignSNN(ShownNet):
     @property
     def neurons(self) -> tuple[str, ...]:
         """Names of all neurons that were found."""
-        return (*self._unplanned(self._plan), *self._plan.names)
+        return (*self._unplanned(self._plan), *self._plan.names, *self.ours)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """Names of neurons of robust_snn in the net, which take their mode by themselves."""
+        return tuple(path for path, module in self.net.named_modules() if is_neuron(module))
 
     @property
     def _last(self) -> Study | None:
@@ -224,7 +232,8 @@ class ForeignSNN(ShownNet):
         found = self._last
         if found is None:
             return f"{self.name} has not run yet"
-        reach = {name: self.takes(mode()) for name, mode in MODES.items() if not mode.other_forward}
+        modes = {"own": Own, **MODES}
+        reach = {name: self.takes(mode()) for name, mode in modes.items() if not mode.other_forward}
         return summary(self.name, found, self.neurons, reach)
 
     def takes(self, mode: GradientMode) -> Reach:
@@ -232,6 +241,8 @@ class ForeignSNN(ShownNet):
         if not self.studies:
             raise InputError(f"{self.name} has not run yet; give adapt(net, images=...) some")
         plan = self._plan
+        if isinstance(mode, Own) and self.ours:
+            return Reach(refusal=f"{self.name} has neurons of robust_snn, which have no own mode")
         if isinstance(mode, Own) or not self.neurons:
             return Reach(self.neurons, refusal=plan.unreached or plan.no_gradient)
         try:
@@ -239,10 +250,11 @@ class ForeignSNN(ShownNet):
         except InputError as error:
             return Reach(refusal=str(error))
         if not self._exchanges(mode):
-            return Reach(self.paths)
+            return Reach((*self.paths, *self.ours))
         swapped = isinstance(mode.rule(Dynamics()), Recursion)
         theirs = [n for n in plan.reached if not inside(n, *self.paths)]
-        reached = (*self.paths, *theirs) if swapped else plan.reached
+        reached = (*(self.paths if swapped else ()), *(theirs if swapped else plan.reached))
+        reached = (*reached, *self.ours)
         missed = {n: why for n, why in plan.missed.items() if n not in reached}
         return Reach(reached, missed)
 

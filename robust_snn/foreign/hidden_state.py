@@ -122,8 +122,9 @@ def _is_plain_object(value: Any) -> bool:
 def _like(value: Any, current: Any) -> Any:
     """A fresh copy of a value, on the device and in the precision of what stands there now."""
     if isinstance(value, _Object):
+        attributes = vars(value.value)  # not by `setattr`, which frozen objects refuse
         for name, attribute in value.attributes.items():
-            setattr(value.value, name, _like(attribute, getattr(value.value, name, None)))
+            attributes[name] = _like(attribute, attributes.get(name))
         return value.value
     fresh = copied(value)
     if isinstance(fresh, Tensor) and isinstance(current, Tensor) and fresh.is_floating_point():

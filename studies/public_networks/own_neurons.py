@@ -115,12 +115,18 @@ def nda() -> nn.Module:
     return net
 
 
-@codebase(f"{YALE}/BNTT-Batch-Normalization-Through-Time", "bdf5250", T=4, random=True)
+@codebase(
+    f"{YALE}/BNTT-Batch-Normalization-Through-Time",
+    "bdf5250",
+    T=2,
+    image=(3, 16, 16),
+    random=True,
+)
 def bntt() -> nn.Module:
     without_cuda()
     from model import SNN_VGG9_BNTT
 
-    return SNN_VGG9_BNTT(4)
+    return SNN_VGG9_BNTT(2, img_size=16)
 
 
 @codebase("Ariande1/MS-ResNet", "7c5f006", T=6, surrogate=RECTANGLE)
@@ -165,7 +171,7 @@ def mlf() -> nn.Module:
     "genema/Noisy-Spiking-Neuron-Nets",
     "6a3c312",
     T=2,
-    image=(3, 16, 16),
+    image=(3, 8, 8),
     logits=mean_of_batch_first,
     random=True,
 )

@@ -13,7 +13,7 @@ import torch
 
 from robust_snn import InputError, Victim
 from robust_snn.victim_scoring import accuracy
-from victims import SHAPE, tiny_victim, told_by, untouched
+from victims import SHAPE, StandIn, tiny_victim, told_by, untouched
 
 pytest.importorskip("art")
 import art.attacks.evasion as evasion  # noqa: E402
@@ -235,7 +235,7 @@ def test_predict_averages_draws() -> None:
 
 
 def test_shape_must_be_known() -> None:
-    class Bare(torch.nn.Module):
+    class Bare(StandIn):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1)[:, :3]
 

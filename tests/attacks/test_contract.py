@@ -15,6 +15,7 @@ import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.attacks import ATTACKS, make_attack
 from robust_snn.models.readout import Readout
+from victims import StandIn
 
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("fgsm", "Linf", {}),
@@ -52,7 +53,7 @@ def build(net: str, **settings: Any) -> Victim:
     return victim
 
 
-class Twice(nn.Module):
+class Twice(StandIn):
     """The same logits in two steps."""
 
     def __init__(self) -> None:
@@ -139,7 +140,7 @@ def test_leaves_everything_as_it_was(net: str, row: Any, images: Tensor, labels:
     assert victim.cost.forwards and not images.requires_grad
 
 
-class Dead(nn.Module):
+class Dead(StandIn):
     """Answers with constants that its input reaches with a gradient of zero, NaN or infinity."""
 
     def __init__(self, factor: float) -> None:

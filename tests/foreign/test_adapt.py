@@ -153,16 +153,3 @@ def test_a_name_takes_the_arguments_of_its_model() -> None:
 def test_there_is_one_adapt() -> None:
     assert robust_snn.adapt is robust_snn.foreign.adapt
     assert not hasattr(robust_snn.victim, "adapt")
-
-
-def test_a_victim_of_an_unknown_network_says_what_it_does_not_see(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Mine(nn.Flatten):
-        pass
-
-    Victim(nn.Sequential(Mine(), nn.Linear(16, CLASSES)))
-    assert "Mine may keep a state" in caplog.text and "robust_snn.adapt(net)" in caplog.text
-    caplog.clear()
-    Victim(nn.Sequential(nn.Flatten(), nn.Linear(16, CLASSES)))
-    assert not caplog.text

@@ -101,6 +101,33 @@ def test_every_mode_equals_the_kernels(decay: float, hard: bool) -> None:
         assert_close_rms(found, expected)
 
 
+class Both(Ours):
+    """Neurons of ours, and one of its author's own, which takes one step per call."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5, True)
+        self.two = OwnLIF(0.5, True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.one(self.conv(x).expand(T, -1, -1, -1, -1))
+        current = self.last(self.flat(self.pool(spikes.flatten(0, 1))))
+        return torch.stack([self.two(step) for step in current.unflatten(0, (T, -1))]).mean(0)
+
+
+def test_neurons_of_ours_beside_others_are_reached_too() -> None:
+    ours, mixed = Victim(Ours(0.5, True)), adapt(Both(), images=IMAGES)
+    assert mixed.gradient == ours.gradient
+    assert "no own mode" in (mixed.takes("own").refusal or "")
+    for text in TEXTS:
+        assert set(mixed.takes(text).neurons) == {"one", "two"}
+        for got, expected in zip(
+            gradient(mixed.replace(gradient=text)),
+            gradient(ours.replace(gradient=text)),
+            strict=True,
+        ):
+            assert_close_rms(got, expected)
+
+
 def test_backward_passes_can_be_repeated_and_leave_the_net_alone() -> None:
     net = Theirs(0.5, True)
     victim = adapt(net, images=IMAGES)

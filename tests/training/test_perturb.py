@@ -14,6 +14,7 @@ from robust_snn.attacks import FGSM
 from robust_snn.training import Recipe
 from robust_snn.training.perturb import PERTURBATIONS, perturbed
 from robust_snn.utils.modules import evaluating
+from victims import StandIn
 
 EPS = 8 / 255
 
@@ -39,7 +40,7 @@ def run(
     return perturbed(victim, *batch, recipe, kind, noise)
 
 
-class Linear(nn.Module):
+class Linear(StandIn):
     """Two classes that differ by `sum(w * x)`: the gradient's sign is known."""
 
     def __init__(self) -> None:

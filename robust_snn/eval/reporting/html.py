@@ -17,6 +17,7 @@ from robust_snn.eval.reporting.terminal import passes_per_image, sentence
 from robust_snn.eval.scoring.curves import CurvePoint, load_curves
 from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.eval.scoring.verdict_checks import weakens_attacks
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
@@ -138,8 +139,12 @@ def _trust(notes: Sequence[Diagnostic]) -> dict[str, str]:
     counts = {status: sum(note.status == status for note in notes) for status in ORDER}
     if not notes:
         return {"status": "warn", "text": "No diagnostics ran: nothing supports this number."}
-    if counts["fail"]:
-        bad = f"{counts['fail']} of {len(notes)} diagnostics failed"
+    failed = [note for note in notes if note.status == "fail"]
+    bad = f"{len(failed)} of {len(notes)} diagnostics failed"
+    if failed and not any(map(weakens_attacks, failed)):
+        text = f"{bad}, of the network's own gradient alone, which no attack followed."
+        return {"status": "warn", "text": text}
+    if failed:
         return {"status": "fail", "text": f"{bad}: the attacks may have failed."}
     if counts["warn"]:
         bad = f"{counts['warn']} of {len(notes)} diagnostics warn"

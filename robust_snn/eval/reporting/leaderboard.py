@@ -20,6 +20,7 @@ from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.eval.scoring.verdict_checks import weakens_attacks
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
 
@@ -216,8 +217,17 @@ def _check_same(verdicts: dict[Path, Verdict]) -> None:
             )
 
 
-def _failed(verdict: Verdict, status: str = "fail") -> tuple[str, ...]:
-    return tuple(note.name for note in verdict.diagnostics if note.status == status)
+def _failed(verdict: Verdict) -> tuple[str, ...]:
+    """Names of the failed diagnostics that concern an attack."""
+    failed = (note for note in verdict.diagnostics if note.status == "fail")
+    return tuple(note.name for note in failed if weakens_attacks(note))
+
+
+def _warned(verdict: Verdict) -> tuple[str, ...]:
+    """Names of the other diagnostics that did not pass."""
+    failed = _failed(verdict)
+    notes = (note for note in verdict.diagnostics if note.status != "pass")
+    return tuple(note.name for note in notes if note.name not in failed)
 
 
 def _missing(verdict: Verdict) -> tuple[str, ...]:
@@ -250,7 +260,7 @@ def _entry(place: int, path: Path, verdict: Verdict, counted: bool) -> Leaderboa
         suite=verdict.suite,
         passes=passes,
         failed=failed,
-        warned=_failed(verdict, "warn"),
+        warned=_warned(verdict),
         missing=missing,
         counted=counted,
     )

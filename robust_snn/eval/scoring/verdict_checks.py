@@ -19,6 +19,12 @@ from robust_snn.gradients import Own, parse_mode
 from robust_snn.victim import Victim
 
 GREY = 0.5  # a radius in Linf within which every image can be made grey
+UNFOLLOWED = "; no attack followed this gradient"
+
+
+def weakens_attacks(note: Diagnostic) -> bool:
+    """Whether what a diagnostic found concerns an attack, not a gradient that none followed."""
+    return not note.why.endswith(UNFOLLOWED)
 
 
 def noise(declared: bool, spread: float) -> Diagnostic:
@@ -184,7 +190,7 @@ def gradient_masking(
         if mode == own and threat.eps > 0 and threat.norm != "L0":
             size: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed}
             found += measured("finite differences", partial(finite_differences, *of, **size))
-        aside = "" if mode != own or followed else "; no attack followed this gradient"
+        aside = "" if mode != own or followed else UNFOLLOWED
         for note in found:
             named = f"{note.name} under {parse_mode(mode).brief}"
             why = note.why if note.status == "pass" else note.why + aside

@@ -21,6 +21,7 @@ from robust_snn.eval.reporting.page_templates import with_prefix
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.eval.scoring.curves import CurvePoint
 from robust_snn.eval.scoring.intervals import Estimate
+from robust_snn.eval.scoring.verdict_checks import UNFOLLOWED
 from verdicts import a_verdict
 
 pytest.importorskip("jinja2")
@@ -172,6 +173,14 @@ def test_event_frames_are_shown_as_stills() -> None:
 )
 def test_trust(status: str, words: str) -> None:
     assert words in page(status=status)
+
+
+def test_a_failure_of_a_gradient_that_no_attack_followed_says_so() -> None:
+    note = Diagnostic("zero gradients under own", 1.0, "fail", f"all are zero{UNFOLLOWED}")
+    html = page(diagnostics=(note,))
+    assert "the network&#39;s own gradient alone" in html and "may have failed" not in html
+    followed = replace(note, why="all are zero")
+    assert "may have failed" in page(diagnostics=(note, followed))
 
 
 def test_a_call_with_changes() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from browser import after_script, needs_chromium
 from robust_snn import InputError, cli
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.reporting.leaderboard import (
     leaderboard_csv,
     leaderboard_page,
@@ -22,6 +23,7 @@ from robust_snn.eval.reporting.leaderboard import (
     write_leaderboard,
 )
 from robust_snn.eval.scoring.verdict import Clean, Robust
+from robust_snn.eval.scoring.verdict_checks import UNFOLLOWED
 from verdicts import a_verdict
 
 pytest.importorskip("jinja2")
@@ -49,6 +51,12 @@ def runs(tmp_path: Path) -> list[Path]:
         save(tmp_path, "masked", 0.8, status="fail"),
         save(tmp_path, "even", 0.4, clean=0.95),
     ]
+
+
+def test_a_gradient_that_no_attack_followed_costs_no_rank(tmp_path: Path) -> None:
+    note = Diagnostic("zero gradients under own", 1.0, "fail", f"all are zero{UNFOLLOWED}")
+    (entry,) = rank_runs([save(tmp_path, "own", diagnostics=(note,))]).entries
+    assert (entry.rank, entry.failed, entry.warned) == (1, (), (note.name,))
 
 
 def test_order(runs: list[Path]) -> None:
