@@ -232,7 +232,7 @@ class ForeignSNN(ShownNet):
         found = self._last
         if found is None:
             return f"{self.name} has not run yet"
-        modes = {"own": Own, **MODES}
+        modes: dict[str, type[GradientMode]] = {"own": Own, **MODES}
         reach = {name: self.takes(mode()) for name, mode in modes.items() if not mode.other_forward}
         return summary(self.name, found, self.neurons, reach)
 

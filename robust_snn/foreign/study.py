@@ -7,6 +7,7 @@ taken in which every image gets logits of its own, whatever images are beside it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
@@ -58,6 +59,10 @@ class NotRunnable(InputError):
     """The network runs in none of the ways in which it may be shown images of a shape."""
 
 
+class ImagesMix(NotRead):
+    """The logits of an image depend on the images beside it."""
+
+
 class Runnable(Protocol):
     """What is studied: a network of other people and how its caller says it is to be run."""
 
@@ -101,7 +106,7 @@ def study(subject: Runnable, x: Tensor) -> Study:
     images = _some(x)
     if subject.T is not None and x.dim() == 4:
         _refuse_own_steps(subject, images)
-    failures = []
+    failures, mixes = list[str](), False
     before = snapshot(subject.net)
     for layout in _layouts(subject, x):
         try:
@@ -109,12 +114,19 @@ def study(subject: Runnable, x: Tensor) -> Study:
         except InputError:
             raise
         except Exception as error:  # whatever a network does with what it is not made for
+            mixes = mixes or isinstance(error, ImagesMix)
             failures.append(f"shown {layout.value}: {error}")
             restore_all(subject.net, before)
             continue
         if subject.T is None:
             _refuse_one_step(subject, images, found)
         return found._replace(plan=spike_plan(subject, x, layout))
+    if mixes and subject.T is None and not _takes_steps(subject, images):
+        raise InputError(
+            f"{subject.name}: {failures[-1].partition(': ')[2]}, so that no image has logits of "
+            "its own; somewhere the batch is an axis of time or of features: give neurons and "
+            "norms [T, B, ...] there in place of [T * B, ...]"
+        )
     call = "adapt(net)" if subject.T is not None else "adapt(net, T=...)"
     raise NotRunnable(
         f"{subject.name} gives no logits for each of {tuple(x.shape)} images "
@@ -154,6 +166,16 @@ def _layouts(subject: Runnable, x: Tensor) -> tuple[Layout, ...]:
     return Layout.STEPS, Layout.TIME_FIRST, Layout.BATCH_FIRST, Layout.TIME_LAST
 
 
+def _takes_steps(subject: Runnable, images: Tensor) -> bool:
+    """Whether the network runs on images with an axis of time, which `T` gives them."""
+    frames = images.unsqueeze(1).expand(-1, 2, *images.shape[1:])
+    for layout in (Layout.TIME_FIRST, Layout.BATCH_FIRST):
+        with suppress(Exception), torch.no_grad():  # not made for it
+            subject.raw(frames, layout)
+            return True
+    return False
+
+
 class _Counter:
     """Counts the calls of spike functions."""
 
@@ -191,7 +213,7 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         if not subject.stochastic and not same(tensors_of(outs[1]), tensors_of(again)):
             raise _differs(subject, drawn)
         if calls[0] != calls[1]:
-            raise NotRead(
+            raise ImagesMix(
                 "the number of its steps follows the number of images, or these influence each "
                 "other"
             )
@@ -211,7 +233,7 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
             if not all(_alike(a, b) for a, b in pairs):
                 if drawn:
                     raise _differs(subject, drawn)
-                raise NotRead("the logits of an image depend on its place in the batch")
+                raise ImagesMix("the logits of an image depend on its place in the batch")
     return Study(layout, reading, SpikePlan(), stateful)
 
 

@@ -137,13 +137,26 @@ class Mixing(Loop):
         return super().forward(x - 3 * x.mean(0, keepdim=True) + x.flip(0))
 
 
+class Folded(Loop):
+    """Gives neurons `[T * B, ...]` where they take `[T, ...]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = x.expand(T, *x.shape).flatten(0, 1)
+        return torch.cat([self.body(image[None]) for image in images]).view(T, len(x), -1).mean(0)
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "T twice": (Loop, {"T": T}, r"runs 5 time steps by itself; say robust_snn\.adapt\(net\)"),
     "no T": (body, {}, r"runs a single time step.*say robust_snn\.adapt\(net, T=\.\.\.\)"),
     "sequences without T": (lambda: Sequence(0), {}, r"adapt\(net, T=\.\.\.\)"),
     "hidden state": (Elsewhere, {}, "keeps a state outside of its modules"),
     "random": (Random, {}, r"say robust_snn\.adapt\(net, \.\.\., random=True\)"),
-    "mixed images": (Mixing, {}, "depend on its place in the batch"),
+    "mixed images": (
+        Mixing,
+        {},
+        r"depend on its place in the batch.*give neurons and norms \[T, B",
+    ),
+    "images as steps": (Folded, {}, r"its steps follows the number of images.*\[T, B, \.\.\.\]"),
 }
 
 
