@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu lint clean
+.PHONY: help demo test test-gpu fuzz lint clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,11 @@ test: lint ## lint, then every test, the slow ones too
 test-gpu: export OMP_NUM_THREADS ?= 1
 test-gpu: $(READY) ## the tests that run on a GPU, there
 	$(BIN)/python -m pytest -m "gpu and not slow" --numprocesses 8 --dist worksteal
+
+fuzz: export FUZZ_SECONDS ?= 600
+fuzz: export OMP_NUM_THREADS ?= 1
+fuzz: $(READY) ## wrong input of every kind, FUZZ_SECONDS of each, from FUZZ_SEED
+	$(BIN)/python -m pytest tests/fuzz -rP --numprocesses auto --dist worksteal
 
 lint: $(READY) ## style, format and types
 	$(BIN)/ruff check .

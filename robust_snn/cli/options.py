@@ -10,7 +10,9 @@ import typer
 
 from robust_snn.data import DATASETS, EVENT_SETS
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.known_device import known_device
 
+MOST_THREADS = 1024
 _NAMED = [*DATASETS, *(name for name in EVENT_SETS if not name.endswith("-binary"))]
 DATA = (
     f"{', '.join(_NAMED)}, a set of torchvision such as SVHN, a folder or a .tar of class folders, "
@@ -63,13 +65,7 @@ def chosen_device(name: str) -> str:
         return f"cuda:{int(rank) % torch.cuda.device_count()}"
     if name == "auto":
         return "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise InputError(f"--device must be cpu, cuda or auto, got '{name}'") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {name}: PyTorch sees no CUDA device here; use cpu")
-    return name
+    return str(known_device(name, "--device"))
 
 
 def set_threads(threads: int | None) -> None:
@@ -79,4 +75,6 @@ def set_threads(threads: int | None) -> None:
     if threads is not None:
         if threads < 1:
             raise InputError(f"--threads must be at least 1, got {threads}")
+        if threads > MOST_THREADS:
+            raise InputError(f"--threads must be at most {MOST_THREADS}, got {threads}")
         torch.set_num_threads(threads)

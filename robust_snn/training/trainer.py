@@ -24,6 +24,7 @@ from robust_snn.training.training_folder import State, TrainingFolder
 from robust_snn.training.training_progress import Listener
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, missing_extra
+from robust_snn.utils.known_device import known_device
 from robust_snn.utils.progress_bar import progress_listener
 
 
@@ -70,14 +71,14 @@ def train(
             the epoch before.
         ImportError: If TensorBoard is wanted and not installed.
     """
-    kwargs = fitted_kwargs(model, model_kwargs or {}, data)
+    place, kwargs = known_device(device), fitted_kwargs(model, model_kwargs or {}, data)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "weights"))
         net = create_network(model, **kwargs)
     for images in (data, test):
         _check_data(net, images, kwargs)
     given = load_recipe(recipe)
-    processes = Processes(torch.device(device), given.precision)
+    processes = Processes(place, given.precision)
     split = _hold_out(data, given.held_out, test)
     recipe = _resolved(given, net, len(split.train))
     processes.check_batch_size(min(recipe.batch_size, len(split.train)))

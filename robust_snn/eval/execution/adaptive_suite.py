@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from robust_snn.attacks import attacks_of_budget, rank_modes
-from robust_snn.attacks.mode_ranking import modes_to_try
+from robust_snn.attacks.mode_ranking import ModeTrial, modes_to_try
 from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.execution.out_of_memory import on_fewer
 from robust_snn.eval.execution.preflight import Images, Preflight
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
@@ -89,19 +90,23 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
             raise InputError(f"no attack of suite '{job.suite.name}' can run: {why}")
         return record | {"why": "no gradient mode can be used, so only attacks without one ran"}
     _log.info("probing gradient modes on %d images that are not scored", len(images))
-    trials = rank_modes(
-        job.victim,
-        images,
-        labels,
-        eps=job.threat.eps,
-        norm=job.threat.norm,
-        seed=derive_seed(job.seed, "probe"),
-        modes=modes,
-    )
+
+    def rank(count: int) -> tuple[ModeTrial, ...]:
+        return rank_modes(
+            job.victim,
+            images[:count],
+            labels[:count],
+            eps=job.threat.eps,
+            norm=job.threat.norm,
+            seed=derive_seed(job.seed, "probe"),
+            modes=modes,
+        )
+
+    count, trials = on_fewer(rank, len(images))
     for trial in trials:
         _log.info("probe: %s", trial)
     ranking = ", ".join(f"{t.gradient} {t.soft_accuracy:.2f}" for t in trials[:SHOWN])
-    why = f"share of {len(images)} unscored images that holds, most useful mode first: {ranking}"
+    why = f"share of {count} unscored images that holds, most useful mode first: {ranking}"
     rows = attacks_of_budget(
         job.suite.budget or "",
         trials,

@@ -14,6 +14,7 @@ from robust_snn.data.checks import check_some_pixels
 from robust_snn.data.image_set import held_out
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.protocol.implementations import (
     attacked_victim,
     implementation,
@@ -73,7 +74,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
         calibration = checked_inputs(job.victim, *calibration)[:2]
     for row in job.suite.attacks:
         _check_attack(job, row)
-    spread = noise_spread(job.victim, job.images[: job.batch_size].to(device_of(job.victim)))
+    spread = _spread(job)
     if job.source is not None:
         others = count_classes(job.source, job.images)
         if others != classes:
@@ -92,6 +93,16 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
         ),
         calibration,
     )
+
+
+def _spread(job: Job) -> float:
+    """How much draws differ on the first batch, in parts where memory does not suffice."""
+    images, device = job.images[: job.batch_size], device_of(job.victim)
+
+    def spread(start: int, stop: int) -> float:
+        return noise_spread(job.victim, images[start:stop].to(device))
+
+    return max(in_parts(spread, 0, len(images)))
 
 
 def _held_back(job: Job) -> tuple[Job, Images]:

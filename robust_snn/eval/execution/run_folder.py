@@ -158,10 +158,11 @@ class RunFolder:
 
     @contextmanager
     def _locked(self, name: str, wait: float | None = None) -> Iterator[bool]:
-        with locked(self._lock_file(name), wait) as ours:
+        with locked(self.lock_file(name), wait) as ours:
             yield ours
 
-    def _lock_file(self, name: str) -> Path:
+    def lock_file(self, name: str) -> Path:
+        """The file that a process locks for a part of the run: `run`, or the number of a shard."""
         return self.path / "locks" / name
 
     def finished(self) -> set[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from robust_snn.eval.execution.folder_lock import SAY_AFTER, say_locked
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
@@ -39,8 +41,11 @@ def locked_shards(
             else:
                 waiting.append(shard)
     for shard in waiting:
-        ours = False
+        ours, since = False, time.monotonic()
         while not ours:
+            if time.monotonic() - since > SAY_AFTER:
+                since = float("inf")  # once
+                say_locked(folder.lock_file(f"{shard:05d}"))
             with folder.lock_shard(shard, wait=PATIENCE) as ours:
                 if ours:
                     yield shard

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from robust_snn import InputError
-from robust_snn.eval.execution.out_of_memory import in_parts
+from robust_snn.eval.execution.out_of_memory import in_parts, on_fewer
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
 
@@ -153,18 +153,23 @@ def test_worst_keeps_the_hardest_version() -> None:
     assert alone[:, 0].tolist() == [7, 7, 7, 0]  # alone, an attack answers for what it attacked
 
 
-def test_batches_are_halved_until_they_fit() -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["CUDA out of memory. Tried to allocate 2 GiB", "could not create a primitive"],  # oneDNN's
+)
+def test_batches_are_halved_until_they_fit(text: str) -> None:
     seen = []
 
     def work(start: int, stop: int) -> range:
         seen.append(stop - start)
         if stop - start > 3:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise RuntimeError(text)
         return range(start, stop)
 
     parts = in_parts(work, 0, 10)
     assert [index for part in parts for index in part] == list(range(10))
     assert seen == [10, 5, 2, 3, 5, 2, 3]
+    assert on_fewer(lambda count: len(work(0, count)), 10) == (2, 2)
 
 
 @pytest.mark.parametrize(("size", "text"), [(1, "out of memory"), (8, "shape mismatch")])
