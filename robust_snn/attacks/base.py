@@ -25,7 +25,7 @@ from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, parse_draws
 from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.attacks.threat_radius import NORMS, checked_radius
 from robust_snn.kernels import derive_seed
-from robust_snn.utils.argument_types import checked_types
+from robust_snn.utils.argument_types import check_fields, checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, evaluating
 from robust_snn.utils.plain_context import plain_context
@@ -188,6 +188,7 @@ class GradientAttack(Attack):
     select: int = 10
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("restarts", "keep", "select"):
             check_positive(name, getattr(self, name))
         if self.loss not in LOSSES:

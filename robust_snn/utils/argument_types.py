@@ -6,6 +6,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from numbers import Number
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -39,20 +40,34 @@ def checked_types(function: Callable[P, R]) -> Callable[P, R]:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
             kind = signature.parameters[name].kind
             named = kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-            if named and name in hints and not _fits(value, hints[name]):
-                expected = " or ".join(dict.fromkeys(_names(hints[name])))
-                got = " ".join(f"{type(value).__name__} {value!r}".split())
-                way = "; use torch.as_tensor" if "torch.Tensor" in expected else ""
-                raise InputError(f"{name} must be {expected}, got {got:.60}{way}")
+            if named and name in hints:
+                _check(name, value, hints[name])
         return function(*args, **kwargs)
 
     return checked
 
 
+def check_fields(instance: Any) -> None:
+    """Raises `InputError` if a field of a dataclass has a value that its annotation excludes."""
+    kind: Any = type(instance)
+    hints = _hints(kind)
+    for field in fields(instance):
+        if field.name in hints:
+            _check(field.name, getattr(instance, field.name), hints[field.name])
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    if not _fits(value, hint):
+        expected = " or ".join(dict.fromkeys(_names(hint)))
+        got = " ".join(f"{type(value).__name__} {value!r}".split())
+        way = "; use torch.as_tensor" if "torch.Tensor" in expected else ""
+        raise InputError(f"{name} must be {expected}, got {got:.60}{way}")
+
+
 @functools.cache
-def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+def _hints(of: Any) -> Mapping[str, Any]:
     try:
-        return get_type_hints(function)
+        return get_type_hints(of)
     except NameError:  # a type that only type checkers import
         return {}
 

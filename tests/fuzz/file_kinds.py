@@ -113,7 +113,8 @@ def _result(case: list[Any], place: Place) -> None:
         check_call(lambda: render_page(_sound(place), None, load_curves(place.work)))
     else:
         config = json.loads((place.good / "run" / "config.json").read_text())
-        config.pop("robust_snn_run")
+        for key in ("robust_snn_run", "sha256"):
+            config.pop(key)
         folder = RunFolder(place.work, config)
         (place.work / "pieces" / "clean").mkdir()
         path.rename(place.work / "pieces" / "clean" / path.name)
@@ -160,6 +161,7 @@ def _events(case: list[Any], place: Place) -> None:
 FILE_KINDS = {
     "weights": Kind(_bytes_of("good.safetensors", "good.pth"), _weights),
     "cards": Kind(_tree_of("good.json"), _card),
+    "verdicts": Kind(_tree_of("run/verdict.json"), _verdict),
     "results": Kind(
         _bytes_of(
             *("run/results.npz", "run/evidence.npz", "run/pieces/clean/00000.npz", "run/sweep.json")

@@ -20,7 +20,7 @@ import typer
 from robust_snn import cli
 from robust_snn.utils.errors import InputError
 
-SECONDS = float(os.environ.get("FUZZ_CASE_SECONDS", 20))  # of a case; a busy machine is slow
+SECONDS = float(os.environ.get("FUZZ_CASE_SECONDS", 60))  # of a case; a busy machine is slow
 MEMORY = 2**31  # bytes that a case may take; none needs a hundredth
 LONGEST = 4100
 
