@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from robust_snn.utils.atomic_files import differences, write_json, write_text, write_whole
+from robust_snn.utils.checked_files import with_digest, without_digest
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.user_files import is_there
@@ -123,7 +124,8 @@ class TrainingFolder:
         if not path.exists():
             return None
         try:
-            table = torch.load(path, map_location="cpu", weights_only=True)
+            content = without_digest(path.read_bytes(), path, digested=False)
+            table = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             history = tuple(Epoch(**row) for row in table["history"])
             return State(history, table["net"], table["optimizer"], table["averaged"])
         except Exception:  # unpicklers raise anything on foreign bytes
@@ -133,7 +135,10 @@ class TrainingFolder:
         """Writes the state, then the history that belongs to it."""
         rows = [asdict(row) for row in state.history]
         table = {**vars(state), "history": rows}
-        write_whole(self.path / "state.pt", lambda file: torch.save(table, file))
+        buffer = io.BytesIO()
+        torch.save(table, buffer)
+        content = with_digest(buffer.getvalue())  # torch looks at no checksum
+        write_whole(self.path / "state.pt", lambda file: file.write(content))
         text = io.StringIO()
         writer = csv.DictWriter(text, [f.name for f in fields(Epoch)], lineterminator="\n")
         writer.writeheader()

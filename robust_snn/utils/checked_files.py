@@ -60,19 +60,39 @@ def read_arrays(path: Path, *, digested: bool = True) -> dict[str, np.ndarray]:
     _require(path)
     try:
         content = path.read_bytes()
-        body, mark = content[: -len(MARK) - _DIGITS], content[-len(MARK) - _DIGITS :]
-        if mark.startswith(MARK):
-            digested = True
-            if mark[len(MARK) :].decode() != hashlib.sha256(body).hexdigest():
-                raise DamagedFile(f"'{path}' has changed since it was written")
-        elif digested:
-            raise DamagedFile(f"'{path}' has no digest at its end")
+        without_digest(content, path, digested=digested)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
     except DamagedFile:
         raise
     except Exception as error:  # zip, NumPy and the system raise anything on foreign bytes
         raise DamagedFile(f"'{path}' cannot be read: {error or type(error).__name__}") from None
+
+
+def with_digest(content: bytes) -> bytes:
+    """Bytes of a file whose readers ignore what follows, with a digest at their end."""
+    return content + MARK + hashlib.sha256(content).hexdigest().encode()
+
+
+def without_digest(content: bytes, path: Path, *, digested: bool = True) -> bytes:
+    """The bytes before the digest at the end of a file.
+
+    Args:
+        content: All bytes of the file.
+        path: What messages call it.
+        digested: Whether there must be a digest; files of earlier versions have none.
+
+    Raises:
+        DamagedFile: If the bytes are not those that it is the digest of.
+    """
+    body, mark = content[: -len(MARK) - _DIGITS], content[-len(MARK) - _DIGITS :]
+    if not mark.startswith(MARK):
+        if digested:
+            raise DamagedFile(f"'{path}' has no digest at its end")
+        return content
+    if mark[len(MARK) :] != hashlib.sha256(body).hexdigest().encode():
+        raise DamagedFile(f"'{path}' has changed since it was written")
+    return body
 
 
 def write_record(path: Path, tree: Mapping[str, Any]) -> None:

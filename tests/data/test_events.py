@@ -365,12 +365,16 @@ def test_frames_are_built_once_and_again_when_files_change(
     (stored,) = (p for p in (tmp_path / "cache").iterdir() if np.load(p).shape[1] == 16)
     stored.write_bytes(stored.read_bytes()[:-1])  # torn
     assert torch.equal(first, read()) and len(built) == 6
+    flipped = bytearray(stored.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    stored.write_bytes(flipped)
+    assert torch.equal(first, read()) and len(built) == 8
     place = tmp_path / "data" / "ibmGestureTest" / "user01_led" / "1.npy"
     write_gesture_array(place, random_events(501, 128))
-    assert read().sum() * 255 == pytest.approx(1001, abs=1e-3) and len(built) == 8
+    assert read().sum() * 255 == pytest.approx(1001, abs=1e-3) and len(built) == 10
     monkeypatch.setattr(frame_cache, "VERSION", 2)
     read()
-    assert len(built) == 10
+    assert len(built) == 12
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:

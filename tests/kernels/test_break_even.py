@@ -51,7 +51,9 @@ def test_a_machine_measures_once(times, monkeypatch):
     assert f"threads {torch.get_num_threads()}" in machine
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"a": 1}', '{"a": {"b": "c"}}', '{"a": {"b": 7}}']
+)
 def test_a_damaged_file_is_measured_anew(times, content):
     cache_file().parent.mkdir()
     cache_file().write_text(content)

@@ -171,9 +171,12 @@ def test_other_folders_are_left_alone(small: tuple[ImageSet, ImageSet], tmp_path
 def test_damaged_state(small: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
     run(small, tmp_path, recipe(epochs=1))
     state = tmp_path / "state.pt"
-    state.write_bytes(state.read_bytes()[:200])
-    with pytest.raises(InputError, match="is damaged; remove it"):
-        run(small, tmp_path, recipe(epochs=1))
+    flipped = bytearray(state.read_bytes())
+    flipped[len(flipped) // 2] ^= 1  # in a tensor, of which torch checks no sum
+    for damage in (state.read_bytes()[:200], flipped):
+        state.write_bytes(damage)
+        with pytest.raises(InputError, match="is damaged; remove it"):
+            run(small, tmp_path, recipe(epochs=1))
 
 
 def test_divergence_keeps_the_last_good_weights(

@@ -16,6 +16,7 @@ from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
 
 _log = logging.getLogger("robust_snn")
+DIGITS = 64  # of the digest of all frames, at the end of their file
 VERSION = 1  # of how events become frames; a new one makes old files unknown
 
 
@@ -66,19 +67,32 @@ def cache_folder(root: Path) -> Path:
 def _write(file: BinaryIO, shape: tuple[int, ...], frames: Iterable[np.ndarray]) -> None:
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-    saturated = total = 0
+    digest, saturated, total = hashlib.sha256(), 0, 0
     for counts in frames:
-        file.write(np.minimum(counts, 255).astype(np.uint8).tobytes())
+        content = np.minimum(counts, 255).astype(np.uint8).tobytes()
+        file.write(content)
+        digest.update(content)
         saturated += int(np.maximum(counts - 255, 0).sum())
         total += int(counts.sum())
+    file.write(digest.hexdigest().encode())
     if saturated:
         _log.warning("%.2f %% of the events are beyond 255 in a bin", 100 * saturated / total)
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The frames in a file, or None if it is not there or not whole."""
+    """The frames in a file, or None if it is not there or not as it was written."""
+    if not path.exists():
+        return None
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+        with path.open("rb") as file:
+            file.seek(-DIGITS, os.SEEK_END)
+            digest = file.read()
+    except Exception as error:  # NumPy and the system raise anything on foreign bytes
+        _log.warning("%s is damaged and will be made again: %s", path, error)
         return None
-    return found if found.shape == shape and found.dtype == np.uint8 else None
+    ours = found.shape == shape and found.dtype == np.uint8
+    if not ours or digest != hashlib.sha256(found).hexdigest().encode():
+        _log.warning("%s is damaged and will be made again", path)
+        return None
+    return found

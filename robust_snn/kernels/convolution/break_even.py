@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +81,14 @@ def _read() -> dict[str, dict[str, float]]:
         kept = json.loads(cache_file().read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):  # no home folder is a RuntimeError
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return kept if _is_sound(kept) else {}
+
+
+def _is_sound(kept: Any) -> bool:
+    """Whether what was read are shares by machine and kind."""
+    tables = list(kept.values()) if isinstance(kept, dict) else [None]
+    shares = [v for table in tables for v in (table.values() if isinstance(table, dict) else "x")]
+    return all(isinstance(v, int | float) and 0 <= v <= MANY for v in shares)
 
 
 def _write(kept: dict[str, dict[str, float]]) -> None:
