@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import safetensors.torch
 import timm
 from torch import nn
 
-from robust_snn.models import create_network
+from robust_snn.models import create_network, recorded_kwargs
 from robust_snn.training.weight_files import file_and_place, fitting_weights
 from robust_snn.utils.atomic_files import write_json, write_whole
 from robust_snn.utils.errors import InputError
@@ -20,6 +21,7 @@ from robust_snn.utils.user_files import is_there
 from robust_snn.utils.user_function import is_reference
 
 CARD_FORMAT = 1
+_log = logging.getLogger("robust_snn")
 # what timm.create_model takes for itself would make a card load or download other files
 _NOT_IN_CARDS = set(inspect.signature(timm.create_model).parameters) - {"kwargs"}
 
@@ -58,6 +60,18 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
     """
     net = _unwrapped(net)
     net.load_state_dict(fitting_weights(path, net.state_dict()))
+    trained, built = _trained_steps(path), recorded_kwargs(net, {}).get("T")
+    if trained is not None and built not in (None, trained):
+        _log.warning("'%s' was trained with T=%s, the network has T=%s", path, trained, built)
+
+
+def _trained_steps(path: str | Path) -> Any:
+    """The time steps that the card of a checkpoint names; None if there is none to read."""
+    try:
+        card = load_card(path)
+    except InputError:  # which whoever asks for the card is told
+        return None
+    return None if card is None else card["model"]["kwargs"].get("T")
 
 
 def _unwrapped(net: nn.Module) -> nn.Module:

@@ -52,6 +52,15 @@ def test_round_trip(saved: tuple[nn.Module, Path]) -> None:
     assert sorted(p.name for p in path.parent.iterdir()) == ["model.json", "model.safetensors"]
 
 
+def test_other_time_steps_than_those_of_the_card_are_said(
+    saved: tuple[nn.Module, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    load_checkpoint(network(), saved[1])
+    assert not caplog.records
+    load_checkpoint(network(T=4), saved[1])
+    assert "was trained with T=2, the network has T=4" in caplog.text
+
+
 class Bomb:
     def __init__(self, trace: Path) -> None:
         self.trace = trace
