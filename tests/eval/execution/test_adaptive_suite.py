@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from robust_snn import InputError, evaluate
 from robust_snn.attacks import BUDGETS
-from robust_snn.eval import AttackSpec, Draws, Suite, load_suite
+from robust_snn.eval import AttackSpec, Draws, Suite, Verdict, load_suite
 from robust_snn.eval.protocol.suite_files import parse_suite
 from robust_snn.eval.scoring import verdict_checks as diagnostics
-from robust_snn.utils.checked_files import write_record
+from robust_snn.utils.checked_files import read_record, write_record
 from victims import tiny_victim, told_by
 
 EPS = 0.1
@@ -63,17 +64,26 @@ def test_images_of_the_callers_choice_choose_the_attacks(tmp_path: Path, brief: 
     assert verdict.data["n"] == 4
     record = json.loads((tmp_path / "probe.json").read_text())
     assert [row["name"] for row in record["rows"]] == ["1-apgd-ce", "3-apgd-tet"]
-    sound = (tmp_path / "probe.json").read_text()
-    stranger = {**record, "address": "another run"}
-    write_record(tmp_path / "stranger.json", {k: v for k, v in stranger.items() if k != "sha256"})
-    other = (tmp_path / "stranger.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_probe_that_is_damaged_or_another_runs_is_made_again(tmp_path: Path, brief: None) -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 6)
+    chosen, suite = (images[4:], labels[4:]), Suite("a", (), draws=Draws(4, 5), budget="small")
+
+    def run() -> Verdict:
+        of: dict[str, Any] = {"suite": suite, "out": tmp_path, "eps": EPS, "calibration": chosen}
+        return evaluate(victim, images[:4], labels[:4], **of)
+
+    verdict, path = run(), tmp_path / "probe.json"
+    sound, record = path.read_text(), read_record(path)
+    write_record(tmp_path / "other.json", {**record, "address": "another run"})
+    other = (tmp_path / "other.json").read_text()
     for damage in (sound.replace("3-apgd-tet", "4-apgd-tet"), other):
-        (tmp_path / "probe.json").write_text(damage)
-        again = evaluate(
-            victim, images[:4], labels[:4], suite=suite, out=tmp_path, eps=EPS, calibration=chosen
-        )
-        assert again.attacks == verdict.attacks
-        assert (tmp_path / "probe.json").read_text() == sound
+        path.write_text(damage)
+        assert run().attacks == verdict.attacks
+        assert path.read_text() == sound
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
