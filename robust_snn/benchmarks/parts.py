@@ -22,6 +22,7 @@ from robust_snn.benchmarks.attack_step_speed import (
     measure_scaling,
 )
 from robust_snn.benchmarks.convolution_speed import measure_convolutions
+from robust_snn.benchmarks.foreign_step_speed import measure_foreign_steps
 from robust_snn.benchmarks.fresh_process import measure_first_call
 from robust_snn.benchmarks.layer_speed import measure_layers
 from robust_snn.benchmarks.timing import Record
@@ -58,6 +59,7 @@ PARTS: dict[str, tuple[Callable[[int, str], list[Record]], int]] = {
     "eot": (measure_eot, 3),
     "scaling": (measure_scaling, 3),
     "memory": (lambda rounds, clock: measure_attack_memory(), 1),
+    "foreign": (measure_foreign_steps, 9),
     "training": (measure_training, 5),
     "first_call": (_first_call, 1),
     "static": (_static, 1),

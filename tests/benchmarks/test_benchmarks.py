@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from helpers import assert_close_rms
-from robust_snn import InputError, Victim
-from robust_snn.benchmarks import layer_speed, run_part, timing
+from robust_snn import InputError, Victim, adapt
+from robust_snn.benchmarks import foreign_step_speed, layer_speed, run_part, timing
 from robust_snn.benchmarks.published_network import (
     as_published,
     convolutions_alone,
@@ -60,6 +60,14 @@ def test_our_network_is_the_published_one():
         assert_close_rms(Victim(net).sample(x, torch.arange(4)), logits.detach())
     gated = as_published(network_with_rates(2, gated=True, width=0.1, batch=2), 2)
     assert not torch.equal(gated(x), gated(x))
+
+
+def test_every_mode_reaches_the_network_of_somebody():
+    net, x = foreign_step_speed.their_network(3, batch=4, channels=8)
+    victim = adapt(net, images=x)
+    assert len(victim.net.neurons) == 3
+    for mode in foreign_step_speed.MODES:
+        assert victim.takes(mode).refusal is None
 
 
 def test_convolutions_alone_are_all_of_them():
