@@ -36,6 +36,8 @@ _ATan.__module__ = "somebody"  # functions of ours are never exchanged
 class _LIF(nn.Module):
     """A neuron as most people write it: its membrane on the module, reset by hand."""
 
+    v: Any = 0.0
+
     def forward(self, x: Tensor) -> Tensor:
         self.v = 0.5 * self.v + x
         spikes: Tensor = _ATan.apply(self.v - 1.0)
@@ -43,7 +45,7 @@ class _LIF(nn.Module):
         return spikes
 
     def reset(self) -> None:
-        self.v: Any = 0.0
+        self.v = 0.0
 
 
 class ThreeLayers(nn.Module):
