@@ -116,10 +116,10 @@ def end(name: str, out: Path, number: int, seconds: float) -> str:
         assert number == signal.SIGKILL or took < PATIENCE, f"{out}: left after {took:.1f} s"
         assert took < 6 * PATIENCE, f"{out}: a worker outlives its parent"
         time.sleep(0.02)
-    said = log.read_text(errors="replace")
-    assert "Traceback" not in said, f"{out}: {said[-3000:]}"
     if number == signal.SIGKILL:
         return "killed"
+    said = log.read_text(errors="replace")
+    assert "Traceback" not in said, f"{out}: {said[-3000:]}"
     assert time.monotonic() - sent < PATIENCE, f"{out}: {time.monotonic() - sent:.1f} s"
     assert said.count(LINE) <= 1, f"{out}: {said[-3000:]}"
     return "interrupted" if LINE in said else "done before"

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from fuzz.file_kinds import NAME, TINY
-from robust_snn import Victim, attacks
+from robust_snn import Victim
 from robust_snn.data import ImageSet, load_dataset, pack_images
 from robust_snn.eval import AttackSpec, Draws, Suite, sweep
 from robust_snn.training import load_recipe, save_checkpoint, train
@@ -41,7 +41,6 @@ def write_sound_files(place: Path) -> None:
     recipe = load_recipe("natural").replace(epochs=1, batch_size=4)
     train(NAME, digits, digits, recipe, out=place / "training", model_kwargs=TINY)
     _write_images(place, digits)
-    attacks.PGD(steps=1)(Victim(net), digits.images, digits.labels, eps=0.1)  # compiles kernels
     _write_recordings(place)
     os.mkfifo(place / "pipe")
 

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ MOST = int(os.environ.get("FUZZ_FAILURES", 1))  # after which a kind ends
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("good")
-    write_sound_files(folder)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUST_SNN_BACKEND", "torch")  # a compiler would take longer than a case
+        write_sound_files(folder)
+        yield folder
 
 
 def tried(kind: str, case: Any, good: Path, work: Path) -> str | None:

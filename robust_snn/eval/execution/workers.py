@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -99,6 +100,8 @@ def worker_processes(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
         spawn.Process(target=_work, args=(parcel, device, share), daemon=True)
         for device in _devices(job, count)
     ]
+    with deferred():
+        resource_tracker.ensure_running()  # which would let signals through when it starts
     try:
         for process in processes:
             with deferred():  # a process that is started by half could not be ended
