@@ -74,7 +74,7 @@ def train_epoch(
     epoch: int,
     seed: int,
     after_step: Callable[[int], None],
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     """Trains for one epoch. All randomness follows from the seed and the number of the epoch.
 
     Args:
@@ -87,7 +87,7 @@ def train_epoch(
         after_step: Called with the number of finished steps of this epoch.
 
     Returns:
-        Mean task loss and accuracy on the images trained on.
+        Mean task loss and accuracy on the images trained on, and the largest change of a pixel.
 
     Raises:
         Diverged: If the loss, a weight or a statistic of a batch norm is not finite.
@@ -134,7 +134,7 @@ def train_epoch(
             keys = keys.to(processes.device, non_blocking=True)
             with keyed(keys), processes.autocast():
                 outcome = objective(net, clean, images, labels, recipe)
-            tally.add(outcome, labels)
+            tally.add(outcome, labels, (images - clean).abs().max())
             gates = gate_parameters(net) if epoch <= recipe.gate_epochs else []
             _update(learner, outcome.loss, gates, recipe, processes, rows_drawn)
             if learner.averaged is not None:
@@ -145,7 +145,7 @@ def train_epoch(
         if not tensor.isfinite().all():
             raise Diverged(f"'{name}' is not finite after epoch {epoch}")
     loss_sum, right, seen = processes.total((tally.loss, tally.right, tally.seen))
-    return loss_sum / seen, right / seen
+    return loss_sum / seen, right / seen, tally.moved
 
 
 class _Tally:
@@ -157,18 +157,18 @@ class _Tally:
 
     def __init__(self, epoch: int, device: torch.device) -> None:
         self.epoch, self.together = epoch, 1 if device.type == "cpu" else READ_TOGETHER
-        self.loss = self.right = self.seen = 0.0
+        self.loss = self.right = self.seen = self.moved = 0.0
         self.steps = 0
         self._unread: list[tuple[Tensor, int]] = []
 
-    def add(self, outcome: Objective, labels: Tensor) -> None:
-        """Adds a step.
+    def add(self, outcome: Objective, labels: Tensor, moved: Tensor) -> None:
+        """Adds a step, and how far its images are from the clean ones.
 
         Raises:
             Diverged: If a loss is known not to be finite.
         """
         right = (outcome.logits.argmax(1) == labels).sum()
-        numbers = torch.stack([outcome.loss.detach(), outcome.task, right.float()])
+        numbers = torch.stack([outcome.loss.detach(), outcome.task, right.float(), moved])
         self._unread.append((numbers, len(labels)))
         if len(self._unread) == self.together:
             self.read()
@@ -183,13 +183,15 @@ class _Tally:
             return
         numbers, sizes = zip(*self._unread, strict=True)
         self._unread = []
-        for (loss, task, right), size in zip(torch.stack(numbers).tolist(), sizes, strict=True):
+        rows = torch.stack(numbers).tolist()
+        for (loss, task, right, moved), size in zip(rows, sizes, strict=True):
             self.steps += 1
             if not math.isfinite(loss):
                 raise Diverged(f"the loss is {loss} in step {self.steps} of epoch {self.epoch}")
             self.loss += task * size
             self.right += right
             self.seen += size
+            self.moved = max(self.moved, moved)
 
 
 def _update(

@@ -44,6 +44,7 @@ def markdown(card: Mapping[str, Any]) -> str:
 | accuracy on {test["n"]} images of {test["name"]} ({test["split"]}), one noise draw each | \
 {card["accuracy"]["test"]:.1%} |
 | accuracy on the images trained on | {card["accuracy"]["train"]:.1%} |
+| trained on perturbed images in | {_perturbed(card)} |
 {found}| mean opening probability of the gates | {card["opening"]:.3f} |
 | mean spikes per neuron and step | {card["firing_rate"]:.3f} |
 
@@ -59,6 +60,14 @@ How robust it is, `robust-snn evaluate` measures.
 
 {versions}
 """
+
+
+def _perturbed(card: Mapping[str, Any]) -> str:
+    """What the perturbation did, as it was measured in training."""
+    epochs, change = card["perturbed"]["epochs"], card["perturbed"]["largest_change"]
+    if not epochs:
+        return "no epoch"
+    return f"{epochs} of {card['epochs']} epochs, a pixel changed by {change:.4f} at most"
 
 
 def draw_curves(history: Sequence[Epoch], path: Path) -> None:

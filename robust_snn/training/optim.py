@@ -51,7 +51,7 @@ def build_optimizer(net: nn.Module, recipe: Recipe, steps: int) -> tuple[Optimiz
         num_epochs=recipe.epochs,
         min_lr=recipe.min_lr,
         warmup_epochs=recipe.warmup_epochs,
-        warmup_lr=0.0,
+        warmup_lr=recipe.lr / (recipe.warmup_epochs * steps + 1),  # the first step is one too
         step_on_epochs=False,
         updates_per_epoch=steps,
     )

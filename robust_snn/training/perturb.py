@@ -131,8 +131,6 @@ def perturbed(
     Returns:
         `[B, C, H, W]` in [0, 1].
     """
-    if recipe.eps == 0:
-        return images
     batch = Batch(victim, images, labels, noise, trades=recipe.trades > 0)
     return PERTURBATIONS[kind](batch, recipe)
 

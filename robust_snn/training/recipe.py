@@ -32,7 +32,7 @@ class Recipe:
         optimizer: `"sgd"` (Nesterov), `"adam"` or `"adamw"`, from timm.
         lr: Highest learning rate; a cosine takes it to `min_lr`.
         min_lr: Learning rate at the end.
-        warmup_epochs: Epochs over which the learning rate rises.
+        warmup_epochs: Epochs over which the learning rate rises, from the length of one such step.
         momentum: Momentum of SGD.
         weight_decay: Decay of weight matrices and kernels; biases, norms and gates have none.
         clip_norm: Largest norm of the gradient of all parameters; 0 does not clip.
@@ -56,13 +56,15 @@ class Recipe:
         retraction: Strength of SNN-RAT's orthogonal retraction after every step.
         gate_penalty: Strength of the penalty on stochastic gates; found from `gate_opening` if left
             out.
-        gate_opening: Opening probability that the penalty alone would lead to. Only for SGD.
+        gate_opening: Opening probability that the penalty alone would lead to, once the momentum
+            has built up; a training of few steps leaves gates a little more open. Only for SGD.
         gate_share: Share of the epochs, the first ones, in which the gates learn.
         ema: Decay of averaged weights, which are then the ones measured and saved; 0 for none.
         precision: `"float32"` or `"bf16"`, which autocasts.
         perturbation_precision: `"float32"` or `"bf16"`, in which adversarial images are made.
         channels_last: Whether images, kernels and activations lie channels-last in memory.
         checkpointing: Whether the backward pass recomputes norms and spikes, which saves memory.
+        mechanism: Mechanism that the model must have, such as `"dlif"`; any if empty.
         held_out: Share of the training images that is held out to choose the best weights by.
         check_every: Epochs between attacks on the held-out or test images; 0 is never.
         check_eps: Radius of that attack, PGD with 5 steps.
@@ -102,6 +104,7 @@ class Recipe:
     perturbation_precision: str = "float32"
     channels_last: bool = False
     checkpointing: bool = False
+    mechanism: str = ""
     held_out: float = 0.0
     check_every: int = 0
     check_eps: float = 8 / 255
@@ -254,7 +257,7 @@ def _check(recipe: Recipe) -> None:
     for name, choices in _CHOICES.items():
         if getattr(recipe, name) not in choices:
             raise unknown(f"{name} {where}", getattr(recipe, name), choices)
-    phases(recipe.perturbation)
+    _check_effects(recipe, where)
     if recipe.trades and (recipe.rho or recipe.clean_share):
         raise InputError(f"trades {where} has a task loss of its own: leave rho and clean_share 0")
     if recipe.alpha is not None and recipe.alpha > recipe.eps:
@@ -267,3 +270,26 @@ def _check(recipe: Recipe) -> None:
             f"got {recipe.warmup_epochs}"
         )
     parse_mode(recipe.gradient)
+
+
+def _check_effects(recipe: Recipe, where: str) -> None:
+    """Refuses settings that would change nothing: a card must not say what was not done."""
+    kinds = phases(recipe.perturbation)
+    perturbed = [kind for kind, _ in kinds if kind != "none"]
+    if perturbed and not recipe.eps:
+        raise InputError(
+            f"perturbation {where} is {perturbed[0]}, but eps is 0, which is no perturbation; give "
+            "eps, such as 8/255, or perturbation=none"
+        )
+    idle = [name for name in ("eps", "rho", "trades", "clean_share") if getattr(recipe, name)]
+    if not perturbed and idle:
+        raise InputError(
+            f"{idle[0]} {where} does nothing without a perturbation: give one, such as "
+            f"perturbation=fgsm, or {idle[0]}=0"
+        )
+    kind, first = kinds[-1]
+    if first > recipe.epochs:
+        raise InputError(
+            f"{kind}@{first} {where} never begins in {recipe.epochs} epochs; leave it out, or give "
+            "more epochs"
+        )

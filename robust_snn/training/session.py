@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import math
@@ -113,14 +114,19 @@ class Session:
             if averaged is not None and state.averaged is not None:
                 averaged.module.load_state_dict(state.averaged)
             history = state.history
+            if self.processes.first:  # the files may be older, if the kill fell between them
+                self._write_results(learner, state)
             _log.info("going on after epoch %d of %d", len(history), recipe.epochs)
+        best, best_epoch = (None, 0) if state is None else (state.best, state.best_epoch)
         clock = Clock(len(history), recipe.epochs, steps, listener)
         for epoch in range(len(history) + 1, recipe.epochs + 1):
             last = history[-1] if history else None
             row = self._epoch(learner, train, epoch, history, partial(clock.report, epoch, last))
             history = (*history, row)
+            if self.data.held_out is not None and row is _best_epoch(history):
+                best, best_epoch = _copied(learner.result), epoch
             if self.processes.first:
-                self._save(learner, history)
+                self._save(learner, history, best, best_epoch)
             self.processes.wait()
         card = self._card(history)
         if self.processes.first:
@@ -141,7 +147,7 @@ class Session:
         recipe, seed = self.recipe, self.config["seed"]
         started = time.perf_counter()
         try:
-            loss, accuracy = train_epoch(
+            loss, accuracy, moved = train_epoch(
                 learner,
                 train,
                 recipe,
@@ -179,17 +185,23 @@ class Session:
             held_out_accuracy=held_out,
             attacked_accuracy=attacked,
             seconds=time.perf_counter() - started,
+            moved=moved,
         )
 
-    def _save(self, learner: Learner, history: tuple[Epoch, ...]) -> None:
+    def _save(
+        self,
+        learner: Learner,
+        history: tuple[Epoch, ...],
+        best: dict[str, Any] | None,
+        best_epoch: int,
+    ) -> None:
         """Writes what is known after an epoch; the state first, because it makes all the rest."""
         row = history[-1]
         averaged = None if learner.averaged is None else learner.averaged.module.state_dict()
         optimizer = learner.optimizer.state_dict()
-        self.folder.save(State(history, self.net.state_dict(), optimizer, averaged))
-        self._write(learner.result, self.folder.weights, history)
-        if self.data.held_out is not None and row is _best_epoch(history):
-            self._write(learner.result, self.folder.best, history)
+        state = State(history, self.net.state_dict(), optimizer, averaged, best, best_epoch)
+        self.folder.save(state)
+        self._write_results(learner, state)
         if self.board is not None:
             numbers = {name: value for name, value in asdict(row).items() if value is not None}
             for name, value in numbers.items():
@@ -204,6 +216,14 @@ class Session:
             100 * row.test_accuracy,
             row.seconds,
         )
+
+    def _write_results(self, learner: Learner, state: State) -> None:
+        """Writes the last and the best weights with their cards, as the state has them."""
+        self._write(learner.result, self.folder.weights, state.history)
+        if state.best is not None:
+            net = copy.deepcopy(learner.result)
+            net.load_state_dict(state.best)
+            self._write(net, self.folder.best, state.history[: state.best_epoch])
 
     def _write(self, net: nn.Module, path: Path, history: tuple[Epoch, ...]) -> None:
         card = self._card(history)
@@ -222,6 +242,10 @@ class Session:
                 "held_out": last.held_out_accuracy,
                 "attacked": last.attacked_accuracy,
             },
+            "perturbed": {
+                "epochs": sum(row.moved > 0 for row in history),
+                "largest_change": max(row.moved for row in history),
+            },
             "opening": last.opening,
             "firing_rate": last.firing_rate,
             "versions": {
@@ -231,6 +255,10 @@ class Session:
                 "python": platform.python_version(),
             },
         }
+
+
+def _copied(net: nn.Module) -> dict[str, Any]:
+    return {name: value.detach().cpu().clone() for name, value in net.state_dict().items()}
 
 
 def _best_epoch(history: tuple[Epoch, ...]) -> Epoch:

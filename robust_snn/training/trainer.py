@@ -15,6 +15,7 @@ from robust_snn.data import ImageSet, check_images
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
 from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs
+from robust_snn.neurons import DLIF, NoisyLIF, PoissonEncoder, StochasticGate
 from robust_snn.training.loop import steps_per_epoch
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe, load_recipe
@@ -23,9 +24,17 @@ from robust_snn.training.session import Session, Trained, TrainingData
 from robust_snn.training.training_folder import State, TrainingFolder
 from robust_snn.training.training_progress import Listener
 from robust_snn.utils.argument_types import checked_types
-from robust_snn.utils.errors import InputError, missing_extra
+from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.known_device import known_device
 from robust_snn.utils.progress_bar import progress_listener
+
+# name -> what a network with this mechanism contains
+MECHANISMS: dict[str, type[nn.Module]] = {
+    "dlif": DLIF,
+    "nlif": NoisyLIF,
+    "poisson": PoissonEncoder,
+    "stog": StochasticGate,
+}
 
 
 @checked_types
@@ -108,7 +117,12 @@ def _check_data(net: nn.Module, data: ImageSet, kwargs: Mapping[str, Any]) -> No
 
 
 def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
-    """The recipe with the strength of the gates' penalty that it leads to."""
+    """The recipe with the strength of the gates' penalty that it leads to.
+
+    Raises:
+        InputError: If the network lacks what the recipe is about.
+    """
+    _check_mechanism(recipe, net)
     if recipe.gate_penalty is not None or not recipe.gate_epochs or not gate_parameters(net):
         return recipe
     if recipe.optimizer != "sgd":
@@ -125,6 +139,22 @@ def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
         momentum=recipe.momentum,
     )
     return recipe.replace(gate_penalty=strength)
+
+
+def _check_mechanism(recipe: Recipe, net: nn.Module) -> None:
+    if recipe.gate_penalty and not gate_parameters(net):
+        raise InputError(
+            f"gate_penalty of recipe '{recipe.name}' is for stochastic gates, and the model has "
+            "none; take a model with gates, whose name ends in _stog"
+        )
+    kind = MECHANISMS.get(recipe.mechanism)
+    if recipe.mechanism and kind is None:
+        raise unknown(f"mechanism of recipe '{recipe.name}'", recipe.mechanism, MECHANISMS)
+    if kind is not None and not any(isinstance(module, kind) for module in net.modules()):
+        raise InputError(
+            f"recipe '{recipe.name}' is for {recipe.mechanism} neurons, and the model has none; "
+            f"take a model whose name ends in _{recipe.mechanism}"
+        )
 
 
 def _hold_out(data: ImageSet, share: float, test: ImageSet) -> TrainingData:

@@ -36,6 +36,7 @@ class Epoch:
         attacked_accuracy: Accuracy on them, or else on the test images, after a cheap attack; None
             in epochs without one.
         seconds: Time of the epoch.
+        moved: Largest change of a pixel by the perturbation that was trained on.
     """
 
     epoch: int
@@ -48,16 +49,28 @@ class Epoch:
     held_out_accuracy: float | None
     attacked_accuracy: float | None
     seconds: float
+    moved: float = 0.0
 
 
 @dataclass(frozen=True)
 class State:
-    """State to resume a training from after an epoch: tensors, numbers and names only."""
+    """All that a training is after an epoch, in one file: tensors, numbers and names only.
+
+    Attributes:
+        history: The epochs so far.
+        net: Weights of the network.
+        optimizer: State of the optimiser.
+        averaged: Averaged weights, if the recipe has them.
+        best: The best weights, if images are held out to choose them by.
+        best_epoch: The epoch that they are from.
+    """
 
     history: tuple[Epoch, ...]
     net: dict[str, Any]
     optimizer: dict[str, Any]
     averaged: dict[str, Any] | None
+    best: dict[str, Any] | None = None
+    best_epoch: int = 0
 
 
 class TrainingFolder:
@@ -127,7 +140,7 @@ class TrainingFolder:
             content = without_digest(path.read_bytes(), path, digested=False)
             table = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             history = tuple(Epoch(**row) for row in table["history"])
-            return State(history, table["net"], table["optimizer"], table["averaged"])
+            return State(**{**table, "history": history})
         except Exception:  # unpicklers raise anything on foreign bytes
             raise InputError(f"'{path}' is damaged; remove it to start again") from None
 
