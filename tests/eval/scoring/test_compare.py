@@ -94,9 +94,9 @@ def test_answers_that_are_gone(tmp_path: Path, damage: bytes | None, message: st
 def test_images_for_a_precision() -> None:
     """Without a pilot: as many as an accuracy of one half needs."""
     images = needed_size(0.01).images
-    assert images == 9600
+    assert 9600 < images < 9800
     low, high = intervals.fraction(np.arange(images) < images / 2, np.ones(images)).ci
-    assert (high - low) / 2 == pytest.approx(0.01, rel=1e-3)
+    assert (high - low) / 2 == pytest.approx(0.01, rel=1e-2) and (high - low) / 2 <= 0.01
     for wrong in (0, -0.1, 0.5, float("nan")):
         with pytest.raises(InputError, match="between 0 and 0.5"):
             needed_size(wrong)
@@ -112,13 +112,13 @@ def test_a_pilot_saves_images(tmp_path: Path) -> None:
     half = [
         np.diff(intervals.accuracy_estimate(rng.random((size.images, size.draws)) < c[:, None]).ci)
         / 2
-        for c in (rng.beta(4, 12, size.images) for _ in range(20))
+        for c in (rng.beta(4, 12, size.images) for _ in range(10))
     ]
-    assert np.mean(half) == pytest.approx(0.02, rel=0.1)
+    assert np.quantile(half, 0.9) <= 0.02 and np.mean(half) > 0.016
     assert size.images < needed_size(0.02).images / 5
     certain = finished_run(tmp_path / "certain", np.ones((50, 1), bool))
     assert needed_size(0.02, certain).draws is None
-    assert needed_size(0.02, certain).images > 90  # what nobody has seen may still happen
+    assert needed_size(0.02, certain).images > 80  # what nobody has seen may still happen
 
 
 def test_a_pilot_of_one_image_says_nothing(tmp_path: Path) -> None:
