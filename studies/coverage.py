@@ -162,7 +162,9 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(["interval", "population", "images", "draws", "coverage"])
         writer.writerows((*row[:4], f"{row[4]:.4f}") for row in rows)
-    print("| interval | images | least | 10 % | median | 90 % | most |\n|---|---|---|---|---|---|---|")
+    print(
+        "| interval | images | least | 10 % | median | 90 % | most |\n|---|---|---|---|---|---|---|"
+    )
     for kind in dict.fromkeys(row[0] for row in rows):
         for images in IMAGES:
             found = [row[4] for row in rows if row[0] == kind and row[2] == images]

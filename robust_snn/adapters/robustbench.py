@@ -90,7 +90,7 @@ def benchmark(
     if to_disk:
         model_name = file_name(model_name, "model_name")
     eps = checked_radius(eps, threat)
-    victim = adapt(model)
+    victim = adapt(model).replace()  # its noise begins anew, so that every call says the same
     if device is not None:
         victim.to(device)
     data = load_dataset(name, root=data_dir, size=size, n=n_examples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robust_snn.data.augment import augment
+from robust_snn.data.augment import augment, cut_out
 from robust_snn.data.checks import check_images, check_labels
 from robust_snn.data.datasets import DATASETS, load_dataset
 from robust_snn.data.events import EVENT_SETS, augment_events
@@ -17,6 +17,7 @@ __all__ = [
     "augment_events",
     "check_images",
     "check_labels",
+    "cut_out",
     "load_dataset",
     "pack_images",
 ]

@@ -33,3 +33,21 @@ def augment(
     padded = F.pad(images, (pad, pad, pad, pad))
     cropped = padded[sample, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, C]
     return cropped.permute(0, 3, 1, 2).contiguous()
+
+
+def cut_out(images: Tensor, generator: torch.Generator, *, side: int = 16) -> Tensor:
+    """Blackens a square of each image around a random pixel (DeVries and Taylor, 2017).
+
+    Args:
+        images: `[B, C, H, W]`, on any device.
+        generator: A generator on the CPU.
+        side: Side of the square; what lies outside the image is lost.
+    """
+    batch, _, *sizes = images.shape
+    inside = []
+    for size in sizes:
+        centre = torch.randint(size, (batch, 1), generator=generator)
+        place = torch.arange(size) - centre
+        inside.append((place >= -(side // 2)) & (place < side // 2))
+    square = (inside[0][:, :, None] & inside[1][:, None]).to(images.device, non_blocking=True)
+    return images.masked_fill(square[:, None], 0.0)

@@ -7,6 +7,7 @@ every neuron; stable SNN gives every neuron a factor per step.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from robust_snn.kernels.spiking.gate import EPSILON
 from robust_snn.models.backbone import SpikingBackbone
+from robust_snn.models.encodings import RELEASED_STATISTICS, PoissonEncoding
 from robust_snn.models.snn_wrn import PreActivationBlock
 from robust_snn.models.time_layers import ConvSpike
 from robust_snn.neurons import DLIF
-from robust_snn.neurons.stochastic_gate import HIGHEST, LOWEST
+from robust_snn.neurons.stochastic_gate import FLOOR, HIGHEST, LOWEST
 from robust_snn.utils.errors import InputError
 
 logger = logging.getLogger("robust_snn")
@@ -61,8 +63,8 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
         net: A VGG or WRN with the mechanism that the weights were trained with.
 
     Raises:
-        InputError: If the weights are of neither network, of another shape, or have DLIF factors
-            for another form of the neuron.
+        InputError: If the weights are of neither network, of another shape, have DLIF factors for
+            another form of the neuron, or were trained on images normalised otherwise.
     """
     released = {name.removeprefix("module."): value for name, value in released.items()}
     places = dict(_places(released, net))
@@ -82,6 +84,7 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
             )
         state[ours] = _opened(value) if ours.endswith("gate.probability") else value
     _check_form(state, net)
+    _check_statistics(net)
     missing = [name for name in target if name not in state and _matters(name)]
     return Conversion(state, unused, missing)
 
@@ -170,7 +173,7 @@ def _opened(parameter: Tensor) -> Tensor:
     """The probability with which a released gate opens: `p = 1` opens with 0.999."""
     p = parameter.clamp(LOWEST, HIGHEST)
     odds = (1 - p + EPSILON) / p
-    return (1 - odds * (1 + EPSILON) / (1 + odds)).clamp(LOWEST, HIGHEST)
+    return (1 - odds * (1 + EPSILON) / (1 + odds)).clamp(FLOOR, HIGHEST)
 
 
 def _matters(name: str) -> bool:
@@ -185,3 +188,21 @@ def _check_form(state: Mapping[str, Tensor], net: nn.Module) -> None:
         raise InputError(
             "the released DLIF factors act on the input; build the network with dlif_form='input'"
         )
+
+
+def _check_statistics(net: SpikingBackbone) -> None:
+    """Refuses a network that normalises images otherwise than the release of that many classes."""
+    encoder = net.encoder
+    known = RELEASED_STATISTICS.get(net.num_classes)
+    if isinstance(encoder, PoissonEncoding) or known is None or encoder.in_chans != 3:
+        return
+    found = tuple(tuple(x.flatten().tolist()) for x in (encoder.mean, encoder.std))
+    if not all(map(_same, found, known)):
+        raise InputError(
+            f"released weights of {net.num_classes} classes are for images normalised by "
+            f"mean={known[0]} and std={known[1]}; build the network with these"
+        )
+
+
+def _same(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(one, other, strict=True))

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 import timm
 from torch import nn
 
-from robust_snn.models.encodings import DirectEncoding
+from robust_snn.models.encodings import RELEASED_STATISTICS, DirectEncoding
 from robust_snn.utils.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from robust_snn.data import ImageSet
 
 LARGEST = 1e6  # of an argument; beyond it memory ends, sooner or later
+# Sets that models are not built for by default: their mean and deviation by name.
+OWN_STATISTICS = {
+    "cifar100": RELEASED_STATISTICS[100],
+    "tiny-imagenet": RELEASED_STATISTICS[200],
+}
 
 
 def create_network(name: str, **kwargs: Any) -> nn.Module:
@@ -48,8 +53,8 @@ def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: ImageSet) -> dict
     Args:
         model: Registered name.
         kwargs: Arguments that were asked for.
-        data: Where number of classes, channels, image size, and the steps of event frames come from
-            if they are left out.
+        data: Where number of classes, channels, image size, the steps of event frames, and the
+            statistics of CIFAR-100 and Tiny-ImageNet come from if they are left out.
     """
     height, width = data.images.shape[-2:]
     fitted: dict[str, Any] = {"num_classes": len(data.classes), "in_chans": data.images.shape[-3]}
@@ -57,6 +62,9 @@ def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: ImageSet) -> dict
         fitted["img_size"] = height if height == width else (height, width)
         if data.images.ndim == 5:
             fitted["T"] = data.images.shape[1]
+        elif data.name in OWN_STATISTICS and "_poisson" not in model:
+            statistics = OWN_STATISTICS[data.name]
+            fitted |= dict(zip(("mean", "std"), map(list, statistics), strict=True))
     return {**fitted, **kwargs}
 
 

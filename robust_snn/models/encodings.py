@@ -17,6 +17,14 @@ from robust_snn.utils.values import number
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
+# What the releases of StoG and stable SNN normalise other sets by, by the number of classes.
+RELEASED_STATISTICS = {
+    10: (CIFAR10_MEAN, CIFAR10_STD),
+    100: ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),  # CIFAR-100
+    200: ((0.480, 0.448, 0.398), (0.272, 0.266, 0.274)),  # Tiny-ImageNet
+}
+
+
 def default_statistics(in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per input channel."""
     if in_chans == 3:

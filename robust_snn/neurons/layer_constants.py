@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robust_snn.neurons.norm import TimeBatchNorm2d
 from robust_snn.neurons.pass_settings import LayerConstants
-from robust_snn.neurons.stochastic_gate import HIGHEST, LOWEST, StochasticGate
+from robust_snn.neurons.stochastic_gate import FLOOR, HIGHEST, StochasticGate
 
 
 @torch.no_grad()
@@ -79,7 +79,7 @@ def _affine_maps(norms: list[TimeBatchNorm2d]) -> Iterator[tuple[Tensor, Tensor]
 def _openings(gates: list[StochasticGate]) -> list[Tensor]:
     together: Any = torch
     given = [gate.probability for gate in gates]
-    changes = together._foreach_clamp_min(given, LOWEST)
+    changes = together._foreach_clamp_min(given, FLOOR)
     together._foreach_clamp_max_(changes, HIGHEST)
     together._foreach_sub_(changes, given)
     openings: list[Tensor] = together._foreach_add(given, changes)

@@ -14,6 +14,7 @@ from robust_snn.neurons.pass_settings import current_settings
 from robust_snn.utils.errors import InputError, unknown
 
 LOWEST, HIGHEST = 0.1, 1.0
+FLOOR = 0.0989  # released gates at 0.1 open with 0.09899; training clips at 0.1
 RULES = ("relaxed", "released")
 
 
@@ -57,7 +58,7 @@ class StochasticGate(NoisyModule):
         The gradient passes the clip, so that a gate at 1 can still learn to close;
         `clamp_` after each optimiser step makes that projected gradient descent.
         """
-        clipped = self.probability.detach().clamp(LOWEST, HIGHEST)
+        clipped = self.probability.detach().clamp(FLOOR, HIGHEST)
         return self.probability + (clipped - self.probability.detach())
 
     @property

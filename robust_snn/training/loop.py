@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_snn.attacks import PGD
-from robust_snn.data import ImageSet, augment, augment_events
+from robust_snn.data import ImageSet, augment, augment_events, cut_out
 from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.neurons import LIF, keyed
@@ -60,11 +60,6 @@ class Learner:
         return self.net if self.averaged is None else self.averaged.module
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Optimiser steps per epoch: a last, smaller batch is left out unless it is the only one."""
-    return max(1, images // batch_size)
-
-
 def train_epoch(
     learner: Learner,
     data: ImageSet,
@@ -107,7 +102,7 @@ def train_epoch(
         bf16=recipe.perturbation_precision == "bf16",
     )
     kind, noise_seed = recipe.perturbation_in(epoch), derive_seed(seed, "noise", epoch)
-    steps = steps_per_epoch(len(data), recipe.batch_size)
+    steps = recipe.steps_per_epoch(len(data))
     shuffled = torch.randperm(len(data), generator=order)
     tally = _Tally(epoch, processes.device)
     with torch.random.fork_rng():  # dropout draws from the global generator
@@ -120,6 +115,7 @@ def train_epoch(
                 clean = augment_events(clean, shifts, flip=data.name in MIRRORED)
             elif recipe.augment and clean.shape[1] == 3:
                 clean = augment(clean, shifts)
+                clean = cut_out(clean, shifts) if recipe.released else clean
             # drawn for the whole batch and on the CPU, so that no device or process matters
             start = clean if kind in NOISELESS else torch.randn(clean.shape, generator=starts)
             clean, start, labels = (
@@ -129,7 +125,7 @@ def train_epoch(
             if recipe.channels_last and clean.ndim == 4:
                 clean = clean.contiguous(memory_format=torch.channels_last)
             images = perturbed(victim, clean, labels, recipe, kind, start)
-            learner.scheduler.step_update((epoch - 1) * steps + step)
+            learner.scheduler.step_update((epoch - 1) * steps + (0 if recipe.released else step))
             keys = sample_keys(noise_seed, torch.arange(len(batch))[part], call=step)
             keys = keys.to(processes.device, non_blocking=True)
             with keyed(keys), processes.autocast():

@@ -14,17 +14,20 @@ from robust_snn.training.recipe import Recipe
 from robust_snn.training.regularisers import gate_parameters
 
 
-def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    net: nn.Module, weight_decay: float, released: bool = False
+) -> list[dict[str, Any]]:
     """Trainable parameters in three groups: decayed, not decayed, and stochastic gates.
 
-    Weight decay is for kernels and matrices. A gate's penalty is the objective's own.
+    Weight decay is for kernels and matrices, in released scripts for all but gates. A gate's
+    penalty is the objective's own.
     """
     gates = gate_parameters(net)
     special = {id(gate) for gate in gates}
     rest = [p for p in net.parameters() if p.requires_grad and id(p) not in special]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if released or p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in rest if not released and p.ndim <= 1], "weight_decay": 0.0},
         {"params": gates, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
@@ -38,9 +41,10 @@ def build_optimizer(net: nn.Module, recipe: Recipe, steps: int) -> tuple[Optimiz
         recipe: The recipe.
         steps: Optimiser steps per epoch.
     """
-    plain = recipe.optimizer == "sgd" and not recipe.momentum  # Nesterov's needs a momentum
+    # Nesterov's needs a momentum
+    plain = recipe.optimizer == "sgd" and (recipe.released or not recipe.momentum)
     optimizer = create_optimizer_v2(
-        parameter_groups(net, recipe.weight_decay),
+        parameter_groups(net, recipe.weight_decay, recipe.released),
         opt="momentum" if plain else recipe.optimizer,
         lr=recipe.lr,
         momentum=recipe.momentum,

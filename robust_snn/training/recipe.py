@@ -28,7 +28,8 @@ class Recipe:
         name: What cards call it.
         source: Where it comes from, and how it differs from that.
         epochs: Passes over the training images.
-        batch_size: Images per step; a last, smaller batch is left out, as timm does.
+        batch_size: Images per step; a last, smaller batch is left out, as timm does, unless
+            `released`.
         optimizer: `"sgd"` (Nesterov), `"adam"` or `"adamw"`, from timm.
         lr: Highest learning rate; a cosine takes it to `min_lr`.
         min_lr: Learning rate at the end.
@@ -64,6 +65,10 @@ class Recipe:
         perturbation_precision: `"float32"` or `"bf16"`, in which adversarial images are made.
         channels_last: Whether images, kernels and activations lie channels-last in memory.
         checkpointing: Whether the backward pass recomputes norms and spikes, which saves memory.
+        released: Whether to follow the scripts released with StoG and stable SNN where they differ
+            from their papers, or from what is usual here: cutout of one square of 16 pixels, SGD
+            without Nesterov, weight decay on biases, norms and DLIF factors too, a cosine in epochs
+            instead of steps, a last, smaller batch, and clean images before perturbed ones.
         mechanism: Mechanism that the model must have, such as `"dlif"`; any if empty.
         held_out: Share of the training images that is held out to choose the best weights by.
         check_every: Epochs between attacks on the held-out or test images; 0 is never.
@@ -104,6 +109,7 @@ class Recipe:
     perturbation_precision: str = "float32"
     channels_last: bool = False
     checkpointing: bool = False
+    released: bool = False
     mechanism: str = ""
     held_out: float = 0.0
     check_every: int = 0
@@ -124,6 +130,12 @@ class Recipe:
     def perturbation_in(self, epoch: int) -> str:
         """The perturbation of an epoch, from 1."""
         return [kind for kind, first in phases(self.perturbation) if first <= epoch][-1]
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Optimiser steps per epoch."""
+        if self.released:
+            return -(-images // self.batch_size)
+        return max(1, images // self.batch_size)  # a smaller batch is the only one, or left out
 
     @property
     def gate_epochs(self) -> int:
@@ -257,7 +269,6 @@ def _check(recipe: Recipe) -> None:
     for name, choices in _CHOICES.items():
         if getattr(recipe, name) not in choices:
             raise unknown(f"{name} {where}", getattr(recipe, name), choices)
-    _check_effects(recipe, where)
     if recipe.trades and (recipe.rho or recipe.clean_share):
         raise InputError(f"trades {where} has a task loss of its own: leave rho and clean_share 0")
     if recipe.alpha is not None and recipe.alpha > recipe.eps:
@@ -270,6 +281,7 @@ def _check(recipe: Recipe) -> None:
             f"got {recipe.warmup_epochs}"
         )
     parse_mode(recipe.gradient)
+    _check_effects(recipe, where)
 
 
 def _check_effects(recipe: Recipe, where: str) -> None:

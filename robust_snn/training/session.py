@@ -27,7 +27,6 @@ from robust_snn.training.loop import (
     Learner,
     attacked_accuracy,
     clean_accuracy,
-    steps_per_epoch,
     train_epoch,
 )
 from robust_snn.training.model_card import draw_curves, markdown
@@ -99,7 +98,7 @@ class Session:
     def run(self, state: State | None, listener: Listener) -> Trained:
         """Trains the epochs that are left, from the state after the last finished one."""
         recipe = self.recipe
-        steps = steps_per_epoch(len(self.data.train), recipe.batch_size)
+        steps = recipe.steps_per_epoch(len(self.data.train))
         train = _placed(self.data.train, self.processes.device)
         if recipe.channels_last:
             self.net.to(memory_format=torch.channels_last)

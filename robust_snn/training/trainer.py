@@ -16,7 +16,6 @@ from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
 from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs
 from robust_snn.neurons import DLIF, NoisyLIF, PoissonEncoder, StochasticGate
-from robust_snn.training.loop import steps_per_epoch
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe, load_recipe
 from robust_snn.training.regularisers import gate_parameters, mean_rate, penalty_strength
@@ -134,7 +133,7 @@ def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
     strength = penalty_strength(
         start,
         min(start, recipe.gate_opening),
-        steps=recipe.gate_epochs * steps_per_epoch(images, recipe.batch_size),
+        steps=recipe.gate_epochs * recipe.steps_per_epoch(images),
         lr=mean_rate(recipe.lr, recipe.min_lr, recipe.gate_epochs / recipe.epochs),
         momentum=recipe.momentum,
     )

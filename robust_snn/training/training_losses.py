@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_snn.metrics import LayerActivity, ms_mppd, record, spike_train_distance, tasad
+from robust_snn.metrics import Activity, LayerActivity, ms_mppd, record, spike_train_distance, tasad
 from robust_snn.models.readout import every_step
 from robust_snn.neurons import one_pass
 
@@ -153,15 +153,15 @@ def objective(
         labels: `[B]`.
         recipe: The recipe.
     """
-    watched = record(net) if recipe.rho else nullcontext()
-    with watched as attacked:
-        logits = _logits(net, perturbed, recipe)
+    both = bool(recipe.clean_share or recipe.rho or recipe.trades)
+    if both and recipe.released:  # the order in which batch norms count them
+        clean_logits, natural = _watched(net, clean, recipe)
+    logits, attacked = _watched(net, perturbed, recipe)
     task_loss = TASK_LOSSES[recipe.loss].value
     loss = task = task_loss(logits, labels, recipe)
-    if recipe.clean_share or recipe.rho or recipe.trades:
-        watched = record(net) if recipe.rho else nullcontext()
-        with watched as natural:
-            clean_logits = _logits(net, clean, recipe)
+    if both:
+        if not recipe.released:
+            clean_logits, natural = _watched(net, clean, recipe)
         of_clean = task_loss(clean_logits, labels, recipe)
         loss = recipe.clean_share * of_clean + (1 - recipe.clean_share) * task
         if recipe.trades:
@@ -174,6 +174,13 @@ def objective(
     if recipe.sr:
         loss = loss + recipe.sr * gradient_penalty(net, clean, labels).mean()
     return Objective(loss, task.detach(), _mean(logits).detach())
+
+
+def _watched(net: nn.Module, images: Tensor, recipe: Recipe) -> tuple[Tensor, Activity | None]:
+    """Logits, and the activity of the network where the recipe compares it."""
+    with record(net) if recipe.rho else nullcontext() as activity:
+        logits = _logits(net, images, recipe)
+    return logits, activity
 
 
 def _logits(net: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from robust_snn.data import augment
+from robust_snn.data import augment, cut_out
 
 
 def draw(images: torch.Tensor, seed: int = 0, **kwargs: object) -> torch.Tensor:
@@ -37,3 +37,14 @@ def test_generator_alone_decides() -> None:
     torch.manual_seed(1)
     assert torch.equal(first, draw(images))
     assert not torch.equal(first, draw(images, seed=1))
+
+
+def test_cutout_blackens_one_square_of_16() -> None:
+    images = torch.ones(200, 3, 32, 32)
+    out = cut_out(images, torch.Generator().manual_seed(0))
+    black = out[:, 0] == 0
+    assert torch.equal(out[:, 0], out[:, 2]) and images.min() == 1
+    rows, columns = black.any(2).sum(1), black.any(1).sum(1)
+    assert torch.equal(black.sum((1, 2)), rows * columns)  # a rectangle
+    assert rows.max() == columns.max() == 16 and rows.min() >= 8
+    assert not torch.equal(black[0], black[1])

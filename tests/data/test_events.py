@@ -414,3 +414,36 @@ def test_a_hundred_megabytes_in_bounded_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert counts.sum() == n
     assert peak < 60e6
+
+
+def test_aedat2_leaves_special_events_out_and_follows_its_clock(tmp_path: Path) -> None:
+    words = [(127 << 8 | 127 << 1, 4_294_967_290), (1 << 15, 4_294_967_291), (0, 5), (1, 9)]
+    raw = b"#!AER-DAT2.0\r\n" + np.array(words, ">u4").tobytes()
+    (tmp_path / "a.aedat").write_bytes(raw)
+    events = read_aedat2(tmp_path / "a.aedat")
+    assert (events["t"] - events["t"][0]).tolist() == [0, 11, 15]
+    assert events["x"].tolist() == [0, 127, 127] and events["p"].tolist() == [True, True, False]
+
+
+def test_milliseconds_are_rounded_and_places_off_every_sensor_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.array([[1.0, 2.0, 1.0, 1.001], [3.0, 4.0, 0.0, 2.003]]))
+    assert read_gesture_array(path)["t"].tolist() == [1001, 2003]
+    np.save(path, np.array([[65536.0 + 5, 2.0, 1.0, 1.0]]))
+    with pytest.raises(InputError, match="row or column 65541"):
+        read_events(read_gesture_array, path)
+
+
+def test_other_times_of_gestures_are_other_frames(tmp_path: Path) -> None:
+    make_gesture(tmp_path)
+    first = load_dataset("dvs128-gesture", root=tmp_path, steps=4)
+    for table in (tmp_path / "DvsGesture").glob("*_labels.csv"):
+        head, *rows = table.read_text().splitlines()
+        moved = [
+            ",".join([(cells := row.split(","))[0], cells[1], str(int(cells[2]) - 1000)])
+            for row in rows
+        ]
+        table.write_text("\n".join([head, *moved]) + "\n")
+    second = load_dataset("dvs128-gesture", root=tmp_path, steps=4)
+    assert first.labels.tolist() == second.labels.tolist()
+    assert not torch.equal(first.images, second.images)

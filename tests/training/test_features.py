@@ -48,6 +48,56 @@ def test_held_out_images_choose_the_best_weights(
         run(data, tmp_path / "none", held_out=0.001)
 
 
+def test_a_kill_between_two_files_leaves_no_old_weights(
+    data: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    """The state is one file; what is made of it is written again when a training goes on."""
+    changes = {"held_out": 0.2, "check_every": 1, "check_eps": 0.1}
+    run(data, tmp_path, **changes)
+    names = [f"{stem}.{end}" for stem in ("model", "best") for end in ("safetensors", "json", "md")]
+    written = {name: (tmp_path / name).read_bytes() for name in names}
+    run(data, tmp_path / "one", epochs=1, **changes)
+    for name in names:
+        (tmp_path / name).write_bytes((tmp_path / "one" / name).read_bytes())
+    run(data, tmp_path, **changes)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == written
+
+
+def test_recipes_without_their_mechanism_are_refused(
+    data: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    for name, message in (
+        ("stog-vanilla", "gate_penalty of recipe 'stog-vanilla' is for stochastic gates"),
+        ("stable-gaussian", "'stable-gaussian' is for dlif neurons.*ends in _dlif"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train("snn_vgg5", *data, name, out=tmp_path, model_kwargs=KWARGS)
+        assert not (tmp_path / "config.json").exists()
+
+
+def test_a_card_says_what_was_done_to_the_images(
+    data: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    run(data, tmp_path / "clean")
+    assert load_card(tmp_path / "clean" / "model.safetensors")["perturbed"]["epochs"] == 0
+    run(data, tmp_path / "later", "at", perturbation="none,fgsm@3", eps=0.05)
+    found = load_card(tmp_path / "later" / "model.safetensors")["perturbed"]
+    assert found["epochs"] == 1 and found["largest_change"] == pytest.approx(0.05, abs=1e-6)
+    page = (tmp_path / "later" / "model.md").read_text()
+    assert "1 of 3 epochs, a pixel changed by 0.0500 at most" in page
+
+
+def test_released_scripts_are_followed(data: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
+    plain, released = (
+        run(data, tmp_path / str(on), "stog-at", released=on) for on in (False, True)
+    )
+    rates = [row.lr for row in released.history]
+    assert rates == pytest.approx([0.1, 0.075, 0.025])  # one step of the cosine per epoch
+    assert plain.history[0].lr < 0.1
+    whole = load_recipe("stog-at").replace(released=True, batch_size=64)
+    assert (whole.steps_per_epoch(80), load_recipe("stog-at").steps_per_epoch(80)) == (2, 1)
+
+
 def test_averaged_weights_are_saved_and_go_on(
     data: tuple[ImageSet, ImageSet], tmp_path: Path
 ) -> None:

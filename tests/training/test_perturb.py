@@ -35,7 +35,10 @@ def batch() -> tuple[Tensor, Tensor]:
 def run(
     victim: Victim, batch: tuple[Tensor, Tensor], kind: str, eps: float, **changes: Any
 ) -> Tensor:
-    recipe = Recipe("test", "test", eps=eps, perturbation=kind, **changes)
+    if eps and kind != "none":
+        recipe = Recipe("test", "test", eps=eps, perturbation=kind, **changes)
+    else:
+        recipe = Recipe("test", "test", steps=changes.get("steps", 7))
     noise = torch.randn(batch[0].shape, generator=torch.Generator().manual_seed(2))
     return perturbed(victim, *batch, recipe, kind, noise)
 

@@ -81,6 +81,16 @@ def test_from_a_file(tmp_path: Path) -> None:
         ("{name: a, source: b, trades: 6, rho: 1}", "leave rho and clean_share 0"),
         ("{name: a, source: b, perturbation: fgms}", "did you mean 'fgsm'"),
         ("{name: a, source: b, gradient: bpttt}", "did you mean 'bptt'"),
+        ("{name: a, source: b, perturbation: fgsm}", "perturbation .* is fgsm, but eps is 0"),
+        ("{name: a, source: b, perturbation: 'none,pgd@3'}", "perturbation .* is pgd, but eps is"),
+        ("{name: a, source: b, eps: 8/255}", "eps .* does nothing without a perturbation"),
+        ("{name: a, source: b, rho: 1}", "rho .* does nothing without a perturbation"),
+        ("{name: a, source: b, trades: 6}", "trades .* does nothing without a perturbation"),
+        ("{name: a, source: b, clean_share: 0.5}", "clean_share .* does nothing"),
+        (
+            "{name: a, source: b, epochs: 3, eps: 0.1, perturbation: 'none,fgsm@9'}",
+            "fgsm@9 .* never begins in 3 epochs",
+        ),
     ],
 )
 def test_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -89,6 +99,23 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         load_recipe(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("sr", {"perturbation": "fgsm"}),
+        ("natural", {"perturbation": "pgd"}),
+        ("natural", {"eps": "8/255"}),
+        ("at", {"eps": 0}),
+        ("at", {"epochs": 3, "perturbation": "none,fgsm@9"}),
+        ("trades", {"perturbation": "none", "eps": 0}),
+        ("stable-gaussian", {"perturbation": "none", "eps": 0}),
+    ],
+)
+def test_changes_without_effect_are_refused(name: str, changes: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="does nothing|eps is 0|never begins"):
+        load_recipe(name).replace(**changes)
 
 
 def test_unknown_name(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ LABELS = torch.tensor([3, 7])
 
 
 def recipe(**changes: Any) -> Recipe:
-    return Recipe("test", "test", **changes)
+    return Recipe("test", "test", **{"perturbation": "fgsm", "eps": 0.1, **changes})
 
 
 def test_tet_averages_the_loss_of_every_step() -> None:

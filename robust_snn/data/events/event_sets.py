@@ -111,8 +111,9 @@ def _frames(
 
     shape = (sum(len(s.labels) for s in sources), bins, 2, side, side)
     described = [
-        (str(s.path.relative_to(root)), (info := s.path.stat()).st_size, info.st_mtime_ns, s.labels)
+        (str(s.path.relative_to(root)), info.st_size, info.st_mtime_ns, s.labels, *s.times)
         for s in sources
+        for info in (s.path.stat(),)
     ]
     depends_on = [name, split, files.by, described]
     return cached(cache_folder(root), f"{name}-{split}", depends_on, shape, build())

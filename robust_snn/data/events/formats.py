@@ -16,6 +16,7 @@ import numpy as np
 from robust_snn.data.events.frames import make_events
 from robust_snn.utils.errors import InputError, missing_extra
 
+SPECIAL, CLOCK = 1 << 15, 1 << 32  # bit of AEDAT 2's special events, and where its clock wraps
 POLARITY = 1  # type of AEDAT 3.1 packets that hold polarity events
 HEADER = struct.Struct("<HHIIIIII")  # type, source, size, offset, overflow, capacity, number, valid
 
@@ -30,10 +31,15 @@ def read_nmnist(path: Path) -> np.ndarray:
 
 
 def read_aedat2(path: Path) -> np.ndarray:
-    """Reads CIFAR10-DVS's `.aedat`: AEDAT 2.0 of a DVS128, oriented as by the authors' script."""
+    """Reads CIFAR10-DVS's `.aedat`: AEDAT 2.0 of a DVS128, oriented as by the authors' script.
+
+    Special events, such as those of a synchronisation, are no pixels and left out.
+    """
     content = np.memmap(path, np.uint8, "r")
     start = _after_comments(content, b"#!AER-DAT2")
     address, t = content[start:].view(">u4").reshape(-1, 2).astype(np.int64).T
+    t = t + (np.diff(t, prepend=t[:1]) < -CLOCK // 2).cumsum() * CLOCK  # it starts anew
+    t, address = t[address & SPECIAL == 0], address[address & SPECIAL == 0]
     return make_events(t, 127 - (address >> 8 & 127), 127 - (address >> 1 & 127), address & 1 == 0)
 
 
@@ -68,7 +74,7 @@ def read_aedat4(path: Path) -> np.ndarray:
 def read_gesture_array(path: Path) -> np.ndarray:
     """Reads tonic's copy of DVS128 Gesture: an array of columns x, y, polarity, milliseconds."""
     x, y, p, t = np.load(path, allow_pickle=False).T
-    return make_events(t * 1000, x, y, p > 0)
+    return make_events(np.rint(t * 1000), x, y, p > 0)  # 1.001 ms are 1001 microseconds
 
 
 def read_events(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:

@@ -13,11 +13,19 @@ from robust_snn.utils.errors import InputError, unknown
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?")])
 BINNINGS = ("time", "count")
 LONGEST = 1 << 62  # microseconds times steps
+MOST = 1 << 15  # rows or columns
 CHUNK = 1 << 19  # events handled together, so that memory does not grow with a recording
 
 
 def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Events `[N]` of type `EVENT_DTYPE` from their columns, in the given order."""
+    """Events `[N]` of type `EVENT_DTYPE` from their columns, in the given order.
+
+    Raises:
+        ValueError: If a place is none of any sensor.
+    """
+    for values in (x, y):
+        if len(values) and not (abs(int(values.min())) < MOST and abs(int(values.max())) < MOST):
+            raise ValueError(f"events in row or column {int(values.max())}")
     events = np.empty(len(t), EVENT_DTYPE)
     events["t"], events["x"], events["y"], events["p"] = t, x, y, p
     return events

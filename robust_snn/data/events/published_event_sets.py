@@ -31,11 +31,13 @@ class Source:
         path: The file.
         labels: Label of every recording.
         read: Yields the events of every recording.
+        times: When each recording begins and ends, where the file holds several.
     """
 
     path: Path
     labels: tuple[int, ...]
     read: Callable[[], Iterator[np.ndarray]]
+    times: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _trial(path: Path) -> Source:
             low, high = np.searchsorted(events["t"], (start, stop))
             yield events[low:high]
 
-    return Source(path, labels, read)
+    return Source(path, labels, read, tuple((start, stop) for _, start, stop in rows))
 
 
 def _single(path: Path, label: int, reader: Callable[[Path], np.ndarray]) -> Source:

@@ -57,7 +57,9 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
         Clean(*intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)),
         Robust(*robust, vote.value, success.value, vote.ci, success.ci),
         attacks,
-        _checks(job, shards, attacks, robust.value, [estimate.value for estimate in so_far]),
+        _checks(
+            job, shards, attacks, predictions, robust.value, [each.value for each in so_far]
+        ),
         sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
         tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
         predictions,
@@ -130,12 +132,14 @@ def _checks(
     job: Job,
     shards: Sequence[FinishedShard],
     attacks: Sequence[AttackResult],
+    predictions: Predictions,
     robust: float,
     course: list[float],
 ) -> tuple[Diagnostic, ...]:
     """The measured numbers against each other, and the warnings of the attacks' libraries."""
-    rows = zip(attacks, job.suite.attacks, strict=True)
-    searching = [attack for attack, row in rows if implementation(row).judge is None]
+    right = predictions.attacks == predictions.labels[:, None]
+    rows = [n for n, row in enumerate(job.suite.attacks) if implementation(row).judge is None]
+    searching = [attacks[n] for n in rows]
     used_gradients = [True, *(attack.backwards > 0 for attack in attacks)]
     warnings = {
         row.name: [text for s in shards if (result := s.attacks[n]) for text in result.warnings]
@@ -144,7 +148,7 @@ def _checks(
     met = sum(len(result.positions) for s in shards for result in s.attacks if result is not None)
     return (
         *verdict_checks.attacked(met),
-        *verdict_checks.claims(searching),
+        *verdict_checks.claims({attacks[n].name: (attacks[n].claimed, right[n]) for n in rows}),
         *verdict_checks.selection(robust, searching),
         *verdict_checks.black_box(list(zip(course, used_gradients, strict=True)), len(job.labels)),
         *verdict_checks.warnings(warnings),

@@ -8,11 +8,13 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from robust_snn.attacks.mode_reach import tried_reach
 from robust_snn.diagnostics import Diagnostic, cheap, compare_strength, finite_differences, measured
 from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.noise_draws import PROBE_DRAWS, SAME_LOGITS
 from robust_snn.eval.scoring.verdict import AttackResult
 from robust_snn.gradients import Own, parse_mode
@@ -72,16 +74,29 @@ def reach(threat: Threat) -> list[Diagnostic]:
     return [Diagnostic("radius", threat.eps, "warn", why)]
 
 
-def claims(attacks: Sequence[AttackResult]) -> list[Diagnostic]:
-    """The accuracy that an attack claims must lie in the interval of the measured one."""
+def claims(attacks: Mapping[str, tuple[float, np.ndarray]]) -> list[Diagnostic]:
+    """What an attack claims must lie in the interval of the measured share of the same images.
+
+    Attacks take an image for broken if most of their draws misclassify it, so that is measured on
+    the report draws too; the accuracy of a verdict is the mean over draws.
+
+    Args:
+        attacks: By name, the share of images claimed to be robust, and whether the label is right
+            in each report draw, bool `[N, draws]`.
+    """
     if not attacks:
         return []
-    worst = max(attacks, key=lambda attack: abs(attack.claimed - attack.accuracy))
-    low, high = worst.ci
-    agrees = low <= worst.claimed <= high
-    why = f"{worst.name} claims {worst.claimed:.1%}, measured {worst.accuracy:.1%}"
-    gap = worst.claimed - worst.accuracy
-    return [Diagnostic("claimed against measured", gap, "pass" if agrees else "warn", why)]
+    measured = {
+        name: (claimed, intervals.fraction(right.mean(1) >= 0.5, np.ones(len(right))))
+        for name, (claimed, right) in attacks.items()
+    }
+    name = max(measured, key=lambda name: abs(measured[name][0] - measured[name][1].value))
+    claimed, (value, (low, high)) = measured[name]
+    agrees = low <= claimed <= high
+    why = f"{name} claims {claimed:.1%}, measured {value:.1%} right in most draws"
+    return [
+        Diagnostic("claimed against measured", claimed - value, "pass" if agrees else "warn", why)
+    ]
 
 
 def selection(worst: float, attacks: Sequence[AttackResult]) -> list[Diagnostic]:

@@ -51,7 +51,8 @@ def test_noise_compares_means_and_votes(tmp_path: Path) -> None:
     mean, vote = found.differences[2:]
     assert mean.p is None and vote.p is not None and vote.p < 0.05
     plain = ttest_rel(answers[1].mean(1), answers[0].mean(1)).confidence_interval(0.95)
-    assert mean.ci == pytest.approx((plain.low, plain.high), abs=2e-3)
+    assert mean.ci[0] <= plain.low and plain.high <= mean.ci[1]
+    assert mean.ci == pytest.approx((plain.low, plain.high), abs=0.015)  # for an image not seen
 
 
 def test_notes(tmp_path: Path) -> None:
