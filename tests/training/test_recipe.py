@@ -109,7 +109,7 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
         ("natural", {"eps": "8/255"}),
         ("at", {"eps": 0}),
         ("at", {"epochs": 3, "perturbation": "none,fgsm@9"}),
-        ("trades", {"perturbation": "none", "eps": 0}),
+        ("trades", {"perturbation": "none"}),
         ("stable-gaussian", {"perturbation": "none", "eps": 0}),
     ],
 )

@@ -33,7 +33,7 @@ def test_coverage(population: str, draws: int) -> None:
     for _ in range(repeats):
         hits = rng.binomial(draws, chance(rng, images))
         inside += mean_bounds.covers(hits / draws, np.ones(images), truth)
-    assert 0.93 <= inside / repeats
+    assert inside / repeats >= 0.93
 
 
 def test_coverage_of_the_success_rate() -> None:
@@ -52,7 +52,7 @@ def test_coverage_of_the_success_rate() -> None:
         trials = before.sum(1)
         rates = (before & ~after).sum(1) / np.maximum(trials, 1)
         inside += mean_bounds.covers(rates, trials / trials.max(), truth)
-    assert 0.93 <= inside / repeats
+    assert inside / repeats >= 0.93
 
 
 @pytest.mark.parametrize("draws", [1, 20])
@@ -157,7 +157,7 @@ def test_coverage_of_the_vote() -> None:
     for _ in range(repeats):
         won = intervals.elected(sample(images), np.ones(images, int))
         inside += mean_bounds.covers(won.astype(float), np.ones(images), truth)
-    assert 0.93 <= inside / repeats
+    assert inside / repeats >= 0.93
 
 
 @pytest.mark.parametrize("draws", [1, 20])
@@ -176,7 +176,7 @@ def test_coverage_of_a_difference(draws: int, spread: float) -> None:
     for _ in range(repeats):
         a, b = (rng.binomial(draws, chance) / draws for chance in chances(images))
         inside += mean_bounds.covers(b - a, np.ones(images), truth, low=-1.0)
-    assert 0.93 <= inside / repeats
+    assert inside / repeats >= 0.93
 
 
 def test_no_difference_seen_is_no_proof_of_none() -> None:
