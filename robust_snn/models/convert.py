@@ -66,6 +66,7 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
         InputError: If the weights are of neither network, of another shape, have DLIF factors for
             another form of the neuron, or were trained on images normalised otherwise.
     """
+    _check_statistics(net)
     released = {name.removeprefix("module."): value for name, value in released.items()}
     places = dict(_places(released, net))
     target = net.state_dict()
@@ -84,7 +85,6 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
             )
         state[ours] = _opened(value) if ours.endswith("gate.probability") else value
     _check_form(state, net)
-    _check_statistics(net)
     missing = [name for name in target if name not in state and _matters(name)]
     return Conversion(state, unused, missing)
 

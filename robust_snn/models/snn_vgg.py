@@ -40,6 +40,7 @@ def vgg(
     stages: Stages,
     width: float = 1.0,
     head_width: int | tuple[int, ...] = (4096, 4096),
+    stem_stride: int = 1,
 ) -> Trunk:
     """Spiking VGG: stages of 3x3 convolutions, average pooling, hidden spiking layers.
 
@@ -49,6 +50,7 @@ def vgg(
         stages: Layers of each stage; see `STAGES`.
         width: Factor on all channel counts.
         head_width: Neurons per hidden layer of the head; a single number stands for two layers.
+        stem_stride: Stride of the first convolution; 2 in StoG's networks for Tiny-ImageNet.
     """
     channels, size = entry.channels, entry.size
     modules: list[nn.Module] = []
@@ -68,7 +70,10 @@ def vgg(
                     )
                 continue
             outputs = max(1, round(int(layer) * width))
-            layers.append(ConvSpike(channels, outputs, build.act(outputs, size), bias=True))
+            stride = 1 if chans or layers else stem_stride
+            size = -(-size[0] // stride), -(-size[1] // stride)
+            act = build.act(outputs, size)
+            layers.append(ConvSpike(channels, outputs, act, stride=stride, bias=True))
             channels = outputs
         modules.append(nn.Sequential(*layers))
         chans.append(channels)

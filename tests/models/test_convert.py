@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from helpers import assert_close_rms
-from robust_snn.models.convert import convert, load_released
-from robust_snn.models.encodings import CIFAR10_MEAN, CIFAR10_STD
+from robust_snn.data import ImageSet
+from robust_snn.models import fitted_kwargs
+from robust_snn.models.convert import _opened, convert, load_released
+from robust_snn.models.encodings import CIFAR10_MEAN, CIFAR10_STD, RELEASED_STATISTICS
+from robust_snn.neurons import StochasticGate
 from robust_snn.utils.errors import InputError
 from zoo import images, narrow
 
@@ -234,3 +237,39 @@ def test_weights_that_cannot_fit_are_refused() -> None:
         convert(state, narrow("snn_vgg5_dlif", T=8, dlif_form="input"))
     with pytest.raises(InputError, match="got conv.weight"):
         convert({"conv.weight": torch.zeros(1)}, narrow("snn_vgg5", T=T))
+
+
+def test_other_sets_need_their_own_statistics() -> None:
+    """With CIFAR-10's, weights of CIFAR-100 give other answers without a word."""
+    for classes, first in ((100, 0.5071), (200, 0.480)):
+        plain = narrow("snn_vgg5", num_classes=classes)
+        with pytest.raises(InputError, match=f"normalised by mean=.{first}"):
+            convert(plain.state_dict(), plain)
+        mean, std = RELEASED_STATISTICS[classes]
+        fitting = narrow("snn_vgg5", num_classes=classes, mean=mean, std=std)
+        with pytest.raises(InputError, match="expected weights of SNN-RAT"):
+            convert(fitting.state_dict(), fitting)
+
+
+def test_trainings_take_the_statistics_of_their_set() -> None:
+    data = ImageSet("cifar100", "train", torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), ("a", "b"))
+    kwargs = fitted_kwargs("snn_vgg5", {}, data)
+    assert kwargs["mean"] == [0.5071, 0.4867, 0.4408]
+    assert "mean" not in fitted_kwargs("snn_vgg5_poisson", {}, data)
+    assert fitted_kwargs("snn_vgg5", {"mean": [0.5] * 3}, data)["mean"] == [0.5] * 3
+
+
+def test_a_released_gate_at_its_floor_opens_as_there() -> None:
+    gate = StochasticGate((1,), 0.1)
+    gate.probability.data = _opened(torch.full((1,), 0.1))
+    assert float(gate.opening.detach()) == pytest.approx(0.09899, abs=1e-5)
+
+
+def test_the_stem_of_tiny_imagenet_halves_the_image() -> None:
+    net = narrow("snn_vgg5", img_size=64, stem_stride=2)
+    stem = net.get_submodule("stages.0.0.conv")
+    assert stem.stride == (2, 2)
+    half = narrow("snn_vgg5", img_size=32)
+    assert {k: v.shape for k, v in net.state_dict().items()} == {
+        k: v.shape for k, v in half.state_dict().items()
+    }
