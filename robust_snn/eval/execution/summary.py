@@ -57,9 +57,7 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
         Clean(*intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)),
         Robust(*robust, vote.value, success.value, vote.ci, success.ci),
         attacks,
-        _checks(
-            job, shards, attacks, predictions, robust.value, [each.value for each in so_far]
-        ),
+        _checks(job, shards, attacks, predictions, robust.value, [each.value for each in so_far]),
         sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
         tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
         predictions,
