@@ -19,6 +19,7 @@ import csv
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
@@ -28,6 +29,7 @@ from robust_snn.eval.scoring.mean_bounds import TAIL, UNFAVOURABLE
 
 Population = Callable[[np.random.Generator, int], np.ndarray]  # chances of n images
 IMAGES, DRAWS = (5, 10, 20, 50, 200), (1, 5, 20)
+FAR = 4_000_000  # images of which the true value is the mean
 SELECT, ATTACKS = 5, 3  # draws that choose the worst attack, and how many there are
 
 
@@ -88,54 +90,79 @@ def histogram(cells: np.ndarray, kinds: int) -> np.ndarray:
     return np.stack([(cells == kind).sum(1) for kind in range(kinds)], 1).astype(float)
 
 
-def of_accuracy(
-    rng: np.random.Generator, population: Population, size: tuple[int, int], draws: int
-) -> np.ndarray:
-    """Intervals of an accuracy."""
-    truth = float(population(np.random.default_rng(1), 2_000_000).mean())
-    hits = rng.binomial(draws, population(rng, size[0] * size[1])).reshape(size)
-    values = np.arange(draws + 1) / draws
-    return covered(histogram(hits, draws + 1), values, np.ones(draws + 1), truth)
+def under_worst_attack(population: Population) -> Population:
+    """Chances of images under the attack that draws of their own chose."""
 
-
-def of_worst_attack(
-    rng: np.random.Generator, population: Population, size: tuple[int, int], draws: int
-) -> np.ndarray:
-    """Intervals of the accuracy under the attack that other draws of each image chose."""
-
-    def chosen_attack(rng: np.random.Generator, n: int) -> np.ndarray:
+    def chances(rng: np.random.Generator, n: int) -> np.ndarray:
         each = np.stack([population(rng, n) for _ in range(ATTACKS)])
         chosen = rng.binomial(SELECT, each).argmin(0)
         picked: np.ndarray = each[chosen, np.arange(n)]
         return picked
 
-    return of_accuracy(rng, chosen_attack, size, draws)
+    return chances
+
+
+def changed(population: Population, rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+    """Chances under two networks: a tenth of the images get another one."""
+    first = population(rng, n)
+    return first, np.where(rng.random(n) < 0.1, population(rng, n), first)
+
+
+class Kind(NamedTuple):
+    """A kind of interval: the true value of a population, and whether intervals hold it, `[R]`."""
+
+    truth: Callable[[Population], float]
+    covered: Callable[[np.random.Generator, Population, tuple[int, int], int, float], np.ndarray]
+
+
+def true_accuracy(population: Population) -> float:
+    return float(population(np.random.default_rng(1), FAR).mean())
+
+
+def of_accuracy(
+    rng: np.random.Generator,
+    population: Population,
+    size: tuple[int, int],
+    draws: int,
+    truth: float,
+) -> np.ndarray:
+    hits = rng.binomial(draws, population(rng, size[0] * size[1])).reshape(size)
+    values = np.arange(draws + 1) / draws
+    return covered(histogram(hits, draws + 1), values, np.ones(draws + 1), truth)
+
+
+def true_difference(population: Population) -> float:
+    first, second = changed(population, np.random.default_rng(1), FAR)
+    return float((second - first).mean())
 
 
 def of_difference(
-    rng: np.random.Generator, population: Population, size: tuple[int, int], draws: int
+    rng: np.random.Generator,
+    population: Population,
+    size: tuple[int, int],
+    draws: int,
+    truth: float,
 ) -> np.ndarray:
-    """Intervals of the change between two networks: a tenth of the images get another chance."""
-
-    def pair(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-        first = population(rng, n)
-        return first, np.where(rng.random(n) < 0.1, population(rng, n), first)
-
-    first, second = pair(np.random.default_rng(1), 4_000_000)
-    truth = float((second - first).mean())
-    a, b = (rng.binomial(draws, c).reshape(size) for c in pair(rng, size[0] * size[1]))
+    chances = changed(population, rng, size[0] * size[1])
+    a, b = (rng.binomial(draws, chance).reshape(size) for chance in chances)
     values = np.arange(-draws, draws + 1) / draws
     counts = histogram(b - a + draws, len(values))
     return covered(counts, values, np.ones(len(values)), truth, low=-1.0)
 
 
-def of_success(
-    rng: np.random.Generator, population: Population, size: tuple[int, int], draws: int
-) -> np.ndarray:
-    """Intervals of a success rate: draws that turn wrong over draws that were right, beta(4, 1)."""
+def true_success(population: Population) -> float:
     far = np.random.default_rng(1)
-    right, kept = far.beta(4, 1, 2_000_000), population(far, 2_000_000)
-    truth = float(1 - (right * kept).mean() / right.mean())
+    right, kept = far.beta(4, 1, FAR), population(far, FAR)
+    return float(1 - (right * kept).mean() / right.mean())
+
+
+def of_success(
+    rng: np.random.Generator,
+    population: Population,
+    size: tuple[int, int],
+    draws: int,
+    truth: float,
+) -> np.ndarray:
     total = size[0] * size[1]
     trials = rng.binomial(draws, rng.beta(4, 1, total))
     hits = rng.binomial(trials, 1 - population(rng, total))
@@ -147,10 +174,10 @@ def of_success(
 
 
 KINDS = {
-    "accuracy": of_accuracy,
-    "worst attack": of_worst_attack,
-    "difference": of_difference,
-    "success rate": of_success,
+    "accuracy": Kind(true_accuracy, of_accuracy),
+    "worst attack": Kind(true_accuracy, of_accuracy),
+    "difference": Kind(true_difference, of_difference),
+    "success rate": Kind(true_success, of_success),
 }
 
 
@@ -160,12 +187,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2000)
     options = parser.parse_args()
     rows: list[tuple[str, str, int, int, float]] = []
-    for name, population in populations().items():
-        for images, draws, (kind, run) in product(IMAGES, DRAWS, KINDS.items()):
+    for (name, plain), (kind, how) in product(populations().items(), KINDS.items()):
+        population = under_worst_attack(plain) if kind == "worst attack" else plain
+        truth = how.truth(population)
+        for images, draws in product(IMAGES, DRAWS):
             if kind == "success rate" and draws > 5:
                 continue  # too many pairs of counts
             rng = np.random.default_rng(0)
-            found = run(rng, population, (options.repeats, images), draws)
+            found = how.covered(rng, population, (options.repeats, images), draws, truth)
             rows.append((kind, name, images, draws, float(found.mean())))
     with options.out.open("w", newline="") as file:
         writer = csv.writer(file)

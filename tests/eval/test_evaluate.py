@@ -219,7 +219,7 @@ def test_a_violation_is_an_error_not_a_number(
 def test_null_attack(tmp_path: Path) -> None:
     """At eps = 1e-6 nobody can be fooled: AutoAttack claims so, the verdict does not."""
     victim = tiny_victim(True)
-    images, labels = told_by(victim, 32)
+    images, labels = told_by(victim, 96)
     rows = (
         AttackSpec("apgd-ce", "autoattack", "apgd-ce", steps=10),
         AttackSpec("apgd-dlr", "autoattack", "apgd-dlr", steps=10),
