@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from importlib import import_module
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +13,50 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.adapters._autoattack_engine import VERSIONS, AttackSettings, logging_to
-from robust_snn.adapters._autoattack_run import AUTOATTACK_NORMS, AutoAttackResult, run_attacks
-from robust_snn.foreign import adapt
+from robust_snn.adapters._autoattack_run import (
+    AUTOATTACK_NORMS,
+    LEAST_CLASSES,
+    AutoAttackResult,
+    run_attacks,
+)
+from robust_snn.adapters._autoattack_state import check_state, images_beside, note
+from robust_snn.foreign import adapt, as_network
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, undisturbed
+
+_log = logging.getLogger("robust_snn")
 
 
 class AutoAttack(pyautoattack.AutoAttack):
     """Stands in for `autoattack.AutoAttack` of github.com/fra31/auto-attack in existing scripts.
 
     The constructor, `run_standard_evaluation` and its individual form are those of that class, and
-    numbers set on `apgd`, `apgd_targeted`, `fab` and `square` count. Any number of classes works,
-    runs resume from `state_path`, and the caller's process stays as it was. For a noisy victim the
-    images of highest loss come back, not those that one call happened to misclassify.
+    what is set afterwards counts: `attacks_to_run`, the seed, and every number of `apgd`,
+    `apgd_targeted`, `fab` and `square`. The same seed gives the same images. Beyond it, any number
+    of classes works, the caller's process stays as it was, and a run goes on from `state_path` with
+    the images that were found before. For a noisy victim the images of highest loss come back, not
+    those that one call happened to misclassify.
 
     Args:
-        model: A victim, or a net that becomes one.
+        model: A victim, a network that becomes one, or a function of images.
         norm: `"Linf"`, `"L2"` or `"L1"`.
         eps: Radius of the norm ball.
         seed: Seed of every attack; 0 if left out.
-        verbose: Let the library's log through, on the logger `auto-attack`.
+        verbose: Show the log, which is that of the logger `auto-attack`.
         attacks_to_run: Attacks of `version="custom"`.
-        version: `"standard"`, `"plus"`, `"rand"` or `"custom"`; also `"auto"`, see `autoattack`.
+        version: `"standard"`, `"plus"` or `"rand"`; `"custom"`, with the original's own numbers; or
+            `"auto"`, see `autoattack`.
         is_tf_model: Only False.
         device: Ignored: attacks run where the victim is.
         log_path: A file that the log is appended to.
 
     Raises:
-        InputError: If an argument is not known.
+        InputError: If an argument is not known, or attacks are named and the version names others.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[[Tensor], Tensor],
         norm: str = "Linf",
         eps: float = 0.3,
         seed: int | None = None,
@@ -56,26 +67,31 @@ class AutoAttack(pyautoattack.AutoAttack):
         device: str | torch.device = "cuda",
         log_path: str | Path | None = None,
     ) -> None:
+        attacks = list(attacks_to_run)
         if is_tf_model:
             raise InputError("is_tf_model=True is not supported: a victim is a PyTorch module")
         if norm not in AUTOATTACK_NORMS:
             raise unknown("norm", norm, AUTOATTACK_NORMS)
-        if version not in ("auto", "custom", *VERSIONS):
-            raise unknown("AutoAttack version", version, ("auto", "custom", *VERSIONS))
-        with undisturbed(model):
-            self.victim = adapt(model)
-        released = version if version in VERSIONS else "standard"
+        _check_version(version)
+        if attacks and version != "custom":
+            raise InputError(
+                f"version='{version}' names its own attacks; give attacks_to_run={attacks} with "
+                "version='custom', or set it afterwards"
+            )
+        net = as_network(model)
+        with undisturbed(net):
+            self.victim = adapt(net)
         super().__init__(
             self.victim,
             eps=eps,
             norm=norm,
             seed=0 if seed is None else seed,
-            version=released,
+            version="custom",
+            attacks=attacks,
             device=device_of(self.victim),
         )
-        self.version, self.verbose, self.log_path = version, verbose, log_path
-        if version == "custom":
-            self.attacks_to_run = list(attacks_to_run)
+        self.verbose, self.log_path = verbose, log_path
+        self.set_version(version)
 
     def run_standard_evaluation(
         self,
@@ -85,22 +101,39 @@ class AutoAttack(pyautoattack.AutoAttack):
         return_labels: bool = False,
         state_path: str | Path | None = None,
     ) -> Any:
-        """Returns adversarial images `[N, C, H, W]`, and their predicted labels if asked."""
-        return self._returned(self._run(x_orig, y_orig, bs, None, state_path), return_labels)
+        """Returns adversarial images `[N, C, H, W]`, and their predicted labels if asked.
+
+        Args:
+            x_orig: `[N, C, H, W]` in [0, 1].
+            y_orig: `[N]`.
+            bs: Images attacked together.
+            return_labels: Whether to return labels too.
+            state_path: Where the run is noted as `EvaluationState`, with its images beside it. The
+                same call goes on from there, to the result of an uninterrupted one.
+
+        Raises:
+            InputError: If there is no attack to run, one of them is not known or not possible, or
+                the state is that of another run.
+        """
+        path = None if state_path is None else Path(state_path)
+        return self._returned(self._run(x_orig, y_orig, bs, None, path), x_orig, return_labels)
 
     def run_standard_evaluation_individual(
         self, x_orig: Tensor, y_orig: Tensor, bs: int = 250, return_labels: bool = False
     ) -> dict[str, Any]:
         """Runs each attack on all images; returns what `run_standard_evaluation` does, by name."""
         return {
-            name: self._returned(self._run(x_orig, y_orig, bs, [name], None), return_labels)
+            name: self._returned(self._run(x_orig, y_orig, bs, [name], None), x_orig, return_labels)
             for name in self.attacks_to_run
         }
 
     def set_version(self, version: str = "standard") -> None:
-        """Takes the numbers of a released version."""
-        self._set_version(version)
+        """Takes the attacks and the numbers of a released version; `"custom"` changes nothing."""
+        _check_version(version)
         self.version = version
+        if version != "custom":
+            self._set_version("standard" if version == "auto" else version)
+        self._versions_attacks = None if version == "custom" else list(self.attacks_to_run)
 
     def _run(
         self,
@@ -108,31 +141,42 @@ class AutoAttack(pyautoattack.AutoAttack):
         labels: Tensor,
         batch_size: int,
         attacks: list[str] | None,
-        state_path: str | Path | None,
+        state_path: Path | None,
     ) -> AutoAttackResult:
-        if attacks is None and self.version == "custom":
-            attacks = self.attacks_to_run
+        if attacks is None and self.attacks_to_run != self._versions_attacks:
+            attacks = list(self.attacks_to_run)
+            if not attacks:
+                known = ", ".join(LEAST_CLASSES)
+                raise InputError(f"no attack to run: attacks_to_run is empty; choose of {known}")
         settings = AttackSettings(
             eps=self.epsilon,
             norm=self.norm,
             version="standard" if self.version == "custom" else self.version,
             batch_size=batch_size,
-            seed=self.seed,
+            seed=0 if self.seed is None else self.seed,
             like=self,
         )
-        with logging_to(self.log_path):
-            return run_attacks(
+        resume = noted = None
+        if state_path is not None:
+            check_state(state_path)
+            resume, noted = images_beside(state_path), partial(note, state_path)
+        with logging_to(self.log_path, shown=self.verbose):
+            result = run_attacks(
                 self.victim,
                 images,
                 labels,
                 settings,
                 attacks,
                 verbose=self.verbose,
-                resume=state_path,
+                resume=resume,
+                noted=noted,
             )
+        for text in () if self.verbose else result.warnings:
+            _log.warning("AutoAttack: %s", text)
+        return result
 
-    def _returned(self, result: AutoAttackResult, return_labels: bool) -> Any:
-        images = result.strongest
+    def _returned(self, result: AutoAttackResult, given: Tensor, return_labels: bool) -> Any:
+        images = result.strongest.to(given)
         if not return_labels:
             return images
         device = device_of(self.victim)
@@ -141,12 +185,6 @@ class AutoAttack(pyautoattack.AutoAttack):
         return images, torch.cat(predicted).to(images.device)
 
 
-def shim() -> None:
-    """Lets `import autoattack` find `AutoAttack` where fra31's package is not installed.
-
-    RobustBench's own code imports that name. Opt-in: nothing here calls it.
-    """
-    try:
-        import autoattack  # noqa: F401
-    except ImportError:
-        sys.modules["autoattack"] = import_module("robust_snn.adapters.autoattack")
+def _check_version(version: str) -> None:
+    if version not in ("auto", "custom", *VERSIONS):
+        raise unknown("AutoAttack version", version, ("auto", "custom", *VERSIONS))

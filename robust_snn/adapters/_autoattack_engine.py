@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from pyautoattack import checks
 from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor
 
+from robust_snn.adapters._autoattack_state import original_package
 from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.values import whole
@@ -25,6 +28,7 @@ VERSIONS = {
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
     "rand": ("apgd-ce", "apgd-dlr"),
 }
+LOGGER = logging.getLogger("auto-attack")
 ATTACK_OBJECTS = ("apgd", "apgd_targeted", "fab", "square")
 
 
@@ -42,7 +46,8 @@ class AttackSettings:
         eot_iter: Calls over which APGD itself averages gradients.
         batch_size: Images attacked together.
         seed: Seed of every attack.
-        like: The library's object from which every number is taken first.
+        like: The library's object whose attacks are taken.
+        original: Whether the library is the package of github.com/fra31/auto-attack.
     """
 
     eps: float
@@ -55,6 +60,7 @@ class AttackSettings:
     batch_size: int = 250
     seed: int = 0
     like: pyautoattack.AutoAttack | None = None
+    original: bool = False
 
     def checked(self) -> AttackSettings:
         """The settings with plain numbers.
@@ -81,17 +87,21 @@ def make_engine(
         settings: What the attacks of the run share.
     """
     released = settings.version if settings.version in VERSIONS else "standard"
-    engine = pyautoattack.AutoAttack(
+    package = original_package() if settings.original else pyautoattack
+    engine = package.AutoAttack(
         victim,
         eps=settings.eps,
         norm=settings.norm,
         seed=settings.seed,
         version=released,
         device=device_of(victim),
+        **({"verbose": False} if settings.original else {}),
     )
-    if settings.like is not None:
-        for part in ATTACK_OBJECTS:
-            vars(getattr(engine, part)).update(_numbers(getattr(settings.like, part)))
+    engine.verbose = False  # it would tell about one batch of one attack
+    if settings.original:
+        engine.logger.log = _log_as_original
+    for part in ATTACK_OBJECTS if settings.like is not None else ():
+        setattr(engine, part, _attack_on(victim, settings.like, part))
     engine.attacks_to_run = [name]
     engine.apgd.loss = name.removeprefix("apgd-")
     if victim.stochastic:
@@ -102,13 +112,36 @@ def make_engine(
     return engine
 
 
-def _numbers(attack: Any) -> dict[str, Any]:
-    """The settings of an attack of the library that a script may have changed."""
-    kept = ("device", "loss", "seed", "targeted", "verbose")
+def _attack_on(victim: Victim, like: Any, part: str) -> Any:
+    """A copy of an attack that a script may have changed in any way, on a victim."""
+    attack = copy(getattr(like, part))
+    for name, value in vars(attack).items():
+        if value is like.model:
+            setattr(attack, name, victim)
+    return attack
+
+
+def attack_batch(
+    engine: pyautoattack.AutoAttack, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The library's images for a batch `[B, C, H, W]`, and what it predicts for them, `[B]`."""
+    ways: dict[str, Any] = {"batch_size": len(images)}
+    if not isinstance(engine, pyautoattack.AutoAttack):
+        ways = {"bs": len(images), "return_labels": True}
+    made, predicted = engine.run_standard_evaluation(images, labels, **ways)
+    return made, predicted
+
+
+def numbers_of(like: Any) -> dict[str, dict[str, Any]]:
+    """The settings of every attack of the library's object, as JSON values."""
     return {
-        name: value
-        for name, value in vars(attack).items()
-        if isinstance(value, (bool, int, float)) and name not in kept
+        part: {
+            name: value
+            for name, value in vars(getattr(like, part)).items()
+            if isinstance(value, (bool, int, float, str))
+            and name not in ("device", "loss", "seed", "targeted", "verbose")
+        }
+        for part in ATTACK_OBJECTS
     }
 
 
@@ -140,8 +173,8 @@ def apgd_on_all(
         The images of highest loss, AutoAttack's images, both `[N, C, H, W]`, and those on which
         AutoAttack claims no success, bool `[N]`.
     """
-    checks.check_range_output(engine.model, images[:batch_size], logger=engine.logger)
-    checks.check_dynamic(engine.model, images[:batch_size], logger=engine.logger)
+    checks.check_range_output(engine.model, images[:batch_size], logger=LOGGER)
+    checks.check_dynamic(engine.model, images[:batch_size], logger=LOGGER)
     batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
     hardest, made, robust = zip(*(_apgd(engine, x, y) for x, y in batches), strict=True)
     return torch.cat(hardest), torch.cat(made), torch.cat(robust)
@@ -180,7 +213,7 @@ class _Collector(logging.Handler):
 @contextmanager
 def captured_warnings(verbose: bool) -> Iterator[list[str]]:
     """Collects the library's warnings; keeps its counter of suspicious functions as it was."""
-    logger, messages = logging.getLogger("auto-attack"), list[str]()
+    logger, messages = LOGGER, list[str]()
     collector = _Collector(messages)
     propagate, level, counted = logger.propagate, logger.level, dict(checks.funcs)
     logger.addHandler(collector)
@@ -196,17 +229,31 @@ def captured_warnings(verbose: bool) -> Iterator[list[str]]:
         checks.funcs.update(counted)
 
 
+def _log_as_original(text: str) -> None:
+    """The original's log, whose warnings are known by their first word."""
+    level = logging.WARNING if text.startswith("Warning: ") else logging.DEBUG
+    LOGGER.log(level, "%s", text.removeprefix("Warning: "))
+
+
 @contextmanager
-def logging_to(path: str | Path | None) -> Iterator[None]:
-    """Appends the library's log to a file as well, if one is given."""
-    if path is None:
-        yield
-        return
-    handler = logging.FileHandler(path)
-    logger = logging.getLogger("auto-attack")
-    logger.addHandler(handler)
+def logging_to(path: str | Path | None, shown: bool = False) -> Iterator[None]:
+    """Appends the log to a file as well, if one is given.
+
+    Args:
+        path: The file.
+        shown: Whether it goes to the standard output too, where nobody else listens.
+    """
+    handlers: list[logging.Handler] = []
+    if shown and not LOGGER.hasHandlers():
+        handlers.append(logging.StreamHandler(sys.stdout))
+        handlers[0].setLevel(logging.INFO)
+    if path is not None:
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    for handler in handlers:
+        LOGGER.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        handler.close()
+        for handler in handlers:
+            LOGGER.removeHandler(handler)
+            handler.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -9,16 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyautoattack
 import torch
+from pyautoattack import checks
 from torch import Tensor
 
 from robust_snn.adapters._autoattack_engine import (
+    LOGGER,
     VERSIONS,
     AttackSettings,
     apgd_on_all,
+    attack_batch,
     captured_warnings,
     make_engine,
+    numbers_of,
 )
 from robust_snn.adapters._autoattack_resume import RunState, tensors_sha256
 from robust_snn.foreign.identity import identity
@@ -32,6 +36,7 @@ from robust_snn.victim_inputs import checked_inputs
 AUTOATTACK_NORMS = ("Linf", "L2", "L1")
 SEARCHES = ("fab", "fab-t", "square")
 LEAST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab": 2, "fab-t": 2, "square": 2}
+Noted = Callable[[tuple[str, ...], RunState, float | None], None]
 AUTO_EOT = 20  # draws that `auto` averages; the released `rand` averages as many
 
 
@@ -96,8 +101,12 @@ def run_attacks(
     verbose: bool = False,
     resume: str | Path | None = None,
     progress: bool | Callable[[AutoAttackProgress], None] = False,
+    noted: Noted | None = None,
 ) -> AutoAttackResult:
     """Runs the attacks that are named, or those of the settings' version; see `autoattack`.
+
+    `noted(attacks, state, clean)` is told after every batch how far the run is, and at its start
+    the accuracy on clean images.
 
     Raises:
         InputError: If a name is not known, an attack needs more classes than there are, or the
@@ -111,7 +120,7 @@ def run_attacks(
         raise InputError(f"AutoAttack needs images [N, C, H, W], got {tuple(images.shape)}")
     home, device = images.device, device_of(victim, images)
     images, labels = images.detach().to(device).float().contiguous(), labels.to(device)
-    run = _Run(victim, images, labels, classes, settings, attacks)
+    run = _Run(victim, images, labels, classes, settings, attacks, noted)
     with (
         global_generators,
         undisturbed(victim),
@@ -143,6 +152,7 @@ class _Run:
     classes: int
     settings: AttackSettings
     attacks: Iterable[str] | None
+    noted: Noted | None
     path: Path | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
 
@@ -163,15 +173,20 @@ class _Run:
             warnings.extend(self.state.warnings)
         else:
             self.state = self._start()
+            self._note(math.nan if self.victim.stochastic else self._left())
         self.state.warnings = warnings
 
     def finish(self, listen: Callable[[AutoAttackProgress], None]) -> None:
         """Runs the attacks and batches that are left."""
-        state = self.state
+        state, left = self.state, {"clean": self._left()}
         began, already = time.perf_counter(), len(state.after)
-        for name in self.names[already:]:
+        LOGGER.info("attacks: %s", ", ".join(self.names[already:]))
+        LOGGER.info("robust accuracy before them: %.2f%%", 100 * left["clean"])
+        for place, name in enumerate(self.names[already:], already):
             attacked = self._attacked(name)
             engine = make_engine(attacked, name, self.classes, self.settings)
+            if self.settings.like is not None and "fab-t" in self.names[:place]:
+                engine.fab.n_restarts = 1  # as the library leaves it
             batches = _split(state.robust_before, self.settings.batch_size)
             for batch, ids in list(enumerate(batches))[state.batches :]:
                 listen(self._progress(name, batch, began, already))
@@ -183,11 +198,21 @@ class _Run:
             state.after[name] = state.images.clone()
             state.robust_before, state.batches = state.robust.clone(), 0
             self._save()
+            left[name], passed = self._left(), time.perf_counter() - began
+            text = "robust accuracy after %s: %.2f%% (total time %.1f s)"
+            LOGGER.info(text, name.upper(), 100 * left[name], passed)
+        if not already:
+            checks.check_square_sr(left, logger=LOGGER)
+
+    def _left(self) -> float:
+        """Share of the images on which no attack has succeeded so far."""
+        return float(self.state.robust.float().mean())
 
     def _start(self) -> RunState:
         """All images are robust, save those that a deterministic victim misclassifies."""
         robust = torch.ones_like(self.labels, dtype=torch.bool)
-        if not self.victim.stochastic:
+        stands_in = self.settings.like is not None  # of a library that believes a call
+        if not self.victim.stochastic or (stands_in and self.victim.noise != "fresh"):
             batches = self.images.split(self.settings.batch_size)
             predicted = torch.cat([self.victim(batch).argmax(1) for batch in batches])
             robust = predicted == self.labels
@@ -200,9 +225,7 @@ class _Run:
         noise = "frozen" if name in SEARCHES else self.victim.noise
         return self.victim.replace(noise=noise, eot=max(self.victim.eot, AUTO_EOT))
 
-    def _attack(
-        self, attacked: Victim, engine: pyautoattack.AutoAttack, name: str, ids: Tensor
-    ) -> None:
+    def _attack(self, attacked: Victim, engine: Any, name: str, ids: Tensor) -> None:
         """Attacks one batch, and notes the outcome in the state."""
         x, y, size, state = self.images[ids], self.labels[ids], self.settings.batch_size, self.state
         if _single_call_decides(attacked, name, self.settings.norm):
@@ -210,7 +233,7 @@ class _Run:
             state.hardest = self.images.clone() if state.hardest is None else state.hardest
             state.hardest[ids] = hardest
             return
-        state.images[ids], predicted = engine.run_standard_evaluation(x, y, batch_size=size)
+        state.images[ids], predicted = attack_batch(engine, x, y)
         state.robust[ids] = predicted == y
 
     def _progress(self, name: str, batch: int, began: float, already: int) -> AutoAttackProgress:
@@ -220,12 +243,14 @@ class _Run:
             finished / len(self.names),
             passed * left / (finished - already) if finished > already else None,
             f"{name}, batch {batch + 1}",
-            f"claimed so far {float(self.state.robust.float().mean()):.1%}",
+            f"claimed so far {self._left():.1%}",
         )
 
     def _describe(self) -> dict[str, Any]:
         """Everything that the result depends on, as JSON values."""
         settings = {name: value for name, value in vars(self.settings).items() if name != "like"}
+        if self.settings.like is not None:
+            settings["numbers"] = numbers_of(self.settings.like)
         return {
             **settings,
             "attacks": self.names,
@@ -238,6 +263,11 @@ class _Run:
     def _save(self) -> None:
         if self.path is not None:
             self.state.save(self.path, self.configuration)
+        self._note(None)
+
+    def _note(self, clean: float | None) -> None:
+        if self.noted is not None:
+            self.noted(self.names, self.state, clean)
 
 
 def _split(chosen: Tensor, batch_size: int) -> tuple[Tensor, ...]:

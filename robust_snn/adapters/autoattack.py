@@ -20,7 +20,7 @@ from pathlib import Path
 import pyautoattack
 from torch import Tensor
 
-from robust_snn.adapters._autoattack_drop_in import AutoAttack, shim
+from robust_snn.adapters._autoattack_drop_in import AutoAttack
 from robust_snn.adapters._autoattack_engine import VERSIONS, AttackSettings
 from robust_snn.adapters._autoattack_run import (
     LEAST_CLASSES,
@@ -28,6 +28,7 @@ from robust_snn.adapters._autoattack_run import (
     AutoAttackResult,
     run_attacks,
 )
+from robust_snn.adapters._autoattack_state import EvaluationState, shim
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import accuracy
 
@@ -37,6 +38,7 @@ __all__ = [
     "AutoAttack",
     "AutoAttackProgress",
     "AutoAttackResult",
+    "EvaluationState",
     "accuracy",
     "autoattack",
     "shim",
@@ -62,6 +64,7 @@ def autoattack(
     resume: str | Path | None = None,
     progress: bool | Callable[[AutoAttackProgress], None] = False,
     like: pyautoattack.AutoAttack | None = None,
+    original: bool = False,
 ) -> AutoAttackResult:
     """Runs one attack after the other, each on the images where those before had no success.
 
@@ -86,11 +89,14 @@ def autoattack(
         resume: File that keeps the run after every batch. The same call with the same file goes on
             where it was killed, to the result of an uninterrupted one.
         progress: Show a bar, or tell a listener each `AutoAttackProgress`.
-        like: Take every number of the attacks from this object of the library.
+        like: Take the attacks, with all their numbers, from this object of the library.
+        original: Run the package of github.com/fra31/auto-attack, where it is installed, in the
+            place of `pyautoattack`. The images are the same.
 
     Raises:
         InputError: If a name is not known, an attack needs more classes than there are, or the
             file to resume from belongs to another run.
+        ImportError: If the original package is asked for and is not installed.
     """
     settings = AttackSettings(
         eps=eps,
@@ -103,6 +109,7 @@ def autoattack(
         batch_size=batch_size,
         seed=seed,
         like=like,
+        original=original,
     )
     return run_attacks(
         victim,

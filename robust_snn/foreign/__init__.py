@@ -4,14 +4,17 @@ from robust_snn.foreign.adapt import adapt
 from robust_snn.foreign.adaptation import adaptation
 from robust_snn.foreign.cpu_building import building_on_cpu
 from robust_snn.foreign.foreign_net import ForeignSNN
+from robust_snn.foreign.function_net import FunctionNet, as_network
 from robust_snn.foreign.library import Library, Unreadable, overriding, register
 
 __all__ = [
     "ForeignSNN",
+    "FunctionNet",
     "Library",
     "Unreadable",
     "adapt",
     "adaptation",
+    "as_network",
     "building_on_cpu",
     "overriding",
     "register",

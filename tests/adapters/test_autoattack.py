@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,14 @@ from pyautoattack import AutoAttack, checks
 from torch import Tensor
 
 from robust_snn import InputError, Victim
-from robust_snn.adapters.autoattack import LEAST_CLASSES, VERSIONS, AutoAttackProgress, autoattack
+from robust_snn.adapters._autoattack_state import original_package
+from robust_snn.adapters.autoattack import (
+    LEAST_CLASSES,
+    VERSIONS,
+    AutoAttackProgress,
+    EvaluationState,
+    autoattack,
+)
 from robust_snn.adapters.autoattack import AutoAttack as DropIn
 from robust_snn.victim_scoring import accuracy
 from victims import tiny_victim, told_by, untouched
@@ -30,6 +39,11 @@ def distance(adversarial: Tensor, images: Tensor, norm: str) -> float:
 @pytest.fixture(params=[False, True], ids=["deterministic", "noisy"])
 def victim(request: pytest.FixtureRequest, device: torch.device) -> Victim:
     return tiny_victim(request.param)
+
+
+@pytest.fixture
+def seen(device: torch.device) -> Victim:
+    return tiny_victim(False)
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
@@ -237,8 +251,145 @@ def test_drop_in_on_a_noisy_victim_returns_the_hardest_images() -> None:
         ({"norm": "linf"}, "did you mean 'Linf'"),
         ({"version": "custm"}, "did you mean 'custom'"),
         ({"is_tf_model": True}, "is_tf_model=True is not supported"),
+        ({"attacks_to_run": ["square"]}, "version='standard' names its own attacks"),
+        ({"model": Victim}, "got the class Victim"),
+        ({"model": partial(tiny_victim(False))}, "give the victim itself"),
+        ({"model": "resnet"}, "expected a torch.nn.Module or a function, got str"),
     ],
 )
 def test_wrong_arguments_of_the_drop_in(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        DropIn(tiny_victim(False), **arguments)  # type: ignore[arg-type]
+        DropIn(**{"model": tiny_victim(False), **arguments})  # type: ignore[arg-type]
+
+
+# Restarts of APGD, of FAB and of targeted APGD, its classes, and calls per gradient of APGD.
+NUMBERS = {
+    "standard": (1, 1, 1, 9, 1),
+    "plus": (5, 5, 1, 9, 1),
+    "rand": (1, 5, 1, 9, 20),
+    "custom": (5, 5, 1, 9, 1),
+}
+
+
+@pytest.mark.parametrize("version", NUMBERS)
+def test_numbers_of_every_version(version: str, seen: Victim) -> None:
+    made = DropIn(seen, eps=0.1, version=version, verbose=False)
+    later = DropIn(seen, eps=0.1, version="custom", verbose=False)
+    later.set_version(version)
+    for engine in (made, later):
+        apgd, targeted = engine.apgd, engine.apgd_targeted
+        found = (apgd.n_restarts, engine.fab.n_restarts, targeted.n_restarts)
+        assert (*found, targeted.n_target_classes, apgd.eot_iter) == NUMBERS[version]
+        assert engine.attacks_to_run == list(VERSIONS.get(version, ()))
+
+
+@pytest.mark.parametrize("version", ["standard", "rand", "custom", "auto"])
+def test_attacks_that_are_set_afterwards_run_and_no_others(version: str, seen: Victim) -> None:
+    images, labels = told_by(seen, 3)
+    engine = DropIn(seen, eps=0.1, version=version, verbose=False)
+    engine.attacks_to_run, engine.square.n_queries = ["square"], 2
+    engine.apgd = engine.fab = engine.apgd_targeted  # none of them runs
+    expected = autoattack(seen, images, labels, 0.1, attacks=["square"], n_queries=2)
+    assert torch.equal(engine.run_standard_evaluation(images, labels), expected.images)
+    for attacks, message in (([], "no attack to run"), (["sqare"], "did you mean 'square'")):
+        engine.attacks_to_run = attacks
+        with pytest.raises(ValueError, match=message):
+            engine.run_standard_evaluation(images, labels)
+
+
+def _functions(victim: Victim) -> dict[str, Callable[[Tensor], Tensor]]:
+    class Scaled:
+        def __init__(self) -> None:
+            self.nets = [victim.net]
+
+        def __call__(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.nets[0](x)
+            return logits
+
+    net = victim.net
+    kept = {"net": net}
+    return {
+        "closure": lambda x: net(x),
+        "method": net.forward,
+        "partial": partial(lambda which, x: kept[which](x), "net"),
+        "object": Scaled(),
+    }
+
+
+@pytest.mark.parametrize("kind", ["closure", "method", "partial", "object"])
+def test_a_function_is_a_network(kind: str, victim: Victim) -> None:
+    images, labels = told_by(victim, 4)
+    victim.net.train()
+    engine = DropIn(_functions(victim)[kind], eps=0.1, seed=2, verbose=False)
+    assert all(module.training for module in victim.net.modules())
+    assert engine.victim.stochastic == victim.stochastic
+    engine.attacks_to_run, engine.apgd.n_iter = ["apgd-ce"], 2
+    of_module = DropIn(victim.net, eps=0.1, seed=2, verbose=False)
+    of_module.attacks_to_run, of_module.apgd.n_iter = ["apgd-ce"], 2
+    found = engine.run_standard_evaluation(images, labels)
+    assert torch.equal(found, of_module.run_standard_evaluation(images, labels))
+
+
+def test_the_state_is_that_of_the_original(seen: Victim, tmp_path: Path) -> None:
+    images, labels = told_by(seen, 5)
+    labels[0] = (labels[0] + 1) % 4
+    path = tmp_path / "state.json"
+    engine = DropIn(seen, eps=0.1, version="custom", attacks_to_run=["square"], verbose=False)
+    engine.square.n_queries = 3
+    found, answers = engine.run_standard_evaluation(images, labels, 2, True, path)
+    state = EvaluationState.from_disk(path)
+    assert state.attacks_to_run == state.run_attacks == {"square"}
+    assert state.clean_accuracy == pytest.approx(0.8)
+    assert torch.equal(state.robust_flags, answers == labels)
+    assert torch.equal(engine.run_standard_evaluation(images, labels, 2, state_path=path), found)
+    path.write_text(path.read_text().replace('["square"]', "\"{'square'}\"", 1))  # as it writes it
+    assert EvaluationState.from_disk(path).attacks_to_run == {"square"}
+    engine.attacks_to_run = ["apgd-ce"]
+    with pytest.raises(ValueError, match="holds another run"):
+        engine.run_standard_evaluation(images, labels, 2, state_path=path)
+    path.with_name("state.json.safetensors").unlink()
+    with pytest.raises(ValueError, match="has no images of its run"):
+        engine.run_standard_evaluation(images, labels, 2, state_path=path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="is no state of AutoAttack"):
+        engine.run_standard_evaluation(images, labels, 2, state_path=path)
+
+
+def test_the_log_says_what_is_left(
+    seen: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = told_by(seen, 4)
+    monkeypatch.setattr(sys, "stdout", (tmp_path / "shown").open("w"))
+    monkeypatch.setattr(logging.getLogger("auto-attack"), "parent", None)
+    engine = DropIn(seen, eps=0.1, log_path=tmp_path / "log")
+    engine.attacks_to_run, engine.square.n_queries = ["square"], 2
+    engine.run_standard_evaluation(images, labels)
+    sys.stdout.flush()
+    for name in ("log", "shown"):
+        assert "robust accuracy after SQUARE: " in (tmp_path / name).read_text()
+
+
+@pytest.mark.parametrize("version", [*VERSIONS, "custom"])
+def test_the_original_makes_the_same_images(version: str, device: torch.device) -> None:
+    try:
+        package = original_package()
+    except ImportError as error:
+        pytest.skip(str(error))
+    victim = tiny_victim(False, 12)
+    images, labels = told_by(victim, 5)
+    labels[0] = (labels[0] + 1) % 12
+    custom = {"attacks_to_run": ["fab-t", "fab", "square"]} if version == "custom" else {}
+    arguments = {"eps": 0.05, "seed": 3, "version": version, "device": images.device, **custom}
+    made = [engine(victim, verbose=False, **arguments) for engine in (DropIn, package.AutoAttack)]
+    for engine in made:
+        engine.apgd.n_iter = engine.apgd_targeted.n_iter = engine.fab.n_iter = 3
+        engine.square.n_queries = 4
+    (ours, answers), (theirs, predicted) = (
+        engine.run_standard_evaluation(images, labels, bs=3, return_labels=True) for engine in made
+    )
+    assert torch.equal(ours, theirs) and torch.equal(answers, predicted)
+    short = {"n_iter": 3, "n_queries": 4}
+    runs = [
+        autoattack(victim, images, labels, 0.05, original=which, **short) for which in (False, True)
+    ]
+    assert torch.equal(runs[0].images, runs[1].images)

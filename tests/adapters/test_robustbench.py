@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from enum import Enum
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 from robust_snn import InputError, Victim
-from robust_snn.adapters.autoattack import AutoAttack, autoattack, shim
+from robust_snn.adapters._autoattack_state import original_package
+from robust_snn.adapters.autoattack import AutoAttack, EvaluationState, autoattack, shim
 from robust_snn.adapters.robustbench import benchmark
 from robust_snn.data import load_dataset
 from victims import untouched
@@ -66,16 +70,23 @@ def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
 
 
 def test_shim_is_opt_in_and_spares_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "autoattack", raising=False)
+    for name in [name for name in sys.modules if name.split(".")[0] == "autoattack"]:
+        monkeypatch.delitem(sys.modules, name)
+    installed = find_spec("autoattack") is not None
     shim()
     try:
-        import autoattack as found
-
-        assert found.AutoAttack is AutoAttack
-    except AttributeError:  # fra31's own package is installed
-        assert found.__file__
+        found = import_module("autoattack")
+        assert installed or found.AutoAttack is AutoAttack
+        from_disk = import_module("autoattack.state").EvaluationState.from_disk
+        assert installed or from_disk == EvaluationState.from_disk
+        for name, member in (("autopgd_base", "APGDAttack"), ("square", "SquareAttack")):
+            assert hasattr(import_module(f"autoattack.{name}"), member)
+        assert import_module("autoattack.autoattack").AutoAttack is found.AutoAttack
+        with nullcontext() if installed else pytest.raises(ImportError, match="not installed"):
+            original_package()
     finally:
-        sys.modules.pop("autoattack", None)
+        for name in [name for name in sys.modules if name.split(".")[0] == "autoattack"]:
+            sys.modules.pop(name)
 
 
 def test_a_net_is_wrapped() -> None:
