@@ -25,6 +25,7 @@ from robust_snn.neurons.pass_settings import (
 )
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.fork_safe_lock import ForkSafeLock
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from robust_snn.utils.values import whole
 from robust_snn.victim_draws import ALONE, Cost, DrawBatch, Draws, Run, mean_logits
@@ -34,6 +35,7 @@ from robust_snn.victim_grouping import check_steps, known_groupings, passed
 RECORDED = ("noise", "output", "sparse", "channels_last", "bf16", "tf32")  # what a pass depends on
 OUTPUTS = ("logits", "probabilities", "steps")
 
+_counting = ForkSafeLock()
 NetworkCheck = Callable[[nn.Module], None]
 ImagesCheck = Callable[[nn.Module, Tensor], None]
 _network_checks: list[tuple[NetworkCheck, ImagesCheck]] = []
@@ -111,6 +113,7 @@ class Victim(nn.Module):
         cost: Cost | None = None,
     ) -> None:
         super().__init__()
+        net = _in_one_thread(net)
         _refuse_victims(net)
         for check, _ in _network_checks:
             check(net)
@@ -201,7 +204,7 @@ class Victim(nn.Module):
         surrounded = torch.is_autocast_enabled(x.device.type)
         surrounded = surrounded or (x.is_cuda and tf32_is_on() != self.tf32)
         replay = draws > 1 or surrounded
-        with plain_context(self.tf32):
+        with plain_context(self.tf32, x.device):
             keys = self._next_keys(x, draws)
             run = self._replayed_pass() if self.graph else self._attack_pass()
             batch = self._draw_batch if self._draws_apart() else ALONE
@@ -224,13 +227,26 @@ class Victim(nn.Module):
 
         They are zeros, which nothing reads, where the network draws nothing.
         """
-        call, self.calls = self.calls, self.calls + 1
+        call = self._next_call()
         if not any(isinstance(module, NoisyModule) for module in self.net.modules()):
             return [torch.zeros(len(x), dtype=torch.int64, device=x.device)] * draws
         return [
             policy_keys(self.noise, self.seed, len(x), call, draw, x.device)
             for draw in range(draws)
         ]
+
+    def _next_call(self) -> int:
+        """The number of a call, which no other thread gets."""
+        with _counting:
+            self.calls += 1
+            return self.calls - 1
+
+    def _replicate_for_data_parallel(self) -> Victim:
+        """A replica of `nn.DataParallel`, whose share of the images draws as a call of its own."""
+        call = self._next_call()
+        replica: Victim = super()._replicate_for_data_parallel()
+        replica.calls = call
+        return replica
 
     def _draws_apart(self) -> bool:
         """Whether an image's draw is the same with other draws in its batch."""
@@ -300,10 +316,10 @@ class Victim(nn.Module):
         """
         _check_images(x)
         if not len(x):
-            return self.sample(_one_image(x), torch.zeros(1, dtype=torch.int64))[:0]
+            return self.sample(_one_image(x), ids.new_zeros(1))[:0]
         self._check_network(x)
-        self.cost.forwards += len(x)
-        with plain_context(tf32=False):
+        self.cost.count_forwards(len(x))
+        with plain_context(False, x.device):
             keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
             settings = PassSettings(keys, layers=layer_numbers(self.net))
             images, known = partial(_copied, x.float()), known_groupings(self.net)
@@ -318,6 +334,23 @@ class Victim(nn.Module):
 SETTINGS = tuple(
     name for name in inspect.signature(Victim).parameters if name not in ("net", "cost")
 )
+
+
+def _in_one_thread(net: nn.Module) -> nn.Module:
+    """The network without `nn.DataParallel`, whose threads see no settings of a pass.
+
+    Raises:
+        InputError: If there is one inside, for several GPUs.
+    """
+    while isinstance(net, nn.DataParallel):
+        net = net.module
+    for name, module in net.named_modules():
+        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            raise InputError(
+                f"{name} is an nn.DataParallel, in whose threads noise and gradient modes would be "
+                f"others; put {name}.module in its place, and nn.DataParallel around the Victim"
+            )
+    return net
 
 
 class _Entry(torch.autograd.Function):

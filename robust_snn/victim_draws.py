@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 
 from robust_snn.utils.errors import InputError, is_out_of_memory
+from robust_snn.utils.fork_safe_lock import ForkSafeLock
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
 
 Run = Callable[[Tensor, Tensor], Tensor]  # images and keys to logits
 Result = TypeVar("Result")
 MOST_IMAGES = 1024  # that pass together unless asked for; so many fill any GPU
+
+_counting = ForkSafeLock()
 
 
 @dataclass
@@ -37,11 +40,13 @@ class Cost:
 
     @torch.compiler.disable
     def count_forwards(self, passes: int) -> None:
-        self.forwards += passes
+        with _counting:
+            self.forwards += passes
 
     @torch.compiler.disable
     def count_backwards(self, passes: int) -> None:
-        self.backwards += passes
+        with _counting:
+            self.backwards += passes
 
 
 class DrawBatch:
@@ -210,5 +215,5 @@ class _Replay(torch.autograd.Function):
                 part = None
             return total
 
-        with plain_context(ctx.tf32):
+        with plain_context(ctx.tf32, x.device):
             return batch.fitting(x, len(keys), work), None

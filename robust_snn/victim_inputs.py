@@ -71,7 +71,7 @@ def count_classes(victim: Victim, images: Tensor) -> int:
     some = images[:ASKED].to(device_of(victim, images))
     try:
         with evaluating(victim):
-            logits = victim.replace().sample(some, torch.arange(len(some)))
+            logits = victim.replace().sample(some, torch.arange(len(some), device=some.device))
     except InputError:
         raise
     except Exception as error:  # whatever a network of other people does

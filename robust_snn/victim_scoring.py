@@ -73,7 +73,7 @@ def correct(
         raise InputError("no images to score")
     batch_size, draws = whole(batch_size, "batch_size", 1), whole(draws, "draws", 1)
     draws = draws if victim.stochastic else 1
-    ids = torch.arange(len(images)) if ids is None else ids
+    ids = torch.arange(len(images), device="cpu") if ids is None else ids
     device, right = device_of(victim, images), list[Tensor]()
     with undisturbed(victim):
         for x, y, rows in zip(*(t.split(batch_size) for t in (images, labels, ids)), strict=True):

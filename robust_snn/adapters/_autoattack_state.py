@@ -31,7 +31,7 @@ _LIBRARY_FILES = (
 )
 
 
-class EvaluationState(pyautoattack.state.EvaluationState):  # type: ignore[misc]
+class EvaluationState(pyautoattack.state.EvaluationState):
     """How far a run is, in the form of `autoattack.state.EvaluationState`.
 
     That class cannot go on from its own files, because it reads the set of attacks as a text; here
@@ -40,10 +40,11 @@ class EvaluationState(pyautoattack.state.EvaluationState):  # type: ignore[misc]
 
     def to_disk(self, force: bool = False) -> None:
         """Writes the state whole or not at all, at most once a minute unless forced."""
-        waited = (datetime.now() - self._last_saved).total_seconds()
+        now = datetime.now()
+        waited = (now - self._last_saved).total_seconds()
         if self.path is None or (waited < self._SAVE_TIMEOUT and not force):
             return
-        self._last_saved = datetime.now()
+        self._last_saved: datetime = now
         flags = self.robust_flags
         fields = {
             **vars(self),

@@ -288,7 +288,7 @@ def on_device(
     """
     images, labels, _ = checked_inputs(victim, images, labels)
     if ids is None:
-        ids = torch.arange(len(images))
+        ids = torch.arange(len(images), device="cpu")
     if ids.shape != labels.shape:
         raise InputError(f"{len(images)} images need as many ids, got {tuple(ids.shape)}")
     device = device_of(victim, images)

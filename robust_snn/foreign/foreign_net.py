@@ -316,11 +316,11 @@ class ForeignSNN(ShownNet):
             return
         rows = images_on_which(fired, len(x)).to(x.device)
         keys, mean, _ = self.draw(len(x), x.device)
-        with keyed(keys[rows], mean), plain_context():
+        with keyed(keys[rows], mean), plain_context(device=x.device):
             found = self._compare(x[rows])
         whole = found.whole
         if whole is None and len(x) > COMPARED:
-            with keyed(keys, mean), plain_context():
+            with keyed(keys, mean), plain_context(device=x.device):
                 whole = self._rewired(x)
         self.whole_refusal = self.whole_refusal or whole
         for twin, neuron in zip(self.members, found.neurons, strict=False):

@@ -91,7 +91,7 @@ def repeat(
         raise InputError(f"variation over trials needs at least 2 trials, got {trials}")
     spikes, predictions = [], []
     shape: tuple[int, ...] = ()
-    for ids in torch.arange(len(images)).split(batch_size):
+    for ids in torch.arange(len(images), device="cpu").split(batch_size):
         x, fired, said = images[ids], [], []
         for trial in range(trials):
             with record(victim.net) as activity:

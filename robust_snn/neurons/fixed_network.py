@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from threading import Lock, RLock
+from threading import RLock
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from robust_snn.gradients import TakesModes
+from robust_snn.utils.fork_safe_lock import ForkSafeLock
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.shared_flags import turned_off
 
+STATELESS = ("torch", "torchvision", "timm", "robust_snn")  # packages whose layers keep no state
+
+
 _turns: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
-_making_turns = Lock()
+_making_turns = ForkSafeLock()
+_kinds: WeakKeyDictionary[type[nn.Module], bool] = WeakKeyDictionary()
+if hasattr(os, "register_at_fork"):  # a forked process has no thread that would give a turn back
+    os.register_at_fork(after_in_child=_turns.clear)
 
 
 @contextmanager
 def fixed_network(net: nn.Module) -> Iterator[None]:
     """Keeps a network in eval mode and its parameters frozen while it runs, in a plain context.
 
-    Networks of other people keep a state while they run, so one thread at a time runs them.
+    Modules of other people keep a state while they run, so one thread at a time runs them.
     """
     modules = list(net.modules())
     parameters = [p for m in modules for p in m._parameters.values() if p is not None]
     with ExitStack() as stack:
-        stack.enter_context(plain_context())
+        stack.enter_context(plain_context(device=parameters[0].device if parameters else None))
         stack.enter_context(turned_off("training", modules))
         stack.enter_context(turned_off("requires_grad", parameters))
-        for module in modules:
-            if hasattr(type(module), TakesModes.takes.__name__):  # isinstance takes 10 us
-                stack.enter_context(_turn(module))
+        stateful = [module for module in modules if _may_keep_state(type(module))]
+        for module in sorted(stateful, key=id):  # in one order, whatever contains them
+            stack.enter_context(_turn(module))
         yield
+
+
+def _may_keep_state(kind: type[nn.Module]) -> bool:
+    if kind not in _kinds:
+        takes = hasattr(kind, TakesModes.takes.__name__)  # isinstance takes 10 us
+        _kinds[kind] = takes or kind.__module__.partition(".")[0] not in STATELESS
+    return _kinds[kind]
 
 
 def _turn(module: nn.Module) -> RLock:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from robust_snn.utils.fork_safe_lock import ForkSafeLock
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.shared_flags import turned_off
 
-global_generators = threading.RLock()
+global_generators = ForkSafeLock()
 
 
 @contextmanager
@@ -34,19 +34,20 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     end by `sys.settrace(None)`. The generators are one for all threads: whoever seeds them holds
     `global_generators`, so that no other thread saves or restores them meanwhile.
     """
-    with global_generators:
-        python, numpy_state, trace = random.getstate(), np.random.get_state(), sys.gettrace()
-        cpu, cuda = torch.get_rng_state(), _cuda_states()
-    try:
-        with plain_context(), evaluating(module):
-            yield
-    finally:
+    with plain_context():
         with global_generators:
-            random.setstate(python)
-            np.random.set_state(numpy_state)
-            torch.set_rng_state(cpu)
-            torch.cuda.set_rng_state_all(cuda)
-        sys.settrace(trace)
+            python, numpy_state, trace = random.getstate(), np.random.get_state(), sys.gettrace()
+            cpu, cuda = torch.get_rng_state(), _cuda_states()
+        try:
+            with evaluating(module):
+                yield
+        finally:
+            with global_generators:
+                random.setstate(python)
+                np.random.set_state(numpy_state)
+                torch.set_rng_state(cpu)
+                torch.cuda.set_rng_state_all(cuda)
+            sys.settrace(trace)
 
 
 def _cuda_states() -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,8 +10,30 @@ from typing import Any
 
 import torch
 
-_lock = threading.Lock()
-_users: dict[str, dict[Any, int]] = {"training": {}, "requires_grad": {}}
+
+class _Users:
+    """Who keeps which flags off.
+
+    Attributes:
+        counts: How many do, by flag and owner.
+        inside: Flag, owners and those that have it on otherwise, by thread and entry.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.counts: dict[str, dict[Any, int]] = {"training": {}, "requires_grad": {}}
+        self.inside: dict[tuple[int, object], tuple[str, list[Any], list[Any]]] = {}
+
+    def forget_other_threads(self) -> None:
+        """In a forked process they are gone: the flags that they kept off come back."""
+        self.lock, thread = threading.Lock(), threading.get_ident()
+        for entry in [entry for entry in self.inside if entry[0] != thread]:
+            _turn_back(entry)
+
+
+_users = _Users()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_users.forget_other_threads)
 
 
 @contextmanager
@@ -23,38 +46,39 @@ def turned_off(flag: str, owners: Iterable[Any]) -> Iterator[None]:
         flag: `"training"` of modules, or `"requires_grad"` of parameters.
         owners: The objects.
     """
-    owners = list(owners)
-    on = _turn_off(flag, owners)
+    entry = _turn_off(flag, list(owners))
     try:
         yield
     finally:
-        _turn_back(flag, owners, on)
+        _turn_back(entry)
 
 
 # Compiled, these two would be compiled anew for every shape of a parameter.
 
 
 @torch.compiler.disable
-def _turn_off(flag: str, owners: list[Any]) -> list[Any]:
-    """Turns the flag off, and returns the owners that have it on otherwise."""
-    users = _users[flag]
-    with _lock:
-        on = [owner for owner in owners if getattr(owner, flag) or owner in users]
+def _turn_off(flag: str, owners: list[Any]) -> tuple[int, object]:
+    """Turns the flag off, and returns the name of this entry."""
+    counts, entry = _users.counts[flag], (threading.get_ident(), object())
+    with _users.lock:
+        on = [owner for owner in owners if getattr(owner, flag) or owner in counts]
         for owner in on:
-            users[owner] = users.get(owner, 0) + 1
+            counts[owner] = counts.get(owner, 0) + 1
             _set(owner, flag, False)
-    return on
+        _users.inside[entry] = flag, owners, on
+    return entry
 
 
 @torch.compiler.disable
-def _turn_back(flag: str, owners: list[Any], on: list[Any]) -> None:
-    users = _users[flag]
-    with _lock:
+def _turn_back(entry: tuple[int, object]) -> None:
+    with _users.lock:
+        flag, owners, on = _users.inside.pop(entry)
+        counts = _users.counts[flag]
         for owner in on:
-            users[owner] -= 1
-            if not users[owner]:
-                del users[owner]
-        freed = [owner for owner in on if owner not in users]
+            counts[owner] -= 1
+            if not counts[owner]:
+                del counts[owner]
+        freed = [owner for owner in on if owner not in counts]
         for owner in owners:
             if getattr(owner, flag):  # set in between, as attack libraries do
                 _set(owner, flag, False)

@@ -44,12 +44,39 @@ def deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
+@contextmanager
+def default_device() -> Iterator[None]:
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextmanager
+def hook_on_all() -> Iterator[None]:
+    """A hook on all modules of the process, which changes what linear layers and neurons say."""
+    hook = nn.modules.module.register_module_forward_hook(_one_percent_more)
+    try:
+        yield
+    finally:
+        assert nn.modules.module._global_forward_hooks
+        hook.remove()
+
+
+def _one_percent_more(module: nn.Module, given: object, out: Tensor) -> Tensor:
+    return out if isinstance(module, Victim) else out * 1.01
+
+
 CONTEXTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "default dtype": default_dtype,
     "inference mode": torch.inference_mode,
     "no grad": torch.no_grad,
     "deterministic": deterministic,
+    "default device": default_device,
+    "device": lambda: torch.device("meta"),
+    "hook on all": hook_on_all,
 }
 
 
@@ -74,7 +101,7 @@ def _gradient(victim: Victim, images: Tensor, labels: Tensor) -> Tensor:
 
 CALLS: dict[str, Callable[[Victim, Tensor, Tensor], Tensor]] = {
     "forward": lambda victim, x, y: victim(x),
-    "sample": lambda victim, x, y: victim.sample(x, torch.arange(len(x))),
+    "sample": lambda victim, x, y: victim.sample(x, torch.arange(len(x), device=x.device)),
     "gradient": _gradient,
     "attack": lambda victim, x, y: PGD(steps=2)(victim, x, y, eps=0.1).images,
     "library": lambda victim, x, y: torchattacks.attack(victim, "PGD", eps=0.1, steps=2)(x, y),
@@ -109,7 +136,7 @@ def test_a_context_changes_no_verdict(tmp_path: Path) -> None:
     ]
     suite = Suite("rows", tuple(rows), draws=Draws(1, 1)).override(steps=4)
     verdicts = []
-    for name in (None, "autocast", "default dtype", "inference mode"):
+    for name in (None, "autocast", "default dtype", "inference mode", "device", "hook on all"):
         with CONTEXTS[name]() if name else nullcontext():
             out = tmp_path / str(name)
             verdicts.append(evaluate(victim, images, labels, suite=suite, out=out, eps=0.05))
@@ -286,6 +313,29 @@ def test_products_are_float32_whatever_the_caller_has_set(how: str, on_a_gpu: No
             assert not torch.backends.cuda.matmul.allow_tf32
         assert tf32_is_on() == on
         assert torch.get_float32_matmul_precision() == matrices
+
+
+def test_products_on_cpus_are_float32_whatever_the_caller_has_set() -> None:
+    if not hasattr(torch.backends, "mkldnn") or not hasattr(torch.backends.mkldnn, "matmul"):
+        pytest.skip("needs PyTorch 2.9 or later")
+    mkldnn = torch.backends.mkldnn
+    for choose, restore in (
+        (
+            lambda: torch.set_float32_matmul_precision("medium"),
+            lambda: torch.set_float32_matmul_precision("highest"),
+        ),
+        (
+            lambda: setattr(mkldnn.conv, "fp32_precision", "bf16"),
+            lambda: setattr(mkldnn.conv, "fp32_precision", "none"),
+        ),
+    ):
+        choose()
+        chosen = (mkldnn.conv.fp32_precision, mkldnn.matmul.fp32_precision)
+        assert "bf16" in chosen
+        with plain_context(), plain_context():
+            assert mkldnn.conv.fp32_precision == mkldnn.matmul.fp32_precision == "ieee"
+        assert (mkldnn.conv.fp32_precision, mkldnn.matmul.fp32_precision) == chosen
+        restore()
 
 
 def test_scoring_is_float32_and_an_attack_takes_tf32_if_asked(on_a_gpu: None) -> None:
