@@ -16,13 +16,12 @@ from robust_snn.foreign.library import find_states
 from robust_snn.foreign.survey import survey, tensors_of
 from robust_snn.gradients import TakesModes
 from robust_snn.kernels import sample_keys
-from robust_snn.neurons.fixed_network import fixed_network
+from robust_snn.neurons.fixed_network import STATELESS, fixed_network
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import PassSettings, is_neuron, use_settings
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import add_network_check
 
-KNOWN = ("torch", "torchvision", "timm", "robust_snn")  # packages whose layers keep no state
 HIDING = (torch.jit.ScriptModule, torch.fx.GraphModule)  # code of anybody, in classes of PyTorch
 HARMLESS = ("__init__", "__repr__", "extra_repr", "reset_parameters")  # of a subclass
 SHOWN = 3  # names of classes
@@ -133,7 +132,7 @@ def is_known(module: nn.Module) -> bool:
     if isinstance(module, NoisyModule) or is_neuron(module):
         return True
     for cls in type(module).__mro__:
-        if cls.__module__.partition(".")[0] in KNOWN:
+        if cls.__module__.partition(".")[0] in STATELESS:
             return True
         if any(_is_code(value) and name not in HARMLESS for name, value in vars(cls).items()):
             return False
