@@ -31,12 +31,18 @@ def input_gradient(
     The margin does not saturate as the cross-entropy does, so what vanishes here vanishes inside
     the network.
     """
-    with attack_variant(victim, seed) as variant, torch.enable_grad():
+    with attack_variant(victim, seed) as variant:
         x, y, _ = on_device(variant, images, labels, None)
-        total, count = torch.zeros_like(x), draws if variant.stochastic else 1
-        for _ in range(count):
-            leaf = x.clone().requires_grad_()
-            total += torch.autograd.grad(margin(variant(leaf), y).sum(), leaf)[0]
+        return _gradient_at(variant, x, y, draws)
+
+
+@torch.enable_grad()
+def _gradient_at(variant: Victim, x: Tensor, labels: Tensor, draws: int) -> Tensor:
+    """The same, `[B, ...]`, at images that may lie outside [0, 1]."""
+    total, count = torch.zeros_like(x), draws if variant.stochastic else 1
+    for _ in range(count):
+        leaf = x.clone().requires_grad_()
+        total += torch.autograd.grad(margin(variant(leaf), labels).sum(), leaf)[0]
     return total / count
 
 
@@ -161,7 +167,7 @@ def finite_differences(
         along = []
         for number in range(places):
             start = place("place", number)
-            gradient = input_gradient(victim, start, y, seed, draws).to(x)
+            gradient = _gradient_at(variant, start, y, draws)
             along.append(slope(start, gradient.sign(), f"along{number}"))
         by_chance = []
         for number in range(directions):

@@ -73,6 +73,6 @@ def test_whatever_fails_in_a_gradient_is_the_refusal() -> None:
 def test_a_mistake_of_ours_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     net = Picky(reaches_all)
     images, _ = pictures(net, 2)
-    monkeypatch.setattr("robust_snn.attacks.mode_reach.on_device", None)
+    monkeypatch.setattr("robust_snn.attacks.mode_reach.device_of", None)
     with pytest.raises(TypeError, match="NoneType"):
         tried_reach(Victim(net), images)

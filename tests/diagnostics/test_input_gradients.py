@@ -81,8 +81,8 @@ def test_distances_are_those_of_the_membranes() -> None:
             self.neuron = neuron
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.neuron(x.flatten(1).expand(2, len(x), -1)).mean(0)
+            return self.neuron(2 * x.flatten(1).expand(2, len(x), -1)).mean(0)
 
-    x = torch.tensor([[[[0.6, 2.0]]]])
-    result = _distances(Victim(Net().eval()), x, torch.zeros(1), 0)["neuron"]
+    x = torch.tensor([[[[0.3, 1.0]]]])
+    result = _distances(Victim(Net().eval()), x, torch.zeros(1, dtype=torch.int64), 0)["neuron"]
     assert torch.allclose(result[:, 0], torch.tensor([[0.4, 1.0], [0.1, 1.0]]), atol=1e-6)
