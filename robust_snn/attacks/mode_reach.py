@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from traceback import walk_tb
 from typing import NamedTuple
 
@@ -36,7 +37,8 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
                 logits = variant(x.requires_grad_(backward))
                 if backward:
                     torch.autograd.grad(logits.sum(), x)
-        return victim.takes(victim.gradient)
+        reach = victim.takes(victim.gradient)
+        return reach if backward else replace(reach, refusal=None)
     except InputError as error:
         return Reach(refusal=str(error))
     except Exception as error:  # whatever a network of other people does

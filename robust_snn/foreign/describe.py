@@ -32,7 +32,7 @@ def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, 
     what = f"{len(neurons)} spike sites ({shown}){f' by {forms}' if forms else ''}"
     refused = {mode: answer.refusal for mode, answer in reach.items() if answer.refusal}
     taken = [mode for mode, answer in reach.items() if answer.neurons and mode not in refused]
-    text = f"{run}; {what}; modes {', '.join(taken)}"
+    text = f"{run}; {what}; modes {', '.join(taken) or 'none'}"
     if (no_gradient := refused.pop("own", None)) is not None:
         text += f"; not own: {no_gradient}"
     if refused:

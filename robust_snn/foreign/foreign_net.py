@@ -113,7 +113,7 @@ class ForeignSNN(ShownNet):
         own = isinstance(gradient.mode, Own)
         if not own and self.members and self.whole_refusal is None:
             self.check(x)
-        if not own:
+        if not own and (found.plan.unreached is None or _differentiable(x)):
             self._refuse(gradient.mode, found.plan)
         exchanged = own or self._exchanges(gradient.mode)
         if own or (exchanged and not _differentiable(x)):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import InputError, adapt
+from robust_snn.attacks.mode_reach import tried_reach
 from tests.helpers import assert_close_rms
 
 IMAGES = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -110,3 +111,6 @@ def test_a_gradient_that_reaches_no_image_is_refused() -> None:
     assert victim.takes("bptt").neurons == ()
     with pytest.raises(InputError, match="no gradient of Behind"):
         through(victim.replace(gradient="bptt"))
+    with torch.no_grad():  # as attacks that need none
+        assert torch.equal(victim.replace(gradient="bptt")(IMAGES), victim(IMAGES))
+    assert tried_reach(victim.replace(gradient="bptt"), IMAGES, backward=False).refusal is None
