@@ -29,7 +29,7 @@ from robust_snn.victim import SETTINGS, Victim
 
 @checked_types
 def adapt(
-    obj: str | PathLike[str] | nn.Module,
+    obj: Any,
     *,
     T: int | None = None,
     encoder: str | Callable[[Tensor], Tensor] | None = None,
@@ -47,7 +47,7 @@ def adapt(
     keeps its own gradient unless `gradient` names another mode.
 
     Args:
-        obj: Name of a registered model, a file `*.nir`, or a module.
+        obj: Name of a registered model, a file `*.nir` or its graph, or a module.
         T: Time steps; for other people's net those of `ForeignSNN`, with a name the model's.
         encoder: See `ForeignSNN`.
         readout: See `ForeignSNN`; with a name the model's.
@@ -95,6 +95,11 @@ def adapt(
         kwargs |= {} if readout == "mean" else {"readout": readout}
         net = create_network(obj, **kwargs).eval()
         return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
+    if not isinstance(obj, nn.Module):
+        raise InputError(
+            "expected a network, the name of a registered model or a NIR file, "
+            f"got {type(obj).__name__}"
+        )
     if kwargs:
         raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))
     obj = StatePassing(obj) if T is not None and passes_state(obj) else obj

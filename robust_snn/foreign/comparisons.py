@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from enum import Enum
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
@@ -92,6 +93,14 @@ class Comparisons(TorchFunctionMode):
         self._made: dict[int, _Comparison] = {}
         self._hard: list[_Comparison] = []
         self._masks: set[int] = set()
+        self._marked: list[ReferenceType[Tensor]] = []
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        for reference in self._marked:  # a network may keep tensors of a pass, and be copied
+            if (tensor := reference()) is not None:
+                for mark in ("_attached", "_comparison"):
+                    tensor.__dict__.pop(mark, None)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -107,12 +116,14 @@ class Comparisons(TorchFunctionMode):
             comparison = getattr(args[0], "_comparison", None)
         if name == "detach" and isinstance(args[0], Tensor):
             out._attached = getattr(args[0], "_attached", args[0])  # type: ignore[attr-defined]
+            self._marked.append(ref(out))
         if name == "where" and _is_mask(args):
             comparison = getattr(args[0], "_comparison", None)
         if name in PRODUCTS and isinstance(args[-1], int | float):
             comparison = getattr(args[0], "_comparison", None)
         if comparison is not None:
             out._comparison = comparison  # type: ignore[attr-defined]
+            self._marked.append(ref(out))
         if self._places is None:
             return self._look(name, args, out)
         if self._count not in self._places:

@@ -74,6 +74,8 @@ def _hints(of: Any) -> Mapping[str, Any]:
 
 def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
+    if hint is Any:  # a class from Python 3.11 on
+        return True
     if origin in (Union, types.UnionType):
         return any(_fits(value, part) for part in get_args(hint))
     if hint is bool:

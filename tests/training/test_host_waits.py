@@ -62,14 +62,15 @@ def test_no_step_waits(
 def test_losses_that_are_read_together(on_a_gpu: None) -> None:
     labels = torch.tensor([1, 0])
     logits = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    still = torch.tensor(0.0)
     tally = loop._Tally(7, torch.device("cpu"))
     for loss in (0.5, 0.25):
-        tally.add(Objective(torch.tensor(2 * loss), torch.tensor(loss), logits), labels)
+        tally.add(Objective(torch.tensor(2 * loss), torch.tensor(loss), logits), labels, still)
     assert (tally.loss, tally.right, tally.seen) == (0, 0, 0)
     tally.read()
     assert (tally.loss, tally.right, tally.seen) == (1.5, 2, 4)
-    tally.add(Objective(torch.tensor(torch.nan), torch.tensor(0.0), logits), labels)
+    tally.add(Objective(torch.tensor(torch.nan), torch.tensor(0.0), logits), labels, still)
     for _ in range(loop.READ_TOGETHER - 2):
-        tally.add(Objective(torch.tensor(1.0), torch.tensor(1.0), logits), labels)
+        tally.add(Objective(torch.tensor(1.0), torch.tensor(1.0), logits), labels, still)
     with pytest.raises(Diverged, match="the loss is nan in step 3 of epoch 7"):
-        tally.add(Objective(torch.tensor(1.0), torch.tensor(1.0), logits), labels)
+        tally.add(Objective(torch.tensor(1.0), torch.tensor(1.0), logits), labels, still)

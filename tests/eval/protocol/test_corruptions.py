@@ -139,7 +139,7 @@ def test_wrong_threats_are_refused(
     for suite, images, message in [
         (Suite("s", (own,), norm="L0", eps=3), events[0], "knows no norm L0"),
         (replace(load_suite("events-sparse"), eps=0.5), events[0], "number of entries"),
-        (replace(load_suite("events-sparse"), norm="L2"), events[0], "knows no norm L2"),
+        (replace(load_suite("events-sparse"), norm="L2", eps=1.0), events[0], "knows no norm L2"),
         (load_suite("nsnn-table2"), torch.rand(12, 2, 8, 8), "needs event frames"),
         (Suite("s", (replace(theirs, attack="PGD"),)), events[0], "static images"),
     ]:
