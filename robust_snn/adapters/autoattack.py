@@ -29,6 +29,7 @@ from robust_snn.adapters._autoattack_run import (
     run_attacks,
 )
 from robust_snn.adapters._autoattack_state import EvaluationState, shim
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import accuracy
 
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 
+@checked_types
 def autoattack(
     victim: Victim,
     images: Tensor,

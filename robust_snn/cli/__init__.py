@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -31,6 +32,10 @@ from robust_snn.utils.interrupts import LINE, SIGNALS, raising
 from robust_snn.utils.plain_text import one_line
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
+WRONG_PATHS = (  # of the system; others are none of the user's
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
 PAIRS = ("--model-kwargs", "--set")  # options that take any number of name=value pairs
 
 
@@ -92,4 +97,5 @@ def _fail_of_system(error: OSError) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which is flushed at exit
         return 1
     place = "" if error.filename is None else f" '{error.filename}'"
-    return _fail(f"{error.strerror or error}:{place}".rstrip(":"), 1)
+    code = 2 if place and error.errno in WRONG_PATHS else 1
+    return _fail(f"{error.strerror or error}:{place}".rstrip(":"), code)

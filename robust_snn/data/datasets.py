@@ -19,6 +19,7 @@ from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.user_files import is_there
 from robust_snn.utils.user_function import is_reference
+from robust_snn.utils.values import whole
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ DATASETS = {
     "cifar100": NamedImages(load_cifar, classes=100),
 }
 SPLITS = ("train", "test")
+MOST = {"image size": 10**5, "number of images": 10**9, "steps": 10**6}
 
 
 @checked_types
@@ -76,8 +78,8 @@ def load_dataset(
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     for what, value in (("image size", size), ("number of images", n), ("steps", steps)):
-        if value is not None and value < 1:
-            raise InputError(f"{what} must be at least 1, got {value}")
+        if value is not None and whole(value, what, 1) > MOST[what]:
+            raise InputError(f"{what} must be at most {MOST[what]}, got {value}")
     name = str(name_or_path)
     if name in DATASETS:
         data = DATASETS[name].load(name, split, Path(root) if root else None, size)

@@ -131,11 +131,11 @@ def evaluate(
             batch_size=SHARD_SIZE if batch_size is None else whole(batch_size, "batch_size", 1),
             source=None if source is None else adapt(source, output="logits").eval(),
         )
+        checked = preflight(job, calibration)
         if ray is None:
-            local_workers.check_workers(job, workers)
+            local_workers.check_workers(checked.job, workers)
         else:
             ray_workers.require_ray()
-        checked = preflight(job, calibration)
         config = configuration(checked, model_info or {}, data_info or {})
         folder = RunFolder(out, config, _room(checked.job))
         if checked.calibration is not None:

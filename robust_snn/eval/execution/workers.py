@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -96,16 +96,19 @@ def worker_processes(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
     share = max(1, threads // (count + 1))
     parcel = _parcel(job, folder)
     spawn = multiprocessing.get_context("spawn")
-    processes = [
-        spawn.Process(target=_work, args=(parcel, device, share), daemon=True)
-        for device in _devices(job, count)
-    ]
+    processes: list[BaseProcess] = []
     with deferred():
         resource_tracker.ensure_running()  # which would let signals through when it starts
     try:
-        for process in processes:
+        for device in _devices(job, count):
+            receiver, sender = spawn.Pipe(duplex=False)
+            arguments = (receiver, device, share)
+            processes.append(spawn.Process(target=_work, args=arguments, daemon=True))
             with deferred():  # a process that is started by half could not be ended
-                process.start()
+                processes[-1].start()
+            receiver.close()
+            # a worker reads it once its libraries are loaded, for which nobody waits here
+            threading.Thread(target=_send, args=(sender, parcel), daemon=True).start()
         torch.set_num_threads(share)
         yield
     finally:
@@ -136,19 +139,27 @@ def _devices(job: Job, count: int) -> list[str]:
     return [f"cuda:{(first + number) % all_of_them}" for number in range(1, count + 1)]
 
 
-def _work(parcel: bytes, device: str, threads: int) -> None:
+def _send(sender: Connection, parcel: bytes) -> None:
+    with suppress(OSError):  # a worker that was ended
+        sender.send_bytes(parcel)
+    sender.close()
+
+
+def _work(receiver: Connection, device: str, threads: int) -> None:
     """What a worker process runs: it finishes shards until none is left."""
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # it then leaves no half file
         threading.Thread(target=_end_with_parent, daemon=True).start()
         torch.set_num_threads(threads)
+        parcel = receiver.recv_bytes()
         _, job, folder = pickle.loads(parcel)  # noqa: S301  from our own parent, no file
         job = job.on(device)
         meter = Meter(job, folder, lambda _: None)
         for shard in locked_shards(range(job.shards), folder, meter.wait):
             complete_shard(job, folder, meter, shard)
-    except KeyboardInterrupt:
-        sys.exit(0)
+    except (KeyboardInterrupt, EOFError):  # ended, or the parent was before it sent anything
+        pass
+    os._exit(0)  # what libraries do at an exit takes seconds, and a signal then is an error
 
 
 def _end_with_parent() -> None:
