@@ -103,7 +103,15 @@ def test_a_net_that_cannot_be_sent(tmp_path: Path) -> None:
 
     images, labels = torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
     with pytest.raises(InputError, match="cannot be sent to other processes"):
-        evaluate(Local(4, 4), images, labels, suite=SUITE, out=tmp_path, eps=0.1, workers=2)
+        evaluate(
+            Local(4, 4), images, labels, suite=SUITE, out=tmp_path, eps=0.1, batch_size=1, workers=2
+        )
+
+
+def test_more_workers_than_a_machine_bears(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="workers must be at most .* got 100000"):
+        run(tmp_path / "run", workers=100_000)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
