@@ -17,6 +17,7 @@ from robust_snn import InputError, Verdict, evaluate
 from robust_snn.eval import AttackSpec, Draws, FolderError, Progress, Suite
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shards import locked_shards
+from robust_snn.utils import atomic_files
 from victims import tiny_victim, told_by
 
 ROWS = (
@@ -77,12 +78,13 @@ def test_a_shard_belongs_to_one(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, {"seed": 0})
-    (tmp_path / "pieces" / "clean").mkdir()
-    for name in (".00001.npz.123", ".00002.npz.123"):
-        (tmp_path / "pieces" / "clean" / name).touch()
-    with folder.lock_shard(1) as ours:
-        assert ours
-    assert [path.name for path in (tmp_path / "pieces" / "clean").iterdir()] == [".00002.npz.123"]
+    pieces = tmp_path / "pieces" / "clean"
+    pieces.mkdir()
+    machine, living = atomic_files._machine(), os.getpid()
+    for process, started in ((2**22 + 1, 7), (living, atomic_files._started(living))):
+        (pieces / f".00001.npz.draft-{machine}-{process}-{started}-0a1b2c3d").touch()
+    folder.conclude()
+    assert [path.name.split("-")[2] for path in pieces.iterdir()] == [str(living)]
 
 
 def test_a_disk_that_fails_says_how_to_go_on(
@@ -91,7 +93,7 @@ def test_a_disk_that_fails_says_how_to_go_on(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("robust_snn.eval.execution.run_folder.write_whole", full)
+    monkeypatch.setattr("robust_snn.eval.execution.run_folder.write_arrays", full)
     with pytest.raises(FolderError, match="No space left .* start the same evaluation again"):
         run(tmp_path / "run")
 
