@@ -18,7 +18,7 @@ from robust_snn.attacks import FGSM, PGD, Transfer
 from robust_snn.diagnostics import cheap, full
 from robust_snn.victim_inputs import checked_inputs
 from robust_snn.victim_scoring import accuracy, correct
-from victims import tiny_victim, told_by
+from victims import StandIn, tiny_victim, told_by
 
 Entry = Callable[[Victim, Any, Any], object]
 VICTIM = tiny_victim(False)
@@ -160,7 +160,7 @@ def test_no_images_are_no_error_but_have_no_accuracy(entry: str) -> None:
         ENTRIES[entry](VICTIM, IMAGES[:0], LABELS[:0])
 
 
-class Changed(nn.Module):
+class Changed(StandIn):
     """A classifier whose logits somebody has changed."""
 
     def __init__(self, change: Callable[[Tensor], Any]) -> None:

@@ -18,9 +18,10 @@ from robust_snn.gradients import TakesModes
 from robust_snn.kernels import sample_keys
 from robust_snn.neurons.fixed_network import STATELESS, fixed_network
 from robust_snn.neurons.noise_source import NoisyModule
-from robust_snn.neurons.pass_settings import PassSettings, is_neuron, use_settings
+from robust_snn.neurons.pass_settings import PassSettings, is_neuron
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import add_network_check
+from robust_snn.victim_grouping import known_groupings, passed
 
 HIDING = (torch.jit.ScriptModule, torch.fx.GraphModule)  # code of anybody, in classes of PyTorch
 HARMLESS = ("__init__", "__repr__", "extra_repr", "reset_parameters")  # of a subclass
@@ -81,17 +82,16 @@ def what_is_not_ours(net: nn.Module, images: Tensor) -> str | None:
     if not unknown or inside_adapted(net):
         return None
     images = images[:LOOKED_AT].detach().float()
-    keys = sample_keys(0, torch.arange(len(images), device=images.device))
+    settings = PassSettings(sample_keys(0, torch.arange(len(images), device=images.device)))
 
     def run(shown: Tensor) -> list[Tensor]:
         with inside_network():
-            return tensors_of(net(shown.clone()))
+            return tensors_of(passed(net, shown.clone, settings, known_groupings(net)))
 
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([images.device] if images.is_cuda else []))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(fixed_network(net))
-        stack.enter_context(use_settings(PassSettings(keys)))
         before = snapshot(net)
         with torch.no_grad():
             first, _, again = run(images), run(1 - images), run(images)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy.stats import binomtest, norm
-from torch import Tensor, nn
+from torch import Tensor
 
 from robust_snn import Victim
 from robust_snn.certificates import ABSTAINS, smooth
 from robust_snn.models.encodings import PoissonEncoding
 from robust_snn.utils.errors import InputError
+from victims import StandIn
 from zoo import narrow
 
 SIGMA = "gaussian(sigma=0.5)"
 
 
-class Halfspace(nn.Module):
+class Halfspace(StandIn):
     """Class 1 where the mean of all pixels is above 1/2: the smoothed answer has a known radius."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ class Halfspace(nn.Module):
         return torch.stack([-lead, lead], 1)
 
 
-class AnySpike(nn.Module):
+class AnySpike(StandIn):
     """Class 1 where a pixel spikes in any step."""
 
     def __init__(self, steps: int) -> None:
