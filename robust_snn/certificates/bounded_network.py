@@ -38,13 +38,11 @@ class BoundedNetwork:
     """
 
     def __init__(self, net: nn.Module, tolerance: float = TOLERANCE) -> None:
-        _check(net)
+        check_bounded(net)
         self.original = copy.deepcopy(net).eval().requires_grad_(False)
         self.net = copy.deepcopy(self.original).double()
         self.tolerance = tolerance
-        self._firing: Firing = self._bounded
-        self._layers: list[MembraneBounds] = []
-        self._first: Interval | None = None
+        self._firing: Firing | None = None
         for module in self.net.modules():
             if isinstance(module, LIF):
                 module.fire = MethodType(self._fire, module)  # type: ignore[method-assign]
@@ -54,15 +52,8 @@ class BoundedNetwork:
     def _fire(
         self, layer: LIF, current: Any, steps: int, affine: None = None, noise: None = None
     ) -> Any:
+        assert self._firing is not None, "passes go through run"
         return self._firing(layer, current, steps)
-
-    def _bounded(self, layer: LIF, current: Interval, steps: int) -> Interval:
-        gains = layer.gains(steps)
-        bounds = bound_spikes(current, steps, layer.dynamics, *gains, self.tolerance)
-        if not self._layers and self._first is not None:
-            bounds = bounds._replace(spikes=self._first)
-        self._layers.append(bounds)
-        return bounds.spikes
 
     def run(self, x: Any, firing: Firing) -> Any:
         """The network's forward pass with something else in place of its spiking layers."""
@@ -70,7 +61,7 @@ class BoundedNetwork:
         try:
             return self.net(x)
         finally:
-            self._firing = self._bounded
+            self._firing = None
 
     @torch.no_grad()
     def bounds(
@@ -83,8 +74,16 @@ class BoundedNetwork:
             first: Bounds of the first layer's spikes, where they are known better than from the
                 bounds of its currents.
         """
-        self._layers, self._first = [], first
-        return self.net(images), self._layers
+        layers: list[MembraneBounds] = []
+
+        def bound(layer: LIF, current: Interval, steps: int) -> Interval:
+            bounds = bound_spikes(layer, current, steps, self.tolerance)
+            if not layers and first is not None:
+                bounds = bounds._replace(spikes=first)
+            layers.append(bounds)
+            return bounds.spikes
+
+        return self.run(images, bound), layers
 
     def first_layer(self, x: Any) -> tuple[LIF, Any, int]:
         """The first spiking layer to run, its current on images or on bounds, and its steps."""
@@ -109,7 +108,8 @@ def _weighted_sum(module: SimplexSum, a: Any, b: Any) -> Any:
     return a * module.weight[0] + b * module.weight[1]
 
 
-def _check(net: nn.Module) -> None:
+def check_bounded(net: nn.Module) -> None:
+    """Raises `InputError` unless a network has bounds: deterministic, with neurons of ours."""
     name = type(net).__name__
     noisy = [n for n, m in net.named_modules() if isinstance(m, NoisyModule) and m.stochastic]
     if noisy:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from robust_snn.certificates.bounded_network import TOLERANCE, BoundedNetwork
 from robust_snn.certificates.exact import decide
-from robust_snn.certificates.interval import Interval
+from robust_snn.certificates.interval import box_around, least_lead
 from robust_snn.certificates.linear_relaxation import relaxed_differences
+from robust_snn.data.checks import check_labels, check_some_pixels
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 
@@ -35,7 +36,6 @@ class Bounds(NamedTuple):
     method: list[str]
 
 
-@torch.no_grad()
 @torch.no_grad()
 def certify(
     net: nn.Module,
@@ -62,13 +62,16 @@ def certify(
         tolerance: Rounding of membranes for which the proof holds; see `BoundedNetwork`.
 
     Raises:
-        InputError: If `eps` is negative, or the network draws random numbers or is not built of
-            this package's layers.
+        InputError: If `eps` is negative, the images or labels are none that the network could be
+            asked about, or it draws random numbers or is not built of this package's layers.
     """
     if not eps >= 0:
         raise InputError(f"eps must be positive, got {eps:g}")
     network, device = BoundedNetwork(net, tolerance), device_of(net)
-    images, labels = images.to(device), labels.to(device)
+    check_some_pixels(images)
+    images = images.to(device)
+    check_labels(labels, len(images), network.original(images[:1].float()).shape[-1])
+    labels = labels.to(device).long()
     found = [
         row
         for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
@@ -82,14 +85,14 @@ def _certify_batch(
     network: BoundedNetwork, x: Tensor, labels: Tensor, eps: float, nodes: int
 ) -> list[tuple[bool, bool, float, str]]:
     """Certified, broken, lead and method of each image."""
-    box = Interval((x - eps).clamp(0, 1), (x + eps).clamp(0, 1))
+    box = box_around(x, eps)
     logits, layers = network.bounds(box)
     first = layers[0].spikes
     undecided = (first.lower != first.upper).any(0).flatten(1).sum(1)
     wrong = network.original(x.float()).argmax(1) != labels
-    interval = _least(logits.differences(labels), labels)
+    interval = least_lead(logits.differences(labels), labels)
     relaxed = relaxed_differences(network, box, labels, layers, logits.shape[1])
-    linear = _least(relaxed, labels)
+    linear = least_lead(relaxed, labels)
     rows = []
     for row in range(len(x)):
         leads = {"interval": float(interval[row]), "linear": float(linear[row])}
@@ -104,8 +107,3 @@ def _certify_batch(
         status = decide(network, x[row], int(labels[row]), eps, nodes).status
         rows.append((status == "certified", status == "broken", lead, "exact" * (status != "open")))
     return rows
-
-
-def _least(leads: Tensor, labels: Tensor) -> Tensor:
-    """The least lead over rivals, `[B]`, of leads `[B, K]`."""
-    return leads.scatter(1, labels[:, None], torch.inf).amin(1)

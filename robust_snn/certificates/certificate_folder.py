@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.utils.atomic_files import differences, write_json, write_text
+from robust_snn.foreign.identity import changes
+from robust_snn.utils.atomic_files import write_text
+from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
 from robust_snn.utils.errors import InputError
 
 ROWS, RECORD = "certificates.csv", "certificate.json"
@@ -24,7 +26,8 @@ class CertificateFolder:
 
     Args:
         path: The folder, made if it is not there.
-        configuration: Everything that the certificates depend on, as JSON values.
+        configuration: Everything that the certificates depend on, such as an `identity`, as JSON
+            values.
 
     Raises:
         InputError: If the folder holds certificates of another configuration, or damaged ones.
@@ -32,24 +35,23 @@ class CertificateFolder:
 
     def __init__(self, path: Path, configuration: Mapping[str, Any]) -> None:
         self.path = path
-        self.configuration = dict(configuration)
+        self.configuration = json.loads(json.dumps(configuration))  # as it is read again
         record = path / RECORD
         if record.exists():
             self._check(record)
         else:
             path.mkdir(parents=True, exist_ok=True)
-            write_json(record, {"configuration": self.configuration})
+            write_record(record, {"configuration": self.configuration})
         self.rows = self._read()
 
     def _check(self, record: Path) -> None:
         try:
-            known = json.loads(record.read_text(encoding="utf-8"))["configuration"]
-        except (ValueError, KeyError, TypeError):
+            known = read_record(record)["configuration"]
+        except DamagedFile as error:
             raise InputError(
-                f"{record} is damaged; delete {self.path} or choose another --out"
+                f"{error}; it is damaged: delete '{self.path}' or choose another --out"
             ) from None
-        changed = list(differences(known, self.configuration))
-        if changed:
+        if changed := changes(known, self.configuration):
             raise InputError(
                 f"{self.path} holds certificates of another run ({'; '.join(changed)}); "
                 "choose another --out"
@@ -96,7 +98,7 @@ class CertificateFolder:
 
     def conclude(self, result: Mapping[str, Any]) -> None:
         """Writes the result beside the configuration."""
-        write_json(
+        write_record(
             self.path / RECORD, {"configuration": self.configuration, "result": dict(result)}
         )
 

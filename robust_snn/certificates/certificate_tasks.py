@@ -8,13 +8,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from robust_snn.certificates.bounded_network import BoundedNetwork
+from robust_snn.certificates.bounded_network import check_bounded
 from robust_snn.certificates.bounds import certify
 from robust_snn.certificates.certificate_folder import Row
 from robust_snn.certificates.smoothing import ABSTAINS, parse_noise, smooth
 from robust_snn.data import ImageSet
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
+from robust_snn.victim_inputs import checked_inputs
 
 RADII = 5  # of which a certified accuracy is given, from 0 to the largest
 
@@ -43,13 +44,14 @@ class BoundsTask:
         nodes: Combinations of spike trains that are tried per image.
 
     Raises:
-        InputError: If `eps` is not positive, or the network has no bounds.
+        InputError: If `eps` is not positive, or the network has no bounds or takes other images.
     """
 
     def __init__(self, victim: Victim, images: ImageSet, eps: float, nodes: int) -> None:
         if not eps > 0:
             raise InputError(f"eps must be positive, got {eps:g}")
-        BoundedNetwork(victim.net)
+        check_bounded(victim.net)
+        checked_inputs(victim, images.images, images.labels)
         self.victim, self.images = victim, images
         self.settings: dict[str, Any] = {
             "method": "bounds",
@@ -89,7 +91,7 @@ class SmoothingTask:
         draws: Draws that bound a class's probability.
 
     Raises:
-        InputError: If the noise is not known, or not the network's.
+        InputError: If the noise is not known or not the network's, or the images do not suit it.
     """
 
     choose, alpha = 100, 0.001
@@ -97,6 +99,7 @@ class SmoothingTask:
     def __init__(self, victim: Victim, images: ImageSet, noise: str, draws: int) -> None:
         kind = parse_noise(noise)
         kind.check(victim)
+        checked_inputs(victim, images.images, images.labels)
         self.victim, self.images = victim, images
         self.settings: dict[str, Any] = {
             "method": "smoothing",

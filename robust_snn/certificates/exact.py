@@ -19,16 +19,16 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from robust_snn.certificates.bounded_network import BoundedNetwork
-from robust_snn.certificates.interval import Interval
+from robust_snn.certificates.interval import Interval, box_around, least_lead
+from robust_snn.certificates.spike_bounds import step_factors
 from robust_snn.neurons import LIF
 from robust_snn.utils.errors import InputError
 
 BATCH = 64  # combinations that are bounded together
 INFEASIBLE = 2  # SciPy's status of a linear program without a solution
 
-Cells = tuple[
-    tuple[int, int], ...
-]  # of each undecided neuron: first cell, and the one after the last
+# Of each undecided neuron: its first cell, and the one after its last.
+Cells = tuple[tuple[int, int], ...]
 
 
 class Exact(NamedTuple):
@@ -85,14 +85,11 @@ def spike_cells(layer: LIF, steps: int, low: float, high: float) -> list[Cell]:
     """The spike trains of a neuron under a constant current in a range, from low to high."""
     dynamics = layer.dynamics
     hard = dynamics.reset == "hard"
-    gains = layer.gains(steps)
-    carried, drive = ([1.0] * steps if gain is None else gain.tolist() for gain in gains)
     cells = [Cell(low, high, (), 0.0, dynamics.v_reset if hard else 0.0)]
-    for step in range(steps):
+    for decay, gain in step_factors(layer, steps):
         parts = []
         for cell in cells:
-            decay = dynamics.decay * carried[step]
-            slope = decay * cell.slope + dynamics.gain * drive[step]
+            slope = decay * cell.slope + gain
             offset = decay * cell.offset - dynamics.threshold
             edge = -offset / slope if slope else cell.low
             edges = [cell.low, *([edge] if cell.low < edge < cell.high else []), cell.high]
@@ -133,7 +130,7 @@ def decide(
 class _Search:
     def __init__(self, network: BoundedNetwork, image: Tensor, label: int, eps: float) -> None:
         self.network, self.image, self.label = network, image, label
-        self.box = Interval((image - eps).clamp(0, 1), (image + eps).clamp(0, 1))
+        self.box = box_around(image, eps)
         with torch.no_grad():
             layer, bounds, steps = network.first_layer(self.box)
         if len(bounds) > 1:
@@ -141,19 +138,15 @@ class _Search:
                 "exact answers need static images, whose currents are the same at every step; "
                 "leave nodes out"
             )
-        self.layer, self.steps, self.shape = layer, steps, bounds.shape[2:]
-        self.low, self.high = bounds.lower.flatten(), bounds.upper.flatten()
-        self.trains = [self._cells(i) for i in range(len(self.low))]
-        self.open = [i for i, cells in enumerate(self.trains) if len(cells) > 1]
-
-    def _cells(self, index: int) -> list[Cell]:
-        margin = self.network.tolerance
-        low, high = float(self.low[index]) - margin, float(self.high[index]) + margin
-        return spike_cells(self.layer, self.steps, low, high)
+        margin = network.tolerance
+        ends = zip(bounds.lower.flatten().tolist(), bounds.upper.flatten().tolist(), strict=True)
+        cells = [spike_cells(layer, steps, low - margin, high + margin) for low, high in ends]
+        self.spikes = image.new_tensor([each[0].train for each in cells]).t()  # `[T, neurons]`
+        self.shape = bounds.shape[2:]
+        self.neurons = self._undecided(cells)
 
     def run(self, nodes: int) -> Exact:
         """Splits until every combination is bounded, one breaks the image, or nodes run out."""
-        self.neurons = self._neurons()
         start: Cells = tuple((0, len(neuron.cells)) for neuron in self.neurons)
         self.order = self._order(start)
         stack, done, settled = [start], 0, True
@@ -175,23 +168,22 @@ class _Search:
                 stack.extend(parts)
         return Exact("certified" if settled else "open", done)
 
-    def _neurons(self) -> list[_Neuron]:
+    def _undecided(self, cells: list[list[Cell]]) -> list[_Neuron]:
+        """The neurons that have several cells."""
         x = self.image.clone().requires_grad_()
+        places = [place for place, each in enumerate(cells) if len(each) > 1]
         with torch.enable_grad():
             current = self.network.first_layer(x)[1].flatten()
-            middle = current.detach()
-            rows = [
-                torch.autograd.grad(current[index], x, retain_graph=True)[0] for index in self.open
-            ]
+            rows = [torch.autograd.grad(current[p], x, retain_graph=True)[0] for p in places]
         return [
             _Neuron(
-                index,
-                self.trains[index],
-                self.image.new_tensor([cell.train for cell in self.trains[index]]),
+                place,
+                cells[place],
+                self.image.new_tensor([cell.train for cell in cells[place]]),
                 row.flatten().cpu().numpy(),
-                float(middle[index]),
+                float(middle),
             )
-            for index, row in zip(self.open, rows, strict=True)
+            for place, row, middle in zip(places, rows, current.detach()[places], strict=True)
         ]
 
     def _order(self, start: Cells) -> list[int]:
@@ -205,9 +197,8 @@ class _Search:
     def _leads(self, batch: list[Cells]) -> list[float]:
         """A lower bound of the label's lead for each combination of cells."""
         found: list[float] = []
-        fixed = self.image.new_tensor([cells[0].train for cells in self.trains]).t()
         for some in (batch[i : i + BATCH] for i in range(0, len(batch), BATCH)):
-            ends = fixed[:, None].repeat(1, len(some), 1), fixed[:, None].repeat(1, len(some), 1)
+            ends = [self.spikes[:, None].repeat(1, len(some), 1) for _ in range(2)]
             for member, cells in enumerate(some):
                 for neuron, (first, last) in zip(self.neurons, cells, strict=True):
                     trains = neuron.trains[first:last]
@@ -217,8 +208,7 @@ class _Search:
             box = self.box.map(partial(_repeated, len(some)))
             logits, _ = self.network.bounds(box, Interval(lower, upper))
             label = torch.full((len(some),), self.label, device=self.image.device)
-            lead = logits.differences(label)
-            found += lead.scatter(1, label[:, None], torch.inf).amin(1).tolist()
+            found += least_lead(logits.differences(label), label).tolist()
         return found
 
     def _reached(self, cells: Cells) -> Tensor | None:

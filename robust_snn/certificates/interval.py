@@ -137,6 +137,16 @@ class Interval:
         raise InputError(f"no bounds are known of the function {name} in this network")
 
 
+def box_around(images: Tensor, eps: float) -> Interval:
+    """The images within `eps` in Linf of images in [0, 1], and in [0, 1] themselves."""
+    return Interval((images - eps).clamp(0, 1), (images + eps).clamp(0, 1))
+
+
+def least_lead(leads: Tensor, labels: Tensor) -> Tensor:
+    """The least lead of a label `[B]` over its rivals, of leads `[B, K]`; see `differences`."""
+    return leads.scatter(1, labels[:, None], torch.inf).amin(1)
+
+
 def _ends(x: Any) -> tuple[Any, Any]:
     return (x.lower, x.upper) if isinstance(x, Interval) else (x, x)
 

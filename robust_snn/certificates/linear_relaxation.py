@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robust_snn.certificates.bounded_network import BoundedNetwork
 from robust_snn.certificates.interval import Interval
-from robust_snn.certificates.spike_bounds import MembraneBounds
+from robust_snn.certificates.spike_bounds import MembraneBounds, step_factors
 from robust_snn.kernels import Dynamics
 from robust_snn.neurons import LIF
 
@@ -119,12 +119,10 @@ def _spikes(layer: LIF, current: Tensor, steps: int, relaxed: _Layer) -> Tensor:
     """The membrane recursion with relaxed spikes, `[T, B, ...]`."""
     dynamics = layer.dynamics
     hard = dynamics.reset == "hard"
-    membrane_gain, input_gain = layer.gains(steps)
     membrane: Tensor | float = dynamics.v_reset if hard else 0.0
     spikes = []
-    for step, (fire, reset) in enumerate(zip(*relaxed, strict=True)):
-        decay = dynamics.decay * (1.0 if membrane_gain is None else membrane_gain[step])
-        gain = dynamics.gain * (1.0 if input_gain is None else input_gain[step])
+    rows = zip(*relaxed, step_factors(layer, steps), strict=True)
+    for step, (fire, reset, (decay, gain)) in enumerate(rows):
         v = decay * membrane + gain * current[step if len(current) > 1 else 0]
         distance = v - dynamics.threshold
         spikes.append(fire(distance))

@@ -25,12 +25,14 @@ import torch
 from scipy.stats import beta, norm
 from torch import Tensor
 
+from robust_snn.data.checks import check_some_pixels
 from robust_snn.kernels import derive_seed
 from robust_snn.models.encodings import PoissonEncoding
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.text_form import Textual, parse
 from robust_snn.victim import Victim
+from robust_snn.victim_inputs import check_victim
 
 ABSTAINS = -1  # the prediction where no class is sure to win
 UNIFORM = 2.0**-24  # between two of the uniform numbers that pixels are compared with
@@ -149,9 +151,12 @@ def smooth(
             left out.
 
     Raises:
-        InputError: If an argument is out of range, or the noise is not the network's.
+        InputError: If an argument is out of range, the pixels are none in [0, 1], or the noise is
+            not the network's.
     """
     noise = parse_noise(noise) if isinstance(noise, str) else noise
+    check_victim(victim)
+    check_some_pixels(images)
     noise.check(victim)
     if choose < 1 or draws < 1 or not 0 < alpha < 1:
         raise InputError("choose and draws must be at least 1, and alpha between 0 and 1")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from robust_snn.certificates.interval import Interval
 from robust_snn.kernels import Dynamics
+from robust_snn.neurons import LIF
 
 
 class MembraneBounds(NamedTuple):
@@ -25,41 +24,34 @@ class MembraneBounds(NamedTuple):
     distances: Interval
 
 
-def fires(distance: Tensor) -> Tensor:
-    """Spikes, zeros and ones, at distances from the threshold."""
-    return (distance >= 0).to(distance.dtype)
+def step_factors(layer: LIF, steps: int) -> list[tuple[float, float]]:
+    """What the carried membrane and the current of each step are multiplied with."""
+    carried, drive = (
+        [1.0] * steps if gain is None else gain.tolist() for gain in layer.gains(steps)
+    )
+    dynamics = layer.dynamics
+    return [(dynamics.decay * a, dynamics.gain * b) for a, b in zip(carried, drive, strict=True)]
 
 
-def bound_spikes(
-    current: Interval,
-    steps: int,
-    dynamics: Dynamics,
-    membrane_gain: Tensor | None,
-    input_gain: Tensor | None,
-    tolerance: float,
-    fire: Callable[[Tensor], Tensor] = fires,
-) -> MembraneBounds:
+def bound_spikes(layer: LIF, current: Interval, steps: int, tolerance: float) -> MembraneBounds:
     """Bounds of the spikes of a layer for all currents within bounds.
 
     Args:
+        layer: The layer.
         current: `[T, B, ...]`, or `[1, B, ...]` when it is the same at every step.
         steps: Number of time steps.
-        dynamics: Constants of the membrane equation.
-        membrane_gain: Factors per step `[T]` on the carried membrane, or None for one.
-        input_gain: Factors per step `[T]` on the current, or None for one.
         tolerance: A spike counts as decided only where the membrane is farther than this from the
             threshold, so that the bounds hold for any rounding of membranes that is smaller.
-        fire: The step function; training brings one that has a gradient.
     """
+    dynamics = layer.dynamics
     start = dynamics.v_reset if dynamics.reset == "hard" else 0.0
     at_rest = torch.full_like(current.lower[0], start)
     membrane, spikes, distances = Interval(at_rest, at_rest), [], []
-    for step in range(steps):
-        carried = membrane * (dynamics.decay * _factor(membrane_gain, step))
-        drive = current[step if len(current) > 1 else 0]
-        v = carried + drive * (dynamics.gain * _factor(input_gain, step))
+    for step, (decay, gain) in enumerate(step_factors(layer, steps)):
+        v = membrane * decay + current[step if len(current) > 1 else 0] * gain
         distance = v + -dynamics.threshold
-        fired = Interval(fire(distance.lower - tolerance), fire(distance.upper + tolerance))
+        surely, possibly = distance.lower >= tolerance, distance.upper >= -tolerance
+        fired = Interval(surely.to(v.dtype), possibly.to(v.dtype))
         spikes.append(fired)
         distances.append(distance)
         membrane = _after_reset(v, fired, dynamics, tolerance)
@@ -81,10 +73,6 @@ def _after_reset(v: Interval, spikes: Interval, dynamics: Dynamics, tolerance: f
     return Interval(
         torch.where(surely, reset.lower, lower), torch.where(surely, reset.upper, upper)
     )
-
-
-def _factor(gain: Tensor | None, step: int) -> Tensor | float:
-    return 1.0 if gain is None else gain[step]
 
 
 def _stacked(steps: list[Interval]) -> Interval:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.console import say, start_logging
+from robust_snn.cli.console import log_lines, say, start_logging
 from robust_snn.cli.options import (
     DATA,
     Adapt,
@@ -30,6 +31,8 @@ from robust_snn.utils.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from robust_snn.eval import Progress
+
 BATCH = 8  # images between two writes
 MEANINGS = {
     "clean": "classified correctly",
@@ -37,7 +40,6 @@ MEANINGS = {
     "broken": "broken: one is",
     "open": "open: neither is proven",
 }
-_log = logging.getLogger("robust_snn")
 
 
 @app.command(
@@ -79,13 +81,14 @@ def certify(
     from robust_snn.certificates.certificate_folder import CertificateFolder
     from robust_snn.certificates.certificate_tasks import BoundsTask, CertificateTask, SmoothingTask
     from robust_snn.cli.inputs import load_subject
-    from robust_snn.utils.modules import weights_sha256
+    from robust_snn.foreign.identity import identity
+    from robust_snn.utils.progress_bar import progress_listener
     from robust_snn.utils.values import number
     from robust_snn.utils.version import __version__
 
     _check_options(noise, draws, eps, nodes)
     set_threads(threads)
-    start_logging(quiet)
+    bar = start_logging(quiet)
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
     victim, images = subject.victim(chosen_device(device), seed=seed), subject.images
     task: CertificateTask
@@ -96,14 +99,16 @@ def certify(
             victim, images, number(str(eps), "--eps"), 2000 if nodes is None else nodes
         )
     configuration = {
-        "model": {**subject.info, "weights_sha256": weights_sha256(victim.net)},
+        "model": {**subject.info, **identity(victim, images.images)},
         "data": {"name": images.name, "split": images.split, "sha256": images.sha256},
         "seed": seed,
         "robust_snn": __version__,
         **task.settings,
     }
     folder = CertificateFolder(out, configuration)
-    rows = folder.finish(len(images), BATCH, task.rows, partial(_report, len(images)))
+    with progress_listener(bar or log_lines()) as listener:
+        show = partial(_report, listener, time.monotonic(), len(folder.rows), len(images))
+        rows = folder.finish(len(images), BATCH, task.rows, show)
     result = task.result(rows)
     folder.conclude(result)
     say(_table(task.settings, result, len(images)))
@@ -124,8 +129,15 @@ def _check_options(
         raise InputError("--nodes serves --eps; smoothing tries no combinations of spikes")
 
 
-def _report(count: int, done: int) -> None:
-    _log.info("%d of %d images", done, count)
+def _report(
+    listener: Callable[[Progress], None], began: float, first: int, count: int, done: int
+) -> None:
+    """Reports how many of the images are finished; the first ones were before it began."""
+    from robust_snn.eval import Progress
+
+    seconds = time.monotonic() - began
+    left = seconds * (count - done) / (done - first)
+    listener(Progress(done / count, seconds, left, f"{done} of {count} images", None))
 
 
 def _table(settings: dict[str, Any], result: dict[str, Any], count: int) -> Table:

@@ -34,18 +34,22 @@ def test_a_later_start_goes_on(tmp_path: Path) -> None:
     ).read_text()
 
 
+def test_folders_of_another_configuration_are_refused(tmp_path: Path) -> None:
+    finished(tmp_path, config=2)
+    with pytest.raises(InputError, match="eps: 2, now 1"):
+        finished(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("certificate.json", '{"configuration": {"eps": 2}}', "eps: 2, now 1"),
+        ("certificate.json", '{"configuration": {"eps": 1}}', "changed since it was written"),
         ("certificate.json", '{"configuration"', "damaged"),
         ("certificates.csv", "image,label\n1,2\n", "damaged"),
         ("certificates.csv", "label\n2\n", "damaged"),
     ],
 )
-def test_other_or_damaged_folders_are_refused(
-    tmp_path: Path, file: str, text: str, said: str
-) -> None:
+def test_damaged_folders_are_refused(tmp_path: Path, file: str, text: str, said: str) -> None:
     finished(tmp_path)
     (tmp_path / file).write_text(text)
     with pytest.raises(InputError, match=said):
