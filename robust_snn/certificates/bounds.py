@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.certificates.bounded_network import TOLERANCE, BoundedNetwork
 from robust_snn.certificates.exact import decide
 from robust_snn.certificates.interval import box_around, least_lead
 from robust_snn.certificates.linear_relaxation import relaxed_differences
 from robust_snn.data.checks import check_labels, check_some_pixels
-from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 
 MANY = 64  # undecided neurons of the first layer, up to which branch and bound is tried
@@ -62,11 +62,10 @@ def certify(
         tolerance: Rounding of membranes for which the proof holds; see `BoundedNetwork`.
 
     Raises:
-        InputError: If `eps` is negative, the images or labels are none that the network could be
+        InputError: If `eps` is no radius, the images or labels are none that the network could be
             asked about, or it draws random numbers or is not built of this package's layers.
     """
-    if not eps >= 0:
-        raise InputError(f"eps must be positive, got {eps:g}")
+    eps = checked_radius(eps, "Linf")
     network, device = BoundedNetwork(net, tolerance), device_of(net)
     check_some_pixels(images)
     images = images.to(device)

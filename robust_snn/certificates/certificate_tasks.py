@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.certificates.bounded_network import check_bounded
 from robust_snn.certificates.bounds import certify
 from robust_snn.certificates.certificate_folder import Row
@@ -50,6 +51,7 @@ class BoundsTask:
     def __init__(self, victim: Victim, images: ImageSet, eps: float, nodes: int) -> None:
         if not eps > 0:
             raise InputError(f"eps must be positive, got {eps:g}")
+        eps = checked_radius(eps, "Linf")
         check_bounded(victim.net)
         checked_inputs(victim, images.images, images.labels)
         self.victim, self.images = victim, images
