@@ -11,6 +11,7 @@ the command has to give what an undisturbed one gives, and to leave no draft of 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import random
 import re
@@ -51,7 +52,8 @@ def _verdict(out: Path) -> str:
 
 
 def _trained(out: Path) -> str:
-    rows = [row.rpartition(",")[0] for row in (out / "history.csv").read_text().splitlines()]
+    with (out / "history.csv").open(newline="") as file:
+        rows = [row | {"seconds": ""} for row in csv.DictReader(file)]
     return f"{rows} {(out / 'model.safetensors').read_bytes().hex()}"
 
 
