@@ -8,6 +8,7 @@ from pathlib import Path
 
 from robust_snn.data.arrays import load_arrays
 from robust_snn.data.builtin import load_cifar, load_digits
+from robust_snn.data.checks import check_labels
 from robust_snn.data.datasets_folder import is_datasets_folder, load_datasets_folder
 from robust_snn.data.events import EVENT_SETS, load_events
 from robust_snn.data.image_files import EXPECTED, load_files
@@ -98,4 +99,5 @@ def load_dataset(
     else:
         others = ("DIR", "FILE.tar", "FILE.npz", "FILE.py:make_data")
         raise unknown("data set", name, [*DATASETS, *EVENT_SETS, *TORCHVISION, *others])
+    check_labels(data.labels, len(data.images), len(data.classes))
     return data if n is None else data.take(n)

@@ -84,6 +84,8 @@ def load_files(path: Path, split: str, size: int | None, n: int | None) -> Image
     Classes take turns, so that the first `n` images are spread over all of them; only these are
     decoded.
     """
+    if path.resolve() == Path(path.anchor or "/"):
+        raise InputError(f"'{path}' holds the whole file system; {EXPECTED}")
     # two levels below tell a split from a class that happens to be named "train"
     has_splits = any((path / split).glob("*/*"))
     with found_pictures(path / split if has_splits else path) as files:

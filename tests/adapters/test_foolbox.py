@@ -27,7 +27,7 @@ SHORT = {
     "repeats": 2,
     "steps": 2,
 }
-SLOW = {n for n in ATTACKS if "BrendelBethge" in n} | {"PointwiseAttack"}  # Numba compiles
+SLOW = {n for n in ATTACKS if "BrendelBethge" in n} | {"PointwiseAttack"}
 
 
 def short(name: str) -> dict[str, int]:

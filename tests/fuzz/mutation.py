@@ -92,7 +92,8 @@ def _value_near(rng: random.Random, value: Any) -> Any:
     if isinstance(value, str) and value and rng.random() < 0.4:
         return mutated_text(rng, value)
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.4:
-        return rng.choice((-value, value + 1, value * 10**9, float(value), str(value), [value]))
+        fraction = float(str(value))  # of an integer that is too large: infinity
+        return rng.choice((-value, value + 1, value * 10**9, fraction, str(value), [value]))
     return wrong_value(rng)
 
 

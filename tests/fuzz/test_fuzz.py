@@ -27,7 +27,8 @@ from fuzz.text_kinds import TEXT_KINDS
 
 KINDS = {**TEXT_KINDS, **FILE_KINDS, **ARCHIVE_KINDS, **CALL_KINDS}
 CORPUS = Path(__file__).parent / "corpus"
-SECONDS = float(os.environ.get("FUZZ_SECONDS", 4))  # for every kind
+CASES = int(os.environ.get("FUZZ_CASES", 150))  # of every kind,
+SECONDS = float(os.environ.get("FUZZ_SECONDS", 0))  # or as many as there is time for
 SEED = os.environ.get("FUZZ_SEED", "0")
 MOST = int(os.environ.get("FUZZ_FAILURES", 1))  # after which a kind ends
 
@@ -74,7 +75,7 @@ def test_past_failures(kind: str, case: Any, good: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_input(kind: str, good: Path, tmp_path: Path) -> None:
     failures, number = [], 0
-    for number in for_seconds(SECONDS):
+    for number in for_seconds(SECONDS) if SECONDS else range(CASES):
         rng = random.Random(f"{SEED} {kind} {number}")
         case = KINDS[kind].make(rng, Place(good, tmp_path))
         if (wrong := tried(kind, case, good, tmp_path / "work")) is not None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.metrics import event_drop, hidden_flips
 from robust_snn.metrics.spike_noise import KINDS, MIXED, STRATEGIES, check_share
+from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
 
@@ -28,6 +29,7 @@ class EventDrop:
     strategy: str = MIXED
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_share("rho", self.rho)
         if self.strategy not in (MIXED, *STRATEGIES):
             raise unknown("strategy of EventDrop", self.strategy, (MIXED, *STRATEGIES))
@@ -47,6 +49,7 @@ class SpikeFlip:
     kind: Literal["independent", "exact"] = "independent"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_share("beta", self.beta)
         if self.kind not in KINDS:
             raise unknown("kind of flips", self.kind, KINDS)
