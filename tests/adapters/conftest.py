@@ -25,6 +25,6 @@ def left_as_python(spec: Any = None) -> Callable[[Any], Any]:
 # The optimisers of the Brendel-Bethge attacks take up to a minute each to compile in every process;
 # on images of a few pixels Python is quicker, and the adapters see no difference.
 with mock.patch("numba.experimental.jitclass", left_as_python), suppress(ImportError):
-    import foolbox.attacks
+    import foolbox.attacks  # noqa: F401
 with mock.patch("numba.experimental.jitclass", left_as_python), suppress(ImportError):
     import art.attacks.evasion  # noqa: F401
