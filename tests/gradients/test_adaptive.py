@@ -46,6 +46,15 @@ def test_pdsg_per_sample_ignores_batch_mates(backend, sample):
     assert_close_rms(swapped, mixed[:, order], 1e-5)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mode", ["pdsg(scope=sample)", "pdsg(scope=batch)", "assg", "hart", "rga"])
+def test_one_neuron_without_an_axis(backend, mode):
+    """Currents `[T, B]` are those of one neuron, `[T, B, 1]`."""
+    current, upstream = torch.randn(2, 5, 3)
+    wide = _gradient(current[..., None], upstream[..., None], mode, backend)
+    assert torch.equal(_gradient(current, upstream, mode, backend), wide[..., 0])
+
+
 def test_pdsg_width():
     z = torch.randn(3, 4, 5, 6, 7)
     for scope, pooled in (("batch", (0, 1, 3, 4)), ("sample", (0, 3, 4))):

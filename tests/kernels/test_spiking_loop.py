@@ -11,7 +11,7 @@ from devices import GPU, INTERPRETED
 from helpers import assert_close_rms
 from loops import BACKENDS, COMPILED, run
 from robust_snn.gradients import GradientMode
-from robust_snn.gradients.modes import BPTR, RGA
+from robust_snn.gradients.modes import BPTR, HART, RGA
 from robust_snn.kernels import (
     Dynamics,
     Gate,
@@ -119,6 +119,21 @@ def test_half_precision_keeps_float32_membranes(backend, dtype):
     assert spikes.dtype == got["current"].dtype == dtype
     assert torch.equal(spikes, expected)
     assert_close_rms(got["current"], gradients["current"], torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("rule", [BPTR(), RGA(), HART()], ids=lambda rule: rule.name)
+def test_means_over_steps_fit_into_float16(backend, rule):
+    """Sums over the steps would not: they are divided before they are rounded."""
+    steps = 16
+    current = torch.rand(steps, 2, 40).half()
+    upstream = torch.full((1, 2, 40), 9000.0).half().expand(steps, 2, 40)
+    expected, got = (
+        run(x, g, Dynamics(), rule.rule(Dynamics()), backend)[1]["current"].float()
+        for x, g in ((current.float(), upstream.float()), (current, upstream))
+    )
+    assert expected.abs().max() * steps > torch.finfo(torch.float16).max
+    assert_close_rms(got, expected, torch.finfo(torch.float16).eps)
 
 
 @pytest.mark.parametrize("backend", COMPILED)

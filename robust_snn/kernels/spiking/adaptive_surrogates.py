@@ -177,6 +177,8 @@ def _spread(z: Steps, scope: str) -> Tensor:
 
     One where it is zero or not defined, which is the case for a single value.
     """
+    if z[0].dim() == 1:
+        return _spread([step[:, None] for step in z], scope)[..., 0]
     pooled = list(range(2, z[0].dim())) if z[0].dim() > 2 else [1]
     total, square = (torch.stack(x) for x in zip(*(_sums(step, pooled) for step in z), strict=True))
     steps = torch.arange(1, len(z) + 1, device=total.device).view(-1, *[1] * (total.dim() - 1))

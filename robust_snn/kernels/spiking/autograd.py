@@ -141,7 +141,9 @@ def _backward_fake(
 ) -> tuple[Tensor, ...]:
     steps, sample = _call(flat).args.steps, upstream.shape[2:]
     stored = storage_sample(sample, channels_last)
-    grad_current = upstream.new_empty(1 if summed else steps, upstream.shape[1], *stored)
+    dtype = torch.float32 if summed else upstream.dtype
+    leading = 1 if summed else steps, upstream.shape[1]
+    grad_current = upstream.new_empty(*leading, *stored, dtype=dtype)
     channels, gained = (sample[0] if affine else 0,), (steps if gains else 0,)
     sizes = (channels, channels, gained, gained, sample if probability else (0,))
     return logical_view(grad_current, channels_last), *(
@@ -205,8 +207,10 @@ class _SpikingLoop(torch.autograd.Function):
         on_current, *on_tensors = run(
             gradient, current, saved_bytes, sharpness_map, *wanted, *tensors, ctx.backend, *args
         )
-        if once:  # what came back is the sum over the steps
-            on_current = (on_current / len(gradient)).expand(gradient.shape)
+        if once:  # what came back is the sum over the steps, which float16 might not hold
+            on_current = (on_current / len(gradient)).to(gradient.dtype).expand(gradient.shape)
+        elif wanted.summed:
+            on_current = on_current.to(gradient.dtype)
         gradients = (None, None, None, on_current, *on_tensors, None, None)  # none for keys
         return tuple(
             g if need else None for g, need in zip(gradients, ctx.needs_input_grad, strict=True)

@@ -92,7 +92,8 @@ class Wanted(NamedTuple):
     """What a backward pass returns.
 
     Attributes:
-        summed: Whether the gradient of the current is summed over the steps, `[1, B, ...]`.
+        summed: Whether the gradient of the current is summed over the steps, float32
+            `[1, B, ...]`.
         channels_last: Whether the gradient of the current lies channels-last in memory.
         affine: Whether the gradients of scale and shift are needed.
         gains: Whether those of both gains are needed.

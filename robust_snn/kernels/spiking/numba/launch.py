@@ -151,5 +151,4 @@ def run_backward(
         sums.probability.numpy(),
         sums.steps.numpy(),
     )
-    on_current = logical_view(grad_current.to(upstream.dtype), last)
-    return on_current, *sum_gradients(args, sums, wanted, sample)
+    return logical_view(grad_current, last), *sum_gradients(args, sums, wanted, sample)

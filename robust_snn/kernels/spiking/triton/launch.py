@@ -210,8 +210,10 @@ def run_backward(
     Those that are not wanted are None.
     """
     last, sample = wanted.channels_last, upstream.shape[2:]
-    steps = 1 if wanted.summed else args.steps
-    stored = upstream.new_empty(steps, upstream.shape[1], *storage_sample(sample, last))
+    steps, dtype = (1, torch.float32) if wanted.summed else (args.steps, upstream.dtype)
+    stored = upstream.new_empty(
+        (steps, upstream.shape[1], *storage_sample(sample, last)), dtype=dtype
+    )
     numbers = factors(args)
     programs = _programs(upstream, backward_block(args.steps))
     sums = empty_gradients(upstream, wanted, programs, torch.empty, torch.float32)
