@@ -115,7 +115,8 @@ def train_epoch(
                 clean = augment_events(clean, shifts, flip=data.name in MIRRORED)
             elif recipe.augment and clean.shape[1] == 3:
                 clean = augment(clean, shifts)
-                clean = cut_out(clean, shifts) if recipe.released else clean
+            if recipe.cutout:
+                clean = cut_out(clean, shifts, side=recipe.cutout)
             # drawn for the whole batch and on the CPU, so that no device or process matters
             start = clean if kind in NOISELESS else torch.randn(clean.shape, generator=starts)
             clean, start, labels = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robust_snn.training.recipe_effects import idle_settings
 from robust_snn.training.training_folder import Epoch
 from robust_snn.utils.figures import new_figure
 
@@ -26,8 +27,9 @@ def markdown(card: Mapping[str, Any]) -> str:
     """The card of a training as Markdown."""
     model, data, test, recipe = (card[key] for key in ("model", "data", "test", "recipe"))
     arguments = ", ".join(f"{name}={value}" for name, value in model["kwargs"].items())
+    left_out = {"source", *idle_settings(recipe)}
     changed = "\n".join(
-        f"| {name} | {value} |" for name, value in recipe.items() if name != "source"
+        f"| {name} | {value} |" for name, value in recipe.items() if name not in left_out
     )
     versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     attacked = card["accuracy"].get("attacked")

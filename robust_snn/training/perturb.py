@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robust_snn.training.training_losses import divergence
+from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import evaluating
 from robust_snn.victim import Victim
 
@@ -62,6 +63,11 @@ def gaussian(batch: Batch, recipe: Recipe) -> Tensor:
     return (batch.images + recipe.eps * batch.noise).clamp(0, 1)
 
 
+def gaussian_released(batch: Batch, recipe: Recipe) -> Tensor:
+    """`x + eps n` as stable SNN's script has it, which leaves [0, 1]."""
+    return batch.images + recipe.eps * batch.noise
+
+
 def fgsm(batch: Batch, recipe: Recipe) -> Tensor:
     """`x + eps sign(g(x))` (Goodfellow et al., ICLR 2015)."""
     return _step(batch.images, batch.gradient(batch.images), recipe.eps)
@@ -101,16 +107,36 @@ def pgd(batch: Batch, recipe: Recipe) -> Tensor:
     return x
 
 
-# name -> images [B, C, H, W] in [0, 1] to train on; a new perturbation is one row
+# name -> images [B, C, H, W] to train on; a new perturbation is one row
 PERTURBATIONS: dict[str, Callable[[Batch, Recipe], Tensor]] = {
     "none": natural,
     "gaussian": gaussian,
+    "gaussian_released": gaussian_released,
     "fgsm": fgsm,
     "rfgsm": rfgsm,
     "rfgsm_released": rfgsm_released,
     "pgd": pgd,
 }
 NOISELESS = ("none", "fgsm")  # those that read no noise, so that none needs to be drawn
+
+
+def phases(perturbation: str) -> list[tuple[str, int]]:
+    """Perturbations with the epochs that they begin in, such as `[("none", 1), ("fgsm", 5)]`.
+
+    Raises:
+        InputError: If it is no such list, or the epochs do not rise from 1.
+    """
+    found: list[tuple[str, int]] = []
+    for word in perturbation.split(","):
+        kind, at, first = word.strip().partition("@")
+        if kind not in PERTURBATIONS:
+            raise unknown("perturbation", kind, PERTURBATIONS)
+        if bool(at) != bool(found) or (at and not first.isdecimal()):
+            raise InputError(f"expected a form such as 'none,fgsm@5', got '{perturbation}'")
+        found.append((kind, int(first) if at else 1))
+    if any(later <= sooner for (_, sooner), (_, later) in zip(found, found[1:], strict=False)):
+        raise InputError(f"the epochs of '{perturbation}' must rise, from 2 on")
+    return found
 
 
 def perturbed(
@@ -129,7 +155,7 @@ def perturbed(
         noise: Standard normal numbers `[B, C, H, W]`.
 
     Returns:
-        `[B, C, H, W]` in [0, 1].
+        `[B, C, H, W]`, in [0, 1] but for `"gaussian_released"`.
     """
     batch = Batch(victim, images, labels, noise, trades=recipe.trades > 0)
     return PERTURBATIONS[kind](batch, recipe)

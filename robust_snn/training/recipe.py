@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import types
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from robust_snn.gradients import parse_mode
-from robust_snn.training.perturb import PERTURBATIONS
+from robust_snn.training.perturb import phases
+from robust_snn.training.recipe_effects import check_effects, idle_settings
 from robust_snn.training.training_losses import DISTANCES, TASK_LOSSES
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.file_texts import parse_yaml, read_text
-from robust_snn.utils.values import number
+from robust_snn.utils.values import assignments, number
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bf16")
@@ -37,10 +38,12 @@ class Recipe:
         momentum: Momentum of SGD.
         weight_decay: Decay of weight matrices and kernels; biases, norms and gates have none.
         clip_norm: Largest norm of the gradient of all parameters; 0 does not clip.
-        augment: Whether colour images are shifted and mirrored at random.
+        augment: Whether colour images and events are shifted and mirrored at random; a card says
+            false where the images are neither.
+        cutout: Side of the square that is cut out of each image; 0 cuts none.
         perturbation: What the network is trained on: `"none"`, `"gaussian"`, `"fgsm"`, `"rfgsm"`,
-            `"rfgsm_released"` or `"pgd"`; see `perturb`. A list changes it at an epoch:
-            `"none,fgsm@5,pgd@15"` is FGSM from epoch 5 and PGD from epoch 15 on.
+            `"pgd"`, `"rfgsm_released"` or `"gaussian_released"`; see `perturb`. A list changes it
+            at an epoch: `"none,fgsm@5,pgd@15"` is FGSM from epoch 5 and PGD from epoch 15 on.
         eps: Radius of the perturbation in Linf; of Gaussian noise its standard deviation.
         alpha: Random step of RFGSM, half of `eps` if left out; or step of PGD, `2.5 eps / steps`.
         steps: Steps of PGD.
@@ -65,10 +68,13 @@ class Recipe:
         perturbation_precision: `"float32"` or `"bf16"`, in which adversarial images are made.
         channels_last: Whether images, kernels and activations lie channels-last in memory.
         checkpointing: Whether the backward pass recomputes norms and spikes, which saves memory.
-        released: Whether to follow the scripts released with StoG and stable SNN where they differ
-            from their papers, or from what is usual here: cutout of one square of 16 pixels, SGD
-            without Nesterov, weight decay on biases, norms and DLIF factors too, a cosine in epochs
-            instead of steps, a last, smaller batch, and clean images before perturbed ones.
+        script: Settings that `released` takes over from the script, as `name=value name=value`;
+            empty where a recipe follows none.
+        released: Whether to follow the script released with the paper where it differs from the
+            text, or from what is usual here: the settings of `script`, and, as in all of these
+            scripts, SGD without Nesterov, weight decay on biases, norms and DLIF factors too, a
+            cosine in epochs instead of steps, a last, smaller batch, and clean images before
+            perturbed ones.
         mechanism: Mechanism that the model must have, such as `"dlif"`; any if empty.
         held_out: Share of the training images that is held out to choose the best weights by.
         check_every: Epochs between attacks on the held-out or test images; 0 is never.
@@ -87,6 +93,7 @@ class Recipe:
     weight_decay: float = 5e-4
     clip_norm: float = 0.0
     augment: bool = True
+    cutout: int = 0
     perturbation: str = "none"
     eps: float = 0.0
     alpha: float | None = None
@@ -109,6 +116,7 @@ class Recipe:
     perturbation_precision: str = "float32"
     channels_last: bool = False
     checkpointing: bool = False
+    script: str = ""
     released: bool = False
     mechanism: str = ""
     held_out: float = 0.0
@@ -121,11 +129,25 @@ class Recipe:
     def replace(self, **changes: Any) -> Recipe:
         """The recipe with other values; a None among them is left out.
 
+        What would change nothing beside them, such as `steps` without PGD, gets its default back;
+        with `released`, what the script says comes before what the recipe says.
+
         Raises:
-            InputError: If a name or value is not known.
+            InputError: If a name or value is not known, or one of those given changes nothing.
         """
-        given = {name: value for name, value in changes.items() if value is not None}
-        return replace(self, **_converted(given, f"recipe '{self.name}'"))
+        where = f"recipe '{self.name}'"
+        wanted = {name: value for name, value in changes.items() if value is not None}
+        given = _converted(wanted, where)
+        if given.get("released") and not self.released:
+            given = {**_converted(assignments(self.script.split(), where), where), **given}
+        values = {**vars(self), **given}
+        if "gate_opening" in given and values["gate_penalty"] is not None:
+            raise InputError(
+                f"gate_opening of {where} does nothing beside its gate_penalty of "
+                f"{values['gate_penalty']:g}; give another gate_penalty"
+            )
+        idle = {name: _DEFAULTS[name] for name in idle_settings(values) if name not in given}
+        return Recipe(**{**values, **idle})
 
     def perturbation_in(self, epoch: int) -> str:
         """The perturbation of an epoch, from 1."""
@@ -143,23 +165,7 @@ class Recipe:
         return round(self.gate_share * self.epochs)
 
 
-def phases(perturbation: str) -> list[tuple[str, int]]:
-    """Perturbations with the epochs that they begin in, such as `[("none", 1), ("fgsm", 5)]`.
-
-    Raises:
-        InputError: If it is no such list, or the epochs do not rise from 1.
-    """
-    found: list[tuple[str, int]] = []
-    for word in perturbation.split(","):
-        kind, at, first = word.strip().partition("@")
-        if kind not in PERTURBATIONS:
-            raise unknown("perturbation", kind, PERTURBATIONS)
-        if bool(at) != bool(found) or (at and not first.isdecimal()):
-            raise InputError(f"expected a form such as 'none,fgsm@5', got '{perturbation}'")
-        found.append((kind, int(first) if at else 1))
-    if any(later <= sooner for (_, sooner), (_, later) in zip(found, found[1:], strict=False)):
-        raise InputError(f"the epochs of '{perturbation}' must rise, from 2 on")
-    return found
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Recipe)}
 
 
 def shipped() -> tuple[str, ...]:
@@ -194,7 +200,8 @@ def _parse(text: str, where: str) -> Recipe:
     for key in ("name", "source"):
         if key not in values:
             raise InputError(f"{where} needs '{key}'")
-    return Recipe(**values)
+    recipe = Recipe(**{**values, "released": False})
+    return recipe.replace(released=True) if values.get("released") else recipe
 
 
 def _converted(values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -221,6 +228,7 @@ def _convert(kind: Any, value: Any, what: str) -> Any:
 
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, float("inf")),
+    "cutout": (0, float("inf")),
     "batch_size": (1, float("inf")),
     "eot": (1, float("inf")),
     "warmup_epochs": (0, float("inf")),
@@ -269,6 +277,8 @@ def _check(recipe: Recipe) -> None:
     for name, choices in _CHOICES.items():
         if getattr(recipe, name) not in choices:
             raise unknown(f"{name} {where}", getattr(recipe, name), choices)
+    parse_mode(recipe.gradient)
+    check_effects(vars(recipe), _DEFAULTS, recipe.epochs, where)
     if recipe.trades and (recipe.rho or recipe.clean_share):
         raise InputError(f"trades {where} has a task loss of its own: leave rho and clean_share 0")
     if recipe.alpha is not None and recipe.alpha > recipe.eps:
@@ -280,28 +290,5 @@ def _check(recipe: Recipe) -> None:
             f"warmup_epochs {where} must be fewer than its {recipe.epochs} epochs, "
             f"got {recipe.warmup_epochs}"
         )
-    parse_mode(recipe.gradient)
-    _check_effects(recipe, where)
-
-
-def _check_effects(recipe: Recipe, where: str) -> None:
-    """Refuses settings that would change nothing: a card must not say what was not done."""
-    kinds = phases(recipe.perturbation)
-    perturbed = [kind for kind, _ in kinds if kind != "none"]
-    if perturbed and not recipe.eps:
-        raise InputError(
-            f"perturbation {where} is {perturbed[0]}, but eps is 0, which is no perturbation; give "
-            "eps, such as 8/255, or perturbation=none"
-        )
-    idle = [name for name in ("eps", "rho", "trades", "clean_share") if getattr(recipe, name)]
-    if not perturbed and idle:
-        raise InputError(
-            f"{idle[0]} {where} does nothing without a perturbation: give one, such as "
-            f"perturbation=fgsm, or {idle[0]}=0"
-        )
-    kind, first = kinds[-1]
-    if first > recipe.epochs:
-        raise InputError(
-            f"{kind}@{first} {where} never begins in {recipe.epochs} epochs; leave it out, or give "
-            "more epochs"
-        )
+    if recipe.released and not recipe.script:
+        raise InputError(f"released {where} follows no script: leave it out, or give script")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from robust_snn.data import ImageSet, check_images
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
 from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs
-from robust_snn.neurons import DLIF, NoisyLIF, PoissonEncoder, StochasticGate
+from robust_snn.neurons import DLIF, NoisyLIF, NoisyModule, PoissonEncoder, StochasticGate
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe, load_recipe
 from robust_snn.training.regularisers import gate_parameters, mean_rate, penalty_strength
@@ -34,6 +34,7 @@ MECHANISMS: dict[str, type[nn.Module]] = {
     "poisson": PoissonEncoder,
     "stog": StochasticGate,
 }
+GATE_SETTINGS = ("gate_penalty", "gate_opening", "gate_share")
 
 
 @checked_types
@@ -88,7 +89,7 @@ def train(
     given = load_recipe(recipe)
     processes = Processes(place, given.precision)
     split = _hold_out(data, given.held_out, test)
-    recipe = _resolved(given, net, len(split.train))
+    recipe = _resolved(given, net, split.train)
     processes.check_batch_size(min(recipe.batch_size, len(split.train)))
     config = _config(model, recorded_kwargs(net, kwargs), data, test, recipe, seed)
     folder = TrainingFolder(out, config)
@@ -115,13 +116,17 @@ def _check_data(net: nn.Module, data: ImageSet, kwargs: Mapping[str, Any]) -> No
         )
 
 
-def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
-    """The recipe with the strength of the gates' penalty that it leads to.
+def _resolved(recipe: Recipe, net: nn.Module, data: ImageSet) -> Recipe:
+    """The recipe as it will be done: without augmentation where images are not shifted, and with
+    the strength of the gates' penalty that it leads to.
 
     Raises:
-        InputError: If the network lacks what the recipe is about.
+        InputError: If the network or the images lack what a setting is about.
     """
     _check_mechanism(recipe, net)
+    _check_subjects(recipe, net, data)
+    if data.images.ndim == 4 and data.images.shape[1] != 3:
+        recipe = recipe.replace(augment=False)
     if recipe.gate_penalty is not None or not recipe.gate_epochs or not gate_parameters(net):
         return recipe
     if recipe.optimizer != "sgd":
@@ -133,19 +138,14 @@ def _resolved(recipe: Recipe, net: nn.Module, images: int) -> Recipe:
     strength = penalty_strength(
         start,
         min(start, recipe.gate_opening),
-        steps=recipe.gate_epochs * recipe.steps_per_epoch(images),
+        steps=recipe.gate_epochs * recipe.steps_per_epoch(len(data)),
         lr=mean_rate(recipe.lr, recipe.min_lr, recipe.gate_epochs / recipe.epochs),
         momentum=recipe.momentum,
     )
-    return recipe.replace(gate_penalty=strength)
+    return replace(recipe, gate_penalty=strength)
 
 
 def _check_mechanism(recipe: Recipe, net: nn.Module) -> None:
-    if recipe.gate_penalty and not gate_parameters(net):
-        raise InputError(
-            f"gate_penalty of recipe '{recipe.name}' is for stochastic gates, and the model has "
-            "none; take a model with gates, whose name ends in _stog"
-        )
     kind = MECHANISMS.get(recipe.mechanism)
     if recipe.mechanism and kind is None:
         raise unknown(f"mechanism of recipe '{recipe.name}'", recipe.mechanism, MECHANISMS)
@@ -154,6 +154,19 @@ def _check_mechanism(recipe: Recipe, net: nn.Module) -> None:
             f"recipe '{recipe.name}' is for {recipe.mechanism} neurons, and the model has none; "
             f"take a model whose name ends in _{recipe.mechanism}"
         )
+
+
+def _check_subjects(recipe: Recipe, net: nn.Module, data: ImageSet) -> None:
+    """Refuses settings that are about something that the network or the images do not have."""
+    gates = {name for name in GATE_SETTINGS if getattr(recipe, name) != getattr(Recipe, name)}
+    noisy = any(m.stochastic for m in net.modules() if isinstance(m, NoisyModule))
+    for name, idle, subject in (
+        *((name, not gate_parameters(net), "a model with gates (_stog)") for name in sorted(gates)),
+        ("eot", recipe.eot > 1 and not noisy, "a stochastic model"),
+        ("cutout", recipe.cutout > 0 and data.images.ndim != 4, "images, not events"),
+    ):
+        if idle:
+            raise InputError(f"{name} of recipe '{recipe.name}' is for {subject}: leave it out")
 
 
 def _hold_out(data: ImageSet, share: float, test: ImageSet) -> TrainingData:

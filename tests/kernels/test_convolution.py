@@ -103,6 +103,8 @@ GEOMETRIES = [
     {"kernel_size": 1, "stride": (3, 1)},
     {"kernel_size": 1, "groups": 2},
     {"kernel_size": 1, "padding": 1, "stride": 2},
+    {"kernel_size": 3, "padding": 2, "dilation": 2},
+    {"kernel_size": (3, 1), "padding": 2, "dilation": (2, 3)},
 ]
 
 
@@ -117,6 +119,18 @@ def test_gradients_of_any_geometry(geometry, last, device):
     upstream = torch.randn_like(out)
     (expected,) = torch.autograd.grad(module(x.flatten(0, 1)), x, upstream.flatten(0, 1))
     assert_close_rms(torch.autograd.grad(out, x, upstream)[0], expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 1)], ids=str)
+def test_images_of_one_column_under_dilation(size):
+    """oneDNN reads beyond such images where a kernel of one column is dilated, and crashes."""
+    dilated = torch.nn.Conv2d(16, 8, size, stride=3, padding=4, dilation=2).requires_grad_(False)
+    plain = torch.nn.Conv2d(16, 8, size, stride=3, padding=4, dilation=(2, 1))
+    plain.load_state_dict(dilated.to(memory_format=torch.channels_last).state_dict())
+    for _ in range(50):  # what lies beyond decides
+        x = torch.rand(3, 16, 17, 1).to(memory_format=torch.channels_last)
+        out = convolution.convolve(x[None], dilated)[0]
+    torch.testing.assert_close(out, plain(x))
 
 
 @pytest.mark.parametrize("geometry", [{"kernel_size": 3, "padding": 1}, GEOMETRIES[3]], ids=str)

@@ -66,12 +66,19 @@ def test_a_kill_between_two_files_leaves_no_old_weights(
 def test_recipes_without_their_mechanism_are_refused(
     data: tuple[ImageSet, ImageSet], tmp_path: Path
 ) -> None:
-    for name, message in (
-        ("stog-vanilla", "gate_penalty of recipe 'stog-vanilla' is for stochastic gates"),
-        ("stable-gaussian", "'stable-gaussian' is for dlif neurons.*ends in _dlif"),
+    for name, changes, message in (
+        ("stog-vanilla", {}, "'stog-vanilla' is for stog neurons.*ends in _stog"),
+        ("stable-gaussian", {}, "'stable-gaussian' is for dlif neurons.*ends in _dlif"),
+        ("nsnn-stbp", {}, "'nsnn-stbp' is for nlif neurons.*ends in _nlif"),
+        ("nsnn-tet", {}, "'nsnn-tet' is for nlif neurons.*ends in _nlif"),
+        ("natural", {"gate_penalty": 1e-4}, "gate_penalty .* is for a model with gates"),
+        ("natural", {"gate_opening": 0.5}, "gate_opening .* is for a model with gates"),
+        ("natural", {"gate_share": 0.5}, "gate_share .* is for a model with gates"),
+        ("at", {"eot": 4}, "eot .* is for a stochastic model"),
     ):
         with pytest.raises(InputError, match=message):
-            train("snn_vgg5", *data, name, out=tmp_path, model_kwargs=KWARGS)
+            chosen = load_recipe(name).replace(**changes)
+            train("snn_vgg5", *data, chosen, out=tmp_path, model_kwargs=KWARGS)
         assert not (tmp_path / "config.json").exists()
 
 
@@ -79,7 +86,10 @@ def test_a_card_says_what_was_done_to_the_images(
     data: tuple[ImageSet, ImageSet], tmp_path: Path
 ) -> None:
     run(data, tmp_path / "clean")
-    assert load_card(tmp_path / "clean" / "model.safetensors")["perturbed"]["epochs"] == 0
+    card = load_card(tmp_path / "clean" / "model.safetensors")
+    assert card["perturbed"]["epochs"] == 0
+    assert card["recipe"]["augment"] is False  # digits are grey, and not shifted
+    assert "| steps |" not in (tmp_path / "clean" / "model.md").read_text()
     run(data, tmp_path / "later", "at", perturbation="none,fgsm@3", eps=0.05)
     found = load_card(tmp_path / "later" / "model.safetensors")["perturbed"]
     assert found["epochs"] == 1 and found["largest_change"] == pytest.approx(0.05, abs=1e-6)

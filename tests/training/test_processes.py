@@ -18,8 +18,7 @@ from robust_snn.training import load_recipe, train
 
 out, model, name, seed = sys.argv[1:]
 data, test = load_dataset("digits", split="train", size=8), load_dataset("digits", size=8)
-chosen = load_recipe(name).replace(epochs=2, batch_size=32, eps=0.1, lr=0.02, gate_opening=0.7,
-                                 steps=2, held_out=0.1)
+chosen = load_recipe(name).replace(epochs=2, batch_size=32, eps=0.1, lr=0.02, held_out=0.1)
 kwargs = {"T": 2, "width": 0.25, "img_size": 8}
 kwargs |= {"head_width": 32} if "vgg" in model else {}
 train(model, data.take(356), test.take(40), chosen, out=out, model_kwargs=kwargs,

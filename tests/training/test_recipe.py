@@ -71,14 +71,20 @@ def test_from_a_file(tmp_path: Path) -> None:
         ("{name: a, source: b, eps: -1/255}", r"eps .* must be in \[0, 1\]"),
         ("{name: a, source: b, eps: 8}", r"eps .* must be in \[0, 1\], got 8"),
         ("{name: a, source: b, eps: 1/0}", "eps .* must be a number"),
-        ("{name: a, source: b, eps: 0.1, alpha: 0.2}", "alpha .* must be at most eps"),
+        (
+            "{name: a, source: b, perturbation: rfgsm, eps: 0.1, alpha: 0.2}",
+            "alpha .* must be at most eps",
+        ),
         ("{name: a, source: b, min_lr: 1}", "min_lr .* must be at most lr"),
         ("{name: a, source: b, epochs: 2, warmup_epochs: 2}", "fewer than its 2 epochs"),
         ("{name: a, source: b, optimizer: adamm}", "did you mean 'adam'"),
         ("{name: a, source: b, loss: tte}", "did you mean 'tet'"),
         ("{name: a, source: b, distance: ms_mpd}", "did you mean 'ms_mppd'"),
         ("{name: a, source: b, precision: fp16}", "unknown precision"),
-        ("{name: a, source: b, trades: 6, rho: 1}", "leave rho and clean_share 0"),
+        (
+            "{name: a, source: b, perturbation: pgd, eps: 0.1, trades: 6, rho: 1}",
+            "leave rho and clean_share 0",
+        ),
         ("{name: a, source: b, perturbation: fgms}", "did you mean 'fgsm'"),
         ("{name: a, source: b, gradient: bpttt}", "did you mean 'bptt'"),
         ("{name: a, source: b, perturbation: fgsm}", "perturbation .* is fgsm, but eps is 0"),
@@ -116,6 +122,82 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
 def test_changes_without_effect_are_refused(name: str, changes: dict[str, object]) -> None:
     with pytest.raises(InputError, match="does nothing|eps is 0|never begins"):
         load_recipe(name).replace(**changes)
+
+
+# What each setting needs, as changes of a recipe that give it an effect.
+NEEDS: dict[str, tuple[object, dict[str, object]]] = {
+    "alpha": (0.001, {"perturbation": "rfgsm", "eps": 0.1}),
+    "steps": (20, {"perturbation": "pgd", "eps": 0.1}),
+    "gradient": ("bptr", {"perturbation": "fgsm", "eps": 0.1}),
+    "eot": (4, {"perturbation": "fgsm", "eps": 0.1}),
+    "perturbation_precision": ("bf16", {"perturbation": "fgsm", "eps": 0.1}),
+    "distance": ("std", {"perturbation": "fgsm", "eps": 0.1, "rho": 1.0, "trades": 0}),
+    "tet_weight": (0.3, {"loss": "tet"}),
+    "momentum": (0.5, {"optimizer": "sgd"}),
+    "check_eps": (0.2, {"check_every": 1}),
+    "gate_penalty": (1e-4, {"gate_share": 0.5}),
+    "gate_opening": (0.4, {"gate_share": 0.5}),
+}
+WITHOUT: dict[str, dict[str, object]] = {
+    "distance": {"rho": 0},
+    "tet_weight": {"loss": "ce"},
+    "momentum": {"optimizer": "adam"},
+    "check_eps": {"check_every": 0},
+    "gate_penalty": {"gate_share": 0},
+    "gate_opening": {"gate_share": 0},
+}
+CLEAN = {"perturbation": "none", "eps": 0, "rho": 0, "trades": 0, "clean_share": 0}
+
+
+@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("setting", NEEDS)
+def test_every_setting_of_every_recipe_needs_what_reads_it(name: str, setting: str) -> None:
+    value, needed = NEEDS[setting]
+    base = load_recipe(name)
+    if setting == "gate_opening" and base.gate_penalty is not None:
+        with pytest.raises(
+            InputError, match="gate_opening .* does nothing beside its gate_penalty"
+        ):
+            base.replace(**needed, gate_opening=value)
+        return
+    assert getattr(base.replace(**needed, **{setting: value}), setting) == value
+    without = WITHOUT.get(setting, CLEAN)
+    with pytest.raises(InputError, match=f"^{setting} of recipe '{name}' does nothing without"):
+        base.replace(**without, **{setting: value})
+    assert getattr(base.replace(**without), setting) == getattr(Recipe, setting)  # not on a card
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("at", {"perturbation": "rfgsm", "alpha": 0}, "alpha .* is 0, which is no step"),
+        ("at", {"perturbation": "rfgsm", "alpha": "2/255"}, "alpha .* leaves no step along"),
+        ("at", {"clean_share": 1}, "does nothing where clean_share is 1"),
+        ("at", {"perturbation": "fgsm,fgsm@3"}, "fgsm@3 .* does nothing after fgsm"),
+        ("at", {"check_every": 1, "check_eps": 0}, "check_every .* does nothing where check_eps"),
+        ("trades", {"released": True}, "released .* follows no script"),
+    ],
+)
+def test_more_changes_without_effect(name: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe(name).replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rat", {"cutout": 0, "epochs": 200}),
+        ("stog-rat", {"cutout": 16, "retraction": 5e-4}),
+        ("stable-gaussian", {"cutout": 16, "perturbation": "gaussian_released", "rho": 1}),
+        ("stable-at", {"cutout": 16, "perturbation": "rfgsm_released"}),
+        ("nsnn-stbp", {"cutout": 0, "epochs": 300, "lr": 3e-3, "loss": "tet", "tet_weight": 0}),
+        ("nsnn-tet", {"cutout": 0, "epochs": 300, "lr": 3e-3, "tet_weight": 0.05}),
+    ],
+)
+def test_released_takes_over_what_the_script_says(name: str, expected: dict[str, object]) -> None:
+    recipe = load_recipe(name).replace(released=True)
+    assert {key: getattr(recipe, key) for key in expected} == expected
+    assert load_recipe(name).replace(released=True, cutout=4, epochs=7).cutout == 4
 
 
 def test_unknown_name(tmp_path: Path) -> None:

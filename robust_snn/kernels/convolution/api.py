@@ -59,7 +59,11 @@ def convolve(
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    geometry = Geometry(module.stride, tuple(map(int, padding)), module.dilation, module.groups)
+    # one place of a kernel has no distance to others; oneDNN reads beyond images of one column there
+    dilation = tuple(
+        d if size > 1 else 1 for d, size in zip(module.dilation, module.kernel_size, strict=True)
+    )
+    geometry = Geometry(module.stride, tuple(map(int, padding)), dilation, module.groups)
     out: Tensor = _Convolution.apply(x, weight, bias, geometry, sparse)
     return out
 
