@@ -59,7 +59,7 @@ def convolve(
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    # one place of a kernel has no distance to others; oneDNN reads beyond images of one column there
+    # where a kernel has one column, oneDNN crashes on images of one column if it is dilated
     dilation = tuple(
         d if size > 1 else 1 for d, size in zip(module.dilation, module.kernel_size, strict=True)
     )
