@@ -152,7 +152,7 @@ def test_feature_adversaries_run_on_the_estimator(victim: Victim, kind: Any) -> 
     arguments: dict[str, Any] = (
         {"layer": 2} if numpy else {"layer": 2, "max_iter": 2, "step_size": 0.02, "random_start": 0}
     )
-    options = {"maxiter": 1, "maxfun": 1} if numpy else {}
+    options = {"maxiter": 1, "maxls": 1} if numpy else {}
     made = kind(estimator, delta=EPS, **arguments).generate(source, guide, **options)
     assert made.shape == source.shape and np.abs(made - source).max() <= EPS + 1e-6
 
