@@ -1,7 +1,7 @@
-"""Weights of the released SNN-RAT, StoG and stable-SNN networks, brought to this package's names.
+"""Weights of the released SNN-RAT, StoG, stable-SNN and NSNN networks, under this package's names.
 
-The three share their VGG and WRN files. StoG puts its gates, made at the first forward pass, behind
-every neuron; stable SNN gives every neuron a factor per step.
+The first three share their VGG and WRN files. StoG puts its gates, made at the first forward pass,
+behind every neuron; stable SNN gives every neuron a factor per step. NSNN has ResNet-18 and -19.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robust_snn.kernels.spiking.gate import EPSILON
 from robust_snn.models.backbone import SpikingBackbone
 from robust_snn.models.encodings import RELEASED_STATISTICS, PoissonEncoding
+from robust_snn.models.snn_resnet import BasicBlock
 from robust_snn.models.snn_wrn import PreActivationBlock
 from robust_snn.models.time_layers import ConvSpike
 from robust_snn.neurons import DLIF
@@ -56,14 +57,15 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
 
     A gate gets the probability with which the released code really opens it, which its epsilon
     puts up to 0.001 below its parameter. Neither leak nor number of steps is part of the weights:
-    SNN-RAT and StoG were trained with `decay=1.0`, stable SNN with `decay=0.99`, all with `T=8`.
+    SNN-RAT and StoG were trained with `decay=1.0`, stable SNN with `decay=0.99`, all with `T=8`;
+    NSNN with `decay=0.5`, and its ResNet-19 has `stem=64`.
 
     Args:
         released: Names and tensors of the release.
-        net: A VGG or WRN with the mechanism that the weights were trained with.
+        net: A VGG, WRN or ResNet with the mechanism that the weights were trained with.
 
     Raises:
-        InputError: If the weights are of neither network, of another shape, have DLIF factors for
+        InputError: If the weights are of no such network, of another shape, have DLIF factors for
             another form of the neuron, or were trained on images normalised otherwise.
     """
     _check_statistics(net)
@@ -120,10 +122,13 @@ def _places(released: Mapping[str, Tensor], net: SpikingBackbone) -> Iterator[tu
         yield from _wrn_places(net)
     elif "layer1.0.weight" in released:
         yield from _vgg_places(released, net)
+    elif "layer1.0.conv1.layer.module.weight" in released:
+        yield from _resnet_places(released, net)
     else:
         raise InputError(
             "expected weights of SNN-RAT, StoG or stable SNN with layer1.0.weight (VGG) or "
-            f"block1.0.conv1.weight (WRN), got {', '.join(list(released)[:3]) or 'nothing'}"
+            "block1.0.conv1.weight (WRN), or of NSNN with layer1.0.conv1.layer.module.weight "
+            f"(ResNet), got {', '.join(list(released)[:3]) or 'nothing'}"
         )
 
 
@@ -158,6 +163,24 @@ def _wrn_places(net: SpikingBackbone) -> Iterator[tuple[str, str]]:
         for position, index in enumerate(blocks):
             for theirs, ours in parts.items():
                 yield f"block{level + 1}.{position}.{theirs}", f"stages.{level}.{index}.{ours}"
+
+
+def _resnet_places(
+    released: Mapping[str, Tensor], net: SpikingBackbone
+) -> Iterator[tuple[str, str]]:
+    layers = {"conv1": ("stages.0.0.conv", "stages.0.0.act.norm")}
+    for level, stage in enumerate(net.stages):
+        blocks = [i for i, m in enumerate(stage.children()) if isinstance(m, BasicBlock)]
+        for position, index in enumerate(blocks):
+            theirs, ours = f"layer{level + 1}.{position}", f"stages.{level}.{index}"
+            layers[f"{theirs}.conv1"] = (f"{ours}.conv1.conv", f"{ours}.conv1.act.norm")
+            layers[f"{theirs}.conv2"] = (f"{ours}.conv2.0", f"{ours}.conv2.1")
+            layers[f"{theirs}.downsample"] = (f"{ours}.shortcut.0", f"{ours}.shortcut.1")
+    for theirs, (conv, norm) in layers.items():
+        yield from ((f"{theirs}.layer.module", conv), (f"{theirs}.bn.bn.module", norm))
+    head = ("pre_logits.layers.0.fc", "fc") if "fc2.layer.module.weight" in released else ("fc",)
+    for number, ours in enumerate(head, 1):
+        yield f"fc{number}.layer.module", ours
 
 
 def _rename(name: str, places: dict[str, str]) -> str:

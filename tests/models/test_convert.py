@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import runpy
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -207,6 +211,25 @@ def test_a_gate_that_starts_at_one_opens_with_the_released_probability() -> None
     load_released(net, released.state_dict())
     openings = [v for k, v in net.state_dict().items() if k.endswith("gate.probability")]
     assert all(torch.allclose(v, torch.tensor(0.999), atol=1e-6) for v in openings)
+
+
+HERE = Path(__file__).parent
+AUTHORS = json.loads((HERE / "released_logits.json").read_text())  # see studies/released_logits.py
+TENSOR_OF = runpy.run_path(str(HERE.parents[1] / "studies" / "released_logits.py"))["tensor_of"]
+
+
+@pytest.mark.parametrize("row", AUTHORS, ids=lambda row: f"{row['source']}-{row['model']}")
+def test_logits_of_the_authors_classes(row: dict[str, Any]) -> None:
+    net = narrow(row["model"], img_size=row["size"], width=1 / 8, **row["kwargs"]).double()
+    released = {
+        name: TENSOR_OF(name, shape, row["seed"] + i)
+        for i, (name, shape) in enumerate(row["tensors"].items())
+    }
+    load_released(net, released)
+    x = TENSOR_OF("p", (3, 3, row["size"], row["size"]), row["seed"] - 1) / 1.2
+    with torch.no_grad():
+        logits = net(x.to(torch.get_default_device()))
+    torch.testing.assert_close(logits.cpu(), torch.tensor(row["logits"], dtype=torch.float64))
 
 
 def test_names_of_parallel_training_are_understood() -> None:
