@@ -17,6 +17,7 @@ from robust_snn.models.initialisation import init_weights
 from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
 from robust_snn.models.readout import Readout
 from robust_snn.neurons import number_layers
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import number, whole
 
@@ -109,7 +110,7 @@ class SpikingBackbone(nn.Module):
         build = Builder(mechanism, T, defaults, **options)
         self.encoder = build.mechanism.encoding(in_chans, T, mean, std)
         entry = Input(in_chans, size, Readout(readout, build.options.decay))
-        trunk = family(build, entry, **wiring)
+        trunk = checked_types(family)(build, entry, **wiring)
         self.feature_info: list[dict[str, Any]] = [
             {"num_chs": channels, "reduction": size[0] // height, "module": f"stages.{index}"}
             for index, (channels, (height, _)) in enumerate(

@@ -10,6 +10,7 @@ from torch import nn
 
 from robust_snn.models.encodings import DirectEncoding, PoissonEncoding
 from robust_snn.neurons import DLIF, LIF, NoisyLIF, NormSpike, StochasticGate, TimeBatchNorm2d
+from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import unknown
 
 NORMALISATIONS = ("bn", "tdbn")
@@ -45,6 +46,9 @@ class NeuronOptions:
     dlif_form: Literal["membrane", "input"] = "membrane"
     membrane_noise: str = "gaussian(sigma=0.3)"
     noise_form: Literal["single", "double"] = "single"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def lif(self) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from robust_snn.gradients import GradientMode
 from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.stochastic_gate import StochasticGate
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import whole
 
 FORMS = ("membrane", "input")
 
@@ -39,6 +41,7 @@ class DLIF(LIF):
         InputError: If an argument is out of range or a name is not known.
     """
 
+    @checked_types
     def __init__(
         self,
         steps: int,
@@ -55,8 +58,7 @@ class DLIF(LIF):
         super().__init__(decay, threshold, reset, gain, v_reset, gradient, backend, gate)
         if form not in FORMS:
             raise unknown("form of DLIF", form, FORMS)
-        if steps < 1:
-            raise InputError(f"steps of DLIF must be at least 1, got {steps}")
+        steps = whole(steps, "steps of DLIF", 1)
         self.form = form
         self.factor = nn.Parameter(torch.ones(steps))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robust_snn.kernels.philox import Purpose, draw_uniform
 from robust_snn.neurons.noise_source import NoisyModule
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 
 
 class PoissonEncoder(NoisyModule):
@@ -69,9 +69,7 @@ class PhaseEncoder(nn.Module):
 
     def __init__(self, bits: int = 8) -> None:
         super().__init__()
-        if bits < 1:
-            raise InputError(f"bits of a phase code must be at least 1, got {bits}")
-        self.bits = bits
+        self.bits = whole(bits, "bits of a phase code", 1)
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
         """Maps pixels `[1, B, ...]` to weighted spikes `[steps, B, ...]`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from torch import Tensor, nn
@@ -12,7 +11,9 @@ from robust_snn.kernels import Dynamics, NoisyFiring, spiking_loop
 from robust_snn.kernels.backend import BACKENDS
 from robust_snn.neurons.pass_settings import layer_gradient
 from robust_snn.neurons.stochastic_gate import StochasticGate
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import number
 
 
 class LIF(nn.Module):
@@ -35,6 +36,7 @@ class LIF(nn.Module):
         InputError: If an argument is out of range or a name is not known.
     """
 
+    @checked_types
     def __init__(
         self,
         decay: float = 1.0,
@@ -109,11 +111,11 @@ def _check_dynamics(
 ) -> None:
     if reset not in ("hard", "soft"):
         raise unknown("reset", reset, ("hard", "soft"))
-    if not 0 < decay <= 1:
+    if not 0 < number(decay, "decay") <= 1:
         raise InputError(f"decay must be in (0, 1], got {decay:g}")
-    if not 0 < threshold < math.inf:
+    if not number(threshold, "threshold") > 0:
         raise InputError(f"threshold must be positive, got {threshold:g}")
-    if not 0 < gain < math.inf:
+    if not number(gain, "gain") > 0:
         raise InputError(f"gain must be positive, got {gain:g}")
-    if not v_reset < threshold:
+    if not number(v_reset, "v_reset") < threshold:
         raise InputError(f"v_reset must be below the threshold {threshold:g}, got {v_reset:g}")

@@ -14,6 +14,7 @@ from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.noise_families import NoiseFamily, parse_noise
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.stochastic_gate import StochasticGate
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import unknown
 
 FORMS = ("single", "double")
@@ -68,6 +69,7 @@ class NoisyLIF(LIF):
         InputError: If an argument is out of range or a name is not known.
     """
 
+    @checked_types
     def __init__(
         self,
         noise: str | NoiseFamily = "gaussian(sigma=0.3)",

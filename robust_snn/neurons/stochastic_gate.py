@@ -11,7 +11,9 @@ from robust_snn.kernels import Gate, open_gates
 from robust_snn.kernels.spiking.gate import EPSILON
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import current_settings
+from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import number
 
 LOWEST, HIGHEST = 0.1, 1.0
 FLOOR = 0.0989  # released gates at 0.1 open with 0.09899; training clips at 0.1
@@ -37,6 +39,7 @@ class StochasticGate(NoisyModule):
         InputError: If the probability is outside [0.1, 1] or the rule is not known.
     """
 
+    @checked_types
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -44,7 +47,7 @@ class StochasticGate(NoisyModule):
         rule: Literal["relaxed", "released"] = "relaxed",
     ) -> None:
         super().__init__()
-        if not LOWEST <= probability <= HIGHEST:
+        if not LOWEST <= number(probability, "gate probability") <= HIGHEST:
             raise InputError(f"gate probability must be in [0.1, 1], got {probability:g}")
         if rule not in RULES:
             raise unknown("gradient rule of a gate", rule, RULES)

@@ -185,6 +185,24 @@ def test_folder_shapes(
     check_set(load_dataset(write_folder(tmp_path, shape), size=size), 6, expected)
 
 
+FORMATS = ("png", "jpg", "bmp", "webp", "gif", "tif", "tiff", "ppm", "PNG", "JPEG")
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])
+def test_images_of_every_format_are_read_and_other_files_named(
+    packed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_folder(tmp_path / "set")
+    for number, ending in enumerate(FORMATS):
+        image = Image.fromarray(np.full((6, 6, 3), 20 * number, np.uint8))
+        image.save(folder / "ant" / f"of-{number}.{ending}")
+    (folder / "bee" / "notes.txt").write_text("no image")
+    data = load_dataset(write_tar(tmp_path / "set.tar", folder) if packed else folder)
+    shades = data.images[data.labels == 0][2:].mean((1, 2, 3)) * 255
+    assert torch.allclose(shades, 20.0 * torch.arange(len(FORMATS)), atol=1.5)  # JPEG is near
+    assert "left out" in caplog.text and "1 .txt" in caplog.text
+
+
 def test_sizes_may_differ_when_resized(tmp_path: Path) -> None:
     write_folder(tmp_path)
     Image.fromarray(pixels(9, 7, 3)).save(tmp_path / "cat" / "0.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -102,6 +103,33 @@ def test_frames_that_repeat_an_image_give_the_logits_of_the_image(name: str) -> 
     net, x = awake(narrow(name), images(name, 4)), images(name)
     with torch.no_grad():
         assert_close_rms(net(x.unsqueeze(1).expand(-1, 4, -1, -1, -1)), net(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("T", (0, -1, 1.5, True, "4", math.nan)),
+        ("num_classes", (-1, 2.5, True, "x")),
+        ("in_chans", (0, 1.5, "3")),
+        ("img_size", (0, 7.5, (8,), (8, 0), "8")),
+        ("width", (0, -1, math.nan, math.inf, "1")),
+        ("head_width", (0, -3, 1.5, (8, 0))),
+        ("decay", (0, 2, math.nan, "a")),
+        ("threshold", (0, -1, math.inf, [1])),
+        ("gate_probability", (0, 1.5, "0.9")),
+        ("drop_rate", (-0.1, 1, math.nan, "a")),
+        ("mean", ((0.5,), "a", (math.nan, 0, 0))),
+        ("std", ((0, 1, 1), (-1, 1, 1), 0.5)),
+        ("gradient", ("bppt", 3)),
+        ("readout", ("x", 1)),
+        ("norm", ("x", 1)),
+    ],
+)
+def test_senseless_arguments_are_refused_by_name(name: str, wrong: tuple[object, ...]) -> None:
+    size = {"T": 2, "img_size": 8, "width": 0.1, "head_width": 8, "num_classes": 3}
+    for value in wrong:
+        with pytest.raises(InputError, match=name.removeprefix("gate_")):
+            timm.create_model("snn_vgg5_stog", **{**size, name: value})
 
 
 @pytest.mark.parametrize("name", BACKBONES)

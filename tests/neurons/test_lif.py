@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -91,6 +92,15 @@ def test_a_gate_inside_a_neuron_equals_a_gate_behind_it(device: torch.device) ->
         ({"reset": "hardd"}, "did you mean 'hard'"),
         ({"backend": "tritn"}, "did you mean 'triton'"),
         ({"gradient": "bppt"}, "did you mean 'bptt'"),
+        ({"gradient": 3}, "gradient must be"),
+        ({"decay": "0.5"}, "decay must be a number"),
+        ({"decay": None}, "decay must be a number"),
+        ({"decay": 10**400}, "decay must be a number"),
+        ({"threshold": [1.0]}, "threshold must be a number"),
+        ({"threshold": math.inf}, "threshold must be a number"),
+        ({"v_reset": -math.inf}, "v_reset must be a number"),
+        ({"v_reset": math.nan}, "v_reset must be a number"),
+        ({"gate": 0.5}, "gate must be"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:

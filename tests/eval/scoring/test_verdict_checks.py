@@ -1,0 +1,49 @@
+"""What a verdict says of a run whose numbers mean little."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from robust_snn import Victim
+from robust_snn.eval.scoring.noise_draws import score
+from robust_snn.eval.scoring.verdict_checks import attacked, clean_accuracy
+from victims import StandIn
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "classes", "fails"),
+    [(0.1, 10, True), (0.09, 10, True), (0.11, 10, False), (0.5, 2, True), (0.0, 1000, True)],
+)
+def test_a_network_no_better_than_chance_fails(accuracy: float, classes: int, fails: bool) -> None:
+    found = clean_accuracy(accuracy, classes)
+    assert [note.status for note in found] == (["fail"] if fails else [])
+    assert all("labels shifted" in note.why for note in found)
+
+
+@pytest.mark.parametrize(("images", "statuses"), [(0, ["fail"]), (1, [])])
+def test_a_run_without_an_attack_fails(images: int, statuses: list[str]) -> None:
+    assert [note.status for note in attacked(images)] == statuses
+
+
+class Counted(StandIn):
+    """Its answer is the number that the first pixel stands for."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        meant = (x.flatten(1)[:, :1] * self.classes).round()
+        return -(torch.arange(self.classes, device=x.device) - meant).abs()
+
+
+@pytest.mark.parametrize("classes", [10, 2**15, 2**15 + 1, 70_000])
+def test_predictions_hold_every_class(classes: int, device: torch.device) -> None:
+    victim = Victim(Counted(classes).to(device))
+    labels = torch.tensor([0, classes - 1], device=device)
+    images = (labels / classes).view(2, 1, 1, 1)
+    found = score(victim, images, labels, torch.arange(2), draws=1, purpose="report")
+    assert np.array_equal(found.predictions[:, 0], labels.cpu()) and found.accuracy.all()
