@@ -126,7 +126,7 @@ def save_report_data(
 ) -> None:
     """Saves the report data of a finished job in its folder, unless they are there and sound.
 
-    A page is no reason to lose a verdict: where they cannot be measured, a log line says why.
+    A page is no reason to lose a verdict: where they cannot be measured or written, a log line says why.
 
     Args:
         job: The finished job.
@@ -141,11 +141,9 @@ def save_report_data(
     except InputError as error:
         _log.warning("made again: %s", error)
     try:
-        data = measure(job, predictions, folder.load)
-    except Exception as error:  # whatever a network of other people does
+        measure(job, predictions, folder.load).save(path, folder.piece_address)
+    except Exception as error:  # whatever a network of other people does, or a full disk
         _log.warning("the report shows the verdict alone: %s", first_line(error))
-    else:
-        data.save(path, folder.piece_address)
 
 
 def measure(

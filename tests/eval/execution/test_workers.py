@@ -98,6 +98,18 @@ def test_a_disk_that_fails_says_how_to_go_on(
         run(tmp_path / "run")
 
 
+def test_a_disk_too_full_for_what_a_page_shows_costs_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("robust_snn.eval.execution.report_data.write_arrays", full)
+    verdict = run(tmp_path / "run")
+    assert Verdict.load(tmp_path / "run" / "verdict.json").robust == verdict.robust
+    assert "the report shows the verdict alone: " in caplog.text and "No space" in caplog.text
+
+
 def test_a_net_that_cannot_be_sent(tmp_path: Path) -> None:
     class Local(torch.nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
