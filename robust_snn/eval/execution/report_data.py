@@ -126,7 +126,7 @@ def save_report_data(
 ) -> None:
     """Saves the report data of a finished job in its folder, unless they are there and sound.
 
-    A page is no reason to lose a verdict: where they cannot be measured or written, a log line says why.
+    A page is no reason to lose a verdict: what cannot be measured or written is a line in the log.
 
     Args:
         job: The finished job.
