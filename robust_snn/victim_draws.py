@@ -30,13 +30,21 @@ _counting = ForkSafeLock()
 
 @dataclass
 class Cost:
-    """Passes of single images through the network, forward and backward."""
+    """Passes of single images through the network, forward and backward.
+
+    Attributes:
+        forwards: Images passed forwards.
+        backwards: Images passed backwards.
+        replaced: Gradients of an attack's loss that were zero or not finite, so that random signs
+            stood in for them.
+    """
 
     forwards: int = 0
     backwards: int = 0
+    replaced: int = 0
 
     def reset(self) -> None:
-        self.forwards = self.backwards = 0
+        self.forwards = self.backwards = self.replaced = 0
 
     @torch.compiler.disable
     def count_forwards(self, passes: int) -> None:
@@ -47,6 +55,10 @@ class Cost:
     def count_backwards(self, passes: int) -> None:
         with _counting:
             self.backwards += passes
+
+    def count_replaced(self, gradients: int) -> None:
+        with _counting:
+            self.replaced += gradients
 
 
 class DrawBatch:

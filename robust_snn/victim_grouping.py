@@ -16,7 +16,7 @@ from robust_snn.kernels import sample_keys
 from robust_snn.models.readout import Readout, check_readout
 from robust_snn.neurons.noise_source import GROUPINGS, RegroupedBatch, layer_numbers
 from robust_snn.neurons.pass_settings import PassSettings, use_settings
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, first_line
 
 SAME = 1e-3  # of the size of the logits: what is rounding
 CLEARLY = 0.1  # of the difference under another grouping, where rounding moved a spike
@@ -79,7 +79,13 @@ def check_steps(net: nn.Module, x: Tensor) -> None:
         return
     pair, settings = _pair(net, x)
     logits = passed(net, pair.clone, settings, known_groupings(net))
-    steps = passed(net, pair.clone, settings._replace(every_step=True), known_groupings(net))
+    try:
+        steps = passed(net, pair.clone, settings._replace(every_step=True), known_groupings(net))
+    except RuntimeError as error:  # of a wrapper that puts other tensors beside the logits
+        raise InputError(
+            f"{type(net).__name__} makes no logits of every step ({first_line(error)}); use "
+            "another loss than tet"
+        ) from None
     decays = {module.decay for module in net.modules() if isinstance(module, Readout)}
     fits = len(decays) == 1 and steps.shape[1:] == logits.shape[1:] and not len(steps) % len(pair)
     if fits:

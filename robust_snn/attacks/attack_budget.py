@@ -66,6 +66,7 @@ def attacks_of_budget(
     classes: int,
     stepwise: bool = True,
     not_taken: Collection[str] = (),
+    temperature: float = 1.0,
 ) -> tuple[BudgetedAttack, ...]:
     """The attacks of a budget, cheap ones first; each is for images not yet broken.
 
@@ -80,16 +81,19 @@ def attacks_of_budget(
         stepwise: Whether the victim shows the logits of every step, which TET's loss needs.
         not_taken: Names of the gradient modes that the victim does not take. The first of the
             ranking stands in for them.
+        temperature: Divides the logits before every loss; see `fitting_temperature`.
 
     Raises:
         InputError: If the budget is not known.
     """
     if budget not in BUDGETS:
         raise unknown("budget", budget, BUDGETS)
-    draws = {"eot_loss": FEW_DRAWS} if stochastic else {}
+    shared: dict[str, Any] = {"eot_loss": FEW_DRAWS} if stochastic else {}
+    scaled = {} if temperature == 1 else {"temperature": temperature}
+    shared |= scaled
     rows: list[BudgetedAttack] = []
     for number, (attack, loss, place, steps, restarts) in enumerate(BUDGETS[budget], 1):
-        options: dict[str, Any] = {"loss": loss, **draws}
+        options: dict[str, Any] = {"loss": loss, **shared}
         if attack == "apgd-t":
             options["targets"] = TARGET_COUNTS[budget]
         mode = _mode_at(trials, 0 if place in not_taken else place)
@@ -97,7 +101,7 @@ def attacks_of_budget(
         if mode is None or not enough_classes or (loss in STEPWISE and not stepwise):
             continue
         if stochastic and not rows:
-            rows.append(BudgetedAttack("0-mean-field", "sapgd", mode, 60, 1, "mean"))
+            rows.append(BudgetedAttack("0-mean-field", "sapgd", mode, 60, 1, "mean", scaled))
         name = f"{number}-{attack}-{loss}"
         rows.append(BudgetedAttack(name, attack, mode, steps, restarts, "fresh", options))
     return tuple(rows)

@@ -82,10 +82,14 @@ class Goal:
         loss: A row of `LOSSES`.
         labels: `[B]`.
         targets: Classes to be predicted instead, `[B]`; None if any wrong class will do.
+        temperature: Divides the logits.
     """
 
-    def __init__(self, loss: str, labels: Tensor, targets: Tensor | None) -> None:
+    def __init__(
+        self, loss: str, labels: Tensor, targets: Tensor | None, temperature: float = 1.0
+    ) -> None:
         self.name, self.labels, self.targets = loss, labels, targets
+        self.temperature = temperature
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Losses `[R]` of the `R` given rows, whose logits are `[R, K]`, or `[T, R, K]`.
@@ -98,6 +102,8 @@ class Goal:
             raise InputError(
                 f"loss '{self.name}' needs at least {least} classes, the victim has {classes}"
             )
+        if self.temperature != 1:
+            logits = logits / self.temperature
         if self.targets is None:
             return LOSSES[self.name](logits, self.labels[rows])
         return TARGETED[self.name](logits, self.labels[rows], self.targets[rows])

@@ -175,6 +175,7 @@ class GradientAttack(Attack):
             with the victim's own `eot`, which averages logits.
         keep: Points per image among which the selection draws choose.
         select: Selection draws; 1 on a deterministic victim.
+        temperature: Divides the logits before the loss, which would saturate where they are large.
 
     Raises:
         InputError: If an option has a wrong value.
@@ -186,11 +187,14 @@ class GradientAttack(Attack):
     eot_loss: int | str | FixedDraws | AdaptiveDraws = 1
     keep: int = 4
     select: int = 10
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("restarts", "keep", "select"):
             check_positive(name, getattr(self, name))
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(f"temperature must be a positive number, got {self.temperature!r}")
         if self.loss not in LOSSES:
             raise unknown("loss", str(self.loss), LOSSES)
         if isinstance(self.targets, int):
@@ -225,7 +229,8 @@ class GradientAttack(Attack):
             if not len(rows):
                 break
             targets = rounds[start // self.restarts]
-            goal = Goal(self.loss, labels[rows], None if targets is None else targets[rows])
+            aims = None if targets is None else targets[rows]
+            goal = Goal(self.loss, labels[rows], aims, self.temperature)
             victim.statistics.restart()
             keep = partial(candidates.offer, rows)
             self.run(Problem(inputs.subset(rows), start, goal, draws, keep))

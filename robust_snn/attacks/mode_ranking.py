@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -23,6 +24,9 @@ from robust_snn.victim_scoring import fresh_logits
 _log = logging.getLogger("robust_snn")
 FEW_DRAWS = "adaptive(error=0.2)"  # of a gradient: steps are worth more
 SCORE_DRAWS = 10  # that score a point of a noisy victim
+FEW_IMAGES = 16  # on which a search for the best sharpness follows chance
+USUAL, FITTING = (0.05, 100.0), 5.0  # margins with which losses work, and one with which they do
+VANISHED, EXPLODED = 1e-30, 1e30  # of a gradient's largest entry, as float32 can hardly hold it
 OCTAVES = 3  # to either side of its default, within which a sharpness is searched
 
 
@@ -35,6 +39,9 @@ class ModeTrial:
         soft_accuracy: A smooth stand-in for `accuracy`: the mean sigmoid of the scaled margins.
         accuracy: Robust accuracy on fresh draws.
         backwards: Gradient evaluations per image.
+        replaced: Share of the gradients that were zero or not finite; random signs stood in.
+        flaw: What is wrong with the gradient at the clean images, see `gradient_flaw`; "" if
+            nothing is.
         per_image: The soft accuracy of every image, `[B]`.
     """
 
@@ -43,6 +50,8 @@ class ModeTrial:
     accuracy: float
     backwards: float
     per_image: Tensor = field(repr=False, compare=False)
+    replaced: float = 0.0
+    flaw: str = ""
 
     def __str__(self) -> str:
         soft = f"soft accuracy {self.soft_accuracy:.3f}"
@@ -63,6 +72,11 @@ class RankingEffort:
     searched: int = 2
     evaluations: int = 6
 
+    @classmethod
+    def on(cls, images: int) -> RankingEffort:
+        """The effort that so many images can tell: on few of them, fewer trials."""
+        return cls() if images >= FEW_IMAGES else cls(searched=1, evaluations=4)
+
 
 def rank_modes(
     victim: Victim,
@@ -74,6 +88,7 @@ def rank_modes(
     seed: int = 0,
     modes: Iterable[str | GradientMode] | None = None,
     effort: RankingEffort = RankingEffort(),
+    temperature: float = 1.0,
 ) -> tuple[ModeTrial, ...]:
     """Ranks gradient modes by the accuracy that a short APGD with each reaches.
 
@@ -91,6 +106,7 @@ def rank_modes(
         seed: Seed of all noise and random numbers.
         modes: Modes to try; all registered ones, BPTT with every surrogate, if left out.
         effort: Steps and trials.
+        temperature: Divides the logits before the loss; see `fitting_temperature`.
 
     Raises:
         InputError: If a mode is not known, the network takes none, or there are no images.
@@ -102,17 +118,25 @@ def rank_modes(
         _log.info("gradient mode %s is not tried: %s", name, why)
     if not chosen:
         raise InputError(f"no gradient mode can be used: {next(iter(left_out.values()))}")
-    scale = _typical_margin(victim, images, labels, seed)
+    scale = typical_margin(victim, images, labels, seed) / 4  # a change that matters
 
     def attempt(mode: GradientMode) -> ModeTrial:
-        variant, before = victim.replace(gradient=mode, cost=victim.cost), victim.cost.backwards
-        attack = APGD(steps=effort.steps, eot_loss=FEW_DRAWS)
+        variant, before = victim.replace(gradient=mode, cost=victim.cost), replace(victim.cost)
+        attack = APGD(steps=effort.steps, eot_loss=FEW_DRAWS, temperature=temperature)
         crafted = attack(variant, images, labels, eps=eps, norm=norm, seed=seed).images
         margins = _margins(victim, crafted, labels, seed)
         soft = torch.sigmoid(margins / scale).mean(0)
         accuracy = float((margins > 0).double().mean())
-        backwards = (victim.cost.backwards - before) / len(images)
-        return ModeTrial(str(mode), float(soft.mean()), accuracy, backwards, soft.cpu())
+        spent = victim.cost.backwards - before.backwards, victim.cost.replaced - before.replaced
+        return ModeTrial(
+            gradient=str(mode),
+            soft_accuracy=float(soft.mean()),
+            accuracy=accuracy,
+            backwards=spent[0] / len(images),
+            per_image=soft.cpu(),
+            replaced=spent[1] / (len(images) * effort.steps),
+            flaw=gradient_flaw(variant, images, labels, seed),
+        )
 
     trials = {str(mode): attempt(mode) for mode in chosen}
     ranked = sorted(trials.values(), key=lambda trial: trial.soft_accuracy)
@@ -233,6 +257,32 @@ def _margins(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> Tenso
         return torch.stack([-margin(z, y) for z in fresh_logits(variant, x, ids, draws, "probe")])
 
 
-def _typical_margin(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> float:
-    """A quarter of the median clean margin: a change that matters to the answer."""
-    return max(float(_margins(victim, images, labels, seed).abs().median()) / 4, 1e-6)
+def typical_margin(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> float:
+    """The median clean margin in absolute value; above 0."""
+    median = float(_margins(victim, images, labels, seed).abs().median())
+    return max(median, sys.float_info.min)
+
+
+def fitting_temperature(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> float:
+    """What logits are to be divided by so that no loss saturates; 1 where they are of usual size.
+
+    With margins far above ten, the gradient of the cross-entropy is zero in float32; with tiny
+    ones, it no longer prefers the class that is near.
+    """
+    margin = typical_margin(victim, images, labels, seed)
+    return 1.0 if USUAL[0] <= margin <= USUAL[1] else margin / FITTING
+
+
+def gradient_flaw(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> str:
+    """What is wrong with the gradient of the margin at some images, if something is."""
+    with attack_variant(victim, seed) as variant, torch.enable_grad():
+        x, y, _ = on_device(variant, images, labels, None)
+        (gradient,) = torch.autograd.grad(margin(variant(x.requires_grad_()), y).sum(), x)
+    flat = gradient.flatten(1)
+    largest = flat.abs().amax(1)
+    infinite, zero = ~largest.isfinite(), largest < VANISHED
+    for what, where in (("explodes", infinite | (largest > EXPLODED)), ("vanishes", zero)):
+        if where.any():
+            return f"{what} on {float(where.double().mean()):.0%} of images"
+    alike = len(flat) > 1 and torch.equal(flat, flat[:1].expand_as(flat))
+    return "is the same for all images" if alike else ""

@@ -101,6 +101,7 @@ class Problem:
         if useless.any():
             signs = self.rng.uniform("sign", self.start, self._gradients).sign()
             gradient[useless] = signs[useless]
+            self._victim.cost.count_replaced(int(useless.sum()))
         return replace(estimate, gradient=gradient)
 
     @torch.no_grad()

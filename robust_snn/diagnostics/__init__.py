@@ -3,7 +3,8 @@
 from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
 from robust_snn.diagnostics.diagnose import cheap, full, measured
 from robust_snn.diagnostics.diagnostic import Diagnostic
-from robust_snn.diagnostics.input_gradients import finite_differences, input_gradient
+from robust_snn.diagnostics.finite_differences import finite_differences
+from robust_snn.diagnostics.input_gradients import input_gradient
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
 from robust_snn.diagnostics.reached_neurons import reached_neurons
 

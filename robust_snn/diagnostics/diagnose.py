@@ -16,9 +16,9 @@ from robust_snn.diagnostics.attack_sanity import (
     against_random_noise,
 )
 from robust_snn.diagnostics.diagnostic import Diagnostic
+from robust_snn.diagnostics.finite_differences import finite_differences
 from robust_snn.diagnostics.input_gradients import (
     batch_independence,
-    finite_differences,
     surrogate_slopes,
     vanishing_gradients,
 )

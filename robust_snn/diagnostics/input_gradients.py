@@ -1,4 +1,4 @@
-"""Input gradients: whether they vanish, what becomes of them in the layers, where they lead."""
+"""Input gradients: whether they vanish, and what becomes of them in the layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
-from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.norm_ball import l2_norms
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade
 from robust_snn.gradients import Own
@@ -16,11 +15,9 @@ from robust_snn.kernels import Dynamics
 from robust_snn.kernels.spiking.surrogate_shapes import SHARES, derivative
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
 
 VANISHED = 1e-12  # float32 loses such gradients on their way through further layers
 SMALL_SLOPE = 1e-3
-WEAK = 0.05  # cosine with the true gradient below which most of a step is wasted
 
 
 def input_gradient(
@@ -33,11 +30,11 @@ def input_gradient(
     """
     with attack_variant(victim, seed) as variant:
         x, y, _ = on_device(variant, images, labels, None)
-        return _gradient_at(variant, x, y, draws)
+        return gradient_at(variant, x, y, draws)
 
 
 @torch.enable_grad()
-def _gradient_at(variant: Victim, x: Tensor, labels: Tensor, draws: int) -> Tensor:
+def gradient_at(variant: Victim, x: Tensor, labels: Tensor, draws: int) -> Tensor:
     """The same, `[B, ...]`, at images that may lie outside [0, 1]."""
     total, count = torch.zeros_like(x), draws if variant.stochastic else 1
     for _ in range(count):
@@ -123,86 +120,6 @@ def batch_independence(
     why = f"gradients of {len(apart)} images alone and among {len(images)}: cosine {cosine:.4f}"
     status = "pass" if both_zero or cosine > 0.999 else "warn"
     return Diagnostic("batch independence", cosine, status, why)
-
-
-def finite_differences(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    directions: int = 30,
-    draws: int = 8,
-) -> Diagnostic:
-    """Cosine between the gradient's step and the gradient that differences of the loss show.
-
-    The loss is smooth in expectation over the noise, and over the ball: it is measured from random
-    places in it. Differences across half of the ball, under the same noise on both sides, are then
-    an oracle that no surrogate enters. Random sign vectors measure the length of the true gradient;
-    the product of two independent estimates keeps noise out of its square. They also show how far
-    chance alone moves the loss: a gradient fails that is no better than they are, where these
-    images suffice to tell.
-    """
-    length = eps / 2 if norm == "Linf" else eps / 2 / images[0].numel() ** 0.5
-    places = 1 if victim.stochastic else draws
-    with attack_variant(victim, seed) as variant:
-        x, y, ids = on_device(variant, images, labels, None)
-        rng = ImageRng(seed, ids, x)
-        count = draws if variant.stochastic else 1
-
-        def place(purpose: str, number: int) -> Tensor:
-            return x + length * rng.uniform(purpose, number)
-
-        def slope(start: Tensor, direction: Tensor, purpose: str) -> Tensor:
-            """Change of the expected margin per unit of every pixel, `[B]`."""
-            rise = torch.zeros(len(x), device=x.device)
-            for side in (1, -1):
-                shown = start + side * length * direction
-                logits = fresh_logits(variant, shown, ids, count, purpose)
-                rise += side * torch.stack([margin(z, y) for z in logits]).mean(0)
-            return rise / (2 * length)
-
-        along = []
-        for number in range(places):
-            start = place("place", number)
-            gradient = _gradient_at(variant, start, y, draws)
-            along.append(slope(start, gradient.sign(), f"along{number}"))
-        by_chance = []
-        for number in range(directions):
-            signs = rng.uniform("direction", number).sign()
-            pair = [slope(place(half, number), signs, f"{half}{number}") for half in ("a", "b")]
-            by_chance.append(torch.stack(pair))
-    rise, pairs = torch.stack(along).double(), torch.stack(by_chance, 1).double()
-    return _judged(rise, pairs, x[0].numel())
-
-
-def _judged(along: Tensor, by_chance: Tensor, pixels: int) -> Diagnostic:
-    """What differences along the gradient and along random sign vectors say together.
-
-    Args:
-        along: Of every place and image, `[P, B]`.
-        by_chance: Two of every direction and image, `[2, D, B]`.
-        pixels: Numbers in an image.
-    """
-    name, rise = "finite differences", float(along.mean())
-    chance = float(by_chance.square().mean()) ** 0.5
-    error = chance / along.numel() ** 0.5
-    if not chance:
-        why = "no random step of half the radius moves the margin, so that nothing can be told"
-        return Diagnostic(name, 0.0, "warn", why)
-    product = by_chance.prod(0)
-    square = max(float(product.mean()), chance**2 / product.numel() ** 0.5)
-    scale = (square * pixels) ** 0.5  # of the rise along the true gradient's direction
-    cosine, uncertain = rise / scale, 2 * error / scale
-    why = f"along the gradient's sign the expected margin moves as if the cosine were {cosine:.2f}"
-    if rise > 2 * error:
-        return Diagnostic(name, cosine, "warn" if cosine < WEAK else "pass", why)
-    if cosine + uncertain < WEAK or not along.any():
-        return Diagnostic(name, cosine, "fail", f"{why}, no better than along random signs")
-    why = f"{why}, give or take {uncertain:.2f}: {along.shape[1]} images are too few to tell"
-    return Diagnostic(name, cosine, "warn", why)
 
 
 def _distances(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:

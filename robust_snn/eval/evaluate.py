@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from robust_snn.victim import Victim
 _log = logging.getLogger("robust_snn")
 SHARD_SIZE = 64
 DIAGNOSED = 16  # images on which the gradient is checked for signs of masking
+FEWEST = 4  # survivors that can tell something
 
 
 @checked_types
@@ -198,19 +199,33 @@ def _verdict(checked: Preflight, config: Mapping[str, Any], summary: Summary) ->
         ),
         environment=environment(job),
         seed=job.seed,
-        seconds=summary.seconds,
+        seconds=summary.seconds + (0.0 if checked.probe is None else checked.probe.seconds),
+        probe=checked.probe,
     )
 
 
 def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
-    """Signs of a masked gradient on the first images that are right without an attack."""
-    right = np.flatnonzero(summary.clean_select > 0.5)[:DIAGNOSED]
-    rows = torch.from_numpy(right if len(right) else np.arange(min(DIAGNOSED, len(job.images))))
-    device, seed = device_of(job.victim), derive_seed(job.seed, "diagnostics")
-    of = job.victim, job.images[rows].to(device), job.labels[rows].to(device)
-    if not len(right):
+    """Signs of a masked gradient on images that are right without an attack, and with all."""
+    right, left = summary.clean_select > 0.5, summary.worst_select > 0.5
+    first = np.flatnonzero(right)[:DIAGNOSED]
+    seed = derive_seed(job.seed, "diagnostics")
+
+    def some(rows: np.ndarray) -> tuple[Victim, Tensor, Tensor]:
+        at, device = torch.from_numpy(rows), device_of(job.victim)
+        return job.victim, job.images[at].to(device), job.labels[at].to(device)
+
+    if not len(first):
+        of = some(np.arange(min(DIAGNOSED, len(job.images))))
         return measured("reached neurons", partial(reached_neurons, *of, seed=seed))
-    return measured(
+    notes = measured(
         "gradient masking",
-        partial(verdict_checks.gradient_masking, *of, summary.modes, job.threat, seed=seed),
+        partial(
+            verdict_checks.gradient_masking, *some(first), summary.modes, job.threat, seed=seed
+        ),
     )
+    kept = np.flatnonzero(right & left)
+    kept = kept[-DIAGNOSED:]  # the last, since the first were looked at
+    if len(kept) < FEWEST or set(kept) == set(first):
+        return notes
+    on_kept = verdict_checks.follows_margin(*some(kept), summary.modes, job.threat, seed=seed)
+    return notes + [replace(note, name=f"{note.name} on survivors") for note in on_kept]

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from robust_snn import InputError
+from robust_snn import InputError, Victim
 from robust_snn.attacks.mode_ranking import (
     ModeTrial,
     RankingEffort,
     _greedy,
+    fitting_temperature,
     golden_section,
+    gradient_flaw,
     rank_modes,
     registered_modes,
 )
 from robust_snn.gradients import MODES, parse_mode
+from victims import StandIn
 
 
 def test_golden_section_finds_the_valley() -> None:
@@ -71,3 +74,49 @@ def test_registered_modes_join_by_themselves() -> None:
     names = {mode.name for mode in modes}
     assert names == set(MODES) - {"activation"}
     assert len({str(mode) for mode in modes}) == len(modes)
+
+
+class Scaled(StandIn):
+    """Powers of two pixels as logits, times a factor."""
+
+    def __init__(self, factor: float, power: int = 2) -> None:
+        super().__init__()
+        self.factor, self.power = factor, power
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * (1 + x.flatten(1)[:, :2]) ** self.power
+
+
+@pytest.mark.parametrize("factor", [1e4, 1e-6])
+def test_the_size_of_logits_changes_no_ranking(factor: float) -> None:
+    images = torch.rand(16, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = Scaled(1.0)(images).argmax(1)
+    found = []
+    for scale in (8.0, 8 * factor):
+        victim = Victim(Scaled(scale))
+        temperature = fitting_temperature(victim, images, labels, 0)
+        (trial,) = rank_modes(victim, images, labels, eps=0.1, temperature=temperature)
+        found.append(trial)
+        assert (temperature == 1) == (scale == 8)
+    assert found[0].accuracy == found[1].accuracy < 1
+    assert found[1].replaced == 0 and found[1].flaw == ""
+
+
+@pytest.mark.parametrize(
+    ("net", "flaw", "replaced"),
+    [
+        (Scaled(1.0), "", 0.0),
+        (Scaled(1.0, power=1), "is the same for all images", 0.0),
+        (Scaled(0.0), "vanishes on 100% of images", 1.0),
+        (Scaled(1e-33), "vanishes on 100% of images", 0.0),
+        (Scaled(1e33), "explodes on 100% of images", 0.0),
+    ],
+)
+def test_what_is_wrong_with_a_gradient(net: Scaled, flaw: str, replaced: float) -> None:
+    images = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    of = Victim(net), images, torch.zeros(4, dtype=torch.int64)
+    assert gradient_flaw(*of, 0) == flaw
+    (trial,) = rank_modes(
+        *of, eps=0.1, effort=RankingEffort(3, 0), temperature=abs(net.factor) or 1
+    )
+    assert (trial.replaced, trial.flaw) == (replaced, flaw)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import asdict, replace
 from typing import Any
 
 from robust_snn.attacks import attacks_of_budget, rank_modes
-from robust_snn.attacks.mode_ranking import ModeTrial, modes_to_try
+from robust_snn.attacks.mode_ranking import (
+    ModeTrial,
+    RankingEffort,
+    fitting_temperature,
+    modes_to_try,
+)
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.out_of_memory import on_fewer
 from robust_snn.eval.execution.preflight import Images, Preflight
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring import verdict_checks
+from robust_snn.eval.scoring.verdict import ProbeCost
 from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
@@ -24,6 +31,7 @@ from robust_snn.victim_inputs import steps_refusal
 _log = logging.getLogger("robust_snn")
 PROBE_FILE = "probe.json"
 SHOWN = 8  # places of the ranking that a verdict names
+SHARE, FEWEST = 8, 8  # one image in so many is probed, and at least so many are
 
 
 def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -> Preflight:
@@ -53,11 +61,13 @@ def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -
     rows = tuple(AttackSpec(implementation="robust_snn", **row) for row in record["rows"])
     job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))
     notes = (
-        Diagnostic("probe", record["value"], "pass" if rows else "warn", record["why"]),
+        Diagnostic("probe", record["value"], "pass" if rows else "fail", record["why"]),
+        *verdict_checks.replaced_gradients(record["replaced"], record["flaws"]),
         *verdict_checks.not_tried(record["not_tried"]),
-        *verdict_checks.own_against_best(record["accuracies"], len(calibration[0])),
+        *verdict_checks.own_against_best(record["accuracies"], record["cost"]["images"]),
     )
-    return replace(checked, job=job, diagnostics=(*checked.diagnostics, *notes))
+    cost = ProbeCost(**record["cost"])
+    return replace(checked, job=job, probe=cost, diagnostics=(*checked.diagnostics, *notes))
 
 
 def _kept(folder: RunFolder) -> dict[str, Any] | None:
@@ -79,27 +89,35 @@ def _kept(folder: RunFolder) -> dict[str, Any] | None:
 def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
     """The chosen rows and why, as JSON values."""
     job = checked.job
-    images, labels = (part.to(device_of(job.victim)) for part in calibration)
+    most, started = max(FEWEST, len(job.images) // SHARE), time.perf_counter()
+    images, labels = (part[:most].to(device_of(job.victim)) for part in calibration)
     images, labels = images.float(), labels.long()
+    victim, seed = job.victim.replace(), derive_seed(job.seed, "probe")
     modes, not_tried = modes_to_try(job.victim, images)
     record: dict[str, Any] = {"rows": [], "value": 0.0, "not_tried": dict(not_tried)}
-    record["accuracies"] = {}
+    record |= {"accuracies": {}, "replaced": {}, "flaws": {}}
+    record["cost"] = asdict(ProbeCost(0))
     if not modes:
         if not job.suite.attacks:
             why = next(iter(not_tried.values()))
             raise InputError(f"no attack of suite '{job.suite.name}' can run: {why}")
-        return record | {"why": "no gradient mode can be used, so only attacks without one ran"}
+        why = "no gradient mode can be used, so only attacks without one ran: what they leave may "
+        return record | {"why": f"{why}fall to one that knows more"}
     _log.info("probing gradient modes on %d images that are not scored", len(images))
+
+    temperature = fitting_temperature(victim, images, labels, seed)
 
     def rank(count: int) -> tuple[ModeTrial, ...]:
         return rank_modes(
-            job.victim,
+            victim,
             images[:count],
             labels[:count],
             eps=job.threat.eps,
             norm=job.threat.norm,
-            seed=derive_seed(job.seed, "probe"),
+            seed=seed,
             modes=modes,
+            effort=RankingEffort.on(count),
+            temperature=temperature,
         )
 
     count, trials = on_fewer(rank, len(images))
@@ -107,6 +125,8 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
         _log.info("probe: %s", trial)
     ranking = ", ".join(f"{t.gradient} {t.soft_accuracy:.2f}" for t in trials[:SHOWN])
     why = f"share of {count} unscored images that holds, most useful mode first: {ranking}"
+    if temperature != 1:
+        why += f"; attacks divide logits by {temperature:.2g}, with which no loss saturates"
     rows = attacks_of_budget(
         job.suite.budget or "",
         trials,
@@ -114,10 +134,16 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
         classes=checked.classes,
         stepwise=steps_refusal(job.victim, job.images) is None,
         not_taken={parse_mode(mode).name for mode in not_tried},
+        temperature=temperature,
     )
+    seconds = time.perf_counter() - started
+    cost = ProbeCost(count, victim.cost.forwards, victim.cost.backwards, seconds)
     return record | {
         "rows": [asdict(row) for row in rows],
         "value": trials[0].soft_accuracy,
         "why": why,
         "accuracies": {trial.gradient: trial.accuracy for trial in trials},
+        "replaced": {trial.gradient: trial.replaced for trial in trials},
+        "flaws": {trial.gradient: trial.flaw for trial in trials if trial.flaw},
+        "cost": asdict(cost),
     }

@@ -23,6 +23,7 @@ from robust_snn.eval.protocol.implementations import (
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, noise_spread
+from robust_snn.eval.scoring.verdict import ProbeCost
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.victim_inputs import checked_inputs, count_classes, steps_refusal
@@ -42,6 +43,7 @@ class Preflight:
         classes: Number of classes `K`.
         diagnostics: What a verdict will say of these checks.
         calibration: Images and labels on which a suite with a budget chooses; else None.
+        probe: What the choice has cost, once it is made.
     """
 
     job: Job
@@ -49,6 +51,7 @@ class Preflight:
     classes: int
     diagnostics: tuple[Diagnostic, ...]
     calibration: Images | None = None
+    probe: ProbeCost | None = None
 
 
 def preflight(job: Job, calibration: Images | None = None) -> Preflight:

@@ -30,6 +30,7 @@ class Summary:
         modes: Gradient modes that the attacks used.
         predictions: Predictions on the report draws, image by image.
         clean_select: Accuracy of every clean image on the select draws, `[N]`.
+        worst_select: The same of its worst version.
     """
 
     clean: Clean
@@ -40,11 +41,13 @@ class Summary:
     modes: tuple[str, ...]
     predictions: Predictions
     clean_select: np.ndarray
+    worst_select: np.ndarray
 
 
 def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
     """Adds up all shards of a job, in order."""
-    predictions, so_far = _joined(job, shards)
+    joined = _joined(job, shards)
+    predictions, so_far = joined.predictions, joined.so_far
     labels = predictions.labels
     attacks = tuple(
         _attack(job, row, [s.attacks[row] for s in shards], predictions, so_far[row + 1])
@@ -57,22 +60,25 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
         Clean(*intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)),
         Robust(*robust, vote.value, success.value, vote.ci, success.ci),
         attacks,
-        _checks(job, shards, attacks, predictions, robust.value, [each.value for each in so_far]),
+        _checks(job, shards, attacks, predictions, [each.value for each in so_far]),
         sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
         tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
         predictions,
         np.concatenate([shard.clean.select for shard in shards]),
+        np.concatenate(joined.worst_select),
     )
 
 
 class _Joined(NamedTuple):
     """Predictions on all images.
 
-    `so_far` holds the accuracy without an attack, then in the worst case after each attack in turn.
+    `so_far` holds the accuracy without an attack, then in the worst case after each attack in turn;
+    `worst_select` that of every image's worst version on the select draws, by shard.
     """
 
     predictions: Predictions
     so_far: list[intervals.Estimate]
+    worst_select: list[np.ndarray]
 
 
 def _joined(job: Job, shards: Sequence[FinishedShard]) -> _Joined:
@@ -95,7 +101,8 @@ def _joined(job: Job, shards: Sequence[FinishedShard]) -> _Joined:
     )
     labels = predictions.labels[:, None]
     after = (predictions.clean, *np.concatenate(worst_so_far, axis=1))
-    return _Joined(predictions, [intervals.accuracy_estimate(given == labels) for given in after])
+    so_far = [intervals.accuracy_estimate(given == labels) for given in after]
+    return _Joined(predictions, so_far, [worst.select for worst in last])
 
 
 def _attack(
@@ -131,13 +138,15 @@ def _checks(
     shards: Sequence[FinishedShard],
     attacks: Sequence[AttackResult],
     predictions: Predictions,
-    robust: float,
     course: list[float],
 ) -> tuple[Diagnostic, ...]:
     """The measured numbers against each other, and the warnings of the attacks' libraries."""
     right = predictions.attacks == predictions.labels[:, None]
     rows = [n for n, row in enumerate(job.suite.attacks) if implementation(row).judge is None]
-    searching = [attacks[n] for n in rows]
+    worst = predictions.worst == predictions.labels[:, None]
+    claimed = {n: (attacks[n].claimed, right[n]) for n in rows}
+    fresh = [n for n in rows if job.suite.attacks[n].noise == "fresh" or not job.victim.stochastic]
+    others = [n for n in rows if n not in fresh]
     used_gradients = [True, *(attack.backwards > 0 for attack in attacks)]
     warnings = {
         row.name: [text for s in shards if (result := s.attacks[n]) for text in result.warnings]
@@ -146,8 +155,9 @@ def _checks(
     met = sum(len(result.positions) for s in shards for result in s.attacks if result is not None)
     return (
         *verdict_checks.attacked(met),
-        *verdict_checks.claims({attacks[n].name: (attacks[n].claimed, right[n]) for n in rows}),
-        *verdict_checks.selection(robust, searching),
+        *verdict_checks.claims({attacks[n].name: claimed[n] for n in fresh}),
+        *verdict_checks.claims_under_other_noise({attacks[n].name: claimed[n] for n in others}),
+        *verdict_checks.selection(worst, {attacks[n].name: right[n] for n in rows}),
         *verdict_checks.black_box(list(zip(course, used_gradients, strict=True)), len(job.labels)),
         *verdict_checks.warnings(warnings),
     )

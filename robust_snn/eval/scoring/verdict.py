@@ -97,8 +97,28 @@ class AttackResult:
 
 
 @dataclass(frozen=True)
+class ProbeCost:
+    """What the choice of an adaptive suite's attacks has cost; nothing of it is in theirs.
+
+    Attributes:
+        images: Unscored images on which gradient modes were tried.
+        forwards: Images passed forwards.
+        backwards: Images passed backwards.
+        seconds: Time.
+    """
+
+    images: int
+    forwards: int = 0
+    backwards: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """How robust a model is, and the checks of it. `to_dict` gives `verdict.json`."""
+    """How robust a model is, and the checks of it. `to_dict` gives `verdict.json`.
+
+    `seconds` counts attacks, scoring and the probe of an adaptive suite.
+    """
 
     model: dict[str, Any]
     data: dict[str, Any]
@@ -113,6 +133,7 @@ class Verdict:
     environment: dict[str, Any]
     seed: int
     seconds: float
+    probe: ProbeCost | None = None
 
     def is_alone(self, attack: AttackResult) -> bool:
         """Whether an attack met all images, so that its accuracy is its own."""
@@ -136,6 +157,8 @@ class Verdict:
         values = known_fields(tree, [f.name for f in fields(cls)])
         values["clean"] = _read(Clean, values["clean"])
         values["robust"] = _read(Robust, values["robust"])
+        if values.get("probe") is not None:
+            values["probe"] = _read(ProbeCost, values["probe"])
         values["attacks"] = tuple(_read(AttackResult, row) for row in values["attacks"])
         values["diagnostics"] = tuple(_read(Diagnostic, row) for row in values["diagnostics"])
         return cls(**values)
@@ -154,7 +177,7 @@ class Verdict:
         return cls.from_dict(read_json(Path(path), "the verdict"))
 
 
-T = TypeVar("T", Clean, Robust, AttackResult, Diagnostic)
+T = TypeVar("T", Clean, Robust, AttackResult, ProbeCost, Diagnostic)
 
 
 def _read(cls: type[T], row: Mapping[str, Any]) -> T:

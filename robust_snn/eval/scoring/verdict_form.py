@@ -112,6 +112,7 @@ LISTS: dict[str, dict[str, Check]] = {
         "why": TEXT,
     },
 }
+PROBE = {"images": COUNT, "forwards": COUNT, "backwards": COUNT, "seconds": POSITIVE}
 REST: dict[str, Check] = {
     "suite": TEXT,
     "stochastic": _a(bool, "true or false"),
@@ -128,6 +129,8 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
         InputError: If one is missing, of another type or out of range, or they contradict.
     """
     _check(tree, REST, "")
+    if tree.get("probe") is not None:
+        _check(tree["probe"], PROBE, "probe.")
     for name, fields in MAPPINGS.items():
         _check(_part(tree, name, Mapping), fields, f"{name}.")
     for name, fields in LISTS.items():
