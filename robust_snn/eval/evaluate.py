@@ -212,7 +212,7 @@ def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
 
     def some(rows: np.ndarray) -> tuple[Victim, Tensor, Tensor]:
         at, device = torch.from_numpy(rows), device_of(job.victim)
-        return job.victim, job.images[at].to(device), job.labels[at].to(device)
+        return job.attacked, job.images[at].to(device), job.labels[at].to(device)
 
     if not len(first):
         of = some(np.arange(min(DIAGNOSED, len(job.images))))

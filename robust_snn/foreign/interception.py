@@ -100,6 +100,11 @@ def listening(listener: Listener | None) -> Iterator[None]:
         _listener.reset(token)
 
 
+def current_listener() -> Listener | None:
+    """Who listens in this context."""
+    return _listener.get()
+
+
 def functions_of(outputs: Sequence[Tensor]) -> set[AutogradFunction]:
     """Classes of the custom autograd functions in the graph of some outputs, but for ours."""
     classes = {getattr(node, "_forward_cls", None) for node in nodes_of(outputs)}

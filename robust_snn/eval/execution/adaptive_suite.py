@@ -15,12 +15,14 @@ from robust_snn.attacks.mode_ranking import (
     modes_to_try,
 )
 from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.execution.bridge_choice import choose_bridge
 from robust_snn.eval.execution.out_of_memory import on_fewer
 from robust_snn.eval.execution.preflight import Images, Preflight
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.verdict import ProbeCost
+from robust_snn.foreign.bridges import Bridge
 from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
@@ -58,10 +60,14 @@ def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -
         record = {"address": folder.address, **_choose(checked, calibration)}
         write_record(folder.path / PROBE_FILE, record)
     folder.bind(record["rows"])
+    bridge = None if record["bridge"] is None else Bridge(**record["bridge"])
+    if bridge is not None:
+        job = replace(job, bridged=bridge.across(job.victim))
     rows = tuple(AttackSpec(implementation="robust_snn", **row) for row in record["rows"])
     job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))
     notes = (
         Diagnostic("probe", record["value"], "pass" if rows else "fail", record["why"]),
+        *([] if bridge is None else [Diagnostic("bridge", 1.0, "pass", str(bridge))]),
         *verdict_checks.replaced_gradients(record["replaced"], record["flaws"]),
         *verdict_checks.not_tried(record["not_tried"]),
         *verdict_checks.own_against_best(record["accuracies"], record["cost"]["images"]),
@@ -93,8 +99,12 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
     images, labels = (part[:most].to(device_of(job.victim)) for part in calibration)
     images, labels = images.float(), labels.long()
     victim, seed = job.victim.replace(), derive_seed(job.seed, "probe")
-    modes, not_tried = modes_to_try(job.victim, images)
+    bridge = choose_bridge(victim, images, labels, job.threat, seed)
+    if bridge is not None:
+        victim = bridge.across(victim)
+    modes, not_tried = modes_to_try(victim, images)
     record: dict[str, Any] = {"rows": [], "value": 0.0, "not_tried": dict(not_tried)}
+    record["bridge"] = None if bridge is None else asdict(bridge)
     record |= {"accuracies": {}, "replaced": {}, "flaws": {}}
     record["cost"] = asdict(ProbeCost(0))
     if not modes:
@@ -132,7 +142,7 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
         trials,
         stochastic=checked.stochastic,
         classes=checked.classes,
-        stepwise=steps_refusal(job.victim, job.images) is None,
+        stepwise=steps_refusal(victim, images) is None,
         not_taken={parse_mode(mode).name for mode in not_tried},
         temperature=temperature,
     )

@@ -38,6 +38,7 @@ class Job:
         batch_size: Images per shard, which are attacked together.
         source: Another network, from which attacks may transfer.
         classes: Number of classes, once it is known.
+        bridged: The victim as attacks see it, where that is another than the one that is scored.
     """
 
     victim: Victim
@@ -49,6 +50,12 @@ class Job:
     batch_size: int
     source: Victim | None = None
     classes: int | None = None
+    bridged: Victim | None = None
+
+    @property
+    def attacked(self) -> Victim:
+        """The victim as attacks see it."""
+        return self.victim if self.bridged is None else self.bridged
 
     @property
     def shards(self) -> int:
@@ -67,10 +74,9 @@ class Job:
 
     def on(self, device: str | torch.device) -> Job:
         """The same job with networks of its own on another device."""
-        victim, source = copy.deepcopy((self.victim, self.source))
-        return replace(
-            self, victim=victim.to(device), source=None if source is None else source.to(device)
-        )
+        victim, *others = copy.deepcopy((self.victim, self.source, self.bridged))
+        source, bridged = (None if net is None else net.to(device) for net in others)
+        return replace(self, victim=victim.to(device), source=source, bridged=bridged)
 
     def clean(self, shard: int) -> ShardResult:
         """Scores the clean images of a shard."""
@@ -131,7 +137,7 @@ class Job:
     def _attack(self, row: AttackSpec, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)
         seed = derive_seed(self.seed, "attack", row.name, int(ids[0]))
-        attacker = attacked_victim(self.victim, row, seed)
+        attacker = attacked_victim(self.attacked, row, seed)
         row = self._sourced(row, attacker)
         crafted = implementation(row).craft(attacker, images, labels, row, self.threat, seed)
         cost = replace(attacker.cost)

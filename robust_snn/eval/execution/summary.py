@@ -119,7 +119,7 @@ def _attack(
     return AttackResult(
         name=spec.name,
         implementation=implementation(spec).describe(spec),
-        gradient=str(attacked_victim(job.victim, spec, seed=0).gradient_in_force),
+        gradient=str(attacked_victim(job.attacked, spec, seed=0).gradient_in_force),
         eot=spec.eot,
         accuracy=estimate.value,
         ci=estimate.ci,

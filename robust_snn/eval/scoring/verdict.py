@@ -142,6 +142,8 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: lists instead of tuples."""
         tree: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
+        if self.probe is None:
+            del tree["probe"]
         return {"schema": SCHEMA, **tree}
 
     @classmethod

@@ -1,0 +1,239 @@
+"""Gradients across what has none: backward pass differentiable approximation (BPDA), by itself.
+
+Athalye et al. (ICML 2018) replace an operation without a useful derivative by one that has it, in
+the backward pass alone. Operations are recognised while a network runs, wherever in its code they
+are; the numbers of the forward pass stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from robust_snn.foreign.comparisons import ABOVE, BELOW, CASTS
+from robust_snn.foreign.foreign_net import ForeignSNN
+from robust_snn.foreign.interception import (
+    Call,
+    Exchange,
+    current_listener,
+    functions_of,
+    listening,
+    open_function,
+)
+from robust_snn.victim import Victim
+
+ROUNDING = ("round", "floor", "ceil", "trunc", "fix")
+WHOLE = ("int", "long", "short", "byte", "char")  # casts that round
+_heard: WeakSet[nn.Module] = WeakSet()  # networks whose functions this process can exchange
+ALIKE = 0.9  # correlation with its argument of a function that is nearly the identity
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """What passes a gradient on that has none by itself.
+
+    Attributes:
+        operations: Whether roundings, comparisons and casts do, and autograd functions that hardly
+            change their argument, whatever their backward pass is.
+        detached: Whether `detach` does.
+        readout: Path of the module whose output attacks see instead of the logits, which name the
+            same class but hide how near others are; "" for the logits.
+    """
+
+    operations: bool = False
+    detached: bool = False
+    readout: str = ""
+
+    def __str__(self) -> str:
+        parts = {
+            "roundings, comparisons and functions near the identity": self.operations,
+            "detached tensors": self.detached,
+        }
+        passing = " and ".join(text for text, holds in parts.items() if holds)
+        what = [f"{passing} pass gradients on in attacks"] if passing else []
+        what += [f"attacks see the output of {self.readout}"] if self.readout else []
+        return ", and ".join(what)
+
+    def across(self, victim: Victim) -> Victim:
+        """The victim as attacks see it."""
+        net = victim.net
+        if not isinstance(net, ForeignSNN):
+            return victim.replace(net=Bridged(net, self), cost=victim.cost)
+        how = {name: getattr(net, name) for name in net.described_by if name != "net"}
+        bridged = ForeignSNN(Bridged(net.net, self), **how)
+        return victim.replace(net=bridged, cost=victim.cost)
+
+
+class Bridged(nn.Module):
+    """A network whose backward pass goes across a bridge, for attacks.
+
+    The forward pass is the network's own but for a readout that the bridge leaves out.
+    """
+
+    def __init__(self, net: nn.Module, bridge: Bridge) -> None:
+        super().__init__()
+        self.net, self.bridge = net, bridge
+        self.train(net.training)
+
+    def forward(self, x: Tensor) -> Any:
+        bridge, before = self.bridge, list[Tensor]()
+        with ExitStack() as stack:
+            if torch.is_grad_enabled() and x.requires_grad:
+                if bridge.operations:
+                    self._open_functions(x)
+                    stack.enter_context(listening(_Functions(current_listener())))
+                stack.enter_context(_Operations(bridge))
+            if bridge.readout:
+                module = self.net.get_submodule(bridge.readout)
+                hook = module.register_forward_hook(lambda *call: before.append(call[2]))
+                stack.callback(hook.remove)
+            out = self.net(x)
+        return averaged(before, len(x)) if before else out
+
+    def _open_functions(self, x: Tensor) -> None:
+        """Lets bridges hear the autograd functions of the network, once in every process."""
+        if self in _heard:
+            return
+        _heard.add(self)
+        out = self.net(x)
+        for function in functions_of([out] if isinstance(out, Tensor) else []):
+            open_function(function)
+
+
+class _Straight(torch.autograd.Function):
+    """The values of one tensor with the gradient of another of the same shape."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, differentiable: Tensor) -> Tensor:
+        return values.detach().clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, Tensor]:
+        return None, upstream[0]
+
+
+class _Operations(TorchFunctionMode):
+    """Operations without a derivative pass the gradient of what they approximate on."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self.bridge = bridge
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not (torch.is_grad_enabled() and isinstance(out, Tensor) and args):
+            return out
+        name = getattr(func, "__name__", "").strip("_")
+        behind = self._behind(name, args, out)
+        if behind is None or behind.shape != out.shape:
+            return out
+        if out.is_floating_point():
+            return out if out.requires_grad and name in CASTS else _Straight.apply(out, behind)
+        out._behind = behind  # type: ignore[attr-defined]
+        return out
+
+    def _behind(self, name: str, args: Sequence[Any], out: Tensor) -> Tensor | None:
+        """What an output approximates, with a gradient."""
+        first = args[0]
+        if not isinstance(first, Tensor):
+            return None
+        if name == "detach":
+            return first if self.bridge.detached and first.requires_grad else None
+        if not self.bridge.operations:
+            return None
+        if name in ROUNDING or (name in (*WHOLE, *CASTS) and not out.is_floating_point()):
+            return first if first.requires_grad else getattr(first, "_behind", None)
+        if name in CASTS:
+            return getattr(first, "_behind", None)
+        if name in ABOVE + BELOW and len(args) == 2:
+            sign = 1 if name in ABOVE else -1
+            difference = sign * (first - args[1])
+            return difference if difference.requires_grad else None
+        return None
+
+
+class _Functions:
+    """Autograd functions that hardly change their argument pass its gradient on unchanged.
+
+    Args:
+        before: Who listened before, and goes on doing so.
+    """
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+
+    def call(self, call: Call) -> tuple[Any, Exchange | None]:
+        out, exchange = (call.run(), None) if self.before is None else self.before.call(call)
+        if exchange is not None or not isinstance(out, Tensor):
+            return out, exchange
+        for place, (argument, needed) in enumerate(zip(call.arguments, call.needs, strict=True)):
+            if needed and argument.shape == out.shape and abs(slope := _slope(out, argument)):
+                return out, _Sloped(place, slope)
+        return out, None
+
+
+class _Sloped:
+    """A constant derivative."""
+
+    def __init__(self, argument: int, slope: float) -> None:
+        self.argument, self.slope = argument, slope
+
+    def backward(self, ctx: Any, upstream: Tensor) -> Tensor:
+        return self.slope * upstream
+
+
+@torch.no_grad()
+def _slope(out: Tensor, argument: Tensor) -> float:
+    """Slope of the line through the values of a function; 0 if they do not lie near one."""
+    a, b = (t.detach().double().flatten() - t.double().mean() for t in (argument, out))
+    lengths = float(a.norm() * b.norm())
+    product = float(a @ b)
+    return product / float(a @ a) if lengths and abs(product) > ALIKE * lengths else 0.0
+
+
+def averaged(outputs: Sequence[Tensor], images: int) -> Tensor:
+    """Logits `[B, K]` of what a module gave in all its calls, of one step or several each."""
+    flat = torch.cat([out.flatten(0, -2) for out in outputs])
+    return flat.unflatten(0, (-1, images)).mean(0)
+
+
+def readouts(victim: Victim, x: Tensor) -> list[str]:
+    """Paths of modules that name the same classes as the logits of some images `[B, C, H, W]`.
+
+    The last ones come first.
+    """
+    found: dict[str, list[Tensor]] = {}
+    net = victim.net.net if isinstance(victim.net, ForeignSNN) else victim.net
+
+    def keep(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, out: Any) -> None:
+            if isinstance(out, Tensor) and out.dim() >= 2 and not out.numel() % len(x):
+                outputs = found.pop(path, [])
+                found[path] = [*outputs, out]
+
+        return hook
+
+    ids = torch.arange(len(x), device=x.device)
+    victim.sample(x, ids)  # a first pass may be preceded by others, which tell how samples group
+    with ExitStack() as stack:
+        for path, module in net.named_modules():
+            if path:
+                stack.callback(module.register_forward_hook(keep(path)).remove)
+        logits = victim.sample(x, ids)
+    classes = logits.shape[1]
+    named = logits.argmax(1)
+    return [
+        path
+        for path, outputs in reversed(found.items())
+        if all(out.shape[-1] == classes for out in outputs)
+        and torch.equal(averaged(outputs, len(x)).argmax(1), named)
+    ]

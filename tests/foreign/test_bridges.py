@@ -1,0 +1,62 @@
+"""Gradients cross what has none, and no number of the forward pass changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import robust_snn
+from masks import Around, own, same
+from robust_snn.foreign.bridges import Bridge, readouts
+
+OPERATIONS, DETACHED = Bridge(operations=True), Bridge(operations=True, detached=True)
+
+
+class Squares(nn.Module):
+    """Four logits of an image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :4].square()
+
+
+@pytest.mark.parametrize(
+    ("before", "bridge"),
+    [
+        (lambda x: (16 * x).round() / 16, OPERATIONS),
+        (lambda x: (255 * x).floor() / 255, OPERATIONS),
+        (lambda x: (255 * x).byte().float() / 255, OPERATIONS),
+        (lambda x: (255 * x).to(torch.int32).to(torch.float32) / 255, OPERATIONS),
+        (lambda x: (x[..., None] > torch.linspace(0, 1, 33)).float().mean(-1), OPERATIONS),
+        (lambda x: (torch.linspace(0, 1, 33) < x[..., None]).to(x.dtype).mean(-1), OPERATIONS),
+        (own(same, torch.neg), OPERATIONS),
+        (own(lambda x: (16 * x).round() / 16, torch.zeros_like), OPERATIONS),
+        (own(same, torch.randn_like), OPERATIONS),
+        (lambda x: x.detach(), DETACHED),
+        (lambda x: 0.01 * x + 0.99 * x.detach(), DETACHED),
+    ],
+)
+def test_what_has_no_gradient_passes_one_on(
+    before: Callable[[Tensor], Tensor], bridge: Bridge
+) -> None:
+    victim = robust_snn.adapt(Around(Squares(), before))
+    x = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    bridged = bridge.across(victim)
+    assert torch.equal(bridged.sample(x, torch.arange(6)), victim.sample(x, torch.arange(6)))
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(bridged(leaf).sum(), leaf)
+    assert torch.allclose(gradient, 2 * x, atol=0.15), gradient - 2 * x
+    assert "pass gradients on" in str(bridge)
+
+
+def test_attacks_see_the_layer_before_a_readout_that_hides() -> None:
+    net = Around(Squares(), after=lambda z: (z == z.amax(1, keepdim=True)).float())
+    victim = robust_snn.adapt(net)
+    x = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert readouts(victim, x) == ["net"]
+    bridge = Bridge(readout="net")
+    leaf = x.clone().requires_grad_()
+    assert torch.allclose(bridge.across(victim)(leaf), Squares()(x))
+    assert str(bridge) == "attacks see the output of net"
