@@ -10,7 +10,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from robust_snn.models.readout import LinearSpike, MeanPool, Readout, SpikingMLP
-from robust_snn.models.snn_resnet import BasicBlock
+from robust_snn.models.snn_resnet import BasicBlock, ConvNorm
 from robust_snn.models.snn_sew import SEWBlock
 from robust_snn.models.snn_wrn import PreActivationBlock
 from robust_snn.models.time_layers import ConvSpike, SimplexSum, TimeAvgPool2d, TimeConv2d
@@ -234,6 +234,7 @@ def _array(values: Tensor) -> np.ndarray:
 
 WRITERS: dict[type[nn.Module], Callable[[GraphWriter, str, Any, Wire], Wire]] = {
     BasicBlock: _basic_block,
+    ConvNorm: _sequential,
     ConvSpike: _conv_spike,
     LIF: _lif,
     LinearSpike: _linear_spike,

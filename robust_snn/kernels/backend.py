@@ -51,6 +51,8 @@ def choose_backend(backend: str, *tensors: Tensor | None) -> str:
 
 def why_not(backend: str, tensors: list[Tensor]) -> str:
     """Why a compiled backend cannot take these tensors, or nothing if it can."""
+    if torch.jit.is_tracing():  # as ONNX's older exporter does
+        return "torch.jit.trace records operations of PyTorch and no others"
     device = "cpu" if backend == "numba" or _interprets() else "cuda"
     for tensor in tensors:
         if tensor.device.type != device:
@@ -65,7 +67,7 @@ def why_not(backend: str, tensors: list[Tensor]) -> str:
 
 def runs_triton(tensor: Tensor) -> bool:
     """Whether `"auto"` lets Triton run on a tensor of the caller's own, whatever its dtype is."""
-    if torch.compiler.is_compiling() or type(tensor) is not Tensor:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(tensor) is not Tensor:
         return False
     wanted = os.environ.get("ROBUST_SNN_BACKEND", "auto") in ("auto", "triton")
     there = tensor.device.type == ("cpu" if _interprets() else "cuda")

@@ -162,6 +162,12 @@ class SpikingBackbone(nn.Module):
         """Names of the gates' probabilities, whose penalty is the training objective's own."""
         return {name for name, _ in self.named_parameters() if name.endswith(".probability")}
 
+    def __prepare_scriptable__(self) -> Any:
+        raise InputError(
+            "torch.jit.script does not compile spiking layers; use torch.export.export, "
+            "torch.compile or, for a deterministic network, torch.jit.trace"
+        )
+
     def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         if not self.grad_checkpointing:
             return stage(x)

@@ -18,7 +18,7 @@ from robust_snn.models.readout import MeanPool, SpikingMLP
 from robust_snn.models.snn_wrn import halved
 from robust_snn.models.time_layers import ConvSpike, TimeConv2d, fork
 from robust_snn.models.zoo import with_zoo
-from robust_snn.neurons import TimeBatchNorm2d
+from robust_snn.neurons import KeepsTimeNorms, TimeBatchNorm2d
 
 NSNN: dict[str, Any] = {"T": 4, "defaults": {"decay": 0.5}}
 
@@ -54,13 +54,17 @@ class BasicBlock(nn.Module):
         return self.neuron(self.conv2(self.conv1(x)) + self.shortcut(other))
 
 
+class ConvNorm(KeepsTimeNorms, nn.Sequential):
+    """A convolution and its norm."""
+
+
 def normalised(
     in_chans: int, out_chans: int, kernel_size: int, stride: int, norm: TimeBatchNorm2d
 ) -> nn.Sequential:
     """A convolution and its norm, for a current that is added to another."""
     padding = kernel_size // 2
     conv = TimeConv2d(in_chans, out_chans, kernel_size, stride, padding, bias=False)
-    return nn.Sequential(conv, norm)
+    return ConvNorm(conv, norm)
 
 
 def resnet(

@@ -20,6 +20,7 @@ from robust_snn.neurons import (
     current_settings,
     each_step,
 )
+from robust_snn.utils.exporting import differentiable
 
 for _module in (LIF, DLIF, NoisyLIF, NormSpike, TimeBatchNorm2d, StochasticGate, PoissonEncoder):
     register_notrace_module(_module)
@@ -98,7 +99,7 @@ class SimplexSum(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         if a.shape != b.shape or a.dtype != b.dtype:  # such as a constant current and a varying one
             return self.weight[0] * a + self.weight[1] * b
-        out: Tensor = WeightedSum.apply(a, b, self.weight)
+        out: Tensor = differentiable(WeightedSum, a, b, self.weight)
         return out
 
     def clamp_(self) -> None:
@@ -115,5 +116,5 @@ def fork(x: Tensor) -> tuple[Tensor, Tensor]:
     between steps."""
     if not torch.is_grad_enabled():
         return x, x
-    branches: tuple[Tensor, Tensor] = Fork.apply(x)
+    branches: tuple[Tensor, Tensor] = differentiable(Fork, x)
     return branches

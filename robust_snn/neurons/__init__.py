@@ -8,6 +8,7 @@ from robust_snn.neurons.noise_families import NOISES, parse_noise
 from robust_snn.neurons.noise_source import NoisyModule, number_layers, set_noise
 from robust_snn.neurons.noisy_lif import NoisyLIF
 from robust_snn.neurons.norm import (
+    KeepsTimeNorms,
     NormSpike,
     TimeBatchNorm2d,
     each_step,
@@ -29,6 +30,7 @@ __all__ = [
     "DLIF",
     "LIF",
     "NOISES",
+    "KeepsTimeNorms",
     "LatencyEncoder",
     "NoisyLIF",
     "NoisyModule",

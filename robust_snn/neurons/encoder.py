@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robust_snn.kernels.philox import Purpose, draw_uniform
 from robust_snn.neurons.noise_source import NoisyModule
+from robust_snn.utils.exporting import differentiable
 from robust_snn.utils.values import whole
 
 
@@ -34,9 +35,9 @@ class PoissonEncoder(NoisyModule):
         x = x.expand(steps, *x.shape[1:])
         keys, mean, layer = self.draw(x.shape[1], x.device)
         if mean:
-            return _Coded.apply(x, x.detach().clamp(0, 1))
+            return differentiable(_Coded, x, x.detach().clamp(0, 1))
         uniform = draw_uniform(keys, tuple(x.shape[2:]), steps, layer, Purpose.ENCODER)
-        return _Coded.apply(x, (uniform < x).to(x.dtype))
+        return differentiable(_Coded, x, (uniform < x).to(x.dtype))
 
 
 class LatencyEncoder(nn.Module):
@@ -51,7 +52,7 @@ class LatencyEncoder(nn.Module):
         """Maps pixels `[1, B, ...]` to spikes `[steps, B, ...]`."""
         x, time = _presented(x, steps)
         first = len(x) - torch.ceil(len(x) * x.clamp(0, 1))
-        return _Coded.apply(x, (time == first).to(x.dtype))
+        return differentiable(_Coded, x, (time == first).to(x.dtype))
 
 
 class PhaseEncoder(nn.Module):
@@ -77,7 +78,7 @@ class PhaseEncoder(nn.Module):
         phase = time % self.bits
         levels = (x.clamp(0, 1) * 2**self.bits).floor().clamp(max=2**self.bits - 1)
         bit = (levels / 2 ** (self.bits - 1 - phase)).floor() % 2
-        return _Coded.apply(x, bit * 2.0 ** -(phase + 1))
+        return differentiable(_Coded, x, bit * 2.0 ** -(phase + 1))
 
 
 def _presented(x: Tensor, steps: int | None) -> tuple[Tensor, Tensor]:

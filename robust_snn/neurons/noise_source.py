@@ -17,6 +17,7 @@ from robust_snn.kernels import sample_keys
 from robust_snn.kernels.philox import Purpose, philox
 from robust_snn.neurons.pass_settings import DrawKeys, PassSettings, current_settings
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.exporting import exporting, warn_of_frozen_draws
 
 POLICIES = ("fresh", "frozen", "mean")
 MOST_LAYERS = 2**16  # addresses of later uses in a pass begin behind these
@@ -30,7 +31,12 @@ class RegroupedBatch(InputError):
 
 
 def policy_keys(
-    noise: str, seed: int, batch: int, call: int, draw: int = 0, device: torch.device | None = None
+    noise: str,
+    seed: int,
+    batch: int,
+    call: int | Tensor,
+    draw: int = 0,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Sample keys `[B]` of a noise policy.
 
@@ -60,7 +66,20 @@ class NoisyModule(nn.Module):
         self.layer = 0
         self.noise = "fresh"
         self.seed = int(torch.randint(2**62, (), device="cpu"))
-        self.calls = 0
+        with torch.inference_mode(False):
+            self._count = torch.zeros((), dtype=torch.int64, device="cpu")
+
+    @property
+    def calls(self) -> int:
+        """How often it made keys of its own, which is the number that the next ones follow from.
+
+        It is kept in a tensor, since `torch.compile` compiles anew for every value of a number.
+        """
+        return int(self._count.numpy())
+
+    @calls.setter
+    def calls(self, value: int) -> None:
+        self._count.numpy()[...] = value  # also in inference mode
 
     @property
     def stochastic(self) -> bool:
@@ -75,12 +94,23 @@ class NoisyModule(nn.Module):
         if settings.keys is not None:
             drawn = self._draw_of_pass(settings, settings.keys, batch)
         else:
-            keys = policy_keys(self.noise, self.seed, batch, self.calls, device=device)
+            keys = policy_keys(self.noise, self.seed, batch, self._next_call(), device=device)
             drawn = DrawKeys(keys, self.noise == "mean", self.layer)
-            self.calls += 1
         if settings.recorded is not None:
             settings.recorded.append(drawn)
         return drawn
+
+    def _next_call(self) -> int | Tensor:
+        """The number of this call, which is counted."""
+        if exporting():
+            warn_of_frozen_draws(type(self).__name__)
+            return 0
+        if torch.compiler.is_compiling():
+            call = self._count.clone()
+            self._count.add_(1)
+            return call
+        self.calls += 1
+        return self.calls - 1
 
     def _draw_of_pass(self, settings: PassSettings, keys: Tensor, batch: int) -> DrawKeys:
         """The draw of the samples that pass now, `[batch]`, where images `[B]` have these keys.

@@ -30,24 +30,20 @@ def each_step(
     return out
 
 
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 class _Sum(torch.autograd.Function):
     """Sum over processes; so is its gradient, because every process uses the sum."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group, total = group, x.clone()
+        dist.all_reduce(total, group=group)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         total = upstream[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
 
 
 class TimeBatchNorm2d(nn.BatchNorm2d):
@@ -59,14 +55,19 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
         channels: Number of channels.
         scale: Initial weight. Threshold-dependent batch norm (tdBN, AAAI 2021) is
             `scale = threshold / sqrt(n)` for a current that is the sum of `n` branches.
+
+    Attributes:
+        process_group: The processes that share a batch; all of them if None.
     """
+
+    process_group: Any = None
 
     def __init__(self, channels: int, scale: float = 1.0) -> None:
         super().__init__(channels)
         nn.init.constant_(self.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and _processes() > 1:
+        if self.training and self._processes() > 1:
             return self._shared(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         if self.training or self.weight.requires_grad:
             return self._normalise(x)
@@ -94,12 +95,17 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
         )[0]
         return scaled
 
+    def _processes(self) -> int:
+        there = dist.is_available() and dist.is_initialized()
+        return dist.get_world_size(self.process_group) if there else 1
+
     def _shared(self, x: Tensor) -> Tensor:
         """The norm in train mode with the statistics of all processes; their parts are equal."""
-        count = x.numel() // x.shape[1] * _processes()
-        mean = _Sum.apply(x.sum((0, 2, 3))) / count
+        count = x.numel() // x.shape[1] * self._processes()
+        mean = _Sum.apply(x.sum((0, 2, 3)), self.process_group) / count
         centred = x - mean.view(-1, 1, 1)
-        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+        squares = centred.square().sum((0, 2, 3))
+        variance = _Sum.apply(squares, self.process_group) / count
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         with torch.no_grad():
@@ -116,7 +122,22 @@ class TimeBatchNorm2d(nn.BatchNorm2d):
         return scale, self.bias - self.running_mean * scale
 
 
-class NormSpike(nn.Module):
+class KeepsTimeNorms(nn.Module):
+    """A module whose `TimeBatchNorm2d` `SyncBatchNorm.convert_sync_batchnorm` leaves in place.
+
+    They share their statistics between processes themselves; a `SyncBatchNorm` would read images
+    for channels.
+    """
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        norm = self._modules.get(name)
+        if isinstance(norm, TimeBatchNorm2d) and isinstance(module, nn.SyncBatchNorm):
+            norm.process_group = module.process_group
+        else:
+            super().add_module(name, module)
+
+
+class NormSpike(KeepsTimeNorms):
     """Batch norm over time and batch, then spiking neurons.
 
     Args:

@@ -13,6 +13,7 @@ from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import current_settings
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.exporting import differentiable
 from robust_snn.utils.values import number
 
 LOWEST, HIGHEST = 0.1, 1.0
@@ -74,7 +75,7 @@ class StochasticGate(NoisyModule):
         if opening is None:
             opening = self.opening
         if self.rule == "released" and opening.requires_grad:
-            opening = _ReleasedRule.apply(opening, batch * steps)
+            opening = differentiable(_ReleasedRule, opening, batch * steps)
         keys, mean, layer = self.draw(batch, opening.device)
         return Gate(opening, keys, layer, mean)
 

@@ -41,7 +41,8 @@ def open_gates(probability: Tensor, keys: Tensor, steps: int, layer: int, mean: 
         return probability.expand(steps, len(keys), *probability.shape)
     uniform = draw_uniform(keys, tuple(probability.shape), steps, layer, Purpose.GATE)
     hard = (uniform < probability).to(probability.dtype)
-    if not (torch.is_grad_enabled() and probability.requires_grad):
+    learning = torch.is_grad_enabled() and probability.requires_grad
+    if not learning or torch.jit.is_tracing():
         return hard
     soft = relaxed_gate(probability, uniform)
     return hard + (soft - soft.detach())

@@ -26,6 +26,7 @@ from robust_snn.kernels.spiking.rules import (
 )
 from robust_snn.kernels.spiking.spec import Dynamics, LayerInputs, NoisyFiring
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.utils.exporting import differentiable
 
 
 class _Spike(torch.autograd.Function):
@@ -88,7 +89,7 @@ def _integrate(
     ):
         v = decay * membrane + step
         z = v - dynamics.threshold
-        s = _Spike.apply(z, _spikes(z, noise, uniform), rule.surrogate, sharp)
+        s = differentiable(_Spike, z, _spikes(z, noise, uniform), rule.surrogate, sharp)
         spikes.append(s)
         distances.append(z)
         reset = s.detach() if rule.detach_reset else s
@@ -133,7 +134,7 @@ def differentiable_spikes(
             slope = derivative(distances, rule.surrogate, rule.surrogate.sharpness)
     if isinstance(rule, TimeAverage):
         drive = drive.mean(0, keepdim=True).expand_as(drive)
-    fired: Tensor = _WithSlope.apply(spikes, slope, drive)
+    fired: Tensor = differentiable(_WithSlope, spikes, slope, drive)
     return fired
 
 
