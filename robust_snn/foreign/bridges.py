@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakSet
 
@@ -31,6 +32,7 @@ from robust_snn.victim import Victim
 
 ROUNDING = ("round", "floor", "ceil", "trunc", "fix")
 WHOLE = ("int", "long", "short", "byte", "char")  # casts that round
+_met: ContextVar[dict[str, None] | None] = ContextVar("crossed_operations", default=None)
 _heard: WeakSet[nn.Module] = WeakSet()  # networks whose functions this process can exchange
 ALIKE = 0.9  # correlation with its argument of a function that is nearly the identity
 
@@ -45,19 +47,17 @@ class Bridge:
         detached: Whether `detach` does.
         readout: Path of the module whose output attacks see instead of the logits, which name the
             same class but hide how near others are; "" for the logits.
+        crossed: Names of the operations and functions that were met; see `named`.
     """
 
     operations: bool = False
     detached: bool = False
     readout: str = ""
+    crossed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        parts = {
-            "roundings, comparisons and functions near the identity": self.operations,
-            "detached tensors": self.detached,
-        }
-        passing = " and ".join(text for text, holds in parts.items() if holds)
-        what = [f"{passing} pass gradients on in attacks"] if passing else []
+        names = ", ".join(self.crossed) or "operations without a derivative"
+        what = [f"{names} pass gradients on in attacks"] if self.operations else []
         what += [f"attacks see the output of {self.readout}"] if self.readout else []
         return ", and ".join(what)
 
@@ -136,6 +136,7 @@ class _Operations(TorchFunctionMode):
         behind = self._behind(name, args, out)
         if behind is None or behind.shape != out.shape:
             return out
+        _note(name)
         if out.is_floating_point():
             return out if out.requires_grad and name in CASTS else _Straight.apply(out, behind)
         out._behind = behind  # type: ignore[attr-defined]
@@ -176,7 +177,8 @@ class _Functions:
         if exchange is not None or not isinstance(out, Tensor):
             return out, exchange
         for place, (argument, needed) in enumerate(zip(call.arguments, call.needs, strict=True)):
-            if needed and argument.shape == out.shape and abs(slope := _slope(out, argument)):
+            if needed and argument.shape == out.shape and (slope := _slope(out, argument)):
+                _note(call.function.__name__)
                 return out, _Sloped(place, slope)
         return out, None
 
@@ -237,3 +239,20 @@ def readouts(victim: Victim, x: Tensor) -> list[str]:
         if all(out.shape[-1] == classes for out in outputs)
         and torch.equal(averaged(outputs, len(x)).argmax(1), named)
     ]
+
+
+def named(bridge: Bridge, victim: Victim, x: Tensor) -> Bridge:
+    """The bridge with the names of what it crosses between images `[B, C, H, W]` and logits."""
+    met = dict[str, None]()
+    token = _met.set(met)
+    try:
+        with torch.enable_grad():
+            bridge.across(victim)(x.clone().requires_grad_())
+    finally:
+        _met.reset(token)
+    return replace(bridge, crossed=tuple(met))
+
+
+def _note(name: str) -> None:
+    if (met := _met.get()) is not None:
+        met[name] = None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import robust_snn
 from masks import Around, own, same
-from robust_snn.foreign.bridges import Bridge, readouts
+from robust_snn.foreign.bridges import Bridge, named, readouts
 
 OPERATIONS, DETACHED = Bridge(operations=True), Bridge(operations=True, detached=True)
 
@@ -48,7 +48,7 @@ def test_what_has_no_gradient_passes_one_on(
     leaf = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(bridged(leaf).sum(), leaf)
     assert torch.allclose(gradient, 2 * x, atol=0.15), gradient - 2 * x
-    assert "pass gradients on" in str(bridge)
+    assert named(bridge, victim, x).crossed and "pass gradients on" in str(bridge)
 
 
 def test_attacks_see_the_layer_before_a_readout_that_hides() -> None:

@@ -62,6 +62,7 @@ def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -
     folder.bind(record["rows"])
     bridge = None if record["bridge"] is None else Bridge(**record["bridge"])
     if bridge is not None:
+        bridge = replace(bridge, crossed=tuple(bridge.crossed))
         job = replace(job, bridged=bridge.across(job.victim))
     rows = tuple(AttackSpec(implementation="robust_snn", **row) for row in record["rows"])
     job = replace(job, suite=replace(job.suite, attacks=(*rows, *job.suite.attacks)))

@@ -9,7 +9,7 @@ from torch import Tensor
 from robust_snn.attacks.norm_ball import BALL_NORMS
 from robust_snn.diagnostics import Diagnostic, finite_differences
 from robust_snn.eval.protocol.threat_model import Threat
-from robust_snn.foreign.bridges import Bridge, readouts
+from robust_snn.foreign.bridges import Bridge, named, readouts
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 
@@ -51,9 +51,9 @@ def choose_bridge(
         note = judged(bridge.across(victim))
         if note is not None and note.value > least:
             if note.status == "pass" and note.value >= GOOD:
-                return bridge
+                return named(bridge, victim, images)
             best, least = bridge, note.value
-    return best
+    return None if best is None else named(best, victim, images)
 
 
 def _bridges(victim: Victim, images: Tensor) -> Iterator[Bridge]:
