@@ -12,6 +12,7 @@ import torch
 
 from robust_snn import cli
 from robust_snn.data import load_dataset
+from robust_snn.gradients import MODES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "your-own-network.md"
@@ -100,3 +101,8 @@ def test_refusals_are_quoted_as_they_are() -> None:
     for message in quoted:
         for part in filter(None, (part.strip() for part in message.split("..."))):
             assert part in re.sub(r'"\s*\n\s*f?"', "", SOURCES), part
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_every_gradient_mode_is_spelt_out(name: str) -> None:
+    assert f"| {name.upper()} |" in (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
