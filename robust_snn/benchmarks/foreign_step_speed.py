@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from robust_snn.benchmarks.attack_step_speed import input_gradient
 from robust_snn.benchmarks.fresh_process import added_memory, peak_apart
-from robust_snn.benchmarks.timing import CLOCKS, Record, interleave, records
+from robust_snn.benchmarks.timing import CLOCKS, Record, Times, interleave, records
 from robust_snn.foreign import adapt
 
 OWN = "the network's own"
+SHAPES = ((4, 16), (8, 8))  # steps and images
 MODES = ("own", "bptt", "bptt(surrogate=atan)", "bptr", "rga", "hart", "pdsg", "assg")
 
 
@@ -79,30 +80,40 @@ def their_network(steps: int, batch: int, channels: int = 64) -> tuple[nn.Module
 
 
 def measure_foreign_steps(rounds: int, clock: str) -> list[Record]:
-    """A row per gradient mode; a ratio below one is slower than the network by itself."""
+    """A row per gradient mode, with one thread and with two; below one is slower than by itself.
+
+    Memory is the peak of a forward and backward pass at the first shape, and `of_own` its multiple
+    of the network's own; it does not depend on threads. Processor time is of one thread.
+    """
     found: list[Record] = []
-    for steps, batch in ((4, 16), (8, 8)):
-        net, x = their_network(steps, batch)
-        timed: dict[str, Callable[[], object]] = {OWN: partial(input_gradient, net, x)}
-        for mode in MODES:
-            timed[mode] = partial(input_gradient, adapt(net, gradient=mode, images=x), x)
-        times = interleave(timed, rounds, CLOCKS[clock])
-        rows = records({"T": steps, "B": batch}, times, OWN)
-        if (steps, batch) == (4, 16):
-            own = peak_apart(foreign_step_peak, OWN)
-            for row in rows:
-                row["MiB"] = (
-                    own
-                    if row["candidate"] == OWN
-                    else peak_apart(foreign_step_peak, row["candidate"])
-                )
-        found += rows
+    memory = {mode: peak_apart(foreign_step_peak, mode) for mode in (OWN, *MODES)}
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2) if clock == "wall" else (1,):
+            torch.set_num_threads(threads)
+            for steps, batch in SHAPES:
+                shape = {"threads": threads, "T": steps, "B": batch}
+                rows = records(shape, _step_times(steps, batch, rounds, clock), OWN)
+                for row in rows if (steps, batch) == SHAPES[0] else ():
+                    row["MiB"] = memory[row["candidate"]]
+                    row["of_own"] = round(row["MiB"] / memory[OWN], 2)
+                found += rows
+    finally:
+        torch.set_num_threads(before)
     return found
+
+
+def _step_times(steps: int, batch: int, rounds: int, clock: str) -> Times:
+    net, x = their_network(steps, batch)
+    timed: dict[str, Callable[[], object]] = {OWN: partial(input_gradient, net, x)}
+    for mode in MODES:
+        timed[mode] = partial(input_gradient, adapt(net, gradient=mode, images=x), x)
+    return interleave(timed, rounds, CLOCKS[clock])
 
 
 def foreign_step_peak(mode: str) -> float:
     """MiB that one step adds to the process; meant for a process of its own."""
-    net, x = their_network(4, 16)
+    net, x = their_network(*SHAPES[0])
     model = net if mode == OWN else adapt(net, gradient=mode, images=x)
     input_gradient(model, x[:1])  # what is compiled or looked into once is not counted
     return added_memory(partial(input_gradient, model, x))

@@ -109,9 +109,9 @@ def _write(part: str, table: list[Record], out: Path, source: dict[str, Any]) ->
     out.mkdir(parents=True, exist_ok=True)
     columns = dict.fromkeys(name for row in table for name in row)
     with open(out / f"{part}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, [*columns, *source])
+        writer = csv.DictWriter(file, list(dict.fromkeys([*columns, *source])))
         writer.writeheader()
-        writer.writerows({**row, **source} for row in table)
+        writer.writerows({**source, **row} for row in table)
 
 
 def _provenance() -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _plot(part: str, table: list[Record], path: Path) -> None:
     keys = _panel_keys(table)
     panels: dict[str, list[Record]] = {}
     for row in table:
-        title = ", ".join(f"B={row[k]}" if k == "B" else str(row[k]) for k in keys)
+        title = ", ".join(f"{k}={row[k]}" if k in ("B", "threads") else str(row[k]) for k in keys)
         panels.setdefault(title or part, []).append(row)
     names = list(dict.fromkeys(row["candidate"] for row in table))
     columns = min(len(panels), 4)
@@ -192,5 +192,5 @@ def _panel_keys(table: list[Record]) -> list[str]:
     """The columns whose values tell panels apart."""
     if "axis" in table[0]:
         return ["axis"]
-    keys = ("shape", "format", "precision", "B")
+    keys = ("shape", "format", "precision", "threads", "B")
     return [key for key in keys if len({row.get(key) for row in table}) > 1]

@@ -18,9 +18,13 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from robust_snn.foreign.staircase import LEVELS, read_staircase
+
+FEW_SEEN = 512  # values, of which most that are no spikes show it
 CLOSE = 1e-5  # between spikes with another gradient and the comparison that they come from
 ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
 CASTS = ("float", "double", "half", "bfloat16", "to", "type", "type_as", "clone", "contiguous")
+ROUNDINGS = {"round": 0.5, "floor": 1.0, "trunc": 1.0, "ceil": 0.0}  # where they reach one
 SUMS = ("add", "radd", "iadd", "sub", "rsub", "isub")
 PRODUCTS = ("mul", "rmul", "imul")
 
@@ -52,25 +56,41 @@ class Form(Enum):
 
     COMPARED = "comparison"
     STRAIGHT_THROUGH = "straight-through comparison"
+    ROUNDED = "straight-through rounding of something unknown"
 
 
 class Fired(torch.autograd.Function):
     """Spikes that a network has computed, as a function of its membrane above the threshold."""
 
     @staticmethod
-    def forward(ctx: Any, membrane: Tensor, spikes: Tensor) -> Tensor:
+    def forward(ctx: Any, membrane: Tensor, spikes: Tensor, whole: bool) -> Tensor:
+        return spikes.clone()  # `whole`: whether thresholds are whole numbers, others than zero too
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None, None]:
+        return None, None, None
+
+
+class Rounded(torch.autograd.Function):
+    """Spikes that have a gradient, of a membrane that is not known."""
+
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor) -> Tensor:
         return spikes.clone()
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None]:
-        return None, None
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0]
 
 
 class _Comparison:
     """A comparison, kept on the tensors that have its values."""
 
-    def __init__(self, number: int, compared: Tensor, membrane: Tensor | None) -> None:
+    def __init__(
+        self, number: int, compared: Tensor, membrane: Tensor | None, rounds: bool
+    ) -> None:
         self.number = number
+        self.rounds = rounds
         self.compared = compared
         self.membrane = membrane
         self.spikes: Tensor | None = None
@@ -92,6 +112,7 @@ class Comparisons(TorchFunctionMode):
         self._count = 0
         self._made: dict[int, _Comparison] = {}
         self._hard: list[_Comparison] = []
+        self._compared_so_far: list[_Comparison] = []
         self._masks: set[int] = set()
         self._marked: list[ReferenceType[Tensor]] = []
 
@@ -128,7 +149,10 @@ class Comparisons(TorchFunctionMode):
             return self._look(name, args, out)
         if self._count not in self._places:
             return out
-        made = self._made.get(self._places[self._count][1])
+        form, number = self._places[self._count]
+        if form is Form.ROUNDED:
+            return _rounded(out)
+        made = self._made.get(number)
         return out if made is None else _exchanged(out, made)
 
     def _compared(self, name: str, args: Any, out: Tensor) -> _Comparison | None:
@@ -139,6 +163,10 @@ class Comparisons(TorchFunctionMode):
             threshold, above = args
         elif name in ("heaviside", "sign", "sgn"):
             above, threshold = args[0], 0.0
+        elif name in ROUNDINGS:
+            above, threshold = args[0], ROUNDINGS[name]
+        elif name == "bernoulli":
+            above, threshold = args[0], 0.5
         else:
             return None
         above = getattr(above, "_attached", above)
@@ -148,10 +176,12 @@ class Comparisons(TorchFunctionMode):
         if self._wanted is None or self._count in self._wanted:
             with torch.enable_grad():
                 membrane = above - threshold
-        made = _Comparison(self._count, above, membrane)
+        made = _Comparison(self._count, above, membrane, name in ROUNDINGS)
         if membrane is not None:
             self._made[self._count] = made
-        return made
+        if self._places is None:
+            self._compared_so_far.append(made)
+        return None if name in ROUNDINGS else made  # what is rounded may be no spikes
 
     def _look(self, name: str, args: Any, out: Tensor) -> Tensor:
         """Notes an operation whose output has the values of a comparison.
@@ -171,13 +201,28 @@ class Comparisons(TorchFunctionMode):
                     self._masks.add(used.number)
         marked = any(hasattr(value, "_comparison") for value in args)  # as in `0 + spikes`
         if name in SUMS and out.requires_grad and not marked:
-            for comparison in self._hard:
+            for comparison in reversed(self._hard):
                 hard = comparison.spikes
                 assert hard is not None
                 if hard.shape == out.shape and torch.allclose(hard, out, rtol=0, atol=CLOSE):
                     self.found[self._count] = (Form.STRAIGHT_THROUGH, comparison.number)
-                    exchanged = _exchanged(out, comparison)
+                    return _exchanged(out, comparison)
+            if _takes_few_values_only(args, out):
+                return self._several_levels(out)
         return exchanged
+
+    def _several_levels(self, out: Tensor) -> Tensor:
+        """Notes spikes of several levels, which have a gradient that is not theirs."""
+        for comparison in reversed(self._compared_so_far):
+            membrane = comparison.membrane
+            assert membrane is not None
+            if membrane.shape != out.shape:
+                continue
+            if read_staircase(membrane, out, whole=comparison.rounds) is not None:
+                self.found[self._count] = (Form.STRAIGHT_THROUGH, comparison.number)
+                return _exchanged(out, comparison)
+        self.found[self._count] = (Form.ROUNDED, -self._count)
+        return _rounded(out)
 
     def places(self) -> dict[int, tuple[Form, int]]:
         """What was found: one operation for each comparison, the last that has its values."""
@@ -190,15 +235,34 @@ def with_gradient(places: Mapping[int, tuple[Form, int]]) -> dict[int, tuple[For
 
     Where there are such, comparisons without one serve another purpose, such as a reset.
     """
-    return {place: made for place, made in places.items() if made[0] is Form.STRAIGHT_THROUGH}
+    return {place: made for place, made in places.items() if made[0] is not Form.COMPARED}
 
 
 def _exchanged(out: Tensor, made: _Comparison) -> Tensor:
     """Spikes with the same values, as a function of the membrane of their comparison."""
     with torch.enable_grad():
-        spikes: Tensor = Fired.apply(made.membrane, out.detach())
+        spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.rounds)
     spikes._comparison = made  # type: ignore[attr-defined]
     return spikes
+
+
+def _rounded(out: Tensor) -> Tensor:
+    spikes: Tensor = Rounded.apply(out)
+    return spikes
+
+
+def _takes_few_values_only(args: Any, out: Tensor) -> bool:
+    """Whether a sum takes a few values only, and a part of it that has a gradient more."""
+    parts = [a for a in args if isinstance(a, Tensor) and a.requires_grad and a.shape == out.shape]
+    return _few(out) and len(parts) < len(args) and not all(map(_few, parts))
+
+
+def _few(values: Tensor) -> bool:
+    flat = values.detach().flatten()
+    for part in (flat[:FEW_SEEN], flat):
+        if part.mul(1e4).round().unique().numel() > LEVELS:
+            return False
+    return True
 
 
 def _is_mask(args: Any) -> bool:

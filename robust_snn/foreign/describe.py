@@ -20,6 +20,8 @@ def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, 
         reach: Which of them each mode reaches, the network's own among them.
     """
     run = f"{name}: shown {found.layout.value}, read {found.reading}"
+    if not neurons and found.plan.unreached is not None:
+        return f"WARNING: {run}; {found.plan.unreached}"
     if not neurons:
         return (
             f"WARNING: {run}; no spike function was found, so gradient modes reach no neuron and "

@@ -166,7 +166,7 @@ class ForeignSNN(ShownNet):
         few = x[:2].detach().clone().requires_grad_()
         plan = replace(found.plan, no_gradient=self._without_gradient(few, found))
         if not plan.reached:
-            return plan
+            return plan if plan.no_gradient is None else replace(plan, unreached=self._behind())
 
         def go_back(mode: GradientMode, plan: SpikePlan) -> bool:
             """Whether a gradient reaches the image."""
@@ -184,18 +184,20 @@ class ForeignSNN(ShownNet):
             plan = replace(plan, copies=True)
             reached = go_back(STE(), plan)
         if not reached:
-            return replace(
-                plan,
-                unreached=f"no gradient of {self.name} reaches the image, as behind "
-                "torch.no_grad() or a random encoder of its own; encode outside of it: "
-                "adapt(net, T=..., encoder='poisson'), or attack it without gradients",
-            )
+            return replace(plan, unreached=self._behind())
         if not plan.unrecognised:
             try:
                 go_back(HART(), plan)
             except InputError as reason:
                 plan = replace(plan, feedback=str(reason))
         return plan
+
+    def _behind(self) -> str:
+        return (
+            f"no gradient of {self.name} reaches the image, as behind torch.no_grad() or a random "
+            "encoder of its own; encode outside of it: adapt(net, T=..., encoder='poisson'), or "
+            "attack it without gradients"
+        )
 
     def _without_gradient(self, x: Tensor, found: Study) -> str | None:
         """Why the net as its author runs it gives no gradient of the image, if so."""

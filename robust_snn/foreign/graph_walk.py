@@ -9,7 +9,7 @@ drive, ends the walk.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -38,16 +38,20 @@ class Walk(NamedTuple):
     inner: frozenset[Node]
 
 
-def walk(membrane: Tensor) -> Walk | None:
-    """The elementwise operations that make a membrane; None if it has no gradient."""
-    top = membrane.grad_fn
-    if top is None:
-        return None
+def walk(top: Node, between: Collection[Node] = ()) -> Walk:
+    """The elementwise operations that make a membrane.
+
+    Args:
+        top: The last of them.
+        between: Operations of the network's own that count as elementwise.
+    """
     inner: set[Node] = set()
     todo = [(top, 0)]
     while todo:
         node, depth = todo.pop()
-        if node not in inner and depth < DEEPEST and ELEMENTWISE.fullmatch(node.name()):
+        if node in inner or depth >= DEEPEST:
+            continue
+        if node in between or ELEMENTWISE.fullmatch(node.name()):
             inner.add(node)
             todo += [(parent, depth + 1) for parent in parents(node)]
     chain = [top]
@@ -61,30 +65,31 @@ def parents(node: Node) -> list[Node]:
     return [parent for parent, _ in node.next_functions if parent is not None]
 
 
-def recurrent_paths(after: Walk, before: Walk, spike: Node) -> list[Path] | None:
+def recurrent_paths(after: Walk, before: Walk, spikes: Collection[Node]) -> list[Path] | None:
     """Ways from a membrane to what the step before left of it.
 
     Args:
         after: The walk from a membrane.
         before: The walk from the membrane of the step before.
-        spike: The spike function of that step.
+        spikes: The calls of the spike function in that step.
 
     Returns:
         Places of the gradients to follow, from `after.top` to the first operations that depend on
-        nothing but the step before; None if there is no such way, or no drive beside it.
+        nothing but the step before. None at all if the state is detached; None if it enters an
+        operation together with something else.
     """
     depth = len(after.chain) - 1
-    return _ways(after, {spike, *before.chain[depth : depth + 1]}) or None
+    return _ways(after, {*spikes, *before.chain[depth : depth + 1]})
 
 
-def reset_paths(after: Walk, spike: Node) -> list[Path] | None:
+def reset_paths(after: Walk, spikes: Collection[Node]) -> list[Path] | None:
     """Ways from a membrane to operations that depend on the spike before and on nothing else.
 
     Returns:
         None if the spike enters an operation together with something else: no gradient can be cut
         there. No way at all if the gradient does not pass through the reset anyway.
     """
-    return _ways(after, {spike})
+    return _ways(after, set(spikes))
 
 
 def _ways(after: Walk, sources: set[Node]) -> list[Path] | None:
@@ -132,6 +137,24 @@ def drives(top: Node, paths: Sequence[Path]) -> list[Output]:
                 found[parent, output] = None
 
     visit(top, ())
+    return list(found)
+
+
+def sources(after: Walk) -> list[Output]:
+    """What enters the elementwise operations that make a membrane, in a fixed order."""
+    found: dict[Output, None] = {}
+    seen: set[Node] = set()
+    todo = [after.top]
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        for parent, output in node.next_functions:
+            if parent in after.inner:
+                todo.append(parent)
+            elif parent is not None:
+                found[parent, output] = None
     return list(found)
 
 

@@ -48,13 +48,11 @@ class Call:
 
     def repeat(self, *arguments: Any) -> Any:
         """The author's forward pass on any arguments; nothing of it is kept."""
-        with torch._C.DisableTorchFunction():
-            return self._run(_Unkept(self.needs), *arguments)
+        return self._run(_Unkept(self.needs), *arguments)
 
     def run(self) -> Any:
         """The author's forward pass, which keeps what its backward pass needs."""
-        with torch._C.DisableTorchFunction():  # what is inside is not the network's
-            return self._run(self.ctx, *self.arguments)
+        return self._run(self.ctx, *self.arguments)
 
 
 class Listener(Protocol):
@@ -124,10 +122,10 @@ def nodes_of(outputs: Sequence[Tensor]) -> set[Node]:
     return seen
 
 
-def open_function(function: AutogradFunction) -> None:
-    """Lets listeners hear the calls of a function from now on."""
+def open_function(function: AutogradFunction) -> bool:
+    """Lets listeners hear the calls of a function from now on; whether they did not before."""
     if function in _open:
-        return
+        return False
     _open.add(function)
     forward, backward = function.forward, function.backward
     setup = function.setup_context
@@ -144,7 +142,8 @@ def open_function(function: AutogradFunction) -> None:
         listener = _listener.get()
         if listener is None:
             return run(ctx, *arguments)
-        out, ctx.exchange = listener.call(Call(function, run, arguments, ctx))
+        with torch._C.DisableTorchFunction():  # what is inside is not the network's
+            out, ctx.exchange = listener.call(Call(function, run, arguments, ctx))
         return out
 
     def answered(ctx: Any, *upstream: Any) -> Any:
@@ -164,6 +163,7 @@ def open_function(function: AutogradFunction) -> None:
     function.backward = staticmethod(answered)  # type: ignore[method-assign]
     if separate:  # `heard` keeps everything itself
         function.setup_context = torch.autograd.function._SingleLevelFunction.setup_context  # type: ignore[method-assign]
+    return True
 
 
 def _opening_new_functions() -> None:

@@ -13,6 +13,7 @@ from robust_snn.kernels import Dynamics
 
 ROWS = 50_000  # of neurons and steps that a fit uses
 EXACT = 1e-5  # of the largest membrane, which a fit may miss
+UNCERTAIN = 1e-12  # of the largest eigenvalue, below which weights may be exchanged for others
 SILENT = "too few of its neurons fired on the images so far to recognise its reset"
 
 
@@ -52,39 +53,39 @@ class Recurrence(NamedTuple):
         return kept - (1 - self.decay) * self.threshold
 
 
-def fit(
-    membranes: Sequence[Tensor],
-    spikes: Sequence[Tensor],
-    drives: Sequence[Sequence[Tensor]],
-    paths: tuple[Path, ...],
-) -> Recurrence:
-    """The recursion that explains the membranes of a neuron.
+class Traces(NamedTuple):
+    """What a neuron did.
 
-    Args:
+    Attributes:
         membranes: `z` of every step, each `[B, ...]`.
         spikes: Spikes of every step, each `[B, ...]`.
         drives: What enters at every step but the first beside the step before, tensors of the same
             shape.
-        paths: Where the gradient of a membrane goes to the step before.
+        paths: Where the gradient of a membrane goes to the step before; nowhere if it is detached.
+        resets: See `Recurrence`.
+    """
+
+    membranes: Sequence[Tensor]
+    spikes: Sequence[Tensor]
+    drives: Sequence[Sequence[Tensor]]
+    paths: tuple[Path, ...]
+    resets: tuple[Path, ...] | None
+
+
+def fit(traces: Traces) -> Recurrence:
+    """The recursion that explains the membranes of a neuron.
 
     Raises:
         Unrecognised: If there is none, or the neurons did not fire enough to tell.
     """
-    shape = membranes[0].shape
-    # one number for all neurons, such as a resting potential, is part of the constant
-    drives = [[x for x in inputs if x.numel() > 1 or x.shape == shape] for inputs in drives]
-    if len({len(inputs) for inputs in drives}) > 1 or any(
-        x.shape != shape for inputs in drives for x in inputs
-    ):
-        raise Unrecognised("its input could not be told from its membrane")
-    before, fired = (torch.stack(list(x[:-1])).double().flatten() for x in (membranes, spikes))
-    after = torch.stack(list(membranes[1:])).double().flatten()
-    inputs = [torch.stack(list(x)).double().flatten() for x in zip(*drives, strict=True)]
-    if not all(bool(x.isfinite().all()) for x in (before, after, *inputs)):
-        raise Unrecognised("its membrane is NaN or infinite")
+    columns = _columns(traces)
+    before, fired, after = columns.before, columns.fired, columns.after
+    ones = torch.ones_like(before)
+    if not traces.paths and _solve([*columns.inputs, ones], after) is not None:
+        raise Unrecognised("what its membrane keeps from the step before was not found")
     if not fired.any() or bool(fired.bool().all()):
         raise Unrecognised(SILENT)
-    rest = [fired, *inputs, torch.ones_like(before)]
+    rest = [fired, *columns.inputs, ones]
     kept = _solve([before, *rest], after)
     cleared = _solve([(1 - fired) * before, *rest], after)
     if kept is not None and cleared is not None:
@@ -92,12 +93,77 @@ def fit(
     weights = kept if kept is not None else cleared
     if weights is None or not -1e-6 < weights[0] <= 1 + 1e-6:
         raise Unrecognised("its membrane follows no recursion that we know")
+    own = before if kept is not None else (1 - fired) * before
+    if not _certain([own, *rest], constant=weights[0] < 1 - 1e-4):
+        raise Unrecognised(SILENT)
     decay, drop, constant = min(max(weights[0], 0.0), 1.0), weights[1], weights[-1]
     clear = 0.0 if cleared is None else -decay
     threshold = constant / (decay - 1) if 1 - decay > 1e-4 else -drop
     if threshold <= 0:
         raise Unrecognised("its threshold is not above its resting potential")
-    return Recurrence(decay, drop, clear, round(threshold, 6), paths)
+    return Recurrence(decay, drop, clear, round(threshold, 6), traces.paths, traces.resets)
+
+
+def stirred_fit(own: Traces, stirred: Traces) -> Recurrence:
+    """The recursion of a neuron that fired too little by itself.
+
+    Args:
+        own: What it did by itself, which the recursion has to explain too.
+        stirred: What it did when random spikes took the place of its own.
+
+    Raises:
+        Unrecognised: If there is none, or the spikes do not act on the membrane.
+    """
+    found = fit(stirred)
+    if not found.clear and abs(found.drop) < EXACT:  # a reset by something else than the spikes
+        raise Unrecognised(SILENT)
+    columns = _columns(own)
+    carried = (found.decay + found.clear * columns.fired) * columns.before
+    driven = columns.after - carried - found.drop * columns.fired
+    if _solve([*columns.inputs, torch.ones_like(driven)], driven) is None:
+        raise Unrecognised("its membrane follows no recursion that we know")
+    return found
+
+
+class _Columns(NamedTuple):
+    """Traces of all neurons and steps as columns of numbers in double precision."""
+
+    before: Tensor
+    fired: Tensor
+    after: Tensor
+    inputs: list[Tensor]
+
+
+def _columns(traces: Traces) -> _Columns:
+    shape = traces.membranes[0].shape
+    # one number for all neurons, such as a resting potential, is part of the constant
+    drives = [[x for x in row if x.numel() > 1 or x.shape == shape] for row in traces.drives]
+    if len({len(row) for row in drives}) > 1 or any(x.shape != shape for r in drives for x in r):
+        raise Unrecognised("its input could not be told from its membrane")
+    before, fired = (_column(x[:-1]) for x in (traces.membranes, traces.spikes))
+    found = _Columns(
+        before,
+        fired,
+        _column(traces.membranes[1:]),
+        [_column(list(x)) for x in zip(*drives, strict=True)],
+    )
+    if not all(bool(x.isfinite().all()) for x in (before, found.after, *found.inputs)):
+        raise Unrecognised("its membrane is NaN or infinite")
+    return found
+
+
+def _column(steps: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(steps)).double().flatten()
+
+
+def _certain(columns: Sequence[Tensor], constant: bool) -> bool:
+    """Whether no other weights of the first two columns, and of the last, explain as much."""
+    table = torch.stack([column[:: -(-len(column) // ROWS)] for column in columns], 1).cpu()
+    table = table / table.abs().amax(0).clamp(min=1e-12)
+    sizes, vectors = torch.linalg.eigh(table.T @ table)
+    free = vectors[:, sizes < UNCERTAIN * sizes[-1]]
+    told = [0, 1, len(columns) - 1] if constant else [0, 1]
+    return not bool((free[told].abs() > 1e-3).any())
 
 
 def _solve(columns: Sequence[Tensor], after: Tensor) -> list[float] | None:

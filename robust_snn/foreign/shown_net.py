@@ -16,6 +16,7 @@ from robust_snn.foreign.library import Library, find_nodes, find_states, takes_a
 from robust_snn.foreign.net_state import at_rest, loses_gradient_in_eval, twins_in_place
 from robust_snn.foreign.outputs import Reading, check_readout, reduce
 from robust_snn.foreign.preprocess import Preprocessed
+from robust_snn.foreign.scripted_code import scripted_functions_as_written
 from robust_snn.foreign.study import Layout, Study
 from robust_snn.foreign.survey import tensors_of
 from robust_snn.foreign.twin import TwinNeuron
@@ -135,7 +136,7 @@ class ShownNet(NoisyModule):
             return self._told(self._run(frames.movedim(0, -1) if last else frames))
 
     def _run(self, shown: Tensor) -> Any:
-        with self._eagerly(), inside_network():
+        with self._eagerly(), scripted_functions_as_written(), inside_network():
             return self.net(shown)
 
     def _eagerly(self) -> AbstractContextManager[object]:

@@ -19,7 +19,7 @@ from robust_snn.foreign.spike_exchanges import (
     Surrogated,
     nearest,
 )
-from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, function_name
+from robust_snn.foreign.spike_plan import PlannedCall, SpikeNeuron, SpikePlan, function_name
 from robust_snn.foreign.staircase import Staircase
 from robust_snn.kernels import RateSlope, Recursion, Rule, TimeAverage
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
@@ -39,10 +39,11 @@ class SpikePass:
     def __init__(self, plan: SpikePlan, rule_of: RuleOf) -> None:
         self.plan = plan
         self.rules = [None if n.staircase is None else rule_of(n) for n in plan.neurons]
-        self.membranes: list[list[Tensor]] = [[] for _ in plan.neurons]
-        self.spikes: list[list[Tensor]] = [[] for _ in plan.neurons]
-        self._exchanges: list[list[Any]] = [[] for _ in plan.neurons]
-        self._tops: list[list[Node | None]] = [[] for _ in plan.neurons]
+        # by step, of which several calls may fire by one membrane
+        self.membranes: list[dict[int, Tensor]] = [{} for _ in plan.neurons]
+        self.spikes: list[list[tuple[int, Tensor]]] = [[] for _ in plan.neurons]
+        self._exchanges: list[list[tuple[int, Any]]] = [[] for _ in plan.neurons]
+        self._tops: list[dict[int, Node | None]] = [{} for _ in plan.neurons]
         self._rates: dict[int, RateSoFar] = {}
         self._firing = {known.function for known in plan.calls if known.neuron >= 0}
         self._expected = [known for known in plan.calls if known.function in self._firing]
@@ -69,12 +70,13 @@ class SpikePass:
         out = call.run() if others else call.repeat(*call.arguments)
         if not others:
             call.ctx.set_materialize_grads(False)
-        exchange = self._exchange(call, known.neuron, others, out)
-        self._exchanges[known.neuron].append(exchange)
-        self._tops[known.neuron].append(call.arguments[staircase.argument].grad_fn)
+        exchange = self._exchange(call, known, others, out)
+        self._exchanges[known.neuron].append((known.step, exchange))
+        self._tops[known.neuron].setdefault(known.step, call.arguments[staircase.argument].grad_fn)
         return out, exchange
 
-    def _exchange(self, call: Call, neuron: int, others: bool, out: Tensor) -> Any:
+    def _exchange(self, call: Call, planned: PlannedCall, others: bool, out: Tensor) -> Any:
+        neuron, step = planned.neuron, planned.step
         rule, known = self.rules[neuron], self.plan.neurons[neuron]
         staircase, recurrence = known.staircase, known.recurrence
         assert staircase is not None
@@ -83,17 +85,18 @@ class SpikePass:
             kept = self._kept(call, staircase, others)
             if isinstance(rule, Recursion):
                 return Surrogated(staircase, rule, kept)
-            self.membranes[neuron].append(membrane.detach() if kept is None else kept)
+            self.membranes[neuron].setdefault(step, membrane.detach() if kept is None else kept)
             return Adapted(staircase, kept)
         assert isinstance(recurrence, Recurrence)
         if isinstance(rule, TimeAverage):
-            self.membranes[neuron].append(membrane)
-            self.spikes[neuron].append(out)
+            self.membranes[neuron].setdefault(step, membrane)
+            self.spikes[neuron].append((step, out))
             return Stopped(staircase.argument)
         assert isinstance(rule, RateSlope)
         if neuron not in self._rates:
             self._rates[neuron] = RateSoFar(rule, recurrence, staircase)
-        self._rates[neuron].add(membrane.detach(), out)
+        if step not in self._tops[neuron]:
+            self._rates[neuron].add(membrane.detach(), out)
         return Sloped(staircase.argument)
 
     def _kept(self, call: Call, staircase: Staircase, others: bool) -> Tensor | None:
@@ -122,21 +125,22 @@ class SpikePass:
                 rule = self._adapt(place, rule)
             if isinstance(rule, RateSlope):
                 slope = self._rates[place].slope()
-                for exchange in self._exchanges[place]:
+                for _, exchange in self._exchanges[place]:
                     exchange.slope = slope
             if isinstance(recurrence, Recurrence):
                 self._cut(place, rule, recurrence)
 
     def _adapt(self, place: int, rule: AdaptiveSurrogate) -> Recursion:
         """Tells the steps of a neuron how sharp their surrogates are."""
-        exchanges = self._exchanges[place]
-        z = [nearest(exchanges[0].staircase, at)[0] for at in self.membranes[place]]
+        exchanges, membranes = self._exchanges[place], self.membranes[place]
+        z = [nearest(exchanges[0][1].staircase, at)[0] for at in membranes.values()]
         flat = z[0].dim() < 2
         recursion = rule.recursion([at.unsqueeze(-1) for at in z] if flat else z)
-        for exchange, sharpness in zip(exchanges, _by_step(recursion, len(z)), strict=True):
+        sharpness = dict(zip(membranes, _by_step(recursion, len(z)), strict=True))
+        for step, exchange in exchanges:
             exchange.rule = recursion
-            exchange.sharpness = sharpness.squeeze(-1) if flat else sharpness
-        self.membranes[place] = []
+            exchange.sharpness = sharpness[step].squeeze(-1) if flat else sharpness[step]
+        self.membranes[place] = {}
         return recursion
 
     def _cut(self, place: int, rule: Rule | None, recurrence: Recurrence) -> None:
@@ -146,7 +150,7 @@ class SpikePass:
             paths = recurrence.paths
         elif isinstance(rule, Recursion) and rule.detach_reset:
             paths = recurrence.resets or ()
-        for top in self._tops[place][1:]:
+        for top in [*self._tops[place].values()][1:]:
             if top is not None:
                 cut(top, paths)
 

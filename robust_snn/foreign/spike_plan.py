@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -11,6 +11,9 @@ from robust_snn.foreign.recurrence import SILENT, Recurrence
 from robust_snn.foreign.staircase import Staircase
 
 COMPARISON = "a comparison"  # the form of neurons that call no autograd function
+ROUNDING = "a straight-through rounding"
+SCRIPTED = "torch.jit.script"
+HIDDEN = "scripted code shows nothing of what fires in it; give adapt the module before it"
 
 
 class SpikeNeuron(NamedTuple):
@@ -55,7 +58,7 @@ class SpikePlan:
         neurons: The neurons, in the order of their first calls.
         calls: The calls.
         comparisons: Spikes that comparisons make; see `Comparisons`.
-        loop: How often the line that is called most calls a spike function.
+        loop: How many time steps the pass has.
         feedback: Why averaging over time is not possible, if so.
         no_gradient: Why the network has no gradient by itself, if so.
         unreached: Why no gradient reaches the image in any mode, if so.
@@ -85,7 +88,12 @@ class SpikePlan:
     def missed(self) -> dict[str, str]:
         """Why that of the others cannot."""
         why = "its spikes are no step function of a membrane"
-        return {n.name: f"{n.form}: {why}" for n in self.neurons if n.staircase is None}
+        reasons = {SCRIPTED: HIDDEN}
+        return {
+            n.name: f"{n.form}: {reasons.get(n.form, why)}"
+            for n in self.neurons
+            if n.staircase is None
+        }
 
     @property
     def unrecognised(self) -> dict[str, str]:
@@ -112,6 +120,10 @@ class SpikePlan:
         """Whether other images could show more of a neuron."""
         return any(neuron.recurrence == SILENT for neuron in self.neurons)
 
+    def with_neurons(self, neurons: Sequence[SpikeNeuron]) -> SpikePlan:
+        """The plan with other neurons, of the same names."""
+        return replace(self, neurons=tuple(neurons))
+
     def completed(self, other: SpikePlan) -> SpikePlan:
         """The plan with what another look at the same network showed."""
         if [n.name for n in other.neurons] != [n.name for n in self.neurons]:
@@ -121,7 +133,7 @@ class SpikePlan:
             n._replace(recurrence=known[n.name]) if n.recurrence == SILENT else n
             for n in self.neurons
         ]
-        return replace(self, neurons=tuple(neurons), feedback=other.feedback)
+        return replace(self.with_neurons(neurons), feedback=other.feedback)
 
 
 def inside(name: str, *paths: str) -> bool:

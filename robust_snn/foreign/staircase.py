@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +15,7 @@ GRID = 512  # points on which a function is looked at
 OFF_ROUND = 1.23456e-4  # keeps the grid off round numbers, where edges tend to lie
 FAR = 2.5  # decades beyond its range in which the threshold of a silent neuron is looked for
 HALVINGS = 48  # that place an edge to 1e-11 or so of the range
+PINNED = 0.15  # between two membranes, which fire otherwise, for a threshold to be known
 EXACT = 1e-6  # of the range of a membrane, within which an edge may round either way
 
 Function = Callable[..., Any]
@@ -26,12 +29,14 @@ class Staircase(NamedTuple):
         threshold: Place of an argument that is subtracted from it first; None for none.
         edges: Where it jumps, in ascending order; a spike of zero or one has one edge.
         levels: Its values, one more than there are edges.
+        chance: Whether it fires by chance, at an edge in half of all draws.
     """
 
     argument: int
     threshold: int | None
     edges: tuple[float, ...]
     levels: tuple[float, ...]
+    chance: bool = False
 
     @property
     def jumps(self) -> tuple[float, ...]:
@@ -53,11 +58,62 @@ class Staircase(NamedTuple):
 
     def agrees(self, membrane: Tensor, out: Tensor) -> bool:
         """Whether `out` is this function of a membrane, but for values at an edge."""
+        if self.chance:
+            return bool(torch.isin(out, out.new_tensor(self.levels)).all())
         expected, slack = self(membrane), EXACT * (1 + membrane.abs().max().item())
         wrong = (expected - out.to(expected.dtype)).abs() > 1e-5 * (1 + expected.abs())
         for edge in self.edges:
             wrong = wrong & ((membrane - edge).abs() > slack)
         return not bool(wrong.any())
+
+
+@torch.no_grad()
+def read_staircase(membrane: Tensor, out: Tensor, *, whole: bool) -> Staircase | None:
+    """The staircase that spikes are of a membrane, as far as these data show it.
+
+    Args:
+        membrane: The membrane, above the threshold at which spikes of two values jump.
+        out: The spikes, of the same shape.
+        whole: Whether all thresholds are whole numbers, as of a function that rounds.
+
+    Returns:
+        None if there is none, or if the membranes at hand leave a threshold open.
+    """
+    values = out.detach()
+    if values.unique().numel() > 2:  # sums that cancel are rounded
+        values = values.mul(1e4).round().div(1e4)
+    levels = values.unique().tolist()
+    if len(levels) <= 2:
+        low, high = (0.0, 1.0) if len(levels) == 1 else levels
+        at_zero = Staircase(0, None, (0.0,), (low, high))
+        if not whole or at_zero.agrees(membrane, values):
+            return at_zero
+    if not 2 <= len(levels) <= LEVELS:
+        return None
+    at = [membrane.detach()[values == level] for level in levels]
+    unit = min(high - low for low, high in pairwise(levels))
+    edges, steps = list[float](), [levels[0]]
+    for (below, above), level in zip(pairwise(at), levels[1:], strict=True):
+        left, right = below.max().item(), above.min().item()
+        between = range(math.ceil(left), math.floor(right) + 1)  # of levels that nothing reached
+        if left > right:
+            return None
+        if whole and len(between) == round((level - steps[-1]) / unit):
+            edges += map(float, between)
+            steps += [steps[-1] + unit * (1 + step) for step in range(len(between))]
+        elif not whole and right <= left + PINNED * (1 + abs(left)):
+            edges.append(_roundest(left, right))
+            steps.append(level)
+        else:
+            return None
+    return Staircase(0, None, tuple(edges), tuple(round(level, 4) for level in steps))
+
+
+def _roundest(low: float, high: float) -> float:
+    """The number of the fewest digits between two others, near their middle."""
+    middle = (low + high) / 2
+    rounded = (round(middle, digits) for digits in range(9))
+    return next((number for number in rounded if low <= number <= high), middle)
 
 
 @torch.no_grad()
@@ -71,7 +127,7 @@ def find_staircase(function: Function, arguments: Sequence[Any], out: Any) -> St
     """
     if not isinstance(out, Tensor) or not out.numel() or len(_levels(out)) > LEVELS:
         return None
-    for argument in _membranes(arguments, out):
+    for argument in membranes_of(arguments, out):
         for threshold in (None, *_thresholds(arguments, argument)):
             found = _along(function, arguments, argument, threshold)
             if found is not None and found.agrees(found.membrane(arguments), out):
@@ -83,7 +139,7 @@ def _levels(out: Tensor) -> list[float]:
     return out.detach().flatten()[:4096].double().unique().tolist()
 
 
-def _membranes(arguments: Sequence[Any], out: Tensor) -> list[int]:
+def membranes_of(arguments: Sequence[Any], out: Tensor) -> list[int]:
     """Arguments that the output can be a function of, those with a gradient first."""
     fits = [
         place
@@ -130,7 +186,7 @@ def _along(
         """Values of the function at some points, or None if its elements differ."""
         if single:
             shaped = points.view(-1, *[1] * (membrane.dim() - 1))
-            return _call(function, arguments, place, shaped + base)
+            return call_in_double(function, arguments, place, shaped + base)
         values = []
         for point in points.tolist():
             filled = torch.full_like(head, point, dtype=torch.float64)
@@ -139,7 +195,7 @@ def _along(
                 for v in arguments
             ]
             offset = 0.0 if threshold is None else given[threshold]
-            answer = _call(function, given, place, filled + offset)
+            answer = call_in_double(function, given, place, filled + offset)
             if answer is None or answer.unique().numel() != 1:
                 return None
             values.append(answer.flatten()[0])
@@ -184,7 +240,9 @@ def _steady(at: Callable[[Tensor], Tensor | None], grid: Tensor) -> Tensor | Non
     return values
 
 
-def _call(function: Function, arguments: Sequence[Any], place: int, value: Tensor) -> Tensor | None:
+def call_in_double(
+    function: Function, arguments: Sequence[Any], place: int, value: Tensor
+) -> Tensor | None:
     """The function, in double precision, with one argument exchanged; None if it fails."""
     given = [
         v.detach().double() if isinstance(v, Tensor) and v.is_floating_point() else v

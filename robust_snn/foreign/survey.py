@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.comparisons import Comparisons, Fired, watching, with_gradient
-from robust_snn.foreign.graph_walk import Walk, drives, follow, recurrent_paths, reset_paths, walk
-from robust_snn.foreign.interception import Call, functions_of, listening, nodes_of, open_function
-from robust_snn.foreign.recurrence import SILENT, Recurrence, Unrecognised, fit
+from robust_snn.foreign.comparisons import (
+    Comparisons,
+    Fired,
+    Form,
+    Rounded,
+    watching,
+    with_gradient,
+)
+from robust_snn.foreign.graph_walk import (
+    Path,
+    Walk,
+    drives,
+    follow,
+    recurrent_paths,
+    reset_paths,
+    sources,
+)
+from robust_snn.foreign.interception import functions_of, listening, nodes_of, open_function
+from robust_snn.foreign.recurrence import SILENT, Recurrence, Traces, Unrecognised, fit, stirred_fit
+from robust_snn.foreign.scripted_code import scripted_neurons
 from robust_snn.foreign.spike_plan import (
     COMPARISON,
+    HIDDEN,
+    ROUNDING,
+    SCRIPTED,
     PlannedCall,
     SpikeNeuron,
     SpikePlan,
     function_name,
 )
-from robust_snn.foreign.staircase import LEVELS, Staircase, find_staircase
+from robust_snn.foreign.spike_recording import Recorded, Recorder, Replace, Tape
+from robust_snn.foreign.spike_steps import Step, find_steps, neurons_of, walks_of
 
 Run = Callable[[Tensor], Sequence[Tensor]]  # images to the tensors that a network returns
+Places = Mapping[int, tuple[Form, int]]
 
 
 def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
@@ -41,266 +58,77 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
     """
     with torch.enable_grad():
         leaf = images.detach().clone().requires_grad_()
-        for function in functions_of(run(leaf)):
-            open_function(function)
-        looking, heard = Comparisons(), _Recorder(net)
-        with listening(heard), watching(looking):
-            run(leaf)
-        others = [s for s in _spikes(heard.calls) if s and s.recorded.call.function is not Fired]
+        outputs = run(leaf)
+        attached = any(getattr(node, "variable", None) is leaf for node in nodes_of(outputs))
+        more = set(map(open_function, functions_of(outputs))) | {True}
+        while True in more:
+            looking, heard = Comparisons(), Recorder(net)
+            with listening(heard), watching(looking):
+                outputs = run(leaf)  # which may show functions that were behind a comparison
+            more = set(map(open_function, functions_of(outputs)))
+        others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
         places = with_gradient(looking.places())
-        if not places and not others:
+        if not places and not (others and attached):
             places = looking.places()
         if places:
             open_function(Fired)
-        recorder, tape = _Recorder(net), _Tape()
-        with recorder.following(), listening(recorder), watching(tape, Comparisons(places)):
-            outputs = run(leaf)
-        alive = nodes_of(outputs)
-        calls = [c._replace(alive=getattr(c.out, "grad_fn", None) in alive) for c in recorder.calls]
-        return _plan(net, calls, tape, places)
+            open_function(Rounded)
+        pass_ = _run(net, run, leaf, places)
+        steps = find_steps(pass_.calls)
+        plan = _plan(net, pass_, steps, places)
+        if plan.unsettled:
+            other = _run(net, run, leaf, places, _stirring(steps))
+            plan = _settled(plan, (pass_, other), steps)
+        return plan
 
 
-class _Recorded(NamedTuple):
-    """A call of a custom autograd function."""
+class _Pass(NamedTuple):
+    """What was recorded of a forward pass."""
 
-    call: Call
-    out: Any
-    path: str
-    where: tuple[Any, ...]
-    alive: bool = True  # whether the output of the network depends on it
+    calls: list[Recorded]
+    tape: Tape
 
 
-class _Recorder:
-    """Listens to a forward pass and changes nothing."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.net = net
-        self.calls: list[_Recorded] = []
-        self._stack: list[str] = [""]
-
-    def call(self, call: Call) -> tuple[Any, None]:
-        out = call.run()
-        self.calls.append(_Recorded(call, out, self._stack[-1], _where()))
-        return out, None
-
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """Knows, inside, which module is running."""
-
-        def enter(name: str) -> Callable[..., None]:
-            def push(*_: Any) -> None:
-                caller = self._stack[-1]
-                # what several neurons share, such as a surrogate, is a part of its caller
-                shared = caller and not name.startswith(f"{caller}.")
-                self._stack.append(caller if shared else name)
-
-            return push
-
-        def leave(*_: Any) -> None:
-            self._stack.pop()
-
-        hooks = []
-        for name, module in self.net.named_modules():
-            if not isinstance(module, torch.jit.ScriptModule):
-                hooks.append(module.register_forward_pre_hook(enter(name)))
-                hooks.append(module.register_forward_hook(leave, always_call=True))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+def _run(
+    net: nn.Module, run: Run, leaf: Tensor, places: Places, replace: Replace | None = None
+) -> _Pass:
+    recorder, tape = Recorder(net, replace), Tape()
+    with recorder.following(), listening(recorder), watching(tape, Comparisons(places)):
+        outputs = run(leaf)
+    alive = nodes_of(outputs)
+    calls = [call._replace(alive=call.node in alive) for call in recorder.calls]
+    return _Pass(calls, tape)
 
 
-def _where() -> tuple[Any, ...]:
-    """The lines of code that are running, which tell the calls of a loop from others."""
-    frame: FrameType | None = sys._getframe(1)
-    lines = []
-    while frame is not None and frame.f_code is not survey.__code__:
-        lines.append((frame.f_code, frame.f_lasti))
-        frame = frame.f_back
-    return tuple(lines)
-
-
-class _Tape(TorchFunctionMode):
-    """Keeps the values of every tensor that has a gradient."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: dict[tuple[Node, int], Tensor] = {}
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        for value in args:
-            self._keep(value)
-        out = func(*args, **(kwargs or {}))
-        for value in out if isinstance(out, tuple | list) else (out,):
-            self._keep(value)
-        return out
-
-    def _keep(self, value: Any) -> None:
-        if isinstance(value, Tensor) and value.grad_fn is not None:
-            self.values.setdefault((value.grad_fn, value.output_nr), value.detach().clone())
-
-    def value(self, node: Node, output: int) -> Tensor | None:
-        if node.name().endswith("AccumulateGrad"):
-            return node.variable.detach()  # type: ignore[attr-defined]
-        return self.values.get((node, output))
-
-
-class _Step(NamedTuple):
-    """A call of a spike function, and how its membrane came about."""
-
-    recorded: _Recorded
-    staircase: Staircase | None
-    walk: Walk | None
-
-
-def _plan(
-    net: nn.Module,
-    calls: Sequence[_Recorded],
-    tape: _Tape,
-    places: Any,
-) -> SpikePlan:
-    steps = _spikes(calls)
-    groups = _neurons(steps)
-    names = _names(net, [steps[group[0]].recorded.path for group in groups])  # type: ignore[union-attr]
+def _plan(net: nn.Module, pass_: _Pass, steps: Sequence[Step | None], places: Places) -> SpikePlan:
+    groups = neurons_of(steps)
+    paths = [pass_.calls[group[0][0]].path for group in groups]
     neurons: list[SpikeNeuron] = []
     planned: dict[int, tuple[int, int]] = {}
-    for number, group in enumerate(groups):
-        members = [step for place in group if (step := steps[place]) is not None]
-        recorded, staircase = members[0].recorded, members[0].staircase
-        form = recorded.call.function.__name__
-        if recorded.call.function is Fired:
-            form = COMPARISON
-        neurons.append(
-            SpikeNeuron(names[number], form, len(group), staircase, _recurrence(members, tape))
+    for number, (name, group) in enumerate(zip(_names(net, paths), groups, strict=True)):
+        first = steps[group[0][0]]
+        assert first is not None
+        form = {Fired: COMPARISON, Rounded: ROUNDING}.get(
+            first.recorded.call.function, first.recorded.call.function.__name__
         )
-        planned |= {place: (number, step) for step, place in enumerate(group)}
-    return SpikePlan(
-        tuple(neurons),
-        tuple(
-            PlannedCall(
-                function_name(recorded.call.function), recorded.path, *planned.get(place, (-1, 0))
-            )
-            for place, recorded in enumerate(calls)
-        ),
-        places,
-        max(Counter((s.recorded.path, s.recorded.where) for s in steps if s).values(), default=0),
-    )
-
-
-def _spikes(calls: Sequence[_Recorded]) -> list[_Step | None]:
-    """The calls that make spikes of something that depends on the image; None for others."""
-    known: dict[Any, Staircase] = {}
-    steps: list[_Step | None] = []
-    for recorded in calls:
-        call, out = recorded.call, recorded.out
-        if not any(call.needs) or not recorded.alive:
-            steps.append(None)
-            continue
-        key = (call.function, *(v for v in call.arguments if isinstance(v, int | float)))
-        staircase = known.get(key)
-        if call.function is Fired:
-            staircase = _of_comparison(out)
-        elif staircase is None or not _suits(staircase, call, out):
-            staircase = find_staircase(call.repeat, call.arguments, out)
-        if staircase is not None:
-            known[key] = staircase
-            membrane = call.arguments[staircase.argument]
-            steps.append(_Step(recorded, staircase, walk(membrane)))
-        else:
-            steps.append(_Step(recorded, None, None) if _looks_like_spikes(call, out) else None)
-    return steps
-
-
-def _suits(staircase: Staircase, call: Call, out: Tensor) -> bool:
-    place = staircase.argument
-    if place >= len(call.arguments) or not isinstance(call.arguments[place], Tensor):
-        return False
-    membrane = staircase.membrane(call.arguments)
-    return membrane.shape == out.shape and staircase.agrees(membrane, out)
-
-
-def _of_comparison(out: Tensor) -> Staircase | None:
-    """The staircase of a comparison, whose membrane is counted from its threshold."""
-    levels = out.detach().unique().tolist()
-    if len(levels) > 2:
-        levels = out.detach().mul(1e4).round().div(1e4).unique().tolist()
-    low, high = (0.0, 1.0) if len(levels) == 1 else (levels[0], levels[-1])
-    return Staircase(0, None, (0.0,), (low, high)) if len(levels) <= 2 else None
-
-
-def _looks_like_spikes(call: Call, out: Any) -> bool:
-    """Whether a function without a staircase gives a few values only, for other inputs too.
-
-    One whose input is spikes, such as a delay, makes none.
-    """
-    if not isinstance(out, Tensor) or out.unique().numel() != 2:
-        return False
-    tensors = [v for v, need in zip(call.arguments, call.needs, strict=False) if need]
-    if any(isinstance(v, Tensor) and v.unique().numel() == 2 for v in tensors):
-        return False
-    moved = [
-        v.detach() * 0.93 + 0.037 if isinstance(v, Tensor) and v.is_floating_point() else v
-        for v in call.arguments
+        recurrence = _recurrence(group, steps, pass_.tape)
+        neurons.append(SpikeNeuron(name, form, len(group), first.staircase, recurrence))
+        planned |= {place: (number, step) for step, calls in enumerate(group) for place in calls}
+    neurons += [SpikeNeuron(path, SCRIPTED, 1, None, HIDDEN) for path in scripted_neurons(net)]
+    calls = [
+        PlannedCall(function_name(c.call.function), c.path, *planned.get(place, (-1, 0)))
+        for place, c in enumerate(pass_.calls)
     ]
-    try:
-        with torch.no_grad():
-            other = call.repeat(*moved)
-    except Exception:  # whatever somebody's function does not take
-        return True
-    return isinstance(other, Tensor) and other.unique().numel() < LEVELS
+    return SpikePlan(tuple(neurons), tuple(calls), places, _loop(groups, steps))
 
 
-def _neurons(steps: Sequence[_Step | None]) -> list[list[int]]:
-    """Places of the calls of each neuron, in order."""
-    groups: list[list[int]] = []
-    group_of: dict[int, list[int]] = {}
-    inner: dict[Node, int] = {}
-    ends: dict[Node, int] = {}
-    by_line: dict[Any, list[int]] = {}
-    for place, step in enumerate(steps):
-        if step is None:
-            continue
-        line = (step.recorded.path, step.recorded.where, tuple(step.recorded.out.shape))
-        before = _before(step, steps, inner, ends)
-        group = group_of.get(before) if before is not None else by_line.get(line)
-        if group is None:
-            group = []
-            groups.append(group)
-        if before is None:  # a state that the graph does not show: calls of one line
-            by_line[line] = group
-        group.append(place)
-        group_of = {k: v for k, v in group_of.items() if v is not group} | {place: group}
-        if step.walk is not None:
-            chain = step.walk.chain
-            inner |= {node: place for node in chain if node in step.walk.inner}
-            ends[chain[-1]] = place
-    return groups
+def _loop(groups: Sequence[Sequence[Sequence[int]]], steps: Sequence[Step | None]) -> int:
+    """How many time steps a pass has: neither neurons nor lines of code are called more often.
 
-
-def _before(
-    step: _Step,
-    steps: Sequence[_Step | None],
-    inner: dict[Node, int],
-    ends: dict[Node, int],
-) -> int | None:
-    """The call of the step before, whose membrane this one's is made of."""
-    if step.walk is None:
-        return None
-    reached = {parent for node in step.walk.inner for parent, _ in node.next_functions}
-    for known, nodes in ((inner, step.walk.inner - {step.walk.top}), (ends, reached)):
-        places = sorted((known[node] for node in nodes if node in known), reverse=True)
-        for candidate in places:
-            other = steps[candidate]
-            if other is not None and _alike(step.recorded, other.recorded):
-                return candidate
-    return None
-
-
-def _alike(a: _Recorded, b: _Recorded) -> bool:
-    return (a.path, a.call.function, a.out.shape) == (b.path, b.call.function, b.out.shape)
+    A neuron may fire by two lines in a step, and a line may serve several layers.
+    """
+    lines = Counter((s.recorded.path, s.recorded.where[1:]) for s in steps if s is not None)
+    return min(max(map(len, groups), default=0), max(lines.values(), default=0))
 
 
 def _names(net: nn.Module, paths: Sequence[str]) -> list[str]:
@@ -313,49 +141,109 @@ def _names(net: nn.Module, paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _recurrence(members: Sequence[_Step], tape: _Tape) -> Recurrence | str:
+def _recurrence(
+    group: Sequence[Sequence[int]], steps: Sequence[Step | None], tape: Tape
+) -> Recurrence | str:
     """The recursion of a neuron, or why it was not recognised."""
     try:
-        return _recognised(members, tape)
+        return fit(_traces(group, steps, tape))
     except Unrecognised as reason:
-        few = len(members) == 2 and str(reason) != SILENT
+        few = len(group) == 2 and "its membrane" in str(reason)
         return "two steps are too few to recognise its recursion" if few else str(reason)
 
 
-def _recognised(members: Sequence[_Step], tape: _Tape) -> Recurrence:
+def _traces(group: Sequence[Sequence[int]], steps: Sequence[Step | None], tape: Tape) -> Traces:
+    """What the recursion of a neuron is read from.
+
+    Raises:
+        Unrecognised: If it is none that we know.
+    """
+    members = [step for calls in group if (step := steps[calls[0]]) is not None]
     staircase = members[0].staircase
-    walks = [step.walk for step in members]
-    if staircase is None or any(w is None for w in walks):
+    if staircase is None or any(step.walk is None for step in members):
         raise Unrecognised("its spikes are no step function of a membrane with a gradient")
+    if staircase.chance:
+        raise Unrecognised("it fires by chance")
     if len(staircase.edges) > 1:
         raise Unrecognised(f"it fires in {len(staircase.levels)} levels")
     if len(members) < 2:
         raise Unrecognised("it is called once, and rates need several steps")
-    last, before = walks[-1], walks[-2]
-    assert last is not None and before is not None
-    spike = members[-2].recorded.out.grad_fn
-    paths = recurrent_paths(last, before, spike)
+    walks = walks_of(members)
+    spikes = _spike_nodes(group[-2], steps, walks[-1], tape)
+    paths, resets = recurrent_paths(walks[-1], walks[-2], spikes), reset_paths(walks[-1], spikes)
     if paths is None:
         raise Unrecognised("what its membrane keeps from the step before was not found")
-    ends = [node.name() for path in paths if (node := follow(last.top, path)) is not None]
-    for between in walks[2:]:
-        assert between is not None
-        if [n.name() for p in paths if (n := follow(between.top, p)) is not None] != ends:
-            raise Unrecognised("its steps are not alike")
-    inputs = []
-    for step in walks[1:]:
-        assert step is not None
-        values = [tape.value(*output) for output in drives(step.top, paths)]
-        if any(value is None for value in values):
-            raise Unrecognised("its input could not be told from its membrane")
-        inputs.append([value for value in values if value is not None])
-    arguments = [step.recorded.call.arguments for step in members]
+    if len({tuple(_ends(walk.top, paths)) for walk in walks[2:]}) > 1:
+        raise Unrecognised("its steps are not alike")
+    inputs = [
+        tape.all_values(drives(walk.top, paths) if paths else sources(walk)) for walk in walks[1:]
+    ]
+    if any(values is None for values in inputs):
+        raise Unrecognised("its input could not be told from its membrane")
+    arguments = [step.recorded.arguments for step in members]
     membranes = [staircase.membrane(a).detach() - staircase.edges[0] for a in arguments]
     low, jump = staircase.levels[0], staircase.jumps[0]
-    spikes = [(step.recorded.out.detach() - low) / jump for step in members]
-    resets = reset_paths(last, spike)
-    known = fit(membranes, spikes, inputs, tuple(paths))
-    return known._replace(resets=None if resets is None else tuple(resets))
+    fired = [(step.recorded.out.detach() - low) / jump for step in members]
+    known = [values for values in inputs if values is not None]
+    return Traces(membranes, fired, known, tuple(paths), None if resets is None else tuple(resets))
+
+
+def _ends(top: Any, paths: Sequence[Path]) -> list[str]:
+    return [node.name() for path in paths if (node := follow(top, path)) is not None]
+
+
+def _spike_nodes(
+    calls: Sequence[int], steps: Sequence[Step | None], after: Walk, tape: Tape
+) -> set[Node]:
+    """What gives the spikes of a step to the membrane `after` it.
+
+    That is their function, or what reads them from a tensor that they were written to.
+    """
+    members = [step.recorded for place in calls if (step := steps[place]) is not None]
+    spikes = members[0].out.detach()
+    found = {recorded.node for recorded in members}
+    if spikes.unique().numel() > 1:
+        for node, output in sources(after):
+            value = tape.value(node, output)
+            if value is not None and value.shape == spikes.shape and torch.equal(value, spikes):
+                found.add(node)
+    return found
+
+
+def _stirring(steps: Sequence[Step | None]) -> Replace:
+    """Gives neurons that fire or not random spikes, so that all of them show their reset."""
+    generator = torch.Generator().manual_seed(0)
+
+    def replace(place: int, out: Any) -> Any:
+        step = steps[place] if place < len(steps) else None
+        if step is None or step.staircase is None or len(step.staircase.edges) > 1:
+            return out
+        low, high = step.staircase.levels
+        coins = torch.randint(2, out.shape, generator=generator).to(out)
+        return coins * (high - low) + low
+
+    return replace
+
+
+def _settled(
+    plan: SpikePlan, passes: tuple[_Pass, _Pass], steps: Sequence[Step | None]
+) -> SpikePlan:
+    """The plan with recursions that neurons show under random spikes and by themselves."""
+    seen, stirred = passes
+    if [c.path for c in seen.calls] != [c.path for c in stirred.calls]:
+        return plan
+    others = find_steps(stirred.calls, steps)
+    groups, neurons = neurons_of(steps), list(plan.neurons)
+    for place, group in enumerate(groups):
+        if neurons[place].recurrence != SILENT:
+            continue
+        try:
+            own, random = _traces(group, steps, seen.tape), _traces(group, others, stirred.tape)
+            found = stirred_fit(own, random)
+        except Unrecognised:
+            continue
+        neurons[place] = neurons[place]._replace(recurrence=found)
+    return plan.with_neurons(neurons)
 
 
 def tensors_of(out: Any) -> list[Tensor]:

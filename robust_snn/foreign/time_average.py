@@ -65,15 +65,19 @@ def average_over_time(
     total = torch.zeros_like(image)
     collected: dict[tuple[int, int], Tensor] = {}
     neurons = [n for n, rule in enumerate(spike_pass.rules) if isinstance(rule, TimeAverage)]
-    outputs = {(n, t): s for n in neurons for t, s in enumerate(spike_pass.spikes[n])}
+    outputs = [(n, step, spikes) for n in neurons for step, spikes in spike_pass.spikes[n]]
 
     def send(values: Sequence[Tensor], gradients: Sequence[Tensor], done: int) -> None:
         nonlocal total
         got = torch.autograd.grad(
-            values, [image, *outputs.values()], gradients, retain_graph=True, allow_unused=True
+            values,
+            [image, *(spikes for *_, spikes in outputs)],
+            gradients,
+            retain_graph=True,
+            allow_unused=True,
         )
         total = total if got[0] is None else total + got[0]
-        for (neuron, step), gradient in zip(outputs, got[1:], strict=True):
+        for (neuron, step, _), gradient in zip(outputs, got[1:], strict=True):
             if gradient is None:
                 continue
             if neuron >= done:
@@ -87,11 +91,11 @@ def average_over_time(
     send([logits], [upstream], len(spike_pass.rules))
     for neuron in reversed(neurons):
         membranes = spike_pass.membranes[neuron]
-        known = [step for step in range(len(membranes)) if (neuron, step) in collected]
+        known = [step for step in membranes if (neuron, step) in collected]
         if known:
             pairs = [(membranes[step].detach(), collected.pop((neuron, step))) for step in known]
             mean = _mean(spike_pass, neuron, pairs)
-            send(membranes, [mean] * len(membranes), neuron)
+            send([*membranes.values()], [mean] * len(membranes), neuron)
     return total
 
 

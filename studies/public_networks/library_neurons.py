@@ -173,6 +173,7 @@ def clif() -> nn.Module:
     "Intelligent-Computing-Lab-Yale/Neural-Architecture-Search-for-Spiking-Neural-Networks",
     "4980409",
     T=2,
+    image=(3, 8, 8),
     surrogate=ATAN,
     packages=(CLOCK_DRIVEN,),
 )
@@ -182,7 +183,9 @@ def snasnet() -> nn.Module:
 
     size = {"dataset": "cifar100", "timestep": 2, "second_avgpooling": 4, "celltype": "backward"}
     cell = torch.tensor([[0, 0, 2, 2], [0, 0, 0, 2], [0, 2, 0, 0], [0, 0, 3, 0]])
-    return SNASNet(SimpleNamespace(threshold=1.0, tau=4 / 3, **size), cell)
+    net = SNASNet(SimpleNamespace(threshold=1.0, tau=4 / 3, **size), cell)
+    net.classifier[1] = nn.Linear(256, 1024, bias=False)  # theirs is for images of 32 pixels
+    return net
 
 
 @codebase(

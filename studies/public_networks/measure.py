@@ -33,7 +33,7 @@ from robust_snn.gradients import MODES
 from robust_snn.utils.errors import InputError
 
 PLACES = (transformers, own_neurons, library_neurons)
-TRIED = [name for name in MODES if name != "activation"]
+TRIED = ["own", *(name for name in MODES if name != "activation")]
 EPS = 8 / 255
 STEPS = 3
 
@@ -74,9 +74,13 @@ def measure(name: str, number: int, data: str, out: Path) -> Row:
     with torch.no_grad():
         labels = victim(x).argmax(1)
     np.savez(out / f"{name}.npz", images=x.numpy(), labels=labels.numpy())
-    row["sites"] = len(victim.takes("own").neurons)
     reach = {mode: victim.takes(mode) for mode in TRIED}
-    row["modes"] = [mode for mode, answer in reach.items() if answer.neurons]
+    row["sites"] = len(reach["own"].neurons)
+    row["modes"] = [
+        mode
+        for mode, answer in reach.items()
+        if answer.refusal is None and (answer.neurons or mode == "own")
+    ]
     row["missed"] = {mode: dict(answer.missed) for mode, answer in reach.items() if answer.missed}
     row["refused"] = {mode: answer.refusal for mode, answer in reach.items() if answer.refusal}
 

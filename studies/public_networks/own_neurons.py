@@ -119,14 +119,14 @@ def nda() -> nn.Module:
     f"{YALE}/BNTT-Batch-Normalization-Through-Time",
     "bdf5250",
     T=2,
-    image=(3, 16, 16),
+    image=(3, 8, 8),
     random=True,
 )
 def bntt() -> nn.Module:
     without_cuda()
     from model import SNN_VGG9_BNTT
 
-    return SNN_VGG9_BNTT(2, img_size=16)
+    return SNN_VGG9_BNTT(2, img_size=8)
 
 
 @codebase("Ariande1/MS-ResNet", "7c5f006", T=6, surrogate=RECTANGLE)

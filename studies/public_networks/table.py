@@ -93,13 +93,12 @@ def row_of(found: dict[str, Any], suites: dict[str, str]) -> dict[str, Any]:
     why = found.get("adapt: refused") or found.get("adapt: crashed")
     if why:
         return row | {"modes": "refused", "refused": why}
-    taken = [*(["own"] if "own gradient: refused" not in found else []), *found["modes"]]
     row["refused"] = refusals(found)
     row["logits"] = shown(found, "logits")
     row["sites"] = found["sites"]
     row["own"] = shown(found, "own gradient")
     row["same surrogate"] = shown(found, "same surrogate")
-    row["modes"] = "all" if len(taken) == MODES else ", ".join(taken)
+    row["modes"] = "all" if len(found["modes"]) == MODES else ", ".join(found["modes"]) or "none"
     attacks = [shown(found, library) for library in ("torchattacks", "art", "autoattack")]
     row["torchattacks, ART, AutoAttack"] = ", ".join(
         "yes" if a[0].isdigit() else a for a in attacks
@@ -115,11 +114,7 @@ def refusals(found: dict[str, Any]) -> str:
     for mode, neurons in found["missed"].items():
         name, reason = next(iter(neurons.items()))
         reasons.setdefault(f"does not reach {name} ({reason})", []).append(mode)
-    own = found.get("own gradient: refused")
-    return "; ".join(
-        [f"{', '.join(modes)} {reason}" for reason, modes in reasons.items()]
-        + ([f"own: {own}"] if own else [])
-    )
+    return "; ".join(f"{', '.join(modes)} {reason}" for reason, modes in reasons.items())
 
 
 def shown(found: dict[str, Any], name: str) -> str:

@@ -87,6 +87,7 @@ def spike_driven_transformer() -> nn.Module:
     "BICLab/Spike-Driven-Transformer-V2",
     "35f245f",
     T=2,
+    image=(3, 16, 16),
     surrogate=SIGMOID,
     packages=(CLOCK_DRIVEN, "common"),
 )
@@ -95,7 +96,8 @@ def spike_driven_transformer_v2() -> nn.Module:
     with building_on_cpu():
         from classification.models import Spiking_vit_MetaFormer
 
-        net = Spiking_vit_MetaFormer(**sizes(embed_dim=STAGES, depths=8, mlp_ratios=4))
+        size = sizes(img_size_h=16, img_size_w=16, embed_dim=STAGES, depths=8, mlp_ratios=4)
+        net = Spiking_vit_MetaFormer(**size)
     net.T = 2
     return net
 

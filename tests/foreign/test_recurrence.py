@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robust_snn.foreign.recurrence import Unrecognised, fit
+from robust_snn.foreign.recurrence import Traces, Unrecognised, fit
 
 DECAY, THRESHOLD = 0.75, 0.5
 
@@ -27,7 +27,7 @@ CURRENTS = torch.rand(4, 8, 5, generator=torch.Generator().manual_seed(0), dtype
 
 def test_the_constants_of_a_leaky_neuron_are_found() -> None:
     distances, spikes = run(CURRENTS)
-    found = fit(distances, spikes, [[current] for current in CURRENTS[1:]], ())
+    found = fit(Traces(distances, spikes, [[current] for current in CURRENTS[1:]], (), ()))
     assert (found.decay, found.threshold) == pytest.approx((DECAY, THRESHOLD), abs=1e-5)
 
 
@@ -37,4 +37,4 @@ def test_a_membrane_that_is_not_finite_has_no_recursion(value: float) -> None:
     currents[:, 0, 0] = value
     distances, spikes = run(currents)
     with pytest.raises(Unrecognised, match="NaN or infinite"):
-        fit(distances, spikes, [[current] for current in currents[1:]], ())
+        fit(Traces(distances, spikes, [[current] for current in currents[1:]], (), ()))

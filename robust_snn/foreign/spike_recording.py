@@ -1,0 +1,155 @@
+"""What a forward pass of somebody's network calls and computes, written down as it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.overrides import TorchFunctionMode
+
+from robust_snn.foreign.interception import Call
+
+Replace = Callable[[int, Any], Any]  # number of a call and its output to another output
+
+
+class Recorded(NamedTuple):
+    """A call of a custom autograd function, with the values of that moment.
+
+    Attributes:
+        call: The call.
+        arguments: What it was called with.
+        tops: The operations that made the arguments.
+        out: What came of it.
+        path: Path of the module whose forward pass made it.
+        where: The lines of code that were running, and the module that had run last.
+        alive: Whether the output of the network depends on it.
+    """
+
+    call: Call
+    arguments: tuple[Any, ...]
+    tops: tuple[Node | None, ...]
+    out: Any
+    path: str
+    where: tuple[Any, ...]
+    alive: bool = True
+
+    @property
+    def node(self) -> Node:
+        """The call in the graph."""
+        node: Node = self.call.ctx
+        return node
+
+
+class Recorder:
+    """Listens to a forward pass.
+
+    Args:
+        net: The network.
+        replace: Gives the calls another output; None changes nothing.
+    """
+
+    def __init__(self, net: nn.Module, replace: Replace | None = None) -> None:
+        self.net = net
+        self.calls: list[Recorded] = []
+        self._replace = replace
+        self._stack: list[str] = [""]
+        self._last = ""
+
+    def call(self, call: Call) -> tuple[Any, None]:
+        arguments = tuple(map(_kept, call.arguments))
+        tops = tuple(getattr(argument, "grad_fn", None) for argument in call.arguments)
+        out = call.run()
+        if self._replace is not None:
+            out = self._replace(len(self.calls), out)
+        where = (self._last, *_where())
+        self.calls.append(Recorded(call, arguments, tops, _kept(out), self._stack[-1], where))
+        return out, None
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Knows, inside, which module is running."""
+
+        def enter(name: str) -> Callable[..., None]:
+            def push(*_: Any) -> None:
+                caller = self._stack[-1]
+                # what several neurons share, such as a surrogate, is a part of its caller
+                shared = caller and not name.startswith(f"{caller}.")
+                self._stack.append(caller if shared else name)
+
+            return push
+
+        def leave(name: str) -> Callable[..., None]:
+            def pop(*_: Any) -> None:
+                self._stack.pop()
+                self._last = name
+
+            return pop
+
+        hooks = []
+        for name, module in self.net.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                hooks.append(module.register_forward_pre_hook(enter(name)))
+                hooks.append(module.register_forward_hook(leave(name), always_call=True))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _kept(value: Any) -> Any:
+    """A value as it is now; networks change tensors in place."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().clone().requires_grad_(value.requires_grad)
+
+
+def _where() -> Iterator[tuple[Any, int]]:
+    """The lines of code that are running, which tell the calls of a loop from others."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != SURVEY:
+        yield frame.f_code, frame.f_lasti
+        frame = frame.f_back
+
+
+SURVEY = "robust_snn.foreign.survey"  # beyond it, code differs from one look to another
+
+
+class Tape(TorchFunctionMode):
+    """Keeps the values of every tensor that has a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[tuple[Node, int], Tensor] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        for value in args:
+            self._keep(value)
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else (out,):
+            self._keep(value)
+        return out
+
+    def _keep(self, value: Any) -> None:
+        if isinstance(value, Tensor) and value.grad_fn is not None:
+            self.values.setdefault((value.grad_fn, value.output_nr), value.detach().clone())
+
+    def value(self, node: Node, output: int) -> Tensor | None:
+        """What an operation gave; None if it was not seen."""
+        if node.name().endswith("AccumulateGrad"):
+            return node.variable.detach()  # type: ignore[attr-defined]
+        return self.values.get((node, output))
+
+    def all_values(self, outputs: Sequence[tuple[Node, int]]) -> list[Tensor] | None:
+        """What some operations gave; None if one of them was not seen."""
+        values = [self.value(*output) for output in outputs]
+        known = [value for value in values if value is not None]
+        return known if len(known) == len(values) else None

@@ -1,0 +1,256 @@
+"""Which calls are the steps of a neuron, where one function, line or helper serves many of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robust_snn import adapt
+from robust_snn.foreign.recurrence import Recurrence
+from tests.helpers import assert_close_rms
+
+T, WIDTH, CLASSES = 4, 24, 5
+IMAGES = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def step_at(threshold: float) -> Callable[..., Tensor]:
+    class Fire(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, v: Tensor) -> Tensor:
+            ctx.save_for_backward(v)
+            return v.ge(threshold).float()
+
+        @staticmethod
+        def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+            (v,) = ctx.saved_tensors
+            return upstream[0] * ((v - threshold).abs() < 0.5).float()
+
+    return Fire.apply
+
+
+fire = step_at(0.5)
+
+
+class Cleared(torch.autograd.Function):
+    """A reset by a function of its own, as in early SpikingJelly."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, spikes: Tensor) -> Tensor:
+        ctx.save_for_backward(spikes)
+        return v.masked_fill(spikes.bool(), 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream[0].masked_fill(ctx.saved_tensors[0].bool(), 0.0), None
+
+
+class ByChance(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, width: float) -> Tensor:
+        ctx.save_for_backward(v)
+        return torch.bernoulli(0.5 + 0.5 * torch.erf((v - 0.25) / width))
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream[0] * torch.exp(-(ctx.saved_tensors[0] ** 2)), None
+
+
+@torch.jit.script
+def scripted_fire(v: torch.Tensor) -> torch.Tensor:
+    soft = torch.sigmoid(4 * v)
+    return ((v >= 0).float() - soft).detach() + soft
+
+
+def through_clamp(v: Tensor) -> Tensor:
+    """Spikes of -1, 0 and 1."""
+    out = torch.sign(v)
+    out[v.abs() < 0.5] = 0.0
+    soft = v.clamp(-1, 1)
+    return (out - soft).detach() + soft
+
+
+def rounded(v: Tensor) -> Tensor:
+    soft = v.clamp(0, 3)
+    return (soft.round() - soft).detach() + soft
+
+
+Update = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def update(x: Tensor, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    v = 0.5 * v * (1 - s) + x
+    return v, fire(v)
+
+
+def detached(x: Tensor, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    return update(x, v.detach(), s.detach())
+
+
+def firing_twice(x: Tensor, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    v = 0.5 * v * (1 - fire(v)) + x
+    return v, fire(v)
+
+
+def by_function(x: Tensor, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    v = Cleared.apply(v, s.detach())  # type: ignore[no-untyped-call]
+    v += (x - v) * 0.5
+    return v, fire(v)
+
+
+def with_fire(function: Callable[[Tensor], Tensor]) -> Update:
+    def other(x: Tensor, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        v = 0.5 * v * (1 - s) + x
+        return v, function(v)
+
+    return other
+
+
+class Stacked(nn.Module):
+    """Layers of one width, in a loop, all of whose neurons fire by one line of one helper."""
+
+    def __init__(self, update: Update, noise: bool = False) -> None:
+        super().__init__()
+        self.update, self.noise = update, noise
+        torch.manual_seed(1)
+        self.layers = nn.ModuleList([nn.Linear(64, WIDTH), nn.Linear(WIDTH, WIDTH)])
+        self.last = nn.Linear(WIDTH, CLASSES)
+        for layer in self.layers:
+            layer.weight.data *= 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = [torch.zeros(len(x), WIDTH) for _ in self.layers]
+        s, out = list(v), torch.zeros(len(x), CLASSES)
+        for _ in range(T):
+            h = (x > torch.rand_like(x)).float() if self.noise else x
+            h = h.flatten(1)
+            for place, layer in enumerate(self.layers):
+                v[place], s[place] = self.update(layer(h), v[place], s[place])
+                h = s[place]
+            out = out + self.last(h)
+        return out / T
+
+
+class Written(Stacked):
+    """Spikes are written to a tensor of all steps, and read from it by the reset."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.flatten(1)[..., None].expand(-1, -1, T)
+        for layer in self.layers:
+            v, out = torch.zeros(len(x), WIDTH), torch.zeros(len(x), WIDTH, T)
+            for t in range(T):
+                v, out[..., t] = update(layer(h[..., t]), v, out[..., max(t - 1, 0)])
+            h = out
+        return sum(self.last(h[..., t]) for t in range(T)) / T
+
+
+def through(victim: nn.Module, mode: str | None = None) -> Tensor:
+    x = IMAGES.clone().requires_grad_()
+    logits = (victim if mode is None else victim.replace(gradient=mode))(x)
+    return torch.autograd.grad((logits * torch.arange(1.0, 1 + CLASSES)).sum(), x)[0]
+
+
+# all of them hard, 0.5 and 0.5 apart from how they are written
+KNOWN = {
+    "helper": lambda: Stacked(update),
+    "detached": lambda: Stacked(detached),
+    "fires twice": lambda: Stacked(firing_twice),
+    "written": lambda: Written(update),
+}
+RULE = "rectangle(width=1)"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_steps_of_every_layer_are_told_apart(name: str) -> None:
+    net = KNOWN[name]()
+    victim = adapt(net, images=IMAGES)
+    found = victim.net._plan.neurons
+    assert [neuron.steps for neuron in found] == [T, T]
+    for neuron in found:
+        known = neuron.recurrence
+        assert isinstance(known, Recurrence)
+        assert (known.decay, known.clear, known.threshold) == pytest.approx((0.5, -0.5, 0.5))
+    assert_close_rms(through(victim, f"bptt(surrogate={RULE})"), through(net))
+    reference = adapt(KNOWN["helper"](), images=IMAGES)
+    for mode in ("bptr", "rga", "hart"):  # no gradient passes from step to step anyway
+        assert_close_rms(through(victim, mode), through(reference, mode))
+
+
+def test_a_reset_by_a_function_in_place_is_followed() -> None:
+    victim = adapt(Stacked(by_function), images=IMAGES)
+    assert [neuron.steps for neuron in victim.net._plan.neurons] == [T, T]
+    assert victim.takes("rga").refusal is None
+    assert_close_rms(through(victim, f"bptt(surrogate={RULE})"), through(victim))
+
+
+def test_neurons_that_never_fire_show_their_reset_under_random_spikes() -> None:
+    net = Stacked(update)
+    net.layers[1].weight.data *= 0.01
+    net.layers[1].bias.data.fill_(-2.0)
+    silent = adapt(net, images=IMAGES).net._plan.neurons[1].recurrence
+    assert isinstance(silent, Recurrence)
+    constants = silent.decay, silent.clear, silent.threshold
+    assert constants == pytest.approx((0.5, -0.5, 0.5), abs=1e-5)
+
+
+LEVELS = {
+    "three": (through_clamp, (-0.5, 0.5)),
+    "rounded": (rounded, (0.0, 1.0, 2.0)),  # counted from the first threshold
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_spikes_of_several_levels_are_read_from_data(name: str) -> None:
+    function, edges = LEVELS[name]
+    victim = adapt(Stacked(with_fire(function)), images=IMAGES)
+    found = victim.net._plan.neurons[0].staircase
+    assert found is not None and found.edges == edges
+    assert "levels" in (victim.takes("rga").refusal or "")
+    assert not victim.takes("ste").missed and through(victim, "ste").any()
+
+
+def test_a_rounding_of_something_hidden_is_named() -> None:
+    def hidden(v: Tensor) -> Tensor:
+        whole = torch.from_numpy(v.detach().numpy().round())
+        return (whole - v).detach() + v
+
+    missed = adapt(Stacked(with_fire(hidden)), images=IMAGES).takes("ste").missed
+    assert set(missed) == {"Stacked#1", "Stacked#2"}
+    assert "straight-through rounding" in missed["Stacked#1"]
+
+
+def test_the_median_of_a_chance_is_its_threshold() -> None:
+    net = Stacked(with_fire(lambda v: ByChance.apply(v, 0.4)))
+    victim = adapt(net, images=IMAGES, random=True)
+    found = victim.net._plan.neurons[0].staircase
+    assert found is not None and math.isclose(found.edges[0], 0.25, abs_tol=0.01)
+    assert "by chance" in (victim.takes("rga").refusal or "")
+    assert not victim.takes("ste").missed and through(victim, "ste").any()
+
+
+def test_a_random_encoder_of_the_network_is_reached() -> None:
+    victim = adapt(Stacked(update, noise=True), images=IMAGES, random=True)
+    assert len(victim.takes("bptt").neurons) == 3  # the encoder is one
+    assert through(victim, "bptt").any()
+
+
+def test_scripted_functions_run_as_they_were_written() -> None:
+    net = Stacked(with_fire(lambda v: scripted_fire(v - 0.5)))
+    victim = adapt(net, images=IMAGES)
+    assert len(victim.takes("bptr").neurons) == 2
+    assert_close_rms(through(victim, "bptt(surrogate=sigmoid(alpha=4))"), through(net))
+
+
+def test_scripted_modules_are_named() -> None:
+    class Fires(nn.Module):
+        def forward(self, v: Tensor) -> Tensor:
+            soft = torch.sigmoid(v)
+            return ((v >= 0).float() - soft).detach() + soft
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), torch.jit.script(Fires()))
+    victim = adapt(net.append(nn.Linear(WIDTH, CLASSES)), images=IMAGES)
+    assert victim.takes("ste").neurons == () and "script" in victim.takes("ste").missed["2"]
