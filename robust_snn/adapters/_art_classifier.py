@@ -7,13 +7,15 @@ that nobody asked for, one place where EOT averages losses, and activations batc
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
-from torch import Tensor
+from torch import Tensor, nn
 
+from robust_snn.data.checks import check_labels
 from robust_snn.utils.errors import InputError, unknown
 
 TIME_REDUCTIONS = ("mean", "none")
@@ -47,6 +49,7 @@ class SNNClassifier(PyTorchClassifier):
         super().__init__(*args, **kwargs)
         self.n_predict_draws = n_predict_draws
         self.eot_loss = eot_loss
+        self._heard: list[str] | None = None
 
     @property
     def eot_samples(self) -> int:
@@ -91,7 +94,18 @@ class SNNClassifier(PyTorchClassifier):
     def loss_gradient(
         self, x: Array, y: Array, training_mode: bool = False, **kwargs: Any
     ) -> Array:
-        """Gradient of the loss with respect to `x`, and of nothing else."""
+        """Gradient of the loss with respect to `x`, and of nothing else.
+
+        Args:
+            x: Images `[N, C, H, W]`.
+            y: Labels `[N]`, or one row per image `[N, K]`.
+            training_mode: Whether layers such as dropout run as in training.
+            **kwargs: Ignored, as ART does.
+
+        Raises:
+            InputError: If the labels are neither.
+        """
+        y = self._rows(y, len(x))
         if not self.all_framework_preprocessing:
             return super().loss_gradient(_float32(x), y, training_mode, **kwargs)
         self._model.train(training_mode)
@@ -109,14 +123,40 @@ class SNNClassifier(PyTorchClassifier):
         """Gradients of logits with respect to `x`."""
         return super().class_gradient(_float32(x), *args, **kwargs)
 
-    def compute_loss(self, x: Array, *args: Any, **kwargs: Any) -> Array:
-        """The loss, per image by default."""
-        return super().compute_loss(_float32(x), *args, **kwargs)
+    def compute_loss(self, x: Array, y: Array, *args: Any, **kwargs: Any) -> Array:
+        """The loss, per image by default; labels as in `loss_gradient`."""
+        return super().compute_loss(_float32(x), self._rows(y, len(x)), *args, **kwargs)
+
+    def _rows(self, y: Array, count: int) -> Array:
+        """Labels as one row per image, `[N, K]`."""
+        rows, classes = torch.as_tensor(y), self.nb_classes
+        if rows.shape == (count, classes):
+            return y
+        check_labels(rows, count, classes)
+        rows = torch.nn.functional.one_hot(rows.long(), classes).float()
+        return rows if isinstance(y, torch.Tensor) else rows.numpy()
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses: the weights of a victim are frozen.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(
+            "a Victim is attacked and not trained, its weights are frozen: train the network, by "
+            "robust-snn train or in a PyTorchClassifier(victim.net, ...) of ART"
+        )
+
+    fit_generator = fit
 
     @property
     def layer_names(self) -> list[str]:
-        """Names of the layers that `get_activations` knows: all modules of the net."""
-        return [name for name, _ in self.model.net.named_modules() if name]
+        """Names of the layers that `get_activations` knows: all that give a tensor in a pass."""
+        if self._heard is None:
+            black = torch.zeros(1, *self.input_shape, device=self.device)
+            with torch.no_grad():
+                self._heard = list(self._outputs(black, dict(self.model.net.named_modules()), 0))
+        return self._heard
 
     def get_activations(
         self,
@@ -157,18 +197,30 @@ class SNNClassifier(PyTorchClassifier):
         return activations if framework else activations.cpu().numpy()
 
     def _activations(self, path: str, x: Tensor, time_reduce: str) -> Tensor:
-        single, outputs = self.model.replace(eot=1, graph=False), list[Tensor]()
-        hook = self.model.net.get_submodule(path).register_forward_hook(
-            lambda module, inputs, out: outputs.append(out[0] if isinstance(out, tuple) else out)
-        )
-        try:
-            for call in range(self.model.eot if single.stochastic else 1):
-                single.calls = call
-                single(x)
-        finally:
-            hook.remove()
-        draws = [_batch_first(out, len(x), time_reduce) for out in outputs]
-        return torch.stack(draws).mean(0)
+        layer = {path: self.model.net.get_submodule(path)}
+        draws = self.model.eot if self.model.stochastic else 1
+        outputs = [self._outputs(x, layer, draw)[path] for draw in range(draws)]
+        return torch.stack([_batch_first(out, len(x), time_reduce) for out in outputs]).mean(0)
+
+    def _outputs(self, x: Tensor, layers: dict[str, nn.Module], call: int) -> dict[str, Tensor]:
+        """What layers give in a pass of one draw: tensors, the last of a layer that runs often."""
+        found: dict[str, Tensor] = {}
+
+        def hear(name: str, out: Any) -> None:
+            out = out[0] if isinstance(out, tuple) else out
+            if name and isinstance(out, Tensor) and out.dim() > 1:
+                found[name] = out
+
+        single = self.model.replace(eot=1, graph=False)
+        single.calls = call
+        with ExitStack() as stack:
+            for name, layer in layers.items():
+                hook = layer.register_forward_hook(
+                    lambda _, inputs, out, name=name: hear(name, out)
+                )
+                stack.callback(hook.remove)
+            single(x)
+        return found
 
     def as_probabilities(self) -> SNNClassifier:
         """The same victim with probabilities for outputs, as SimBA and VAT want it."""
@@ -207,8 +259,9 @@ def _float32(x: Array) -> Array:
 
 def _batch_first(out: Tensor, batch: int, time_reduce: str) -> Tensor:
     """Turns `[T, B, ...]` or `[T * B, ...]` into `[B, ...]` or `[B, T, ...]`."""
-    if out.dim() in (2, 4) and len(out) == batch:
+    timed = out.dim() in (3, 5) and out.shape[1] == batch
+    if len(out) == batch and not timed:
         return out
-    if out.dim() in (2, 4):
+    if not timed:
         out = out.unflatten(0, (-1, batch))
     return out.mean(0) if time_reduce == "mean" else out.transpose(0, 1)

@@ -16,7 +16,10 @@ from torch import Tensor
 
 from robust_snn.foreign.identity import changes
 from robust_snn.utils.atomic_files import write_whole
+from robust_snn.utils.checked_files import DamagedFile
 from robust_snn.utils.errors import InputError
+
+OURS = (b'"run"', b'"sha256"')  # in every state, of which damage may have hit one
 
 
 @dataclass
@@ -66,7 +69,8 @@ class RunState:
         """Reads the state of a run with the same configuration.
 
         Raises:
-            InputError: If the file is another run's, or none at all.
+            InputError: If the file is another run's, or somebody else's.
+            DamagedFile: If it is not as it was written.
         """
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
@@ -76,9 +80,10 @@ class RunState:
                 raise ValueError("it has changed since it was written")
             header = json.loads(text)
         except Exception as error:
-            raise InputError(
-                f"'{path}' is no AutoAttack run, or damaged; delete it to start anew"
-            ) from error
+            content = path.read_bytes()
+            if not any(mark in content for mark in OURS):
+                raise InputError(f"'{path}' is no AutoAttack run; give another path") from error
+            raise DamagedFile(f"'{path}' is no AutoAttack run, or damaged: {error}") from None
         if changed := "; ".join(
             changes(header["configuration"], json.loads(json.dumps(configuration)))
         ):
@@ -97,9 +102,11 @@ class RunState:
 
 
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
-    """Of everything in a file: its header, and its tensors in order of their names."""
-    ordered = [tensors[name] for name in sorted(tensors)]
-    return hashlib.sha256(f"{header}{tensors_sha256(*ordered)}".encode()).hexdigest()
+    """Of everything in a file: its header, and names, types and values of its tensors."""
+    names = sorted(tensors)
+    types = [(name, str(tensors[name].dtype)) for name in names]
+    values = tensors_sha256(*(tensors[name] for name in names))
+    return hashlib.sha256(f"{header}{types}{values}".encode()).hexdigest()
 
 
 def tensors_sha256(*tensors: Tensor) -> str:

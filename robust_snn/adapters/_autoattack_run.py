@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -25,8 +26,10 @@ from robust_snn.adapters._autoattack_engine import (
     numbers_of,
 )
 from robust_snn.adapters._autoattack_resume import RunState, tensors_sha256
+from robust_snn.adapters._crafting import made_images
 from robust_snn.foreign.identity import identity
 from robust_snn.kernels import derive_seed
+from robust_snn.utils.checked_files import DamagedFile
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.utils.progress_bar import progress_listener
@@ -34,6 +37,7 @@ from robust_snn.victim import Victim
 from robust_snn.victim_inputs import checked_inputs
 
 AUTOATTACK_NORMS = ("Linf", "L2", "L1")
+_log = logging.getLogger("robust_snn")
 SEARCHES = ("fab", "fab-t", "square")
 LEAST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab": 2, "fab-t": 2, "square": 2}
 Noted = Callable[[tuple[str, ...], RunState, float | None], None]
@@ -168,13 +172,26 @@ class _Run:
         self.path = path
         if path is not None:
             self.configuration = self._describe()
-        if path is not None and path.exists():
-            self.state = RunState.load(path, self.configuration, self.images.device)
-            warnings.extend(self.state.warnings)
+        found = self._found()
+        if found is not None:
+            self.state = found
+            warnings.extend(found.warnings)
         else:
             self.state = self._start()
             self._note(math.nan if self.victim.stochastic else self._left())
         self.state.warnings = warnings
+
+    def _found(self) -> RunState | None:
+        """The state in the file, if there is one; a damaged file is put aside."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            return RunState.load(self.path, self.configuration, self.images.device)
+        except DamagedFile as error:
+            aside = self.path.with_name(f"{self.path.name}.damaged")
+            self.path.replace(aside)
+            _log.warning("%s; it is kept as %s and will be made again", error, aside)
+            return None
 
     def finish(self, listen: Callable[[AutoAttackProgress], None]) -> None:
         """Runs the attacks and batches that are left."""
@@ -233,8 +250,10 @@ class _Run:
             state.hardest = self.images.clone() if state.hardest is None else state.hardest
             state.hardest[ids] = hardest
             return
-        state.images[ids], predicted = attack_batch(engine, x, y)
-        state.robust[ids] = predicted == y
+        made, predicted = attack_batch(engine, x, y)
+        finite = made.flatten(1).isfinite().all(1)
+        state.images[ids] = made_images(made, x)
+        state.robust[ids] = (predicted == y) | ~finite
 
     def _progress(self, name: str, batch: int, began: float, already: int) -> AutoAttackProgress:
         finished = len(self.state.after)

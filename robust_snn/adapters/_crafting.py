@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 
@@ -9,13 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.data.checks import ROUNDING
 from robust_snn.kernels import derive_seed
+from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_victim, checked_inputs
 
 Craft = Callable[[Tensor, Tensor], Tensor]
+_log = logging.getLogger("robust_snn")
 
 
 def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Tensor]) -> Craft:
@@ -24,6 +28,7 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
     The images go to the victim's device, and the crafted ones come back to where the images were.
     Call `i` of the attack has random numbers of its own, whose seed is `stream`, and starts the
     statistics of the victim's gradient mode anew. What `checked_inputs` refuses is not attacked.
+    What an attack makes that is no image is left out; see `made_images`.
     """
     calls, seed = 0, whole(seed, "seed")
 
@@ -38,9 +43,34 @@ def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Ten
             np.random.seed(stream % 2**32)
             torch.manual_seed(stream)
             crafted = craft(images.detach().to(device), labels.to(device), stream)
-        return crafted.detach().to(images.device)
+        return made_images(crafted.detach().to(images.device), images)
 
     return attack
+
+
+def made_images(made: Tensor, images: Tensor) -> Tensor:
+    """What an attack made of `images`; the image itself where that holds NaN or infinity.
+
+    Attacks divide by the length of a gradient, which may be zero. Rounding beyond [0, 1] is
+    clipped, for attacks that work in other coordinates.
+
+    Raises:
+        InputError: If images have another shape than they had, or are outside of [0, 1].
+    """
+    if made.shape != images.shape:
+        raise InputError(
+            f"the attack made images {tuple(made.shape)} of images {tuple(images.shape)}"
+        )
+    if not len(made):
+        return made
+    finite = made.flatten(1).isfinite().all(1)
+    if not finite.all():
+        _log.warning("%d images of the attack hold NaN and stay clean", int((~finite).sum()))
+        made = torch.where(finite.view(-1, *[1] * (made.dim() - 1)), made, images.to(made))
+    low, high = (bound.item() for bound in made.aminmax())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise InputError(f"the attack made pixels from {low:.6g} to {high:.6g}, outside of [0, 1]")
+    return made if low >= 0 and high <= 1 else made.clamp(0, 1)
 
 
 def attacked_variant(victim: Victim, noise: str | None, search: bool) -> Victim:

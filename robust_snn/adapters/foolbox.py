@@ -8,7 +8,6 @@ from __future__ import annotations
 from inspect import isabstract, isclass, signature
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
@@ -107,10 +106,9 @@ def attack(
             engine.feed(model, images)
         try:
             made: Tensor = engine(model, images, criterion, epsilons=eps)[1]
+            return made
         except ValueError as error:
             raise InputError(f"foolbox's {name} could not start: {error}") from error
-        # some divide by the length of a gradient, which may be zero: they made nothing
-        return torch.where(made.isfinite(), made, images)
 
     return seeded(attacked, seed, craft)
 

@@ -155,8 +155,8 @@ class NormSpike(KeepsTimeNorms):
     def forward(self, current: Tensor) -> Tensor:
         """Maps currents `[T, B, C, H, W]` or `[1, B, C, H, W]` to spikes `[T, B, C, H, W]`."""
         steps = self.steps if current.shape[0] == 1 else current.shape[0]
-        settings = current_settings()
-        if settings.fused_norm and not self.norm.training:
+        settings, heard = current_settings(), self.norm._forward_hooks
+        if settings.fused_norm and not self.norm.training and not heard:
             affine = settings.constants.affine.get(self.norm) or self.norm.affine_map()
             return self.neuron(current, steps=steps, affine=affine)
         return self.neuron(self.norm(current), steps=steps)

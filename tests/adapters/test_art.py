@@ -279,6 +279,45 @@ def test_activations_come_batch_first() -> None:
             estimator.get_activations(images.detach(), layer)
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_every_listed_layer_gives_its_activations(noisy: bool) -> None:
+    victim = tiny_victim(noisy)
+    images, _ = told_by(victim, 3)
+    estimator = to_art(victim, input_shape=SHAPE)
+    names = estimator.layer_names
+    assert {"encoder", "stages.0.0.act.norm", "stages.0.0.act.neuron", "fc"} <= set(names)
+    for name in names:
+        assert estimator.get_activations(images.cpu().numpy(), name).shape[0] == 3, name
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda e, x, y: e.fit(x, y), "weights are frozen"),
+        (lambda e, x, y: e.fit_generator(None), "weights are frozen"),
+        (lambda e, x, y: e.loss_gradient(x, y[:, None]), r"use labels.flatten\(\)"),
+        (lambda e, x, y: e.compute_loss(x, y[:, None]), r"use labels.flatten\(\)"),
+        (lambda e, x, y: e.loss_gradient(x, y + 4), r"labels must lie in 0\.\.3"),
+        (lambda e, x, y: e.loss_gradient(x, y[:2]), "3 images need labels"),
+    ],
+)
+def test_what_the_estimator_refuses(call: Any, message: str) -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 3)
+    with pytest.raises(InputError, match=message):
+        call(to_art(victim, input_shape=SHAPE), images.cpu().numpy(), labels.cpu().numpy())
+
+
+def test_labels_may_be_indices_or_rows() -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 3)
+    x, y, estimator = images.cpu().numpy(), labels.cpu().numpy(), to_art(victim, input_shape=SHAPE)
+    rows = np.eye(4, dtype=np.float32)[y]
+    for method in (estimator.loss_gradient, estimator.compute_loss):
+        np.testing.assert_array_equal(method(x, y), method(x, rows))
+        np.testing.assert_array_equal(method(x, y.astype(np.uint8)), method(x, rows))
+
+
 def test_probabilities_are_a_second_view() -> None:
     victim = tiny_victim(False)
     x = told_by(victim, 3)[0].cpu().numpy()

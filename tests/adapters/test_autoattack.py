@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from pyautoattack import AutoAttack, checks
 from torch import Tensor
 
 from robust_snn import InputError, Victim
+from robust_snn.adapters import _autoattack_run
+from robust_snn.adapters._autoattack_resume import RunState
 from robust_snn.adapters._autoattack_state import original_package
 from robust_snn.adapters.autoattack import (
     LEAST_CLASSES,
@@ -23,6 +26,7 @@ from robust_snn.adapters.autoattack import (
     autoattack,
 )
 from robust_snn.adapters.autoattack import AutoAttack as DropIn
+from robust_snn.utils.checked_files import DamagedFile
 from robust_snn.victim_scoring import accuracy
 from victims import tiny_victim, told_by, untouched
 
@@ -201,6 +205,55 @@ def test_a_killed_run_goes_on_to_the_same_result(victim: Victim, tmp_path: Path)
     (tmp_path / "junk").write_text("junk")
     with pytest.raises(InputError, match="is no AutoAttack run"):
         autoattack(victim, images, labels, resume=tmp_path / "junk", **arguments)
+
+
+@pytest.mark.cpu_only
+def test_a_state_with_a_flipped_bit_is_made_again_or_reads_the_same(tmp_path: Path) -> None:
+    images, labels, path = torch.rand(2, 1, 1, 2), torch.tensor([True, False]), tmp_path / "run"
+    state = RunState(images, labels, labels, None, {"square": images}, 1, ["odd"])
+    state.save(path, {"eps": 0.1})
+    content = path.read_bytes()
+
+    def read() -> tuple[object, ...]:
+        found = RunState.load(path, {"eps": 0.1}, torch.device("cpu"))
+        tensors = (found.images, found.robust, found.robust_before, found.after["square"])
+        return *(t.tolist() for t in tensors), found.batches, found.warnings
+
+    whole, damaged = read(), 0
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert read() == whole
+        except DamagedFile:
+            damaged += 1
+    assert damaged > 0.9 * len(content)
+
+
+def test_a_damaged_state_is_put_aside_and_made_again(tmp_path: Path) -> None:
+    victim, path = tiny_victim(False), tmp_path / "run"
+    images, labels = told_by(victim, 2)
+    arguments = {"eps": 0.02, "attacks": ["square"], **SHORT}
+    whole = autoattack(victim, images, labels, resume=path, **arguments)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    again = autoattack(victim, images, labels, resume=path, **arguments)
+    assert torch.equal(again.images, whole.images) and path.exists()
+    assert (tmp_path / "run.damaged").exists()
+
+
+def test_images_of_nan_stay_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 3)
+
+    def broken(engine: Any, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.where(torch.arange(3).view(3, 1, 1, 1) == 1, torch.nan, x), y + 1
+
+    monkeypatch.setattr(_autoattack_run, "attack_batch", broken)
+    result = autoattack(victim, images, labels, 0.1, attacks=["square"], **SHORT)
+    assert torch.equal(result.images, images)
+    assert result.success.tolist() == [True, False, True]
 
 
 def test_attacks_are_scored_again(victim: Victim) -> None:

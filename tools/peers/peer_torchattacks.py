@@ -19,13 +19,13 @@ MODEL = "snn_vgg5_stog.digits"
 def load_model(*args: Any, **kwargs: Any) -> robust_snn.Victim:
     """In place of RobustBench's function of the name."""
     net = timm.create_model(MODEL, pretrained=True).eval()
-    return robust_snn.Victim(net, noise="frozen")
+    return robust_snn.adapt(net, channels=1, noise="frozen")
 
 
 def load_images(n_examples: int, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """In place of RobustBench's `load_cifar10`."""
     data = robust_snn.data.load_dataset("digits", n=n_examples)
-    return data.images, data.labels
+    return data.images.repeat(1, 3, 1, 1), data.labels  # some attacks know three channels only
 
 
 robustbench, utils, data = map(ModuleType, ("robustbench", "robustbench.utils", "robustbench.data"))

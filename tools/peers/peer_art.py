@@ -1,0 +1,60 @@
+"""ART's tests on our estimator in place of its PyTorch classifiers, with digits for MNIST."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import art.estimators.classification  # noqa: F401  the installed one
+import numpy as np
+import pytest
+import timm
+import torch
+
+import robust_snn
+from robust_snn.adapters.art import to_art
+
+SHAPE = (1, 28, 28)
+
+# ART's conftest asks TensorFlow for its version, whatever is tested
+_tensorflow = ModuleType("tensorflow")
+_tensorflow.__spec__ = ModuleSpec("tensorflow", None)
+vars(_tensorflow)["__version__"] = "2.0"
+sys.modules["tensorflow"] = _tensorflow
+
+
+def configure(config: pytest.Config) -> None:
+    del sys.modules["tensorflow"]
+    changes = {
+        "get_image_classifier_pt": image_classifier,
+        "get_image_classifier_pt_functional": image_classifier,
+        "load_dataset": load_dataset,
+        "get_default_framework": lambda: "pytorch",
+    }
+    for name in ("tests.utils", "conftest"):
+        module = vars(sys.modules[name])
+        module.update({key: value for key, value in changes.items() if key in module})
+
+
+def image_classifier(from_logits: bool = False, **kwargs: Any) -> Any:
+    """Our estimator of a trained network, for images as large as MNIST's."""
+    net = timm.create_model("snn_vgg5.digits", pretrained=True).eval()
+    estimator = to_art(robust_snn.adapt(net, resize=16), input_shape=SHAPE)
+    return estimator if from_logits else estimator.as_probabilities()
+
+
+def load_dataset(name: str) -> tuple[Any, Any, float, float]:
+    """Digits as ART's `load_dataset("mnist")` gives MNIST."""
+    if name != "mnist":
+        pytest.skip(f"{name} is no data set of images that is at hand")
+    parts = []
+    for split in ("train", "test"):
+        data = robust_snn.data.load_dataset("digits", split=split, size=28)
+        images = data.images.permute(0, 2, 3, 1).numpy()
+        parts.append((images, np.eye(10, dtype=np.float32)[data.labels]))
+    return parts[0], parts[1], 0.0, 1.0
+
+
+torch.manual_seed(0)
