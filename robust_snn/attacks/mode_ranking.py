@@ -270,7 +270,8 @@ def fitting_temperature(victim: Victim, images: Tensor, labels: Tensor, seed: in
     ones, it no longer prefers the class that is near.
     """
     margin = typical_margin(victim, images, labels, seed)
-    return 1.0 if USUAL[0] <= margin <= USUAL[1] else margin / FITTING
+    usual = margin == 0 or USUAL[0] <= margin <= USUAL[1]  # of ties there is none to be made
+    return 1.0 if usual else margin / FITTING
 
 
 def gradient_flaw(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> str:

@@ -100,6 +100,8 @@ def test_the_size_of_logits_changes_no_ranking(factor: float) -> None:
         assert (temperature == 1) == (scale == 8)
     assert found[0].accuracy == found[1].accuracy < 1
     assert found[1].replaced == 0 and found[1].flaw == ""
+    ties = Victim(Scaled(0.0))  # which no factor makes larger
+    assert fitting_temperature(ties, images, labels, 0) == 1
 
 
 @pytest.mark.parametrize(
