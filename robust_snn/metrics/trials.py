@@ -9,10 +9,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from robust_snn.data.checks import check_some_pixels
 from robust_snn.metrics.activity import record
 from robust_snn.metrics.neural_code import correlation, fano_factor, prediction_similarity
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.modules import device_of
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
+from robust_snn.victim_inputs import check_victim
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,11 @@ def repeat(
         answer: What predictions are of the network's output.
 
     Raises:
-        InputError: If the network draws nothing, or has no such layer.
+        InputError: If the network draws nothing, or has no such layer, or the images are none.
     """
+    check_victim(victim)
+    check_some_pixels(images)
+    trials, batch_size = whole(trials, "trials"), whole(batch_size, "batch_size", 1)
     if not victim.stochastic:
         raise InputError(
             "repeated trials of a deterministic network are all alike; take a noisy one, such as "
@@ -92,7 +99,7 @@ def repeat(
     spikes, predictions = [], []
     shape: tuple[int, ...] = ()
     for ids in torch.arange(len(images), device="cpu").split(batch_size):
-        x, fired, said = images[ids], [], []
+        x, fired, said = images[ids].to(device_of(victim, images)), [], []
         for trial in range(trials):
             with record(victim.net) as activity:
                 said.append(answer(victim.sample(x, ids, draw=trial, purpose="analysis")))

@@ -55,6 +55,11 @@ def test_wrong_trials_are_refused() -> None:
         repeat(victim, frames(), 1)
     with pytest.raises(InputError, match="unknown spiking layer 'stages.9'"):
         repeat(victim, frames(), 2, "stages.9")
+    for wrong in (2 * frames(), frames() * torch.nan, frames().to(torch.uint8), frames(0)):
+        with pytest.raises(InputError, match="pixel|images"):
+            repeat(victim, wrong, 2)
+    with pytest.raises(InputError, match="expected a Victim"):
+        repeat(victim.net, frames(), 2)  # type: ignore[arg-type]
 
 
 def test_a_rate_code_shows() -> None:
