@@ -7,7 +7,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-import art.estimators.classification  # noqa: F401  the installed one
 import numpy as np
 import pytest
 import timm
@@ -18,15 +17,16 @@ from robust_snn.adapters.art import to_art
 
 SHAPE = (1, 28, 28)
 
-# ART's conftest asks TensorFlow for its version, whatever is tested
-_tensorflow = ModuleType("tensorflow")
-_tensorflow.__spec__ = ModuleSpec("tensorflow", None)
-vars(_tensorflow)["__version__"] = "2.0"
-sys.modules["tensorflow"] = _tensorflow
+# ART's tests import them, whatever is tested
+for _name in ("tensorflow", "keras", "keras.backend"):
+    _absent = ModuleType(_name)
+    _absent.__spec__ = ModuleSpec(_name, None)
+    vars(_absent).update(__version__="2.0", __path__=[])
+    sys.modules[_name] = _absent
+vars(sys.modules["keras"])["backend"] = sys.modules["keras.backend"]
 
 
 def configure(config: pytest.Config) -> None:
-    del sys.modules["tensorflow"]
     changes = {
         "get_image_classifier_pt": image_classifier,
         "get_image_classifier_pt_functional": image_classifier,

@@ -8,7 +8,7 @@ from typing import Any
 
 import timm
 import torch
-import torchattacks  # noqa: F401  the installed one, before its tests put theirs on the path
+import torchattacks  # noqa: F401  before its tests change the path
 
 import robust_snn
 from robust_snn.victim_scoring import accuracy

@@ -3,8 +3,8 @@
     python tools/peers/run.py --timm ../pytorch-image-models --art ../adversarial-robustness-toolbox
 
 Each library's tests come from a checkout of its repository, given by an option or by an environment
-variable such as `ROBUST_SNN_TIMM`; the library itself is the installed one. What is not given is
-skipped, and so is a checkout without the tests. `expected_failures.yaml` lists the tests that fail
+variable such as `ROBUST_SNN_TIMM`, with the library that lies in it. What is not given is skipped,
+and so is a checkout without the tests. `expected_failures.yaml` lists the tests that fail
 for a reason; any other failure, and a listed test that passes, ends the run with exit code 1.
 """
 
@@ -53,12 +53,9 @@ PEERS = {
     ),
     "art": Peer(
         (
-            "tests/attacks/evasion/test_auto_projected_gradient_descent.py",
             "tests/attacks/evasion/test_boundary.py",
             "tests/attacks/evasion/test_fast_gradient.py",
-            "tests/attacks/evasion/test_momentum_iterative_method.py",
             "tests/attacks/evasion/test_square_attack.py",
-            "tests/estimators/classification/test_deeplearning_common.py",
         ),
         ("--framework=pytorch",),
     ),
