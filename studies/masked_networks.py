@@ -21,8 +21,7 @@ import robust_snn
 from robust_snn.data import load_dataset
 from robust_snn.eval import Verdict
 
-# not the folder of this script, where coverage.py has the name of a library
-sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from masks import MASKS  # noqa: E402
 
 NETWORK, EPS, CALIBRATION = "snn_vgg5.digits", 0.1, 16

@@ -1,6 +1,6 @@
 """What the 95 % intervals of verdicts cover, by simulation over many kinds of networks.
 
-    python studies/coverage.py --out studies/coverage.csv
+    python studies/interval_coverage.py --out studies/interval_coverage.csv
 
 A population says how likely an image is classified correctly. From 5 images and one draw on,
 samples are drawn and the share of the intervals that hold the true mean is counted: of accuracies,
@@ -183,7 +183,7 @@ KINDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("studies/coverage.csv"))
+    parser.add_argument("--out", type=Path, default=Path("studies/interval_coverage.csv"))
     parser.add_argument("--repeats", type=int, default=2000)
     options = parser.parse_args()
     rows: list[tuple[str, str, int, int, float]] = []
