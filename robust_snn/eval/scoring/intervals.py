@@ -5,9 +5,9 @@ votes over images, flipped draws over draws that were correct before. Draws of o
 together, so the image is the unit of sampling, and what an image contributes lies between bounds
 and is distributed in no known way; `mean_bounds` has limits for the mean of such numbers.
 
-`studies/interval_coverage.py` simulates them, from 5 images and one draw on, with images that are all alike,
-lost or in between, and the worst attack chosen by other draws. They cover 93 % or more throughout:
-accuracies 99 % in the median over populations at 5 images, 97.5 % at 50 and 96 % at 200. It is more
+`studies/interval_coverage.py` simulates them, from 5 images and one draw on, with images that are
+all alike, lost or in between, and the worst attack chosen by other draws. They cover 93 % or more
+throughout: accuracies 99 % in the median over populations at 5 images, 97.5 % at 50 and 96 % at 200. It is more
 where few images, or images that are all alike, do not rule out one that nobody has seen.
 """
 

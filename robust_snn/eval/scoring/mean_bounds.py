@@ -10,7 +10,8 @@ Learned-Miller and Thomas, 2020):
 
 Limits are quantiles of M. For zeros and ones they are Clopper and Pearson's with `e` at the
 unfavourable bound, and mid-P limits with `e` at each bound half of the time; `UNFAVOURABLE` lies
-between. No proof is known beyond zeros and ones; `studies/interval_coverage.py` simulates what they cover.
+between. No proof is known beyond zeros and ones; `studies/interval_coverage.py` simulates what they
+cover.
 """
 
 from __future__ import annotations
