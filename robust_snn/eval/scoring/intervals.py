@@ -7,8 +7,9 @@ and is distributed in no known way; `mean_bounds` has limits for the mean of suc
 
 `studies/interval_coverage.py` simulates them, from 5 images and one draw on, with images that are
 all alike, lost or in between, and the worst attack chosen by other draws. They cover 93 % or more
-throughout: accuracies 99 % in the median over populations at 5 images, 97.5 % at 50 and 96 % at 200. It is more
-where few images, or images that are all alike, do not rule out one that nobody has seen.
+throughout: accuracies 99 % in the median over populations at 5 images, 97.5 % at 50 and 96 % at
+200. It is more where few images, or images that are all alike, do not rule out one that nobody has
+seen.
 """
 
 from __future__ import annotations
