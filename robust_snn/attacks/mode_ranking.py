@@ -270,7 +270,7 @@ def fitting_temperature(victim: Victim, images: Tensor, labels: Tensor, seed: in
     ones, it no longer prefers the class that is near.
     """
     margin = typical_margin(victim, images, labels, seed)
-    usual = margin == 0 or USUAL[0] <= margin <= USUAL[1]  # of ties there is none to be made
+    usual = margin < VANISHED or USUAL[0] <= margin <= USUAL[1]  # ties cannot be made larger
     return 1.0 if usual else margin / FITTING
 
 
