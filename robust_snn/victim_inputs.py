@@ -78,8 +78,8 @@ def count_classes(victim: Victim, images: Tensor) -> int:
         if is_out_of_memory(error):
             raise
         raise InputError(
-            f"{type(victim.net).__name__} cannot take images of shape {tuple(images.shape[1:])}: "
-            f"{first_line(error)}"
+            f"{type(victim.net).__name__} cannot take images of shape {tuple(images.shape[1:])}, "
+            f"{len(some)} at once: {first_line(error)}"
         ) from error
     check_finite(logits)
     classes = logits.shape[-1]

@@ -104,6 +104,7 @@ class SpikingBackbone(nn.Module):
         T, in_chans = whole(T, "T", 1), whole(in_chans, "in_chans", 1)
         num_classes, size = whole(num_classes, "num_classes", 0), _sides(img_size)
         wiring, options = _split_arguments(family, kwargs)
+        wiring = {k: tuple(v) if isinstance(v, list) else v for k, v in wiring.items()}  # of JSON
         _check_widths(wiring)
         if not 0 <= number(drop_rate, "drop_rate") < 1:
             raise InputError(f"drop_rate must be in [0, 1), got {drop_rate:g}")

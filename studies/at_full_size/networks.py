@@ -94,7 +94,10 @@ class Scale:
         changes = self.recipe | net.changes
         if "vgg" in net.model:
             changes["lr"] = changes["lr"] / 2
-        return load_recipe(net.recipe).replace(**changes)
+        recipe = load_recipe(net.recipe)
+        if recipe.perturbation == "none":  # which has no precision
+            changes.pop("perturbation_precision", None)
+        return recipe.replace(**changes)
 
 
 FAST = {"precision": "bf16", "perturbation_precision": "bf16", "channels_last": True}

@@ -152,8 +152,8 @@ def test_the_distance_joins_with_its_weight_and_teaches(distance: str) -> None:
     clean = images("snn_wrn16")
     moved = (clean + 0.2 * torch.randn(clean.shape)).clamp(0, 1)
     losses = [
-        objective(net, clean, moved, LABELS, recipe(clean_share=0.5, rho=rho, distance=distance))
-        for rho in (0.0, 1.0, 3.0)
+        objective(net, clean, moved, LABELS, recipe(clean_share=0.5, **how))
+        for how in ({}, {"rho": 1.0, "distance": distance}, {"rho": 3.0, "distance": distance})
     ]
     plain, one, three = (outcome.loss for outcome in losses)
     assert one > plain
@@ -178,6 +178,6 @@ def test_equal_logits_are_worth_chance() -> None:
     net = timm.create_model("snn_vgg5", T=2, width=0.1, head_width=16, img_size=8, in_chans=1)
     nn.init.zeros_(net.fc.weight)
     x = torch.rand(2, 1, 8, 8)
-    for loss in ("ce", "tet"):
-        outcome = objective(net, x, x, LABELS, recipe(loss=loss, tet_weight=0.0))
+    for how in ({"loss": "ce"}, {"loss": "tet", "tet_weight": 0.0}):
+        outcome = objective(net, x, x, LABELS, recipe(**how))
         assert float(outcome.task) == pytest.approx(math.log(10))

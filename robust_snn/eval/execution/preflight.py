@@ -67,6 +67,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
     """
     check_some_pixels(job.images)
     images, labels, classes = checked_inputs(job.victim, job.images, job.labels)
+    count_classes(job.victim, images[:1])  # attacks meet a single image where one is left
     check_reach(job.threat.eps, job.threat.norm, images)
     job = replace(job, images=images.detach().float(), labels=labels.detach())
     if job.suite.budget is None:

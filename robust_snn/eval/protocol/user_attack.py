@@ -86,10 +86,10 @@ def _craft(
             raise ConstraintViolation(
                 f"{row.name} returned {type(found).__name__}, expected images {tuple(x.shape)}"
             )
-        return found.detach().float()
+        found = found.detach().float()
+        threat.check(found, x, row.name)
+        return found
 
     adversarial = seeded(victim, seed, call)(images, labels)
-    if adversarial.shape != images.shape:
-        return Crafted((adversarial,), torch.zeros_like(labels, dtype=torch.bool))
     with torch.no_grad():
         return Crafted((adversarial,), victim(adversarial).argmax(1) == labels)
