@@ -108,7 +108,7 @@ def test_all_of_it_in_small(tmp_path: Path, shared: Callable[[str], Path]) -> No
     for split in ("train", "test"):
         words += [f"--{split}", str(shared("data/cifar10/test.tar"))]
     words += ["--out", str(tmp_path / "out"), "--keep", str(tmp_path / "keep")]
-    words += ["--smoke", "--minutes", "1.2"]
+    words += ["--smoke", "--minutes", "2"]
     command = [sys.executable, str(FOLDER / "run.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
