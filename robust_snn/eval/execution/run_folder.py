@@ -32,7 +32,7 @@ from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.user_files import is_there
 
 _log = logging.getLogger("robust_snn")
-RUN_FORMAT = 3  # of the files in a run's folder; another one is refused, not misread
+RUN_FORMAT = 4  # of the files in a run's folder; another one is refused, not misread
 CONFIG = "config.json"
 SHOWN = 8  # differences between two runs that a message names
 
