@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -260,7 +259,7 @@ def _margins(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> Tenso
 def typical_margin(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> float:
     """The median clean margin in absolute value; above 0."""
     median = float(_margins(victim, images, labels, seed).abs().median())
-    return max(median, sys.float_info.min)
+    return max(median, torch.finfo(torch.float32).tiny)
 
 
 def fitting_temperature(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> float:

@@ -18,6 +18,7 @@ from robust_snn.attacks.mode_ranking import (
     gradient_flaw,
     rank_modes,
     registered_modes,
+    typical_margin,
 )
 from robust_snn.gradients import MODES, parse_mode
 from victims import StandIn
@@ -122,3 +123,10 @@ def test_what_is_wrong_with_a_gradient(net: Scaled, flaw: str, replaced: float) 
         *of, eps=0.1, effort=RankingEffort(3, 0), temperature=abs(net.factor) or 1
     )
     assert (trial.replaced, trial.flaw) == (replaced, flaw)
+
+
+def test_ties_have_a_scale_that_float32_holds() -> None:
+    """All margins are zero, as where a readout counts spikes and none fired."""
+    victim = Victim(Scaled(0.0))
+    scale = typical_margin(victim, torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.long), 0)
+    assert (torch.zeros(1) / scale).isfinite().all() and scale > 0
