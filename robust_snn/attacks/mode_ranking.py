@@ -15,6 +15,7 @@ from robust_snn.attacks.apgd import APGD
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.mode_reach import ModeChoice, choose_modes
+from robust_snn.attacks.problem import margin_gradient
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
@@ -275,10 +276,9 @@ def fitting_temperature(victim: Victim, images: Tensor, labels: Tensor, seed: in
 
 def gradient_flaw(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> str:
     """What is wrong with the gradient of the margin at some images, if something is."""
-    with attack_variant(victim, seed) as variant, torch.enable_grad():
+    with attack_variant(victim, seed) as variant:
         x, y, _ = on_device(variant, images, labels, None)
-        (gradient,) = torch.autograd.grad(margin(variant(x.requires_grad_()), y).sum(), x)
-    flat = gradient.flatten(1)
+        flat = margin_gradient(variant, x, y).flatten(1)
     largest = flat.abs().amax(1)
     infinite, zero = ~largest.isfinite(), largest < VANISHED
     for what, where in (("explodes", infinite | (largest > EXPLODED)), ("vanishes", zero)):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.attack_losses import Goal
+from robust_snn.attacks.attack_losses import Goal, margin
 from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, LossEstimate
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.norm_ball import NormBall, per_image
@@ -130,3 +130,20 @@ class Problem:
 def mean_size(gradient: Tensor) -> Tensor:
     """Mean absolute entry of every image's gradient, `[B, 1, ...]`."""
     return per_image(gradient.flatten(1).abs().mean(1), gradient)
+
+
+@torch.enable_grad()
+def margin_gradient(variant: Victim, x: Tensor, labels: Tensor, draws: int = 1) -> Tensor:
+    """Gradient of the margin, averaged over draws of a noisy victim, `[B, ...]`.
+
+    Args:
+        variant: The victim as an attack sees it, see `attack_variant`.
+        x: Images `[B, ...]`, which may lie outside [0, 1].
+        labels: `[B]`.
+        draws: Number of draws.
+    """
+    total, count = torch.zeros_like(x), draws if variant.stochastic else 1
+    for _ in range(count):
+        leaf = x.clone().requires_grad_()
+        total += torch.autograd.grad(margin(variant(leaf), labels).sum(), leaf)[0]
+    return total / count

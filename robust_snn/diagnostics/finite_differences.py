@@ -11,8 +11,8 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.image_rng import ImageRng
+from robust_snn.attacks.problem import margin_gradient
 from robust_snn.diagnostics.diagnostic import Diagnostic
-from robust_snn.diagnostics.input_gradients import gradient_at
 from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
@@ -118,7 +118,7 @@ class _Surroundings:
         rises = []
         for number in range(first, first + self.places):
             start = self._place("place", number)
-            gradient = gradient_at(judged, start, self.labels, self.draws)
+            gradient = margin_gradient(judged, start, self.labels, self.draws)
             rises += self._slopes([start], gradient.sign(), f"along{number}", self.draws)
         return rises
 

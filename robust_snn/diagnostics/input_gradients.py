@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.norm_ball import l2_norms
+from robust_snn.attacks.problem import margin_gradient
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade
 from robust_snn.gradients import Own
 from robust_snn.gradients.modes import ASSG
@@ -30,17 +30,7 @@ def input_gradient(
     """
     with attack_variant(victim, seed) as variant:
         x, y, _ = on_device(variant, images, labels, None)
-        return gradient_at(variant, x, y, draws)
-
-
-@torch.enable_grad()
-def gradient_at(variant: Victim, x: Tensor, labels: Tensor, draws: int) -> Tensor:
-    """The same, `[B, ...]`, at images that may lie outside [0, 1]."""
-    total, count = torch.zeros_like(x), draws if variant.stochastic else 1
-    for _ in range(count):
-        leaf = x.clone().requires_grad_()
-        total += torch.autograd.grad(margin(variant(leaf), labels).sum(), leaf)[0]
-    return total / count
+        return margin_gradient(variant, x, y, draws)
 
 
 def vanishing_gradients(
