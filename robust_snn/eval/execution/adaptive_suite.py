@@ -100,7 +100,10 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
     images, labels = (part[:most].to(device_of(job.victim)) for part in calibration)
     images, labels = images.float(), labels.long()
     victim, seed = job.victim.replace(), derive_seed(job.seed, "probe")
-    bridge = choose_bridge(victim, images, labels, job.threat, seed)
+    _, bridge = on_fewer(
+        lambda count: choose_bridge(victim, images[:count], labels[:count], job.threat, seed),
+        len(images),
+    )
     if bridge is not None:
         victim = bridge.across(victim)
     modes, not_tried = modes_to_try(victim, images)
@@ -116,13 +119,11 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
         return record | {"why": f"{why}fall to one that knows more"}
     _log.info("probing gradient modes on %d images that are not scored", len(images))
 
-    temperature = fitting_temperature(victim, images, labels, seed)
-
-    def rank(count: int) -> tuple[ModeTrial, ...]:
-        return rank_modes(
-            victim,
-            images[:count],
-            labels[:count],
+    def rank(count: int) -> tuple[float, tuple[ModeTrial, ...]]:
+        some = victim, images[:count], labels[:count]
+        temperature = fitting_temperature(*some, seed)
+        return temperature, rank_modes(
+            *some,
             eps=job.threat.eps,
             norm=job.threat.norm,
             seed=seed,
@@ -131,7 +132,7 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
             temperature=temperature,
         )
 
-    count, trials = on_fewer(rank, len(images))
+    count, (temperature, trials) = on_fewer(rank, len(images))
     for trial in trials:
         _log.info("probe: %s", trial)
     ranking = ", ".join(f"{t.gradient} {t.soft_accuracy:.2f}" for t in trials[:SHOWN])

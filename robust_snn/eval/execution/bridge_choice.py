@@ -10,7 +10,7 @@ from robust_snn.attacks.norm_ball import BALL_NORMS
 from robust_snn.diagnostics import Diagnostic, finite_differences
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.foreign.bridges import Bridge, named, readouts
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, is_out_of_memory
 from robust_snn.victim import Victim
 
 GOOD = 0.15  # cosine with the true gradient of a gradient that needs no bridge
@@ -39,7 +39,9 @@ def choose_bridge(
         size = {"eps": threat.eps, "norm": threat.norm}
         try:
             return finite_differences(seen, images, labels, seed=seed, **size)  # type: ignore[arg-type]
-        except (InputError, RuntimeError):  # no gradient, or none that can be taken
+        except (InputError, RuntimeError) as error:  # no gradient, or none that can be taken
+            if is_out_of_memory(error):
+                raise
             return None
 
     own = judged(victim)

@@ -20,6 +20,7 @@ from victims import tiny_victim, told_by
 
 EPS = 0.1
 module = importlib.import_module("robust_snn.attacks.mode_ranking")
+suites = importlib.import_module("robust_snn.eval.execution.adaptive_suite")
 SQUARE = AttackSpec("square", "autoattack", "square", noise="frozen", steps=4)
 
 
@@ -64,6 +65,27 @@ def test_images_of_the_callers_choice_choose_the_attacks(tmp_path: Path, brief: 
     assert verdict.data["n"] == 4
     record = json.loads((tmp_path / "probe.json").read_text())
     assert [row["name"] for row in record["rows"]] == ["1-apgd-ce", "3-apgd-tet"]
+
+
+@pytest.mark.parametrize("part", ["choose_bridge", "fitting_temperature"])
+def test_a_probe_that_does_not_fit_takes_fewer_images(
+    part: str, tmp_path: Path, brief: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, tried = tiny_victim(False), []
+    images, labels = told_by(victim, 8)
+    whole = getattr(suites, part)
+
+    def crowded(seen: Any, x: torch.Tensor, *rest: Any) -> Any:
+        tried.append(len(x))
+        if len(x) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return whole(seen, x, *rest)
+
+    monkeypatch.setattr(suites, part, crowded)
+    suite = Suite("a", (), draws=Draws(4, 5), budget="small")
+    chosen = images[4:], labels[4:]
+    evaluate(victim, images[:4], labels[:4], suite=suite, out=tmp_path, eps=EPS, calibration=chosen)
+    assert tried == [4, 2]
 
 
 @pytest.mark.slow
