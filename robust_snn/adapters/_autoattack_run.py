@@ -246,14 +246,14 @@ class _Run:
         """Attacks one batch, and notes the outcome in the state."""
         x, y, size, state = self.images[ids], self.labels[ids], self.settings.batch_size, self.state
         if _single_call_decides(attacked, name, self.settings.norm):
-            hardest, state.images[ids], state.robust[ids] = apgd_on_all(engine, x, y, size)
+            hardest, made, robust = apgd_on_all(engine, x, y, size)
             state.hardest = self.images.clone() if state.hardest is None else state.hardest
-            state.hardest[ids] = hardest
-            return
-        made, predicted = attack_batch(engine, x, y)
-        finite = made.flatten(1).isfinite().all(1)
+            state.hardest[ids] = made_images(hardest, x)
+        else:
+            made, predicted = attack_batch(engine, x, y)
+            robust = predicted == y
         state.images[ids] = made_images(made, x)
-        state.robust[ids] = (predicted == y) | ~finite
+        state.robust[ids] = robust | ~made.flatten(1).isfinite().all(1)  # NaN breaks nothing
 
     def _progress(self, name: str, batch: int, began: float, already: int) -> AutoAttackProgress:
         finished = len(self.state.after)

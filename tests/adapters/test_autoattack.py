@@ -256,6 +256,18 @@ def test_images_of_nan_stay_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.success.tolist() == [True, False, True]
 
 
+def test_images_of_nan_stay_clean_where_single_calls_decide_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    victim = tiny_victim(True)
+    images, labels = told_by(victim, 3)
+    nan = torch.where(torch.arange(3).view(3, 1, 1, 1) == 1, torch.nan, images)
+    broken = nan, nan, torch.zeros(3, dtype=torch.bool)
+    monkeypatch.setattr(_autoattack_run, "apgd_on_all", lambda *_: broken)
+    state = autoattack(victim, images, labels, 0.1, attacks=["apgd-ce"], **SHORT)
+    assert torch.equal(state.images, images)
+
+
 def test_attacks_are_scored_again(victim: Victim) -> None:
     images, labels = told_by(victim, 6)
     result = autoattack(victim, images, labels, 0.1, attacks=["apgd-ce", "square"], **SHORT)
