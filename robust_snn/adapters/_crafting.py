@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.data.checks import ROUNDING
+from robust_snn.data.checks import OVERSHOOT
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
@@ -68,7 +68,7 @@ def made_images(made: Tensor, images: Tensor) -> Tensor:
         _log.warning("%d images of the attack hold NaN and stay clean", int((~finite).sum()))
         made = torch.where(finite.view(-1, *[1] * (made.dim() - 1)), made, images.to(made))
     low, high = (bound.item() for bound in made.aminmax())
-    if low < -ROUNDING or high > 1 + ROUNDING:
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         raise InputError(f"the attack made pixels from {low:.6g} to {high:.6g}, outside of [0, 1]")
     return made if low >= 0 and high <= 1 else made.clamp(0, 1)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from robust_snn.utils.errors import InputError
 
 PIXEL_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-ROUNDING = 1e-5  # of pixels, by attacks that work in other coordinates
+OVERSHOOT = 1e-5  # of pixels, by attacks that work in other coordinates
 
 
 def check_images(images: Tensor, labels: Tensor, *, in_chans: int, num_classes: int | None) -> None:
@@ -60,7 +60,7 @@ def check_pixels(images: Tensor) -> None:
     if not images.numel():
         raise InputError(f"images without pixels: got shape {shape}")
     low, high = (bound.item() for bound in images.detach().aminmax())
-    if low >= -ROUNDING and high <= 1 + ROUNDING:  # false for NaN, which aminmax passes on
+    if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:  # false for NaN, which aminmax passes on
         return
     for name, wrong in (("NaN", images.isnan()), ("infinite", images.isinf())):
         if wrong.any():

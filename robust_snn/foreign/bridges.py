@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from robust_snn.foreign.comparisons import ABOVE, BELOW, CASTS
+from robust_snn.foreign.comparisons import ABOVE, BELOW, CASTS, ROUNDINGS
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.interception import (
     Call,
@@ -30,7 +30,7 @@ from robust_snn.foreign.interception import (
 )
 from robust_snn.victim import Victim
 
-ROUNDING = ("round", "floor", "ceil", "trunc", "fix")
+STEPPED = (*ROUNDINGS, "fix")
 WHOLE = ("int", "long", "short", "byte", "char")  # casts that round
 _met: ContextVar[dict[str, None] | None] = ContextVar("crossed_operations", default=None)
 _heard: WeakSet[nn.Module] = WeakSet()  # networks whose functions this process can exchange
@@ -151,7 +151,7 @@ class _Operations(TorchFunctionMode):
             return first if self.bridge.detached and first.requires_grad else None
         if not self.bridge.operations:
             return None
-        if name in ROUNDING or (name in (*WHOLE, *CASTS) and not out.is_floating_point()):
+        if name in STEPPED or (name in (*WHOLE, *CASTS) and not out.is_floating_point()):
             return first if first.requires_grad else getattr(first, "_behind", None)
         if name in CASTS:
             return getattr(first, "_behind", None)

@@ -88,9 +88,8 @@ class SpikePlan:
     def missed(self) -> dict[str, str]:
         """Why that of the others cannot."""
         why = "its spikes are no step function of a membrane"
-        reasons = {SCRIPTED: HIDDEN}
         return {
-            n.name: f"{n.form}: {reasons.get(n.form, why)}"
+            n.name: f"{n.form}: {HIDDEN if n.form == SCRIPTED else why}"
             for n in self.neurons
             if n.staircase is None
         }
