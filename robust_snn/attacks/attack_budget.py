@@ -29,6 +29,7 @@ class BudgetedAttack:
 # attack, loss, its mode (place in the ranking, or name of the mode), steps, restarts. ASSG is named
 # because its running statistics take more steps to settle than a trial has.
 _START = (("apgd", "ce", 0, 20, 1), ("sapgd", "ce", "assg", 100, 1))
+_PLACES = ("best", "second", "third", "fourth")  # of the ranking, as names of rows call them
 BUDGETS: dict[str, tuple[tuple[str, str, int | str, int, int], ...]] = {
     "small": (*_START, ("sapgd", "margin", 0, 60, 1)),
     "medium": (
@@ -38,7 +39,7 @@ BUDGETS: dict[str, tuple[tuple[str, str, int | str, int, int], ...]] = {
         ("sapgd", "ce", 2, 100, 1),
         ("apgd", "tet", 0, 100, 1),
         ("apgd-t", "dlr", 0, 50, 1),
-        ("sapgd", "margin", "assg", 100, 2),
+        ("sapgd", "margin", "assg", 200, 3),
     ),
     "large": (
         *_START,
@@ -92,7 +93,7 @@ def attacks_of_budget(
     scaled = {} if temperature == 1 else {"temperature": temperature}
     shared |= scaled
     rows: list[BudgetedAttack] = []
-    for number, (attack, loss, place, steps, restarts) in enumerate(BUDGETS[budget], 1):
+    for attack, loss, place, steps, restarts in BUDGETS[budget]:
         options: dict[str, Any] = {"loss": loss, **shared}
         if attack == "apgd-t":
             options["targets"] = TARGET_COUNTS[budget]
@@ -101,8 +102,9 @@ def attacks_of_budget(
         if mode is None or not enough_classes or (loss in STEPWISE and not stepwise):
             continue
         if stochastic and not rows:
-            rows.append(BudgetedAttack("0-mean-field", "sapgd", mode, 60, 1, "mean", scaled))
-        name = f"{number}-{attack}-{loss}"
+            rows.append(BudgetedAttack("mean-field", "sapgd", mode, 60, 1, "mean", scaled))
+        # a name gives a row its random numbers, so it is the same in every budget
+        name = f"{attack}-{loss}-{_PLACES[place] if isinstance(place, int) else place}"
         rows.append(BudgetedAttack(name, attack, mode, steps, restarts, "fresh", options))
     return tuple(rows)
 

@@ -136,10 +136,13 @@ class Job:
 
     def _attack(self, row: AttackSpec, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)
-        seed = derive_seed(self.seed, "attack", row.name, int(ids[0]))
+        first = int(ids[0]) // self.batch_size * self.batch_size  # so a row's random numbers do not
+        seed = derive_seed(self.seed, "attack", row.name, first)  # depend on the rows before it
         attacker = attacked_victim(self.attacked, row, seed)
         row = self._sourced(row, attacker)
-        crafted = implementation(row).craft(attacker, images, labels, row, self.threat, seed)
+        places = torch.from_numpy(ids - first)
+        craft = implementation(row).craft
+        crafted = craft(attacker, images, labels, row, self.threat, seed, places)
         cost = replace(attacker.cost)
         for candidate in crafted.candidates:
             self.threat.check(candidate, images, row.name)

@@ -64,8 +64,7 @@ class Meter:
         self.finished = self.here = 0.0
         self.count(folder.finished(), computed=False)
         self.began = self.looked = time.perf_counter()
-        self.images = 0
-        self.right = 0.0
+        self.right: dict[int, np.ndarray] = {}
 
     def begin(self, attack: AttackSpec | None, shard: int) -> None:
         """Reports what begins now; None is the clean images."""
@@ -82,10 +81,9 @@ class Meter:
         self.finished += work
         self.here += work * computed
 
-    def count_images(self, select: np.ndarray) -> None:
-        """Counts the images of a finished shard by their worst accuracies, `[n]`."""
-        self.images += len(select)
-        self.right += float(select.sum())
+    def count_images(self, shard: int, select: np.ndarray) -> None:
+        """Counts the images of a finished shard, once, by their worst accuracies, `[n]`."""
+        self.right[shard] = select
 
     def _report(self, doing: str) -> None:
         now = time.perf_counter()
@@ -93,13 +91,14 @@ class Meter:
             self.count(self.folder.finished(), computed=True)
             self.looked = now
         seconds, left = now - self.began, self.total - self.finished
+        known = [*self.right.values()]
         self.listener(
             Progress(
                 done=self.finished / self.total,
                 seconds=seconds,
                 remaining=seconds * left / self.here if self.here else None,
                 doing=doing,
-                robust=self.right / self.images if self.images else None,
+                robust=float(np.concatenate(known).mean()) if known else None,
             )
         )
 

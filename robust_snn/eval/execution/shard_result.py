@@ -106,7 +106,8 @@ class FinishedShard:
 
     Attributes:
         clean: The clean images.
-        attacks: One per attack of the suite; None where no image was left to attack.
+        attacks: One per attack of the suite; None where no image was left to attack, or the attack
+            was dropped.
     """
 
     clean: ShardResult

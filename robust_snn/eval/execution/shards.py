@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from robust_snn.eval.execution.dropped_rows import dropped_rows, scouts
 from robust_snn.eval.execution.folder_lock import SAY_AFTER, say_locked
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
@@ -56,8 +57,14 @@ def locked_shards(
 def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> FinishedShard:
     """Computes and stores the results of a shard that the folder lacks, and reads the others.
 
-    The adversarial images stay in the folder; they are not returned.
+    The adversarial images stay in the folder; they are not returned. In an adaptive suite, the
+    first shards are finished before the others, whose rows they may drop.
     """
+    dropped: Collection[int] = ()
+    if shard >= (first_ones := scouts(job)) > 0:
+        free = locked_shards(range(first_ones), folder, meter.wait)
+        scouted = {scout: complete_shard(job, folder, meter, scout) for scout in free}
+        dropped = dropped_rows(job, [scouted[scout] for scout in sorted(scouted)])
 
     def result(
         row: AttackSpec | None,
@@ -77,14 +84,14 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
     everything = np.arange(len(job.ids(shard)))
     clean = result(None, first, everything, lambda: job.clean(shard))
     worst, attacks = WorstCase(clean), list[ShardResult | None]()
-    for row, name in zip(job.suite.attacks, names, strict=True):
+    for number, (row, name) in enumerate(zip(job.suite.attacks, names, strict=True)):
         positions = worst.positions if job.suite.independent else worst.robust_so_far
-        if len(positions):
+        if len(positions) and number not in dropped:
             attacked = result(row, name, positions, partial(job.attack, row, shard, positions))
             worst.update(attacked)
             attacks.append(attacked)
         else:
             meter.count([name], computed=False)
             attacks.append(None)
-    meter.count_images(worst.select)
+    meter.count_images(shard, worst.select)
     return FinishedShard(clean, tuple(attacks))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.execution.dropped_rows import dropped_by_name
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
@@ -155,6 +156,7 @@ def _checks(
     met = sum(len(result.positions) for s in shards for result in s.attacks if result is not None)
     return (
         *verdict_checks.attacked(met),
+        *verdict_checks.dropped(dropped_by_name(job, shards)),
         *verdict_checks.claims({attacks[n].name: claimed[n] for n in fresh}),
         *verdict_checks.claims_under_other_noise({attacks[n].name: claimed[n] for n in others}),
         *verdict_checks.selection(worst, {attacks[n].name: right[n] for n in rows}),

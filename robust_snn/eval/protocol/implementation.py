@@ -47,7 +47,8 @@ class Implementation:
     Attributes:
         package: Name of the distribution, for the record; of a user's attack its file.
         check: Refuses a row that the library cannot run under a threat, with an `InputError`.
-        craft: Attacks a batch; the seed decides every random number of the attack.
+        craft: Attacks a batch; the seed decides every random number of the attack, in attacks of
+            this package with an image's place in its shard, int64 `[B]`.
         least_classes: Fewest classes that an attack can handle.
         events: Whether its attacks take event frames `[B, T, C, H, W]` too.
         norms: Norms of the threats that it knows.
@@ -59,7 +60,7 @@ class Implementation:
 
     package: str
     check: Callable[[AttackSpec, Threat], None]
-    craft: Callable[[Victim, Tensor, Tensor, AttackSpec, Threat, int], Crafted]
+    craft: Callable[[Victim, Tensor, Tensor, AttackSpec, Threat, int, Tensor], Crafted]
     least_classes: Callable[[AttackSpec], int]
     events: bool = False
     norms: tuple[str, ...] = ("Linf", "L2")

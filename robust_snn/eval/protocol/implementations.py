@@ -64,7 +64,13 @@ def _check_autoattack(row: AttackSpec, threat: Threat) -> None:
 
 
 def _autoattack(
-    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    row: AttackSpec,
+    threat: Threat,
+    seed: int,
+    places: Tensor,
 ) -> Crafted:
     from robust_snn.adapters.autoattack import autoattack
 
@@ -113,7 +119,13 @@ def _check_torchattacks(row: AttackSpec, threat: Threat) -> None:
 
 
 def _torchattacks(
-    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    row: AttackSpec,
+    threat: Threat,
+    seed: int,
+    places: Tensor,
 ) -> Crafted:
     """Without a step size in the row, the library's own, in proportion to eps."""
     import torchattacks
@@ -150,9 +162,16 @@ def _of_ours(
     """The implementation of attacks of this package, which `make` builds from a row."""
 
     def craft(
-        victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
+        victim: Victim,
+        images: Tensor,
+        labels: Tensor,
+        row: AttackSpec,
+        threat: Threat,
+        seed: int,
+        places: Tensor,
     ) -> Crafted:
-        made = make(row)(victim, images, labels, eps=threat.eps, norm=threat.norm, seed=seed)
+        threat_and_seed: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed}
+        made = make(row)(victim, images, labels, ids=places, **threat_and_seed)
         return Crafted((made.images,), ~made.success)
 
     return Implementation(
@@ -171,7 +190,13 @@ def _check_corruption(row: AttackSpec, threat: Threat) -> None:
 
 
 def _corrupt(
-    victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    row: AttackSpec,
+    threat: Threat,
+    seed: int,
+    places: Tensor,
 ) -> Crafted:
     """Nothing is crafted: each score corrupts afresh. The claim is one draw's."""
     judge, batch_size = _judge(victim, row), len(images)

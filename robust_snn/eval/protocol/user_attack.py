@@ -49,7 +49,13 @@ def user_attack(reference: str) -> Implementation:
             raise InputError(f"'{row.name}' is called as {CALLED}, but {error}") from None
 
     def craft(
-        victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, threat: Threat, seed: int
+        victim: Victim,
+        images: Tensor,
+        labels: Tensor,
+        row: AttackSpec,
+        threat: Threat,
+        seed: int,
+        places: Tensor,
     ) -> Crafted:
         return _craft(attack, victim, images, labels, row, threat, seed)
 

@@ -172,6 +172,15 @@ def not_run(reasons: Mapping[str, str]) -> list[Diagnostic]:
     return [Diagnostic(f"not run: {name}", 1.0, "warn", why) for name, why in reasons.items()]
 
 
+def dropped(met: Mapping[str, int]) -> list[Diagnostic]:
+    """Attacks of an adaptive suite that ran on the first images alone: how many they met."""
+    if not met:
+        return []
+    rows = ", ".join(f"{name} ({count})" for name, count in met.items())
+    why = f"broke none of the first images (how many they met), so later ones did without: {rows}"
+    return [Diagnostic("dropped attacks", float(len(met)), "pass", why)]
+
+
 def not_tried(reasons: Mapping[str, str]) -> list[Diagnostic]:
     """Gradient modes that a probe did not try: why, by mode; one diagnostic for each reason."""
     modes: dict[str, list[str]] = {}

@@ -41,7 +41,7 @@ def test_a_probe_chooses_the_attacks(noisy: bool, tmp_path: Path, brief: None) -
     verdict = evaluate(victim, images, labels, suite=suite, out=tmp_path, eps=EPS)
     assert verdict.data["n"] == 8  # two chose the attacks
     names = [row.name for row in verdict.attacks]
-    assert names == [*["0-mean-field"][: int(noisy)], "1-apgd-ce", "3-apgd-tet", "square"]
+    assert names == [*["mean-field"][: int(noisy)], "apgd-ce-best", "apgd-tet-second", "square"]
     notes = {note.name: note for note in verdict.diagnostics}
     assert "bptr" in notes["probe"].why and "white-box against black-box" in notes
     (tmp_path / "verdict.json").unlink()
@@ -64,7 +64,7 @@ def test_images_of_the_callers_choice_choose_the_attacks(tmp_path: Path, brief: 
     )
     assert verdict.data["n"] == 4
     record = json.loads((tmp_path / "probe.json").read_text())
-    assert [row["name"] for row in record["rows"]] == ["1-apgd-ce", "3-apgd-tet"]
+    assert [row["name"] for row in record["rows"]] == ["apgd-ce-best", "apgd-tet-second"]
 
 
 @pytest.mark.parametrize("part", ["choose_bridge", "fitting_temperature"])
@@ -109,7 +109,7 @@ def test_a_probe_that_is_damaged_or_another_runs_is_made_again(tmp_path: Path, b
     first = timeless()
     write_record(tmp_path / "other.json", {**record, "address": "another run"})
     other = (tmp_path / "other.json").read_text()
-    for damage in (sound.replace("3-apgd-tet", "4-apgd-tet"), other):
+    for damage in (sound.replace("apgd-tet-second", "apgd-tet-third"), other):
         path.write_text(damage)
         assert run().attacks == verdict.attacks
         assert timeless() == first
