@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from robust_snn.kernels.backend import runs_triton
+from robust_snn.utils.errors import InputError
+from robust_snn.utils.exporting import to_onnx
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
@@ -54,9 +56,18 @@ def philox(key: Tensor, counter: tuple[Tensor | int, Tensor | int, int, int]) ->
 
     Returns:
         Four int64 tensors with values in [0, 2**32).
+
+    Raises:
+        InputError: If ONNX's older exporter records it.
     """
     words = [_on(key.device, word) & _MASK for word in counter]
-    if torch.compiler.is_compiling():  # one node: the compiler would take minutes over the rounds
+    if to_onnx() and torch.jit.is_tracing():
+        raise InputError(
+            "random draws need dynamo=True in torch.onnx.export: its older exporter knows no "
+            "exclusive or of integers"
+        )
+    # one node: the compiler would take minutes over the rounds
+    if torch.compiler.is_compiling() and not to_onnx():
         result: tuple[Tensor, ...] = torch.ops.robust_snn.philox(key, *words)
         return result
     return _rounds(key, *words)

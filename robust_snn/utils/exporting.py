@@ -14,6 +14,11 @@ def exporting() -> bool:
     return torch.jit.is_tracing() or _in_torch_export()
 
 
+def to_onnx() -> bool:
+    """Whether the network that runs now is converted to ONNX, which knows no operator of ours."""
+    return torch.onnx.is_in_onnx_export()
+
+
 # PyTorch 2.6 does not say it
 _in_torch_export = getattr(torch.compiler, "is_exporting", lambda: False)
 

@@ -9,12 +9,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_snn.neurons import PoissonEncoder, TimeBatchNorm2d, keyed, set_noise
+from robust_snn.neurons import (
+    NoisyLIF,
+    PoissonEncoder,
+    StochasticGate,
+    TimeBatchNorm2d,
+    keyed,
+    set_noise,
+)
 from robust_snn.utils.errors import InputError
 from zoo import awake, images, narrow
 
 pytestmark = pytest.mark.cpu_only
 SMALL = {"T": 2, "img_size": 8, "width": 1 / 16, "head_width": 8}
+KEYS = torch.tensor([3, 4])
 FROZEN = "draws of .* are frozen in what is recorded"
 
 
@@ -64,12 +72,34 @@ def test_what_is_recorded_says_that_its_draws_are_frozen() -> None:
 
 
 def test_noise_can_be_an_input_of_what_is_recorded() -> None:
-    layer, x, keys = PoissonEncoder(), torch.rand(2, 2, 5), torch.tensor([3, 4])
+    layer, x, keys = PoissonEncoder(), torch.rand(2, 2, 5), KEYS
     with warnings.catch_warnings():
         warnings.filterwarnings("error", FROZEN)
         exported = torch.export.export(Keyed(layer), (x, keys)).module()
     for other in (keys, keys + 7):
         assert torch.equal(exported(x, other), Keyed(layer)(x, other))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_traces_and_onnx_hold_no_operator_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = NoisyLIF("uniform(sigma=0.3)", gate=StochasticGate((5,)))
+    layer, x, keys = Keyed(nn.Sequential(PoissonEncoder(), noisy)), torch.rand(2, 2, 5), KEYS
+    traced = torch.jit.trace(layer, (x, keys), check_trace=False)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    exported = torch.export.export(layer, (x, keys))
+    monkeypatch.undo()
+    assert "robust_snn::" not in str(traced.inlined_graph)
+    assert not [node for node in exported.graph.nodes if "robust_snn" in str(node.target)]
+    others = 1 - x, keys + 7
+    assert torch.equal(exported.module()(*others), layer(*others))
+    assert torch.equal(traced(*others), layer(*others))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_older_onnx_exporter_refuses_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    with pytest.raises(InputError, match="dynamo=True"):
+        torch.jit.trace(PoissonEncoder(), torch.rand(2, 2, 5))
 
 
 def test_scripting_says_what_to_do_instead() -> None:

@@ -30,11 +30,19 @@ CUMULATIVE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@lru_cache
+@torch.inference_mode(False)
+def _table(cumulative: Callable[[Tensor], Tensor]) -> Tensor:
+    w = torch.linspace(-1, 1, INTERVALS + 1, dtype=torch.float64, device="cpu")
+    return cumulative(w / (1 - w.abs())).float()
+
+
+# Made here: one made at its first use would be what surrounds that, such as a tensor of a trace.
+_TABLES = {family: _table(cumulative) for family, cumulative in CUMULATIVE.items()}
+
+
 def firing_table(family: str) -> Tensor:
     """`F` at equal steps of `u / (1 + |u|)` from -1 to 1, float32 `[INTERVALS + 1]`."""
-    w = torch.linspace(-1, 1, INTERVALS + 1, dtype=torch.float64)
-    return CUMULATIVE[family](w / (1 - w.abs())).float()
+    return _TABLES[family]
 
 
 @lru_cache
