@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robust_snn.attacks.image_rng import ImageRng
+from robust_snn.attacks.loss_schedules import SCHEDULES, Moment
 from robust_snn.utils.errors import InputError
 
 TINY = 1e-12  # keeps a ratio of logits finite
@@ -46,6 +47,16 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return targeted_margin(logits, labels, targets) / (spread + TINY)
 
 
+def probability_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Best other probability minus that of the label, `[B]` (PMA, arXiv 2411.15210)."""
+    return margin(torch.softmax(logits, 1), labels)
+
+
+def targeted_probability_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Probability of the target minus that of the label, `[B]`."""
+    return targeted_margin(torch.softmax(logits, 1), labels, targets)
+
+
 def tet(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of every step, averaged (TET, ICLR 2022), of logits `[T, B, K]`, `[B]`.
 
@@ -59,14 +70,26 @@ def targeted_tet(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return -tet(logits, targets)
 
 
-LOSSES = {"ce": cross_entropy, "margin": margin, "dlr": dlr, "tet": tet}
+LOSSES = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "tet": tet,
+    "pm": probability_margin,
+    "gama": probability_margin,
+    "md": margin,
+}
 STEPWISE = ("tet",)  # losses that read the logits of every step, `[T, B, K]`
 TARGET_RULES = ("random", "least-likely")
+TARGET_ORDERS = ("logit", "malt")
 TARGETED = {
     "ce": targeted_cross_entropy,
     "margin": targeted_margin,
     "dlr": targeted_dlr,
     "tet": targeted_tet,
+    "pm": targeted_probability_margin,
+    "gama": targeted_probability_margin,
+    "md": targeted_margin,
 }
 
 
@@ -108,6 +131,13 @@ class Goal:
             return LOSSES[self.name](logits, self.labels[rows])
         return TARGETED[self.name](logits, self.labels[rows], self.targets[rows])
 
+    def climbed(self, logits: Tensor, rows: Tensor, loss: Tensor, moment: Moment | None) -> Tensor:
+        """What a step climbs, `[R]`: the loss, or what its schedule makes of it at a moment."""
+        if moment is None or self.name not in SCHEDULES:
+            return loss
+        scaled = logits / self.temperature
+        return SCHEDULES[self.name](loss, scaled, self.labels[rows], moment)
+
     def wrong(self, logits: Tensor, rows: Tensor) -> Tensor:
         """1 where the given rows are misclassified, else 0, `[R]`."""
         if self.name in STEPWISE:
@@ -116,22 +146,29 @@ class Goal:
 
 
 def choose_targets(
-    how: str | int | Tensor, logits: Tensor, labels: Tensor, rng: ImageRng
+    how: str | int | Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    rng: ImageRng,
+    others: Tensor | None = None,
 ) -> Tensor:
     """Target classes for every round, one per image and never the label, `[rounds, B]`.
 
     Args:
-        how: A number n for the n likeliest other classes in turn, `"random"`, `"least-likely"`, or
+        how: A number n for the n first other classes in turn, `"random"`, `"least-likely"`, or
             the targets themselves, `[B]`.
         logits: Logits of the clean images, `[B, K]`.
         labels: `[B]`.
         rng: Draws random targets.
+        others: The other classes in their order, `[K - 1, B]`; the likeliest first if left out.
 
     Raises:
         InputError: If a given target is the label or no class.
     """
     classes = logits.shape[1]
-    others = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True).T[:-1]
+    if others is None:
+        likeliest = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)
+        others = likeliest.T[:-1]
     if isinstance(how, Tensor):
         targets = how.to(labels.device).long()
         fits = targets.shape == labels.shape and bool((targets != labels).all())

@@ -15,6 +15,7 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import (
     LOSSES,
     STEPWISE,
+    TARGET_ORDERS,
     TARGET_RULES,
     Goal,
     choose_targets,
@@ -22,8 +23,11 @@ from robust_snn.attacks.attack_losses import (
 )
 from robust_snn.attacks.candidates import Candidates
 from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, parse_draws
-from robust_snn.attacks.problem import AttackInputs, Problem
+from robust_snn.attacks.loss_schedules import SCHEDULES
+from robust_snn.attacks.malt_targets import malt_order
+from robust_snn.attacks.problem import AttackInputs, Problem, Run
 from robust_snn.attacks.threat_radius import NORMS, checked_radius
+from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.argument_types import check_fields, checked_types
 from robust_snn.utils.errors import InputError, unknown
@@ -165,10 +169,12 @@ class GradientAttack(Attack):
     On a deterministic victim, images that one start misclassifies are left out of the next.
 
     Attributes:
-        loss: `"ce"`, `"dlr"`, `"margin"`, or `"tet"` for the cross-entropy of every step.
-        targets: None for no class in particular, a number n for the n likeliest other classes in
-            turn, `"random"`, `"least-likely"`, or the classes themselves, `[B]`. Any wrong answer
-            counts as a success.
+        loss: `"ce"`, `"dlr"`, `"margin"`, `"pm"` for the margin of probabilities, `"tet"` for the
+            cross-entropy of every step; `"gama"` and `"md"` climb something else first, see
+            `loss_schedules`.
+        targets: None for no class in particular, a number n for n other classes in turn,
+            `"random"`, `"least-likely"`, or the classes themselves, `[B]`. Any wrong answer counts
+            as a success.
         restarts: Starts, in every round of targets.
         eot_loss: Draws over which the loss and its gradient are averaged: a count, or
             `"adaptive(error=0.06,most=20)"`; 1 where the victim draws nothing fresh. It multiplies
@@ -176,6 +182,10 @@ class GradientAttack(Attack):
         keep: Points per image among which the selection draws choose.
         select: Selection draws; 1 on a deterministic victim.
         temperature: Divides the logits before the loss, which would saturate where they are large.
+        target_order: `"logit"` for the likeliest targets first, `"malt"` for those of the nearest
+            boundaries, see `malt_order`.
+        mix: More gradient modes; every step adds their gradients, each over its mean size, to that
+            of the victim's own mode (after MDSE, arXiv 2209.03358, whose weights are learned).
 
     Raises:
         InputError: If an option has a wrong value.
@@ -188,6 +198,8 @@ class GradientAttack(Attack):
     keep: int = 4
     select: int = 10
     temperature: float = 1.0
+    target_order: str = "logit"
+    mix: list[str] | tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -197,6 +209,10 @@ class GradientAttack(Attack):
             raise InputError(f"temperature must be a positive number, got {self.temperature!r}")
         if self.loss not in LOSSES:
             raise unknown("loss", str(self.loss), LOSSES)
+        if self.target_order not in TARGET_ORDERS:
+            raise unknown("order of targets", self.target_order, TARGET_ORDERS)
+        for mode in self.mix:
+            parse_mode(mode)
         if isinstance(self.targets, int):
             check_positive("targets", self.targets)
         elif isinstance(self.targets, str) and self.targets not in TARGET_RULES:
@@ -217,10 +233,14 @@ class GradientAttack(Attack):
         fresh = victim.stochastic and victim.noise == "fresh"
         draws = parse_draws(self.eot_loss) if fresh else FixedDraws(1)
         select = self.select if victim.stochastic else 1
-        rounds: list[Tensor | None] = [None]
-        if self.targets is not None:
+        rounds, clean = list[Tensor | None]([None]), None
+        if self.targets is not None or self.loss in SCHEDULES:
             clean = torch.stack(fresh_logits(victim, images, ids, select, "clean")).mean(0)
-            rounds = [*choose_targets(self.targets, clean, labels, inputs.rng)]
+        if self.targets is not None and clean is not None:
+            ordered = self.target_order == "malt" and isinstance(self.targets, int)
+            others = malt_order(victim, images, labels, inputs.norm) if ordered else None
+            rounds = [*choose_targets(self.targets, clean, labels, inputs.rng, others)]
+        mixed = tuple(victim.replace(gradient=mode, cost=victim.cost) for mode in self.mix)
         candidates = Candidates(images, self.keep)
         for start in range(len(rounds) * self.restarts):
             rows = torch.arange(len(images), device=images.device)
@@ -231,9 +251,12 @@ class GradientAttack(Attack):
             targets = rounds[start // self.restarts]
             aims = None if targets is None else targets[rows]
             goal = Goal(self.loss, labels[rows], aims, self.temperature)
-            victim.statistics.restart()
+            for variant in (victim, *mixed):
+                variant.statistics.restart()
             keep = partial(candidates.offer, rows)
-            self.run(Problem(inputs.subset(rows), start, goal, draws, keep))
+            before = clean[rows] if clean is not None and self.loss in SCHEDULES else None
+            run = Run(getattr(self, "steps", 1), before, mixed)
+            self.run(Problem(inputs.subset(rows), start, goal, draws, keep, run))
         return candidates.choose(victim, labels, ids, select)
 
     @property

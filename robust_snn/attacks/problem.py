@@ -14,6 +14,7 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import Goal, margin
 from robust_snn.attacks.eot_draws import AdaptiveDraws, FixedDraws, LossEstimate
 from robust_snn.attacks.image_rng import ImageRng
+from robust_snn.attacks.loss_schedules import Moment
 from robust_snn.attacks.norm_ball import NormBall, per_image
 from robust_snn.victim import Victim
 
@@ -50,6 +51,20 @@ class AttackInputs(NamedTuple):
         return self._replace(images=images, labels=labels, ids=ids)
 
 
+class Run(NamedTuple):
+    """What the steps of a start depend on besides its points.
+
+    Attributes:
+        steps: Number of steps.
+        clean: Logits of the clean images `[B, K]`, where the loss has a schedule.
+        mixed: Variants of the victim whose gradients are added to its own.
+    """
+
+    steps: int = 1
+    clean: Tensor | None = None
+    mixed: tuple[Victim, ...] = ()
+
+
 class Problem:
     """One start of an attack: all that its iteration needs.
 
@@ -59,6 +74,7 @@ class Problem:
         goal: The loss of these images.
         draws: Draws that a gradient averages.
         keep: Called with all points `[B, ...]` that are evaluated and what they came to.
+        run: What else steps depend on.
 
     Attributes:
         images: The clean images, `[B, ...]`.
@@ -75,11 +91,12 @@ class Problem:
         goal: Goal,
         draws: FixedDraws | AdaptiveDraws,
         keep: Callable[[Tensor, LossEstimate], None],
+        run: Run | None = None,
     ) -> None:
         self.images, self.eps, self.norm = inputs.images, inputs.eps, inputs.norm
         self.rng, self.start = inputs.rng, start
         self._victim, self._goal, self._draws, self._keep = inputs.victim, goal, draws, keep
-        self._gradients = 0
+        self._gradients, self._run = 0, run or Run()
 
     @cached_property
     def ball(self) -> NormBall:
@@ -116,20 +133,42 @@ class Problem:
         self._keep(x, LossEstimate(torch.zeros_like(x), loss, wrong, draws))
 
     def _draw(self, x: Tensor, rows: Tensor) -> LossEstimate:
+        estimate = self._draw_of(self._victim, x, rows)
+        if self._run.mixed:
+            others = [self._draw_of(other, x, rows).gradient for other in self._run.mixed]
+            every = [of_mean_one(gradient) for gradient in (estimate.gradient, *others)]
+            estimate.gradient = torch.stack(every).sum(0)
+        return estimate
+
+    def _draw_of(self, victim: Victim, x: Tensor, rows: Tensor) -> LossEstimate:
         # draws of a part of the batch come after one of every image, which statistics learned from
-        statistics, is_part = self._victim.statistics, len(rows) < len(x)
+        statistics, is_part = victim.statistics, len(rows) < len(x)
         with torch.enable_grad(), statistics.part(rows) if is_part else nullcontext():
             leaf = x[rows].detach().requires_grad_()
-            logits = self._victim(leaf)
+            logits = victim(leaf)
             loss = self._goal.loss(logits, rows)
-            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+            climbed = self._goal.climbed(logits, rows, loss, self._moment(rows))
+            (gradient,) = torch.autograd.grad(climbed.sum(), leaf)
         wrong = self._goal.wrong(logits, rows)
         return LossEstimate(gradient, loss.detach(), wrong, torch.ones_like(wrong))
+
+    def _moment(self, rows: Tensor) -> Moment | None:
+        if self._run.clean is None:
+            return None
+        progress = min(1.0, self._gradients / self._run.steps)
+        return Moment(progress, self.start, self._run.clean[rows])
 
 
 def mean_size(gradient: Tensor) -> Tensor:
     """Mean absolute entry of every image's gradient, `[B, 1, ...]`."""
     return per_image(gradient.flatten(1).abs().mean(1), gradient)
+
+
+def of_mean_one(gradient: Tensor) -> Tensor:
+    """Every image's gradient `[B, ...]` over its mean size; 0 where it is zero or not finite."""
+    scaled = gradient / mean_size(gradient)
+    fine = per_image(scaled.flatten(1).isfinite().all(1), gradient)
+    return torch.where(fine, scaled, torch.zeros_like(scaled))
 
 
 @torch.enable_grad()

@@ -7,12 +7,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.apgd import APGD
+from robust_snn.attacks.apgd import APGD, ascend
 from robust_snn.attacks.base import IterativeAttack
-from robust_snn.attacks.problem import AttackInputs
+from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.neurons.noise_source import POLICIES
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class _APGDFrom(APGD):
+    """APGD from given images, `[B, ...]`; restarts start at random points as usual."""
+
+    start: Tensor
+
+    def run(self, problem: Problem) -> None:
+        if problem.start:
+            return super().run(problem)
+        return ascend(problem, problem.ball.project(self.start), self.steps, self.rho)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +35,16 @@ class Transfer(IterativeAttack):
     Attributes:
         source: A victim; or the variant of the attacked one with a noise policy, such as its mean
             field `"mean"`, or with a gradient mode, such as `"activation(relu)"`.
+        refine: Gradients of the victim itself that then follow, from the images that transferred.
     """
 
     name = "transfer"
     source: Victim | str = "mean"
+    refine: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole(self.refine, "refine", 0)
 
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
         victim, images, labels, ids, eps, norm, seed = inputs
@@ -35,6 +54,9 @@ class Transfer(IterativeAttack):
             source = victim.replace(**{key: source}, cost=victim.cost)
         apgd = APGD(steps=self.steps, **self.shared_options())
         crafted = apgd(source, images, labels, eps=eps, norm=norm, seed=seed, ids=ids).images
+        if self.refine:
+            further = _APGDFrom(start=crafted, steps=self.refine, **self.shared_options())
+            return further.craft(inputs)
         draws = self.select if victim.stochastic else 1
         logits = fresh_logits(victim, crafted, ids, draws, "choose")
         right = torch.stack([(z.argmax(1) == labels).double() for z in logits]).mean(0)

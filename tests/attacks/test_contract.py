@@ -30,11 +30,17 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("apgd", "Linf", {"steps": 9, "loss": "tet"}),
     ("pgd", "L2", {"steps": 4, "loss": "tet", "targets": "random", "eot_loss": "adaptive"}),
     ("apgd-t", "Linf", {"steps": 3, "targets": 2}),
+    ("apgd", "Linf", {"steps": 9, "loss": "pm"}),
+    ("pgd", "Linf", {"steps": 8, "loss": "gama"}),
+    ("sapgd", "Linf", {"steps": 8, "loss": "md", "restarts": 2}),
+    ("apgd-t", "L2", {"steps": 3, "targets": 2, "target_order": "malt"}),
+    ("apgd", "Linf", {"steps": 3, "mix": ["bptr"]}),
     ("sapgd", "Linf", {"steps": 9}),
     ("sapgd", "L2", {"steps": 9, "loss": "margin"}),
     ("do", "L2", {"steps": 9, "targets": "least-likely"}),
     ("transfer", "Linf", {"steps": 5}),
     ("transfer", "L2", {"steps": 5, "source": "bptr"}),
+    ("transfer", "Linf", {"steps": 3, "source": "bptr", "refine": 5}),
 ]
 NAMES = [f"{name}-{norm}-{'-'.join(map(str, options.values()))}" for name, norm, options in ROWS]
 EPS = {"Linf": 0.1, "L2": 0.7}
@@ -202,6 +208,8 @@ def test_wrong_options_are_refused_by_name(name: str, images: Tensor, labels: Te
         ({"restarts": 0}, "restarts"),
         ({"loss": "mse"}, "mse"),
         ({"eot_loss": "adaptiv"}, "adaptive"),
+        ({"target_order": "mal"}, "malt"),
+        ({"mix": ["hartt"]}, "hart"),
     ]:
         options = {key: value for key, value in wrong.items() if key != "norm"}
         asked = wrong.get("norm", norm)

@@ -171,8 +171,10 @@ def _refusal(job: Job, row: AttackSpec, classes: int) -> str | None:
         return f"loss {row.options['loss']}: {why}"
     images, attacked = job.images[:TRIED_ON], attacked_victim(job.victim, row, job.seed)
     refusal = tried_reach(attacked, images.float(), backward=not runs.blind(row)).refusal
-    if refusal is not None or (mode := transferred_mode(row)) is None:
-        return refusal
-    reach = tried_reach(attacked.replace(gradient=mode), images.float())
-    nothing = None if reach.neurons else f"{mode} reaches no neuron of this network"
-    return reach.refusal or nothing
+    transferred = transferred_mode(row)
+    others = [*row.options.get("mix", ()), *([] if transferred is None else [transferred])]
+    for mode in others:
+        reach = tried_reach(attacked.replace(gradient=mode), images.float())
+        nothing = None if reach.neurons else f"{mode} reaches no neuron of this network"
+        refusal = refusal or reach.refusal or nothing
+    return refusal
