@@ -17,6 +17,7 @@ from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
 from robust_snn.utils.errors import InputError
 
+CERTIFICATE_FORMAT = 2  # of the rows; a folder with others is refused
 ROWS, RECORD = "certificates.csv", "certificate.json"
 Row = dict[str, Any]
 
@@ -101,6 +102,26 @@ class CertificateFolder:
         write_record(
             self.path / RECORD, {"configuration": self.configuration, "result": dict(result)}
         )
+
+
+def read_certificates(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    """The configuration and the rows of a folder, as texts.
+
+    Raises:
+        InputError: If it is none, or holds damaged ones or none of bounds or smoothing.
+    """
+    try:
+        configuration = read_record(path / RECORD)["configuration"]
+    except FileNotFoundError:
+        raise InputError(f"'{path}' holds no certificates; robust-snn certify makes them") from None
+    except (DamagedFile, KeyError) as error:
+        raise InputError(f"'{path}' is damaged: {error}") from None
+    if configuration.get("method") not in ("bounds", "smoothing"):
+        raise InputError(f"'{path / RECORD}' says no method that certifies")
+    rows = CertificateFolder(path, configuration).rows
+    if rows and configuration["method"] == "bounds" and "digest" not in rows[0]:
+        raise InputError(f"'{path}' was made by an earlier version; certify into another --out")
+    return configuration, rows
 
 
 def _text(value: Any) -> str:

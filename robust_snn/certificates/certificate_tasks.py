@@ -14,6 +14,7 @@ from robust_snn.certificates.bounds import certify
 from robust_snn.certificates.certificate_folder import Row
 from robust_snn.certificates.smoothing import ABSTAINS, parse_noise, smooth
 from robust_snn.data import ImageSet
+from robust_snn.data.image_set import image_digests
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import checked_inputs
@@ -69,10 +70,9 @@ class BoundsTask:
             "certified" if sure else "broken" if broken else "open"
             for sure, broken in zip(bounds.certified, bounds.broken, strict=True)
         ]
-        columns = zip(y.tolist(), status, bounds.method, bounds.lead.tolist(), strict=True)
-        return [
-            dict(zip(("label", "status", "method", "lead"), row, strict=True)) for row in columns
-        ]
+        columns = y.tolist(), image_digests(x), status, bounds.method, bounds.lead.tolist()
+        names = ("label", "digest", "status", "method", "lead")
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def result(self, rows: Sequence[Row]) -> dict[str, Any]:
         shares = {

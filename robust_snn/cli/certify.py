@@ -78,7 +78,7 @@ def certify(
     quiet: Quiet = False,
 ) -> None:
     """Prove what no attack can do; start the same command again to go on after a kill."""
-    from robust_snn.certificates.certificate_folder import CertificateFolder
+    from robust_snn.certificates.certificate_folder import CERTIFICATE_FORMAT, CertificateFolder
     from robust_snn.certificates.certificate_tasks import BoundsTask, CertificateTask, SmoothingTask
     from robust_snn.cli.inputs import load_subject
     from robust_snn.foreign.identity import identity
@@ -103,6 +103,7 @@ def certify(
         "data": {"name": images.name, "split": images.split, "sha256": images.sha256},
         "seed": seed,
         "robust_snn": __version__,
+        "format": CERTIFICATE_FORMAT,
         **task.settings,
     }
     folder = CertificateFolder(out, configuration)

@@ -79,6 +79,10 @@ def evaluate(
     source_checkpoint: Annotated[
         Path | None, typer.Option(help="Another trained network, from which attacks transfer.")
     ] = None,
+    certificates: Annotated[
+        Path | None,
+        typer.Option(help="Folder of robust-snn certify --eps: its certified accuracy is shown."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images attacked together.")] = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -115,6 +119,7 @@ def evaluate(
         "steps": steps,
         "eot": eot,
         "batch_size": batch_size,
+        "certificates": certificates,
         "seed": seed,
         "workers": workers,
         "ray": ray,

@@ -65,6 +65,12 @@ class ImageSet:
         return digest.hexdigest()
 
 
+def image_digests(images: Tensor) -> list[str]:
+    """A digest of the pixels of every image `[N, ...]`, as float32."""
+    arrays = (image.detach().cpu().contiguous().float().numpy() for image in images)
+    return [hashlib.sha256(array.astype("<f4").tobytes()).hexdigest()[:32] for array in arrays]
+
+
 def resized(images: Tensor, size: int | None) -> Tensor:
     """Resizes `[N, C, H, W]` to `size` x `size`: bilinear, and antialiased where it shrinks.
 

@@ -19,6 +19,7 @@ from robust_snn.diagnostics import Diagnostic, measured, reached_neurons
 from robust_snn.eval.execution import ray_workers
 from robust_snn.eval.execution import workers as local_workers
 from robust_snn.eval.execution.adaptive_suite import choose_attacks
+from robust_snn.eval.execution.certified_images import CertifiedImages, certified_images
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
@@ -64,6 +65,7 @@ def evaluate(
     batch_size: int | None = None,
     seed: int = 0,
     calibration: tuple[Tensor, Tensor] | None = None,
+    certificates: str | Path | None = None,
     workers: int | None = None,
     ray: str | None = None,
     model_info: Mapping[str, Any] | None = None,
@@ -100,6 +102,8 @@ def evaluate(
         seed: Seed of all noise and all attacks.
         calibration: Images and labels on which an adaptive suite chooses its attacks; without them,
             the last ones of every class of `images` are taken for that and not scored.
+        certificates: Folder of `robust-snn certify --eps` on the same network and images, whose
+            certified accuracy the verdict then has beside the robust one.
         workers: Processes that share the work, this one among them; 1 by default. On a Ray cluster:
             actors, by default as many as it has GPUs, or as its CPUs allow.
         ray: Address of a Ray cluster whose machines all see `out`; `"local"` starts one here.
@@ -111,6 +115,7 @@ def evaluate(
     Raises:
         InputError: If an argument is wrong, or `out` holds another run. Nothing is written then.
         ConstraintViolation: If an attack breaks the threat model.
+        CertificateContradicted: If an attack breaks an image that is certified.
         FolderError: If `out` cannot be written to in the middle of the run.
     """
     workers = None if workers is None else whole(workers, "workers", 1)
@@ -137,6 +142,7 @@ def evaluate(
             local_workers.check_workers(checked.job, workers)
         else:
             ray_workers.require_ray()
+        proven = None if certificates is None else certified_images(checked.job, certificates)
         config = configuration(checked, model_info or {}, data_info or {})
         folder = RunFolder(out, config, _room(checked.job))
         if checked.calibration is not None:
@@ -147,7 +153,7 @@ def evaluate(
             meter = Meter(checked.job, folder, listener)
             shards = _finish_shards(checked.job, folder, meter, workers, ray)
         summary = summarise(checked.job, shards)
-        verdict = _verdict(checked, config, summary)
+        verdict = _verdict(checked, config, summary, proven)
         folder.conclude(
             summary.predictions.save,
             partial(save_report_data, checked.job, summary.predictions, folder),
@@ -178,8 +184,15 @@ def _room(job: Job) -> int:
     return job.images.nbytes * len(job.suite.attacks) + 2**20
 
 
-def _verdict(checked: Preflight, config: Mapping[str, Any], summary: Summary) -> Verdict:
-    job = checked.job
+def _verdict(
+    checked: Preflight,
+    config: Mapping[str, Any],
+    summary: Summary,
+    proven: CertifiedImages | None,
+) -> Verdict:
+    job, predictions = checked.job, summary.predictions
+    right = (predictions.worst == predictions.labels[:, None]).all(1)
+    certified = None if proven is None else proven.bracket(right)
     return Verdict(
         model=config["model"],
         data=config["data"],
@@ -195,12 +208,14 @@ def _verdict(checked: Preflight, config: Mapping[str, Any], summary: Summary) ->
             *verdict_checks.clean_accuracy(summary.clean.accuracy, checked.classes),
             *verdict_checks.reach(job.threat),
             *summary.diagnostics,
+            *([] if proven is None else proven.missed(right)),
             *_masking(job, summary),
         ),
         environment=environment(job),
         seed=job.seed,
         seconds=summary.seconds + (0.0 if checked.probe is None else checked.probe.seconds),
         probe=checked.probe,
+        certified=certified,
     )
 
 

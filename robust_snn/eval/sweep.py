@@ -102,6 +102,7 @@ def sweep(
             _log.info("sweep: %s = %s", axis, value)
             run = Path(out) / "sweep" / re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{axis}={value}")
             arguments = {**around, **changed, "images": images, "labels": labels, "out": run}
+            arguments["certificates"] = None  # they are of the point alone
             point = CurvePoint.of(value, evaluate(**arguments))
         curves[axis].append(point)
     done = {axis: tuple(points) for axis, points in curves.items()}

@@ -49,6 +49,7 @@ class LeaderboardEntry:
         warned: Names of those that warn.
         missing: What was not done without which a number means nothing: `attacked`, `diagnosed`.
         counted: Whether predictions beside the verdict confirm it.
+        certified: Accuracy that no attack can take, where certificates were given.
     """
 
     rank: int | None
@@ -66,6 +67,7 @@ class LeaderboardEntry:
     warned: tuple[str, ...]
     missing: tuple[str, ...]
     counted: bool
+    certified: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def render_leaderboard(board: Leaderboard) -> Table:
     shown = Table(title=title)
     shown.add_column("rank", justify="right")
     shown.add_column("model")
-    for column in ("clean", "robust", "95%"):
+    for column in ("clean", "robust", "95%", "certified"):
         shown.add_column(column, justify="right")
     shown.add_column("suite")
     shown.add_column("diagnostics")
@@ -193,6 +195,7 @@ def render_leaderboard(board: Leaderboard) -> Table:
             percent(entry.clean),
             percent(entry.robust),
             span((entry.low, entry.high)),
+            "" if entry.certified is None else percent(entry.certified),
             entry.suite,
             "; ".join(notes) or "passed",
         )
@@ -263,6 +266,7 @@ def _entry(place: int, path: Path, verdict: Verdict, counted: bool) -> Leaderboa
         warned=_warned(verdict),
         missing=missing,
         counted=counted,
+        certified=None if verdict.certified is None else verdict.certified.accuracy,
     )
 
 

@@ -38,6 +38,9 @@ def render_verdict(verdict: Verdict) -> Group:
         )
     worst = _measured(verdict.robust.accuracy, verdict.robust.ci)
     table.add_row("worst case", "", "", "", "", *worst, style="bold")
+    if (floor := verdict.certified) is not None:
+        proven = _measured(floor.accuracy, floor.ci)
+        table.add_row("certified", "", str(floor.images), "", "", *proven, style="bold")
     notes = [
         Text.assemble((f"{note.status}: ", COLOURS[note.status]), f"{note.name}: {note.why}")
         for note in verdict.diagnostics
@@ -68,11 +71,13 @@ def sentence(verdict: Verdict) -> str:
     noise = f", {verdict.draws['report']} noise draws" if verdict.stochastic else ""
     apart = verdict.data.get("calibration")
     kept = f" ({apart} others chose the attacks)" if apart else ""
+    floor = verdict.certified
+    proven = f", {percent(floor.accuracy)} certified" if floor else ""
     return (
         f"Robust accuracy {percent(verdict.robust.accuracy)} (95% interval: "
         f"{span(verdict.robust.ci)}) of {percent(verdict.clean.accuracy)} clean, under suite "
         f"{verdict.suite} in {verdict.threat['norm']} at eps = "
-        f"{radius_text(verdict.threat['eps'])}; {verdict.data['n']} images{kept}{noise}."
+        f"{radius_text(verdict.threat['eps'])}; {verdict.data['n']} images{kept}{noise}{proven}."
     )
 
 

@@ -114,6 +114,25 @@ class ProbeCost:
 
 
 @dataclass(frozen=True)
+class Certified:
+    """Accuracy that no attack can take, from certificates: the lower end of the bracket.
+
+    Attributes:
+        accuracy: Share of all images that are certified.
+        ci: Its 95 % interval.
+        decided: Share that is certified or broken: there, more attacks can change nothing.
+        images: Images of which there is a certificate; the others count as not certified.
+        eps: Radius of the certificates, at least that of the threat.
+    """
+
+    accuracy: float
+    ci: Interval
+    decided: float
+    images: int
+    eps: float
+
+
+@dataclass(frozen=True)
 class Verdict:
     """How robust a model is, and the checks of it. `to_dict` gives `verdict.json`.
 
@@ -134,6 +153,7 @@ class Verdict:
     seed: int
     seconds: float
     probe: ProbeCost | None = None
+    certified: Certified | None = None
 
     def is_alone(self, attack: AttackResult) -> bool:
         """Whether an attack met all images, so that its accuracy is its own."""
@@ -142,8 +162,9 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: lists instead of tuples."""
         tree: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
-        if self.probe is None:
-            del tree["probe"]
+        for name in ("probe", "certified"):
+            if tree[name] is None:
+                del tree[name]
         return {"schema": SCHEMA, **tree}
 
     @classmethod
@@ -161,6 +182,8 @@ class Verdict:
         values["robust"] = _read(Robust, values["robust"])
         if values.get("probe") is not None:
             values["probe"] = _read(ProbeCost, values["probe"])
+        if values.get("certified") is not None:
+            values["certified"] = _read(Certified, values["certified"])
         values["attacks"] = tuple(_read(AttackResult, row) for row in values["attacks"])
         values["diagnostics"] = tuple(_read(Diagnostic, row) for row in values["diagnostics"])
         return cls(**values)
@@ -179,7 +202,7 @@ class Verdict:
         return cls.from_dict(read_json(Path(path), "the verdict"))
 
 
-T = TypeVar("T", Clean, Robust, AttackResult, ProbeCost, Diagnostic)
+T = TypeVar("T", Clean, Robust, AttackResult, ProbeCost, Certified, Diagnostic)
 
 
 def _read(cls: type[T], row: Mapping[str, Any]) -> T:

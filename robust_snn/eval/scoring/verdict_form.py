@@ -113,6 +113,13 @@ LISTS: dict[str, dict[str, Check]] = {
     },
 }
 PROBE = {"images": COUNT, "forwards": COUNT, "backwards": COUNT, "seconds": POSITIVE}
+CERTIFIED = {
+    "accuracy": SHARE,
+    "ci": INTERVAL,
+    "decided": SHARE,
+    "images": COUNT,
+    "eps": POSITIVE,
+}
 REST: dict[str, Check] = {
     "suite": TEXT,
     "stochastic": _a(bool, "true or false"),
@@ -131,6 +138,9 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
     _check(tree, REST, "")
     if tree.get("probe") is not None:
         _check(tree["probe"], PROBE, "probe.")
+    if tree.get("certified") is not None:
+        _check(tree["certified"], CERTIFIED, "certified.")
+        _check_inside(tree["certified"], "certified")
     for name, fields in MAPPINGS.items():
         _check(_part(tree, name, Mapping), fields, f"{name}.")
     for name, fields in LISTS.items():
@@ -142,6 +152,9 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
         _check_inside(row, f"attacks[{number}]")
         if (met := row.get("images")) is not None and met > tree["data"]["n"]:
             raise _wrong(f"attacks[{number}].images", f"at most {tree['data']['n']}", met)
+    floor, robust = (tree.get("certified") or {}).get("accuracy", 0.0), tree["robust"]["accuracy"]
+    if floor > robust + SLACK:
+        raise _wrong("certified.accuracy", f"at most the robust accuracy {robust}", floor)
     names = [row["name"] for row in tree["attacks"]]
     if len(set(names)) < len(names):
         raise _wrong("attacks", "attacks of different names", names)
