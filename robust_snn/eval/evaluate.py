@@ -32,6 +32,7 @@ from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring import verdict_checks
+from robust_snn.eval.scoring.larger_budget import LargerBudget, larger_budget
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.foreign import adapt
 from robust_snn.kernels import derive_seed
@@ -216,7 +217,17 @@ def _verdict(
         seconds=summary.seconds + (0.0 if checked.probe is None else checked.probe.seconds),
         probe=checked.probe,
         certified=certified,
+        larger_budget=_larger_budget(job, summary),
     )
+
+
+def _larger_budget(job: Job, summary: Summary) -> LargerBudget | None:
+    """What a larger budget would break, where the attacks follow each other."""
+    if job.suite.independent or any(row.after is None for row in summary.attacks):
+        return None
+    left = [summary.clean.accuracy, *(row.after or 0.0 for row in summary.attacks)]
+    passes = [row.forwards + row.backwards for row in summary.attacks]
+    return larger_budget(left, passes, len(job.labels)) if any(passes) else None
 
 
 def _masking(job: Job, summary: Summary) -> list[Diagnostic]:

@@ -78,6 +78,18 @@ def sentence(verdict: Verdict) -> str:
         f"{span(verdict.robust.ci)}) of {percent(verdict.clean.accuracy)} clean, under suite "
         f"{verdict.suite} in {verdict.threat['norm']} at eps = "
         f"{radius_text(verdict.threat['eps'])}; {verdict.data['n']} images{kept}{noise}{proven}."
+        f"{outlook(verdict)}"
+    )
+
+
+def outlook(verdict: Verdict) -> str:
+    """What a larger budget is expected to break, as a sentence; nothing where it is not known."""
+    more = verdict.larger_budget
+    if more is None:
+        return ""
+    return (
+        f" {more.factor} times the budget is expected to break another {percent(more.breaks)} of "
+        f"the images (95%: {span(more.ci)})."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.scoring.larger_budget import LargerBudget
 from robust_snn.eval.scoring.verdict_form import check_verdict, known_fields
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
@@ -154,6 +155,7 @@ class Verdict:
     seconds: float
     probe: ProbeCost | None = None
     certified: Certified | None = None
+    larger_budget: LargerBudget | None = None
 
     def is_alone(self, attack: AttackResult) -> bool:
         """Whether an attack met all images, so that its accuracy is its own."""
@@ -162,7 +164,7 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: lists instead of tuples."""
         tree: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
-        for name in ("probe", "certified"):
+        for name in ("probe", "certified", "larger_budget"):
             if tree[name] is None:
                 del tree[name]
         return {"schema": SCHEMA, **tree}
@@ -184,6 +186,8 @@ class Verdict:
             values["probe"] = _read(ProbeCost, values["probe"])
         if values.get("certified") is not None:
             values["certified"] = _read(Certified, values["certified"])
+        if values.get("larger_budget") is not None:
+            values["larger_budget"] = _read(LargerBudget, values["larger_budget"])
         values["attacks"] = tuple(_read(AttackResult, row) for row in values["attacks"])
         values["diagnostics"] = tuple(_read(Diagnostic, row) for row in values["diagnostics"])
         return cls(**values)
@@ -202,7 +206,7 @@ class Verdict:
         return cls.from_dict(read_json(Path(path), "the verdict"))
 
 
-T = TypeVar("T", Clean, Robust, AttackResult, ProbeCost, Certified, Diagnostic)
+T = TypeVar("T", Clean, Robust, AttackResult, ProbeCost, Certified, LargerBudget, Diagnostic)
 
 
 def _read(cls: type[T], row: Mapping[str, Any]) -> T:

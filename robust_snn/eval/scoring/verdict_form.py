@@ -120,6 +120,7 @@ CERTIFIED = {
     "images": COUNT,
     "eps": POSITIVE,
 }
+LARGER_BUDGET = {"factor": ONE_OR_MORE, "breaks": SHARE, "ci": INTERVAL}
 REST: dict[str, Check] = {
     "suite": TEXT,
     "stochastic": _a(bool, "true or false"),
@@ -141,6 +142,8 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
     if tree.get("certified") is not None:
         _check(tree["certified"], CERTIFIED, "certified.")
         _check_inside(tree["certified"], "certified")
+    if tree.get("larger_budget") is not None:
+        _check(tree["larger_budget"], LARGER_BUDGET, "larger_budget.")
     for name, fields in MAPPINGS.items():
         _check(_part(tree, name, Mapping), fields, f"{name}.")
     for name, fields in LISTS.items():
