@@ -7,7 +7,7 @@ of the comparison and another gradient, and such a tensor is taken for the spike
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from enum import Enum
@@ -17,17 +17,27 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.staircase import LEVELS, read_staircase
+from robust_snn.foreign.staircase import LEVELS, Staircase, read_staircase
 
 FEW_SEEN = 512  # values, of which most that are no spikes show it
 CLOSE = 1e-5  # between spikes with another gradient and the comparison that they come from
 ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
-CASTS = ("float", "double", "half", "bfloat16", "to", "type", "type_as", "clone", "contiguous")
+CASTS = (
+    *("float", "double", "half", "bfloat16", "int", "long", "to", "type", "type_as"),
+    *("clone", "contiguous"),
+)
+NEGATIONS = ("invert", "logical_not", "bitwise_not", "neg")
 ROUNDINGS = {"round": 0.5, "floor": 1.0, "trunc": 1.0, "ceil": 0.0}  # where they reach one
 SUMS = ("add", "radd", "iadd", "sub", "rsub", "isub")
 PRODUCTS = ("mul", "rmul", "imul")
-
+SHAPES = (
+    *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"),
+    *("movedim", "expand", "repeat", "getitem", "select", "stack", "cat", "max_pool2d"),
+)
+SCALES = (*PRODUCTS, *SUMS, "div", "truediv", "itruediv")  # by a number, as in `1 - spikes`
+KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
 
 _modes: ContextVar[tuple[TorchFunctionMode, ...]] = ContextVar("function_modes", default=())
 
@@ -59,12 +69,20 @@ class Form(Enum):
     ROUNDED = "straight-through rounding of something unknown"
 
 
+class Kind(Enum):
+    """How the spikes of a comparison follow from its membrane."""
+
+    STEP = "a step at zero"
+    ROUNDING = "steps at whole numbers, others than zero too"
+    CHANCE = "by chance, at zero in half of all draws"
+
+
 class Fired(torch.autograd.Function):
     """Spikes that a network has computed, as a function of its membrane above the threshold."""
 
     @staticmethod
-    def forward(ctx: Any, membrane: Tensor, spikes: Tensor, whole: bool) -> Tensor:
-        return spikes.clone()  # `whole`: whether thresholds are whole numbers, others than zero too
+    def forward(ctx: Any, membrane: Tensor, spikes: Tensor, kind: Kind) -> Tensor:
+        return spikes.clone()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None, None]:
@@ -86,14 +104,24 @@ class Rounded(torch.autograd.Function):
 class _Comparison:
     """A comparison, kept on the tensors that have its values."""
 
-    def __init__(
-        self, number: int, compared: Tensor, membrane: Tensor | None, rounds: bool
-    ) -> None:
+    def __init__(self, number: int, compared: Tensor, membrane: Tensor | None, kind: Kind) -> None:
         self.number = number
-        self.rounds = rounds
+        self.kind = kind
         self.compared = compared
         self.membrane = membrane
         self.spikes: Tensor | None = None
+
+    def staircase(self, spikes: Tensor) -> Staircase | None:
+        """The staircase that some values are of the membrane; None if they are none."""
+        assert self.membrane is not None
+        if self.membrane.shape != spikes.shape:
+            return None
+        return read_spikes(self.membrane, spikes, self.kind)
+
+    def kept_by(self, mask: Tensor) -> bool:
+        """Whether a mask keeps what is above the threshold, as a ReLU does and no reset."""
+        assert self.membrane is not None
+        return bool(((mask != 0) == (self.membrane >= 0)).float().mean() > 0.5)
 
 
 class Comparisons(TorchFunctionMode):
@@ -120,7 +148,7 @@ class Comparisons(TorchFunctionMode):
         super().__exit__(*raised)
         for reference in self._marked:  # a network may keep tensors of a pass, and be copied
             if (tensor := reference()) is not None:
-                for mark in ("_attached", "_comparison"):
+                for mark in ("_attached", "_comparison", "_spiky"):
                     tensor.__dict__.pop(mark, None)
 
     def __torch_function__(
@@ -140,7 +168,8 @@ class Comparisons(TorchFunctionMode):
             self._marked.append(ref(out))
         if name == "where" and _is_mask(args):
             comparison = getattr(args[0], "_comparison", None)
-        if name in PRODUCTS and isinstance(args[-1], int | float):
+        by_number = name in SCALES and isinstance(args[-1], int | float)
+        if by_number or name in NEGATIONS:
             comparison = getattr(args[0], "_comparison", None)
         if comparison is not None:
             out._comparison = comparison  # type: ignore[attr-defined]
@@ -157,16 +186,19 @@ class Comparisons(TorchFunctionMode):
 
     def _compared(self, name: str, args: Any, out: Tensor) -> _Comparison | None:
         """What an operation compares, if it does."""
+        kind = Kind.STEP
         if name in ABOVE and len(args) == 2:
             above, threshold = args
         elif name in BELOW and len(args) == 2:
             threshold, above = args
+            if not isinstance(above, Tensor):  # then what fires does not
+                above, threshold = args
         elif name in ("heaviside", "sign", "sgn"):
             above, threshold = args[0], 0.0
         elif name in ROUNDINGS:
-            above, threshold = args[0], ROUNDINGS[name]
+            above, threshold, kind = args[0], ROUNDINGS[name], Kind.ROUNDING
         elif name == "bernoulli":
-            above, threshold = args[0], 0.5
+            above, threshold, kind = args[0], 0.5, Kind.CHANCE
         else:
             return None
         above = getattr(above, "_attached", above)
@@ -176,12 +208,12 @@ class Comparisons(TorchFunctionMode):
         if self._wanted is None or self._count in self._wanted:
             with torch.enable_grad():
                 membrane = above - threshold
-        made = _Comparison(self._count, above, membrane, name in ROUNDINGS)
+        made = _Comparison(self._count, above, membrane, kind)
         if membrane is not None:
             self._made[self._count] = made
         if self._places is None:
             self._compared_so_far.append(made)
-        return None if name in ROUNDINGS else made  # what is rounded may be no spikes
+        return None if kind is Kind.ROUNDING else made  # what is rounded may be no spikes
 
     def _look(self, name: str, args: Any, out: Tensor) -> Tensor:
         """Notes an operation whose output has the values of a comparison.
@@ -197,32 +229,51 @@ class Comparisons(TorchFunctionMode):
         if name in PRODUCTS:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
-                if used is not None and other is used.compared:  # a mask, as in a ReLU
+                if used is not None and other is used.compared and used.kept_by(one):
                     self._masks.add(used.number)
-        marked = any(hasattr(value, "_comparison") for value in args)  # as in `0 + spikes`
-        if name in SUMS and out.requires_grad and not marked:
-            for comparison in reversed(self._hard):
-                hard = comparison.spikes
-                assert hard is not None
-                if hard.shape == out.shape and torch.allclose(hard, out, rtol=0, atol=CLOSE):
-                    self.found[self._count] = (Form.STRAIGHT_THROUGH, comparison.number)
-                    return _exchanged(out, comparison)
-            if _takes_few_values_only(args, out):
-                return self._several_levels(out)
+        if out.requires_grad:
+            parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
+            kept = name in KEEPING and all(map(_made_of_spikes, parts))
+            out._spiky = kept and _few(out)  # type: ignore[attr-defined]
+            self._marked.append(ref(out))
+        if name in SUMS and out.requires_grad:
+            return self._sum(args, out, exchanged)
         return exchanged
 
-    def _several_levels(self, out: Tensor) -> Tensor:
-        """Notes spikes of several levels, which have a gradient that is not theirs."""
-        for comparison in reversed(self._compared_so_far):
-            membrane = comparison.membrane
-            assert membrane is not None
-            if membrane.shape != out.shape:
-                continue
-            if read_staircase(membrane, out, whole=comparison.rounds) is not None:
-                self.found[self._count] = (Form.STRAIGHT_THROUGH, comparison.number)
-                return _exchanged(out, comparison)
-        self.found[self._count] = (Form.ROUNDED, -self._count)
-        return _rounded(out)
+    def _sum(self, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
+        """Notes a sum that gives spikes a gradient which is not theirs."""
+        unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
+        again = bool(unsure) and _has_hidden_values(args, out) and _few(out)
+        if not again and any(hasattr(a, "_comparison") for a in args):  # as in `0 + spikes`
+            return exchanged
+        for comparison in reversed(self._hard):
+            hard = comparison.spikes
+            assert hard is not None
+            if hard.shape == out.shape and _close(hard, out):
+                return self._straight_through(out, comparison, unsure)
+        if not again and not _takes_few_values_only(args, out):
+            return exchanged
+        fits = [(made, made.staircase(out)) for made in reversed(self._compared_so_far)]
+        known = [(made, staircase) for made, staircase in fits if staircase is not None]
+        if known:
+            comparison, _ = max(known, key=lambda fit: _likeliness(fit[1]))
+            comparison.spikes = out.detach()
+            spikes = self._straight_through(out, comparison, unsure)
+        elif again:
+            return exchanged
+        else:
+            self.found[self._count] = (Form.ROUNDED, -self._count)
+            spikes = _rounded(out)
+        spikes._unsure = self._count  # type: ignore[attr-defined]
+        return spikes
+
+    def _straight_through(
+        self, out: Tensor, comparison: _Comparison, instead: Sequence[int]
+    ) -> Tensor:
+        for place in instead:
+            self.found.pop(place, None)
+        self.found[self._count] = (Form.STRAIGHT_THROUGH, comparison.number)
+        return _exchanged(out, comparison)
 
     def places(self) -> dict[int, tuple[Form, int]]:
         """What was found: one operation for each comparison, the last that has its values."""
@@ -241,7 +292,7 @@ def with_gradient(places: Mapping[int, tuple[Form, int]]) -> dict[int, tuple[For
 def _exchanged(out: Tensor, made: _Comparison) -> Tensor:
     """Spikes with the same values, as a function of the membrane of their comparison."""
     with torch.enable_grad():
-        spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.rounds)
+        spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.kind)
     spikes._comparison = made  # type: ignore[attr-defined]
     return spikes
 
@@ -251,16 +302,55 @@ def _rounded(out: Tensor) -> Tensor:
     return spikes
 
 
+def read_spikes(membrane: Tensor, spikes: Tensor, kind: Kind) -> Staircase | None:
+    """The staircase that the spikes of a comparison are of its membrane; None if they are none."""
+    whole, chance = kind is Kind.ROUNDING, kind is Kind.CHANCE
+    return read_staircase(membrane, spikes, whole=whole, chance=chance)
+
+
+def _likeliness(staircase: Staircase) -> tuple[bool, bool]:
+    """What speaks for one of several comparisons as that of some spikes.
+
+    Silent neurons are below any threshold, and above none if they can be below one.
+    """
+    return staircase.edges == (0.0,), staircase.jumps[0] > 0
+
+
+def _close(hard: Tensor, out: Tensor) -> bool:
+    return torch.allclose(hard.to(out.dtype), out, rtol=0, atol=CLOSE)
+
+
 def _takes_few_values_only(args: Any, out: Tensor) -> bool:
-    """Whether a sum takes a few values only, and a part of it that has a gradient more."""
+    """Whether a sum takes a few values only, and a part of it that has a gradient others.
+
+    A soft function that is nearly a step takes a few values too, but not of spikes: then another
+    part has values of its own and no gradient.
+    """
     parts = [a for a in args if isinstance(a, Tensor) and a.requires_grad and a.shape == out.shape]
-    return _few(out) and len(parts) < len(args) and not all(map(_few, parts))
+    if len(parts) == len(args) or not _few(out):
+        return False
+    spikes = map(_made_of_spikes if _has_hidden_values(args, out) else _few, parts)
+    return not all(spikes)
+
+
+def _has_hidden_values(args: Any, out: Tensor) -> bool:
+    """Whether a part of a sum has values of its own and no gradient."""
+    fixed = [a for a in args if isinstance(a, Tensor) and not a.requires_grad]
+    return any(a.shape == out.shape and a.unique().numel() > 1 for a in fixed)
+
+
+def _made_of_spikes(value: Tensor) -> bool:
+    """Whether a tensor is made of spikes alone; what no operation has made is looked at."""
+    made = getattr(value, "_spiky", None)
+    return hasattr(value, "_comparison") or (_few(value) if made is None else bool(made))
 
 
 def _few(values: Tensor) -> bool:
+    """Whether a tensor holds a few values only, each of them several times."""
     flat = values.detach().flatten()
+    most = min(LEVELS, max(2, flat.numel() // 4))
     for part in (flat[:FEW_SEEN], flat):
-        if part.mul(1e4).round().unique().numel() > LEVELS:
+        if part.mul(1e4).round().unique().numel() > most:
             return False
     return True
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from robust_snn.foreign.checkpointed_parts import without_checkpointing
 from robust_snn.foreign.comparisons import inside_network
 from robust_snn.foreign.hidden_state import Key, find_state
 from robust_snn.foreign.library import Library, find_nodes, find_states, takes_all_steps
@@ -136,7 +137,8 @@ class ShownNet(NoisyModule):
             return self._told(self._run(frames.movedim(0, -1) if last else frames))
 
     def _run(self, shown: Tensor) -> Any:
-        with self._eagerly(), scripted_functions_as_written(), inside_network():
+        as_written = scripted_functions_as_written()
+        with self._eagerly(), as_written, without_checkpointing(), inside_network():
             return self.net(shown)
 
     def _eagerly(self) -> AbstractContextManager[object]:

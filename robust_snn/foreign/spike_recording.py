@@ -121,6 +121,21 @@ def _where() -> Iterator[tuple[Any, int]]:
 SURVEY = "robust_snn.foreign.survey"  # beyond it, code differs from one look to another
 
 
+class Attached(TorchFunctionMode):
+    """Keeps a graph of what a network computes without one, as of a state that it detaches."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        with torch.enable_grad():
+            if func in _DETACHING:
+                return args[0].clone()  # elementwise, as the state is
+            return func(*args, **(kwargs or {}))
+
+
+_DETACHING = (Tensor.detach, torch.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
+
+
 class Tape(TorchFunctionMode):
     """Keeps the values of every tensor that has a gradient."""
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from robust_snn.foreign.comparisons import Fired, Rounded
+from robust_snn.foreign.comparisons import Fired, Rounded, read_spikes
 from robust_snn.foreign.firing_chance import find_chance, own_random_numbers
 from robust_snn.foreign.graph_walk import Walk, parents, walk
 from robust_snn.foreign.spike_recording import Recorded
-from robust_snn.foreign.staircase import LEVELS, Staircase, find_staircase, read_staircase
+from robust_snn.foreign.staircase import LEVELS, Staircase, find_staircase
 
 
 class Step(NamedTuple):
@@ -61,8 +61,8 @@ def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Stair
     if call.function is Rounded:
         return True, None
     if call.function is Fired:
-        membrane, _, whole = arguments
-        return True, read_staircase(membrane, out, whole=whole)
+        membrane, _, kind = arguments
+        return True, read_spikes(membrane, out, kind)
     key = (call.function, *(v for v in arguments if isinstance(v, int | float)))
     staircase, fires = found.get(key), False
     if staircase is None or not _suits(staircase, arguments, out):
@@ -77,6 +77,22 @@ def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Stair
 def walks_of(steps: Sequence[Step]) -> list[Walk]:
     """How the membranes of some steps came about."""
     return [step.walk for step in steps if step.walk is not None]
+
+
+def common_staircase(members: Sequence[Step]) -> Staircase | None:
+    """The staircase by which all steps of a neuron fire; None if there is none.
+
+    A single step may leave open whether a threshold that moves is one of the arguments.
+    """
+    known = dict.fromkeys(step.staircase for step in members)
+    if len(known) == 1:
+        return members[0].staircase
+    for staircase in known:
+        if staircase is not None and all(
+            _suits(staircase, step.recorded.arguments, step.recorded.out) for step in members
+        ):
+            return staircase
+    return None
 
 
 def _suits(staircase: Staircase, arguments: Sequence[Any], out: Tensor) -> bool:
@@ -118,13 +134,19 @@ def _looks_like_spikes(recorded: Recorded) -> bool:
     return isinstance(other, Tensor) and other.unique().numel() < LEVELS
 
 
-def neurons_of(steps: Sequence[Step | None]) -> list[list[list[int]]]:
+def neurons_of(steps: Sequence[Step | None], whole: bool = False) -> list[list[list[int]]]:
     """The neurons of a pass: for every one its time steps, for every step the places of its calls.
 
     The graph says which membrane is made of which. Where it does not, because a state is detached,
     calls of one line after one module belong together.
+
+    Args:
+        steps: The calls.
+        whole: Whether the graph shows all states. Then calls that follow one another in it belong
+            to no others.
     """
-    before, same = _links(steps)
+    before, weak, same = _links(steps)
+    before |= weak
     followed = set(before.values())
     neurons: list[list[list[int]]] = []
     neuron_of: dict[int, list[list[int]]] = {}
@@ -145,7 +167,9 @@ def neurons_of(steps: Sequence[Step | None]) -> list[list[list[int]]]:
                 earlier = None
         if place not in before:
             ended = (n for n in by_line.get(line, ()) if n[-1][0] not in followed)
-            earlier = next(ended, None)
+            alone = place not in followed
+            joined = (n for n in ended if not whole or (alone and n[-1][0] not in before))
+            earlier = next(joined, None)
         if earlier is None:
             earlier = []
             neurons.append(earlier)
@@ -156,43 +180,75 @@ def neurons_of(steps: Sequence[Step | None]) -> list[list[list[int]]]:
     return neurons
 
 
-def _links(steps: Sequence[Step | None]) -> tuple[dict[int, int], dict[int, int]]:
-    """The calls of the step before, and earlier calls with the same membrane, by place."""
+def has_hidden_links(
+    steps: Sequence[Step | None], groups: Sequence[Sequence[Sequence[int]]]
+) -> bool:
+    """Whether the graph shows less of which call follows which than `neurons_of` says."""
+    before, weak, same = _links(steps)
+    first = [place for place, step in enumerate(steps) if step and place not in before | same]
+    twice = len(set(before.values())) < len(before)
+    return bool(weak) or twice or len(first) > len(groups)
+
+
+class _Links(NamedTuple):
+    """How calls follow each other, by place.
+
+    Attributes:
+        before: The calls of the step before.
+        weak: Those that may as well be of another neuron, where no others are known.
+        same: Earlier calls with the same membrane.
+    """
+
+    before: dict[int, int]
+    weak: dict[int, int]
+    same: dict[int, int]
+
+
+def _links(steps: Sequence[Step | None]) -> _Links:
     before: dict[int, int] = {}
     same: dict[int, int] = {}
+    weak: dict[int, int] = {}
     tops: dict[Node, int] = {}
-    inner: dict[Node, int] = {}
-    ends: dict[Node, int] = {}
+    inner: dict[Node, list[int]] = {}
+    ends: dict[Node, list[int]] = {}  # of several calls where an operation splits a tensor
     for place, step in enumerate(steps):
         if step is None or step.walk is None:
             continue
         twice = tops.setdefault(step.walk.top, place)
-        other = twice if twice != place else _before(step, steps, inner, ends)
+        again = twice != place and _same_membrane(step, steps[twice])  # one may give several
+        other, sure = (twice, True) if again else _before(step, steps, inner, ends)
         if other is not None and _same_membrane(step, steps[other]):
             same[place] = same.get(other, other)
         elif other is not None:
-            before[place] = same.get(other, other)
-        inner |= {node: place for node in step.walk.chain if node in step.walk.inner}
-        ends[step.walk.chain[-1]] = place
-    return before, same
+            (before if sure else weak)[place] = same.get(other, other)
+        for node in step.walk.chain:
+            if node in step.walk.inner:
+                inner.setdefault(node, []).append(place)
+        ends.setdefault(step.walk.chain[-1], []).append(place)
+    followed = {*before.values(), *before}
+    return _Links(before, {p: o for p, o in weak.items() if not {p, o} & followed}, same)
 
 
 def _before(
     step: Step,
     steps: Sequence[Step | None],
-    inner: Mapping[Node, int],
-    ends: Mapping[Node, int],
-) -> int | None:
-    """The call of the step before, whose membrane this one's is made of."""
+    inner: Mapping[Node, list[int]],
+    ends: Mapping[Node, list[int]],
+) -> tuple[int | None, bool]:
+    """The call of the step before, whose membrane this one's is made of, and whether that is sure.
+
+    It is not where nothing else enters: it may be the first step of another neuron with that input.
+    """
     assert step.walk is not None
     reached = {parent for node in step.walk.inner for parent in parents(node)}
+    joins = step.walk.chain[-1] in step.walk.inner
     for known, nodes in ((inner, step.walk.inner - {step.walk.top}), (ends, reached)):
-        places = sorted((known[node] for node in nodes if node in known), reverse=True)
-        for candidate in places:
-            other = steps[candidate]
-            if other is not None and _alike(step.recorded, other.recorded):
-                return candidate
-    return None
+        places = {place for node in nodes for place in known.get(node, ())}
+        found = [(p, s) for p in places if (s := steps[p]) and _alike(step.recorded, s.recorded)]
+        if found:  # the last, and before others one whose spikes act on the membrane
+            acts, place = max((other.recorded.node in reached, place) for place, other in found)
+            return place, joins or acts
+    return None, False
 
 
 def _alike(a: Recorded, b: Recorded) -> bool:

@@ -68,13 +68,16 @@ class Staircase(NamedTuple):
 
 
 @torch.no_grad()
-def read_staircase(membrane: Tensor, out: Tensor, *, whole: bool) -> Staircase | None:
+def read_staircase(
+    membrane: Tensor, out: Tensor, *, whole: bool, chance: bool = False
+) -> Staircase | None:
     """The staircase that spikes are of a membrane, as far as these data show it.
 
     Args:
         membrane: The membrane, above the threshold at which spikes of two values jump.
         out: The spikes, of the same shape.
         whole: Whether all thresholds are whole numbers, as of a function that rounds.
+        chance: Whether it fires by chance, at zero in half of all draws.
 
     Returns:
         None if there is none, or if the membranes at hand leave a threshold open.
@@ -84,11 +87,12 @@ def read_staircase(membrane: Tensor, out: Tensor, *, whole: bool) -> Staircase |
         values = values.mul(1e4).round().div(1e4)
     levels = values.unique().tolist()
     if len(levels) <= 2:
-        low, high = (0.0, 1.0) if len(levels) == 1 else levels
-        at_zero = Staircase(0, None, (0.0,), (low, high))
-        if not whole or at_zero.agrees(membrane, values):
-            return at_zero
-    if not 2 <= len(levels) <= LEVELS:
+        low, high = levels if len(levels) == 2 else (min(0.0, *levels), 1.0)
+        for pair in ((low, high), (high, low)):  # it may fire below
+            at_zero = Staircase(0, None, (0.0,), pair, chance)
+            if at_zero.agrees(membrane, values):
+                return at_zero
+    if chance or not 2 <= len(levels) <= LEVELS:
         return None
     at = [membrane.detach()[values == level] for level in levels]
     unit = min(high - low for low, high in pairwise(levels))

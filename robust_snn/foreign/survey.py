@@ -41,11 +41,19 @@ from robust_snn.foreign.spike_plan import (
     SpikePlan,
     function_name,
 )
-from robust_snn.foreign.spike_recording import Recorded, Recorder, Replace, Tape
-from robust_snn.foreign.spike_steps import Step, find_steps, neurons_of, walks_of
+from robust_snn.foreign.spike_recording import Attached, Recorded, Recorder, Replace, Tape
+from robust_snn.foreign.spike_steps import (
+    Step,
+    common_staircase,
+    find_steps,
+    has_hidden_links,
+    neurons_of,
+    walks_of,
+)
 
 Run = Callable[[Tensor], Sequence[Tensor]]  # images to the tensors that a network returns
 Places = Mapping[int, tuple[Form, int]]
+Groups = Sequence[Sequence[Sequence[int]]]  # neurons, their steps, and the calls of these
 
 
 def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
@@ -75,10 +83,13 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
             open_function(Rounded)
         pass_ = _run(net, run, leaf, places)
         steps = find_steps(pass_.calls)
-        plan = _plan(net, pass_, steps, places)
+        groups: Groups = neurons_of(steps)
+        if has_hidden_links(steps, groups):
+            groups = _with_hidden_links(net, run, leaf, places, pass_, steps) or groups
+        plan = _plan(net, pass_, steps, groups, places)
         if plan.unsettled:
             other = _run(net, run, leaf, places, _stirring(steps))
-            plan = _settled(plan, (pass_, other), steps)
+            plan = _settled(plan, (pass_, other), steps, groups)
         return plan
 
 
@@ -90,29 +101,56 @@ class _Pass(NamedTuple):
 
 
 def _run(
-    net: nn.Module, run: Run, leaf: Tensor, places: Places, replace: Replace | None = None
+    net: nn.Module,
+    run: Run,
+    leaf: Tensor,
+    places: Places,
+    replace: Replace | None = None,
+    attached: bool = False,
 ) -> _Pass:
     recorder, tape = Recorder(net, replace), Tape()
-    with recorder.following(), listening(recorder), watching(tape, Comparisons(places)):
+    modes = [Attached(), tape, Comparisons(places)][not attached :]
+    with recorder.following(), listening(recorder), watching(*modes):
         outputs = run(leaf)
     alive = nodes_of(outputs)
     calls = [call._replace(alive=call.node in alive) for call in recorder.calls]
     return _Pass(calls, tape)
 
 
-def _plan(net: nn.Module, pass_: _Pass, steps: Sequence[Step | None], places: Places) -> SpikePlan:
-    groups = neurons_of(steps)
+def _with_hidden_links(
+    net: nn.Module,
+    run: Run,
+    leaf: Tensor,
+    places: Places,
+    pass_: _Pass,
+    steps: Sequence[Step | None],
+) -> Groups | None:
+    """The neurons of a pass, told apart by states that it detaches; None if that fails."""
+    try:
+        other = _run(net, run, leaf, places, attached=True)
+    except Exception:  # whatever a network does to tensors that must not have a gradient
+        return None
+    if [c.path for c in other.calls] != [c.path for c in pass_.calls]:
+        return None
+    return neurons_of(find_steps(other.calls, steps), whole=True)
+
+
+def _plan(
+    net: nn.Module,
+    pass_: _Pass,
+    steps: Sequence[Step | None],
+    groups: Groups,
+    places: Places,
+) -> SpikePlan:
     paths = [pass_.calls[group[0][0]].path for group in groups]
     neurons: list[SpikeNeuron] = []
     planned: dict[int, tuple[int, int]] = {}
     for number, (name, group) in enumerate(zip(_names(net, paths), groups, strict=True)):
-        first = steps[group[0][0]]
-        assert first is not None
-        form = {Fired: COMPARISON, Rounded: ROUNDING}.get(
-            first.recorded.call.function, first.recorded.call.function.__name__
-        )
+        members = [step for calls in group for c in calls if (step := steps[c]) is not None]
+        function, staircase = members[0].recorded.call.function, common_staircase(members)
+        form = {Fired: COMPARISON, Rounded: ROUNDING}.get(function, function.__name__)
         recurrence = _recurrence(group, steps, pass_.tape)
-        neurons.append(SpikeNeuron(name, form, len(group), first.staircase, recurrence))
+        neurons.append(SpikeNeuron(name, form, len(group), staircase, recurrence))
         planned |= {place: (number, step) for step, calls in enumerate(group) for place in calls}
     neurons += [SpikeNeuron(path, SCRIPTED, 1, None, HIDDEN) for path in scripted_neurons(net)]
     calls = [
@@ -122,7 +160,7 @@ def _plan(net: nn.Module, pass_: _Pass, steps: Sequence[Step | None], places: Pl
     return SpikePlan(tuple(neurons), tuple(calls), places, _loop(groups, steps))
 
 
-def _loop(groups: Sequence[Sequence[Sequence[int]]], steps: Sequence[Step | None]) -> int:
+def _loop(groups: Groups, steps: Sequence[Step | None]) -> int:
     """How many time steps a pass has: neither neurons nor lines of code are called more often.
 
     A neuron may fire by two lines in a step, and a line may serve several layers.
@@ -159,7 +197,7 @@ def _traces(group: Sequence[Sequence[int]], steps: Sequence[Step | None], tape: 
         Unrecognised: If it is none that we know.
     """
     members = [step for calls in group if (step := steps[calls[0]]) is not None]
-    staircase = members[0].staircase
+    staircase = common_staircase(members)
     if staircase is None or any(step.walk is None for step in members):
         raise Unrecognised("its spikes are no step function of a membrane with a gradient")
     if staircase.chance:
@@ -226,14 +264,17 @@ def _stirring(steps: Sequence[Step | None]) -> Replace:
 
 
 def _settled(
-    plan: SpikePlan, passes: tuple[_Pass, _Pass], steps: Sequence[Step | None]
+    plan: SpikePlan,
+    passes: tuple[_Pass, _Pass],
+    steps: Sequence[Step | None],
+    groups: Groups,
 ) -> SpikePlan:
     """The plan with recursions that neurons show under random spikes and by themselves."""
     seen, stirred = passes
     if [c.path for c in seen.calls] != [c.path for c in stirred.calls]:
         return plan
     others = find_steps(stirred.calls, steps)
-    groups, neurons = neurons_of(steps), list(plan.neurons)
+    neurons = list(plan.neurons)
     for place, group in enumerate(groups):
         if neurons[place].recurrence != SILENT:
             continue

@@ -42,6 +42,37 @@ WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def set_where(v: Tensor) -> Tensor:
+    out = torch.zeros_like(v)
+    out[v > 1] = 1
+    return out
+
+
+def one_hot(v: Tensor) -> Tensor:
+    return nn.functional.one_hot((v > 1).long(), 2)[..., 1].float()
+
+
+HARD: dict[str, Callable[[Tensor], Tensor]] = {
+    "float": WITHOUT["float"],
+    "double": lambda v: (v > 1).double().float(),
+    "sign": lambda v: (torch.sign(v - 1) + 1) / 2,
+    "not below": lambda v: (~(v <= 1)).float(),
+    "one less below": lambda v: 1 - (v <= 1).float(),
+    "negated": lambda v: torch.lt(-v, -1).float(),
+    "integer": lambda v: torch.gt(v, 1).int().float(),
+    "masked_fill": lambda v: torch.zeros_like(v).masked_fill(v > 1, 1.0),
+    "set where": set_where,
+    "one-hot": one_hot,
+    "and": lambda v: torch.logical_and(v > 1, v > -50).float(),
+    "floor": lambda v: v.floor().clamp(0, 1),
+}
+TRICKS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    lambda hard, soft: hard.detach() + soft - soft.detach(),
+    lambda hard, soft: soft + (hard - soft).detach(),
+    lambda hard, soft: (hard - soft).detach() + soft,
+)
+
+
 class Net(nn.Module):
     """Two layers, by hand."""
 
@@ -95,9 +126,22 @@ def test_a_comparison_without_a_gradient_gets_one(name: str) -> None:
         assert "no gradient by itself" in (victim.takes("own").refusal or "")
 
 
+@pytest.mark.parametrize("name", HARD)
+def test_a_soft_function_that_is_nearly_a_step_hides_no_spikes(name: str) -> None:
+    reference = through(Net(WITH_GRADIENT["under no_grad"]))
+    for trick in TRICKS[: 3 if name in ("set where", "floor") else 1]:
+        net = Net(lambda v, trick=trick: trick(HARD[name](v), torch.sigmoid(50 * (v - 1))))
+        victim = adapt(net, images=IMAGES)
+        assert victim.net.neurons == ("Net#1", "Net#2")
+        found = through(victim.replace(gradient="bptt(surrogate=sigmoid(alpha=4))"))
+        assert torch.equal(found[0], net(IMAGES))
+        assert_close_rms(found[1], reference[1])
+
+
 def test_a_mask_is_no_spike() -> None:
-    victim = adapt(Net(lambda v: (v > 0).float() * v), images=IMAGES)
-    assert victim.net.neurons == () and victim.takes("bptt").neurons == ()
+    for mask in (lambda v: (v > 0).float(), lambda v: ~(v <= 0)):
+        victim = adapt(Net(lambda v, mask=mask: mask(v) * v), images=IMAGES)
+        assert victim.net.neurons == () and victim.takes("bptt").neurons == ()
 
 
 def test_a_gradient_that_reaches_no_image_is_refused() -> None:

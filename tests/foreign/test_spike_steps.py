@@ -180,6 +180,120 @@ def test_steps_of_every_layer_are_told_apart(name: str) -> None:
         assert_close_rms(through(victim, mode), through(reference, mode))
 
 
+def without_graph(v: Tensor) -> Tensor:
+    with torch.no_grad():
+        return v * 1
+
+
+DETACHED: dict[str, Callable[[Tensor], Tensor]] = {
+    "detach": torch.detach,
+    "data": lambda v: v.data,
+    "no_grad": without_graph,
+}
+
+
+class Functional(nn.Module):
+    """Neurons without modules, whose weights are parameters and whose states are detached."""
+
+    def __init__(self, order: str, apart: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.order, self.apart = order, apart
+        torch.manual_seed(1)
+        shapes = [(WIDTH, 64), (WIDTH, WIDTH), (WIDTH, WIDTH), (CLASSES, WIDTH)]
+        drawn = [nn.Parameter(torch.randn(*shape) * 2 / shape[1] ** 0.5) for shape in shapes]
+        self.weights = nn.ParameterList(drawn)
+
+    def cell(self, current: Tensor, v: Any) -> tuple[Tensor, Tensor]:
+        v = current if v is None else 0.5 * v + current
+        s = fire(v)
+        return s, self.apart(v * (1 - s))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *rest, last = self.weights
+        steps, states = [x.flatten(1) @ first.T] * T, list[Any]([None, None, None])
+        if self.order == "layer by layer":
+            for place in range(3):
+                for t in range(T):
+                    steps[t], states[place] = self.cell(steps[t], states[place])
+                    steps[t] = steps[t] @ rest[place].T if place < 2 else steps[t]
+        else:
+            for t in range(T):
+                s, states[0] = self.cell(steps[t], states[0])
+                if self.order == "side by side":
+                    currents = [s @ weight.T for weight in rest]
+                    one, states[1] = self.cell(currents[0], states[1])
+                    two, states[2] = self.cell(currents[1], states[2])
+                    steps[t] = one + two
+                elif self.order == "split":
+                    s, more = (s @ rest[0].T).chunk(2, 1)
+                    s, states[1] = self.cell(s, states[1])
+                    more, states[2] = self.cell(more, states[2])
+                    steps[t] = torch.cat([s, more], 1)
+                else:
+                    for place in (1, 2):
+                        s, states[place] = self.cell(s @ rest[place - 1].T, states[place])
+                    steps[t] = s
+        return sum(s @ last.T for s in steps) / T
+
+
+@pytest.mark.parametrize("way", DETACHED)
+@pytest.mark.parametrize("order", ["step by step", "layer by layer", "side by side", "split"])
+def test_detached_states_tell_neurons_of_one_line_apart(order: str, way: str) -> None:
+    net = Functional(order, DETACHED[way])
+    victim = adapt(net, images=IMAGES)
+    assert [neuron.steps for neuron in victim.net._plan.neurons] == [T, T, T]
+    assert all(victim.takes(mode).refusal is None for mode in ("bptr", "hart", "pdsg"))
+    assert_close_rms(through(victim, f"bptt(surrogate={RULE})"), through(net))
+
+
+def test_neurons_with_one_input_are_told_apart() -> None:
+    def both(x: Tensor, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        return (after := 0.5 * v * (1 - s.detach()) + x), fire(after)
+
+    class Pair(Stacked):
+        def forward(self, x: Tensor) -> Tensor:
+            current, out = self.layers[0](x.flatten(1)), torch.zeros(len(x), CLASSES)
+            states = [(current, fire(current)), (current, fire(2 * current))]
+            for _ in range(T - 1):
+                states = [both((1 + k) * current, *state) for k, state in enumerate(states)]
+                out = out + self.last(states[0][1] + states[1][1])
+            return out
+
+    neurons = adapt(Pair(both), images=IMAGES).net._plan.neurons
+    assert len(neurons) == 2
+
+
+class Above(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, threshold: Tensor) -> Tensor:
+        ctx.save_for_backward(v - threshold)
+        return (v > threshold).float()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
+        slope = upstream[0] * (ctx.saved_tensors[0].abs() < 0.5)
+        return slope, -slope
+
+
+def test_a_threshold_that_moves_is_followed_from_step_to_step() -> None:
+    class Adaptive(Stacked):
+        def forward(self, x: Tensor) -> Tensor:
+            current = 2 * self.layers[0](x.flatten(1))
+            v, moved, out = torch.zeros_like(current), torch.zeros_like(current), 0.0
+            for _ in range(T):
+                v = 0.5 * v + current
+                s = Above.apply(v, 0.5 + 0.4 * moved)  # type: ignore[no-untyped-call]
+                v, moved, out = v * (1 - s), 0.9 * moved + s, out + self.last(s)
+            return out
+
+    net = Adaptive(update)
+    victim = adapt(net, images=IMAGES)
+    found = victim.net._plan.neurons[0].staircase
+    assert found is not None and found.threshold == 1 and len(found.edges) == 1
+    assert "recursion" in (victim.takes("bptr").refusal or "")
+    assert_close_rms(through(victim, f"bptt(surrogate={RULE})"), through(net))
+
+
 def test_a_reset_by_a_function_in_place_is_followed() -> None:
     victim = adapt(Stacked(by_function), images=IMAGES)
     assert [neuron.steps for neuron in victim.net._plan.neurons] == [T, T]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from robust_snn import InputError, adapt
 from robust_snn.foreign.study import Layout
@@ -193,3 +194,22 @@ def test_a_compiled_network_runs_as_it_was_written() -> None:
     victim = adapt(torch.compile(Loop()), images=IMAGES)  # type: ignore[arg-type]
     assert len(victim.net.neurons) == 2
     assert torch.equal(victim.sample(IMAGES, torch.arange(6)), expected())
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_parts_behind_gradient_checkpointing_run_once(reentrant: bool) -> None:
+    class Twice(Loop):
+        def forward(self, x: Tensor) -> Tensor:
+            run = super().forward
+            return checkpoint(run, x, use_reentrant=reentrant)  # type: ignore[no-any-return]
+
+    x = IMAGES.clone().requires_grad_()
+    grads = []
+    for net in (Loop(), Twice()):
+        victim = adapt(net, images=IMAGES, gradient="bptt")
+        assert victim.takes("bptr").neurons
+        grads.append(torch.autograd.grad(victim(x).square().sum(), x)[0])
+    assert torch.equal(*grads)
+    weight = next(net.parameters())  # outside of a victim, checkpointing is as it was
+    net(x).sum().backward()
+    assert weight.grad is not None
