@@ -5,20 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from robust_snn.utils.interrupts import leave_while_loading
-
-leave_while_loading()  # before the libraries load, which takes seconds
-
-from robust_snn import models, neurons
-from robust_snn.foreign import adapt, building_on_cpu
-from robust_snn.neurons import gradient_mode
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.interrupts import is_command, leave_while_loading
 from robust_snn.utils.version import __version__
-from robust_snn.victim import Victim
 
 if TYPE_CHECKING:
+    from robust_snn import models, neurons
     from robust_snn.eval.evaluate import evaluate
     from robust_snn.eval.scoring.verdict import Verdict
+    from robust_snn.foreign import adapt, building_on_cpu
+    from robust_snn.neurons import gradient_mode
+    from robust_snn.victim import Victim
 
 __all__ = [
     "InputError",
@@ -33,6 +30,14 @@ __all__ = [
     "neurons",
 ]
 
+_PLACES = {
+    "Verdict": "eval",
+    "Victim": "victim",
+    "adapt": "foreign",
+    "building_on_cpu": "foreign",
+    "evaluate": "eval",
+    "gradient_mode": "neurons",
+}
 _ROOMS = (
     "adapters",
     "attacks",
@@ -44,14 +49,21 @@ _ROOMS = (
     "gradients",
     "kernels",
     "metrics",
+    "models",
+    "neurons",
     "training",
 )
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the rooms that a plain import leaves alone when they are first used."""
-    if name in ("evaluate", "Verdict"):
-        return getattr(importlib.import_module("robust_snn.eval"), name)
+    """Loads a room, or a name from one, when it is first used."""
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"robust_snn.{_PLACES[name]}"), name)
     if name in _ROOMS:
         return importlib.import_module(f"robust_snn.{name}")
     raise AttributeError(f"module 'robust_snn' has no attribute '{name}'")
+
+
+leave_while_loading()  # libraries load for seconds
+if not is_command():  # which prints its help at once, and loads the models with its inputs
+    importlib.import_module("robust_snn.models")  # registers them in timm

@@ -99,7 +99,7 @@ def finish(name: str, out: Path) -> float:
     began = time.monotonic()
     status = os.waitpid(start(name, out), 0)[1]
     log = Path(f"{out}.log").read_text(errors="replace")
-    assert status == 0, f"{out} did not go on: {log[-2000:]}"
+    assert status == 0, f"{out} did not resume: {log[-2000:]}"
     return time.monotonic() - began
 
 

@@ -33,7 +33,7 @@ class AutoAttack(pyautoattack.AutoAttack):
     The constructor, `run_standard_evaluation` and its individual form are those of that class, and
     what is set afterwards counts: `attacks_to_run`, the seed, and every number of `apgd`,
     `apgd_targeted`, `fab` and `square`. The same seed gives the same images. Beyond it, any number
-    of classes works, the caller's process stays as it was, and a run goes on from `state_path` with
+    of classes works, the caller's process stays as it was, and a run resumes from `state_path` with
     the images that were found before. For a noisy victim the images of highest loss come back, not
     those that one call happened to misclassify.
 
@@ -109,7 +109,7 @@ class AutoAttack(pyautoattack.AutoAttack):
             bs: Images attacked together.
             return_labels: Whether to return labels too.
             state_path: Where the run is noted as `EvaluationState`, with its images beside it. The
-                same call goes on from there, to the result of an uninterrupted one.
+                same call resumes from there, to the result of an uninterrupted one.
 
         Raises:
             InputError: If there is no attack to run, one of them is not known or not possible, or

@@ -34,7 +34,7 @@ _LIBRARY_FILES = (
 class EvaluationState(pyautoattack.state.EvaluationState):
     """How far a run is, in the form of `autoattack.state.EvaluationState`.
 
-    That class cannot go on from its own files, because it reads the set of attacks as a text; here
+    That class cannot resume from its own files, because it reads the set of attacks as a text; here
     it is a set again.
     """
 
@@ -93,7 +93,7 @@ def check_state(path: Path) -> None:
     if not images_beside(path).exists():
         raise InputError(
             f"'{path}' has no images of its run beside it, {images_beside(path).name}, and a run "
-            "cannot go on without; delete it, or give another path"
+            "cannot resume without; delete it, or give another path"
         )
 
 

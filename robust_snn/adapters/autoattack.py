@@ -88,7 +88,7 @@ def autoattack(
         batch_size: Images attacked together.
         seed: Seed of every attack.
         verbose: Let the library's log through, on the logger `auto-attack`.
-        resume: File that keeps the run after every batch. The same call with the same file goes on
+        resume: File that keeps the run after every batch. The same call with the same file resumes
             where it was killed, to the result of an uninterrupted one.
         progress: Show a bar, or tell a listener each `AutoAttackProgress`.
         like: Take the attacks, with all their numbers, from this object of the library.

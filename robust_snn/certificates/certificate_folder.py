@@ -1,4 +1,4 @@
-"""The folder of a certification: one row per image, which a later start goes on from."""
+"""The folder of a certification: one row per image, from which a later start resumes."""
 
 from __future__ import annotations
 

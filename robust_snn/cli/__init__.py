@@ -28,7 +28,7 @@ from robust_snn.cli import (  # noqa: F401  they join the app
 )
 from robust_snn.cli.app import app
 from robust_snn.utils.errors import InputError, is_out_of_memory
-from robust_snn.utils.interrupts import LINE, SIGNALS, raising
+from robust_snn.utils.interrupts import LINE, SIGNALS
 from robust_snn.utils.plain_text import one_line
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -41,11 +41,10 @@ PAIRS = ("--model-kwargs", "--set")  # options that take any number of name=valu
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line, and exits with 0 if done, 2 after wrong input, 1 otherwise."""
-    with raising():
-        code = _run(sys.argv[1:] if arguments is None else arguments)
-        if arguments is None:  # the process ends here, and what a library does then is no news
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+    code = _run(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # the process ends here, and what a library does then is no news
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -59,7 +58,9 @@ def _run(given: Sequence[str]) -> int:
         code = INTERRUPTED
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's usage errors
-            return _fail(f"{error.format_message().rstrip('.')}; see robust-snn --help", 2)
+            place = getattr(error, "ctx", None)
+            path = "robust-snn" if place is None else place.command_path
+            return _fail(f"{error.format_message().rstrip('.')}; see {path} --help", 2)
         if is_out_of_memory(error):
             return _fail(f"{error}; use a smaller batch, --batch-size where there is one", 1)
         if type(error).__module__.startswith("robust_snn."):

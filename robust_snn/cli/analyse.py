@@ -55,7 +55,7 @@ def analyse(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Show the neural code of a noisy network: how spikes vary over trials, and what follows.
+    """Show the neural code of a noisy network. It follows from how spikes vary over trials.
 
     Of a network without noise, or without neurons of ours, the accuracy of every sample is written.
     """

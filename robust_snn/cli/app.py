@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
-import typer
+import importlib
+from collections.abc import Callable
+from typing import Annotated, Any
 
-app = typer.Typer(
+import typer
+from typer.core import TyperCommand
+
+from robust_snn.utils.interrupts import raising
+from robust_snn.utils.version import __version__
+
+
+class Command(TyperCommand):
+    """A command that loads the libraries when it runs, so that its help is there at once."""
+
+    def invoke(self, ctx: Any) -> Any:
+        importlib.import_module("robust_snn.models")
+        with raising():
+            return super().invoke(ctx)
+
+
+class App(typer.Typer):
+    """Commands that load the libraries when they run."""
+
+    def command(self, *names: Any, **settings: Any) -> Callable[[Any], Any]:
+        return super().command(*names, cls=Command, **settings)
+
+
+app = App(
     help="Find out whether a spiking neural network is really robust to adversarial examples.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"robust-snn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def show_help(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

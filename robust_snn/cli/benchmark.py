@@ -43,7 +43,7 @@ def benchmark(
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Time the kernels against plain loops, other libraries and the floor of this machine."""
+    """Time the kernels. Plain loops, other libraries and the machine's floor stand beside them."""
     from rich.table import Table
 
     from robust_snn.benchmarks import PARTS, run_part

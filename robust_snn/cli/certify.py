@@ -77,7 +77,7 @@ def certify(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Prove what no attack can do; start the same command again to go on after a kill."""
+    """Prove what no attack can do. The same command resumes a killed run."""
     from robust_snn.certificates.certificate_folder import CERTIFICATE_FORMAT, CertificateFolder
     from robust_snn.certificates.certificate_tasks import BoundsTask, CertificateTask, SmoothingTask
     from robust_snn.cli.inputs import load_subject

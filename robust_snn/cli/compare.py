@@ -21,7 +21,7 @@ def compare(
     first: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     second: Annotated[Path, typer.Argument(help="Folder of another one on the same images.")],
 ) -> None:
-    """Show how two verdicts on the same images differ, and whether chance explains it."""
+    """Show how two verdicts differ. Both are on the same images; chance may explain it."""
     from robust_snn.eval import compare as compared
 
     say(render_comparison(compared(first, second)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from robust_snn.utils.plain_text import plain
 if TYPE_CHECKING:
     from robust_snn.eval import Progress
 
+WIDE = 160  # columns of a table in a file or pipe, where no name is cut
 words: ContextVar[tuple[str, ...]] = ContextVar("words")  # of the command line
 
 
@@ -31,7 +33,14 @@ def say(what: Any) -> None:
 
     from robust_snn.utils.plain_renderable import PlainRenderable
 
-    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=isinstance(what, str))
+    fitted = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(
+        width=None if fitted else WIDE,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=isinstance(what, str),
+    )
     console.print(PlainRenderable(what))
 
 

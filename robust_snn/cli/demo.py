@@ -36,7 +36,7 @@ def demo(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Attack two small networks on digits: what attacks claim, and what holds."""
+    """Attack two small networks on digits. A table shows what attacks claim, and what holds."""
     set_threads(threads)
     say(render_demo(run_demo(out, progress=start_logging(quiet))))
     for page in sorted(out.glob("*/verdict/report.html")):

@@ -6,7 +6,6 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
-from robust_snn.adapters import LIBRARIES
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say
 from robust_snn.cli.gpu_check import gpu_report
@@ -15,16 +14,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-PACKAGES = (
-    *("torch", "torchvision", "timm", "numpy", "numba", "triton", "safetensors"),
-    *dict.fromkeys(LIBRARIES.values()),
-)
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "numba", "triton", "safetensors")
 GRADIENT_TOLERANCE = 1e-5
 
 
 @app.command(epilog="Example: robust-snn doctor")
 def doctor() -> None:
-    """Show versions, and whether each backend of the spiking loop works here."""
+    """Show versions and which backends work here."""
     say(installation())
 
 
@@ -33,13 +29,14 @@ def installation() -> Table:
     import torch
     from rich.table import Table
 
+    from robust_snn.adapters import LIBRARIES
     from robust_snn.kernels.backend import BACKENDS
     from robust_snn.utils.version import __version__
 
     table = Table("what", "found")
     table.add_row("robust-snn", __version__)
     table.add_row("python", platform.python_version())
-    for library in PACKAGES:
+    for library in (*PACKAGES, *dict.fromkeys(LIBRARIES.values())):
         table.add_row(library, _version(library))
     table.add_row("cores, threads", f"{os.cpu_count()}, {torch.get_num_threads()}")
     for row in gpu_report():

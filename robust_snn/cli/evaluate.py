@@ -98,7 +98,7 @@ def evaluate(
         bool, typer.Option("--log-json", help="Log lines as JSON, for machines.")
     ] = False,
 ) -> None:
-    """Measure robust accuracy; start the same command again to go on after a kill."""
+    """Measure robust accuracy. The same command resumes a killed run."""
     from robust_snn.cli.inputs import load_subject
     from robust_snn.eval import load_suite
     from robust_snn.eval.execution.preflight import CALIBRATION

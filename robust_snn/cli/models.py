@@ -34,7 +34,7 @@ def models(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """List the spiking models with parameters, spikes per image and operations."""
+    """List the spiking models. Parameters, spikes per image and operations stand beside them."""
     import timm
     import torch
     from rich.table import Table

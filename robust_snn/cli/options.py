@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from robust_snn.data import DATASETS, EVENT_SETS
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.known_device import known_device
 
 MOST_THREADS = 1024
-_NAMED = [*DATASETS, *(name for name in EVENT_SETS if not name.endswith("-binary"))]
+NAMED_SETS = (  # of the room of data, which loads PyTorch
+    *("digits", "cifar10", "cifar100"),
+    *("digits-events", "dvs128-gesture", "cifar10-dvs", "n-mnist"),
+)
 DATA = (
-    f"{', '.join(_NAMED)}, a set of torchvision such as SVHN, a folder or a .tar of class folders, "
-    "arrays.npz, a folder of Hugging Face's datasets, or a function of yours, file.py:make_data, "
-    "whose code runs"
+    f"{', '.join(NAMED_SETS)}, a set of torchvision such as SVHN, a folder or a .tar of class "
+    "folders, arrays.npz, a folder of Hugging Face's datasets, or a function of yours, "
+    "file.py:make_data, whose code runs"
 )
 Model = Annotated[
     str | None,
@@ -58,6 +59,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Plain log lines, no progre
 def chosen_device(name: str) -> str:
     """The device that `--device` names; `auto` is a GPU of this machine where there is one."""
     import torch
+
+    from robust_snn.utils.known_device import known_device
 
     if name == "auto" and torch.cuda.is_available():
         # torchrun and SLURM start one process per GPU and number them on each machine

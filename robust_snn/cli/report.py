@@ -13,7 +13,7 @@ from robust_snn.cli.console import say
 
 @app.command(epilog="Example: robust-snn report runs/verdict")
 def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
-    """Write a run's report.html again: one page that works offline and prints."""
+    """Write a run's report.html again. It is one page that works offline and prints."""
     from robust_snn.eval.reporting.html import write_report
 
     say(f"report in {write_report(run)}")

@@ -63,7 +63,7 @@ def train(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train a network; start the same command again to go on after a kill."""
+    """Train a network. The same command resumes a killed training."""
     from robust_snn.cli.inputs import check_model, training_data
     from robust_snn.training import load_recipe
     from robust_snn.training import train as run

@@ -82,7 +82,7 @@ def evaluate(
     report draws, which decide nothing, give every number.
 
     Every attack on every shard of the images is one file in `out` once it is finished. After a
-    crash or Ctrl-C, the same call goes on where it stopped and returns the verdict that an
+    crash or Ctrl-C, the same call resumes where it stopped and returns the verdict that an
     uninterrupted run gives. Processes that are given the same folder share the work, and all return
     that verdict. The folder keeps `verdict.json` and the predictions on every image, `results.npz`.
 
@@ -175,7 +175,7 @@ def _finish_shards(
         with closing(shards):
             done = dict(shards)
     except KeyboardInterrupt:
-        _log.warning("interrupted; the same evaluation into %s goes on from here", folder.path)
+        _log.warning("interrupted; the same evaluation into %s resumes from here", folder.path)
         raise
     return [done[shard] for shard in range(job.shards)]
 

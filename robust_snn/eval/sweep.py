@@ -1,7 +1,7 @@
 """`sweep`: verdicts along axes, such as eps, steps, draws, gradient mode or time steps.
 
 Each axis varies on its own around the point of the suite. Every value is a run in a folder of its
-own, so an interrupted sweep goes on like any run. `sweep.json` holds the curves.
+own, so an interrupted sweep resumes like any run. `sweep.json` holds the curves.
 """
 
 from __future__ import annotations

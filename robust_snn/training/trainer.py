@@ -1,4 +1,4 @@
-"""`train`: a network from a recipe, in a folder, so that a killed training goes on."""
+"""`train`: a network from a recipe, in a folder, so that a killed training resumes."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def train(
     """Trains a model by a recipe.
 
     After every epoch, `out` holds the weights so far (`model.safetensors`), their card
-    (`model.json` and `model.md`), `history.csv` and what is needed to go on (`state.pt`); the best
+    (`model.json` and `model.md`), `history.csv` and what is needed to resume (`state.pt`); the best
     weights (`best.safetensors`) where the recipe holds images out; and in the end `curves.png` if
-    matplotlib is installed. After a crash or Ctrl-C, the same call goes on after the last finished
+    matplotlib is installed. After a crash or Ctrl-C, the same call resumes after the last finished
     epoch, and on the CPU gives the very weights of an uninterrupted training.
 
     Under `torchrun` or `accelerate launch`, the processes share every batch.

@@ -116,7 +116,7 @@ class TrainingFolder:
             changes = "; ".join(differences(found, self.config))
             raise InputError(
                 f"'{self.path}' holds a training with another configuration ({changes}); "
-                "choose another folder, or start it as it was to go on"
+                "choose another folder, or start it as it was to resume"
             )
 
     def begin(self) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-import torch
-
 from robust_snn.utils.plain_text import one_line
 
 NAMED = 80  # characters of a name that came
@@ -44,6 +42,8 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory did not suffice, on a GPU, on a CPU or in a library."""
+    import torch
+
     text = str(error).lower()  # on the CPU, and inside libraries, it has no class of its own
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in text for words in OUT_OF_MEMORY

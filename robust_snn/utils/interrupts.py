@@ -13,13 +13,21 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-LINE = "interrupted; start the same command again to go on"
+LINE = "interrupted; start the same command again to resume"
+
+
+def is_command() -> bool:
+    """Whether this process is the command `robust-snn` itself, and not a worker of it."""
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    return (
+        name in ("robust-snn", "robust-snn.exe") and "--multiprocessing-fork" not in sys.orig_argv
+    )
 
 
 def leave_while_loading() -> None:
     """Until `raising` takes over, lets the command end at once: while libraries load, nothing else
     is under way. Other programs, and workers, keep what they do on a signal."""
-    if Path(sys.argv[0]).name == "robust-snn" and "--multiprocessing-fork" not in sys.orig_argv:
+    if is_command():
         for number in SIGNALS:
             signal.signal(number, _leave)
 

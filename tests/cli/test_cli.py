@@ -17,6 +17,8 @@ from PIL import Image
 
 from robust_snn import InputError, cli
 from robust_snn.cli.doctor import check_backend
+from robust_snn.cli.options import NAMED_SETS
+from robust_snn.data import DATASETS, EVENT_SETS
 from robust_snn.training import save_checkpoint
 from robust_snn.utils.values import assignments, number
 
@@ -127,6 +129,11 @@ def test_bad_input(
     assert sorted(folder.rglob("*")) == before
 
 
+def test_help_names_the_sets_that_there_are() -> None:
+    events = (name for name in EVENT_SETS if not name.endswith("-binary"))
+    assert set(NAMED_SETS) == {*DATASETS, *events}
+
+
 def test_diagnose(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main((DIAGNOSE + f"-n 20 --eps 0.1 --model-kwargs {TINY} --gradient bptr").split())
@@ -140,7 +147,7 @@ def test_interrupt_and_unexpected_errors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for error, code, message in (
-        (KeyboardInterrupt(), 1, "robust-snn: interrupted; start the same command again to go on"),
+        (KeyboardInterrupt(), 1, "robust-snn: interrupted; start the same command again to resume"),
         (ZeroDivisionError("odd"), 1, "ZeroDivisionError: odd"),
         (ImportError('pip install "robust-snn[art]"'), 2, 'pip install "robust-snn[art]"'),
         (InputError("two\nlines"), 2, "robust-snn: two lines"),

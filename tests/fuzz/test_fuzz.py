@@ -1,6 +1,6 @@
 """Wrong input of every kind ends in a right answer or in one clean line, and never hangs.
 
-`make fuzz FUZZ_SECONDS=3600 FUZZ_SEED=7` goes on for an hour per kind. A case that fails is printed
+`make fuzz FUZZ_SECONDS=3600 FUZZ_SEED=7` runs for an hour per kind. A case that fails is printed
 as a line of JSON, which belongs into `corpus/KIND.jsonl`: what is there is tried first ever after.
 """
 

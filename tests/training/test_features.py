@@ -51,7 +51,7 @@ def test_held_out_images_choose_the_best_weights(
 def test_a_kill_between_two_files_leaves_no_old_weights(
     data: tuple[ImageSet, ImageSet], tmp_path: Path
 ) -> None:
-    """The state is one file; what is made of it is written again when a training goes on."""
+    """The state is one file; what is made of it is written again when a training resumes."""
     changes = {"held_out": 0.2, "check_every": 1, "check_eps": 0.1}
     run(data, tmp_path, **changes)
     names = [f"{stem}.{end}" for stem in ("model", "best") for end in ("safetensors", "json", "md")]

@@ -1,4 +1,4 @@
-"""Training: learns, repeats itself bit by bit, goes on after a kill, and refuses to mix."""
+"""Training: learns, repeats itself bit by bit, resumes after a kill, and refuses to mix."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class RunFolder:
             raise InputError(
                 f"'{self.path}' holds a run with another configuration "
                 f"({'; '.join([*changed[:SHOWN], *more])}); "
-                "choose another folder, or start it as it was to go on"
+                "choose another folder, or start it as it was to resume"
             )
         return found
 
@@ -224,7 +224,7 @@ class RunFolder:
         except OSError as error:
             raise FolderError(
                 f"cannot write to '{self.path}': {error.strerror}; what is finished is safe: "
-                "repair this and start the same evaluation again to go on"
+                "repair this and start the same evaluation again to resume"
             ) from None
 
     def _file(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Commands that are ended at random moments go on, and leave no process; see `kill_at_random`."""
+"""Commands that are ended at random moments resume, and leave no process; see `kill_at_random`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def test_ctrl_c_while_libraries_load(tmp_path: Path) -> None:
         "        if name == 'torch':\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Loading())\n"
-        "import robust_snn.cli\n"
+        "from robust_snn.cli import main\n"
+        "main(['doctor'])\n"
     )
     done = subprocess.run(
         [sys.executable, str(program)],
@@ -50,5 +51,5 @@ def test_ctrl_c_while_libraries_load(tmp_path: Path) -> None:
         timeout=120,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    line = "robust-snn: interrupted; start the same command again to go on\n"
+    line = "robust-snn: interrupted; start the same command again to resume\n"
     assert (done.returncode, done.stderr) == (1, line)

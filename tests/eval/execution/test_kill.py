@@ -1,4 +1,4 @@
-"""A run killed by SIGKILL goes on, and ends in the verdict of a run that was left alone."""
+"""A run killed by SIGKILL resumes, and ends in the verdict of a run that was left alone."""
 
 from __future__ import annotations
 
