@@ -40,7 +40,7 @@ class Addition:
 
 
 _NUMBA = "robust_snn/kernels/spiking/numba/slopes.py"
-_DIAGNOSE = "robust_snn/diagnostics/diagnose.py"
+_DIAGNOSE = "robust_snn/diagnostics/all_checks.py"
 _TRITON = "robust_snn/kernels/spiking/triton/slopes.py"
 
 ADDITIONS = {

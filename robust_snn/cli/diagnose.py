@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.console import say, start_logging
+from robust_snn.cli.console import command, say, start_logging
 from robust_snn.cli.options import (
     DATA,
     Adapt,
@@ -24,13 +26,23 @@ from robust_snn.cli.options import (
 )
 from robust_snn.utils.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from robust_snn.diagnostics import Diagnosis
+
+FAILED = 3  # the exit code after a check that failed
+
 
 @app.command(
     epilog="Example: robust-snn diagnose --checkpoint runs/digits/model.safetensors "
-    "--data digits --eps 8/255 --gradient bptt"
+    "--data digits --eps 8/255 --out runs/diagnosis"
 )
 def diagnose(
     data: Annotated[str, typer.Option(help=f"Images to look at: {DATA}.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of diagnosis.html and diagnosis.json.")
+    ] = None,
     model: Model = None,
     model_kwargs: ModelKwargs = None,
     checkpoint: Checkpoint = None,
@@ -44,21 +56,22 @@ def diagnose(
         str | None, typer.Option(help="Radius; 8/255 in Linf if left out, none in L2.")
     ] = None,
     norm: Annotated[str, typer.Option(help="Linf or L2.")] = "Linf",
+    no_fail: Annotated[
+        bool, typer.Option("--no-fail", help="Exit with 0 even if a check fails.")
+    ] = False,
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Look for signs that a network hides its gradient; exits with 0 whatever it finds."""
-    from rich.table import Table
-    from rich.text import Text
-
+    """Look for signs of a masked gradient. The exit code is 3 if a check fails."""
     from robust_snn.attacks import PGD
     from robust_snn.attacks.mode_reach import tried_reach
     from robust_snn.attacks.threat_radius import checked_radius, own_radius
     from robust_snn.cli.inputs import load_subject
-    from robust_snn.diagnostics import full
-    from robust_snn.eval.reporting.terminal import COLOURS
+    from robust_snn.diagnostics import diagnose as found_by
+    from robust_snn.eval.reporting.diagnosis_page import write_diagnosis
+    from robust_snn.utils.optional_work import if_possible
     from robust_snn.utils.values import number
     from robust_snn.victim_scoring import correct
 
@@ -81,11 +94,39 @@ def diagnose(
     refusal = tried_reach(victim, x).refusal
     if refusal is not None:
         raise InputError(refusal)
-    table = Table("diagnostic", "value", "status", "why")
-    table.title = f"gradient mode {victim.gradient_in_force.brief}"
-    table.columns[1].justify = "right"
-    table.columns[3].overflow = "fold"
-    for note in full(victim, x[right], y[right], eps=radius, norm=norm, seed=seed):
+    log = logging.getLogger("robust_snn.cli")
+    threat = {"eps": radius, "norm": norm}
+    diagnosis = found_by(victim, x[right], y[right], seed=seed, progress=log.info, **threat)
+    say(rendered(diagnosis))
+    if out is not None:
+        about = {"model": subject.info["name"], "data": images.name, "command": command()}
+        page = if_possible("page", lambda: write_diagnosis(diagnosis, about, out))
+        say(f"page: {page}" if page is not None else f"no page; the numbers are in {out}")
+    if diagnosis.failed and not no_fail:
+        raise typer.Exit(FAILED)
+
+
+def rendered(diagnosis: Diagnosis) -> Group:
+    """The checks and the gradient modes as tables, and what they mean together."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from robust_snn.eval.reporting.diagnosis_page import conclusion
+    from robust_snn.eval.reporting.terminal import COLOURS, percent
+    from robust_snn.gradients import parse_mode
+
+    checks = Table("diagnostic", "value", "status", "why")
+    checks.title = f"gradient mode {parse_mode(diagnosis.gradient).brief}"
+    checks.columns[1].justify = "right"
+    checks.columns[3].overflow = "fold"
+    for note in diagnosis.notes:
         status = Text(note.status, COLOURS[note.status])
-        table.add_row(note.name, f"{note.value:.3g}", status, note.why)
-    say(table)
+        checks.add_row(note.name, f"{note.value:.3g}", status, note.why)
+    modes = Table("gradient mode", "robust accuracy", "its gradient")
+    modes.title = "short attacks with every gradient mode"
+    modes.columns[1].justify = "right"
+    for result in diagnosis.results:
+        mode = parse_mode(result.gradient).brief
+        modes.add_row(mode, percent(result.accuracy), result.flaw)
+    return Group(checks, modes, Text(conclusion(diagnosis)))

@@ -1,7 +1,8 @@
 """Signs of a masked gradient and of a weak attack, each of them a `Diagnostic`."""
 
 from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
-from robust_snn.diagnostics.diagnose import cheap, full, measured
+from robust_snn.diagnostics.all_checks import cheap, full, measured
+from robust_snn.diagnostics.diagnosis import Diagnosis, diagnose
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.finite_differences import finite_differences
 from robust_snn.diagnostics.input_gradients import input_gradient
@@ -9,9 +10,11 @@ from robust_snn.diagnostics.mode_agreement import gradient_cosines
 from robust_snn.diagnostics.reached_neurons import reached_neurons
 
 __all__ = [
+    "Diagnosis",
     "Diagnostic",
     "cheap",
     "compare_strength",
+    "diagnose",
     "finite_differences",
     "full",
     "gradient_cosines",

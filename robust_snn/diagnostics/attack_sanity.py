@@ -20,6 +20,9 @@ from robust_snn.victim_inputs import count_classes
 from robust_snn.victim_scoring import correct
 
 
+Curves = dict[str, dict[float, float]]
+
+
 def fresh_accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:
     """Accuracy on fresh draws of the plain network, in [0, 1]."""
     with attack_variant(victim, seed) as variant:
@@ -39,6 +42,7 @@ def accuracy_over_eps(
     norm: str = "Linf",
     seed: int = 0,
     steps: int = 10,
+    curves: Curves | None = None,
 ) -> list[Diagnostic]:
     """Robust accuracy must not rise with eps, and must reach chance where a grey image is allowed.
 
@@ -47,7 +51,8 @@ def accuracy_over_eps(
     """
     grey = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
     radii = sorted({eps / 2, eps, 2 * eps, grey})
-    accuracies, attack = {}, PGD(steps=steps, eot_loss=FEW_DRAWS)
+    accuracies = _curve(curves, "eps")
+    attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
     for radius in radii:
         adversarial = attack.within(victim, images, labels, radius, norm, seed)
         accuracies[radius] = fresh_accuracy(victim, adversarial.images, labels, seed)
@@ -71,9 +76,10 @@ def accuracy_over_steps(
     norm: str = "Linf",
     seed: int = 0,
     steps: int = 20,
+    curves: Curves | None = None,
 ) -> list[Diagnostic]:
     """Robust accuracy must not rise with steps, and many must be stronger than a single one."""
-    accuracies = {}
+    accuracies = _curve(curves, "steps")
     for count in sorted({1, max(steps // 4, 2), max(steps, 3)}):
         alpha = eps if count == 1 else None
         attack = PGD(steps=count, alpha=alpha, random_start=count > 1, eot_loss=FEW_DRAWS)
@@ -96,6 +102,7 @@ def against_random_noise(
     seed: int = 0,
     steps: int = 10,
     points: int = 20,
+    curves: Curves | None = None,
 ) -> Diagnostic:
     """White-box accuracy must not exceed that of the worst of several random points.
 
@@ -104,7 +111,7 @@ def against_random_noise(
     attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
     adversarial = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
     white = fresh_accuracy(victim, adversarial.images, labels, seed)
-    worst = torch.ones(len(images))
+    worst, left = torch.ones(len(images)), _curve(curves, "random points")
     with attack_variant(victim, seed) as variant:
         x, y, ids = on_device(variant, images, labels, None)
         ball, rng = NormBall(x, eps, norm), ImageRng(seed, ids, x)
@@ -112,10 +119,16 @@ def against_random_noise(
             noisy, purpose = ball.random_surface(rng, point), f"noise-{point}"
             right = correct(variant, noisy, y, draws=2, ids=ids, purpose=purpose, batch_size=len(x))
             worst = torch.minimum(worst, right.float().mean(1).cpu())
+            left[point + 1] = float(worst.mean())
     black = float(worst.mean())
     return compare_strength(
         "white-box against noise", white, black, len(images), "gradients", "random noise"
     )
+
+
+def _curve(curves: Curves | None, name: str) -> dict[float, float]:
+    """Where accuracies are kept, by what an attack may do; in `curves`, where a caller has some."""
+    return {} if curves is None else curves.setdefault(name, {})
 
 
 def must_not_rise(what: str, accuracies: Mapping[Any, float], images: int) -> Diagnostic:

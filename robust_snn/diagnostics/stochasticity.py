@@ -8,7 +8,7 @@ from torch import Tensor
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.gradient_descent import PGD
 from robust_snn.attacks.mode_ranking import FEW_DRAWS
-from robust_snn.diagnostics.attack_sanity import fresh_accuracy
+from robust_snn.diagnostics.attack_sanity import Curves, fresh_accuracy
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.diagnostics.input_gradients import cosines, input_gradient
 from robust_snn.victim import Victim
@@ -17,7 +17,13 @@ COUNTS = (1, 5, 10, 20, 50)
 
 
 def eot_convergence(
-    victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0, draws: int = 20
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    seed: int = 0,
+    draws: int = 20,
+    curves: Curves | None = None,
 ) -> Diagnostic:
     """Cosine of two independent gradients of K draws each, for K up to 50.
 
@@ -27,16 +33,19 @@ def eot_convergence(
         labels: `[B]`.
         seed: Seed of the noise.
         draws: Draws that the attacks average; their cosine decides.
+        curves: Where the cosines are kept too.
     """
     if not victim.stochastic:
         return Diagnostic("EOT convergence", 1.0, "pass", "the victim is deterministic")
     halves = [torch.zeros_like(images), torch.zeros_like(images)]
-    by_count = {}
+    by_count: dict[float, float] = {}
     for count in range(1, max(*COUNTS, draws) + 1):
         for half, total in enumerate(halves):
             total += input_gradient(victim, images, labels, seed + 2 * count + half).to(total)
         if count in (*COUNTS, draws):
             by_count[count] = float(cosines(*halves).mean())
+    if curves is not None:
+        curves["draws"] = by_count
     cosine = by_count[draws]
     shown = ", ".join(f"{value:.2f} at {count}" for count, value in sorted(by_count.items()))
     why = f"mean cosine of two gradients by number of draws: {shown}"

@@ -54,7 +54,7 @@ def attacks(verdict: Verdict) -> str:
         value, ci = (attack.accuracy, attack.ci) if alone else attack.worst_so_far
         rows.append((attack.name, value, ci, attack.claimed if alone else None, alone))
     rows += [("worst case", verdict.robust.accuracy, verdict.robust.ci, None, True)]
-    figure, axes = _new(0.9 + 0.34 * len(rows))
+    figure, axes = new_axes(0.9 + 0.34 * len(rows))
     known: set[str] = set()
 
     def first(text: str) -> str | None:
@@ -70,19 +70,19 @@ def attacks(verdict: Verdict) -> str:
         if claimed is not None:
             label = first("claimed by the attack")
             axes.plot([claimed], [at], "x", color=INK, label=label)
-    axes.set_yticks(range(len(rows)), [_label(name) for name, *_ in rows])
+    axes.set_yticks(range(len(rows)), [short_label(name) for name, *_ in rows])
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("accuracy; bars are 95% intervals")
-    _percent(axes.xaxis)
+    percent_axis(axes.xaxis)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
-    return _uri(figure)
+    return figure_uri(figure)
 
 
 def curve(axis: str, points: Sequence[CurvePoint]) -> str:
     """Accuracy along an axis of a sweep: worst case and every attack, with intervals."""
-    figure, axes = _new(3.7)
+    figure, axes = new_axes(3.7)
     numeric = axis != "gradient"
     at = [float(point.value) for point in points] if numeric else list(range(len(points)))
     words = {"eot": "noise draws"}.get(axis, axis)
@@ -110,7 +110,7 @@ def curve(axis: str, points: Sequence[CurvePoint]) -> str:
             linewidth=width,
             zorder=order,
             color=colour,
-            label=_label(name),
+            label=short_label(name),
             markersize=5,
         )
         if numeric and number == 0:
@@ -119,32 +119,32 @@ def curve(axis: str, points: Sequence[CurvePoint]) -> str:
             axes.vlines(x, low, high, color=colour, alpha=0.5)
     if not numeric:
         axes.set_xlim(-0.5, len(points) - 0.5)
-        axes.set_xticks(at, [_label(parse_mode(str(p.value)).brief) for p in points])
+        axes.set_xticks(at, [short_label(parse_mode(str(p.value)).brief) for p in points])
     axes.set(xlabel=words, ylabel="accuracy", ylim=(-0.02, 1.02))
-    _percent(axes.yaxis)
+    percent_axis(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
-    return _uri(figure)
+    return figure_uri(figure)
 
 
 def classes(names: Sequence[str], clean: Sequence[float], robust: Sequence[float]) -> str:
     """Accuracy by class, without attack and in the worst case; of many, the extremes."""
-    figure, axes = _new(0.9 + 0.3 * len(names))
+    figure, axes = new_axes(0.9 + 0.3 * len(names))
     at = np.arange(len(names))
     axes.barh(at - 0.19, clean, 0.36, color=CLEAN, label="no attack")
     axes.barh(at + 0.19, robust, 0.36, color=ROBUST, label="worst case")
-    axes.set_yticks(at, [_label(name) for name in names])
+    axes.set_yticks(at, [short_label(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
     axes.set_xlabel("accuracy")
-    _percent(axes.xaxis)
+    percent_axis(axes.xaxis)
     figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
-    return _uri(figure)
+    return figure_uri(figure)
 
 
 def activity(layers: Sequence[str], clean: Sequence[float], attacked: Sequence[float]) -> str:
     """Firing rate by layer, on clean and on attacked images."""
-    figure, axes = _new(2.8)
+    figure, axes = new_axes(2.8)
     from matplotlib.ticker import MaxNLocator
 
     at = np.arange(1, len(layers) + 1)
@@ -155,7 +155,7 @@ def activity(layers: Sequence[str], clean: Sequence[float], attacked: Sequence[f
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
-    return _uri(figure)
+    return figure_uri(figure)
 
 
 def save_robustness_curves(
@@ -205,7 +205,8 @@ def picture(image: np.ndarray) -> str:
     return _data("image/png", buffer.getvalue())
 
 
-def _new(height: float) -> tuple[Figure, Axes]:
+def new_axes(height: float) -> tuple[Figure, Axes]:
+    """A figure of a page, so many inches high, and its axes."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -216,7 +217,8 @@ def _new(height: float) -> tuple[Figure, Axes]:
         return figure, figure.subplots()
 
 
-def _uri(figure: Figure) -> str:
+def figure_uri(figure: Figure) -> str:
+    """A figure as SVG in a data URI."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
@@ -229,13 +231,14 @@ def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _percent(axis: Any) -> None:
+def percent_axis(axis: Any) -> None:
+    """Shows shares on an axis as percentages."""
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _label(text: str) -> str:
+def short_label(text: str) -> str:
     """Text that leaves room for the data, and that matplotlib does not read as mathematics."""
     short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     return short.replace("$", r"\$")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robust_snn.attacks.norm_ball import BALL_NORMS
 from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.diagnostics.attack_sanity import (
+    Curves,
     accuracy_over_eps,
     accuracy_over_steps,
     against_random_noise,
@@ -73,6 +74,7 @@ def full(
     eps: float,
     norm: str = "Linf",
     seed: int = 0,
+    curves: Curves | None = None,
 ) -> list[Diagnostic]:
     """Looks for signs of a masked gradient with attacks too, some hundred gradients per image.
 
@@ -83,18 +85,21 @@ def full(
         eps: Radius of the ball.
         norm: `"Linf"` or `"L2"`.
         seed: Seed of all noise and random numbers.
+        curves: Takes what the checks measure along the way: robust accuracy over `"eps"`, `"steps"`
+            and `"random points"`, and the cosine of two gradients over `"draws"`.
     """
     of = adapt(victim), images, labels
     if norm not in BALL_NORMS:
         raise unknown("norm", str(norm), BALL_NORMS)
     threat: dict[str, Any] = {"eps": checked_radius(eps, norm), "norm": norm, "seed": seed}
+    kept: dict[str, Any] = {**threat, "curves": curves}
     return [
         *cheap(*of, seed=seed),
         *measured("finite differences", lambda: finite_differences(*of, **threat)),
-        *measured("accuracy over eps", lambda: accuracy_over_eps(*of, **threat)),
-        *measured("accuracy over steps", lambda: accuracy_over_steps(*of, **threat)),
-        *measured("white-box against noise", lambda: against_random_noise(*of, **threat)),
-        *measured("EOT convergence", lambda: eot_convergence(*of, seed=seed)),
+        *measured("accuracy over eps", lambda: accuracy_over_eps(*of, **kept)),
+        *measured("accuracy over steps", lambda: accuracy_over_steps(*of, **kept)),
+        *measured("white-box against noise", lambda: against_random_noise(*of, **kept)),
+        *measured("EOT convergence", lambda: eot_convergence(*of, seed=seed, curves=curves)),
         *measured("fixed noise", lambda: known_noise(*of, **threat)),
     ]
 

@@ -1,0 +1,152 @@
+"""A diagnosis: every check on one gradient mode, and what a reader wants to see beside them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from robust_snn.attacks.mode_ranking import RankingEffort, rank_modes
+from robust_snn.diagnostics.attack_sanity import Curves
+from robust_snn.diagnostics.all_checks import full
+from robust_snn.diagnostics.diagnostic import Diagnostic
+from robust_snn.diagnostics.margin_curve import MarginCurve, margin_curve
+from robust_snn.diagnostics.mode_agreement import gradient_cosines
+from robust_snn.foreign import adapt
+from robust_snn.utils.argument_types import checked_types
+from robust_snn.utils.errors import first_line
+from robust_snn.victim import Victim
+
+T = TypeVar("T")
+_log = logging.getLogger("robust_snn")
+COMPARED = 8  # gradient modes whose directions are compared: those that attack best
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """What a short attack with one gradient mode leaves.
+
+    Attributes:
+        gradient: The mode.
+        accuracy: Robust accuracy on fresh draws, in [0, 1].
+        flaw: What is wrong with its gradient; "" if nothing is.
+    """
+
+    gradient: str
+    accuracy: float
+    flaw: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Whether a victim hides its gradient, and what shows it.
+
+    Attributes:
+        gradient: The mode that was judged, as it was in force.
+        images: Number of images, all of them classified correctly before.
+        stochastic: Whether the victim is noisy.
+        threat: `norm` and `eps`.
+        seed: Seed of everything random.
+        notes: What every check says.
+        results: What a short attack with every gradient mode leaves, the strongest first; empty
+            where that could not be measured.
+        compared: Gradient modes of `cosines`.
+        cosines: Mean cosine of the input gradients under every two of them; None where they are
+            bitwise the same.
+        curves: Robust accuracy over `"eps"`, `"steps"` and `"random points"`, and the cosine of two
+            gradients over `"draws"`, as pairs.
+        margin: The margin along the gradient; None where that could not be measured.
+    """
+
+    gradient: str
+    images: int
+    stochastic: bool
+    threat: dict[str, Any]
+    seed: int
+    notes: tuple[Diagnostic, ...]
+    results: tuple[ModeResult, ...]
+    compared: tuple[str, ...]
+    cosines: tuple[tuple[float | None, ...], ...]
+    curves: dict[str, tuple[tuple[float, float], ...]]
+    margin: MarginCurve | None
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the checks that failed."""
+        return tuple(note.name for note in self.notes if note.status == "fail")
+
+    def to_json(self) -> dict[str, Any]:
+        """The diagnosis as JSON values."""
+        return asdict(self)
+
+
+@checked_types
+def diagnose(
+    victim: Victim | nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str = "Linf",
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> Diagnosis:
+    """Looks for signs of a masked gradient, and tries every gradient mode.
+
+    Args:
+        victim: The victim, with the gradient mode to be judged; or a network, with its own.
+        images: A few dozen images `[B, C, H, W]` in [0, 1]; without the clean errors.
+        labels: `[B]`.
+        eps: Radius of the ball.
+        norm: `"Linf"` or `"L2"`.
+        seed: Seed of all noise and random numbers.
+        progress: Is told what begins.
+
+    Raises:
+        InputError: If the images, the labels or the threat are wrong.
+    """
+    victim = adapt(victim)
+    of, threat = (victim, images, labels), {"norm": norm, "eps": eps}
+    curves: Curves = {}
+    progress("the checks")
+    notes = full(*of, seed=seed, curves=curves, **threat)
+    progress("every gradient mode")
+    effort = RankingEffort(searched=0)
+    trials = _or("attacks", lambda: rank_modes(*of, seed=seed, effort=effort, **threat), ())
+    ranked = sorted(trials, key=lambda trial: (trial.accuracy, trial.soft_accuracy))
+    results = tuple(ModeResult(trial.gradient, trial.accuracy, trial.flaw) for trial in ranked)
+    progress("agreement of gradient modes")
+    own = str(victim.gradient_in_force)
+    modes = list(dict.fromkeys([own, *(result.gradient for result in results)]))[:COMPARED]
+    compared, cosines = _or("cosines", lambda: gradient_cosines(*of, modes, seed=seed), ((), None))
+    progress("the margin along the gradient")
+    return Diagnosis(
+        gradient=own,
+        images=len(images),
+        stochastic=victim.stochastic,
+        threat=threat,
+        seed=seed,
+        notes=tuple(notes),
+        results=results,
+        compared=compared,
+        cosines=() if cosines is None else tuple(map(_without_nan, cosines.tolist())),
+        curves={name: tuple(sorted(points.items())) for name, points in curves.items()},
+        margin=_or("margin", lambda: margin_curve(*of, seed=seed, **threat), None),
+    )
+
+
+def _without_nan(row: list[float]) -> tuple[float | None, ...]:
+    return tuple(None if math.isnan(value) else value for value in row)
+
+
+def _or(what: str, measure: Callable[[], T], otherwise: T) -> T:
+    """What was measured; something else, with a line in the log, where that fails."""
+    try:
+        return measure()
+    except Exception as error:  # whatever a network of other people does
+        _log.warning("the diagnosis shows no %s: %s", what, first_line(error))
+        return otherwise

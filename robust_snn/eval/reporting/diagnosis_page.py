@@ -1,0 +1,122 @@
+"""`diagnosis.html` and `diagnosis.json`: a diagnosis for a reader, and for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robust_snn.diagnostics import Diagnosis
+from robust_snn.eval.reporting import diagnosis_figures as figures
+from robust_snn.eval.reporting.page_templates import template
+from robust_snn.eval.reporting.terminal import radius_text
+from robust_snn.gradients import parse_mode
+from robust_snn.utils.atomic_files import write_json, write_text
+from robust_snn.utils.version import __version__
+
+DIAGNOSIS_SCHEMA = 1
+CHECKS = {  # of the figures: the checks that they belong to
+    "eps": ("accuracy over eps", "collapse"),
+    "steps": ("accuracy over steps", "iterative against single-step"),
+    "random points": ("white-box against noise",),
+    "draws": ("EOT convergence",),
+}
+
+
+def write_diagnosis(diagnosis: Diagnosis, about: Mapping[str, Any], out: Path) -> Path:
+    """Writes `diagnosis.json`, and `diagnosis.html` beside it.
+
+    Args:
+        diagnosis: What was found.
+        about: `model` and `data`, their names; `command`, which found it.
+        out: The folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        ImportError: If Jinja2 or matplotlib is not installed; the JSON file is there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    tree = {"schema": DIAGNOSIS_SCHEMA, "version": __version__, **about, **diagnosis.to_json()}
+    write_json(out / "diagnosis.json", tree)
+    write_text(out / "diagnosis.html", diagnosis_page(diagnosis, about))
+    return out / "diagnosis.html"
+
+
+def diagnosis_page(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
+    """The page as HTML; the arguments are those of `write_diagnosis`."""
+    ranked = {"fail": 0, "warn": 1, "pass": 2}
+    return template("diagnosis.html").render(
+        found=diagnosis,
+        about=about,
+        gradient=parse_mode(diagnosis.gradient).brief,
+        conclusion=conclusion(diagnosis),
+        status=_worst(diagnosis),
+        paragraph=paragraph(diagnosis, about),
+        notes=sorted(diagnosis.notes, key=lambda note: ranked[note.status]),
+        results=[
+            {
+                "mode": parse_mode(result.gradient).brief,
+                "accuracy": result.accuracy,
+                "flaw": result.flaw,
+                "judged": result.gradient == diagnosis.gradient,
+            }
+            for result in diagnosis.results
+        ],
+        by_mode=figures.by_mode(diagnosis) if diagnosis.results else None,
+        agreement=(
+            figures.agreement(diagnosis.compared, diagnosis.cosines)
+            if len(diagnosis.compared) > 1
+            else None
+        ),
+        margin=None if diagnosis.margin is None else figures.margin(diagnosis.margin),
+        curves=[
+            {
+                "name": name,
+                "points": points,
+                "checks": ", ".join(CHECKS[name]),
+                "figure": figures.curve(name, points),
+            }
+            for name, points in diagnosis.curves.items()
+            if len(points) > 1
+        ],
+    )
+
+
+def conclusion(diagnosis: Diagnosis) -> str:
+    """What the checks mean together, in one sentence."""
+    checks = len(diagnosis.notes)
+    warned = sum(note.status == "warn" for note in diagnosis.notes)
+    if failed := diagnosis.failed:
+        return (
+            f"{len(failed)} of {checks} checks failed ({', '.join(failed)}): the gradient misleads "
+            "attacks, and an accuracy that was measured with it is an upper bound."
+        )
+    if warned:
+        return f"No check failed; {warned} of {checks} warn: read them before you rely on it."
+    return f"All {checks} checks passed: no sign of a masked gradient."
+
+
+def paragraph(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
+    """What a paper can quote."""
+    threat, judged = diagnosis.threat, parse_mode(diagnosis.gradient).brief
+    text = (
+        f"We looked for gradient masking with robust_snn {__version__} on {diagnosis.images} images "
+        f"of {about['data']} that {about['model']} classifies correctly ({threat['norm']}, eps = "
+        f"{radius_text(threat['eps'])}; gradient mode {judged}). {conclusion(diagnosis)}"
+    )
+    if diagnosis.results:
+        best = diagnosis.results[0]
+        text += (
+            f" Of {len(diagnosis.results)} gradient modes, short attacks with "
+            f"{parse_mode(best.gradient).brief} left the fewest images ({best.accuracy:.1%})"
+        )
+        own = [r.accuracy for r in diagnosis.results if r.gradient == diagnosis.gradient]
+        text += f"; the judged mode left {own[0]:.1%}." if own else "."
+    return text
+
+
+def _worst(diagnosis: Diagnosis) -> str:
+    found = {note.status for note in diagnosis.notes}
+    return next((status for status in ("fail", "warn") if status in found), "pass")
