@@ -95,8 +95,9 @@ def diagnose(
     if refusal is not None:
         raise InputError(refusal)
     log = logging.getLogger("robust_snn.cli")
-    threat = {"eps": radius, "norm": norm}
-    diagnosis = found_by(victim, x[right], y[right], seed=seed, progress=log.info, **threat)
+    diagnosis = found_by(
+        victim, x[right], y[right], eps=radius, norm=norm, seed=seed, progress=log.info
+    )
     say(rendered(diagnosis))
     if out is not None:
         about = {"model": subject.info["name"], "data": images.name, "command": command()}

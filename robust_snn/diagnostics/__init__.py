@@ -1,7 +1,7 @@
 """Signs of a masked gradient and of a weak attack, each of them a `Diagnostic`."""
 
-from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
 from robust_snn.diagnostics.all_checks import cheap, full, measured
+from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
 from robust_snn.diagnostics.diagnosis import Diagnosis, diagnose
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.finite_differences import finite_differences

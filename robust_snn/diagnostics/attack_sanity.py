@@ -19,7 +19,6 @@ from robust_snn.victim import Victim
 from robust_snn.victim_inputs import count_classes
 from robust_snn.victim_scoring import correct
 
-
 Curves = dict[str, dict[float, float]]
 
 

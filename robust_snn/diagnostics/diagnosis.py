@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from robust_snn.attacks.mode_ranking import RankingEffort, rank_modes
-from robust_snn.diagnostics.attack_sanity import Curves
+from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.diagnostics.all_checks import full
+from robust_snn.diagnostics.attack_sanity import Curves
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.margin_curve import MarginCurve, margin_curve
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
@@ -110,19 +111,22 @@ def diagnose(
         InputError: If the images, the labels or the threat are wrong.
     """
     victim = adapt(victim)
-    of, threat = (victim, images, labels), {"norm": norm, "eps": eps}
+    of = victim, images, labels
+    threat: dict[str, Any] = {"norm": norm, "eps": eps}
     curves: Curves = {}
     progress("the checks")
     notes = full(*of, seed=seed, curves=curves, **threat)
     progress("every gradient mode")
     effort = RankingEffort(searched=0)
-    trials = _or("attacks", lambda: rank_modes(*of, seed=seed, effort=effort, **threat), ())
+    none: tuple[ModeTrial, ...] = ()
+    trials = _or("attacks", lambda: rank_modes(*of, seed=seed, effort=effort, **threat), none)
     ranked = sorted(trials, key=lambda trial: (trial.accuracy, trial.soft_accuracy))
     results = tuple(ModeResult(trial.gradient, trial.accuracy, trial.flaw) for trial in ranked)
     progress("agreement of gradient modes")
     own = str(victim.gradient_in_force)
     modes = list(dict.fromkeys([own, *(result.gradient for result in results)]))[:COMPARED]
-    compared, cosines = _or("cosines", lambda: gradient_cosines(*of, modes, seed=seed), ((), None))
+    nothing: tuple[tuple[str, ...], Tensor] = (), torch.empty(0, 0)
+    compared, cosines = _or("cosines", lambda: gradient_cosines(*of, modes, seed=seed), nothing)
     progress("the margin along the gradient")
     return Diagnosis(
         gradient=own,
@@ -133,7 +137,7 @@ def diagnose(
         notes=tuple(notes),
         results=results,
         compared=compared,
-        cosines=() if cosines is None else tuple(map(_without_nan, cosines.tolist())),
+        cosines=tuple(map(_without_nan, cosines.tolist())),
         curves={name: tuple(sorted(points.items())) for name, points in curves.items()},
         margin=_or("margin", lambda: margin_curve(*of, seed=seed, **threat), None),
     )

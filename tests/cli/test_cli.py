@@ -15,10 +15,12 @@ import timm
 import torch
 from PIL import Image
 
+from diagnoses import a_diagnosis
 from robust_snn import InputError, cli
 from robust_snn.cli.doctor import check_backend
 from robust_snn.cli.options import NAMED_SETS
 from robust_snn.data import DATASETS, EVENT_SETS
+from robust_snn.gradients import parse_mode
 from robust_snn.training import save_checkpoint
 from robust_snn.utils.values import assignments, number
 
@@ -134,13 +136,32 @@ def test_help_names_the_sets_that_there_are() -> None:
     assert set(NAMED_SETS) == {*DATASETS, *events}
 
 
-def test_diagnose(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diagnose(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [parse_mode(mode) for mode in ("bptt", "pdsg")]  # all of them take a minute
+    monkeypatch.setattr("robust_snn.attacks.mode_ranking.registered_modes", lambda: few)
+    words = f"{DIAGNOSE} -n 20 --eps 0.1 --model-kwargs {TINY} --gradient bptr --out looked"
     with pytest.raises(SystemExit) as left:
-        cli.main((DIAGNOSE + f"-n 20 --eps 0.1 --model-kwargs {TINY} --gradient bptr").split())
+        cli.main(words.split())
     shown = capsys.readouterr().out
-    assert left.value.code == 0
-    for name in ("agreement", "finite", "collapse", "EOT convergence", "fixed noise"):
+    for name in ("agreement", "finite", "collapse", "EOT convergence", "fixed noise", "pdsg"):
         assert name in shown
+    tree = json.loads((folder / "looked" / "diagnosis.json").read_text())
+    failed = any(note["status"] == "fail" for note in tree["notes"])
+    assert left.value.code == (3 if failed else 0)
+    assert tree["model"] == "snn_vgg5_stog" and tree["gradient"].startswith("bptr")
+    assert "--gradient bptr" in (folder / "looked" / "diagnosis.html").read_text()
+
+
+@pytest.mark.parametrize(("more", "code"), [("", 3), (" --no-fail", 0)])
+def test_diagnose_ends_by_what_it_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, more: str, code: int
+) -> None:
+    monkeypatch.setattr("robust_snn.diagnostics.diagnose", lambda *_, **__: a_diagnosis("fail"))
+    with pytest.raises(SystemExit) as left:
+        cli.main(f"{DIAGNOSE} -n 20 --eps 0.1 --model-kwargs {TINY}{more}".split())
+    assert left.value.code == code
 
 
 def test_interrupt_and_unexpected_errors(

@@ -90,4 +90,5 @@ def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
 
 
 def _brief(mode: str) -> str:
-    return short_label(parse_mode(mode).brief)
+    """A mode as a label: `bptt sigmoid` for `bptt(surrogate=sigmoid)`."""
+    return short_label(parse_mode(mode).brief.replace("(surrogate=", " ").rstrip(")"))

@@ -102,9 +102,9 @@ def paragraph(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
     """What a paper can quote."""
     threat, judged = diagnosis.threat, parse_mode(diagnosis.gradient).brief
     text = (
-        f"We looked for gradient masking with robust_snn {__version__} on {diagnosis.images} images "
-        f"of {about['data']} that {about['model']} classifies correctly ({threat['norm']}, eps = "
-        f"{radius_text(threat['eps'])}; gradient mode {judged}). {conclusion(diagnosis)}"
+        f"We looked for gradient masking with robust_snn {__version__}, on {diagnosis.images} "
+        f"images of {about['data']} that {about['model']} classifies correctly ({threat['norm']}, "
+        f"eps = {radius_text(threat['eps'])}; gradient mode {judged}). {conclusion(diagnosis)}"
     )
     if diagnosis.results:
         best = diagnosis.results[0]

@@ -1,0 +1,31 @@
+"""A diagnosis has every check and every mode, also of networks that take few of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from picky import Picky, pictures, reaches_nothing, refuses_rates
+from robust_snn import Victim
+from robust_snn.diagnostics import diagnose, full
+
+
+@pytest.mark.parametrize("step", [reaches_nothing, refuses_rates])
+def test_a_diagnosis_of_a_network_that_takes_few_modes(step: Callable) -> None:
+    net = Picky(step)
+    of, told = (Victim(net), *pictures(net, 6)), list[str]()
+    found = diagnose(*of, eps=0.1, progress=told.append)
+    assert found.notes == tuple(full(*of, eps=0.1))
+    assert len(told) == 4 and json.loads(json.dumps(found.to_json()))["images"] == 6
+    assert found.gradient == str(of[0].gradient_in_force)
+    accuracies = [result.accuracy for result in found.results]
+    assert accuracies == sorted(accuracies)
+    assert found.compared[:1] == (found.gradient,)
+    assert len(found.cosines) == len(found.compared)
+    assert {"eps", "steps", "random points"} <= set(found.curves)
+    assert [x for x, _ in found.curves["random points"]] == list(range(1, 21))
+    assert found.failed == tuple(note.name for note in found.notes if note.status == "fail")
+    if step is reaches_nothing:
+        assert "reached neurons" in found.failed

@@ -1,0 +1,64 @@
+"""The page of a diagnosis: complete, offline, deaf to markup; and what it concludes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from diagnoses import a_diagnosis
+from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.reporting.diagnosis_page import (
+    conclusion,
+    diagnosis_page,
+    paragraph,
+    write_diagnosis,
+)
+
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+
+ABOUT = {"model": "net", "data": "digits", "command": "robust-snn diagnose --out 'a b'"}
+
+
+def test_all_that_was_found_is_on_the_page(tmp_path: Path) -> None:
+    page = write_diagnosis(a_diagnosis("fail"), ABOUT, tmp_path / "new" / "folder").read_text()
+    for text in ("first", "said so", "12.5%", "75.0%", "vanishes on 40% of images", "Over draws"):
+        assert text in page
+    assert page.count('<img src="data:image/svg+xml') == 5
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    tree = json.loads((tmp_path / "new" / "folder" / "diagnosis.json").read_text())
+    assert tree["schema"] == 1 and tree["model"] == "net"
+    assert tree["cosines"] == [[1.0, None], [None, 1.0]]
+
+
+def test_what_was_not_measured_has_no_section() -> None:
+    bare = a_diagnosis(results=(), compared=(), cosines=(), curves={}, margin=None)
+    page = diagnosis_page(bare, ABOUT)
+    assert "<img" not in page and "second" in page
+
+
+def test_names_are_text() -> None:
+    hostile = "<script>alert(1)</script>"
+    note = Diagnostic(hostile, 1.0, "fail", hostile)
+    page = diagnosis_page(a_diagnosis(notes=(note,)), dict.fromkeys(ABOUT, hostile))
+    assert "<script" not in page and page.count("&lt;script&gt;") >= 6
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ("pass", "All 2 checks passed: no sign of a masked gradient."),
+        ("warn", "No check failed; 1 of 2 warn"),
+        ("fail", "1 of 2 checks failed (first): the gradient misleads attacks"),
+    ],
+)
+def test_conclusion(status: str, text: str) -> None:
+    found = a_diagnosis(status)
+    assert conclusion(found).startswith(text)
+    quoted = paragraph(found, ABOUT)
+    assert text in quoted and "eps = 8/255" in quoted
+    assert "short attacks with bptr left the fewest images (12.5%)" in quoted
+    assert quoted.endswith("the judged mode left 75.0%.")
