@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
 
-from robust_snn.models.readout import MeanPool, Readout
+from robust_snn.metrics.pooled_spikes import PooledSpikes
+from robust_snn.models.readout import Readout
 from robust_snn.neurons import LIF, StochasticGate
 from robust_snn.utils.errors import InputError
+from robust_snn.victim import Victim
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,8 @@ class Synapse:
     Attributes:
         layer: The layer, with weights.
         x: Its input, with `B` images in every leading row: `[T, B, ...]`, or `[T * B, ...]`.
-        events: Input spikes behind one unit of `x`: the area of an average pooling, the steps of a
-            time mean. `x * events` counts spikes. Where windows differ in size, a number for each
-            entry of `x`.
+        events: Input spikes behind one unit of `x`, or of each of its entries: the area of an
+            average pooling, the steps of a time mean. `x * events` counts spikes.
     """
 
     layer: nn.Module
@@ -87,36 +88,48 @@ def record(net: nn.Module) -> Iterator[Activity]:
             net(images)
         rates = firing_rates(activity)
 
-    Tensors keep their graph, so that measures can be losses; use `torch.no_grad()` otherwise.
+    Tensors keep their graph, so that measures can be losses; use `torch.no_grad()` otherwise. A
+    layer that one pass uses again, as in every step of a loop, is recorded as `name#2`, `name#3`.
 
     Args:
-        net: A network of `robust_snn` neurons, or a `Victim`.
+        net: A network of `robust_snn` neurons, or a `Victim`, of whose draws the last one counts.
     """
     recorder = _Recorder()
+    whole = net.net if isinstance(net, Victim) else net
     with ExitStack() as stack:
         for name, module in net.named_modules():
             hook = recorder.hook(name, module)
             if hook is not None:
                 handle = module.register_forward_hook(hook, with_kwargs=True)
                 stack.callback(handle.remove)
+        stack.callback(whole.register_forward_pre_hook(recorder.begin).remove)
+        stack.callback(whole.register_forward_hook(recorder.end, always_call=True).remove)
+        stack.enter_context(recorder.pooled)
         yield recorder.activity
 
 
 class _Recorder:
-    """Makes the hooks; `events` tells what a pooled value stands for, by the storage it lies in."""
+    """Makes the hooks."""
 
     def __init__(self) -> None:
-        self.activity = Activity()
-        # by storage, which the tensor keeps alive; a number for all entries, or for each
-        self.events: dict[int, tuple[Tensor, float | Tensor]] = {}
+        self.activity, self.pooled = Activity(), PooledSpikes()
+        self.in_pass = False
+
+    def begin(self, module: nn.Module, args: Any) -> None:
+        self.activity.layers.clear()
+        self.activity.synapses.clear()
+        self.in_pass = True
+
+    def end(self, module: nn.Module, args: Any, out: Any) -> None:
+        self.in_pass = False
 
     def hook(self, name: str, module: nn.Module) -> Any:
         if isinstance(module, LIF):
             return lambda m, args, kwargs, out: self.neurons(name, m, args[0], kwargs, out)
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, _ConvNd | nn.Linear):
             return lambda m, args, kwargs, out: self.synapse(name, m, args[0])
-        if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d | MeanPool | Readout):
-            return lambda m, args, kwargs, out: self.pool(m, args[0], out)
+        if isinstance(module, Readout) and module.decay == 1.0:
+            return lambda m, args, kwargs, out: self.read_out(args[0], out)
         return None
 
     def neurons(
@@ -128,8 +141,7 @@ class _Recorder:
         steps = spikes.shape[0]
         constant = current.new_ones(steps)
         membrane_gain, input_gain = (constant if g is None else g for g in neuron.gains(steps))
-        self.activity.layers.pop(name, None)  # a second pass starts the order anew
-        self.activity.layers[name] = LayerActivity(
+        self.activity.layers[self._place(name, self.activity.layers)] = LayerActivity(
             current.expand(spikes.shape),
             spikes,
             neuron.dynamics.gain * input_gain,
@@ -137,49 +149,24 @@ class _Recorder:
         )
 
     def synapse(self, name: str, layer: nn.Module, x: Tensor) -> None:
-        self.activity.synapses.pop(name, None)
-        self.activity.synapses[name] = Synapse(layer, x, self._events(x))
+        events: float | Tensor = 1.0
+        if self.pooled.has(x):
+            events = torch.where(x > 0, self.pooled.behind(x) / x, 1.0).detach()
+        place = self._place(name, self.activity.synapses)
+        self.activity.synapses[place] = Synapse(layer, x, events)
 
-    def pool(self, module: nn.Module, x: Tensor, out: Tensor) -> None:
-        events = self._events(x)
-        if isinstance(events, Tensor):
-            return  # a mean of unequal windows: no whole number of spikes
-        if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
-            averaged = _averaged(module, x, out)
-        elif isinstance(module, Readout) and module.decay != 1.0:
-            return  # weighted by age
-        elif isinstance(module, MeanPool) and module.readout.decay != 1.0:
-            return
-        else:
-            averaged = x.numel() / out.numel()
-        self.events[out.untyped_storage().data_ptr()] = (out, averaged * events)
+    def read_out(self, x: Tensor, out: Tensor) -> None:
+        """Notes a mean over time, which takes steps as `[T, B, ...]` or leaves them."""
+        spikes = self.pooled.behind(x)
+        self.pooled.note(out, spikes.sum(0) if out.shape == x.shape[1:] else spikes.view_as(out))
 
-    def _events(self, x: Tensor) -> float | Tensor:
-        pooled, events = self.events.get(x.untyped_storage().data_ptr(), (x, 1.0))
-        if isinstance(events, Tensor):  # flattened meanwhile, as before a linear layer
-            return events.expand(pooled.shape).reshape(x.shape)
-        return events
-
-
-def _averaged(pool: nn.AvgPool2d | nn.AdaptiveAvgPool2d, x: Tensor, out: Tensor) -> float | Tensor:
-    """What the sum over a window is divided by: one number, or `[h, w]` where windows differ."""
-    if isinstance(pool, nn.AdaptiveAvgPool2d):
-        rows, columns = map(_windows, x.shape[-2:], out.shape[-2:])
-        area = rows[:, None] * columns
-    else:
-        window = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
-        ones = torch.ones(1, 1, *x.shape[-2:])
-        inside = F.avg_pool2d(ones, *window, divisor_override=1)
-        mean = F.avg_pool2d(ones, *window, pool.count_include_pad, pool.divisor_override)
-        area = (inside / mean)[0, 0]
-    area = area.to(x.device)
-    return float(area[0, 0]) if bool((area == area[0, 0]).all()) else area
-
-
-def _windows(size: int, parts: int) -> Tensor:
-    """Lengths of the windows of an adaptive pooling, which overlap where they do not divide."""
-    start = torch.arange(parts)
-    return (-(-(start + 1) * size // parts) - start * size // parts).float()
+    def _place(self, name: str, recorded: dict[str, Any]) -> str:
+        """The name of a use of a module; outside of a pass a second use replaces the first."""
+        if not self.in_pass:
+            recorded.pop(name, None)
+            return name
+        uses = 1 + sum(key == name or key.startswith(f"{name}#") for key in recorded)
+        return name if uses == 1 else f"{name}#{uses}"
 
 
 def firing_rates(activity: Activity) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
 
 from robust_snn.metrics.activity import Activity, Synapse, record
 from robust_snn.utils.errors import unknown
@@ -16,6 +17,7 @@ from robust_snn.utils.errors import unknown
 # the field takes for spiking hardware.
 MAC_PICOJOULES, SOP_PICOJOULES = 4.6, 0.9
 
+TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 WHOLE = 1e-3  # how far rounding may carry a mean of spikes from a whole number of them
 
 
@@ -46,15 +48,16 @@ def fan_out(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """
     if isinstance(layer, nn.Linear):
         return torch.full(shape, float(layer.out_features), device=layer.weight.device)
-    assert isinstance(layer, nn.Conv2d)
+    assert isinstance(layer, _ConvNd)
     x = torch.zeros(1, *shape, device=layer.weight.device)
     ones = torch.ones_like(layer.weight, dtype=x.dtype)
 
     def connections(image: Tensor) -> Tensor:
-        # by name: subclasses may take a time axis
-        return F.conv2d(
-            image, ones, None, layer.stride, layer.padding, layer.dilation, layer.groups
-        ).sum()
+        if layer.transposed:
+            window = (layer.stride, layer.padding, layer.output_padding, layer.groups)
+            return TRANSPOSED[len(shape) - 1](image, ones, None, *window, layer.dilation).sum()
+        # not `layer(image)`: subclasses may take a time axis
+        return layer._conv_forward(image, ones, None).sum()
 
     return torch.func.grad(connections)(x)[0]
 
@@ -65,9 +68,9 @@ def operations(
     """Operations per image.
 
     An input counts as spikes where its values are whole numbers of them; average pooling is merged
-    into the synapses behind it, and spikes at a border that it drops cost nothing. Anything else is
-    multiplied, a MAC per synapse: images, and event frames that hold counts of 1/255 per event.
-    Binary frames are spikes.
+    into the synapses behind it: a spike is an addition at each of them for every window that holds
+    it, and costs nothing at a border that is dropped. Anything else is multiplied, a MAC per
+    synapse: images, and event frames that hold counts of 1/255 per event. Binary frames are spikes.
 
     Args:
         activity: What `record` collected.
@@ -106,7 +109,7 @@ def energy(operations: Operations) -> float:
 
 def _shape(synapse: Synapse) -> tuple[int, ...]:
     """Shape of one input of the layer."""
-    axes = 1 if isinstance(synapse.layer, nn.Linear) else 3
+    axes = 1 if isinstance(synapse.layer, nn.Linear) else len(synapse.layer.kernel_size) + 1
     return tuple(synapse.x.shape[-axes:])
 
 

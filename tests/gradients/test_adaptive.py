@@ -48,6 +48,14 @@ def test_pdsg_per_sample_ignores_batch_mates(backend, sample):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mode", ["pdsg(scope=sample)", "pdsg(scope=batch)", "assg", "hart", "rga"])
+@pytest.mark.parametrize("shape", [(2, 0), (2, 0, 3), (2, 3, 0)])
+def test_empty_currents_have_empty_gradients(mode, shape, backend):
+    current = torch.zeros(shape)
+    assert _gradient(current, current, mode, backend).shape == shape
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mode", ["pdsg(scope=sample)", "pdsg(scope=batch)", "assg", "hart", "rga"])
 def test_one_neuron_without_an_axis(backend, mode):
     """Currents `[T, B]` are those of one neuron, `[T, B, 1]`."""
     current, upstream = torch.randn(2, 5, 3)

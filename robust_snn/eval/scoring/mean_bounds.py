@@ -59,6 +59,20 @@ def covers(
     return above_lower and (1 - share) * at_low + share * at_high <= 1 - TAIL
 
 
+def is_beyond(values: np.ndarray, c: float, high: float, size: float) -> bool:
+    """Whether `c` is no less than the upper limit for the mean of `values` in [0, `high`], `[N]`.
+
+    Args:
+        size: How many images they are worth, where not `N`.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    rows = np.stack([distinct, np.ones(len(distinct))], 1)
+    at_low, at_high = (
+        _probability(rows, counts * (size / len(values)), c, end) for end in (0.0, high)
+    )
+    return c >= high or (1 - UNFAVOURABLE) * at_low + UNFAVOURABLE * at_high >= 1 - TAIL
+
+
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Where an increasing function crosses zero."""
     if function(low) >= 0:

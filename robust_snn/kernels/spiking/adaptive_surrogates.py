@@ -177,6 +177,8 @@ def _spread(z: Steps, scope: str) -> Tensor:
 
     One where it is zero or not defined, which is the case for a single value.
     """
+    if not z[0].numel():
+        return z[0].new_ones(len(z), *z[0].shape)
     if z[0].dim() == 1:
         return _spread([step[:, None] for step in z], scope)[..., 0]
     pooled = list(range(2, z[0].dim())) if z[0].dim() > 2 else [1]
