@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,16 +48,18 @@ def fan_out(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """
     if isinstance(layer, nn.Linear):
         return torch.full(shape, float(layer.out_features), device=layer.weight.device)
-    assert isinstance(layer, _ConvNd)
+    if not isinstance(layer, _ConvNd):
+        raise TypeError(f"{type(layer).__name__} is no convolution or linear layer")
+    window: Any = (layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
     x = torch.zeros(1, *shape, device=layer.weight.device)
     ones = torch.ones_like(layer.weight, dtype=x.dtype)
 
     def connections(image: Tensor) -> Tensor:
         if layer.transposed:
-            window = (layer.stride, layer.padding, layer.output_padding, layer.groups)
-            return TRANSPOSED[len(shape) - 1](image, ones, None, *window, layer.dilation).sum()
+            return TRANSPOSED[len(shape) - 1](image, ones, None, *window).sum()
         # not `layer(image)`: subclasses may take a time axis
-        return layer._conv_forward(image, ones, None).sum()
+        same: Any = layer._conv_forward
+        return same(image, ones, None).sum()
 
     return torch.func.grad(connections)(x)[0]
 
@@ -109,7 +111,8 @@ def energy(operations: Operations) -> float:
 
 def _shape(synapse: Synapse) -> tuple[int, ...]:
     """Shape of one input of the layer."""
-    axes = 1 if isinstance(synapse.layer, nn.Linear) else len(synapse.layer.kernel_size) + 1
+    layer = synapse.layer
+    axes = len(layer.kernel_size) + 1 if isinstance(layer, _ConvNd) else 1
     return tuple(synapse.x.shape[-axes:])
 
 

@@ -59,18 +59,19 @@ def covers(
     return above_lower and (1 - share) * at_low + share * at_high <= 1 - TAIL
 
 
-def is_beyond(values: np.ndarray, c: float, high: float, size: float) -> bool:
+def is_beyond(values: np.ndarray, c: float, high: float, size: float, tail: float = TAIL) -> bool:
     """Whether `c` is no less than the upper limit for the mean of `values` in [0, `high`], `[N]`.
 
     Args:
         size: How many images they are worth, where not `N`.
+        tail: Beyond the limit.
     """
     distinct, counts = np.unique(values, return_counts=True)
     rows = np.stack([distinct, np.ones(len(distinct))], 1)
     at_low, at_high = (
         _probability(rows, counts * (size / len(values)), c, end) for end in (0.0, high)
     )
-    return c >= high or (1 - UNFAVOURABLE) * at_low + UNFAVOURABLE * at_high >= 1 - TAIL
+    return c >= high or (1 - UNFAVOURABLE) * at_low + UNFAVOURABLE * at_high >= 1 - tail
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:

@@ -16,6 +16,7 @@ from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.errors import InputError
 
 MOST_DRAWS = 200
+MISSED = 0.05  # of the runs may be wider than was asked
 Z = float(norm.ppf(1 - TAIL))
 
 
@@ -73,7 +74,7 @@ def size_after(
     def enough(images: int) -> bool:
         both = pilot * images / (pilot + images)  # the chance of the pilot and that of the run
         allowed = _variance(precision, images) - more
-        return allowed > 0 and is_beyond(squares, allowed, most, both)
+        return allowed > 0 and is_beyond(squares, allowed, most, both, MISSED)
 
     sizes = range(_images(precision, max(more, 0.0)), _images(precision, 0.25))
     return SampleSize(sizes.start + bisect.bisect_left(sizes, True, key=enough), best)
