@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
@@ -42,26 +43,11 @@ class BoundedNetwork:
         self.original = copy.deepcopy(net).eval().requires_grad_(False)
         self.net = copy.deepcopy(self.original).double()
         self.tolerance = tolerance
-        self._firing: Firing | None = None
-        for module in self.net.modules():
-            if isinstance(module, LIF):
-                module.fire = MethodType(self._fire, module)  # type: ignore[method-assign]
-            elif isinstance(module, SimplexSum):
-                module.forward = MethodType(_weighted_sum, module)  # type: ignore[method-assign]
-
-    def _fire(
-        self, layer: LIF, current: Any, steps: int, affine: None = None, noise: None = None
-    ) -> Any:
-        assert self._firing is not None, "passes go through run"
-        return self._firing(layer, current, steps)
 
     def run(self, x: Any, firing: Firing) -> Any:
         """The network's forward pass with something else in place of its spiking layers."""
-        self._firing = firing
-        try:
+        with bounded_layers(self.net, firing):
             return self.net(x)
-        finally:
-            self._firing = None
 
     @torch.no_grad()
     def bounds(
@@ -102,6 +88,31 @@ class _Reached(Exception):  # noqa: N818 - it ends a pass early and is no error
     def __init__(self, *found: Any) -> None:
         super().__init__()
         self.found: Any = found
+
+
+@contextmanager
+def bounded_layers(net: nn.Module, firing: Firing) -> Iterator[None]:
+    """While inside, something else stands in for the spiking layers of a network.
+
+    Layers that know no bounds of their inputs take them too.
+    """
+
+    def fire(layer: LIF, current: Any, steps: int, affine: None = None, noise: None = None) -> Any:
+        return firing(layer, current, steps)
+
+    changed: list[tuple[nn.Module, str]] = []
+    for module in net.modules():
+        if isinstance(module, LIF):
+            changed.append((module, "fire"))
+            module.fire = MethodType(fire, module)  # type: ignore[method-assign]
+        elif isinstance(module, SimplexSum):
+            changed.append((module, "forward"))
+            module.forward = MethodType(_weighted_sum, module)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for module, name in changed:
+            delattr(module, name)
 
 
 def _weighted_sum(module: SimplexSum, a: Any, b: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from robust_snn.certificates.interval import Interval
 from robust_snn.kernels import Dynamics
@@ -33,7 +35,18 @@ def step_factors(layer: LIF, steps: int) -> list[tuple[float, float]]:
     return [(dynamics.decay * a, dynamics.gain * b) for a, b in zip(carried, drive, strict=True)]
 
 
-def bound_spikes(layer: LIF, current: Interval, steps: int, tolerance: float) -> MembraneBounds:
+def decided(distance: Tensor, tolerance: float) -> Tensor:
+    """1 where a membrane is at or above the threshold by more than the tolerance, else 0."""
+    return (distance >= tolerance).to(distance.dtype)
+
+
+def bound_spikes(
+    layer: LIF,
+    current: Interval,
+    steps: int,
+    tolerance: float,
+    fire: Callable[[Tensor, float], Tensor] = decided,
+) -> MembraneBounds:
     """Bounds of the spikes of a layer for all currents within bounds.
 
     Args:
@@ -42,6 +55,7 @@ def bound_spikes(layer: LIF, current: Interval, steps: int, tolerance: float) ->
         steps: Number of time steps.
         tolerance: A spike counts as decided only where the membrane is farther than this from the
             threshold, so that the bounds hold for any rounding of membranes that is smaller.
+        fire: Spikes of distances from the threshold; one with a gradient trains bounds.
     """
     dynamics = layer.dynamics
     start = dynamics.v_reset if dynamics.reset == "hard" else 0.0
@@ -50,8 +64,7 @@ def bound_spikes(layer: LIF, current: Interval, steps: int, tolerance: float) ->
     for step, (decay, gain) in enumerate(step_factors(layer, steps)):
         v = membrane * decay + current[step if len(current) > 1 else 0] * gain
         distance = v + -dynamics.threshold
-        surely, possibly = distance.lower >= tolerance, distance.upper >= -tolerance
-        fired = Interval(surely.to(v.dtype), possibly.to(v.dtype))
+        fired = Interval(fire(distance.lower, tolerance), fire(distance.upper, -tolerance))
         spikes.append(fired)
         distances.append(distance)
         membrane = _after_reset(v, fired, dynamics, tolerance)

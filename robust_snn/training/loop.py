@@ -130,7 +130,8 @@ def train_epoch(
             keys = sample_keys(noise_seed, torch.arange(len(batch))[part], call=step)
             keys = keys.to(processes.device, non_blocking=True)
             with keyed(keys), processes.autocast():
-                outcome = objective(net, clean, images, labels, recipe)
+                radius = recipe.certified_eps(epoch)
+                outcome = objective(net, clean, images, labels, recipe, radius)
             tally.add(outcome, labels, (images - clean).abs().max())
             gates = gate_parameters(net) if epoch <= recipe.gate_epochs else []
             _update(learner, outcome.loss, gates, recipe, processes, rows_drawn)

@@ -57,6 +57,8 @@ class Recipe:
         distance: `"ms_mppd"` (the paper's sum), `"ms_mppd_mean"` (its code's mean), `"tasad"` or
             `"std"`.
         sr: Weight of the sparse gradient penalty.
+        certified: Share of the loss of interval bounds within `eps`, which grows from 0 to that in
+            the first half of the epochs; see `certified_loss`.
         retraction: Strength of SNN-RAT's orthogonal retraction after every step.
         gate_penalty: Strength of the penalty on stochastic gates; found from `gate_opening` if left
             out.
@@ -107,6 +109,7 @@ class Recipe:
     rho: float = 0.0
     distance: str = "ms_mppd"
     sr: float = 0.0
+    certified: float = 0.0
     retraction: float = 0.0
     gate_penalty: float | None = None
     gate_opening: float = 0.7
@@ -158,6 +161,10 @@ class Recipe:
         if self.released:
             return -(-images // self.batch_size)
         return max(1, images // self.batch_size)  # a smaller batch is the only one, or left out
+
+    def certified_eps(self, epoch: int) -> float:
+        """Radius of the bounds in an epoch, from 1."""
+        return self.eps * min(1.0, 2 * epoch / self.epochs)
 
     @property
     def gate_epochs(self) -> int:
@@ -245,6 +252,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "trades": (0, float("inf")),
     "rho": (0, float("inf")),
     "sr": (0, float("inf")),
+    "certified": (0, 1),
     "retraction": (0, 1),
     "gate_penalty": (0, float("inf")),
     "gate_opening": (0.1, 1),

@@ -74,7 +74,10 @@ def _idle_parts(values: Mapping[str, Any], epochs: int) -> Iterator[str]:
             f"perturbation {{where}} is {perturbed[0]}, but eps is 0, which is no perturbation; "
             "give eps, such as 8/255, or perturbation=none"
         )
-    idle = [name for name in ("eps", "rho", "trades", "clean_share") if values[name]]
+    bounded = ("eps",) if values["certified"] else ()
+    idle = [n for n in ("eps", "rho", "trades", "clean_share") if values[n] and n not in bounded]
+    if bounded and not eps:
+        yield "certified {where} does nothing where eps is 0: give eps, such as 2/255"
     if not perturbed and idle:
         yield (
             f"{idle[0]} {{where}} does nothing without a perturbation: give one, such as "

@@ -11,6 +11,7 @@ import torch
 from timm.layers import to_2tuple
 from torch import nn
 
+from robust_snn.certificates.bounded_network import check_bounded
 from robust_snn.data import ImageSet, check_images
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
@@ -158,6 +159,8 @@ def _check_mechanism(recipe: Recipe, net: nn.Module) -> None:
 
 def _check_subjects(recipe: Recipe, net: nn.Module, data: ImageSet) -> None:
     """Refuses settings that are about something that the network or the images do not have."""
+    if recipe.certified:
+        check_bounded(net)
     gates = {name for name in GATE_SETTINGS if getattr(recipe, name) != getattr(Recipe, name)}
     noisy = any(m.stochastic for m in net.modules() if isinstance(m, NoisyModule))
     for name, idle, subject in (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robust_snn.metrics import Activity, LayerActivity, ms_mppd, record, spike_train_distance, tasad
 from robust_snn.models.readout import every_step
 from robust_snn.neurons import one_pass
+from robust_snn.training.certified_loss import certified_loss
 
 if TYPE_CHECKING:
     from robust_snn.training.recipe import Recipe
@@ -140,11 +141,17 @@ class Objective:
 
 
 def objective(
-    net: nn.Module, clean: Tensor, perturbed: Tensor, labels: Tensor, recipe: Recipe
+    net: nn.Module,
+    clean: Tensor,
+    perturbed: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    certified_eps: float = 0.0,
 ) -> Objective:
     """The recipe's objective on a batch, without the penalty on parameters.
 
-        chi L(clean) + (1 - chi) L(perturbed) + rho distance + sr slope,   or TRADES
+        chi L(clean) + (1 - chi) L(perturbed) + rho distance + sr slope,   or TRADES;
+        with `certified`, (1 - share) of that + share of the loss of bounds
 
     Args:
         net: The network; its noise must be the same in all passes.
@@ -152,6 +159,7 @@ def objective(
         perturbed: The same images, perturbed.
         labels: `[B]`.
         recipe: The recipe.
+        certified_eps: Radius of the bounds.
     """
     both = bool(recipe.clean_share or recipe.rho or recipe.trades)
     if both and recipe.released:  # the order in which batch norms count them
@@ -173,6 +181,10 @@ def objective(
             )
     if recipe.sr:
         loss = loss + recipe.sr * gradient_penalty(net, clean, labels).mean()
+    if recipe.certified:
+        share = recipe.certified * certified_eps / recipe.eps
+        bound = certified_loss(net, clean, labels, certified_eps)
+        loss = (1 - share) * loss + share * bound
     return Objective(loss, task.detach(), _mean(logits).detach())
 
 

@@ -111,6 +111,8 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
     ("name", "changes"),
     [
         ("sr", {"perturbation": "fgsm"}),
+        ("certified", {"eps": 0}),
+        ("certified", {"certified": 0}),
         ("natural", {"perturbation": "pgd"}),
         ("natural", {"eps": "8/255"}),
         ("at", {"eps": 0}),
@@ -146,7 +148,14 @@ WITHOUT: dict[str, dict[str, object]] = {
     "gate_penalty": {"gate_share": 0},
     "gate_opening": {"gate_share": 0},
 }
-CLEAN = {"perturbation": "none", "eps": 0, "rho": 0, "trades": 0, "clean_share": 0}
+CLEAN = {
+    "perturbation": "none",
+    "eps": 0,
+    "rho": 0,
+    "trades": 0,
+    "clean_share": 0,
+    "certified": 0,
+}
 
 
 @pytest.mark.parametrize("name", shipped())
