@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from robust_snn import InputError
 from robust_snn.training import Recipe, load_recipe
+from robust_snn.training.optim import build_optimizer
 from robust_snn.training.recipe import shipped
 
 
@@ -105,6 +107,17 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         load_recipe(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_warm_up_begins_above_zero() -> None:
+    """The rate grows by the same amount in every step, the first included."""
+    recipe = load_recipe("natural").replace(epochs=3, lr=0.6, warmup_epochs=1)
+    optimizer, schedule = build_optimizer(nn.Linear(2, 2), recipe, steps=5)
+    rates = []
+    for step in range(1, 7):
+        rates.append(optimizer.param_groups[0]["lr"])
+        schedule.step_update(step)
+    assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5]) and rates[5] > 0.4
 
 
 @pytest.mark.parametrize(
