@@ -11,7 +11,7 @@ from robust_snn.foreign.interception import Exchange
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.staircase import Staircase
 from robust_snn.kernels import RateSlope, Recursion
-from robust_snn.kernels.blocks import blocks, blockwise
+from robust_snn.kernels.blocks import blocks, blockwise, blockwise_product
 from robust_snn.kernels.spiking.reference import slope_at
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
 
@@ -33,14 +33,14 @@ class Surrogated(Exchange):
 
     def backward(self, ctx: Any, upstream: Tensor) -> Tensor:
         membrane = ctx.saved_tensors[0] if self.kept is None else self.kept
-        return blockwise(self._times_slope, upstream, membrane)
+        return blockwise_product(self._slope, upstream, membrane)
 
-    def _times_slope(self, upstream: Tensor, membrane: Tensor) -> Tensor:
+    def _slope(self, membrane: Tensor) -> Tensor:
         surrogate, slopes = self.rule.surrogate, []
         for edge, jump in zip(self.staircase.edges, self.staircase.jumps, strict=True):
             slope = derivative(above(membrane, edge), surrogate, surrogate.sharpness)
             slopes.append(slope if jump == 1 else jump * slope)
-        return upstream * sum(slopes[1:], slopes[0])
+        return sum(slopes[1:], slopes[0])
 
 
 class Adapted(Exchange):
@@ -61,13 +61,13 @@ class Adapted(Exchange):
     def backward(self, ctx: Any, upstream: Tensor) -> Tensor:
         assert self.sharpness is not None
         membrane = ctx.saved_tensors[0] if self.kept is None else self.kept
-        return blockwise(self._times_slope, upstream, membrane, self.sharpness)
+        return blockwise_product(self._slope, upstream, membrane, self.sharpness)
 
-    def _times_slope(self, upstream: Tensor, membrane: Tensor, sharpness: Tensor) -> Tensor:
+    def _slope(self, membrane: Tensor, sharpness: Tensor) -> Tensor:
         assert self.rule is not None
         z, jump = nearest(self.staircase, membrane)
-        product = upstream * derivative(z, self.rule.surrogate, sharpness)
-        return product if isinstance(jump, float) and jump == 1 else product * jump
+        slope = derivative(z, self.rule.surrogate, sharpness)
+        return slope if isinstance(jump, float) and jump == 1 else slope * jump
 
 
 class Sloped(Exchange):

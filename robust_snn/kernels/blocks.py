@@ -32,6 +32,22 @@ def blockwise(formula: Callable[..., Tensor], first: Tensor, *others: Tensor) ->
     return out
 
 
+def blockwise_product(formula: Callable[..., Tensor], first: Tensor, *others: Tensor) -> Tensor:
+    """`first * formula(*others)`, element by element, in the type of `first`.
+
+    Args:
+        formula: Takes tensors of any one shape.
+        first: As large as the result.
+        others: They broadcast to `first`.
+    """
+    if torch.is_grad_enabled():  # a second derivative needs the whole formula
+        return (first * formula(*others)).to(first.dtype)
+    out = torch.empty_like(first)
+    for product, part, *parts in blocks(out, first, *others):
+        torch.mul(part, formula(*parts), out=product)
+    return out
+
+
 def blocks(first: Tensor, *others: Tensor) -> Iterator[Parts]:
     """The same part of several tensors, one after the other; the whole of them on GPUs.
 

@@ -106,9 +106,9 @@ class SharpnessMemory:
         for step, *running in zip(z, *before, *after, strict=True):
             for part, mean, deviation, new_mean, new_deviation in blocks(step, *running):
                 distance = part.abs()
-                torch.add(beta * mean, (1 - beta) * distance, out=new_mean)
-                distance = (distance - new_mean).abs()
-                torch.add(beta * deviation, (1 - beta) * distance, out=new_deviation)
+                torch.mul(mean, beta, out=new_mean).add_((1 - beta) * distance)
+                distance.sub_(new_mean).abs_().mul_(1 - beta)
+                torch.mul(deviation, beta, out=new_deviation).add_(distance)
         self.layers[layer] = after
         if self.images is not None:
             self.learned.add(layer)
@@ -163,7 +163,7 @@ class SharpnessByDistance(AdaptiveSurrogate):
 
     def recursion(self, z: Steps) -> Recursion:
         def sharpness(mean: Tensor, deviation: Tensor) -> Tensor:
-            return self.omega / (mean + self.relax * deviation + 1e-4)
+            return self.omega / (self.relax * deviation).add_(mean).add_(1e-4)
 
         statistics = self.statistics.update(z, self.beta)
         with torch.no_grad():
@@ -199,6 +199,7 @@ def _sums(z: Tensor, pooled: list[int]) -> tuple[Tensor, Tensor]:
     sums = []
     for part in z.split(rows):  # its double stays in the cache
         double = part.double()
-        sums.append([v.sum(pooled, keepdim=True) for v in (double, double.square())])
+        total = double.sum(pooled, keepdim=True)
+        sums.append([total, double.square_().sum(pooled, keepdim=True)])
     total, square = map(torch.cat, zip(*sums, strict=True))
     return total, square

@@ -2,6 +2,8 @@
 
 For a shape of integral one, the integral over `[-x, x]` is the share of the derivative that a
 neuron at distance `x` has already lost, its degree of vanishing: the theory behind ASSG.
+
+Operations end in `_` wherever a second derivative does not need what they overwrite.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def _sigmoid(u: Tensor) -> Tensor:
 
 
 def _gaussian(u: Tensor) -> Tensor:
-    return torch.exp(-u.square()) / math.sqrt(math.pi)
+    return u.square().neg_().exp_() / math.sqrt(math.pi)
 
 
 UNIT_SHAPES: dict[str, UnitShape] = {
@@ -60,7 +62,7 @@ UNIT_SHAPES: dict[str, UnitShape] = {
         Share(lambda x: (2 * x).clamp(max=1), lambda share: share / 2),
     ),
     "atan": UnitShape(
-        lambda u: 0.5 / (1 + (math.pi / 2 * u) ** 2),
+        lambda u: 0.5 / ((math.pi / 2 * u) ** 2).add_(1),
         Share(
             lambda x: 2 / math.pi * torch.atan(math.pi / 2 * x),
             lambda share: 2 / math.pi * math.tan(math.pi * share / 2),
@@ -82,7 +84,7 @@ UNIT_SHAPES: dict[str, UnitShape] = {
         lambda u: 0.5 * torch.exp(-u.abs()),
         Share(lambda x: 1 - torch.exp(-x), lambda share: -math.log(1 - share)),
     ),
-    "shifted": UnitShape(lambda u: _gaussian((u - 0.5) / math.sqrt(2)) / math.sqrt(2)),
+    "shifted": UnitShape(lambda u: _gaussian((u - 0.5).div_(math.sqrt(2))).div_(math.sqrt(2))),
     # These two have no finite integral.
     "logarithm": UnitShape(lambda u: 1 / (1 + u.abs())),
     "step": UnitShape(lambda u: (u >= 0).to(u.dtype)),
@@ -96,7 +98,9 @@ def derivative(z: Tensor, surrogate: Surrogate, sharpness: Tensor | float) -> Te
     height = sharpness if surrogate.scale == 1.0 else surrogate.scale * sharpness
     # a factor of one would be a pass over memory
     slope = UNIT_SHAPES[surrogate.family].k(z if _is_one(sharpness) else sharpness * z)
-    slope = slope if _is_one(height) else height * slope
+    if not _is_one(height):
+        fixed = not isinstance(height, Tensor) or not torch.is_grad_enabled()
+        slope = slope.mul_(height) if fixed else height * slope
     return slope + surrogate.floor if surrogate.floor else slope
 
 
