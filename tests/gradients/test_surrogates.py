@@ -99,3 +99,11 @@ def test_far_from_the_threshold_nothing_breaks(text):
     surrogate = _kernel(text)
     far = torch.tensor([-1e4, 1e4, -1e30, 1e30])
     assert derivative(far, surrogate, surrogate.sharpness).isfinite().all()
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_surrogate_has_a_derivative_of_its_own(text):
+    z = torch.tensor([-0.71, -0.13, 0.07, 0.33, 1.4], dtype=torch.float64, requires_grad=True)
+    surrogate = _kernel(text)
+    assert torch.autograd.gradcheck(lambda z: derivative(z, surrogate, 1.0).sum() + 0 * z.sum(), z)
+    assert torch.autograd.gradcheck(lambda z: derivative(z, surrogate, 0.8).sum() + 0 * z.sum(), z)

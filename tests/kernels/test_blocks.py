@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robust_snn.kernels import blocks as blocks_file
-from robust_snn.kernels.blocks import blocks, blockwise
+from robust_snn.kernels.blocks import blocks, blockwise, blockwise_product
 
 TENSORS = {
     "maps": torch.randn(3, 5, 4, 6),
@@ -33,7 +33,9 @@ def test_blocks_are_the_whole(name, limit, monkeypatch):
     whole = formula(x, weight).to(x.dtype)
     with torch.no_grad():
         found = blockwise(formula, x, weight)
+        product = blockwise_product(torch.exp, x, weight)
     assert torch.equal(found, whole) and found.dtype == x.dtype
+    assert torch.equal(product, (x * torch.exp(weight)).to(x.dtype)) and product.dtype == x.dtype
     sizes = [part.numel() for part, _ in blocks(x, weight)]
     most = limit * torch.get_num_threads()
     assert sum(sizes) == x.numel() and max(sizes) <= max(most, 1)
@@ -42,3 +44,4 @@ def test_blocks_are_the_whole(name, limit, monkeypatch):
 def test_a_second_derivative_is_that_of_the_formula():
     x, y = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(lambda x, y: blockwise(formula, x, y), (x, y))
+    assert torch.autograd.gradcheck(lambda x, y: blockwise_product(torch.exp, x, y), (x, y))
