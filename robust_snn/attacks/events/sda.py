@@ -26,10 +26,11 @@ class SDA(Attack):
     do not raise the margin stay flipped. Once the answer is wrong, a binary search takes back as
     many of the least useful flips as it can. The paper's gradient mode is `pdsg`.
 
-    The release differs in two ways. It returns the clean frames where it fails; here the `eps` most
-    useful flips remain. And it looks at the budget in its statistics only; here, where the flips
-    needed are more than `eps`, so do the `eps` most useful of them. A noisy victim answers under
-    frozen noise, so that flips are compared under the same draws; give the victim some `eot`.
+    The release differs in two ways. It returns the clean frames where it fails, and looks at the
+    budget in its statistics only. Here, where more than `eps` flips are needed, `eps` are chosen
+    anew, one by one: each the best of the `k_init` most promising, given those before. Of these and
+    of the `eps` most useful of all, those with the smaller margin remain. A noisy victim answers
+    under frozen noise, so that flips are compared under the same draws; give it some `eot`.
 
     Attributes:
         steps: Iterations N; 500 in the release.
@@ -89,20 +90,41 @@ class _Recording:
         if float(start) <= 0:
             x = self.flipped(self.fewest())
         if (x != self.x).sum() > budget:
-            x = self.flipped(self.most_useful(budget))
+            few = [self.flipped(self.most_useful(budget)), self.one_by_one(budget, k_init)]
+            x = few[int(self.label_margin(torch.stack(few)).argmin())]
         return x, not bool(self.label_margin(x[None]) > 0)
 
     def try_flips(self, x: Tensor, start: float, step: int, count: int) -> None:
         """Tries the `count` most promising flips, each alone, and keeps those that help."""
-        ranks = self.ranking(x, step)
-        tried = ranks.topk(min(count, int((~self.chosen).sum()))).indices
+        tried, margins = self.margins_of_flips(x, step, count)
+        self.gain[tried] = margins - start
+        self.chosen[tried] = self.gain[tried] <= 0
+        self.gain[~self.chosen] = torch.inf
+
+    def one_by_one(self, budget: int, count: int) -> Tensor:
+        """At most `budget` flips, each the best of the `count` most promising after the others."""
+        self.chosen = torch.zeros_like(self.chosen)
+        x = self.x
+        for step in range(budget):
+            if bool(self.chosen.all()):
+                break
+            tried, margins = self.margins_of_flips(x, step, count)
+            self.chosen[tried[margins.argmin()]] = True
+            x = self.flipped(self.chosen)
+            if float(margins.min()) <= 0:
+                break
+        return x
+
+    def margins_of_flips(self, x: Tensor, step: int, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` most promising entries, and the margin when each alone is flipped too."""
+        tried = self.ranking(x, step).topk(min(count, int((~self.chosen).sum()))).indices
+        margins = []
         for part in tried.split(BATCH):
             frames = x.flatten().repeat(len(part), 1)
             rows = torch.arange(len(part), device=x.device)
             frames[rows, part] = 1 - frames[rows, part]
-            self.gain[part] = self.label_margin(frames.view(-1, *x.shape)) - start
-        self.chosen[tried] = self.gain[tried] <= 0
-        self.gain[~self.chosen] = torch.inf
+            margins.append(self.label_margin(frames.view(-1, *x.shape)))
+        return tried, torch.cat(margins)
 
     def ranking(self, x: Tensor, step: int) -> Tensor:
         """Size of the gradient where a flip lowers the margin; small random numbers elsewhere."""

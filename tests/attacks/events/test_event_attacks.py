@@ -50,7 +50,7 @@ def make(name: str, options: dict[str, Any]) -> Attack:
 
 
 def run(row: tuple[str, dict[str, Any]], victim: Victim, *batch: Tensor, **more: Any) -> Any:
-    return make(*row)(victim, *batch, **{"eps": 12, "norm": "L0", **more})
+    return make(*row)(victim, *batch, **{"eps": 6, "norm": "L0", **more})
 
 
 def test_every_attack_has_a_row() -> None:
@@ -63,7 +63,7 @@ def test_flips_stay_in_the_budget(net: str, row: Any, frames: Tensor, labels: Te
     victim = build(net)
     result = run(row, victim, frames, labels, seed=3)
     assert set(result.images.unique().tolist()) <= {0.0, 1.0}
-    assert (changed_entries(frames, result.images) <= 12).all()
+    assert (changed_entries(frames, result.images) <= 6).all()
     assert result.success.shape == labels.shape and result.success.dtype == torch.bool
     victim(frames)
     again = run(row, victim, frames, labels, seed=3)
@@ -152,13 +152,15 @@ def test_the_suite_against_every_choice_of_flips(eps: int) -> None:
         flips = flips.view(-1, 4, 2, 2, 2)
         wrong = [net((x - flips).abs()).argmax(1) != y for x, y in zip(frames, labels, strict=True)]
     possible = torch.stack(wrong).any(1)
-    found = torch.zeros(len(frames), dtype=torch.bool)
+    found = {}
     for row in load_suite("events-sparse").attacks:
         victim = Victim(net, gradient=row.gradient or "bptt")
-        made = EVENT_ATTACKS[row.attack](steps=min(row.steps, 20))(victim, frames, labels, eps=eps)
-        found |= made.success
-    assert not (found & ~possible).any()
-    assert found.sum() >= 0.6 * possible.sum() > 0
+        attack = EVENT_ATTACKS[row.attack](steps=min(row.steps, 20))
+        found[row.name] = attack(victim, frames, labels, eps=eps).success
+    fooled = torch.stack(list(found.values())).any(0)
+    assert not (fooled & ~possible).any()
+    assert fooled.sum() >= 0.6 * possible.sum() > 0
+    assert found["sda-pdsg"].sum() >= 0.4 * possible.sum()  # within the budget, not beyond it
 
 
 def test_whole_events_within_the_radius() -> None:
