@@ -21,6 +21,7 @@ from robust_snn.attacks.events.sda import SDA
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
+from robust_snn.attacks.student import Student
 from robust_snn.attacks.transfer import Transfer
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "RandomFlips",
     "RankingEffort",
     "Retiming",
+    "Student",
     "Transfer",
     "attacks_of_budget",
     "changed_entries",

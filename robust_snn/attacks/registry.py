@@ -11,11 +11,12 @@ from robust_snn.attacks.events.flips import EventPGD, RandomFlips
 from robust_snn.attacks.events.retiming import Retiming
 from robust_snn.attacks.events.sda import SDA
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
+from robust_snn.attacks.student import Student
 from robust_snn.attacks.transfer import Transfer
 from robust_snn.utils.errors import unknown
 
 ATTACKS: dict[str, type[Attack]] = {
-    cls.name: cls for cls in (FGSM, RFGSM, PGD, MIM, APGD, APGDT, SAPGD, DO, Transfer)
+    cls.name: cls for cls in (FGSM, RFGSM, PGD, MIM, APGD, APGDT, SAPGD, DO, Transfer, Student)
 }
 EVENT_ATTACKS: dict[str, type[Attack]] = {
     cls.name: cls for cls in (SDA, EventPGD, RandomFlips, Retiming)
