@@ -36,7 +36,8 @@ def whole(value: Any, what: str, least: int | None = None) -> int:
         least: The smallest that is allowed, if any.
 
     Raises:
-        InputError: If it is none, or smaller.
+        InputError: If it is none, smaller, or larger than what follows from it can hold: 2**31 - 1
+            for counts, which have a `least`, and 64 bits for others.
     """
     try:
         result = None if _is_bool(value) else operator.index(value)
@@ -46,7 +47,10 @@ def whole(value: Any, what: str, least: int | None = None) -> int:
         bound = "" if least is None else f" of at least {least}"
         raise InputError(f"{what} must be a whole number{bound}, got {_shown(value)}")
     if least is not None and result < least:
-        raise InputError(f"{what} must be at least {least}, got {result}")
+        raise InputError(f"{what} must be at least {least}, got {_shown(result)}")
+    most = 2**63 - 1 if least is None else 2**31 - 1
+    if abs(result) > most:
+        raise InputError(f"{what} must be at most {most} in size, got {_shown(result)}")
     return result
 
 

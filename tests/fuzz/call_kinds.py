@@ -65,6 +65,13 @@ BEGIN = (
     "robust_snn.benchmarks.run_part",
 )
 
+# where calls do, which may ask for a million steps
+BEGIN_OF_CALLS = (
+    *BEGIN[:2],
+    "robust_snn.diagnostics.diagnose.measured",
+    "robust_snn.adapters._autoattack_run._Run.begin",
+)
+
 
 def _words(rng: random.Random, place: Place) -> list[str]:
     words = list(rng.choice(COMMANDS))
@@ -228,7 +235,7 @@ def _called(case: list[Any], place: Place) -> None:
     }
     if case[0] in ("evaluate", "sweep", "train"):
         arguments["out"] = place.work / "out"
-    patches = [mock.patch(name, _begin) for name in BEGIN[:2]]
+    patches = [mock.patch(name, _begin) for name in BEGIN_OF_CALLS]
     for patch in patches:
         patch.start()
     try:

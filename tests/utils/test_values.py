@@ -31,10 +31,17 @@ def test_whole_numbers_are_read(value: object) -> None:
     assert whole(value, "it", 3) == 3
 
 
-@pytest.mark.parametrize("value", [2, 3.0, "3", True, None, np.ones(3)])
+@pytest.mark.parametrize("value", [2, 3.0, "3", True, None, np.ones(3), 2**31, 10**400])
 def test_what_is_no_whole_number_is_refused(value: object) -> None:
     with pytest.raises(InputError, match="it must be"):
         whole(value, "it", 3)
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63), np.uint64(2**63), 10**400])
+def test_a_seed_fits_into_64_bits(value: object) -> None:
+    assert whole(1 - 2**63, "it") == 1 - 2**63
+    with pytest.raises(InputError, match="it must be at most"):
+        whole(value, "it")
 
 
 @pytest.mark.parametrize("name", ["my-model_1", "é.b", "a" * 199])
