@@ -116,7 +116,8 @@ def end(name: str, out: Path, number: int, seconds: float) -> str:
     while is_left(child):
         took = time.monotonic() - sent
         assert number == signal.SIGKILL or took < PATIENCE, f"{out}: left after {took:.1f} s"
-        assert took < 6 * PATIENCE, f"{out}: a worker outlives its parent"
+        # a worker that is loading its libraries sees it after them
+        assert took < 24 * PATIENCE, f"{out}: a worker outlives its parent"
         time.sleep(0.02)
     if number == signal.SIGKILL:
         return "killed"

@@ -32,7 +32,11 @@ class SNNClassifier(PyTorchClassifier):
         n_predict_draws: Calls that `predict` averages.
         eot_loss: Calls over which `loss_gradient` averages the gradient of the loss. Attacks that
             rebuild the estimator see the victim's own `eot` alone.
+        outside: How far out of the range of pixels images may lie, as a share of it; images of
+            another range are refused. Attacks step out a little, ShadowAttack far.
     """
+
+    outside = 0.25
 
     estimator_params: ClassVar[list[str]] = [
         *PyTorchClassifier.estimator_params,
@@ -84,7 +88,7 @@ class SNNClassifier(PyTorchClassifier):
         self, x: np.ndarray, batch_size: int = 128, training_mode: bool = False, **kwargs: Any
     ) -> np.ndarray:
         """Logits `[N, K]`, averaged over `n_predict_draws` calls."""
-        x = _float32(x)
+        x = self._float32(x)
         calls = (
             super(SNNClassifier, self).predict(x, batch_size, training_mode, **kwargs)
             for _ in range(self.n_predict_draws)
@@ -107,9 +111,11 @@ class SNNClassifier(PyTorchClassifier):
         """
         y = self._rows(y, len(x))
         if not self.all_framework_preprocessing:
-            return super().loss_gradient(_float32(x), y, training_mode, **kwargs)
+            return super().loss_gradient(self._float32(x), y, training_mode, **kwargs)
         self._model.train(training_mode)
-        inputs = torch.as_tensor(_float32(x), device=self.device).detach().clone().requires_grad_()
+        inputs = (
+            torch.as_tensor(self._float32(x), device=self.device).detach().clone().requires_grad_()
+        )
         targets = torch.as_tensor(y, device=self.device)
         prepared, targets = self._apply_preprocessing(inputs, targets, fit=False, no_grad=False)
         targets, gradient = self.reduce_labels(targets), torch.zeros_like(inputs)
@@ -121,11 +127,34 @@ class SNNClassifier(PyTorchClassifier):
 
     def class_gradient(self, x: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
         """Gradients of logits with respect to `x`."""
-        return super().class_gradient(_float32(x), *args, **kwargs)
+        return super().class_gradient(self._float32(x), *args, **kwargs)
 
     def compute_loss(self, x: Array, y: Array, *args: Any, **kwargs: Any) -> Array:
         """The loss, per image by default; labels as in `loss_gradient`."""
-        return super().compute_loss(_float32(x), self._rows(y, len(x)), *args, **kwargs)
+        return super().compute_loss(self._float32(x), self._rows(y, len(x)), *args, **kwargs)
+
+    def _float32(self, x: Array) -> Array:
+        """Images as float32: BoundaryAttack and others pass float64, which the net would get.
+
+        Raises:
+            InputError: If they are bytes, or far outside of the range of pixels.
+        """
+        pixels = torch.as_tensor(x)
+        if not pixels.is_floating_point():
+            raise InputError(
+                f"pixels must be floats in [0, 1], got {pixels.dtype}; divide bytes by 255"
+            )
+        if self.clip_values is not None and pixels.numel():
+            low, high = (float(np.ravel(bound)[0]) for bound in self.clip_values)
+            least, most = (bound.item() for bound in pixels.detach().aminmax())
+            margin = self.outside * (high - low)
+            if least < low - margin or most > high + margin:
+                raise InputError(
+                    f"pixels must lie in [{low:g}, {high:g}], got {least:.6g} to {most:.6g}; "
+                    "divide bytes by 255, leave normalisation to the model, and set the "
+                    "estimator's outside for attacks that step farther out"
+                )
+        return x.float() if isinstance(x, torch.Tensor) else np.asarray(x, dtype=np.float32)
 
     def _rows(self, y: Array, count: int) -> Array:
         """Labels as one row per image, `[N, K]`."""
@@ -189,7 +218,7 @@ class SNNClassifier(PyTorchClassifier):
         if path not in self.layer_names:
             raise unknown("layer", path, self.layer_names)
         self._model.eval()
-        images = torch.as_tensor(_float32(x), device=self.device)
+        images = torch.as_tensor(self._float32(x), device=self.device)
         with torch.set_grad_enabled(framework):
             activations = torch.cat(
                 [self._activations(path, part, time_reduce) for part in images.split(batch_size)]
@@ -250,11 +279,6 @@ class SNNClassifier(PyTorchClassifier):
         lost = device.type == "cuda" and not torch.cuda.is_available()
         self._device = torch.device("cpu") if lost else device
         self._model.to(self._device)
-
-
-def _float32(x: Array) -> Array:
-    """BoundaryAttack and others pass float64, which the stock class hands to the net."""
-    return x.float() if isinstance(x, torch.Tensor) else np.asarray(x, dtype=np.float32)
 
 
 def _batch_first(out: Tensor, batch: int, time_reduce: str) -> Tensor:

@@ -20,6 +20,7 @@ from robust_snn.adapters._autoattack_run import (
     run_attacks,
 )
 from robust_snn.adapters._autoattack_state import check_state, images_beside, note
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.foreign import adapt, as_network
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, undisturbed
@@ -72,6 +73,7 @@ class AutoAttack(pyautoattack.AutoAttack):
             raise InputError("is_tf_model=True is not supported: a victim is a PyTorch module")
         if norm not in AUTOATTACK_NORMS:
             raise unknown("norm", norm, AUTOATTACK_NORMS)
+        eps = checked_radius(eps, norm)
         _check_version(version)
         if attacks and version != "custom":
             raise InputError(

@@ -176,6 +176,8 @@ def attack(
             raise InputError(f"ART's {name} needs images [N, C, H, W], got {tuple(images.shape)}")
         shape = (images.shape[1], images.shape[2], images.shape[3])
         estimator = to_art(attacked, input_shape=shape, loss=loss)
+        if name == "ShadowAttack":
+            estimator.outside = np.inf
         if name in ON_PROBABILITIES:
             estimator = estimator.as_probabilities()
         x, y = images.cpu().numpy(), np.eye(estimator.nb_classes, dtype=np.float32)[labels.cpu()]

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(given: Sequence[str]) -> int:
     console.words.set(tuple(given))
+    if "" in given:
+        return _fail("an argument is empty; is a variable of the shell not set?", 2)
     try:
         code = app(args=joined(given), prog_name="robust-snn", standalone_mode=False)
     except (InputError, ImportError) as error:

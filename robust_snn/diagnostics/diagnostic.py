@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A reason to believe a verdict or not.
+    """A reason to believe a verdict or not; a value that is not finite is 0, and a warning.
 
     Attributes:
         name: What was looked at.
@@ -20,6 +21,12 @@ class Diagnostic:
     value: float
     status: str
     why: str
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            status = "fail" if self.status == "fail" else "warn"
+            for name, value in (("value", 0.0), ("status", status)):
+                object.__setattr__(self, name, value)
 
 
 def grade(bad: float, warn: float, fail: float) -> str:

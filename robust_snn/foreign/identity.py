@@ -115,7 +115,8 @@ def _gradients(victim: Victim, images: Tensor) -> list[list[float]] | None:
             (gradient,) = torch.autograd.grad((logits * signs).sum(), shown)
     except (ValueError, RuntimeError):  # attacks that need none may still run
         return None
-    return _rounded(gradient.flatten(1).cpu() @ onto.T)
+    finite = gradient.nan_to_num(0.0, 0.0, 0.0)  # what is not finite, JSON cannot hold
+    return _rounded(finite.flatten(1).cpu() @ onto.T)
 
 
 def _machine(images: Tensor) -> str | None:

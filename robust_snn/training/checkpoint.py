@@ -27,8 +27,15 @@ _NOT_IN_CARDS = set(inspect.signature(timm.create_model).parameters) - {"kwargs"
 
 
 def card_path(path: str | Path) -> Path:
-    """Where the card of a checkpoint lies: the same name, ending in `.json`."""
-    return file_and_place(path)[0].with_suffix(".json")
+    """Where the card of a checkpoint lies: the same name, ending in `.json`.
+
+    Raises:
+        InputError: If the path names no file.
+    """
+    file = file_and_place(path)[0]
+    if not file.name:
+        raise InputError(f"no checkpoint at '{path}'")
+    return file.with_suffix(".json")
 
 
 def save_checkpoint(net: nn.Module, path: str | Path, card: Mapping[str, Any]) -> None:

@@ -19,12 +19,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from robust_snn.utils.user_files import check_place
+
 OLD = 3600.0  # seconds after which a draft of another machine, whose processes are not seen, is old
 _DRAFT = re.compile(r"\..+\.draft-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file beside its place, waits for the disk, then renames it."""
+    """Writes a file beside its place, waits for the disk, then renames it.
+
+    Raises:
+        InputError: If the place is a folder, or a device, a pipe or a socket, which stay.
+    """
+    check_place(path)
     remove_drafts(path.parent)
     process = os.getpid()
     mark = f"{_machine()}-{process}-{_started(process)}-{secrets.token_hex(4)}"

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_files import is_there
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def load_user_module(where: str) -> UserModule:
 
 
 def _file_module(file: Path) -> UserModule:
-    if not file.is_file():
+    if not is_there(file, "the file") or not file.is_file():
         raise InputError(f"no file '{file}'")
     file = file.resolve()
     name, folder = file.stem, file.parent

@@ -1,9 +1,10 @@
-"""Paths that a user names: what is there, and whether reading it would ever end."""
+"""Paths that a user names: what is there, whether reading it would end, and writing harm."""
 
 from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from robust_snn.utils.errors import InputError
@@ -37,3 +38,18 @@ def is_there(path: str | Path, what: str = "the path") -> bool:
     if kind in _ENDLESS:
         raise InputError(f"cannot read {what} '{path}': it is {_ENDLESS[kind]}, not a file")
     return True
+
+
+def check_place(path: Path) -> None:
+    """Refuses a place where no file may be put, such as `/dev/null`, which it would replace.
+
+    Raises:
+        InputError: If a folder, a pipe, a device or a socket is there.
+    """
+    found = None if path.name else "a folder"
+    with suppress(OSError, ValueError):  # what is wrong besides, writing says
+        found = found or _ENDLESS.get(stat.S_IFMT(os.stat(path).st_mode))
+        if path.is_symlink() and os.readlink(path).startswith("/proc/"):  # such as /dev/stdout
+            found = "a device"
+    if found:
+        raise InputError(f"cannot write '{path}': it is {found}, not a file")

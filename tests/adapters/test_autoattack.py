@@ -314,6 +314,8 @@ def test_drop_in_on_a_noisy_victim_returns_the_hardest_images() -> None:
     ("arguments", "message"),
     [
         ({"norm": "linf"}, "did you mean 'Linf'"),
+        *(({"eps": eps}, "eps must be a number") for eps in (None, "0.5", True, -1)),
+        ({"eps": 8}, "did you mean 8/255"),
         ({"version": "custm"}, "did you mean 'custom'"),
         ({"is_tf_model": True}, "is_tf_model=True is not supported"),
         ({"attacks_to_run": ["square"]}, "version='standard' names its own attacks"),

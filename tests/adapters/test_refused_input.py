@@ -55,3 +55,19 @@ def test_pixels_outside_their_range_are_refused(
     images, labels = told_by(victim, 2)
     with pytest.raises(InputError, match=r"pixels must lie in \[0, 1\]"):
         ATTACKS[attack](victim, scale(images), labels)
+
+
+@pytest.mark.parametrize("method", ["predict", "loss_gradient", "class_gradient"])
+@pytest.mark.parametrize(
+    "scale", [lambda x: 2 * x - 1, lambda x: 255 * x, lambda x: (255 * x).byte()]
+)
+def test_arts_estimator_refuses_other_ranges(
+    method: str, scale: Callable[[Tensor], Tensor]
+) -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 2)
+    estimator = art.to_art(victim, input_shape=tuple(images.shape[1:]))
+    more = () if method == "predict" else (labels.numpy(),)
+    with pytest.raises(InputError, match=r"pixels must (lie|be floats) in \[0, 1\]"):
+        getattr(estimator, method)(scale(images).numpy(), *more)
+    getattr(estimator, method)(images.numpy() + 0.1, *more)  # as an attack may look

@@ -152,6 +152,7 @@ CASES = [
     ("weights", f"{EVALUATE} --checkpoint cut.safetensors", "cut.safetensors"),
     ("weights", f"{EVALUATE} --checkpoint torn.safetensors", "torn.json"),
     ("weights", f"{EVALUATE} --checkpoint cardless.safetensors", "cardless.json"),
+    ("weights", f"{EVALUATE} --checkpoint .", "no checkpoint at"),
     ("weights", f"{EVALUATE} --checkpoint empty.pth", "empty.pth"),
     ("weights", f"{EVALUATE} --checkpoint number.pth", "number.pth|state"),
     ("weights", f"{EVALUATE} --checkpoint weights.txt", "weights.txt"),

@@ -136,6 +136,12 @@ def test_help_names_the_sets_that_there_are() -> None:
     assert set(NAMED_SETS) == {*DATASETS, *events}
 
 
+def test_an_empty_argument_is_no_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["report", ""])
+    assert left.value.code == 2 and "an argument is empty" in capsys.readouterr().err
+
+
 def test_diagnose(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

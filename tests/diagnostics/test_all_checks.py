@@ -74,3 +74,8 @@ def test_what_cannot_be_measured_warns_with_the_reason() -> None:
     assert {note.status for note in missing} == {"warn"} and len(missing) >= 3
     (note,) = measured("a", lambda: [][0])
     assert (note.name, note.status) == ("a", "warn") and "IndexError" in note.why
+
+
+@pytest.mark.parametrize(("status", "becomes"), [("pass", "warn"), ("fail", "fail")])
+def test_a_value_that_is_no_number_warns(status: str, becomes: str) -> None:
+    assert Diagnostic("x", float("nan"), status, "why") == Diagnostic("x", 0.0, becomes, "why")

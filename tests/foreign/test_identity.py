@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -180,3 +181,15 @@ def test_arguments_of_adapt_show() -> None:
     for other in ({"T": 3}, {"T": 2, "readout": "sum"}, {"T": 2, "output": lambda out: 2 * out}):
         assert changes(one, adapted(**other))
     assert changes(adapted(mean=0.5, std=0.5), adapted(mean=0.5, std=0.4))
+
+
+def test_gradients_that_are_not_finite_are_plain_json() -> None:
+    class Rooted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(192, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x.flatten(1)) + (0 * x.flatten(1)[:, :3]).sqrt()
+
+    json.dumps(identity(adapt(Rooted().eval()), torch.rand(2, 3, 8, 8)), allow_nan=False)

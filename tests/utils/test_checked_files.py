@@ -22,6 +22,7 @@ from robust_snn.utils.checked_files import (
     write_arrays,
     write_record,
 )
+from robust_snn.utils.errors import InputError
 
 ARRAYS = {"x": np.arange(20.0), "word": np.array("ab"), "none": np.empty((0, 3))}
 RECORD = {"rows": [{"name": "a", "steps": 3}], "value": 0.25, "why": "it was so"}
@@ -105,3 +106,12 @@ def test_drafts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> N
         "other.json",
         "model.json",
     }
+
+
+def test_a_file_does_not_take_the_place_of_a_pipe_or_a_folder(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place, what in ((pipe, "it is a pipe"), (Path(), "it is a folder")):
+        with pytest.raises(InputError, match=what):
+            write_text(place, "x")
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
