@@ -115,7 +115,8 @@ class SpikePass:
         if self._count != len(self._expected):
             raise InputError(
                 f"the network called its spike functions {self._count} times, and "
-                f"{len(self._expected)} times when it was first run"
+                f"{len(self._expected)} times when it was first run; its number of steps must not "
+                "depend on the values of images: give it a fixed one"
             )
         for place, rule in enumerate(self.rules):
             if not self._exchanges[place]:
