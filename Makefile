@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-peers fuzz lint clean
+.PHONY: help demo test test-gpu test-peers docs fuzz lint clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,10 @@ test-gpu: $(READY) ## the tests that run on a GPU, there
 test-peers: export OMP_NUM_THREADS ?= 1
 test-peers: $(READY) ## tests of timm, ART, torchattacks, foolbox on ours; ROBUST_SNN_TIMM=CHECKOUT and so on
 	$(BIN)/python tools/peers/run.py
+
+docs: $(READY) ## the documentation site, in build/site
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	$(BIN)/python -m mkdocs build --strict
 
 fuzz: export FUZZ_SECONDS ?= 600
 fuzz: export OMP_NUM_THREADS ?= 1

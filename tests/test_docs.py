@@ -83,6 +83,12 @@ def test_the_page_runs(folder: None, heading: str) -> None:
     execute(blocks)
 
 
+@pytest.mark.parametrize("page", ["index", "gradient-modes", "noisy-networks"])
+def test_short_pages_run(folder: None, page: str) -> None:
+    for blocks in sections(ROOT / "docs" / f"{page}.md").values():
+        execute(blocks)
+
+
 def test_the_first_example_of_the_readme_runs(
     folder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

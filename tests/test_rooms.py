@@ -30,6 +30,7 @@ REPOSITORY = {
     "test_import",
     "test_rooms",
     "test_scripts",
+    "test_site",
 }
 
 
