@@ -72,6 +72,7 @@ SCHEMA: dict[str, Any] = {
     },
     "seed": int,
     "seconds": float,
+    "larger_budget": {"factor": int, "breaks": float, "ci": list},
 }
 ATTACK = {
     "name": str,
