@@ -57,7 +57,7 @@ def _begin(*_: object, **__: object) -> Any:
 BEGIN = (
     "robust_snn.eval.evaluate.RunFolder",
     "robust_snn.training.trainer.TrainingFolder",
-    "robust_snn.diagnostics.full",
+    "robust_snn.diagnostics.diagnose",
     "robust_snn.metrics.repeat",
     "robust_snn.victim_scoring.correct",
     "robust_snn.eval.reporting.html.render_page",
@@ -68,7 +68,7 @@ BEGIN = (
 # where calls do, which may ask for a million steps
 BEGIN_OF_CALLS = (
     *BEGIN[:2],
-    "robust_snn.diagnostics.diagnose.measured",
+    "robust_snn.diagnostics.all_checks.measured",
     "robust_snn.adapters._autoattack_run._Run.begin",
 )
 
