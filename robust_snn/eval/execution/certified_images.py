@@ -29,7 +29,8 @@ class CertifiedImages(NamedTuple):
 
     Attributes:
         certified: Whether no attack can break an image, bool `[N]`.
-        broken: Whether the proof found an image in the ball that is misclassified, bool `[N]`.
+        broken: Whether the proof found an image in the ball of the run that is misclassified, bool
+            `[N]`.
         known: Whether there is a certificate of the image at all, bool `[N]`.
         eps: Radius of the certificates, at least that of the run.
     """
@@ -100,7 +101,6 @@ def certified_images(job: Job, folder: str | Path) -> CertifiedImages:
     found = [status.get((d, str(y)), "") for d, y in zip(digests, labels, strict=True)]
     if not any(found):
         raise InputError(f"'{folder}' has no certificate of any of these {len(found)} images")
-    states = np.array(found)
-    return CertifiedImages(
-        states == "certified", states == "broken", states != "", float(settings["eps"])
-    )
+    states, eps = np.array(found), float(settings["eps"])
+    broken = (states == "broken") & (eps == threat.eps)  # a larger ball says nothing of this one
+    return CertifiedImages(states == "certified", broken, states != "", eps)

@@ -63,16 +63,34 @@ def test_the_bracket_is_in_everything_that_is_shown(tmp_path: Path) -> None:
     assert bare.robust == shown.robust
 
 
+def forge(folder: Path, status: str) -> None:
+    """Gives every certificate of a folder a status."""
+    rows = list(csv.DictReader((folder / "certificates.csv").open()))
+    with (folder / "certificates.csv").open("w") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "status": status} for row in rows)
+
+
+@pytest.mark.parametrize(("eps", "known"), [(EPS, 1.0), (2 * EPS, 0.0)])
+def test_what_a_larger_ball_breaks_says_nothing(tmp_path: Path, eps: float, known: float) -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 4)
+    folder = certified(tmp_path / "c", victim, images, labels, eps)
+    forge(folder, "broken")
+    shown = attacked(tmp_path / "a", victim, images, labels, certificates=folder)
+    assert shown.robust.accuracy == 1 and shown.certified is not None
+    assert shown.certified.decided == known
+    notes = {note.name: note.value for note in shown.diagnostics}
+    assert notes["attacks against proofs"] == known
+
+
 def test_a_broken_certificate_is_loud(tmp_path: Path) -> None:
     """The file is forged; nothing else can make the two disagree."""
     victim = tiny_victim(False)
     images, labels = told_by(victim, 4)
     folder = certified(tmp_path / "c", victim, images, labels, WIDE)
-    rows = list(csv.DictReader((folder / "certificates.csv").open()))
-    with (folder / "certificates.csv").open("w") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({**row, "status": "certified"} for row in rows)
+    forge(folder, "certified")
     with pytest.raises(CertificateContradicted, match="wrong"):
         attacked(tmp_path / "a", victim, images, labels, eps=WIDE, certificates=folder)
     assert not (tmp_path / "a/verdict.json").exists()
