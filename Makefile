@@ -19,7 +19,7 @@ demo: $(READY) ## train, attack and judge two small networks on digits
 
 test: export OMP_NUM_THREADS ?= 1 # a process per core, rather than threads
 test: lint ## lint, then every test, the slow ones too
-	$(BIN)/python -m pytest -m "slow or not slow" --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "slow or not slow" --numprocesses auto --dist worksteal --durations 40
 
 test-gpu: export OMP_NUM_THREADS ?= 1
 test-gpu: $(READY) ## the tests that run on a GPU, there

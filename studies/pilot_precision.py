@@ -9,10 +9,15 @@ population, and half of the width of that run's 95 % interval is held against th
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from interval_coverage import populations
 
 from robust_snn.eval.scoring.mean_bounds import mean_limits

@@ -304,7 +304,7 @@ def attack(victim: Victim, images: Tensor, eps: float, seed: int) -> Tensor:
     return (images + eps * signs).clamp(0, 1)
 ''',
         before="""
-def _dummylib(victim, images, labels, row, threat, seed):
+def _dummylib(victim, images, labels, row, threat, seed, places):
     from robust_snn.adapters.dummylib import attack
 
     crafted = attack(victim, images, threat.eps, seed)

@@ -59,7 +59,7 @@ def _trained(out: Path) -> str:
 
 COMMANDS = {
     "evaluate": Command(f"{EVALUATE} --suite suite.yaml", _verdict),
-    "workers": Command(f"{EVALUATE} --suite suite.yaml --workers 3", _verdict),
+    "workers": Command(f"{EVALUATE} --suite suite.yaml --workers 2", _verdict),
     "train": Command(TRAIN, _trained),
 }
 

@@ -7,9 +7,7 @@ of the comparison and another gradient, and such a tensor is taken for the spike
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 from weakref import ReferenceType, ref
@@ -19,10 +17,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.staircase import LEVELS, Staircase, read_staircase
+from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes, rounded
+from robust_snn.foreign.few_values import (
+    are_close,
+    has_few_values,
+    has_hidden_values,
+    is_mask,
+    made_of_spikes,
+    takes_few_values_only,
+)
+from robust_snn.foreign.staircase import Staircase
 
-FEW_SEEN = 512  # values, of which most that are no spikes show it
-CLOSE = 1e-5  # between spikes with another gradient and the comparison that they come from
 ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
 CASTS = (
     *("float", "double", "half", "bfloat16", "int", "long", "to", "type", "type_as"),
@@ -39,27 +44,6 @@ SHAPES = (
 SCALES = (*PRODUCTS, *SUMS, "div", "truediv", "itruediv")  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
 
-_modes: ContextVar[tuple[TorchFunctionMode, ...]] = ContextVar("function_modes", default=())
-
-
-@contextmanager
-def watching(*modes: TorchFunctionMode) -> Iterator[None]:
-    """Lets modes see the operations of networks, and nothing of what is done around their calls."""
-    token = _modes.set(modes)
-    try:
-        yield
-    finally:
-        _modes.reset(token)
-
-
-@contextmanager
-def inside_network() -> Iterator[None]:
-    """What is done inside belongs to a network, so that the modes of `watching` see it."""
-    with ExitStack() as stack:
-        for mode in _modes.get():
-            stack.enter_context(mode)
-        yield
-
 
 class Form(Enum):
     """How a network makes its spikes."""
@@ -67,38 +51,6 @@ class Form(Enum):
     COMPARED = "comparison"
     STRAIGHT_THROUGH = "straight-through comparison"
     ROUNDED = "straight-through rounding of something unknown"
-
-
-class Kind(Enum):
-    """How the spikes of a comparison follow from its membrane."""
-
-    STEP = "a step at zero"
-    ROUNDING = "steps at whole numbers, others than zero too"
-    CHANCE = "by chance, at zero in half of all draws"
-
-
-class Fired(torch.autograd.Function):
-    """Spikes that a network has computed, as a function of its membrane above the threshold."""
-
-    @staticmethod
-    def forward(ctx: Any, membrane: Tensor, spikes: Tensor, kind: Kind) -> Tensor:
-        return spikes.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None, None]:
-        return None, None, None
-
-
-class Rounded(torch.autograd.Function):
-    """Spikes that have a gradient, of a membrane that is not known."""
-
-    @staticmethod
-    def forward(ctx: Any, spikes: Tensor) -> Tensor:
-        return spikes.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        return upstream[0]
 
 
 class _Comparison:
@@ -166,7 +118,7 @@ class Comparisons(TorchFunctionMode):
         if name == "detach" and isinstance(args[0], Tensor):
             out._attached = getattr(args[0], "_attached", args[0])  # type: ignore[attr-defined]
             self._marked.append(ref(out))
-        if name == "where" and _is_mask(args):
+        if name == "where" and is_mask(args):
             comparison = getattr(args[0], "_comparison", None)
         by_number = name in SCALES and isinstance(args[-1], int | float)
         if by_number or name in NEGATIONS:
@@ -180,7 +132,7 @@ class Comparisons(TorchFunctionMode):
             return out
         form, number = self._places[self._count]
         if form is Form.ROUNDED:
-            return _rounded(out)
+            return rounded(out)
         made = self._made.get(number)
         return out if made is None else _exchanged(out, made)
 
@@ -233,8 +185,8 @@ class Comparisons(TorchFunctionMode):
                     self._masks.add(used.number)
         if out.requires_grad:
             parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
-            kept = name in KEEPING and all(map(_made_of_spikes, parts))
-            out._spiky = kept and _few(out)  # type: ignore[attr-defined]
+            kept = name in KEEPING and all(map(made_of_spikes, parts))
+            out._spiky = kept and has_few_values(out)  # type: ignore[attr-defined]
             self._marked.append(ref(out))
         if name in SUMS and out.requires_grad:
             return self._sum(args, out, exchanged)
@@ -243,15 +195,15 @@ class Comparisons(TorchFunctionMode):
     def _sum(self, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
         """Notes a sum that gives spikes a gradient which is not theirs."""
         unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
-        again = bool(unsure) and _has_hidden_values(args, out) and _few(out)
+        again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
         if not again and any(hasattr(a, "_comparison") for a in args):  # as in `0 + spikes`
             return exchanged
         for comparison in reversed(self._hard):
             hard = comparison.spikes
             assert hard is not None
-            if hard.shape == out.shape and _close(hard, out):
+            if hard.shape == out.shape and are_close(hard, out):
                 return self._straight_through(out, comparison, unsure)
-        if not again and not _takes_few_values_only(args, out):
+        if not again and not takes_few_values_only(args, out):
             return exchanged
         fits = [(made, made.staircase(out)) for made in reversed(self._compared_so_far)]
         known = [(made, staircase) for made, staircase in fits if staircase is not None]
@@ -263,7 +215,7 @@ class Comparisons(TorchFunctionMode):
             return exchanged
         else:
             self.found[self._count] = (Form.ROUNDED, -self._count)
-            spikes = _rounded(out)
+            spikes = rounded(out)
         spikes._unsure = self._count  # type: ignore[attr-defined]
         return spikes
 
@@ -297,67 +249,9 @@ def _exchanged(out: Tensor, made: _Comparison) -> Tensor:
     return spikes
 
 
-def _rounded(out: Tensor) -> Tensor:
-    spikes: Tensor = Rounded.apply(out)
-    return spikes
-
-
-def read_spikes(membrane: Tensor, spikes: Tensor, kind: Kind) -> Staircase | None:
-    """The staircase that the spikes of a comparison are of its membrane; None if they are none."""
-    whole, chance = kind is Kind.ROUNDING, kind is Kind.CHANCE
-    return read_staircase(membrane, spikes, whole=whole, chance=chance)
-
-
 def _likeliness(staircase: Staircase) -> tuple[bool, bool]:
     """What speaks for one of several comparisons as that of some spikes.
 
     Silent neurons are below any threshold, and above none if they can be below one.
     """
     return staircase.edges == (0.0,), staircase.jumps[0] > 0
-
-
-def _close(hard: Tensor, out: Tensor) -> bool:
-    return torch.allclose(hard.to(out.dtype), out, rtol=0, atol=CLOSE)
-
-
-def _takes_few_values_only(args: Any, out: Tensor) -> bool:
-    """Whether a sum takes a few values only, and a part of it that has a gradient others.
-
-    A soft function that is nearly a step takes a few values too, but not of spikes: then another
-    part has values of its own and no gradient.
-    """
-    parts = [a for a in args if isinstance(a, Tensor) and a.requires_grad and a.shape == out.shape]
-    if len(parts) == len(args) or not _few(out):
-        return False
-    spikes = map(_made_of_spikes if _has_hidden_values(args, out) else _few, parts)
-    return not all(spikes)
-
-
-def _has_hidden_values(args: Any, out: Tensor) -> bool:
-    """Whether a part of a sum has values of its own and no gradient."""
-    fixed = [a for a in args if isinstance(a, Tensor) and not a.requires_grad]
-    return any(a.shape == out.shape and a.unique().numel() > 1 for a in fixed)
-
-
-def _made_of_spikes(value: Tensor) -> bool:
-    """Whether a tensor is made of spikes alone; what no operation has made is looked at."""
-    made = getattr(value, "_spiky", None)
-    return hasattr(value, "_comparison") or (_few(value) if made is None else bool(made))
-
-
-def _few(values: Tensor) -> bool:
-    """Whether a tensor holds a few values only, each of them several times."""
-    flat = values.detach().flatten()
-    most = min(LEVELS, max(2, flat.numel() // 4))
-    for part in (flat[:FEW_SEEN], flat):
-        if part.mul(1e4).round().unique().numel() > most:
-            return False
-    return True
-
-
-def _is_mask(args: Any) -> bool:
-    """Whether `where` chooses between two constants, the larger of them above the threshold."""
-    if len(args) != 3 or any(isinstance(v, Tensor) and v.requires_grad for v in args[1:]):
-        return False
-    high, low = (torch.as_tensor(v).detach().unique() for v in args[1:])
-    return high.numel() == low.numel() == 1 and bool(high > low)

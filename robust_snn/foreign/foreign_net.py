@@ -20,10 +20,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from robust_snn.foreign.comparisons import Comparisons, watching
+from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.describe import summary
 from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import Unreadable
+from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.shown_net import ShownNet
 from robust_snn.foreign.spike_function import in_its_precision, step_of, swapping

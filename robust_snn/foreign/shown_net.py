@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.foreign.checkpointed_parts import without_checkpointing
-from robust_snn.foreign.comparisons import inside_network
 from robust_snn.foreign.hidden_state import Key, find_state
 from robust_snn.foreign.library import Library, find_nodes, find_states, takes_all_steps
 from robust_snn.foreign.net_state import at_rest, loses_gradient_in_eval, twins_in_place
+from robust_snn.foreign.network_modes import inside_network
 from robust_snn.foreign.outputs import Reading, check_readout, reduce
 from robust_snn.foreign.preprocess import Preprocessed
 from robust_snn.foreign.scripted_code import scripted_functions_as_written

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from robust_snn.foreign.comparisons import Fired, Rounded, read_spikes
+from robust_snn.foreign.exchanged_spikes import Fired, Rounded, read_spikes
 from robust_snn.foreign.firing_chance import find_chance, own_random_numbers
 from robust_snn.foreign.graph_walk import Walk, parents, walk
 from robust_snn.foreign.spike_recording import Recorded

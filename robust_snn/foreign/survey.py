@@ -11,14 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.comparisons import (
-    Comparisons,
-    Fired,
-    Form,
-    Rounded,
-    watching,
-    with_gradient,
-)
+from robust_snn.foreign.comparisons import Comparisons, Form, with_gradient
+from robust_snn.foreign.exchanged_spikes import Fired, Rounded
 from robust_snn.foreign.graph_walk import (
     Path,
     Walk,
@@ -29,6 +23,7 @@ from robust_snn.foreign.graph_walk import (
     sources,
 )
 from robust_snn.foreign.interception import functions_of, listening, nodes_of, open_function
+from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import SILENT, Recurrence, Traces, Unrecognised, fit, stirred_fit
 from robust_snn.foreign.scripted_code import scripted_neurons
 from robust_snn.foreign.spike_plan import (

@@ -10,9 +10,9 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from robust_snn.foreign.comparisons import inside_network
 from robust_snn.foreign.hidden_state import restore_all, same, snapshot
 from robust_snn.foreign.library import find_states
+from robust_snn.foreign.network_modes import inside_network
 from robust_snn.foreign.survey import survey, tensors_of
 from robust_snn.gradients import TakesModes
 from robust_snn.kernels import sample_keys

@@ -114,7 +114,7 @@ class SimplexSum(nn.Module):
 def fork(x: Tensor) -> tuple[Tensor, Tensor]:
     """The same tensor for two branches, whose gradients are added step by step only if they differ
     between steps."""
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or not isinstance(x, Tensor):  # such as bounds of a tensor
         return x, x
     branches: tuple[Tensor, Tensor] = differentiable(Fork, x)
     return branches

@@ -147,7 +147,7 @@ def test_transfer_from_a_source(tmp_path: Path) -> None:
     verdict = evaluate(net(), x, y, suite=TINY, out=tmp_path / "run", source=source)
     assert [row.name for row in verdict.attacks] == ["pgd", "transfer-source"]
     row = verdict.attacks[1]
-    assert "transfer(steps=100,source=checkpoint)" in row.implementation
+    assert "transfer(steps=100,source=checkpoint,refine=0)" in row.implementation
     assert row.backwards > 0  # of the source
     needs = Suite(
         "t", (AttackSpec("t", "robust_snn", "transfer", options={"source": "checkpoint"}),)

@@ -1,0 +1,61 @@
+"""What tells spikes from other numbers: they take a few values only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robust_snn.foreign.staircase import LEVELS
+
+FEW_SEEN = 512  # values, of which most that are no spikes show it
+CLOSE = 1e-5  # between spikes with another gradient and the comparison that they come from
+
+
+def are_close(hard: Tensor, out: Tensor) -> bool:
+    """Whether two tensors hold the same spikes."""
+    return torch.allclose(hard.to(out.dtype), out, rtol=0, atol=CLOSE)
+
+
+def takes_few_values_only(args: Any, out: Tensor) -> bool:
+    """Whether a sum takes a few values only, and a part of it that has a gradient others.
+
+    A soft function that is nearly a step takes a few values too, but not of spikes: then another
+    part has values of its own and no gradient.
+    """
+    parts = [a for a in args if isinstance(a, Tensor) and a.requires_grad and a.shape == out.shape]
+    if len(parts) == len(args) or not has_few_values(out):
+        return False
+    spikes = map(made_of_spikes if has_hidden_values(args, out) else has_few_values, parts)
+    return not all(spikes)
+
+
+def has_hidden_values(args: Any, out: Tensor) -> bool:
+    """Whether a part of a sum has values of its own and no gradient."""
+    fixed = [a for a in args if isinstance(a, Tensor) and not a.requires_grad]
+    return any(a.shape == out.shape and a.unique().numel() > 1 for a in fixed)
+
+
+def made_of_spikes(value: Tensor) -> bool:
+    """Whether a tensor is made of spikes alone; what no operation has made is looked at."""
+    made = getattr(value, "_spiky", None)
+    return hasattr(value, "_comparison") or (has_few_values(value) if made is None else bool(made))
+
+
+def has_few_values(values: Tensor) -> bool:
+    """Whether a tensor holds a few values only, each of them several times."""
+    flat = values.detach().flatten()
+    most = min(LEVELS, max(2, flat.numel() // 4))
+    for part in (flat[:FEW_SEEN], flat):
+        if part.mul(1e4).round().unique().numel() > most:
+            return False
+    return True
+
+
+def is_mask(args: Any) -> bool:
+    """Whether `where` chooses between two constants, the larger of them above the threshold."""
+    if len(args) != 3 or any(isinstance(v, Tensor) and v.requires_grad for v in args[1:]):
+        return False
+    high, low = (torch.as_tensor(v).detach().unique() for v in args[1:])
+    return high.numel() == low.numel() == 1 and bool(high > low)
