@@ -36,8 +36,8 @@ attacks:
   - {name: square, implementation: autoattack, attack: square, noise: frozen, steps: 10}
 """
 NET = "--model snn_vgg5_stog --model-kwargs T=2 width=0.1 head_width=8 img_size=8"
-EVALUATE = f"evaluate {NET} in_chans=1 --data digits -n 24 --batch-size 3 --threads 1 --eps 0.1"
-TRAIN = f"train {NET} --data digits -n 96 --epochs 6 --batch-size 16 --lr 0.02 --threads 1"
+EVALUATE = f"evaluate {NET} in_chans=1 --data digits -n 12 --batch-size 3 --threads 1 --eps 0.1"
+TRAIN = f"train {NET} --data digits -n 96 --epochs 4 --batch-size 16 --lr 0.02 --threads 1"
 
 
 class Command(NamedTuple):
