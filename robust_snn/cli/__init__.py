@@ -33,7 +33,7 @@ from robust_snn.utils.plain_text import one_line
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 WRONG_PATHS = (  # of the system; others are none of the user's
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
 PAIRS = ("--model-kwargs", "--set")  # options that take any number of name=value pairs

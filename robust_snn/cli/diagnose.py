@@ -71,6 +71,8 @@ def diagnose(
     from robust_snn.cli.inputs import load_subject
     from robust_snn.diagnostics import diagnose as found_by
     from robust_snn.eval.reporting.diagnosis_page import write_diagnosis
+    from robust_snn.eval.reporting.page_templates import template
+    from robust_snn.utils.figures import new_figure
     from robust_snn.utils.optional_work import if_possible
     from robust_snn.utils.values import number
     from robust_snn.victim_scoring import correct
@@ -94,6 +96,10 @@ def diagnose(
     refusal = tried_reach(victim, x).refusal
     if refusal is not None:
         raise InputError(refusal)
+    if out is not None:  # says now, not after the work, what keeps the page from being written
+        out.mkdir(parents=True, exist_ok=True)
+        new_figure(1, 1)
+        template("diagnosis.html")
     log = logging.getLogger("robust_snn.cli")
     diagnosis = found_by(
         victim, x[right], y[right], eps=radius, norm=norm, seed=seed, progress=log.info
@@ -102,7 +108,8 @@ def diagnose(
     if out is not None:
         about = {"model": subject.info["name"], "data": images.name, "command": command()}
         page = if_possible("page", lambda: write_diagnosis(diagnosis, about, out))
-        say(f"page: {page}" if page is not None else f"no page; the numbers are in {out}")
+        if page is not None:
+            say(f"page in {page}, numbers in {page.with_suffix('.json')}")
     if diagnosis.failed and not no_fail:
         raise typer.Exit(FAILED)
 

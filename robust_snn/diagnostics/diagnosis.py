@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
+from robust_snn.attacks.mode_ranking import RankingEffort, rank_modes
 from robust_snn.diagnostics.all_checks import full
 from robust_snn.diagnostics.attack_sanity import Curves
 from robust_snn.diagnostics.diagnostic import Diagnostic
@@ -19,11 +18,9 @@ from robust_snn.diagnostics.margin_curve import MarginCurve, margin_curve
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
 from robust_snn.foreign import adapt
 from robust_snn.utils.argument_types import checked_types
-from robust_snn.utils.errors import first_line
+from robust_snn.utils.optional_work import if_possible
 from robust_snn.victim import Victim
 
-T = TypeVar("T")
-_log = logging.getLogger("robust_snn")
 COMPARED = 8  # gradient modes whose directions are compared: those that attack best
 
 
@@ -118,15 +115,14 @@ def diagnose(
     notes = full(*of, seed=seed, curves=curves, **threat)
     progress("every gradient mode")
     effort = RankingEffort(searched=0)
-    none: tuple[ModeTrial, ...] = ()
-    trials = _or("attacks", lambda: rank_modes(*of, seed=seed, effort=effort, **threat), none)
-    ranked = sorted(trials, key=lambda trial: (trial.accuracy, trial.soft_accuracy))
+    trials = if_possible("attacks", lambda: rank_modes(*of, seed=seed, effort=effort, **threat))
+    ranked = sorted(trials or (), key=lambda trial: (trial.accuracy, trial.soft_accuracy))
     results = tuple(ModeResult(trial.gradient, trial.accuracy, trial.flaw) for trial in ranked)
     progress("agreement of gradient modes")
     own = str(victim.gradient_in_force)
     modes = list(dict.fromkeys([own, *(result.gradient for result in results)]))[:COMPARED]
-    nothing: tuple[tuple[str, ...], Tensor] = (), torch.empty(0, 0)
-    compared, cosines = _or("cosines", lambda: gradient_cosines(*of, modes, seed=seed), nothing)
+    found = if_possible("cosines", lambda: gradient_cosines(*of, modes, seed=seed))
+    compared, cosines = ((), torch.empty(0, 0)) if found is None else found
     progress("the margin along the gradient")
     return Diagnosis(
         gradient=own,
@@ -139,18 +135,9 @@ def diagnose(
         compared=compared,
         cosines=tuple(map(_without_nan, cosines.tolist())),
         curves={name: tuple(sorted(points.items())) for name, points in curves.items()},
-        margin=_or("margin", lambda: margin_curve(*of, seed=seed, **threat), None),
+        margin=if_possible("margin", lambda: margin_curve(*of, seed=seed, **threat)),
     )
 
 
 def _without_nan(row: list[float]) -> tuple[float | None, ...]:
     return tuple(None if math.isnan(value) else value for value in row)
-
-
-def _or(what: str, measure: Callable[[], T], otherwise: T) -> T:
-    """What was measured; something else, with a line in the log, where that fails."""
-    try:
-        return measure()
-    except Exception as error:  # whatever a network of other people does
-        _log.warning("the diagnosis shows no %s: %s", what, first_line(error))
-        return otherwise

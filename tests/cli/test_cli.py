@@ -160,6 +160,16 @@ def test_diagnose(
     assert "--gradient bptr" in (folder / "looked" / "diagnosis.html").read_text()
 
 
+def test_diagnose_refuses_a_place_before_it_works(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("robust_snn.diagnostics.diagnose", lambda *_, **__: pytest.fail("worked"))
+    (folder / "taken").write_text("")
+    with pytest.raises(SystemExit) as left:
+        cli.main(f"{DIAGNOSE} -n 20 --eps 0.1 --model-kwargs {TINY} --out taken".split())
+    assert left.value.code == 2 and "'taken'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("more", "code"), [("", 3), (" --no-fail", 0)])
 def test_diagnose_ends_by_what_it_found(
     folder: Path, monkeypatch: pytest.MonkeyPatch, more: str, code: int

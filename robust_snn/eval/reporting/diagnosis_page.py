@@ -8,6 +8,7 @@ from typing import Any
 
 from robust_snn.diagnostics import Diagnosis
 from robust_snn.eval.reporting import diagnosis_figures as figures
+from robust_snn.eval.reporting.html import ORDER
 from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.gradients import parse_mode
@@ -46,7 +47,6 @@ def write_diagnosis(diagnosis: Diagnosis, about: Mapping[str, Any], out: Path) -
 
 def diagnosis_page(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
     """The page as HTML; the arguments are those of `write_diagnosis`."""
-    ranked = {"fail": 0, "warn": 1, "pass": 2}
     return template("diagnosis.html").render(
         found=diagnosis,
         about=about,
@@ -54,7 +54,7 @@ def diagnosis_page(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
         conclusion=conclusion(diagnosis),
         status=_worst(diagnosis),
         paragraph=paragraph(diagnosis, about),
-        notes=sorted(diagnosis.notes, key=lambda note: ranked[note.status]),
+        notes=sorted(diagnosis.notes, key=lambda note: ORDER.index(note.status)),
         results=[
             {
                 "mode": parse_mode(result.gradient).brief,
@@ -118,5 +118,4 @@ def paragraph(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
 
 
 def _worst(diagnosis: Diagnosis) -> str:
-    found = {note.status for note in diagnosis.notes}
-    return next((status for status in ("fail", "warn") if status in found), "pass")
+    return min((note.status for note in diagnosis.notes), key=ORDER.index)
