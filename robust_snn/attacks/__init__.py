@@ -15,6 +15,7 @@ from robust_snn.attacks.attack_budget import (
 from robust_snn.attacks.base import Adversarial, Attack, GradientAttack, IterativeAttack
 from robust_snn.attacks.eot_draws import AdaptiveDraws
 from robust_snn.attacks.events.event_frames import changed_entries
+from robust_snn.attacks.events.flip_search import FlipSearch
 from robust_snn.attacks.events.flips import EventPGD, RandomFlips
 from robust_snn.attacks.events.retiming import Retiming
 from robust_snn.attacks.events.sda import SDA
@@ -42,6 +43,7 @@ __all__ = [
     "Attack",
     "BudgetedAttack",
     "EventPGD",
+    "FlipSearch",
     "GradientAttack",
     "IterativeAttack",
     "ModeTrial",

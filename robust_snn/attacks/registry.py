@@ -7,6 +7,7 @@ from typing import Any
 
 from robust_snn.attacks.apgd import APGD, APGDT
 from robust_snn.attacks.base import Attack
+from robust_snn.attacks.events.flip_search import FlipSearch
 from robust_snn.attacks.events.flips import EventPGD, RandomFlips
 from robust_snn.attacks.events.retiming import Retiming
 from robust_snn.attacks.events.sda import SDA
@@ -19,7 +20,7 @@ ATTACKS: dict[str, type[Attack]] = {
     cls.name: cls for cls in (FGSM, RFGSM, PGD, MIM, APGD, APGDT, SAPGD, DO, Transfer, Student)
 }
 EVENT_ATTACKS: dict[str, type[Attack]] = {
-    cls.name: cls for cls in (SDA, EventPGD, RandomFlips, Retiming)
+    cls.name: cls for cls in (SDA, EventPGD, FlipSearch, RandomFlips, Retiming)
 }
 
 

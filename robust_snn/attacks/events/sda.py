@@ -15,6 +15,7 @@ from robust_snn.attacks.problem import AttackInputs
 from robust_snn.victim import Victim
 
 BATCH = 128  # frames with one candidate flip each that pass together
+TIE = 1e-30  # margin of an answer over one that ties with it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +157,11 @@ class _Recording:
         return self._without(order[: len(order) - budget])
 
     def label_margin(self, frames: Tensor) -> Tensor:
-        """Margin of the label, cut at 0 where the answer is wrong, `[n]`."""
+        """Margin of the label, 0 where the answer is wrong and `TIE` where it wins a tie, `[n]`."""
         with torch.no_grad():
-            label = self.label.expand(len(frames))
-            return (-margin(self.victim(frames), label)).clamp(min=0)
+            logits, label = self.victim(frames), self.label.expand(len(frames))
+            wrong = logits.argmax(1) != label
+            return (-margin(logits, label)).clamp(min=TIE).masked_fill(wrong, 0)
 
     def flipped(self, chosen: Tensor) -> Tensor:
         """The clean frames with the given entries flipped."""
