@@ -15,7 +15,7 @@ ROOMS = (
     "victim_grouping < victim < victim_inputs < victim_scoring < foreign < export < attacks < "
     "adapters < diagnostics < "
     "certificates < metrics < training < eval.protocol < eval.scoring < eval.execution < "
-    "eval.reporting < eval < benchmarks < cli"
+    "eval.submission < eval.reporting < eval < benchmarks < cli"
 )
 ORDER = {f"robust_snn.{room}": height for height, room in enumerate(ROOMS.split(" < "))}
 ORDER["robust_snn"] = len(ORDER)

@@ -24,7 +24,9 @@ from robust_snn.cli import (  # noqa: F401  they join the app
     leaderboard,
     models,
     report,
+    submit,
     train,
+    verify,
 )
 from robust_snn.cli.app import app
 from robust_snn.utils.errors import InputError, is_out_of_memory

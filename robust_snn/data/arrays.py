@@ -74,7 +74,7 @@ def array_set(
         InputError: If they are anything else.
     """
     known = _labels(labels, name)
-    pixels = _images(_tensor(images, f"images of '{name}'")[:n], name)
+    pixels = image_tensor(images, f"images of '{name}'", n)
     if size is not None and pixels.ndim == 4:
         pixels = resized(pixels, size)
     names = classes or [str(number) for number in range(int(known.max(initial=0)) + 1)]
@@ -97,11 +97,21 @@ def _labels(values: Any, name: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _images(pixels: Tensor, name: str) -> Tensor:
-    """Images `[N, C, H, W]` or event frames `[N, T, C, H, W]`, float32."""
+def image_tensor(values: Any, name: str, n: int | None = None) -> Tensor:
+    """Images `[N, C, H, W]` or event frames `[N, T, C, H, W]`, float32, from arrays of any layout.
+
+    Args:
+        values: As in `array_set`.
+        name: What messages call them.
+        n: Number of images from the front, if any.
+
+    Raises:
+        InputError: If they are no images.
+    """
+    pixels = _tensor(values, name)[:n]
     if not pixels.is_floating_point():
         if pixels.dtype not in (torch.uint8, torch.bool):
-            raise InputError(f"images of '{name}' must be bytes or floats, got {pixels.dtype}")
+            raise InputError(f"{name} must be bytes or floats, got {pixels.dtype}")
         pixels = pixels.float() / (255 if pixels.dtype == torch.uint8 else 1)
     if pixels.ndim == 3:
         pixels = pixels[:, None]
@@ -109,7 +119,7 @@ def _images(pixels: Tensor, name: str) -> Tensor:
     last = pixels.ndim == 4 and pixels.shape[-1] in FEW
     if first == last:
         raise InputError(
-            f"images of '{name}' have shape {tuple(pixels.shape)}; expected [N, C, H, W], "
+            f"{name} have shape {tuple(pixels.shape)}; expected [N, C, H, W], "
             "[N, H, W, C], [N, H, W] or event frames [N, T, C, H, W], with at most "
             f"{FEW[-1]} channels"
         )

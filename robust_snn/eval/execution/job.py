@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.shard_result import ShardResult
+from robust_snn.eval.protocol.implementation import Crafted
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat
@@ -22,6 +23,11 @@ from robust_snn.eval.scoring.noise_draws import Score, harder, score
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
+
+
+def piece_name(number: int, attack: str, shard: int) -> str:
+    """Name of the result of an attack, the `number`th of its suite from 1 on, on a shard."""
+    return f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]', '_', attack)}/{shard:05d}"
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,8 @@ class Job:
 
     def names(self, shard: int) -> list[str]:
         """Names of a shard's results: the clean images, then the attacks in order."""
-        words = [re.sub(r"[^A-Za-z0-9_-]", "_", row.name) for row in self.suite.attacks]
-        rows = ["clean", *(f"{number:02d}-{word}" for number, word in enumerate(words, 1))]
-        return [f"{row}/{shard:05d}" for row in rows]
+        rows = enumerate((row.name for row in self.suite.attacks), 1)
+        return [f"clean/{shard:05d}", *(piece_name(number, name, shard) for number, name in rows)]
 
     def on(self, device: str | torch.device) -> Job:
         """The same job with networks of its own on another device."""
@@ -141,8 +146,13 @@ class Job:
         attacker = attacked_victim(self.attacked, row, seed)
         row = self._sourced(row, attacker)
         places = torch.from_numpy(ids - first)
-        craft = implementation(row).craft
-        crafted = craft(attacker, images, labels, row, self.threat, seed, places)
+        runs = implementation(row)
+        if runs.given is None:
+            crafted = runs.craft(attacker, images, labels, row, self.threat, seed, places)
+        else:
+            versions = runs.given.versions(torch.from_numpy(ids), images)
+            with torch.no_grad():
+                crafted = Crafted((versions,), attacker(versions).argmax(1) == labels)
         cost = replace(attacker.cost)
         for candidate in crafted.candidates:
             self.threat.check(candidate, images, row.name)

@@ -137,6 +137,8 @@ def _check_attack(job: Job, row: AttackSpec) -> None:
             f"{which} knows no norm {job.threat.norm}; it can be {' or '.join(runs.norms)}"
         )
     runs.check(row, job.threat)
+    if runs.given is not None:
+        runs.given.check(job.images, job.threat, row.name)
     if job.images.ndim == 5 and not runs.events:
         raise InputError(
             f"{which} attacks static images [N, C, H, W]; event frames need attacks of ours, as in "

@@ -12,6 +12,7 @@ from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.dropped_rows import dropped_by_name
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
+from robust_snn.eval.protocol.given_images import is_given
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.scoring import intervals, verdict_checks
 from robust_snn.eval.scoring.predictions import Predictions
@@ -148,7 +149,9 @@ def _checks(
     claimed = {n: (attacks[n].claimed, right[n]) for n in rows}
     fresh = [n for n in rows if job.suite.attacks[n].noise == "fresh" or not job.victim.stochastic]
     others = [n for n in rows if n not in fresh]
-    used_gradients = [True, *(attack.backwards > 0 for attack in attacks)]
+    made_elsewhere = [is_given(row) for row in job.suite.attacks]  # perhaps by gradients
+    used = [attack.backwards > 0 for attack in attacks]
+    used_gradients = [True, *np.logical_or(used, made_elsewhere).tolist()]
     warnings = {
         row.name: [text for s in shards if (result := s.attacks[n]) for text in result.warnings]
         for n, row in enumerate(job.suite.attacks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -17,6 +17,16 @@ from robust_snn.victim import Victim
 
 OWN = "robust_snn"
 GRADIENT_FREE = ("square", "onepixel", "pixle", "random-flips", "student")
+
+
+class GivenVersions(Protocol):
+    """Versions of the evaluated images that were made elsewhere."""
+
+    def versions(self, ids: Tensor, clean: Tensor) -> Tensor:
+        """The versions of images `clean`, `[B, C, H, W]`, at `ids`, `[B]`."""
+
+    def check(self, clean: Tensor, threat: Threat, name: str) -> None:
+        """Raises `InputError` unless they are versions of `clean` within the threat."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ class Implementation:
         judge: Who scores instead of the victim, for rows that corrupt at random.
         settings: The settings of a row's attack, for the record.
         release: Version of a package that is no distribution.
+        given: Images that were made elsewhere, which stand for what `craft` makes.
+        called: Name of the attack for the record, where the row's is a path.
     """
 
     package: str
@@ -68,6 +80,8 @@ class Implementation:
     judge: Callable[[Victim, AttackSpec], Victim] | None = None
     settings: Callable[[AttackSpec], dict[str, Any]] = given_settings
     release: str | None = None
+    given: GivenVersions | None = None
+    called: str | None = None
 
     def describe(self, row: AttackSpec) -> str:
         """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""
@@ -76,4 +90,4 @@ class Implementation:
             settings["noise"] = row.noise
         own = self.package == OWN  # which runs from its folder too, uninstalled
         release = self.release or (__version__ if own else version(self.package))
-        return f"{self.package} {release}: {call_text(row.attack, settings)}"
+        return f"{self.package} {release}: {call_text(self.called or row.attack, settings)}"

@@ -12,6 +12,7 @@ from torch import Tensor
 from robust_snn import attacks
 from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
+from robust_snn.eval.protocol.given_images import GIVEN, given_implementation, is_given
 from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
@@ -31,8 +32,12 @@ def implementation(row: AttackSpec) -> Implementation:
     """
     if is_reference(row.implementation):
         return user_attack(row.implementation)
+    if is_given(row):
+        return given_implementation(row)
     if row.implementation not in IMPLEMENTATIONS:
-        raise unknown(f"implementation of '{row.name}'", row.implementation, IMPLEMENTATIONS)
+        raise unknown(
+            f"implementation of '{row.name}'", row.implementation, [*IMPLEMENTATIONS, GIVEN]
+        )
     return IMPLEMENTATIONS[row.implementation]
 
 

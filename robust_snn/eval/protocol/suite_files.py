@@ -11,7 +11,8 @@
 The keys are the fields of `Suite`, those of an attack the fields of `AttackSpec`. `budget: small`
 instead of attacks, or before them, lets a probe of the victim choose. Unknown keys are refused. A
 row may name an attack of the user's own, `implementation: file.py:attack`: whoever runs such a
-suite runs the code of that file, which is looked for beside the suite first.
+suite runs the code of that file, which is looked for beside the suite first. So is the file of
+adversarial images that somebody made elsewhere, `implementation: images`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from robust_snn.eval.protocol.given_images import is_given
 from robust_snn.eval.protocol.suite import AttackSpec, Draws, Suite
 from robust_snn.eval.protocol.sweep_axes import parse_axes
 from robust_snn.utils.errors import InputError, unknown
@@ -59,14 +61,17 @@ def load_suite(suite: str | Path | Suite) -> Suite:
 
 
 def _with_files_of(folder: Path, suite: Suite) -> Suite:
-    """The suite with a user's attacks looked for beside it first."""
-    attacks = tuple(
-        replace(row, implementation=absolute_reference(row.implementation, folder))
-        if is_reference(row.implementation)
-        else row
-        for row in suite.attacks
-    )
-    return replace(suite, attacks=attacks)
+    """The suite with a user's attacks and images looked for beside it first."""
+
+    def found(row: AttackSpec) -> AttackSpec:
+        if is_reference(row.implementation):
+            return replace(row, implementation=absolute_reference(row.implementation, folder))
+        beside = folder / row.attack
+        if is_given(row) and beside.exists():
+            return replace(row, attack=str(beside.absolute()))
+        return row
+
+    return replace(suite, attacks=tuple(map(found, suite.attacks)))
 
 
 def parse_suite(text: str, where: str) -> Suite:

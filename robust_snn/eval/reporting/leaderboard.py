@@ -3,24 +3,23 @@ diagnostic failed."""
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import io
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from robust_snn.eval.reporting.page_templates import template
+from robust_snn.eval.reporting.page_templates import page_script, template
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.scoring.verdict_checks import weakens_attacks
+from robust_snn.eval.submission.submission_folder import is_submission
+from robust_snn.eval.submission.verification import is_verified
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
 
@@ -50,6 +49,8 @@ class LeaderboardEntry:
         missing: What was not done without which a number means nothing: `attacked`, `diagnosed`.
         counted: Whether predictions beside the verdict confirm it.
         certified: Accuracy that no attack can take, where certificates were given.
+        verified: Whether `robust-snn verify` accepted the submission; None where it is a run's own
+            folder.
     """
 
     rank: int | None
@@ -68,6 +69,7 @@ class LeaderboardEntry:
     missing: tuple[str, ...]
     counted: bool
     certified: float | None = None
+    verified: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,10 @@ def leaderboard_page(board: Leaderboard, place: Path) -> str:
         for entry in board.entries
         if (Path(entry.run) / "report.html").exists()
     }
-    script = (files(__package__) / "templates" / "sort.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script, digest = page_script("sort.js")
     return str(
         template("leaderboard.html").render(
-            board=board, reports=reports, script=script, script_hash=f"sha256-{digest}"
+            board=board, reports=reports, script=script, script_hash=digest
         )
     )
 
@@ -189,6 +190,7 @@ def render_leaderboard(board: Leaderboard) -> Table:
         notes += [f"failed: {', '.join(entry.failed)}"] if entry.failed else []
         notes += [f"{len(entry.warned)} warn"] if entry.warned else []
         notes += [] if entry.counted else ["no results.npz to check it by"]
+        notes += ["not verified"] if entry.verified is False else []
         shown.add_row(
             "-" if entry.rank is None else str(entry.rank),
             entry.model,
@@ -267,6 +269,7 @@ def _entry(place: int, path: Path, verdict: Verdict, counted: bool) -> Leaderboa
         missing=missing,
         counted=counted,
         certified=None if verdict.certified is None else verdict.certified.accuracy,
+        verified=is_verified(path.parent) if is_submission(path.parent) else None,
     )
 
 

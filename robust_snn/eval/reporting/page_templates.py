@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from importlib.resources import files
 from typing import Any
 
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
@@ -33,6 +36,14 @@ def template(name: str) -> Any:
     environment.filters["at"] = _at
     environment.filters["amount"] = with_prefix
     return environment.get_template(name)
+
+
+def page_script(*names: str) -> tuple[str, str]:
+    """Scripts of this room as one, and the hash by which a page's policy allows it."""
+    folder = files(__package__) / "templates"
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return script, f"sha256-{digest}"
 
 
 def with_prefix(value: float) -> str:

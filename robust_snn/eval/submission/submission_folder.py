@@ -1,0 +1,212 @@
+"""A finished run as a folder that somebody else can verify.
+
+It holds the verdict, the predictions behind it, what identifies the network and the protocol, the
+adversarial images that gave the number, their hashes, and a card to read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robust_snn.eval.execution.job import piece_name
+from robust_snn.eval.execution.run_folder import CONFIG
+from robust_snn.eval.protocol.implementations import IMPLEMENTATIONS
+from robust_snn.eval.scoring.finished_run import load_run
+from robust_snn.eval.scoring.predictions import NAME, Predictions
+from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.utils.atomic_files import write_json, write_text
+from robust_snn.utils.checked_files import DamagedFile, read_arrays, read_record, write_arrays
+from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import read_json
+
+VERDICT, NETWORK, IMAGES = "verdict.json", "network.json", "adversarial.npz"
+FILES = (VERDICT, NAME, NETWORK, IMAGES)
+HASHES, CARD = "hashes.json", "README.md"
+FORM = 1  # of the folder; another one is refused
+RECORDED = ("model", "data", "threat", "suite", "attacks", "victim", "batch_size", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class Submission:
+    """A submission as it lies in its folder.
+
+    Attributes:
+        folder: The folder.
+        verdict: Its verdict.
+        predictions: Predictions on the report draws, as the submitter measured them.
+        network: What identifies the network and the protocol, JSON values.
+        images: The worst version of every image that an attack changed, `[M, C, H, W]`.
+        positions: Which images they are versions of, `[M]`.
+        digest: Of all its hashes.
+    """
+
+    folder: Path
+    verdict: Verdict
+    predictions: Predictions
+    network: dict[str, Any]
+    images: np.ndarray
+    positions: np.ndarray
+    digest: str
+
+
+def submit(run: str | Path, out: str | Path | None = None) -> Path:
+    """Makes a submission of a finished run.
+
+    Args:
+        run: The folder of the run, with the adversarial images in it.
+        out: The folder to make, beside the run and called `RUN-submission` if left out.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: If the run is not finished, its files do not agree or are gone, it only corrupts
+            at random, or the place is taken.
+    """
+    run = Path(run)
+    folder = run.with_name(f"{run.resolve().name}-submission") if out is None else Path(out)
+    verdict, predictions = load_run(run)
+    try:
+        config = read_record(run / CONFIG)
+    except (FileNotFoundError, DamagedFile) as error:
+        raise InputError(f"'{run}' is not the folder of a whole run: {error}") from None
+    _check_rows(verdict, config)
+    positions = np.flatnonzero(predictions.by >= 0)
+    images = _worst_versions(run, config, verdict, predictions, positions)
+    _check_place(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    verdict.save(folder / VERDICT)
+    predictions.save(folder)
+    write_json(folder / NETWORK, {key: config[key] for key in RECORDED})
+    write_arrays(
+        folder / IMAGES,
+        {"images": images, "positions": positions.astype(np.int64)},
+        compressed=True,
+    )
+    write_json(folder / HASHES, {"submission": FORM, "sha256": file_hashes(folder)})
+    if not (folder / CARD).exists():
+        write_text(folder / CARD, _card(verdict, len(positions), folder))
+    return folder
+
+
+def load_submission(folder: str | Path) -> Submission:
+    """Reads a submission; whether it is true is for `verify` to say.
+
+    Raises:
+        InputError: If the folder is none, or a file in it cannot be read.
+    """
+    folder = Path(folder)
+    if not (folder / HASHES).exists():
+        raise InputError(f"'{folder}' is no submission; make one by robust-snn submit RUN")
+    hashes = read_json(folder / HASHES, "the hashes")
+    if not isinstance(hashes, dict) or hashes.get("submission") != FORM:
+        raise InputError(f"'{folder}' is a submission of another version of robust_snn")
+    network = read_json(folder / NETWORK, "what identifies the network")
+    if not isinstance(network, dict) or set(RECORDED) - set(network):
+        raise InputError(f"'{folder / NETWORK}' lacks {', '.join(RECORDED)}")
+    try:
+        arrays = read_arrays(folder / IMAGES, digested=False)
+        images, positions = arrays["images"], arrays["positions"]
+    except (FileNotFoundError, DamagedFile, KeyError) as error:
+        raise InputError(f"cannot read '{folder / IMAGES}': {error}") from None
+    if images.dtype != np.float32 or positions.dtype.kind not in "iu" or positions.ndim != 1:
+        raise InputError(f"'{folder / IMAGES}' holds {images.dtype} images, expected float32")
+    if images.ndim not in (4, 5) or len(images) != len(positions):
+        raise InputError(f"'{folder / IMAGES}' holds {len(images)} images for {len(positions)}")
+    return Submission(
+        folder,
+        Verdict.load(folder / VERDICT),
+        Predictions.load(folder),
+        network,
+        images,
+        positions,
+        hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def is_submission(folder: Path) -> bool:
+    """Whether a folder holds a submission, rather than a run."""
+    return (folder / HASHES).exists()
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that a number depends on, by name."""
+    there = (folder / name for name in FILES if (folder / name).exists())
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in there}
+
+
+def _check_rows(verdict: Verdict, config: dict[str, Any]) -> None:
+    """Refuses a run whose worst case rests on random corruptions, of which no image is kept."""
+    rows = config["attacks"]
+    for row in verdict.attacks:
+        runs = IMPLEMENTATIONS.get(rows.get(row.name, {}).get("implementation", ""))
+        if runs is not None and runs.judge is not None:
+            raise InputError(
+                f"'{row.name}' corrupts at random and leaves no adversarial images to verify; "
+                "submit a run of attacks alone"
+            )
+
+
+def _worst_versions(
+    run: Path,
+    config: dict[str, Any],
+    verdict: Verdict,
+    predictions: Predictions,
+    positions: np.ndarray,
+) -> np.ndarray:
+    """The worst version of images, `[M, C, H, W]`, out of the results that the run has stored."""
+    size, found = int(config["batch_size"]), {}
+    for row in np.unique(predictions.by[positions]):
+        for shard in np.unique(positions[predictions.by[positions] == row] // size):
+            name = piece_name(int(row) + 1, verdict.attacks[row].name, int(shard))
+            path = run / "pieces" / f"{name}.npz"
+            try:
+                arrays = read_arrays(path)
+                there = zip(arrays["positions"] + shard * size, arrays["images"], strict=True)
+            except (FileNotFoundError, DamagedFile, KeyError) as error:
+                raise InputError(f"{error}; start the evaluation again to restore it") from None
+            found.update({(int(row), int(at)): image for at, image in there})
+    shape = next(iter(found.values())).shape if found else (1, 1, 1)
+    wanted = [(int(predictions.by[at]), int(at)) for at in positions]
+    if set(wanted) - set(found):
+        raise InputError(f"'{run}' lacks adversarial images; start the evaluation again")
+    images = np.stack([found[key] for key in wanted]) if wanted else np.empty((0, *shape))
+    return np.asarray(images, np.float32)
+
+
+def _check_place(folder: Path) -> None:
+    if folder.is_file():
+        raise InputError(f"'{folder}' is a file; name a folder for the submission")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / HASHES).exists():
+        raise InputError(f"'{folder}' holds something else; choose another folder")
+
+
+def _card(verdict: Verdict, changed: int, folder: Path) -> str:
+    """What a person reads first; they may write into it, for no hash covers it."""
+    model, data, threat = verdict.model, verdict.data, verdict.threat
+    clean, robust = verdict.clean, verdict.robust
+    failed = [note.name for note in verdict.diagnostics if note.status == "fail"]
+    return f"""# {model["name"]}: {threat["norm"]}, eps = {threat["eps"]:.6g}, {data["name"]}
+
+| | accuracy | 95 % |
+|---|---|---|
+| clean | {clean.accuracy:.1%} | {clean.ci[0]:.1%} to {clean.ci[1]:.1%} |
+| robust | {robust.accuracy:.1%} | {robust.ci[0]:.1%} to {robust.ci[1]:.1%} |
+
+- suite `{verdict.suite}`, {data["n"]} images, {verdict.draws["report"]} report draws
+- failed diagnostics: {", ".join(failed) or "none"}
+- weights: `{model["weights_sha256"]}`
+- `{IMAGES}` holds the worst version of the {changed} images that an attack changed
+
+To verify it:
+
+    robust-snn verify {folder.name} --checkpoint FILE --data {data["name"]}
+
+Who made the network and the attacks, and where they are described: write it here.
+"""

@@ -1,0 +1,77 @@
+"""The site of a leaderboard: who is ranked with whom, and what is best known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from browser import after_script, needs_chromium
+from robust_snn import InputError, cli
+from robust_snn.eval.reporting.leaderboard_site import best_known, write_site
+from runs import finished_run
+
+pytest.importorskip("jinja2")
+FIRST = np.array([1, 1, 0, 0, 1, 1], bool)[:, None]
+SECOND = np.array([1, 0, 1, 0, 1, 1], bool)[:, None]
+MODEL = {"kwargs": {}, "weights_sha256": "ab", "parameters": 1}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    return [
+        finished_run(tmp_path / "a", FIRST, model={**MODEL, "name": "net"}),
+        finished_run(tmp_path / "b", SECOND, model={**MODEL, "name": "net"}),
+        finished_run(tmp_path / "c", FIRST, model={**MODEL, "name": "<i>", "weights_sha256": "c"}),
+        finished_run(tmp_path / "d", FIRST, threat={"norm": "L2", "eps": 0.5}),
+    ]
+
+
+def test_best_known_is_the_lowest_of_every_image(runs: list[Path]) -> None:
+    best = best_known(runs[:2], runs[0])
+    assert (best.accuracy, best.runs, best.left) == (0.5, 2, (0, 4, 5))
+    assert best.others == {str(runs[1]): (1,)}
+
+
+def test_site(runs: list[Path], tmp_path: Path) -> None:
+    first = write_site(runs, tmp_path / "site")
+    html = first.read_text()
+    assert html.count("<option>") == 2 and html.count('<tr data-threat="Linf') == 3
+    assert "robust-snn submit" in html and "&lt;i&gt;" in html and "<i>" not in html
+    assert html.count('data-value="0.5">50.0%') == 2  # best known of one network, twice
+    pages = sorted((tmp_path / "site" / "entries").glob("*/index.html"))
+    assert len(pages) == 4 and all((p.parent / "verdict.json").exists() for p in pages)
+    text = next(p for p in pages if p.parent.name.endswith("a")).read_text()
+    assert f"Left here, and broken by {runs[1]}: 1." in text and "3 of 6 images" in text
+
+
+def test_only_what_is_verified_counts(runs: list[Path], tmp_path: Path) -> None:
+    (runs[1] / "hashes.json").write_text("{}")  # a submission that nobody verified
+    html = write_site(runs, tmp_path / "site").read_text()
+    assert html.count('data-value="0.5">50.0%') == 0 and "<td>no</td>" in html
+
+
+def test_wrong_places_and_options(runs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file; name a folder"):
+        write_site(runs, tmp_path / "file")
+    words = ["--site", str(tmp_path / "s"), "--html", "x.html"]
+    with pytest.raises(SystemExit) as left:
+        cli.main(["leaderboard", str(runs[0]), *words])
+    assert left.value.code == 2 and not (tmp_path / "s").exists()
+
+
+@needs_chromium
+@pytest.mark.slow  # starts a browser
+def test_filters_in_a_browser(runs: list[Path], tmp_path: Path) -> None:
+    script = """
+    const select = page.querySelector("select"), counts = [];
+    for (const option of [...select.options].map((o) => o.value)) {
+      select.value = option; select.dispatchEvent(new Event("change"));
+      counts.push([...page.querySelectorAll("tr[data-threat]")].filter((r) => !r.hidden).length);
+    }
+    return counts.join();
+    """
+    html = write_site(runs, tmp_path / "site").read_text()
+    assert after_script(html, tmp_path, 1280, script) == "4,3,1"

@@ -1,0 +1,263 @@
+"""Submissions: what is honest is accepted, what is forged is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from robust_snn import InputError, Victim, evaluate
+from robust_snn.data import load_dataset
+from robust_snn.eval import AttackSpec, Draws, Predictions, Suite, Verdict
+from robust_snn.eval.scoring import intervals
+from robust_snn.eval.scoring.verdict import Robust
+from robust_snn.eval.submission import load_submission, submit, verify
+from robust_snn.eval.submission.submission_folder import HASHES, file_hashes
+from robust_snn.eval.submission.verification import is_verified
+from robust_snn.foreign.identity import identity
+from robust_snn.utils.checked_files import read_arrays, write_arrays
+
+EPS = 0.15
+PLAIN, NOISY = "snn_vgg5.digits", "snn_vgg5_stog.digits"
+ROWS = (AttackSpec("pgd", "robust_snn", "pgd", steps=5),)
+
+
+class Case(NamedTuple):
+    folder: Path
+    victim: Victim
+    images: Tensor
+    labels: Tensor
+
+
+def packaged(name: str, **changes: Any) -> Victim:
+    return Victim(timm.create_model(name, pretrained=True, **changes).eval())
+
+
+def submitted(name: str, place: Path, count: int) -> Case:
+    """A submission of a short run of a packaged network."""
+    victim, data = packaged(name), load_dataset("digits", n=count)
+    suite = Suite("tiny", ROWS, draws=Draws(8, 8))
+    evaluate(
+        victim, data.images, data.labels, suite=suite, eps=EPS, out=place / "run", batch_size=9
+    )
+    return Case(submit(place / "run"), victim, data.images, data.labels)
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return submitted(PLAIN, tmp_path_factory.mktemp("submission"), 24)
+
+
+@pytest.fixture
+def copy(honest: Case, tmp_path: Path) -> Case:
+    shutil.copytree(honest.folder, tmp_path / "copy")
+    return honest._replace(folder=tmp_path / "copy")
+
+
+def test_an_honest_one_is_accepted_until_it_changes(copy: Case) -> None:
+    submission = load_submission(copy.folder)
+    assert len(submission.images) > 4 and 0.2 < submission.verdict.robust.accuracy < 0.8
+    found = verify(*copy, seed=7)
+    assert found.accepted and is_verified(copy.folder), found.reasons
+    assert len(found.holds) > 4 and len(found.fell) <= 1
+    assert found.attacked is not None and found.robust is not None
+    assert found.attacked.value <= found.robust.value + 0.05
+    (copy.folder / "README.md").write_text("a card is for people")
+    assert is_verified(copy.folder)
+    drop_image(copy)
+    assert not is_verified(copy.folder)
+
+
+def edit_verdict(case: Case, **changes: Any) -> None:
+    path = case.folder / "verdict.json"
+    replace(Verdict.load(path), **changes).save(path)
+
+
+def edit_record(case: Case, **changes: Any) -> None:
+    path = case.folder / "network.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def _robust(case: Case) -> Robust:
+    return Verdict.load(case.folder / "verdict.json").robust
+
+
+def edit_robust(case: Case, **changes: Any) -> None:
+    edit_verdict(case, robust=replace(_robust(case), **changes))
+
+
+def edit_images(case: Case, change: Callable[[dict[str, np.ndarray]], dict[str, Any]]) -> None:
+    path = case.folder / "adversarial.npz"
+    arrays = read_arrays(path)
+    write_arrays(path, {**arrays, **change(arrays)})
+
+
+def everywhere(case: Case, key: str, **changes: Any) -> None:
+    """Edits a part of the verdict and of the record beside it."""
+    value = {**getattr(Verdict.load(case.folder / "verdict.json"), key), **changes}
+    edit_verdict(case, **{key: value})
+    edit_record(case, **{key: value})
+
+
+def rehash(case: Case) -> None:
+    """Gives a forged submission the hashes of what it holds."""
+    path = case.folder / HASHES
+    hashes = {**json.loads(path.read_text()), "sha256": file_hashes(case.folder)}
+    path.write_text(json.dumps(hashes))
+
+
+def drop_image(case: Case) -> None:
+    edit_images(case, lambda arrays: {key: array[1:] for key, array in arrays.items()})
+
+
+def leave_out(case: Case) -> None:
+    """Claims that most images were not broken, in every file, without their versions."""
+    old = Predictions.load(case.folder)
+    kept = np.arange(len(old.labels)) % 4 == 0
+    worst = np.where(kept[:, None], old.worst, old.clean)
+    attacks = np.where(kept[None, :, None], old.attacks, old.clean)
+    by = np.where(kept, old.by, -1).astype(np.int16)
+    replace(old, worst=worst, attacks=attacks, by=by).save(case.folder)
+    right = (answers == old.labels[:, None] for answers in (worst, attacks[0]))
+    robust, alone = map(intervals.accuracy_estimate, right)
+    vote = intervals.vote(worst, old.labels).value
+    edit_robust(case, accuracy=robust.value, ci=robust.ci, vote=vote)
+    row = Verdict.load(case.folder / "verdict.json").attacks[0]
+    edit_verdict(case, attacks=(replace(row, accuracy=alone.value, ci=alone.ci),))
+    left = np.flatnonzero(kept)
+    edit_images(
+        case, lambda a: {key: array[np.isin(a["positions"], left)] for key, array in a.items()}
+    )
+
+
+def clean_images(case: Case) -> None:
+    """Puts clean images in place of those that were broken."""
+    edit_images(case, lambda a: {"images": case.images.numpy()[a["positions"]]})
+
+
+FORGED: dict[str, tuple[Callable[[Case], None], str]] = {
+    "accuracy": (
+        lambda case: edit_robust(case, accuracy=_robust(case).ci[1]),
+        "says robust.accuracy is .*, but results.npz beside it gives",
+    ),
+    "interval": (
+        lambda case: edit_robust(case, ci=(0.0, 1.0)),
+        "says robust.ci is .0.0, 1.0., the predictions give",
+    ),
+    "radius": (
+        lambda case: edit_verdict(case, threat={"norm": "Linf", "eps": 0.5}),
+        "the run's record and verdict.json differ in threat.eps: 0.15, now 0.5",
+    ),
+    "radius everywhere": (
+        lambda case: everywhere(case, "threat", eps=4 * EPS),
+        "a short attack of the verification leaves .*, below the submission's interval",
+    ),
+    "smaller radius everywhere": (
+        lambda case: everywhere(case, "threat", eps=EPS / 2),
+        "adversarial images are outside the threat model: .* more than eps = 0.075",
+    ),
+    "weights": (
+        lambda case: edit_verdict(case, model={**_model(case), "weights_sha256": "ab" * 32}),
+        "differ in model.weights_sha256",
+    ),
+    "data": (
+        lambda case: everywhere(case, "data", sha256="ab" * 32),
+        "the 24 images are not the 24 of images that were evaluated",
+    ),
+    "an image less": (drop_image, "there are adversarial images of"),
+    "what was broken": (leave_out, "a short attack of the verification leaves"),
+    "noise as images": (
+        lambda case: edit_images(case, lambda a: {"images": 1 - a["images"]}),
+        "are outside the threat model: adversarial image .* perturbed an image by",
+    ),
+    "values": (
+        lambda case: edit_images(case, lambda a: {"images": a["images"] + 2}),
+        "are outside the threat model: adversarial image .* left .0, 1.",
+    ),
+    "clean images": (clean_images, "robust accuracy is .* on fresh noise, outside"),
+}
+
+
+def _model(case: Case) -> dict[str, Any]:
+    return Verdict.load(case.folder / "verdict.json").model
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+def test_what_is_forged_is_refused(copy: Case, forgery: str) -> None:
+    forge, reason = FORGED[forgery]
+    forge(copy)
+    found = verify(*copy)
+    assert "has changed since the submission was made" in found.reasons[0]
+    rehash(copy)
+    found = verify(*copy)
+    assert re.search(reason, " ".join(found.reasons)), found.reasons
+    assert not is_verified(copy.folder)
+
+
+def shaken(name: str) -> Victim:
+    other = packaged(name)
+    torch.manual_seed(0)
+    for weights in other.net.parameters():
+        weights.data.mul_(1 + 0.5 * torch.randn(weights.shape))
+    return other
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("weights", "another network: weights"),
+        ("steps", "another network: network"),
+        ("record", "the network answers otherwise on"),
+    ],
+)
+def test_another_network_is_refused(copy: Case, change: str, reason: str) -> None:
+    other = packaged(PLAIN, T=2) if change == "steps" else shaken(PLAIN)
+    if change == "record":  # which the forger made of the other network
+        edit_record(copy, victim=identity(other, copy.images))
+        rehash(copy)
+    found = verify(*copy._replace(victim=other))
+    assert reason in " ".join(found.reasons), found.reasons
+
+
+@pytest.mark.slow  # diagnoses of a noisy network and its passes, 8 draws each
+def test_noisy_networks_are_scored_on_fresh_noise(tmp_path: Path) -> None:
+    case = submitted(NOISY, tmp_path, 10)
+    found = verify(*case, seed=7)
+    assert found.accepted and found.robust != found.clean, found.reasons
+    again = verify(*case, seed=8)
+    assert again.accepted and again.robust != found.robust
+    other = case._replace(victim=shaken(NOISY))
+    edit_record(case, victim=identity(other.victim, case.images))
+    rehash(case)
+    reasons = " ".join(verify(*other).reasons)
+    assert "accuracy is" in reasons and "on fresh noise, outside the submission's" in reasons
+
+
+def test_what_is_no_submission_is_said(honest: Case, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no submission; make one by robust-snn submit"):
+        verify(tmp_path, *honest[1:])
+    forged = honest._replace(folder=tmp_path / "forged")
+    shutil.copytree(honest.folder, forged.folder)
+    edit_robust(forged, accuracy=0.99)
+    with pytest.raises(InputError, match="'robust.accuracy' must be a share in its interval"):
+        verify(*forged)
+    shutil.rmtree(forged.folder)
+    run = honest.folder.with_name("run")
+    (tmp_path / "mine").write_text("mine")
+    for place, message in ((tmp_path / "mine", "is a file"), (tmp_path, "holds something else")):
+        with pytest.raises(InputError, match=message):
+            submit(run, place)
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "pieces")
+    with pytest.raises(InputError, match="start the evaluation again to restore it"):
+        submit(tmp_path / "run")
