@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ import torch
 from robust_snn import cli
 from robust_snn.utils.interrupts import LINE
 
+LOADED = ("robust_snn.training.trainer", "robust_snn.eval", "sklearn.datasets", "matplotlib.figure")
+LOADED += ("scipy.stats", "jinja2", "pydantic", "pyautoattack")  # else most kills meet an import
 PATIENCE = 5.0  # seconds in which an interrupted command has to end
 SUITE = """
 name: tiny
@@ -141,6 +144,8 @@ def campaign(folder: Path, counts: dict[tuple[str, str], int], seed: int) -> dic
     os.chdir(folder)
     Path("suite.yaml").write_text(SUITE)
     torch.set_num_threads(1)
+    for module in LOADED:
+        import_module(module)
     rng, came = random.Random(seed), dict[str, int]()
     lengths, wholes = dict[str, float](), dict[str, str]()
     for name in {name for name, _ in counts}:

@@ -27,7 +27,7 @@ def finished_run(
         by=np.zeros(count, np.int16),
         attacks=answers[None],
     )
-    robust = intervals.accuracy_estimate(right)
+    robust, vote = intervals.accuracy_estimate(right), intervals.vote(answers, results.labels)
     verdict = Verdict(
         model={"name": folder.name, "kwargs": {}, "weights_sha256": "", "parameters": 1},
         data={"name": "shades", "split": "all", "n": count, "sha256": "abc"},
@@ -35,8 +35,10 @@ def finished_run(
         suite="tiny",
         draws={"select": draws, "report": draws},
         stochastic=draws > 1,
-        clean=Clean(*intervals.accuracy_estimate(clean), 1.0),
-        robust=Robust(*robust, 0.5, 0.5),
+        clean=Clean(
+            *intervals.accuracy_estimate(clean), intervals.vote(clean, results.labels).value
+        ),
+        robust=Robust(*robust, vote.value, intervals.success_rate(clean, right).value),
         attacks=(AttackResult("a", "x", "bptt", 1, *robust, 0.5, 100 * count, 100 * count, 1.0),),
         diagnostics=(),
         environment={},

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.operands import by_position
 
 # Functions that never fall when an element of their first argument rises.
 MONOTONE = {
@@ -128,10 +129,15 @@ class Interval:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        args, kwargs = by_position(args, kwargs or {})
         name = getattr(func, "__name__", str(func))
         if name in RULES:
-            return RULES[name](*args, **kwargs)
+            try:
+                return RULES[name](*args, **kwargs)
+            except TypeError as error:  # such as `alpha` of a sum
+                raise InputError(
+                    f"no bounds are known of {name} as called here: {error}"
+                ) from error
         if name in MONOTONE and isinstance(args[0], Interval):
             return _monotone(func, args, kwargs)
         raise InputError(f"no bounds are known of the function {name} in this network")

@@ -28,6 +28,7 @@ from robust_snn.foreign.interception import (
     listening,
     open_function,
 )
+from robust_snn.utils.operands import by_position
 from robust_snn.victim import Victim
 
 STEPPED = (*ROUNDINGS, "fix")
@@ -130,6 +131,7 @@ class _Operations(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        args, _ = by_position(args, kwargs or {})
         if not (torch.is_grad_enabled() and isinstance(out, Tensor) and args):
             return out
         name = getattr(func, "__name__", "").strip("_")

@@ -27,6 +27,7 @@ from robust_snn.foreign.few_values import (
     takes_few_values_only,
 )
 from robust_snn.foreign.staircase import Staircase
+from robust_snn.utils.operands import by_position
 
 ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
 CASTS = (
@@ -106,8 +107,8 @@ class Comparisons(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = func(*args, **(kwargs or {}))
+        args, _ = by_position(args, kwargs or {})
         self._count += 1
         name = getattr(func, "__name__", "").strip("_")
         if not isinstance(out, Tensor) or not args:
@@ -178,7 +179,7 @@ class Comparisons(TorchFunctionMode):
             self._hard.append(comparison)
             self.found[self._count] = (Form.COMPARED, comparison.number)
             exchanged = _exchanged(out, comparison)
-        if name in PRODUCTS:
+        if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
                 if used is not None and other is used.compared and used.kept_by(one):

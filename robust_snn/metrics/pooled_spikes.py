@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from robust_snn.utils.operands import by_position
+
 Sum = Callable[..., Tensor]  # of the spikes behind the input of a function, given its arguments
 
 
@@ -28,10 +30,10 @@ class PooledSpikes(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = func(*args, **(kwargs or {}))
+        args, kwargs = by_position(args, kwargs or {})
         add = SUMS.get(func)
-        if add is None and func in COPIES and self.has(args[0]) and not self.has(out):
+        if add is None and args and func in COPIES and self.has(args[0]) and not self.has(out):
             add = func
         if add is not None and args:
             with torch.no_grad():

@@ -176,7 +176,7 @@ def _misfit(found: Table, expected: Table) -> str | None:
         if names:
             return f"{what} '{names[0]}'" + (f" and {len(names) - 1} more" if names[1:] else "")
     for name, value in expected.items():
-        if value.shape != found[name].shape:
+        if not found[name].is_nested and value.shape != found[name].shape:
             has, needs = tuple(found[name].shape), tuple(value.shape)
             return f"has '{name}' of shape {has}, the model needs {needs}"
     return None
@@ -185,8 +185,10 @@ def _misfit(found: Table, expected: Table) -> str | None:
 def _unusable(name: str, value: Tensor, expected: Tensor) -> str | None:
     """Why a network cannot take a tensor of the right name and shape; None if it can."""
     kinds = FLOATS if expected.is_floating_point() else INTEGERS
-    if value.layout != torch.strided or value.is_meta or value.is_quantized:
-        form = "meta" if value.is_meta else "quantised" if value.is_quantized else value.layout
+    forms = {"meta": value.is_meta, "quantised": value.is_quantized, "nested": value.is_nested}
+    forms[str(value.layout)] = value.layout != torch.strided
+    if any(forms.values()):
+        form = next(form for form, is_one in forms.items() if is_one)
         return f"is a {form} tensor, not a plain one: save it with its numbers, dense"
     if value.dtype not in kinds:
         return (

@@ -29,6 +29,9 @@ WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
         (v > 1).float().detach() + soft(v) - soft(v).detach()
     ),
     "soft + (hard - soft).detach()": lambda v: soft(v) + ((v > 1).float() - soft(v)).detach(),
+    "a sum by name": lambda v: torch.add(
+        input=soft(v), other=torch.sub((v > 1).float(), other=soft(v)).detach()
+    ),
     "under no_grad": lambda v: (without_gradient(v) - soft(v)).detach() + soft(v),
 }
 WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
@@ -39,6 +42,12 @@ WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
     "heaviside": lambda v: torch.heaviside(v - 1, torch.zeros(())),
     "sign": lambda v: (torch.sign(v - 1) + 1) / 2,
     "turned round": lambda v: torch.lt(torch.ones(()), v).float(),
+    "operands by name": lambda v: torch.gt(input=v, other=torch.ones(())).float(),
+    "a factor by name": lambda v: torch.mul(torch.gt(v, 1), other=1.0),
+    "where, by name": lambda v: torch.where(
+        condition=v > 1, other=torch.zeros_like(v), input=torch.ones_like(v)
+    ),
+    "heaviside, by name": lambda v: torch.heaviside(input=v - 1, values=torch.zeros(())),
 }
 
 

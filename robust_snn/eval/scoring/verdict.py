@@ -176,7 +176,8 @@ class Verdict:
         Raises:
             InputError: If it is not a verdict of this schema, or a value in it cannot be.
         """
-        if not isinstance(tree, Mapping) or tree.get("schema") != SCHEMA:
+        schema = tree.get("schema") if isinstance(tree, Mapping) else None
+        if schema != SCHEMA or isinstance(schema, bool):
             raise InputError(f"not a verdict of schema {SCHEMA}")
         check_verdict(tree)
         values = known_fields(tree, [f.name for f in fields(cls)])

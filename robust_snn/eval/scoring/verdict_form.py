@@ -88,6 +88,15 @@ MAPPINGS: dict[str, dict[str, Check]] = {
         "[vote_ci]": _or_none(INTERVAL),
         "[asr_ci]": _or_none(INTERVAL),
     },
+    "environment": {
+        "[robust_snn]": TEXT,
+        "[torch]": TEXT,
+        "[python]": TEXT,
+        "[device]": TEXT,
+        "[backend]": TEXT,
+        "[threads]": ONE_OR_MORE,
+        "[rounding]": TEXT,
+    },
 }
 LISTS: dict[str, dict[str, Check]] = {
     "attacks": {
@@ -124,7 +133,6 @@ LARGER_BUDGET = {"factor": ONE_OR_MORE, "breaks": SHARE, "ci": INTERVAL}
 REST: dict[str, Check] = {
     "suite": TEXT,
     "stochastic": _a(bool, "true or false"),
-    "environment": MAPPING,
     "seed": WHOLE,
     "seconds": POSITIVE,
 }
@@ -182,15 +190,19 @@ def _check(part: Any, fields: Mapping[str, Check], where: str) -> None:
 
 
 def _check_inside(part: Mapping[str, Any], where: str) -> None:
-    """The accuracy must lie in its interval."""
-    low, high = part["ci"]
-    if not low - SLACK <= part["accuracy"] <= high + SLACK:
-        raise _wrong(f"{where}.accuracy", f"a share in its interval {low} to {high}", part)
+    """An accuracy or rate must lie in its interval."""
+    for name in ("accuracy", "vote", "asr", "after"):
+        interval = part.get("ci" if name == "accuracy" else f"{name}_ci")
+        if interval is None or part.get(name) is None:
+            continue
+        low, high = interval
+        if not low - SLACK <= part[name] <= high + SLACK:
+            expected = f"a share in its interval {low} to {high}"
+            raise _wrong(f"{where}.{name}", expected, part[name])
 
 
 def _wrong(where: str, expected: str, found: Any) -> InputError:
-    shown = found.get("accuracy") if isinstance(found, Mapping) and "ci" in found else found
-    return InputError(f"not a verdict of schema 1: '{where}' must be {expected}, got {shown!r:.60}")
+    return InputError(f"not a verdict of schema 1: '{where}' must be {expected}, got {found!r:.60}")
 
 
 def known_fields(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

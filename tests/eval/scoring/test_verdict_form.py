@@ -24,6 +24,8 @@ WRONG: dict[str, Any] = {
     "clean.vote": [2, None],
     "robust.asr": [float("inf"), -1],
     "robust.ci": [[0.0, 0.1]],
+    "robust.vote_ci": [[0.4, 0.5]],
+    "robust.asr_ci": [[0.0, 0.1], [0.7]],
     "data.n": [0, -5, 1.5, "100", True],
     "data.sha256": [None, 3],
     "data.calibration": [-1, "a"],
@@ -37,6 +39,9 @@ WRONG: dict[str, Any] = {
     "seed": [0.5, "0"],
     "seconds": [-1, "long"],
     "environment": [None, []],
+    "environment.torch": [2.6, None],
+    "environment.threads": [0, 1.5, True, "1"],
+    "schema": [True, 2, "1"],
     "attacks": [None, {}, "apgd", [3]],
     "attacks.0.accuracy": [5, "0.5"],
     "attacks.0.gradient": ["bpt", 3, None],
@@ -107,6 +112,16 @@ def test_names_of_later_versions_are_let_be() -> None:
         ("draws.report", 3),
         ("attacks", []),
         ("attacks.0.accuracy", 0.6),
+        ("clean.vote", 0.75),
+        ("robust.vote", 0.25),
+        ("robust.asr", 0.4),
+        ("robust.ci", [0.2, 0.8]),
+        ("robust.vote_ci", [0.0, 0.9]),
+        ("robust.asr_ci", [0.1, 1.0]),
+        ("clean.ci", [0.5, 1.0]),
+        ("attacks.0.ci", [0.3, 0.7]),
+        ("attacks.0.after", 0.75),
+        ("attacks.0.after_ci", [0.1, 0.9]),
     ],
 )
 def test_a_verdict_is_counted_again(tmp_path: Path, path: str, value: Any) -> None:
@@ -114,9 +129,9 @@ def test_a_verdict_is_counted_again(tmp_path: Path, path: str, value: Any) -> No
     finished_run(tmp_path / "b", np.array([[1], [0], [1], [1]], bool))
     assert load_run(run)[0].robust.accuracy == 0.5
     tree = json.loads((run / "verdict.json").read_text())
-    wide = changed(changed(tree, "robust.ci", [0, 1]), "attacks.0.ci", [0, 1])
-    wide = changed(wide, "clean.ci", [0, 1])
-    (run / "verdict.json").write_text(json.dumps(changed(wide, path, value)))
+    if path.endswith("accuracy"):  # else it would not lie in its interval
+        tree = changed(tree, path.replace("accuracy", "ci"), [0, 1])
+    (run / "verdict.json").write_text(json.dumps(changed(tree, path, value)))
     name = path.replace("attacks.0", r"attacks\[0\]")
     for read in (lambda: compare(run, tmp_path / "b"), lambda: rank_runs([run])):
         with pytest.raises(InputError, match=f"{name} is .* beside it gives"):
