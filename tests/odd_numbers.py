@@ -54,7 +54,7 @@ def _rule(choice: random.Random) -> object:
             RateSlope(1.0),
             RateSlope(0.4, 0.2, (1.0, 2.0)),
             TimeAverage(surrogate),
-            WidthBySpread("sample"),
+            WidthBySpread(choice.choice(["sample", "batch"])),
         ]
     )
 
@@ -63,36 +63,46 @@ def spiking(backend: str, seed: int) -> None:
     """One layer: spikes as the reference has them, and gradients where no odd number was."""
     choice = random.Random(seed)
     torch.manual_seed(seed)
-    rule, steps, batch, sample = _rule(choice), choice.randint(1, 6), 2, (3, 5)
+    rule, steps, batch = _rule(choice), choice.choice([1, 2, 4, 5, 9]), choice.choice([1, 2, 3])
+    sample = choice.choice([(3, 5), (3,), (67,), (3, 2, 2)])
     current = sprinkled((choice.choice([1, steps]), batch, *sample), choice)
-    current = current.to(choice.choice([torch.float32, torch.float32, torch.float16]))
+    half = choice.choice([torch.float16, torch.bfloat16])
+    current = current.to(choice.choice([torch.float32, torch.float32, half]))
     ordinary = (current.abs() < 100).all(0)
     keys, mean, build = sample_keys(seed, torch.arange(batch)), choice.random() < 0.3, {}
     if choice.random() < 0.5:
         opening = torch.rand(sample) * 0.9 + 0.1
         build["gate"] = Gate(opening, keys, 1, mean)
+    for gain in ("membrane_gain", "input_gain"):
+        if choice.random() < 0.3:
+            build[gain] = torch.rand(steps)
+            if choice.random() < 0.3:
+                build[gain], ordinary = sprinkled((steps,), choice), ordinary & False
     if choice.random() < 0.3:
-        build["membrane_gain"] = torch.rand(steps)
-    if choice.random() < 0.3:
-        build["affine"] = (sprinkled((3,), choice), torch.zeros(3))
-        ordinary &= (build["affine"][0].abs() < 100).view(3, 1)
+        build["affine"] = (sprinkled((sample[0],), choice), sprinkled((sample[0],), choice, 0.1))
+        fine = (build["affine"][0].abs() < 100) & (build["affine"][1].abs() < 100)
+        ordinary &= fine.view(-1, *[1] * (len(sample) - 1))
     if choice.random() < 0.6 and not getattr(rule, "compact", False):
         family = choice.choice(list(CUMULATIVE))
-        build["noise"] = NoisyFiring(family, choice.choice([1.0, 5.0]), keys, 2, mean)
+        build["noise"] = NoisyFiring(family, choice.choice([1.0, 5.0, 1e-38, 3e38]), keys, 2, mean)
     dynamics = Dynamics(
-        decay=choice.choice([1.0, 0.5]),
-        threshold=choice.choice([1.0, 0.5]),
-        gain=choice.choice([1.0, 0.5]),
+        decay=choice.choice([1.0, 0.5, 1e-30]),
+        threshold=choice.choice([1.0, 0.5, 1e-40, 3e38]),
+        gain=choice.choice([1.0, 0.5, 3e38]),
         reset=choice.choice(["hard", "soft"]),
-        v_reset=choice.choice([0.0, -0.2]),
+        v_reset=choice.choice([0.0, -0.2, -3e38]),
     )
+    usual = dynamics.decay > 0.1 and 0.1 < dynamics.threshold < 2 > dynamics.gain
+    usual &= dynamics.v_reset > -1 and ("noise" not in build or build["noise"].sharpness in (1, 5))
     upstream = torch.randn(steps, batch, *sample).to(current.dtype)
+    if choice.random() < 0.2:
+        upstream, usual = sprinkled(tuple(upstream.shape), choice).to(current.dtype), False
     call = {"build": lambda _: build, "steps": steps}
     expected, gradients = run(current, upstream, dynamics, rule, "torch", **call)
     spikes, got = run(current, upstream, dynamics, rule, backend, **call)
     torch.testing.assert_close(spikes, expected, rtol=0, atol=0, equal_nan=True)
     comparable = current.dtype == torch.float32 and not isinstance(rule, WidthBySpread)
-    if comparable and ordinary.any():
+    if comparable and usual and ordinary.any():
         ratio = 0.02 if getattr(rule, "compact", False) else 1e-5
         fine = [g["current"][:, ordinary] + 1e-30 for g in (got, gradients)]
         assert_close_rms(*fine, ratio)
@@ -102,14 +112,20 @@ def convolving(seed: int) -> None:
     """Spikes of a layer, or numbers that are none, which the kernel must leave to others."""
     choice = random.Random(seed)
     torch.manual_seed(seed)
-    spikes = (torch.rand(2, choice.choice([3, 16]), 6, 6) < 0.2).float()
-    weight = torch.randn(5, spikes.shape[1], 3, 3)
-    how = choice.choice([1, 2]), choice.choice([0, 1])
-    out = event_driven_convolution(spikes, weight, None, *how)
-    expected = reference_convolution(spikes, weight, None, *how)
+    high, wide = choice.choice([1, 5, 6]), choice.choice([3, 6, 33])
+    spikes = (torch.rand(2, choice.choice([1, 3, 16, 70]), high, wide) < 0.2).float()
+    spikes = spikes.to(choice.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16]))
+    weight = torch.randn(choice.choice([1, 5, 67]), spikes.shape[1], 3, choice.choice([1, 3]))
+    bias = torch.randn(len(weight)) if choice.random() < 0.5 else None
+    how = choice.choice([1, 2, 3]), choice.choice([1, 2])
+    out = event_driven_convolution(spikes, weight, bias, *how)
+    expected = reference_convolution(spikes, weight, bias, *how)
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
-    spikes.view(-1)[choice.randrange(spikes.numel())] = odd = choice.choice(ODD)
-    assert (event_driven_convolution(spikes, weight, None, *how) is None) == (odd not in (0, 1))
+    event_driven_convolution(spikes, sprinkled(tuple(weight.shape), choice), bias, *how)
+    odd = torch.tensor(choice.choice(ODD)).to(spikes.dtype)
+    spikes.view(-1)[choice.randrange(spikes.numel())] = odd
+    out = event_driven_convolution(spikes, weight, bias, *how)
+    assert out is None or odd in (0, 1)
 
 
 def search(backend: str, count: int) -> None:

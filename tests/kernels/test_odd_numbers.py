@@ -21,7 +21,7 @@ from robust_snn.kernels.spiking.firing_probability import (
 )
 from robust_snn.neurons import LIF, NOISES, NoisyLIF, parse_noise
 
-COUNT = 20 if INTERPRETED else 200
+COUNT = 20 if INTERPRETED else 100
 TESTS = Path(__file__).parents[1]
 
 
