@@ -23,7 +23,7 @@ class Fired(torch.autograd.Function):
     """Spikes that a network has computed, as a function of its membrane above the threshold."""
 
     @staticmethod
-    def forward(ctx: Any, membrane: Tensor, spikes: Tensor, kind: Kind) -> Tensor:
+    def forward(ctx: Any, membrane: Tensor, spikes: Tensor, kind: Kind | Staircase) -> Tensor:
         return spikes.clone()
 
     @staticmethod
@@ -49,7 +49,15 @@ def rounded(out: Tensor) -> Tensor:
     return spikes
 
 
-def read_spikes(membrane: Tensor, spikes: Tensor, kind: Kind) -> Staircase | None:
-    """The staircase that the spikes of a comparison are of its membrane; None if they are none."""
+def read_spikes(membrane: Tensor, spikes: Tensor, kind: Kind | Staircase) -> Staircase | None:
+    """The staircase that the spikes of a comparison are of its membrane; None if they are none.
+
+    Args:
+        membrane: The membrane, above the threshold at which spikes of two values jump.
+        spikes: The spikes, of the same shape.
+        kind: How they follow from it; or the staircase, where it is known.
+    """
+    if isinstance(kind, Staircase):
+        return kind if kind.agrees(membrane, spikes) else None
     whole, chance = kind is Kind.ROUNDING, kind is Kind.CHANCE
     return read_staircase(membrane, spikes, whole=whole, chance=chance)

@@ -77,6 +77,8 @@ def _median(chance: Chance, membrane: Tensor) -> float | None:
     found = chance(wide + OFF_ROUND, WIDE_DRAWS)
     if found is None or found[0] > NEVER or found[-1] < ALWAYS or _falls(found):
         return None
+    if not ((found > 0) & (found < 1)).any():
+        return None  # a step, of which the spikes at hand are none: more decides on them
     first = (found > NEVER).nonzero()[0, 0].item() - 1
     last = (found < ALWAYS).nonzero()[-1, 0].item() + 1
     grid = line(wide[int(first)].item(), wide[int(last)].item(), POINTS)

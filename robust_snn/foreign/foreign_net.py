@@ -147,6 +147,7 @@ class ForeignSNN(ShownNet):
                 _ready.add(self)
                 if self.members and self.whole_refusal is None:
                     self.check(x)
+                return self.studies[shape]
             found = self.studies[shape]
             if self not in _ready:
                 open_functions(self, x, found.layout)

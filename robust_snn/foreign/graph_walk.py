@@ -9,7 +9,7 @@ drive, ends the walk.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -18,6 +18,10 @@ from torch.autograd.graph import Node
 ELEMENTWISE = re.compile(
     r"(Add|Sub|Rsub|Mul|Div|Neg|Where|MaskedFill|Clone|ToCopy|Alias|Clamp\w*|Pow|Lerp|Addcmul"
     r"|Maximum|Minimum|Copy|Sigmoid|Tanh|Exp|Expand)Backwards?\d*"
+)
+SHAPING = re.compile(
+    r"(View|Reshape\w*|UnsafeView|Squeeze|Unsqueeze|Permute|Transpose|T|Select|Slice|Index|Stack|Cat"
+    r"|Unbind|Split\w*)Backward\d*"
 )
 DEEPEST = 64  # operations between two steps of a neuron
 Path = tuple[int, ...]
@@ -156,6 +160,53 @@ def sources(after: Walk) -> list[Output]:
             elif parent is not None:
                 found[parent, output] = None
     return list(found)
+
+
+def reaches_others(
+    source: Node, membrane: Node | None, ends: Collection[Node], children: Mapping[Node, set[Node]]
+) -> bool:
+    """Whether something leaves the neuron that made it, and does more than to reset its membrane.
+
+    Args:
+        source: What made it, such as a comparison.
+        membrane: What was compared.
+        ends: Spike functions, where a neuron ends.
+        children: What every operation enters, see `children_of`.
+    """
+    own = set() if membrane is None else set(walk(membrane).chain)
+    known: dict[Node, bool] = {source: False}
+
+    def is_own(node: Node, depth: int = 0) -> bool:
+        """Whether the membrane is a part of it, beside the source."""
+        if node not in known:
+            inner = depth < DEEPEST and node not in ends and ELEMENTWISE.fullmatch(node.name())
+            known[node] = node in own or bool(
+                inner and any(is_own(parent, depth + 1) for parent in parents(node))
+            )
+        return known[node]
+
+    todo, seen = [source], {source}
+    while todo:
+        node = todo.pop()
+        if not children.get(node):
+            return True  # an output
+        for child in children[node] - seen:
+            seen.add(child)
+            if child in ends or any(is_own(p) for p in parents(child) if p not in seen):
+                continue
+            if not (ELEMENTWISE.fullmatch(child.name()) or SHAPING.fullmatch(child.name())):
+                return True
+            todo.append(child)
+    return False
+
+
+def children_of(nodes: Collection[Node]) -> dict[Node, set[Node]]:
+    """What every operation of a graph enters."""
+    children: dict[Node, set[Node]] = {node: set() for node in nodes}
+    for node in nodes:
+        for parent in parents(node):
+            children[parent].add(node)
+    return children
 
 
 def follow(top: Node, path: Path) -> Node | None:

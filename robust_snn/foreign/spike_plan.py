@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from robust_snn.foreign.comparisons import Form
+from robust_snn.foreign.comparisons import Places
 from robust_snn.foreign.recurrence import SILENT, Recurrence
 from robust_snn.foreign.staircase import Staircase
 
@@ -67,7 +67,7 @@ class SpikePlan:
 
     neurons: tuple[SpikeNeuron, ...] = ()
     calls: tuple[PlannedCall, ...] = ()
-    comparisons: Mapping[int, tuple[Form, int]] = field(default_factory=dict)
+    comparisons: Places = field(default_factory=dict)
     loop: int = 0
     feedback: str | None = None
     copies: bool = False

@@ -28,6 +28,7 @@ class Recorded(NamedTuple):
         out: What came of it.
         path: Path of the module whose forward pass made it.
         where: The lines of code that were running, and the module that had run last.
+        writes: Whether it wrote to its arguments.
         alive: Whether the output of the network depends on it.
     """
 
@@ -37,6 +38,7 @@ class Recorded(NamedTuple):
     out: Any
     path: str
     where: tuple[Any, ...]
+    writes: bool
     alive: bool = True
 
     @property
@@ -64,11 +66,14 @@ class Recorder:
     def call(self, call: Call) -> tuple[Any, None]:
         arguments = tuple(map(_kept, call.arguments))
         tops = tuple(getattr(argument, "grad_fn", None) for argument in call.arguments)
+        versions = _versions(call.arguments)
         out = call.run()
+        writes = _versions(call.arguments) != versions
         if self._replace is not None:
             out = self._replace(len(self.calls), out)
         where = (self._last, *_where())
-        self.calls.append(Recorded(call, arguments, tops, _kept(out), self._stack[-1], where))
+        path = self._stack[-1]
+        self.calls.append(Recorded(call, arguments, tops, _kept(out), path, where, writes))
         return out, None
 
     @contextmanager
@@ -101,6 +106,11 @@ class Recorder:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _versions(values: Sequence[Any]) -> list[int]:
+    """How often tensors have been written to."""
+    return [v._version for v in values if isinstance(v, Tensor) and not v.is_inference()]
 
 
 def _kept(value: Any) -> Any:

@@ -63,6 +63,8 @@ def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Stair
     if call.function is Fired:
         membrane, _, kind = arguments
         return True, read_spikes(membrane, out, kind)
+    if recorded.writes:  # it cannot be called again
+        return _takes_few_levels(out), None
     key = (call.function, *(v for v in arguments if isinstance(v, int | float)))
     staircase, fires = found.get(key), False
     if staircase is None or not _suits(staircase, arguments, out):
@@ -92,7 +94,27 @@ def common_staircase(members: Sequence[Step]) -> Staircase | None:
             _suits(staircase, step.recorded.arguments, step.recorded.out) for step in members
         ):
             return staircase
+    return _moving_staircase(members)
+
+
+def _moving_staircase(members: Sequence[Step]) -> Staircase | None:
+    """The staircase of a neuron whose threshold is an argument, and a number at every step."""
+    first = members[0]
+    staircase, arguments = first.staircase, first.recorded.arguments
+    if staircase is None or staircase.threshold is not None or staircase.chance:
+        return None
+    for place, value in enumerate(arguments):
+        if type(value) is not float:
+            continue
+        edges = tuple(edge - value for edge in staircase.edges)
+        moving = staircase._replace(threshold=place, edges=edges)
+        if all(_suits(moving, s.recorded.arguments, s.recorded.out) for s in members):
+            return moving
     return None
+
+
+def _takes_few_levels(out: Any) -> bool:
+    return isinstance(out, Tensor) and 1 < out.unique().numel() <= LEVELS
 
 
 def _suits(staircase: Staircase, arguments: Sequence[Any], out: Tensor) -> bool:

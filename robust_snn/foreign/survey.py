@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.comparisons import Comparisons, Form, with_gradient
+from robust_snn.foreign.comparisons import Comparisons, Places
 from robust_snn.foreign.exchanged_spikes import Fired, Rounded
 from robust_snn.foreign.graph_walk import (
     Path,
@@ -47,7 +47,6 @@ from robust_snn.foreign.spike_steps import (
 )
 
 Run = Callable[[Tensor], Sequence[Tensor]]  # images to the tensors that a network returns
-Places = Mapping[int, tuple[Form, int]]
 Groups = Sequence[Sequence[Sequence[int]]]  # neurons, their steps, and the calls of these
 
 
@@ -70,9 +69,9 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
-        places = with_gradient(looking.places())
-        if not places and not (others and attached):
-            places = looking.places()
+        places = looking.places()
+        if looking.has_gradients or (others and attached):
+            places = looking.places_beside({s.recorded.node for s in others}, outputs)
         if places:
             open_function(Fired)
             open_function(Rounded)

@@ -313,7 +313,7 @@ def test_neurons_that_never_fire_show_their_reset_under_random_spikes() -> None:
 
 LEVELS = {
     "three": (through_clamp, (-0.5, 0.5)),
-    "rounded": (rounded, (0.0, 1.0, 2.0)),  # counted from the first threshold
+    "rounded": (rounded, (0.5, 1.5, 2.5)),
 }
 
 
@@ -335,6 +335,45 @@ def test_a_rounding_of_something_hidden_is_named() -> None:
     missed = adapt(Stacked(with_fire(hidden)), images=IMAGES).takes("ste").missed
     assert set(missed) == {"Stacked#1", "Stacked#2"}
     assert "straight-through rounding" in missed["Stacked#1"]
+
+
+class Passing(torch.autograd.Function):
+    """Spikes whose gradient is that of the next operation."""
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream[0], None
+
+
+class Dirtying(Passing):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, threshold: float) -> Tensor:
+        ctx.mark_dirty(v)
+        return v.copy_((v > threshold).float())
+
+
+class Winning(Passing):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, threshold: float) -> Tensor:
+        return ((v > threshold) & (v >= v.amax(1, keepdim=True))).float()
+
+
+class Rising(Passing):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, threshold: float) -> Tensor:
+        return (v > threshold).float()
+
+
+@pytest.mark.parametrize(("function", "reached"), [(Dirtying, 0), (Winning, 0), (Rising, 2)])
+def test_what_is_no_step_of_its_argument_alone_is_named(function: Any, reached: int) -> None:
+    count = iter(range(10**6))
+
+    def fire(v: Tensor) -> Tensor:  # two layers fire in every step
+        spikes: Tensor = function.apply(v * 1, 0.4 + 0.1 * (next(count) // 2 % T))
+        return spikes
+
+    reach = adapt(Stacked(with_fire(fire)), images=IMAGES).takes("bptt")
+    assert len(reach.neurons) == reached and len(reach.missed) == 2 - reached
 
 
 def test_the_median_of_a_chance_is_its_threshold() -> None:
