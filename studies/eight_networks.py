@@ -1,26 +1,31 @@
 """Adaptive suites beside everything published, on eight networks: who breaks what, at what cost.
 
-python studies/eight_networks.py --data cifar10 --out runs/eight
+python studies/eight_networks.py --train CIFAR-TRAIN --test CIFAR-TEST --out runs/eight
 
 Trains each network, attacks the same images with AutoAttack, with everything that reviewers name
 and with the adaptive suites, and prints for each: robust accuracy, its interval, gradients, queries
 and wall time; the union of all; the images that others broke and it did not; and whether it is
-above AutoAttack by more than chance (McNemar's exact test). A killed run goes on.
+above AutoAttack by more than chance (McNemar's exact test). Folders or tars of class folders will
+do, or the name of a data set for both. A killed run resumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from networks_of_others import JellyNet, OwnNet, trained
 from scipy.stats import binomtest
+from torch import nn
 
-from robust_snn import Victim, evaluate
-from robust_snn.data import load_dataset
+from robust_snn import Victim, adapt, evaluate
+from robust_snn.data import ImageSet, load_dataset
 from robust_snn.eval import Predictions, Verdict
 from robust_snn.eval.execution.preflight import CALIBRATION
 from robust_snn.training import load_model, load_recipe, train
@@ -37,56 +42,72 @@ SUITES = (
 
 @dataclass(frozen=True)
 class Net:
-    """A network, its training and the radius of the attacks."""
+    """A registered name or a class; its training, and the radius of training and attacks."""
 
-    model: str
+    model: str | Callable[[int], nn.Module]
     recipe: str = "at"
+    size: int = 16
     kwargs: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     eps: float = 8 / 255
-
-    @property
-    def noisy(self) -> bool:
-        return self.model.endswith(("_stog", "_nlif", "_poisson"))
+    epochs: int = 4
 
 
-NARROW = {"width": 0.125}
+def narrow(T: int, **kwargs: Any) -> dict[str, Any]:
+    return {"width": 0.125, "T": T, **kwargs}
+
+
 NETS = {
-    "vgg5-soft": Net("snn_vgg5", kwargs={**NARROW, "head_width": 64, "reset": "soft", "T": 3}),
-    "vgg11-dlif": Net("snn_vgg11_dlif", kwargs={**NARROW, "T": 4}),
-    "wrn16": Net("snn_wrn16", kwargs={**NARROW, "T": 4}),
-    "resnet20-trades": Net("snn_resnet20", "trades", kwargs={**NARROW, "T": 4}),
-    "sew7b": Net("snn_sew7b", kwargs={**NARROW, "T": 6}, eps=4 / 255),
-    "cifarnet-natural": Net("snn_cifarnet", "natural", kwargs={**NARROW, "T": 4}, eps=2 / 255),
-    "vgg5-stog": Net("snn_vgg5_stog", kwargs={**NARROW, "head_width": 64, "T": 4}),
-    "vgg5-nlif": Net("snn_vgg5_nlif", kwargs={**NARROW, "head_width": 64, "T": 4}),
+    "vgg5-soft": Net("snn_vgg5", kwargs=narrow(3, head_width=64, reset="soft")),
+    "vgg5-stog": Net("snn_vgg5_stog", kwargs=narrow(4, head_width=64)),
+    "jelly": Net(JellyNet, size=32),
+    "own-lif": Net(OwnNet),
+    "vgg5-nlif": Net("snn_vgg5_nlif", kwargs=narrow(4, head_width=64)),
+    "cifarnet-natural": Net("snn_cifarnet", "natural", kwargs=narrow(4), eps=2 / 255),
+    "resnet20-trades": Net("snn_resnet20", "trades", kwargs=narrow(4), changes={"steps": 2}),
+    "wrn16": Net("snn_wrn16", size=32, kwargs=narrow(4), epochs=2),
 }
+
+
+def network(net: Net, data: ImageSet, test: ImageSet, folder: Path) -> Victim:
+    """A trained network, from its folder where it was trained before."""
+    if isinstance(net.model, str):
+        recipe = load_recipe(net.recipe)
+        radius = {} if recipe.perturbation == "none" else {"eps": net.eps}
+        recipe = recipe.replace(batch_size=128, augment=False, epochs=net.epochs, **radius)
+        recipe = recipe.replace(**net.changes)
+        train(net.model, data, test, recipe, out=folder, model_kwargs=net.kwargs)
+        return Victim(load_model(folder / "model.safetensors")[0].eval())
+    weights = folder / "model.pt"
+    if weights.exists():
+        model = net.model(net.size)
+        model.load_state_dict(torch.load(weights))
+    else:
+        model = trained(net.model, data, net.eps, net.epochs)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), weights)
+    return adapt(model.eval(), images=test.images[:4])
 
 
 def run(name: str, arguments: argparse.Namespace) -> dict[str, tuple[Verdict, np.ndarray]]:
     """Trains a network and attacks it; by suite the verdict, and what holds, bool `[N]`."""
     net, folder = NETS[name], arguments.out / name
-    size = {} if arguments.size is None else {"size": arguments.size}
-    images = load_dataset(arguments.data, split="train", **size)
-    test = load_dataset(arguments.data, split="test", **size)
-    recipe = load_recipe(net.recipe).replace(batch_size=128, augment=False, **net.changes)
-    recipe = recipe.replace(epochs=arguments.epochs)
-    train(net.model, images, test, recipe, out=folder, model_kwargs=net.kwargs)
-    victim = Victim(load_model(folder / "model.safetensors")[0].eval())
+    data = load_dataset(arguments.train, split="train", size=net.size)
+    test = load_dataset(arguments.test, size=net.size)
+    victim = network(net, data, test, folder)
     n, found = arguments.n, {}
     for suite in arguments.suites:
-        released = "autoattack-rand" if net.noisy else "autoattack-standard"
-        out = folder / suite
+        released = "autoattack-rand" if victim.stochastic else "autoattack-standard"
         verdict = evaluate(
             victim,
             test.images[:n],
             test.labels[:n],
             suite=released if suite == "autoattack" else suite,
-            eps=arguments.eps or net.eps,
+            eps=net.eps,
             calibration=(test.images[n : n + CALIBRATION], test.labels[n : n + CALIBRATION]),
-            out=out,
+            out=folder / suite,
         )
-        predictions = Predictions.load(out)
+        predictions = Predictions.load(folder / suite)
         holds = (predictions.worst == predictions.labels[:, None]).mean(1) > 0.5
         found[suite] = verdict, holds
     return found
@@ -129,13 +150,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--size", type=int, help="of the images, instead of their own")
+    parser.add_argument("--train", required=True)
+    parser.add_argument("--test", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--suites", nargs="+", choices=SUITES, default=list(SUITES))
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--eps", type=float, help="instead of the networks' own")
     parser.add_argument("-n", type=int, default=200)
     arguments = parser.parse_args()
     for name in arguments.nets:
