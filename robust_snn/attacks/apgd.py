@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.apgd_l1 import ascend_from_larger_balls
 from robust_snn.attacks.base import IterativeAttack
 from robust_snn.attacks.norm_ball import per_image
 from robust_snn.attacks.problem import Problem
@@ -20,15 +21,20 @@ from robust_snn.attacks.problem import Problem
 class APGD(IterativeAttack):
     """Steps with momentum that are halved, from the best point on, where they no longer help.
 
+    In L1 the steps are those of `apgd_l1`.
+
     Attributes:
         steps: Gradients per start.
-        rho: Share of steps that must raise the loss to keep the length.
+        rho: Share of steps that must raise the loss to keep the length, in Linf and L2.
     """
 
     name = "apgd"
+    norms = ("Linf", "L2", "L1")
     rho: float = 0.75
 
     def run(self, problem: Problem) -> None:
+        if problem.norm == "L1":
+            return ascend_from_larger_balls(problem, self.steps)
         start = problem.ball.random_surface(problem.rng, problem.start)
         ascend(problem, start, self.steps, self.rho)
 

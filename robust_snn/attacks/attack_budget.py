@@ -8,7 +8,7 @@ from typing import Any
 
 from robust_snn.attacks.attack_losses import STEPWISE
 from robust_snn.attacks.mode_ranking import FEW_DRAWS, ModeTrial
-from robust_snn.attacks.registry import make_attack
+from robust_snn.attacks.registry import ATTACKS, make_attack
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import unknown
 
@@ -72,6 +72,7 @@ def attacks_of_budget(
     stepwise: bool = True,
     not_taken: Collection[str] = (),
     temperature: float = 1.0,
+    norm: str = "Linf",
 ) -> tuple[BudgetedAttack, ...]:
     """The attacks of a budget, cheap ones first; each is for images not yet broken.
 
@@ -87,6 +88,7 @@ def attacks_of_budget(
         not_taken: Names of the gradient modes that the victim does not take. The first of the
             ranking stands in for them.
         temperature: Divides the logits before every loss; see `fitting_temperature`.
+        norm: Norm of the threat. APGD stands in for attacks that do not know it.
 
     Raises:
         InputError: If the budget is not known.
@@ -97,7 +99,8 @@ def attacks_of_budget(
     scaled = {} if temperature == 1 else {"temperature": temperature}
     shared |= scaled
     rows: list[BudgetedAttack] = []
-    for attack, loss, place, steps, restarts in BUDGETS[budget]:
+    for usual, loss, place, steps, restarts in BUDGETS[budget]:
+        attack = _knowing(norm, usual)
         options: dict[str, Any] = {"loss": loss, **shared}
         if attack == "apgd-t":
             options |= {"targets": TARGET_COUNTS[budget], "target_order": "malt"}
@@ -108,10 +111,13 @@ def attacks_of_budget(
         if mode is None or not enough_classes or (loss in STEPWISE and not stepwise):
             continue
         if stochastic and not rows:
-            rows.append(BudgetedAttack("mean-field", "sapgd", mode, 60, 1, "mean", scaled))
+            attack_of_mean = _knowing(norm, "sapgd")
+            rows.append(BudgetedAttack("mean-field", attack_of_mean, mode, 60, 1, "mean", scaled))
         # a name gives a row its random numbers, so it is the same in every budget
         name = f"{attack}-{loss}-{_PLACES[place] if isinstance(place, int) else place}"
-        rows.append(BudgetedAttack(name, attack, mode, steps, restarts, "fresh", options))
+        row = BudgetedAttack(name, attack, mode, steps, restarts, "fresh", options)
+        if all(name != row.name for row in rows):
+            rows.append(row)
     return tuple(rows)
 
 
@@ -124,6 +130,11 @@ def count_gradients(rows: Iterable[BudgetedAttack]) -> int:
         * (1 + len(row.options.get("mix", ())))
         for row in rows
     )
+
+
+def _knowing(norm: str, attack: str) -> str:
+    """The attack if it knows the norm, else APGD."""
+    return attack if norm in ATTACKS[attack].norms else "apgd"
 
 
 def _mode_at(trials: tuple[ModeTrial, ...], place: int | str) -> str | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robust_snn.victim import Victim
 
-DUAL = {"Linf": 1.0, "L2": 2.0}
+DUAL = {"Linf": 1.0, "L2": 2.0, "L1": float("inf")}
 
 
 @torch.enable_grad()

@@ -102,7 +102,7 @@ def rank_modes(
         images: Images that are not scored, `[B, C, H, W]` in [0, 1].
         labels: `[B]`.
         eps: Radius of the ball.
-        norm: `"Linf"` or `"L2"`.
+        norm: `"Linf"`, `"L2"` or `"L1"`.
         seed: Seed of all noise and random numbers.
         modes: Modes to try; all registered ones, BPTT with every surrogate, if left out.
         effort: Steps and trials.

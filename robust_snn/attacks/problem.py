@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -100,8 +101,15 @@ class Problem:
 
     @cached_property
     def ball(self) -> NormBall:
-        """The images that the threat allows, where its norm is Linf or L2."""
+        """The images that the threat allows, where its norm is not L0."""
         return NormBall(self.images, self.eps, self.norm)
+
+    def enlarged(self, factor: float) -> Problem:
+        """The same in a larger ball, none of whose points are recorded."""
+        larger = copy(self)
+        larger.eps, larger._keep = factor * self.eps, lambda x, estimate: None
+        larger.__dict__.pop("ball", None)
+        return larger
 
     def loss_gradient(self, x: Tensor) -> LossEstimate:
         """Gradient and value of the expected loss at points `[B, ...]`, which are recorded.

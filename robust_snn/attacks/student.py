@@ -38,6 +38,7 @@ class Student(IterativeAttack):
     """
 
     name = "student"
+    norms = APGD.norms
     steps: int = 20
     rounds: int = 20
     samples: int = 24

@@ -14,7 +14,7 @@ from torch import Tensor
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import number
 
-NORMS = ("Linf", "L2", "L0")
+NORMS = ("Linf", "L2", "L1", "L0")
 USUAL = {
     "Linf": "8/255 in Linf",
     "L2": "0.5 or 1 in L2",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.apgd import APGD, ascend
+from robust_snn.attacks.apgd_l1 import sparse_ascent
 from robust_snn.attacks.base import IterativeAttack
 from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.neurons.noise_source import POLICIES
@@ -25,7 +26,11 @@ class _APGDFrom(APGD):
     def run(self, problem: Problem) -> None:
         if problem.start:
             return super().run(problem)
-        return ascend(problem, problem.ball.project(self.start), self.steps, self.rho)
+        start = problem.ball.project(self.start)
+        if problem.norm == "L1":
+            sparse_ascent(problem, start, self.steps)
+        else:
+            ascend(problem, start, self.steps, self.rho)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,7 @@ class Transfer(IterativeAttack):
     """
 
     name = "transfer"
+    norms = APGD.norms
     source: Victim | str = "mean"
     refine: int = 0
 

@@ -64,7 +64,7 @@ def evaluate(
         str | None, typer.Option(help="Radius, such as 8/255, instead of the suite's.")
     ] = None,
     norm: Annotated[
-        str | None, typer.Option(help="Instead of the suite's: Linf, L2 or L0.")
+        str | None, typer.Option(help="Instead of the suite's: Linf, L2, L1 or L0.")
     ] = None,
     draws: Annotated[int | None, typer.Option(help="Noise draws that give the number.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of every attack.")] = None,

@@ -93,7 +93,7 @@ def evaluate(
         suite: Name of a shipped suite, path of a YAML file, or a `Suite`.
         out: Folder of the run. `verdict.json` is written there at the end.
         eps: Radius of the norm ball; the suite's if left out, where the norm is the suite's.
-        norm: Instead of the suite's norm: `"Linf"` or `"L2"`.
+        norm: Instead of the suite's norm: `"Linf"`, `"L2"` or `"L1"`.
         draws: Instead of the suite's report draws.
         steps: Instead of every attack's steps (for Square: queries).
         eot: Instead of the number of draws that every attack averages.

@@ -10,7 +10,7 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
 from robust_snn import Victim
-from robust_snn.attacks import SAPGD
+from robust_snn.attacks import APGD, SAPGD
 from robust_snn.attacks.apgd import ascend
 from robust_snn.attacks.attack_losses import Goal
 from robust_snn.attacks.eot_draws import FixedDraws, LossEstimate
@@ -68,6 +68,19 @@ def test_apgd_takes_the_released_steps(net: nn.Module, norm: str, loss: str, ste
     assert torch.allclose(losses.amax(0), highest, rtol=1e-4, atol=1e-5)
     result = torch.stack(trace.points)[losses.argmax(0), torch.arange(12)]
     assert (result - hardest).abs().flatten(1).amax(1).median() < 1e-5
+
+
+@pytest.mark.parametrize("eps", [0.5, 1.0, 2.0])
+def test_apgd_in_l1_is_as_strong_as_the_release(net: nn.Module, eps: float) -> None:
+    x = torch.rand(60, 1, 8, 8)
+    labels = net(x).argmax(1)
+    released: Any = APGDAttack(
+        *(net, 100, "L1", 1, eps, 0), loss="ce", device="cpu", use_largereps=True
+    )
+    theirs = (net(released.perturb(x, labels)).argmax(1) == labels).float().mean()
+    ours = APGD(steps=100)(Victim(net), x, labels, eps=eps, norm="L1").images
+    left = (net(ours).argmax(1) == labels).float().mean()
+    assert 0 < theirs < 1 and left <= theirs + 0.02
 
 
 def test_sapgd_starts_with_a_full_sign_step(net: nn.Module) -> None:

@@ -434,12 +434,15 @@ def test_torchattacks_row(tmp_path: Path) -> None:
     assert verdict.attacks[0].forwards > 0 and verdict.attacks[0].backwards > 0
 
 
-def test_l2(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.5), ("L1", 3.0)])
+def test_other_norms(tmp_path: Path, norm: str, eps: float) -> None:
     victim = tiny_victim(False)
+    own = AttackSpec("apgd-t", "robust_snn", "apgd-t", options={"target_order": "malt"})
+    suite = Suite("t", (*TINY.attacks, own), draws=TINY.draws)
     verdict = evaluate(
-        victim, *told_by(victim, 3), suite=TINY, norm="L2", out=tmp_path, eps=0.5, steps=3
+        victim, *told_by(victim, 3), suite=suite, norm=norm, out=tmp_path, eps=eps, steps=3
     )
-    assert verdict.threat == {"norm": "L2", "eps": 0.5}
+    assert verdict.threat == {"norm": norm, "eps": eps}
 
 
 def test_modes_and_generators_are_left_alone(tmp_path: Path) -> None:

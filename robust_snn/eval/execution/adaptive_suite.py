@@ -147,6 +147,7 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
         stepwise=steps_refusal(victim, images) is None,
         not_taken={parse_mode(mode).name for mode in not_tried},
         temperature=temperature,
+        norm=job.threat.norm,
     )
     seconds = time.perf_counter() - started
     cost = ProbeCost(count, victim.cost.forwards, victim.cost.backwards, seconds)

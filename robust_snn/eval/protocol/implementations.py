@@ -214,7 +214,7 @@ def _judge(victim: Victim, row: AttackSpec) -> Victim:
 
 
 IMPLEMENTATIONS = {
-    "robust_snn": _of_ours(_own_attack, ("Linf", "L2")),
+    "robust_snn": _of_ours(_own_attack, ("Linf", "L2", "L1")),
     "events": _of_ours(_event_attack, ("L0", "Linf")),
     "corruption": Implementation(
         "robust_snn",
@@ -227,7 +227,11 @@ IMPLEMENTATIONS = {
         judge=_judge,
     ),
     "autoattack": Implementation(
-        "pyautoattack", _check_autoattack, _autoattack, _least_classes_autoattack
+        "pyautoattack",
+        _check_autoattack,
+        _autoattack,
+        _least_classes_autoattack,
+        norms=("Linf", "L2", "L1"),
     ),
     "torchattacks": Implementation(
         "torchattacks",

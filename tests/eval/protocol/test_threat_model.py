@@ -21,7 +21,13 @@ def moved(by: float, pixels: int = 1) -> Tensor:
 
 @pytest.mark.parametrize(
     ("norm", "adversarial"),
-    [("Linf", moved(0.1, 4)), ("L2", moved(0.05, 4)), ("Linf", moved(0.1 + 5e-7)), ("L2", IMAGES)],
+    [
+        ("Linf", moved(0.1, 4)),
+        ("L2", moved(0.05, 4)),
+        ("Linf", moved(0.1 + 5e-7)),
+        ("L2", IMAGES),
+        ("L1", moved(0.02, 4)),
+    ],
 )
 def test_allowed(norm: str, adversarial: Tensor) -> None:
     Threat(norm, 0.1).check(adversarial, IMAGES, "a")
@@ -32,6 +38,7 @@ def test_allowed(norm: str, adversarial: Tensor) -> None:
     [
         ("Linf", moved(0.1 + 3e-6), "a perturbed an image by 0.10000"),
         ("L2", moved(0.06, 4), "in L2, more than eps"),
+        ("L1", moved(0.03, 4), "in L1, more than eps"),
         ("Linf", moved(-0.6), "left"),
         ("Linf", moved(float("nan")), "not finite"),
         ("Linf", moved(float("inf")), "not finite"),
@@ -52,7 +59,8 @@ def test_violations(norm: str, adversarial: Tensor, message: str) -> None:
         ("L2", 8 / 255, "a radius in Linf"),
         ("L0", 0.5, "number of entries"),
         ("Linf", 8, "did you mean 8/255"),
-        ("L1", 0.1, "did you mean 'L"),
+        ("L1", 8 / 255, "a radius in Linf"),
+        ("L3", 0.1, "did you mean 'L"),
     ],
 )
 def test_impossible_threats(norm: str, eps: float, message: str) -> None:
