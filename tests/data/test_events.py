@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -423,6 +424,65 @@ def test_aedat2_leaves_special_events_out_and_follows_its_clock(tmp_path: Path) 
     events = read_aedat2(tmp_path / "a.aedat")
     assert (events["t"] - events["t"][0]).tolist() == [0, 11, 15]
     assert events["x"].tolist() == [0, 127, 127] and events["p"].tolist() == [True, True, False]
+
+
+def at(column: int, t: int) -> tuple[int, int]:
+    """A word of AEDAT 2."""
+    return (127 - column) << 1, t
+
+
+LAST = (1 << 32) - 1  # of a clock of 32 bits
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ([at(1, LAST - 5), at(2, 3), at(3, LAST), at(4, 8)], [0, 5, 9, 14]),  # out of order
+        ([at(1, LAST), at(2, 0), at(3, 1 << 31), at(4, LAST), at(5, 2)], None),  # twice
+        ([(1 << 15, LAST - 5), at(2, 3), at(3, 9)], [0, 6]),  # a special event before
+        ([(0xFFFF8001, 1), at(3, 2)], [0]),
+        ([(1 << 15, 6)], []),
+        ([], []),
+        ([at(1, 5_000_000), at(2, 3)], "goes back by 5 s"),
+        ([at(1, 9), at(2, 3)], [0, 6]),
+        ([(5 << 22 | 7 << 12, 1)], "another camera"),
+        ([at(1, 1), (1 << 31 | 5, 2)], "another camera"),
+    ],
+)
+def test_clocks_and_addresses_of_aedat2(words: Any, found: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.aedat"
+    path.write_bytes(b"#!AER-DAT2.0\r\n" + np.array(words, ">u4").tobytes())
+    if isinstance(found, str):
+        with pytest.raises(InputError, match=found):
+            read_events(read_aedat2, path)
+        return
+    t = read_events(read_aedat2, path)["t"]
+    expected = [0, 1, 1 + (1 << 31), LAST + 1, LAST + 4] if found is None else found
+    assert (t - t[:1]).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [1, 1, 1, math.nan],
+        [1, 1, 1, math.inf],
+        [1, 1, 1, 1e17],
+        [1.5, 1, 1, 1],
+        [1, math.nan, 1, 1],
+    ],
+)
+def test_numbers_that_are_no_events(odd: list[float], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[1.0, 1.0, 1.0, 1.0], odd]))
+    with pytest.raises(InputError, match="cannot read events from .*a.npy"):
+        read_events(read_gesture_array, tmp_path / "a.npy")
+
+
+def test_events_that_are_stored_otherwise_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.aedat").write_bytes(
+        b"#!AER-DAT3.1\r\n#Format: SERIALIZED-TS\r\n#!END-HEADER\r\n"
+    )
+    with pytest.raises(InputError, match="not stored as they are"):
+        read_events(read_aedat3, tmp_path / "a.aedat")
 
 
 def test_milliseconds_are_rounded_and_places_off_every_sensor_refused(tmp_path: Path) -> None:

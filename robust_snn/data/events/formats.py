@@ -18,6 +18,8 @@ from robust_snn.utils.errors import InputError, missing_extra
 
 SPECIAL, CLOCK = 1 << 15, 1 << 32  # bit of AEDAT 2's special events, and where its clock wraps
 POLARITY = 1  # type of AEDAT 3.1 packets that hold polarity events
+EXACT = 1 << 53  # whole numbers that a float holds
+BACK = 1_000_000  # microseconds; by less, events of one recording may be out of order
 HEADER = struct.Struct("<HHIIIIII")  # type, source, size, offset, overflow, capacity, number, valid
 
 
@@ -36,10 +38,15 @@ def read_aedat2(path: Path) -> np.ndarray:
     Special events, such as those of a synchronisation, are no pixels and left out.
     """
     content = np.memmap(path, np.uint8, "r")
-    start = _after_comments(content, b"#!AER-DAT2")
-    address, t = content[start:].view(">u4").reshape(-1, 2).astype(np.int64).T
-    t = t + (np.diff(t, prepend=t[:1]) < -CLOCK // 2).cumsum() * CLOCK  # it starts anew
+    body = content[_after_comments(content, b"#!AER-DAT2") :]
+    if len(body) % 8:
+        raise ValueError(f"its {len(body)} bytes are no whole number of events")
+    address, t = body.view(">u4").reshape(-1, 2).astype(np.int64).T
+    jump = np.diff(t, prepend=t[:1])  # where the clock starts anew, events may be out of order
+    t = t + ((jump < -CLOCK // 2).cumsum() - (jump > CLOCK // 2).cumsum()) * CLOCK
     t, address = t[address & SPECIAL == 0], address[address & SPECIAL == 0]
+    if (address >= SPECIAL).any():
+        raise ValueError("it has addresses of another camera than a DVS128")
     return make_events(t, 127 - (address >> 8 & 127), 127 - (address >> 1 & 127), address & 1 == 0)
 
 
@@ -74,7 +81,10 @@ def read_aedat4(path: Path) -> np.ndarray:
 def read_gesture_array(path: Path) -> np.ndarray:
     """Reads tonic's copy of DVS128 Gesture: an array of columns x, y, polarity, milliseconds."""
     x, y, p, t = np.load(path, allow_pickle=False).T
-    return make_events(np.rint(t * 1000), x, y, p > 0)  # 1.001 ms are 1001 microseconds
+    t = np.rint(np.multiply(t, 1000.0))  # 1.001 ms are 1001 microseconds
+    if not (np.abs(t) < EXACT).all() or (x != np.rint(x)).any() or (y != np.rint(y)).any():
+        raise ValueError("it has times or places that are no numbers of microseconds or pixels")
+    return make_events(t, x, y, p > 0)
 
 
 def read_events(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
@@ -90,7 +100,13 @@ def read_events(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
         raise missing_extra("tonic", "events") from error
     except Exception as error:  # parsers raise anything on broken bytes
         raise InputError(f"cannot read events from '{path}': {error}; is it complete?") from error
-    if np.any(events["t"][1:] < events["t"][:-1]):
+    back = -int(np.diff(events["t"]).min(initial=0))
+    if back > BACK:
+        raise InputError(
+            f"the clock of '{path}' goes back by {back / 1e6:g} s, so the order of its "
+            "events is not known; make it a file for each part"
+        )
+    if back:
         events = events[np.argsort(events["t"], kind="stable")]
     return events
 
@@ -105,6 +121,8 @@ def _after_comments(content: np.ndarray, begin: bytes) -> int:
         if (stop := head.find(b"\n", end)) < 0:
             raise ValueError("its header does not end")
         line, end = head[end:stop], stop + 1
+        if line.startswith(b"#Format:") and b"RAW" not in line:
+            raise ValueError(f"events are not stored as they are: {line.decode(errors='replace')}")
         if line.startswith(b"#!END-HEADER"):
             break
     return end
