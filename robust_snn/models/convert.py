@@ -28,6 +28,8 @@ logger = logging.getLogger("robust_snn")
 
 # Names inside a module that differ: the released one, ours.
 LEAVES = {"p": "factor", "1.poisson_rate": "gate.probability", "comb": "weight"}
+# Sets that networks were released for, by their number of classes.
+SETS = {10: ("cifar10", "svhn"), 100: ("cifar100",), 200: ("tinyimagenet",)}
 
 
 @dataclass(frozen=True)
@@ -214,16 +216,17 @@ def _check_form(state: Mapping[str, Tensor], net: nn.Module) -> None:
 
 
 def _check_statistics(net: SpikingBackbone) -> None:
-    """Refuses a network that normalises images otherwise than the release of that many classes."""
+    """Refuses a network that normalises images otherwise than a release of that many classes."""
     encoder = net.encoder
-    known = RELEASED_STATISTICS.get(net.num_classes)
-    if isinstance(encoder, PoissonEncoding) or known is None or encoder.in_chans != 3:
+    known = [RELEASED_STATISTICS[name] for name in SETS.get(net.num_classes, ())]
+    if isinstance(encoder, PoissonEncoding) or not known or encoder.in_chans != 3:
         return
     found = tuple(tuple(x.flatten().tolist()) for x in (encoder.mean, encoder.std))
-    if not all(map(_same, found, known)):
+    if not any(all(map(_same, found, statistics)) for statistics in known):
+        choices = " or ".join(f"mean={mean} and std={std}" for mean, std in known)
         raise InputError(
             f"released weights of {net.num_classes} classes are for images normalised by "
-            f"mean={known[0]} and std={known[1]}; build the network with these"
+            f"{choices}; build the network with these"
         )
 
 

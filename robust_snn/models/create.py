@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from robust_snn.data import ImageSet
 
 LARGEST = 1e6  # of an argument; beyond it memory ends, sooner or later
-# Sets that models are not built for by default: their mean and deviation by name.
-OWN_STATISTICS = {
-    "cifar100": RELEASED_STATISTICS[100],
-    "tiny-imagenet": RELEASED_STATISTICS[200],
-}
 
 
 def create_network(name: str, **kwargs: Any) -> nn.Module:
@@ -54,7 +50,8 @@ def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: ImageSet) -> dict
         model: Registered name.
         kwargs: Arguments that were asked for.
         data: Where number of classes, channels, image size, the steps of event frames, and the
-            statistics of CIFAR-100 and Tiny-ImageNet come from if they are left out.
+            statistics of CIFAR-100, SVHN and Tiny-ImageNet, known by how the name of the set
+            begins, come from if they are left out.
     """
     height, width = data.images.shape[-2:]
     fitted: dict[str, Any] = {"num_classes": len(data.classes), "in_chans": data.images.shape[-3]}
@@ -62,10 +59,18 @@ def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: ImageSet) -> dict
         fitted["img_size"] = height if height == width else (height, width)
         if data.images.ndim == 5:
             fitted["T"] = data.images.shape[1]
-        elif data.name in OWN_STATISTICS and "_poisson" not in model:
-            statistics = OWN_STATISTICS[data.name]
-            fitted |= dict(zip(("mean", "std"), map(list, statistics), strict=True))
+        elif data.images.shape[1] == 3 and "_poisson" not in model:
+            fitted |= _statistics(data.name)
     return {**fitted, **kwargs}
+
+
+def _statistics(data: str) -> dict[str, list[float]]:
+    """Mean and deviation of a set that models are not built for by default, as arguments."""
+    name = re.sub("[^a-z0-9]", "", data.lower())
+    for known, statistics in RELEASED_STATISTICS.items():
+        if known != "cifar10" and name.startswith(known):
+            return dict(zip(("mean", "std"), map(list, statistics), strict=True))
+    return {}
 
 
 def recorded_kwargs(net: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:

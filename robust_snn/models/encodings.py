@@ -16,12 +16,12 @@ from robust_snn.utils.values import number
 # which stay as they are; other channel counts take the mean of the colours.
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
-
-# What the releases of StoG and stable SNN normalise other sets by, by the number of classes.
+# Mean and deviation that the releases of StoG and stable SNN normalise images by.
 RELEASED_STATISTICS = {
-    10: (CIFAR10_MEAN, CIFAR10_STD),
-    100: ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),  # CIFAR-100
-    200: ((0.480, 0.448, 0.398), (0.272, 0.266, 0.274)),  # Tiny-ImageNet
+    "cifar10": (CIFAR10_MEAN, CIFAR10_STD),
+    "svhn": ((0.4376821, 0.4437697, 0.47280442), (0.19803012, 0.20101562, 0.19703614)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "tinyimagenet": ((0.480, 0.448, 0.398), (0.272, 0.266, 0.274)),
 }
 
 

@@ -262,24 +262,41 @@ def test_weights_that_cannot_fit_are_refused() -> None:
         convert({"conv.weight": torch.zeros(1)}, narrow("snn_vgg5", T=T))
 
 
-def test_other_sets_need_their_own_statistics() -> None:
+@pytest.mark.parametrize(
+    ("name", "classes"), [("cifar10", 10), ("svhn", 10), ("cifar100", 100), ("tinyimagenet", 200)]
+)
+def test_other_sets_need_their_own_statistics(name: str, classes: int) -> None:
     """With CIFAR-10's, weights of CIFAR-100 give other answers without a word."""
-    for classes, first in ((100, 0.5071), (200, 0.480)):
-        plain = narrow("snn_vgg5", num_classes=classes)
-        with pytest.raises(InputError, match=f"normalised by mean=.{first}"):
-            convert(plain.state_dict(), plain)
-        mean, std = RELEASED_STATISTICS[classes]
-        fitting = narrow("snn_vgg5", num_classes=classes, mean=mean, std=std)
-        with pytest.raises(InputError, match="expected weights of SNN-RAT"):
-            convert(fitting.state_dict(), fitting)
+    mean, std = RELEASED_STATISTICS[name]
+    fitting = narrow("snn_vgg5", num_classes=classes, mean=mean, std=std)
+    with pytest.raises(InputError, match="expected weights of SNN-RAT"):
+        convert(fitting.state_dict(), fitting)
+    for other in {"cifar100", "cifar10"} - {name}:
+        if name == "svhn" and other == "cifar10":
+            continue  # both have ten classes
+        mean, std = RELEASED_STATISTICS[other]
+        wrong = narrow("snn_vgg5", num_classes=classes, mean=mean, std=std)
+        with pytest.raises(InputError, match="images normalised by mean="):
+            convert(wrong.state_dict(), wrong)
 
 
-def test_trainings_take_the_statistics_of_their_set() -> None:
-    data = ImageSet("cifar100", "train", torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), ("a", "b"))
-    kwargs = fitted_kwargs("snn_vgg5", {}, data)
-    assert kwargs["mean"] == [0.5071, 0.4867, 0.4408]
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        *(("cifar100", "cifar100"), ("CIFAR100", "cifar100"), ("cifar-100-python", "cifar100")),
+        *(("tiny-imagenet-200", "tinyimagenet"), ("TinyImageNet.tar", "tinyimagenet")),
+        *(("SVHN", "svhn"), ("cifar10", None), ("CIFAR-10", None), ("digits", None)),
+    ],
+)
+def test_trainings_take_the_statistics_of_their_set(name: str, known: str | None) -> None:
+    images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+    data = ImageSet(name, "train", images, labels, ("a", "b"))
+    expected = list(RELEASED_STATISTICS[known][0]) if known else None
+    assert fitted_kwargs("snn_vgg5", {}, data).get("mean") == expected
     assert "mean" not in fitted_kwargs("snn_vgg5_poisson", {}, data)
     assert fitted_kwargs("snn_vgg5", {"mean": [0.5] * 3}, data)["mean"] == [0.5] * 3
+    grey = ImageSet(name, "train", images[:, :1], labels, ("a", "b"))
+    assert "mean" not in fitted_kwargs("snn_vgg5", {}, grey)
 
 
 def test_a_released_gate_at_its_floor_opens_as_there() -> None:
