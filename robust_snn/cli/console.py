@@ -85,15 +85,17 @@ class JsonLines(logging.Formatter):
 
 
 def log_lines() -> Callable[[Progress], None]:
-    """Shows an evaluation's progress as log lines, one for every percent."""
+    """Shows an evaluation's progress as log lines, one for every percent and untimed stretch."""
     log = logging.getLogger("robust_snn.cli")
-    shown = -1
+    shown = -1, ""
 
     def show(now: Progress) -> None:
         nonlocal shown
-        if (percent := int(100 * now.done)) == shown:
+        percent = int(100 * now.done)
+        stretch = now.doing if now.remaining is None else ""
+        if (percent, stretch) == shown:
             return
-        shown = percent
+        shown = percent, stretch
         left = "" if now.remaining is None else f", {now.remaining:.0f} s left"
         known = f", {now.known}" if now.known else ""
         text = f"{percent:3d}%  {now.doing}{left}{known}"

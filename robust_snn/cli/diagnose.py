@@ -78,7 +78,7 @@ def diagnose(
     from robust_snn.victim_scoring import correct
 
     set_threads(threads)
-    start_logging(quiet)
+    start_logging(True)  # lines say what runs: there is no bar
     PGD().check_norm(norm)
     given = own_radius(None if eps is None else number(eps, "--eps"), norm, 8 / 255, "Linf")
     radius = checked_radius(given, norm, "--eps")

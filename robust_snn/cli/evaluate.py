@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +30,9 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.optional_work import if_possible
 
 if TYPE_CHECKING:
+    from robust_snn.data import ImageSet
     from robust_snn.eval import Verdict
+    from robust_snn.victim import Victim
 
 
 @app.command(
@@ -84,6 +86,10 @@ def evaluate(
         typer.Option(help="Folder of robust-snn certify --eps: its certified accuracy is shown."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images attacked together.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would run and what it would cost; run nothing."),
+    ] = False,
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
@@ -136,6 +142,9 @@ def evaluate(
     settings["model_info"] = subject.info
     settings["data_info"] = {"name": images.name, "split": images.split}
     victim = subject.victim(place, seed=seed)
+    if dry_run:
+        _say_cost(victim, images, settings, axes)
+        return
     if axes:
         from robust_snn.eval import sweep as run_sweep
 
@@ -145,6 +154,20 @@ def evaluate(
 
         verdict = run(victim, images.images, images.labels, **settings)
     _show(verdict, out, images.classes)
+
+
+def _say_cost(
+    victim: Victim, images: ImageSet, settings: Mapping[str, Any], axes: Mapping[str, Any]
+) -> None:
+    """Says what an evaluation would run and what it would cost."""
+    from robust_snn.eval import estimate
+    from robust_snn.eval.reporting.terminal import render_cost
+
+    taken = ("suite", "eps", "norm", "draws", "steps", "eot", "source", "batch_size", "seed")
+    asked = {key: settings[key] for key in (*taken, "calibration") if key in settings}
+    cost = estimate(victim, images.images, images.labels, **asked)
+    points = 1 + sum(len(values) for values in axes.values())
+    say(render_cost(cost, settings["workers"] or 1, points))
 
 
 def _size(

@@ -19,7 +19,6 @@ from robust_snn.cli.options import (
     Device,
     Model,
     ModelKwargs,
-    Quiet,
     Seed,
     Threads,
     chosen_device,
@@ -50,7 +49,6 @@ def verify(
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
-    quiet: Quiet = False,
 ) -> None:
     """Score a submission again on fresh noise. The exit code is 3 if it is refused."""
     from robust_snn.cli.inputs import load_subject
@@ -58,7 +56,7 @@ def verify(
     from robust_snn.eval.submission import verify as found_by
 
     set_threads(threads)
-    start_logging(quiet)
+    start_logging(True)  # lines say what runs: there is no bar
     submission = load_submission(folder)
     about = submission.verdict.data
     if data is None and about["name"] not in NAMED_SETS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robust_snn.eval.evaluate import evaluate
+from robust_snn.eval.evaluate import estimate, evaluate
 from robust_snn.eval.execution.progress import Progress
 from robust_snn.eval.execution.run_folder import FolderError
 from robust_snn.eval.protocol.suite import AttackSpec, Draws, Suite
@@ -25,6 +25,7 @@ __all__ = [
     "Suite",
     "Verdict",
     "compare",
+    "estimate",
     "evaluate",
     "load_curves",
     "load_suite",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from robust_snn.eval.execution import ray_workers
 from robust_snn.eval.execution import workers as local_workers
 from robust_snn.eval.execution.adaptive_suite import choose_attacks
 from robust_snn.eval.execution.certified_images import CertifiedImages, certified_images
+from robust_snn.eval.execution.estimate import Estimate, estimate_cost, say_if_long
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
@@ -120,24 +121,12 @@ def evaluate(
         FolderError: If `out` cannot be written to in the middle of the run.
     """
     workers = None if workers is None else whole(workers, "workers", 1)
-    asked = load_suite(suite)
-    eps = own_radius(eps, norm, asked.eps, asked.norm)
-    asked = asked.override(norm=norm, draws=draws, steps=steps, eot=eot)
-    with ExitStack() as restored:
-        restored.enter_context(plain_context())
-        for net in (victim, source):
-            if isinstance(net, nn.Module):
-                restored.enter_context(undisturbed(net))
-        job = Job(
-            victim=adapt(victim, output="logits").eval(),
-            images=images,
-            labels=labels,
-            suite=asked if source is None else asked.with_transfer(),
-            threat=Threat(asked.norm, eps),
-            seed=whole(seed, "seed"),
-            batch_size=SHARD_SIZE if batch_size is None else whole(batch_size, "batch_size", 1),
-            source=None if source is None else adapt(source, output="logits").eval(),
-        )
+    protocol = _protocol(suite, eps, norm, draws, steps, eot)
+    with ExitStack() as entered:
+        entered.enter_context(_restored(victim, source))
+        listener = entered.enter_context(progress_listener(progress))
+        listener(Progress.starting("checking network and images"))
+        job = _job((victim, source), (images, labels), protocol, batch_size, seed)
         checked = preflight(job, calibration)
         if ray is None:
             local_workers.check_workers(checked.job, workers)
@@ -147,20 +136,101 @@ def evaluate(
         config = configuration(checked, model_info or {}, data_info or {})
         folder = RunFolder(out, config, _room(checked.job))
         if checked.calibration is not None:
+            listener(Progress.starting("choosing attacks on images that are not scored"))
             with folder.lock():
                 checked = choose_attacks(checked, checked.calibration, folder)
             folder.check_room(_room(checked.job))
-        with progress_listener(progress) as listener:
-            meter = Meter(checked.job, folder, listener)
-            shards = _finish_shards(checked.job, folder, meter, workers, ray)
+        meter = Meter(checked.job, folder, listener)
+        say_if_long(checked.job, meter.total - meter.finished, workers or 1)
+        shards = _finish_shards(checked.job, folder, meter, workers, ray)
+        meter.say("looking for signs of a masked gradient")
         summary = summarise(checked.job, shards)
         verdict = _verdict(checked, config, summary, proven)
+        meter.say("measuring what the report shows")
         folder.conclude(
             summary.predictions.save,
             partial(save_report_data, checked.job, summary.predictions, folder),
             lambda path: verdict.save(path / "verdict.json"),
         )
     return verdict
+
+
+@checked_types
+def estimate(
+    victim: Victim | nn.Module | str,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    suite: str | Path | Suite = "quick",
+    eps: float | None = None,
+    norm: str | None = None,
+    draws: int | None = None,
+    steps: int | None = None,
+    eot: int | None = None,
+    source: Victim | nn.Module | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    calibration: tuple[Tensor, Tensor] | None = None,
+) -> Estimate:
+    """What `evaluate` would cost, from a few timed passes; nothing is written.
+
+    The arguments are those of `evaluate`.
+
+    Raises:
+        InputError: If an argument is wrong, or the evaluation would be refused.
+    """
+    protocol = _protocol(suite, eps, norm, draws, steps, eot)
+    with _restored(victim, source):
+        job = _job((victim, source), (images, labels), protocol, batch_size, seed)
+        checked = preflight(job, calibration)
+        return estimate_cost(checked, _room(checked.job))
+
+
+def _protocol(
+    suite: str | Path | Suite,
+    eps: float | None,
+    norm: str | None,
+    draws: int | None,
+    steps: int | None,
+    eot: int | None,
+) -> tuple[Suite, Threat]:
+    """The suite with a caller's numbers, and its threat."""
+    asked = load_suite(suite)
+    eps = own_radius(eps, norm, asked.eps, asked.norm)
+    asked = asked.override(norm=norm, draws=draws, steps=steps, eot=eot)
+    return asked, Threat(asked.norm, eps)
+
+
+@contextmanager
+def _restored(*nets: Victim | nn.Module | str | None) -> Iterator[None]:
+    """Leaves networks and PyTorch's settings as they were."""
+    with ExitStack() as restored:
+        restored.enter_context(plain_context())
+        for net in nets:
+            if isinstance(net, nn.Module):
+                restored.enter_context(undisturbed(net))
+        yield
+
+
+def _job(
+    nets: tuple[Victim | nn.Module | str, Victim | nn.Module | None],
+    data: tuple[Tensor, Tensor],
+    protocol: tuple[Suite, Threat],
+    batch_size: int | None,
+    seed: int,
+) -> Job:
+    """What a caller asks for, unchecked: victim and source, images and labels, suite and threat."""
+    (victim, source), (asked, threat) = nets, protocol
+    return Job(
+        victim=adapt(victim, output="logits").eval(),
+        images=data[0],
+        labels=data[1],
+        suite=asked if source is None else asked.with_transfer(),
+        threat=threat,
+        seed=whole(seed, "seed"),
+        batch_size=SHARD_SIZE if batch_size is None else whole(batch_size, "batch_size", 1),
+        source=None if source is None else adapt(source, output="logits").eval(),
+    )
 
 
 def _finish_shards(

@@ -50,7 +50,8 @@ def _commands() -> str:
     group: Any = typer.main.get_command(app)
     text = (
         "# Commands\n\nA command ends with 0 if it is done, with 2 after wrong input, with 1 "
-        "otherwise; `diagnose` with 3 where a check fails. The same command resumes a killed run.\n"
+        "otherwise; `diagnose` with 3 where a check fails, `verify` where it refuses. "
+        "The same command resumes a killed run.\n"
     )
     for name in sorted(group.commands):
         command = group.commands[name]

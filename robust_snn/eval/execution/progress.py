@@ -35,6 +35,11 @@ class Progress:
     doing: str
     robust: float | None
 
+    @classmethod
+    def starting(cls, doing: str) -> Progress:
+        """Before anything is planned."""
+        return cls(0.0, 0.0, None, doing, None)
+
     @property
     def known(self) -> str:
         """What is known so far, or nothing."""
@@ -71,6 +76,10 @@ class Meter:
         name = "clean images" if attack is None else attack.name
         self._report(f"{name}, shard {shard + 1} of {self.job.shards}")
 
+    def say(self, doing: str) -> None:
+        """Reports what begins now, other than an attack; nobody can tell how long it takes."""
+        self._report(doing, timed=False)
+
     def wait(self) -> None:
         """Reports that other processes are at work on all that is left."""
         self._report("waiting for other processes")
@@ -85,7 +94,7 @@ class Meter:
         """Counts the images of a finished shard, once, by their worst accuracies, `[n]`."""
         self.right[shard] = select
 
-    def _report(self, doing: str) -> None:
+    def _report(self, doing: str, *, timed: bool = True) -> None:
         now = time.perf_counter()
         if now - self.looked > LOOK_EVERY:
             self.count(self.folder.finished(), computed=True)
@@ -96,7 +105,7 @@ class Meter:
             Progress(
                 done=self.finished / self.total,
                 seconds=seconds,
-                remaining=seconds * left / self.here if self.here else None,
+                remaining=seconds * left / self.here if self.here and timed else None,
                 doing=doing,
                 robust=float(np.concatenate(known).mean()) if known else None,
             )

@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from robust_snn.eval.execution.estimate import Estimate
 from robust_snn.eval.reporting.published import PublishedResults
 from robust_snn.eval.scoring.verdict import AttackResult, Interval, Verdict
 from robust_snn.gradients import parse_mode
@@ -119,3 +120,36 @@ def radius_text(eps: float) -> str:
 
 def _measured(accuracy: float, interval: Interval) -> tuple[str, str]:
     return percent(accuracy), span(interval)
+
+
+def render_cost(cost: Estimate, workers: int = 1, points: int = 1) -> Group:
+    """What a run would cost, for a terminal.
+
+    Args:
+        cost: The cost of one evaluation.
+        workers: Processes that share it.
+        points: Evaluations, more than one in a sweep.
+    """
+    table = Table("", title="what would run, and about what it costs")
+    for column in ("images", "gradients or queries per image", "time"):
+        table.add_column(column, justify="right")
+    for row in cost.rows:
+        table.add_row(row.name, str(row.images), f"{row.gradients:,}", _duration(row.seconds))
+    total = points * cost.seconds / workers
+    text = f"About {_duration(total)} in all"
+    text += f" on {workers} processes" if workers > 1 else ""
+    text += f", for {points} evaluations of a sweep" if points > 1 else ""
+    text += (
+        f"; {cost.gradients:,} gradients or queries; {cost.memory / 1e9:.2g} GB of memory for a "
+        f"batch, beside the libraries; at most {cost.disk / 1e9:.2g} GB of disk. Expect a "
+        "factor of two: images that fall early cost less. Nothing was run or written."
+    )
+    return Group(table, Text(text))
+
+
+def _duration(seconds: float) -> str:
+    """A time in the unit that suits it, such as `2.5 h`."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,73 @@
+"""What a run will cost is told before it runs, and without running or writing anything."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robust_snn import InputError, evaluate
+from robust_snn.eval import AttackSpec, Draws, Suite, estimate
+from robust_snn.eval.execution import estimate as module
+from robust_snn.eval.execution.estimate import say_if_long
+from robust_snn.eval.execution.job import Job
+from robust_snn.eval.protocol.threat_model import Threat
+from victims import tiny_victim, told_by
+
+APGD = AttackSpec("apgd", "robust_snn", "apgd", steps=10, eot=2, restarts=3)
+SQUARE = AttackSpec("square", "autoattack", "square", steps=30)
+SUITE = Suite("s", (APGD, SQUARE), draws=Draws(4, 2), eps=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "gradients"),
+    [
+        ({"suite": SUITE}, {"apgd": 66, "square": 31}),
+        ({"suite": SUITE, "steps": 4, "eot": 1}, {"apgd": 15, "square": 5}),
+        ({"suite": "adaptive-small", "eps": 0.1}, {"apgd-ce-best": 84, "sapgd-ce-assg": 404}),
+    ],
+)
+def test_rows_are_those_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], gradients: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    victim = tiny_victim(True)
+    images, labels = told_by(victim, 12)
+    cost = estimate(victim, images, labels, **settings)
+    told = {row.name: row.gradients for row in cost.rows}
+    assert told["clean images"] == 0 and gradients.items() <= told.items()
+    assert cost.seconds > 0 and cost.memory > 0 and cost.disk > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_gradients_are_those_that_were_taken(tmp_path: Path) -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 8)
+    suite = Suite("s", (AttackSpec("a", "robust_snn", "apgd", steps=10),), eps=1e-6)
+    cost = estimate(victim, images, labels, suite=suite)
+    (row,) = evaluate(victim, images, labels, suite=suite, out=tmp_path / "run").attacks
+    told = next(each for each in cost.rows if each.name == "a")
+    assert 0.8 < row.backwards / (told.images * told.gradients) < 1.25
+
+
+def test_what_would_be_refused_is_refused() -> None:
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 8)
+    with pytest.raises(InputError, match="'square' of suite"):
+        estimate(victim, images, labels, suite=Suite("s", (SQUARE,)), norm="L0", eps=3.0)
+
+
+def test_hours_are_said_first(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim = tiny_victim(False)
+    job = Job(victim, *told_by(victim, 4), SUITE, Threat("Linf", 0.1), 0, 4)
+    monkeypatch.setattr(module._Timer, "gradient", lambda self, row: 0.01)
+    with caplog.at_level(logging.WARNING, logger="robust_snn"):
+        say_if_long(job, 1e5, 1)
+        say_if_long(job, 1.0e6, 2)
+        assert not caplog.messages
+        say_if_long(job, 2.16e6, 1)
+    assert caplog.messages[0].startswith("this may take 2.0 hours")
