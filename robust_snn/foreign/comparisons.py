@@ -29,6 +29,7 @@ from robust_snn.foreign.few_values import (
 )
 from robust_snn.foreign.graph_walk import children_of, reaches_others
 from robust_snn.foreign.interception import nodes_of
+from robust_snn.foreign.spike_recording import running_lines
 from robust_snn.foreign.squashed_values import (
     NoOrigin,
     Root,
@@ -104,7 +105,8 @@ class _Comparison:
         self.fires = fires
         self.membrane: Tensor | None = None
         self.spikes: Tensor | None = None
-        self.node: Node | None = None  # of its spikes, if they have no gradient by themselves
+        self.node: Any = None  # of its spikes, if they have no gradient by themselves
+        self.line: Any = None  # of code, which made them
         self._threshold = threshold
 
     def look_at(self, root: Root | None) -> None:
@@ -241,7 +243,7 @@ class Comparisons(TorchFunctionMode):
             self._hard.append(comparison)
             self._found[self._count] = Place(Form.COMPARED, comparison.number)
             exchanged = _exchanged(out, comparison)
-            comparison.node = exchanged.grad_fn
+            comparison.node, comparison.line = exchanged.grad_fn, tuple(running_lines())
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -327,15 +329,13 @@ class Comparisons(TorchFunctionMode):
         """
         children = children_of(nodes_of(outputs))
         ends = {*spikes, *filter(_is_fired, children)}
-        places = self.places()
-        for place, found in [*places.items()]:
-            made = self._made.get(found.made)
-            if found.form is not Form.COMPARED or made is None or made.node is None:
-                continue
-            alive = made.node in children
-            if not alive or not reaches_others(made.node, made.compared.grad_fn, ends, children):
-                del places[place]
-        return places
+        places, others = self.places(), set[Any]()
+        compared = {p: self._made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
+        for made in compared.values():  # a line may be dead in its last step, or silent
+            reaches = made.node in children and not has_few_values(made.compared)
+            if reaches and reaches_others(made.node, made.compared.grad_fn, ends, children):
+                others.add(made.line)
+        return {p: f for p, f in places.items() if p not in compared or compared[p].line in others}
 
     @property
     def has_gradients(self) -> bool:

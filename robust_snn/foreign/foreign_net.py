@@ -192,6 +192,8 @@ class ForeignSNN(ShownNet):
                 go_back(HART(), plan)
             except InputError as reason:
                 plan = replace(plan, feedback=str(reason))
+            except Exception as error:  # whatever hooks of a network do where no gradient comes
+                plan = replace(plan, feedback=f"it does not go back layer by layer ({error})")
         return plan
 
     def _behind(self) -> str:

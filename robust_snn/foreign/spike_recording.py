@@ -71,7 +71,7 @@ class Recorder:
         writes = _versions(call.arguments) != versions
         if self._replace is not None:
             out = self._replace(len(self.calls), out)
-        where = (self._last, *_where())
+        where = (self._last, *running_lines())
         path = self._stack[-1]
         self.calls.append(Recorded(call, arguments, tops, _kept(out), path, where, writes))
         return out, None
@@ -120,7 +120,7 @@ def _kept(value: Any) -> Any:
     return value.detach().clone().requires_grad_(value.requires_grad)
 
 
-def _where() -> Iterator[tuple[Any, int]]:
+def running_lines() -> Iterator[tuple[Any, int]]:
     """The lines of code that are running, which tell the calls of a loop from others."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") != SURVEY:

@@ -131,7 +131,7 @@ def study(subject: Runnable, x: Tensor) -> Study:
     raise NotRunnable(
         f"{subject.name} gives no logits for each of {tuple(x.shape)} images "
         f"({'; '.join(failures)}); say robust_snn.{call}, or which part of its output to read: "
-        "adapt(net, output=function)"
+        "adapt(net, output=function); what it keeps outside of its modules its forward has to reset"
     )
 
 

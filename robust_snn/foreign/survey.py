@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
-from torch.utils._pytree import tree_leaves
 
 from robust_snn.foreign.comparisons import Comparisons, Places
 from robust_snn.foreign.exchanged_spikes import Fired, Rounded
@@ -283,4 +282,10 @@ def _settled(
 
 def tensors_of(out: Any) -> list[Tensor]:
     """All tensors in what a network returns."""
-    return [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+    if isinstance(out, Tensor):
+        return [out]
+    if isinstance(out, Mapping):
+        out = [*out.values()]
+    elif not isinstance(out, list | tuple):
+        out = [*vars(out).values()] if hasattr(out, "__dict__") else []
+    return [tensor for part in out for tensor in tensors_of(part)]
