@@ -84,8 +84,11 @@ def load_files(path: Path, split: str, size: int | None, n: int | None) -> Image
     Classes take turns, so that the first `n` images are spread over all of them; only these are
     decoded.
     """
-    if path.resolve() == Path(path.anchor or "/"):
+    place = path.resolve()
+    if place == Path(path.anchor or "/"):
         raise InputError(f"'{path}' holds the whole file system; {EXPECTED}")
+    if str(place) == "/dev" or place.parts[1:2] in (("proc",), ("sys",)):
+        raise InputError(f"'{path}' shows the system's state and holds no data; {EXPECTED}")
     # two levels below tell a split from a class that happens to be named "train"
     has_splits = any((path / split).glob("*/*"))
     with found_pictures(path / split if has_splits else path) as files:
@@ -136,11 +139,32 @@ def _all_formats(source: Path) -> Iterator[None]:
                 mock.patch.object(module, "get_img_extensions", lambda as_set=False: endings)
             )
         yield
-    if endings.others:
-        counts = ", ".join(
-            f"{n} {e or 'without ending'}" for e, n in sorted(endings.others.items())
-        )
+    _say_left_out(source, endings.others)
+
+
+def _say_left_out(source: Path, kinds: Counter[str]) -> None:
+    if kinds:
+        counts = ", ".join(f"{n} {kind or 'without ending'}" for kind, n in sorted(kinds.items()))
         _log.warning("left out of '%s', which are no images: %s", source, counts)
+
+
+def _without_hidden(source: Path, reader: Reader) -> Reader:
+    """The reader without what systems and programs put beside a user's files."""
+    names = [PurePath(name) for name in reader.filenames()]
+    kept = [index for index, name in enumerate(names) if not any(map(_is_hidden, name.parts))]
+    if len(kept) < len(names):
+        _say_left_out(source, Counter({"hidden": len(names) - len(kept)}))
+        if not kept:
+            raise RuntimeError("every image is hidden")
+        reader.samples = [reader.samples[index] for index in kept]
+        if isinstance(reader, ReaderImageInTar):
+            reader.targets = reader.targets[kept]
+    return reader
+
+
+def _is_hidden(part: str) -> bool:
+    """Whether a name is that of hidden files, such as `.ipynb_checkpoints` or `._1.png`."""
+    return part == "__MACOSX" or (part.startswith(".") and part.strip(".") != "")
 
 
 def _reader(source: Path) -> Reader:
@@ -149,10 +173,11 @@ def _reader(source: Path) -> Reader:
     try:
         with _all_formats(source):
             if source.is_dir():
-                return ReaderImageFolder(str(source))
+                return _without_hidden(source, ReaderImageFolder(str(source)))
             _check_complete(source)
+            _say_left_out(source, _links(source))
             # without timm's cache file: nothing is unpickled, nothing is written beside the data
-            return ReaderImageInTar(str(source), cache_tarinfo=False)
+            return _without_hidden(source, ReaderImageInTar(str(source), cache_tarinfo=False))
     except (tarfile.TarError, OSError) as error:
         raise InputError(f"cannot read '{source}': {error}; is the file complete?") from error
     except (RuntimeError, ValueError) as error:  # what timm raises where it finds no image
@@ -167,8 +192,18 @@ def _check_complete(tar: Path) -> None:
             raise tarfile.ReadError("no end of archive mark")
 
 
+def _links(tar: Path) -> Counter[str]:
+    """What a tar holds beside files and folders, which timm's reader passes over."""
+    with tarfile.open(tar) as members:
+        others = [m for m in members if not (m.isfile() or m.isdir())]
+    return Counter("links" if m.issym() or m.islnk() else "devices or pipes" for m in others)
+
+
 def _check_layout(source: Path, names: list[PurePath]) -> None:
-    """Refuses layouts whose labels would silently be wrong."""
+    """Refuses layouts whose labels or counts would silently be wrong."""
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"'{source}' holds '{name}' {times} times; keep one of each name")
     parents = {name.parent for name in names}
     places = sorted({str(parent.parent) for parent in parents})
     if any(not parent.name for parent in parents) or len(places) > 1:
@@ -179,7 +214,7 @@ def _check_layout(source: Path, names: list[PurePath]) -> None:
     if source.is_dir():
         folders = (entry for entry in (source / places[0]).iterdir() if entry.is_dir())
         empty = {entry.name for entry in folders} - {parent.name for parent in parents}
-        if shown := sorted(name for name in empty if not name.startswith(".")):
+        if shown := sorted(name for name in empty if not _is_hidden(name)):
             raise InputError(
                 f"no images in class folder '{shown[0]}' of '{source}': fill or remove it"
             )

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from _thread import interrupt_main, start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,9 +41,38 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """While inside, either signal raises `KeyboardInterrupt`; in other threads nothing changes."""
-    with _handled(signal.default_int_handler):
+    """While inside, either signal raises `KeyboardInterrupt`; in other threads nothing changes.
+
+    One that comes while Python runs what can raise nothing, such as a weak reference's callback or
+    `__del__`, is raised again right after.
+    """
+    with _handled(signal.default_int_handler), _raised_again():
         yield
+
+
+@contextmanager
+def _raised_again() -> Iterator[None]:
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            start_new_thread(_interrupt, ())  # no `Thread`: its locks may be held right here
+        else:
+            before(lost)
+
+    if not _can_handle():
+        yield
+        return
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _interrupt() -> None:
+    time.sleep(0.01)  # until the callback is over
+    interrupt_main()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -201,6 +202,51 @@ def test_images_of_every_format_are_read_and_other_files_named(
     shades = data.images[data.labels == 0][2:].mean((1, 2, 3)) * 255
     assert torch.allclose(shades, 20.0 * torch.arange(len(FORMATS)), atol=1.5)  # JPEG is near
     assert "left out" in caplog.text and "1 .txt" in caplog.text
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])
+@pytest.mark.parametrize(
+    "hidden",
+    [".ipynb_checkpoints/0.png", "__MACOSX/0.png", "__MACOSX/ant/0.png", "ant/._0.png", ".x.png"],
+)
+def test_what_is_hidden_is_no_class(
+    packed: bool, hidden: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_folder(tmp_path / "set")
+    plain = load_dataset(folder)
+    (folder / hidden).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "ant" / "0.png", folder / hidden)
+    data = load_dataset(write_tar(tmp_path / "set.tar", folder) if packed else folder)
+    assert data.classes == plain.classes and data.sha256 == plain.sha256
+    assert "1 hidden" in caplog.text
+
+
+def test_a_tar_says_what_is_no_file_in_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    packed = write_tar(tmp_path / "set.tar", write_folder(tmp_path / "set"))
+    with tarfile.open(packed, "a") as tar:
+        for name, kind in (("s", tarfile.SYMTYPE), ("h", tarfile.LNKTYPE), ("d", tarfile.CHRTYPE)):
+            member = tarfile.TarInfo(f"ant/{name}.png")
+            member.type, member.linkname = kind, "ant/0.png"
+            tar.addfile(member)
+    assert len(load_dataset(packed)) == 6
+    assert "1 devices or pipes, 2 links" in caplog.text
+
+
+def test_an_image_that_a_tar_holds_twice_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "set")
+    packed = write_tar(tmp_path / "set.tar", folder)
+    with tarfile.open(packed, "a") as tar:
+        tar.add(folder / "ant" / "0.png", "./ant/0.png")
+    with pytest.raises(InputError, match="holds 'ant/0.png' 2 times"):
+        load_dataset(packed)
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/self", "/sys", "/dev"])
+def test_the_systems_state_is_no_data(place: str) -> None:
+    if not Path(place).is_dir():
+        pytest.skip(f"no {place} on this system")
+    with pytest.raises(InputError, match="shows the system's state"):
+        load_dataset(place)
 
 
 def test_sizes_may_differ_when_resized(tmp_path: Path) -> None:

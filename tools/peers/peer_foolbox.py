@@ -28,6 +28,13 @@ def configure(config: pytest.Config) -> None:
             theirs.models[name] = made._replace(low_dimensional_input=True)
 
 
+def keeps(item: pytest.Item) -> bool:
+    """Whether a test is of a model of ours, or of none of foolbox's own."""
+    values = getattr(getattr(item, "callspec", None), "params", {}).values()
+    theirs = sys.modules["conftest"].models.keys() - MODELS
+    return not any(isinstance(value, str) and value in theirs for value in values)
+
+
 def model_and_data(name: str) -> Any:
     """What foolbox's fixtures give of a model: it, images and labels that it knows."""
 
