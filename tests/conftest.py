@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from attacked_certificates import attacked_certificates  # noqa: F401  a fixture
 from devices import device, runs  # noqa: F401  a fixture
 from digits import digits, trained_digits  # noqa: F401  fixtures
 

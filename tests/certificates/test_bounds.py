@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robust_snn import Victim
 from robust_snn.attacks import PGD
-from robust_snn.certificates import certify
+from robust_snn.certificates import bounds, certify
 from robust_snn.certificates.bounded_network import BoundedNetwork
 from robust_snn.certificates.exact import decide, spike_cells
 from robust_snn.certificates.interval import Interval
@@ -163,6 +163,15 @@ def test_no_attack_breaks_a_certified_image() -> None:
     sure = certify(net, images, labels, radius, nodes=0).certified
     attacked = PGD(steps=10)(victim, images, labels, eps=radius).images
     assert torch.equal(net(attacked).argmax(1)[sure], labels[sure])
+
+
+def test_a_false_certificate_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, images = TwoPixels("hard", 5).eval(), torch.rand(8, 1, 1, 2)
+    labels = net(images).argmax(1)
+    assert not certify(net, images, labels, 0.5, nodes=0).certified.all()
+    monkeypatch.setattr(bounds, "least_lead", lambda *_: torch.ones(8))
+    with pytest.raises(AssertionError, match="a certified image is misclassified"):
+        certify(net, images, labels, 0.5, nodes=0)
 
 
 def test_a_membrane_at_the_threshold_is_undecided() -> None:
