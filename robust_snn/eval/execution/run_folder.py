@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class RunFolder:
     Attributes:
         address: Digest of the configuration, without the answers that it holds.
         piece_address: Digest of that and of the attacks that were chosen; every result bears it.
+        dropped_rows: Numbers of the rows that the first shards have shown to find nothing; None as
+            long as this process has not looked.
 
     Raises:
         InputError: If the folder holds another configuration or something else, is not writable,
@@ -62,6 +64,7 @@ class RunFolder:
         self.path = Path(path)
         config = json.loads(json.dumps({"robust_snn_run": RUN_FORMAT, **config}))
         self.address = self.piece_address = _digest(without_behaviour(config))
+        self.dropped_rows: Collection[int] | None = None
         self._agreed(config)
         self.check_room(room)
         try:

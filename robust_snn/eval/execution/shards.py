@@ -60,11 +60,7 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
     The adversarial images stay in the folder; they are not returned. In an adaptive suite, the
     first shards are finished before the others, whose rows they may drop.
     """
-    dropped: Collection[int] = ()
-    if shard >= (first_ones := scouts(job)) > 0:
-        free = locked_shards(range(first_ones), folder, meter.wait)
-        scouted = {scout: complete_shard(job, folder, meter, scout) for scout in free}
-        dropped = dropped_rows(job, [scouted[scout] for scout in sorted(scouted)])
+    dropped = () if shard < scouts(job) else _rows_to_drop(job, folder, meter)
 
     def result(
         row: AttackSpec | None,
@@ -95,3 +91,12 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
             attacks.append(None)
     meter.count_images(shard, worst.select)
     return FinishedShard(clean, tuple(attacks))
+
+
+def _rows_to_drop(job: Job, folder: RunFolder, meter: Meter) -> Collection[int]:
+    """The rows that the first shards drop for the others, once those are finished."""
+    if folder.dropped_rows is None:
+        free = locked_shards(range(scouts(job)), folder, meter.wait)
+        scouted = {scout: complete_shard(job, folder, meter, scout) for scout in free}
+        folder.dropped_rows = dropped_rows(job, [scouted[scout] for scout in sorted(scouted)])
+    return folder.dropped_rows
