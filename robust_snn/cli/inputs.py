@@ -13,6 +13,7 @@ import timm
 from torch import nn
 
 from robust_snn.cli.adapt_text import adapt_arguments, parse_adapt
+from robust_snn.cli.options import NAMED_SETS
 from robust_snn.cli.own_network import make_network
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.foreign import adapt
@@ -24,6 +25,8 @@ from robust_snn.utils.user_function import is_reference, short_reference
 from robust_snn.utils.values import assignments
 from robust_snn.victim import Victim
 
+FEW_IMAGES = 10_000  # to train on, below which a published width is too much
+WIDTHS = {"width", "head_width"}
 SHOWN = 8  # images on which a network of a user is first run
 _log = logging.getLogger("robust_snn")
 
@@ -119,9 +122,14 @@ def load_subject(
         settings = _agreed_values("--adapt", card.get("adapt", {}), settings)
     net, name, kwargs = _network(model, kwargs, checkpoint, card)
     size = {"img_size": net.img_size} if isinstance(net, NIRNet) else {}
+    packaged = zoo.card(name) if net is None and _is_packaged(name, checkpoint) else None
+    if packaged is not None:
+        size = {"img_size": packaged["model"]["kwargs"]["img_size"]}
     images = _images_for(data, data_root, n, spare, {**size, **settings, **kwargs})
-    if card is not None:
-        _check_classes(card.get("data", {}).get("classes", images.classes), images)
+    if (known := card or packaged) is not None:
+        _check_classes(known.get("data", {}).get("classes", images.classes), images)
+    if packaged is not None:
+        _check_channels(name, packaged["model"]["kwargs"]["in_chans"], images)
     if net is None:
         net, kwargs = _fitted_network(name, kwargs, checkpoint, images)
     info = {"name": name, "kwargs": recorded_kwargs(net, kwargs), "adapt": settings}
@@ -153,12 +161,37 @@ def _network(
     return None, model, kwargs
 
 
+def _is_packaged(model: str, checkpoint: Path | None) -> bool:
+    """Whether the weights of a model are those in the package."""
+    return checkpoint is None and model in zoo.trained()
+
+
+def fitting_width(model: str, kwargs: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
+    """Arguments that make a model as narrow as few training images ask for; none where given.
+
+    Args:
+        model: Registered name.
+        kwargs: Arguments that were asked for.
+        images: What it will be trained on.
+    """
+    if len(images) >= FEW_IMAGES or not model.startswith("snn_") or WIDTHS & kwargs.keys():
+        return {}
+    name = f"{model}.digits"
+    known = zoo.card(name)["model"]["kwargs"] if name in zoo.trained() else {"width": 0.25}
+    if model.startswith(("snn_vgg11", "snn_vgg13", "snn_vgg16")):  # most weights are in the head
+        known = {**known, "head_width": 256}
+    return {key: value for key, value in known.items() if key in WIDTHS}
+
+
 def _fitted_network(
     model: str, kwargs: Mapping[str, Any], checkpoint: Path | None, images: ImageSet
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A registered model for the images, and its arguments."""
+    packaged = _is_packaged(model, checkpoint)
+    classes = zoo.card(model)["model"]["kwargs"]["num_classes"] if packaged else None
     arguments = fitted_kwargs(model, kwargs, images)
-    packaged = checkpoint is None and model in zoo.trained()
+    if classes is not None:  # few images need not show all of them
+        arguments["num_classes"] = kwargs.get("num_classes", classes)
     net = create_network(model, pretrained=packaged, **arguments)
     if packaged:
         arguments = {**zoo.card(model)["model"]["kwargs"], **arguments}
@@ -219,11 +252,26 @@ def _hold_out_tenth(images: ImageSet) -> tuple[ImageSet, ImageSet]:
 
 
 def _check_classes(expected: Sequence[str], images: ImageSet) -> None:
-    """Raises unless labels mean the same, which numbers alone do not show."""
+    """Raises unless labels mean the same, which numbers alone do not show.
+
+    Data that name no classes, as arrays do, may mean those of the network, where they have no more.
+    """
+    numbers = [str(number) for number in range(len(images.classes))]
+    unnamed = list(images.classes) == numbers and images.name not in NAMED_SETS
+    if unnamed and len(numbers) <= len(expected):
+        return
     if list(expected) != list(images.classes):
         raise InputError(
             f"'{images.name}' has the classes {', '.join(images.classes)}, "
             f"the training data {', '.join(expected)}"
+        )
+
+
+def _check_channels(model: str, expected: int, images: ImageSet) -> None:
+    if (channels := images.images.shape[-3]) != expected:
+        raise InputError(
+            f"'{images.name}' has images of {channels} channels, and {model} was trained on "
+            f"{expected}; choose one of {', '.join(zoo.trained())} that fits, or train one"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network. The same command resumes a killed training."""
-    from robust_snn.cli.inputs import check_model, training_data
+    from robust_snn.cli.inputs import check_model, fitting_width, training_data
     from robust_snn.training import load_recipe
     from robust_snn.training import train as run
     from robust_snn.utils.values import assignments, number
@@ -88,6 +89,12 @@ def train(
     images, test = training_data(
         data, test_data, data_root, kwargs.get("img_size"), n, steps=kwargs.get("T")
     )
+    if narrow := fitting_width(model, kwargs, images):
+        shown = " ".join(f"{key}={value}" for key, value in narrow.items())
+        logging.getLogger("robust_snn").warning(
+            "%s for %d images; --model-kwargs width=1 takes the published width", shown, len(images)
+        )
+        kwargs |= narrow
     done = run(
         model,
         images,
