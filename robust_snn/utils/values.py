@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from robust_snn.utils.errors import InputError
@@ -67,17 +68,17 @@ def file_name(value: Any, what: str) -> str:
 
 
 def assignments(words: Iterable[str], what: str) -> dict[str, Any]:
-    """Reads `name=value` pairs; each word may hold several, separated by spaces.
+    """Reads `name=value` pairs; each word may hold several, separated by spaces or commas.
 
     Args:
-        words: Such as `["T=4 width=.25", "decay=0.9"]`.
+        words: Such as `["T=4 width=.25", "decay=0.9,gain=1"]`.
         what: What they are, for error messages.
 
     Raises:
         InputError: If a word is not of that form or a name comes twice.
     """
     found: dict[str, Any] = {}
-    for word in " ".join(words).split():
+    for word in _pairs(words):
         name, equals, text = word.partition("=")
         if not equals or not name.isidentifier() or not text:
             raise InputError(f"{what} must have the form name=value, got '{word}'")
@@ -85,6 +86,12 @@ def assignments(words: Iterable[str], what: str) -> dict[str, Any]:
             raise InputError(f"{what} '{name}' is given twice")
         found[name] = _value(text, what)
     return found
+
+
+def _pairs(words: Iterable[str]) -> Iterator[str]:
+    """The pairs in some words; the commas of a text form such as `assg(a=1,relax=2)` end none."""
+    for word in " ".join(words).split():
+        yield from [word] if "(" in word else re.split(r",(?=[A-Za-z_]\w*=)", word)
 
 
 def _value(text: str, what: str) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.values import file_name, number, whole
+from robust_snn.utils.values import assignments, file_name, number, whole
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,12 @@ def test_numbers_are_read(value: object, meant: float) -> None:
 def test_what_is_no_number_is_refused(value: object) -> None:
     with pytest.raises(InputError, match="it must be a number"):
         number(value, "it")
+
+
+def test_pairs_are_separated_by_spaces_or_commas() -> None:
+    words = ["T=2,width=8 decay=[0.9,1]", "mode=assg(a=1,relax=2)"]
+    found = {"T": 2, "width": 8, "decay": [0.9, 1], "mode": "assg(a=1,relax=2)"}
+    assert assignments(words, "it") == found
 
 
 @pytest.mark.parametrize("value", [np.int64(3), torch.tensor(3), 3])
