@@ -13,7 +13,9 @@ from robust_snn.eval.execution.report_data import REPORT_DATA_FILE, ReportData
 from robust_snn.eval.reporting import report_figures as figures
 from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.published import published_results
+from robust_snn.eval.reporting.tables import csv_table, latex_table
 from robust_snn.eval.reporting.terminal import passes_per_image, sentence
+from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.curves import CurvePoint, load_curves
 from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
@@ -26,6 +28,7 @@ from robust_snn.utils.file_texts import read_json
 REPORT_FILE = "report.html"
 ABOUT = "about.json"
 ORDER = ("fail", "warn", "pass")
+FIRST_LOOKS = ("quick", "demo")  # suites that are too short for a result
 
 
 def write_report(
@@ -106,6 +109,11 @@ def render_page(
         activity=None if data is None or not len(data.layers) else _activity(data),
         modes=None if data is None else _modes(data),
         pictures=[] if data is None else _pictures(verdict, data, names),
+        upper_bound=verdict.suite.partition("(")[0] in FIRST_LOOKS,
+        survivors=None if data is None else np.flatnonzero(data.robust >= 0.5).tolist(),
+        unmeasured=[] if data is None else _unmeasured(verdict, data),
+        latex=latex_table(verdict),
+        csv=csv_table(verdict),
         command=(about or {}).get("command"),
         call=_call(verdict),
     )
@@ -163,6 +171,7 @@ def _classes(data: ReportData, names: Sequence[Any]) -> dict[str, Any]:
                 "images": int(at.sum()),
                 "clean": float(data.clean[at].mean()),
                 "robust": float(data.robust[at].mean()),
+                "ci": intervals.fraction(data.robust[at], np.ones(at.sum())).ci,
             }
         )
     shown = rows
@@ -172,6 +181,25 @@ def _classes(data: ReportData, names: Sequence[Any]) -> dict[str, Any]:
         shown = by_robust[:half] + by_robust[-half:]
     name, clean, robust = ([row[key] for row in shown] for key in ("name", "clean", "robust"))
     return {"rows": rows, "shown": len(shown), "figure": figures.classes(name, clean, robust)}
+
+
+def _unmeasured(verdict: Verdict, data: ReportData) -> list[tuple[str, str]]:
+    """What the page does not show, and why."""
+    failed = "measuring it failed; the log of the run says why"
+    found = []
+    if not len(data.layers):
+        why = "no spiking layer of this network is one that is known here, or measuring failed"
+        found.append(("Spikes and energy", why))
+    if len(data.modes) < 2:
+        found.append(
+            ("Agreement of gradient modes", f"the network takes fewer than two, or {failed}")
+        )
+    if not len(data.pictures.ids):
+        found.append(("Adversarial examples", "no image fell, or the stored versions are gone"))
+    if verdict.larger_budget is None:
+        why = "it needs attacks that follow each other and count their passes"
+        found.append(("What a larger budget would break", why))
+    return found
 
 
 def _activity(data: ReportData) -> dict[str, Any]:

@@ -146,9 +146,15 @@ def test_every_string_is_escaped() -> None:
 @pytest.mark.parametrize(
     ("found", "there", "missing"),
     [
-        (None, "holds no record", "Spikes and energy"),
+        (None, "holds no record", "<h2>Spikes and energy"),
         (report_data(modes=False), "Spikes and energy", "gradient modes agree"),
-        (replace(report_data(), layers=np.array([], str)), "Classes", "Spikes and energy"),
+        (
+            replace(report_data(), layers=np.array([], str)),
+            "<li>Spikes and energy: no spiking layer",
+            "<h2>Spikes and energy",
+        ),
+        (report_data(), "<strong>Upper bound only.</strong>", "not fall</h2>\n<p>None"),
+        (report_data(), "The table as LaTeX and CSV", "<h2>What is missing"),
         (report_data(classes=30, images=60), "of 30 classes", "holds no record"),
     ],
 )
@@ -165,7 +171,9 @@ def test_event_frames_are_shown_as_stills() -> None:
     frames[:, 1, 0, 2] = 3
     pictures = replace(report_data().pictures, clean=frames, adversarial=frames[:, ::-1].copy())
     html = render_page(a_verdict(), replace(report_data(), pictures=pictures))
-    assert "Images that fell first" in html and "× 1<" in html  # times moved, the mean did not
+    assert (
+        "<h2>Adversarial examples</h2>" in html and "× 1<" in html
+    )  # times moved, the mean did not
 
 
 @pytest.mark.parametrize(
