@@ -137,6 +137,8 @@ def shim() -> None:
 
     RobustBench's own code imports `autoattack` and `autoattack.state`. Opt-in: nothing here calls
     it. `AutoAttack` is ours, and the attacks are those of `pyautoattack`, which are the same.
+    RobustBench's `aa_state_path` ends in an error of its own after the attacks, with the original
+    too: it takes the mean of truth values. The file it names holds the state.
     """
     if PACKAGE in sys.modules or find_spec(PACKAGE) is not None:
         return

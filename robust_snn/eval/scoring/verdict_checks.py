@@ -68,7 +68,10 @@ def attacked(images: int) -> list[Diagnostic]:
 
 
 def reach(threat: Threat) -> list[Diagnostic]:
-    """What is said of a radius within which every image can be made grey."""
+    """What is said of a radius that allows nothing, or within which any image can be made grey."""
+    if threat.eps == 0:
+        why = "eps = 0 allows no change of any image, so that nothing was attacked"
+        return [Diagnostic("radius", 0.0, "fail", why)]
     if threat.norm != "Linf" or threat.eps < GREY:
         return []
     why = f"eps = {threat.eps:g} in Linf makes any image grey, and no network can be better than "

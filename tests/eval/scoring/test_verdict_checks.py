@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from robust_snn import Victim
+from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.noise_draws import score
-from robust_snn.eval.scoring.verdict_checks import attacked, clean_accuracy
+from robust_snn.eval.scoring.verdict_checks import attacked, clean_accuracy, reach
 from victims import StandIn
 
 
@@ -26,6 +27,21 @@ def test_a_network_no_better_than_chance_fails(accuracy: float, classes: int, fa
 @pytest.mark.parametrize(("images", "statuses"), [(0, ["fail"]), (1, [])])
 def test_a_run_without_an_attack_fails(images: int, statuses: list[str]) -> None:
     assert [note.status for note in attacked(images)] == statuses
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "statuses"),
+    [
+        ("Linf", 0.0, ["fail"]),
+        ("L2", 0.0, ["fail"]),
+        ("L0", 0.0, ["fail"]),
+        ("Linf", 8 / 255, []),
+        ("L2", 0.5, []),
+        ("Linf", 0.5, ["warn"]),
+    ],
+)
+def test_a_radius_that_allows_nothing_fails(norm: str, eps: float, statuses: list[str]) -> None:
+    assert [note.status for note in reach(Threat(norm, eps))] == statuses
 
 
 class Counted(StandIn):
