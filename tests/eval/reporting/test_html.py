@@ -232,11 +232,13 @@ def test_radii(eps: float, text: str) -> None:
     assert radius_text(eps) == text
 
 
-def test_colours_have_contrast() -> None:
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_colours_have_contrast(scheme: int) -> None:
     css = (files("robust_snn.eval.reporting") / "templates" / "style.css").read_text()
-    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", css))
+    schemes = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", schemes[scheme]))
     for name in ("ink", "soft", "pass", "warn", "fail", "link"):
-        for ground in ("#ffffff", colours["tint"]):
+        for ground in (colours["paper"], colours["tint"]):
             assert contrast(colours[name], ground) >= 4.5, name
 
 
