@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from networks_of_others import JellyNet, OwnNet, trained
 from scipy.stats import binomtest
 from torch import nn
 
@@ -29,6 +29,9 @@ from robust_snn.data import ImageSet, load_dataset
 from robust_snn.eval import Predictions, Verdict
 from robust_snn.eval.execution.preflight import CALIBRATION
 from robust_snn.training import load_model, load_recipe, train
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from networks_of_others import JellyNet, OwnNet, trained  # noqa: E402
 
 SUITES = (
     "autoattack",

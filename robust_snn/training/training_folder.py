@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from robust_snn.training.recipe import Recipe
 from robust_snn.utils.atomic_files import differences, write_json, write_text, write_whole
 from robust_snn.utils.checked_files import with_digest, without_digest
 from robust_snn.utils.errors import InputError
@@ -112,6 +113,7 @@ class TrainingFolder:
             found = None
         if not isinstance(found, dict) or "robust_snn_training" not in found:
             raise InputError(f"'{self.path}' holds something else; choose another folder")
+        found = _completed(found)
         if found != self.config:
             changes = "; ".join(differences(found, self.config))
             raise InputError(
@@ -163,3 +165,12 @@ class TrainingFolder:
             for row in rows
         )
         write_text(self.path / "history.csv", text.getvalue())
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration, of an earlier version perhaps, whose recipe lacks no setting: all usual."""
+    usual = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
+    recipe = config.get("recipe")
+    if not isinstance(recipe, dict):
+        return config
+    return {**config, "recipe": {**json.loads(json.dumps(usual)), **recipe}}

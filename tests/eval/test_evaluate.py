@@ -380,7 +380,11 @@ def test_memory_that_does_not_suffice_changes_no_score(
     for most in (100, 2):
         net = Small()
         net.most = 100
-        progress = lambda _, net=net, most=most: setattr(net, "most", most)  # noqa: E731
+
+        def progress(now: Any, net: Any = net, most: int = most) -> None:
+            if "shard" in now.doing:
+                net.most = most
+
         verdict = evaluate(
             net, images, labels, suite=suite, out=tmp_path / str(most), eps=EPS, progress=progress
         )

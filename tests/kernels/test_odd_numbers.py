@@ -21,7 +21,7 @@ from robust_snn.kernels.spiking.firing_probability import (
 )
 from robust_snn.neurons import LIF, NOISES, NoisyLIF, parse_noise
 
-COUNT = 20 if INTERPRETED else 100
+COUNT = 20 if INTERPRETED else 40
 TESTS = Path(__file__).parents[1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -100,6 +101,10 @@ def test_interrupted_and_resumed(small: tuple[ImageSet, ImageSet], tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         run(small, tmp_path / "parts", chosen, progress=stop)
     assert len(list(csv.DictReader((tmp_path / "parts" / "history.csv").open()))) == 1
+    path = tmp_path / "parts" / "config.json"
+    config = json.loads(path.read_text())
+    del config["recipe"]["certified"]  # as a version wrote it whose recipes had no such setting
+    path.write_text(json.dumps(config))
     seen: list[int] = []
     done = run(small, tmp_path / "parts", chosen, progress=lambda now: seen.append(now.epoch))
     assert min(seen) == 2

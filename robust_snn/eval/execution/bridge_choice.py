@@ -52,10 +52,14 @@ def choose_bridge(
     for bridge in _bridges(victim, images):
         note = judged(bridge.across(victim))
         if note is not None and note.value > least:
+            try:
+                crossing = named(bridge, victim, images)
+            except InputError:  # attacks could not cross it either
+                continue
             if note.status == "pass" and note.value >= GOOD:
-                return named(bridge, victim, images)
-            best, least = bridge, note.value
-    return None if best is None else named(best, victim, images)
+                return crossing
+            best, least = crossing, note.value
+    return best
 
 
 def _bridges(victim: Victim, images: Tensor) -> Iterator[Bridge]:

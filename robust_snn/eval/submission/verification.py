@@ -152,19 +152,7 @@ def _contradictions(submission: Submission) -> list[str]:
         check_agreement(verdict, predictions, submission.folder / VERDICT)
     except InputError as error:
         return [str(error)]
-    labels = predictions.labels
-    right = {"clean": predictions.clean, "robust": predictions.worst}
     found = []
-    for name, answers in right.items():
-        estimate = intervals.accuracy_estimate(answers == labels[:, None])
-        written = getattr(verdict, name)
-        elected = intervals.vote(answers, labels).value
-        told = {"ci": (written.ci, estimate.ci), "vote": (written.vote, elected)}
-        found += [
-            f"{VERDICT} says {name}.{key} is {says}, the predictions give {counted}"
-            for key, (says, counted) in told.items()
-            if not np.allclose(np.array(says), np.array(counted), rtol=0, atol=SLACK)
-        ]
     pairs = {
         key: (getattr(verdict, key), record[key]) for key in ("model", "data", "threat", "seed")
     }

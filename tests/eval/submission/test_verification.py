@@ -128,15 +128,18 @@ def leave_out(case: Case) -> None:
     attacks = np.where(kept[None, :, None], old.attacks, old.clean)
     by = np.where(kept, old.by, -1).astype(np.int16)
     replace(old, worst=worst, attacks=attacks, by=by).save(case.folder)
-    right = (answers == old.labels[:, None] for answers in (worst, attacks[0]))
-    robust, alone = map(intervals.accuracy_estimate, right)
-    vote = intervals.vote(worst, old.labels).value
-    edit_robust(case, accuracy=robust.value, ci=robust.ci, vote=vote)
-    row = Verdict.load(case.folder / "verdict.json").attacks[0]
-    edit_verdict(case, attacks=(replace(row, accuracy=alone.value, ci=alone.ci),))
-    left = np.flatnonzero(kept)
+    clean, left, first = (a == old.labels[:, None] for a in (old.clean, worst, attacks[0]))
+    robust, alone = map(intervals.accuracy_estimate, (left, first))
+    vote, rate = intervals.vote(worst, old.labels), intervals.success_rate(clean, left)
+    verdict = Verdict.load(case.folder / "verdict.json")
+    row = replace(verdict.attacks[0], accuracy=alone.value, ci=alone.ci)
+    row = replace(row, after=robust.value, after_ci=robust.ci)
+    told = replace(verdict.robust, accuracy=robust.value, ci=robust.ci, vote=vote.value)
+    told = replace(told, vote_ci=vote.ci, asr=rate.value, asr_ci=rate.ci)
+    edit_verdict(case, robust=told, attacks=(row,))
+    whole = np.flatnonzero(kept)
     edit_images(
-        case, lambda a: {key: array[np.isin(a["positions"], left)] for key, array in a.items()}
+        case, lambda a: {key: array[np.isin(a["positions"], whole)] for key, array in a.items()}
     )
 
 
@@ -152,7 +155,7 @@ FORGED: dict[str, tuple[Callable[[Case], None], str]] = {
     ),
     "interval": (
         lambda case: edit_robust(case, ci=(0.0, 1.0)),
-        "says robust.ci is .0.0, 1.0., the predictions give",
+        "says robust.ci is 0 to 1, but results.npz beside it gives",
     ),
     "radius": (
         lambda case: edit_verdict(case, threat={"norm": "Linf", "eps": 0.5}),
