@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robust_snn.attacks.apgd_l1 import ascend_from_larger_balls
 from robust_snn.attacks.base import IterativeAttack
-from robust_snn.attacks.norm_ball import per_image
+from robust_snn.attacks.norm_ball import per_image, where_images
 from robust_snn.attacks.problem import Problem
 
 
@@ -77,18 +77,15 @@ def ascend(problem: Problem, start: Tensor, steps: int, rho: float = 0.75) -> No
         gradient, loss = estimate.gradient, estimate.loss
         losses.append(loss)
         better = loss > best_loss
-        best, best_gradient = _where(better, x, best), _where(better, gradient, best_gradient)
+        best = where_images(better, x, best)
+        best_gradient = where_images(better, gradient, best_gradient)
         best_loss = torch.where(better, loss, best_loss)
         if step == check:
             recent = torch.stack(losses[-window - 1 :])
             rises = (recent[1:] > recent[:-1]).sum(0)
             halve = (rises <= rho * window) | (~halved_before & (best_before >= best_loss))
             size = torch.where(halve, size / 2, size)
-            x, gradient = _where(halve, best, x), _where(halve, best_gradient, gradient)
+            x, gradient = where_images(halve, best, x), where_images(halve, best_gradient, gradient)
             best_before, halved_before = best_loss, halve
             window = max(window - shorter, least)
             check += window
-
-
-def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(per_image(condition, a), a, b)

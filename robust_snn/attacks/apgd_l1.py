@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.norm_ball import per_image
+from robust_snn.attacks.norm_ball import per_image, where_images
 from robust_snn.attacks.problem import Problem
 
 PHASES = ((3, 0.3), (2, 0.3), (1, 0.4))  # radii in units of eps, and their shares of the steps
-SHARE = 0.2  # of the entries that the first steps move
 SPARSER = 1.5  # by which steps move fewer entries than the best point does, or get shorter
 SHORTEST = 10  # times shorter than eps is the shortest step
 
@@ -44,21 +43,23 @@ def sparse_ascent(problem: Problem, start: Tensor, steps: int) -> Tensor:
     every = max(int(0.04 * steps), 1)
     for step in range(1, steps + 1):
         direction = _sparse_signs(gradient, share)
-        x = ball.project(x + per_image(size, x).to(x.dtype) * direction)
+        x = ball.project(x + per_image(size, x) * direction)
         if step == steps:
             problem.record(x)
             break
         estimate = problem.loss_gradient(x)
         gradient, loss = estimate.gradient, estimate.loss
         better = loss > best_loss
-        best, best_gradient = _where(better, x, best), _where(better, gradient, best_gradient)
+        best = where_images(better, x, best)
+        best_gradient = where_images(better, gradient, best_gradient)
         best_loss = torch.where(better, loss, best_loss)
         if step % every == 0:
             changed = _changed(best, problem.images)
             sparser, share = changed / before < 0.95, changed / entries / SPARSER
             shorter = (size / SPARSER).clamp(min=problem.eps / SHORTEST)
             size = torch.where(sparser, torch.full_like(size, problem.eps), shorter)
-            x, gradient = _where(sparser, best, x), _where(sparser, best_gradient, gradient)
+            x = where_images(sparser, best, x)
+            gradient = where_images(sparser, best_gradient, gradient)
             before = changed
     return best
 
@@ -75,7 +76,3 @@ def _sparse_signs(gradient: Tensor, share: Tensor) -> Tensor:
 def _changed(x: Tensor, images: Tensor) -> Tensor:
     """The number of entries that differ from the images, at least 1, float32 `[B]`."""
     return (x != images).flatten(1).sum(1).clamp(min=1).float()
-
-
-def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(per_image(condition, a), a, b)

@@ -116,7 +116,7 @@ def attacks_of_budget(
         # a name gives a row its random numbers, so it is the same in every budget
         name = f"{attack}-{loss}-{_PLACES[place] if isinstance(place, int) else place}"
         row = BudgetedAttack(name, attack, mode, steps, restarts, "fresh", options)
-        if all(name != row.name for row in rows):
+        if name not in {other.name for other in rows}:  # as where APGD stands in
             rows.append(row)
     return tuple(rows)
 

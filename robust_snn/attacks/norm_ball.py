@@ -20,6 +20,11 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
+def where_images(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Of every image `a` where the condition `[B]` holds, else `b`, `[B, ...]`."""
+    return torch.where(per_image(condition, a), a, b)
+
+
 def l2_norms(delta: Tensor) -> Tensor:
     """Euclidean norm of every image, float64 `[B]`."""
     return delta.double().flatten(1).norm(dim=1)

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import Attack, check_positive
-from robust_snn.attacks.events.event_frames import check_binary, check_budget
+from robust_snn.attacks.events.recording_flips import RecordingFlips
 from robust_snn.attacks.image_rng import ImageRng
-from robust_snn.attacks.problem import AttackInputs
+from robust_snn.victim import Victim
 
 BATCH = 128  # frames that pass together
 PARENTS = 1024  # sets of flips to which one more is added
@@ -20,7 +19,7 @@ TIE = 1e-30  # lead of an answer over one that ties with it
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlipSearch(Attack):
+class FlipSearch(RecordingFlips):
     """Tries single flips, then pairs, and so on up to `eps` flips; the best set is returned.
 
     Every single flip is tried, or as many of them, chosen at random, as half of the passes. A
@@ -37,36 +36,22 @@ class FlipSearch(Attack):
     """
 
     name = "flip-search"
-    norms = ("L0",)
     steps: int = 10_000
 
-    def __post_init__(self) -> None:
-        check_positive("steps", self.steps)
+    def flipped(
+        self, victim: Victim, clean: Tensor, label: Tensor, rng: ImageRng, budget: int
+    ) -> tuple[Tensor, bool]:
+        order = rng.uniform("flips").flatten().argsort(stable=True)
 
-    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
-        super().check_inputs(images, eps, norm)
-        check_budget(self.name, eps)
-        check_binary(self.name, images)
+        @torch.no_grad()
+        def leads(sets: Tensor) -> Tensor:
+            parts = [_flipped(clean, order[part]) for part in sets.split(BATCH)]
+            return torch.cat([_leads(victim(part), label) for part in parts])
 
-    def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
-        victim, images = inputs.victim, inputs.images
-        if victim.stochastic and victim.noise == "fresh":
-            victim = victim.replace(noise="frozen", cost=victim.cost)
-        adversarial, success = images.clone(), torch.zeros(len(images), dtype=torch.bool)
-        for row, clean in enumerate(images):
-            rng = ImageRng(inputs.seed, inputs.ids[row : row + 1], images)
-            order = rng.uniform("flips").flatten().argsort(stable=True)
-
-            @torch.no_grad()
-            def leads(sets: Tensor, row: int = row, order: Tensor = order) -> Tensor:
-                parts = [_flipped(images[row], order[part]) for part in sets.split(BATCH)]
-                return torch.cat([_leads(victim(part), inputs.labels[row]) for part in parts])
-
-            budget = min(int(inputs.eps), clean.numel())
-            best, lead = _search(leads, clean.numel(), budget, self.steps, victim.stochastic)
-            adversarial[row] = _flipped(clean, order[best[None]])[0]
-            success[row] = lead < 0
-        return adversarial, success
+        entries = clean.numel()
+        to_the_end = victim.stochastic
+        best, lead = _search(leads, entries, min(budget, entries), self.steps, to_the_end)
+        return _flipped(clean, order[best[None]])[0], lead < 0
 
 
 def _search(

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
-from robust_snn.attacks.base import Attack, check_positive
-from robust_snn.attacks.events.event_frames import check_binary, check_budget
+from robust_snn.attacks.base import check_positive
+from robust_snn.attacks.events.recording_flips import RecordingFlips
 from robust_snn.attacks.image_rng import ImageRng
-from robust_snn.attacks.problem import AttackInputs
 from robust_snn.victim import Victim
 
 BATCH = 128  # frames with one candidate flip each that pass together
@@ -19,7 +18,7 @@ TIE = 1e-30  # margin of an answer over one that ties with it
 
 
 @dataclass(frozen=True, kw_only=True)
-class SDA(Attack):
+class SDA(RecordingFlips):
     """Flips entries one by one until the answer is wrong, then takes back what was not needed.
 
     `eps` is the largest number of flips per recording. In step n, the `n k_init` most promising
@@ -39,31 +38,18 @@ class SDA(Attack):
     """
 
     name = "sda"
-    norms = ("L0",)
     steps: int = 50
     k_init: int = 10
 
     def __post_init__(self) -> None:
-        check_positive("steps", self.steps)
+        super().__post_init__()
         check_positive("k_init", self.k_init)
 
-    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
-        super().check_inputs(images, eps, norm)
-        check_budget(self.name, eps)
-        check_binary(self.name, images)
-
-    def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
-        victim, images = inputs.victim, inputs.images
-        if victim.stochastic and victim.noise == "fresh":
-            victim = victim.replace(noise="frozen", cost=victim.cost)
-        adversarial, success = images.clone(), torch.zeros(len(images), dtype=torch.bool)
-        for row in range(len(images)):
-            rng = ImageRng(inputs.seed, inputs.ids[row : row + 1], images)
-            recording = _Recording(victim, images[row], inputs.labels[row], rng)
-            adversarial[row], success[row] = recording.attacked(
-                self.steps, self.k_init, int(inputs.eps)
-            )
-        return adversarial, success
+    def flipped(
+        self, victim: Victim, clean: Tensor, label: Tensor, rng: ImageRng, budget: int
+    ) -> tuple[Tensor, bool]:
+        recording = _Recording(victim, clean, label, rng)
+        return recording.attacked(self.steps, self.k_init, budget)
 
 
 class _Recording:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, registered
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
 from robust_snn.eval.execution.progress import USUAL_STEPS
+from robust_snn.eval.protocol.implementation import OWN
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.kernels import derive_seed
@@ -30,7 +31,6 @@ GUESSED = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "rga", "hart", "assg
 DIAGNOSED, CHECKS = 16, 40  # images of the checks after the attacks; gradients per image and mode
 WORTH_TIMING = 1e6  # passes of single images below which nothing takes an hour
 _log = logging.getLogger("robust_snn")
-NO_GRADIENT = ("square", "random-flips", "onepixel", "pixle")
 
 
 @dataclass(frozen=True)
@@ -136,20 +136,14 @@ def _chosen_rows(checked: Preflight) -> list[AttackSpec]:
     if budget is None:
         return []
     trials = tuple(ModeTrial(mode, 0.0, 0.0, 0.0, torch.empty(0)) for mode in GUESSED)
-    rows = attacks_of_budget(budget, trials, stochastic=checked.stochastic, classes=checked.classes)
-    return [
-        AttackSpec(
-            row.name,
-            "robust_snn",
-            row.attack,
-            row.gradient,
-            noise=row.noise,
-            steps=row.steps,
-            restarts=row.restarts,
-            options=row.options,
-        )
-        for row in rows
-    ]
+    rows = attacks_of_budget(
+        budget,
+        trials,
+        stochastic=checked.stochastic,
+        classes=checked.classes,
+        norm=checked.job.threat.norm,
+    )
+    return [AttackSpec(implementation=OWN, **asdict(row)) for row in rows]
 
 
 def _probe(checked: Preflight, timed: _Timer) -> RowEstimate:
@@ -164,7 +158,7 @@ def _probe(checked: Preflight, timed: _Timer) -> RowEstimate:
 
 
 def _is_blind(row: AttackSpec) -> bool:
-    return row.attack.lower() in NO_GRADIENT or implementation(row).given is not None
+    return implementation(row).blind(row)
 
 
 def _passes(row: AttackSpec) -> int:

@@ -135,17 +135,18 @@ def load_given(path: str | Path) -> GivenImages:
     if not is_there(place, "the images"):
         raise InputError(f"no images at '{path}'; expected {FORMS}")
     files = _pictures(place) if place.is_dir() else [place]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return _load(str(place), digest.hexdigest())
+    states = [file.stat() for file in files]
+    return _load(str(place), tuple(files), tuple((s.st_mtime_ns, s.st_size) for s in states))
 
 
 @lru_cache(maxsize=4)
-def _load(path: str, sha256: str) -> GivenImages:
-    place = Path(path)
+def _load(path: str, files: tuple[Path, ...], states: tuple[tuple[int, int], ...]) -> GivenImages:
+    """The images in files, read again where the state of one of them has changed."""
+    place, digest = Path(path), hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    sha256 = digest.hexdigest()
     if place.is_dir():
-        files = _pictures(place)
         names = [f"'{file}'" for file in files]
         order = range(len(files))
         images = stacked(lambda at: Image.open(files[at]), order, None, lambda at: names[at])

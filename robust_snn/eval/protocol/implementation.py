@@ -16,7 +16,7 @@ from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
 
 OWN = "robust_snn"
-GRADIENT_FREE = ("square", "onepixel", "pixle", "random-flips", "student")
+GRADIENT_FREE = ("square", "onepixel", "pixle", "random-flips", "flip-search", "student")
 
 
 class GivenVersions(Protocol):

@@ -1,0 +1,54 @@
+"""What attacks share that flip entries of binary event frames, one recording at a time."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.events.event_frames import check_binary, check_budget
+from robust_snn.attacks.image_rng import ImageRng
+from robust_snn.attacks.problem import AttackInputs
+from robust_snn.victim import Victim
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingFlips(Attack):
+    """Base of attacks that choose the flips of every recording by itself.
+
+    A noisy victim answers under frozen noise, so that flips are compared under the same draws.
+
+    Attributes:
+        steps: The effort for a recording.
+    """
+
+    norms = ("L0",)
+    steps: int
+
+    def __post_init__(self) -> None:
+        check_positive("steps", self.steps)
+
+    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
+        super().check_inputs(images, eps, norm)
+        check_budget(self.name, eps)
+        check_binary(self.name, images)
+
+    def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
+        victim, images = inputs.victim, inputs.images
+        if victim.stochastic and victim.noise == "fresh":
+            victim = victim.replace(noise="frozen", cost=victim.cost)
+        adversarial, success = images.clone(), torch.zeros(len(images), dtype=torch.bool)
+        for row, (clean, label) in enumerate(zip(images, inputs.labels, strict=True)):
+            rng = ImageRng(inputs.seed, inputs.ids[row : row + 1], images)
+            made = self.flipped(victim, clean, label, rng, int(inputs.eps))
+            adversarial[row], success[row] = made
+        return adversarial, success
+
+    @abstractmethod
+    def flipped(
+        self, victim: Victim, clean: Tensor, label: Tensor, rng: ImageRng, budget: int
+    ) -> tuple[Tensor, bool]:
+        """A recording `[T, C, H, W]` with at most `budget` flips, and whether it misleads."""
