@@ -10,6 +10,7 @@ import random
 import torch
 from torch import Tensor
 
+from devices import INTERPRETED
 from helpers import assert_close_rms
 from loops import run
 from robust_snn.kernels import (
@@ -67,6 +68,8 @@ def spiking(backend: str, seed: int) -> None:
     sample = choice.choice([(3, 5), (3,), (67,), (3, 2, 2)])
     current = sprinkled((choice.choice([1, steps]), batch, *sample), choice)
     half = choice.choice([torch.float16, torch.bfloat16])
+    if INTERPRETED:  # which cuts bfloat16 off where it rounds, and misreads its subnormals
+        half = torch.float16
     current = current.to(choice.choice([torch.float32, torch.float32, half]))
     ordinary = (current.abs() < 100).all(0)
     keys, mean, build = sample_keys(seed, torch.arange(batch)), choice.random() < 0.3, {}

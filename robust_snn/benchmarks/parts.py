@@ -28,7 +28,7 @@ from robust_snn.benchmarks.layer_speed import measure_layers
 from robust_snn.benchmarks.timing import Record
 from robust_snn.benchmarks.training_step_speed import measure_training
 from robust_snn.utils.errors import unknown
-from robust_snn.utils.figures import new_figure
+from robust_snn.utils.figures import new_figure, save_figure
 from robust_snn.utils.machine import processor
 
 
@@ -185,7 +185,7 @@ def _plot(part: str, table: list[Record], path: Path) -> None:
         axes.grid(alpha=0.3)
     for axes in places:  # what the last line has left over
         axes.remove()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
 
 
 def _panel_keys(table: list[Record]) -> list[str]:

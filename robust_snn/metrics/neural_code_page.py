@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robust_snn.metrics.neural_code import jpsth_of_pairs, psth
 from robust_snn.metrics.trials import Trials
-from robust_snn.utils.figures import new_figure
+from robust_snn.utils.figures import new_figure, save_figure
 
 
 def draw_page(
@@ -61,7 +61,7 @@ def draw_page(
         _synchrony(synchrony, joint, defined, chosen)
     else:
         histogram.set_axis_off()
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def _stimulus(axes: Any, stimulus: Tensor | None) -> None:

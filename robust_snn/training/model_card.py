@@ -8,7 +8,7 @@ from typing import Any
 
 from robust_snn.training.recipe_effects import idle_settings
 from robust_snn.training.training_folder import Epoch
-from robust_snn.utils.figures import new_figure
+from robust_snn.utils.figures import new_figure, save_figure
 
 CURVES: dict[str, dict[str, str]] = {
     "loss": {"train_loss": "trained on"},
@@ -88,4 +88,4 @@ def draw_curves(history: Sequence[Epoch], path: Path) -> None:
         axes.set(title=title, xlabel="epoch")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)

@@ -217,7 +217,8 @@ class Session:
         )
 
     def _write_results(self, learner: Learner, state: State) -> None:
-        """Writes the last and the best weights with their cards, as the state has them."""
+        """Writes the history, and the last and the best weights with their cards, from a state."""
+        self.folder.write_history(state.history)
         self._write(learner.result, self.folder.weights, state.history)
         if state.best is not None:
             net = copy.deepcopy(learner.result)

@@ -147,22 +147,24 @@ class TrainingFolder:
             raise InputError(f"'{path}' is damaged; remove it to start again") from None
 
     def save(self, state: State) -> None:
-        """Writes the state, then the history that belongs to it."""
-        rows = [asdict(row) for row in state.history]
-        table = {**vars(state), "history": rows}
+        """Writes the state, which all other files follow from."""
+        table = {**vars(state), "history": [asdict(row) for row in state.history]}
         buffer = io.BytesIO()
         torch.save(table, buffer)
         content = with_digest(buffer.getvalue())  # torch looks at no checksum
         write_whole(self.path / "state.pt", lambda file: file.write(content))
+
+    def write_history(self, history: tuple[Epoch, ...]) -> None:
+        """Writes one row per epoch."""
         text = io.StringIO()
         writer = csv.DictWriter(text, [f.name for f in fields(Epoch)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(
             {
                 key: f"{value:.6g}" if isinstance(value, float) else value
-                for key, value in row.items()
+                for key, value in asdict(row).items()
             }
-            for row in rows
+            for row in history
         )
         write_text(self.path / "history.csv", text.getvalue())
 

@@ -48,21 +48,6 @@ def test_held_out_images_choose_the_best_weights(
         run(data, tmp_path / "none", held_out=0.001)
 
 
-def test_a_kill_between_two_files_leaves_no_old_weights(
-    data: tuple[ImageSet, ImageSet], tmp_path: Path
-) -> None:
-    """The state is one file; what is made of it is written again when a training resumes."""
-    changes = {"held_out": 0.2, "check_every": 1, "check_eps": 0.1}
-    run(data, tmp_path, **changes)
-    names = [f"{stem}.{end}" for stem in ("model", "best") for end in ("safetensors", "json", "md")]
-    written = {name: (tmp_path / name).read_bytes() for name in names}
-    run(data, tmp_path / "one", epochs=1, **changes)
-    for name in names:
-        (tmp_path / name).write_bytes((tmp_path / "one" / name).read_bytes())
-    run(data, tmp_path, **changes)
-    assert {name: (tmp_path / name).read_bytes() for name in names} == written
-
-
 def test_recipes_without_their_mechanism_are_refused(
     data: tuple[ImageSet, ImageSet], tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from robust_snn.eval.scoring.curves import CurvePoint
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import missing_extra
-from robust_snn.utils.figures import new_figure
+from robust_snn.utils.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -186,7 +186,7 @@ def save_robustness_curves(
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
 
 
 def picture(image: np.ndarray) -> str:
