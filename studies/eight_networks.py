@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,7 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, tuple[Verdict, np
     n, found = arguments.n, {}
     for suite in arguments.suites:
         released = "autoattack-rand" if victim.stochastic else "autoattack-standard"
+        started, spent = time.process_time(), folder / suite / "processor_seconds"
         verdict = evaluate(
             victim,
             test.images[:n],
@@ -110,6 +112,8 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, tuple[Verdict, np
             calibration=(test.images[n : n + CALIBRATION], test.labels[n : n + CALIBRATION]),
             out=folder / suite,
         )
+        if not spent.exists():  # of a run in one go
+            spent.write_text(str(time.process_time() - started))
         predictions = Predictions.load(folder / suite)
         holds = (predictions.worst == predictions.labels[:, None]).mean(1) > 0.5
         found[suite] = verdict, holds

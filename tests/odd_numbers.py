@@ -60,13 +60,16 @@ def _rule(choice: random.Random) -> object:
     )
 
 
-def spiking(backend: str, seed: int) -> None:
-    """One layer: spikes as the reference has them, and gradients where no odd number was."""
-    choice = random.Random(seed)
+def spiking(backend: str, layer: int, seed: int) -> None:
+    """One layer: spikes as the reference has them, and gradients where no odd number was.
+
+    `layer` decides what is compiled, `seed` which numbers it meets.
+    """
+    choice, numbers = random.Random(layer), random.Random(seed)
     torch.manual_seed(seed)
     rule, steps, batch = _rule(choice), choice.choice([1, 2, 4, 5, 9]), choice.choice([1, 2, 3])
     sample = choice.choice([(3, 5), (3,), (67,), (3, 2, 2)])
-    current = sprinkled((choice.choice([1, steps]), batch, *sample), choice)
+    current = sprinkled((choice.choice([1, steps]), batch, *sample), numbers)
     half = choice.choice([torch.float16, torch.bfloat16])
     if INTERPRETED:  # which cuts bfloat16 off where it rounds, and misreads its subnormals
         half = torch.float16
@@ -79,27 +82,27 @@ def spiking(backend: str, seed: int) -> None:
     for gain in ("membrane_gain", "input_gain"):
         if choice.random() < 0.3:
             build[gain] = torch.rand(steps)
-            if choice.random() < 0.3:
-                build[gain], ordinary = sprinkled((steps,), choice), ordinary & False
+            if numbers.random() < 0.3:
+                build[gain], ordinary = sprinkled((steps,), numbers), ordinary & False
     if choice.random() < 0.3:
-        build["affine"] = (sprinkled((sample[0],), choice), sprinkled((sample[0],), choice, 0.1))
+        build["affine"] = (sprinkled((sample[0],), numbers), sprinkled((sample[0],), numbers, 0.1))
         fine = (build["affine"][0].abs() < 100) & (build["affine"][1].abs() < 100)
         ordinary &= fine.view(-1, *[1] * (len(sample) - 1))
     if choice.random() < 0.6 and not getattr(rule, "compact", False):
         family = choice.choice(list(CUMULATIVE))
-        build["noise"] = NoisyFiring(family, choice.choice([1.0, 5.0, 1e-38, 3e38]), keys, 2, mean)
+        build["noise"] = NoisyFiring(family, numbers.choice([1.0, 5.0, 1e-38, 3e38]), keys, 2, mean)
     dynamics = Dynamics(
-        decay=choice.choice([1.0, 0.5, 1e-30]),
-        threshold=choice.choice([1.0, 0.5, 1e-40, 3e38]),
-        gain=choice.choice([1.0, 0.5, 3e38]),
+        decay=numbers.choice([1.0, 0.5, 1e-30]),
+        threshold=numbers.choice([1.0, 0.5, 1e-40, 3e38]),
+        gain=numbers.choice([1.0, 0.5, 3e38]),
         reset=choice.choice(["hard", "soft"]),
-        v_reset=choice.choice([0.0, -0.2, -3e38]),
+        v_reset=numbers.choice([0.0, -0.2, -3e38]),
     )
     usual = dynamics.decay > 0.1 and 0.1 < dynamics.threshold < 2 > dynamics.gain
     usual &= dynamics.v_reset > -1 and ("noise" not in build or build["noise"].sharpness in (1, 5))
     upstream = torch.randn(steps, batch, *sample).to(current.dtype)
-    if choice.random() < 0.2:
-        upstream, usual = sprinkled(tuple(upstream.shape), choice).to(current.dtype), False
+    if numbers.random() < 0.2:
+        upstream, usual = sprinkled(tuple(upstream.shape), numbers).to(current.dtype), False
     call = {"build": lambda _: build, "steps": steps}
     expected, gradients = run(current, upstream, dynamics, rule, "torch", **call)
     spikes, got = run(current, upstream, dynamics, rule, backend, **call)
@@ -131,12 +134,15 @@ def convolving(seed: int) -> None:
     assert out is None or odd in (0, 1)
 
 
-def search(backend: str, count: int) -> None:
-    """Ends with an error, or not at all, if a kernel cannot take what a seed makes."""
+def search(backend: str, count: int, layers: int) -> None:
+    """Ends with an error, or not at all, if a kernel cannot take what a seed makes.
+
+    Compiling a layer takes longer than all its numbers: `layers` of them share `count` seeds.
+    """
     torch.set_num_threads(1)
     for seed in range(count):
         try:
-            spiking(backend, seed)
+            spiking(backend, seed % layers, seed)
             if backend == "numba":
                 convolving(seed)
         except Exception as error:

@@ -21,7 +21,7 @@ from robust_snn.kernels.spiking.firing_probability import (
 )
 from robust_snn.neurons import LIF, NOISES, NoisyLIF, parse_noise
 
-COUNT = 20 if INTERPRETED else 40
+COUNT, LAYERS = (20, 10) if INTERPRETED else (60, 12)
 TESTS = Path(__file__).parents[1]
 
 
@@ -43,7 +43,7 @@ def in_a_child(code: str) -> str:
 @pytest.mark.parametrize("backend", COMPILED)
 def test_no_number_ends_the_process(backend):
     assert "done" in in_a_child(
-        f"import odd_numbers; odd_numbers.search({backend!r}, {COUNT}); print('done')"
+        f"import odd_numbers; odd_numbers.search({backend!r}, {COUNT}, {LAYERS}); print('done')"
     )
 
 

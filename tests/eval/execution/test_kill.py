@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = 30  # 200 by hand, and other commands, with `kill_at_random.py`
+KILLS = 20  # 200 by hand, and other commands, with `kill_at_random.py`
 SECONDS = re.compile(r'"seconds": [^,\n]+')
 
 # Imports once. Every run is a fork that is killed after a random time, or left alone; a kill point
