@@ -28,6 +28,8 @@ REPOSITORY = {
     "test_docs",
     "test_helpers",
     "test_import",
+    "test_notebooks",
+    "test_packaging",
     "test_rooms",
     "test_scripts",
     "test_site",

@@ -14,6 +14,7 @@ import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = {  # address on the site: file of the repository
+    "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
     "benchmarks.md": "benchmarks/README.md",
@@ -32,5 +33,6 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Links between files of the repository become links of the site."""
     for address, source in OUTSIDE.items():
-        markdown = markdown.replace(f"](../{source})", f"]({address})")
+        for link in (f"](../{source})", f"]({source})"):
+            markdown = markdown.replace(link, f"]({address})")
     return markdown.replace("](docs/", "](")
