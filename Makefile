@@ -9,10 +9,10 @@ READY := $(VENV)/ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-peers docs fuzz lint clean
+.PHONY: help demo test test-gpu test-peers notebooks docs fuzz lint clean
 
 help: ## list the goals
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## train, attack and judge two small networks on digits
 	$(BIN)/robust-snn demo --out runs/demo
@@ -28,6 +28,10 @@ test-gpu: $(READY) ## the tests that run on a GPU, there
 test-peers: export OMP_NUM_THREADS ?= 1
 test-peers: $(READY) ## tests of timm, ART, torchattacks, foolbox on ours; ROBUST_SNN_TIMM=CHECKOUT and so on
 	$(BIN)/python tools/peers/run.py
+
+notebooks: $(READY) ## run the notebooks and keep what they print
+	$(BIN)/python -m pip install --quiet -e ".[notebooks]"
+	$(BIN)/python tools/notebooks.py
 
 docs: $(READY) ## the documentation site, in build/site
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
