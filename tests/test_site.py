@@ -29,6 +29,7 @@ def reference() -> ModuleType:
 def test_every_page_has_a_place(reference: ModuleType) -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     made = [path.name for path in (ROOT / "docs").glob("*.md")] + list(reference.pages())
+    made += [f"notebooks/{path.stem}.md" for path in (ROOT / "examples").glob("notebooks/*.ipynb")]
     assert [page for page in made if f": {page}\n" not in navigation] == []
 
 
