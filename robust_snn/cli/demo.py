@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,9 +39,20 @@ def demo(
 ) -> None:
     """Attack two small networks on digits. A table shows what attacks claim, and what holds."""
     set_threads(threads)
+    _say_what_is_missing()
     say(render_demo(run_demo(out, progress=start_logging(quiet))))
     for page in sorted(out.glob("*/verdict/report.html")):
         say(f"report in {page}")
+
+
+def _say_what_is_missing() -> None:
+    """Says before the work which of its results need a library that is not installed."""
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        say(
+            f"{' and '.join(missing)} not installed: there will be no pages and pictures, only the "
+            'table; they come with: pip install "robust-snn[report]"'
+        )
 
 
 def run_demo(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
