@@ -11,6 +11,15 @@ from rich.console import Console
 from robust_snn.cli import demo
 
 
+def test_demo_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    demo._say_what_is_missing()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "jinja2 and matplotlib not installed" in said and "robust-snn[report]" in said
+
+
 @pytest.mark.slow
 def test_demo_writes_verdicts_and_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
