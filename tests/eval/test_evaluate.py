@@ -59,6 +59,7 @@ SCHEMA: dict[str, Any] = {
         "asr": float,
         "vote_ci": list,
         "asr_ci": list,
+        "in_every_try": list,
     },
     "attacks": list,
     "diagnostics": list,
@@ -169,6 +170,8 @@ def test_verdict(tmp_path: Path, noisy: bool, device: torch.device) -> None:
     assert tree["model"]["name"] == "snn_vgg5" and tree["data"]["name"] == "random"
     assert tree["stochastic"] is noisy
     assert tree["draws"] == ({"select": 4, "report": 5} if noisy else {"select": 1, "report": 1})
+    tries = [row["tries"] for row in tree["robust"]["in_every_try"]]
+    assert tries == ([5] if noisy else [])
     assert [row["eot"] for row in tree["attacks"]] == ([2, 2] if noisy else [1, 1])
     assert tree["attacks"][0]["implementation"] == "pyautoattack 0.2.0: apgd-ce(steps=3)"
     for part in (tree["clean"], tree["robust"], *tree["attacks"]):

@@ -16,7 +16,7 @@ from robust_snn.eval.protocol.given_images import is_given
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.scoring import intervals, verdict_checks
 from robust_snn.eval.scoring.predictions import Predictions
-from robust_snn.eval.scoring.verdict import AttackResult, Clean, Robust
+from robust_snn.eval.scoring.verdict import AttackResult, Clean, Robust, Tries
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
     success = intervals.success_rate(before, after)
     return Summary(
         Clean(*intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)),
-        Robust(*robust, vote.value, success.value, vote.ci, success.ci),
+        Robust(*robust, vote.value, success.value, vote.ci, success.ci, _in_every_try(job, after)),
         attacks,
         _checks(job, shards, attacks, predictions, [each.value for each in so_far]),
         sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
@@ -69,6 +69,14 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
         np.concatenate([shard.clean.select for shard in shards]),
         np.concatenate(joined.worst_select),
     )
+
+
+def _in_every_try(job: Job, right: np.ndarray) -> tuple[Tries, ...]:
+    """What holds however often an attacker asks, as far as the report draws reach."""
+    if not job.victim.stochastic:
+        return ()
+    counts = (count for count in intervals.TRIES if count <= right.shape[1])
+    return tuple(Tries(count, *intervals.right_in_every_try(right, count)) for count in counts)
 
 
 class _Joined(NamedTuple):

@@ -79,8 +79,17 @@ def sentence(verdict: Verdict) -> str:
         f"{span(verdict.robust.ci)}) of {percent(verdict.clean.accuracy)} clean, under suite "
         f"{verdict.suite} in {verdict.threat['norm']} at eps = "
         f"{radius_text(verdict.threat['eps'])}; {verdict.data['n']} images{kept}{noise}{proven}."
-        f"{outlook(verdict)}"
+        f"{persistent(verdict)}{outlook(verdict)}"
     )
+
+
+def persistent(verdict: Verdict) -> str:
+    """What is left if an attacker may ask several times, as a sentence; nothing without noise."""
+    tried = verdict.robust.in_every_try
+    if not tried:
+        return ""
+    held = "; ".join(f"{t.tries} tries {percent(t.accuracy)} (95%: {span(t.ci)})" for t in tried)
+    return f" Of attackers who may ask again and need one wrong answer, it withstands {held}."
 
 
 def outlook(verdict: Verdict) -> str:

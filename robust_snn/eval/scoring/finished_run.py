@@ -88,6 +88,9 @@ def _estimates(verdict: Verdict, predictions: Predictions) -> Iterator[Told]:
             },
         ),
     }
+    for number, tried in enumerate(verdict.robust.in_every_try):
+        held = intervals.right_in_every_try(worst, tried.tries)
+        parts[f"robust.in_every_try[{number}]"] = tried, {"accuracy": held}
     for number, (row, answers) in enumerate(zip(verdict.attacks, predictions.attacks, strict=True)):
         right = answers == labels[:, None]
         estimates = {"accuracy": intervals.accuracy_estimate(right)}

@@ -17,9 +17,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import comb
 from scipy.stats import binomtest
 
 from robust_snn.eval.scoring.mean_bounds import mean_limits
+
+TRIES = (5, 20, 100)  # of an attacker who may ask again; one try is the accuracy
 
 
 class Estimate(NamedTuple):
@@ -53,6 +56,22 @@ def accuracy_estimate(correct: np.ndarray) -> Estimate:
 def vote(predictions: np.ndarray, labels: np.ndarray) -> Estimate:
     """Share of images whose label wins the vote over draws, `[N, draws]`."""
     return fraction(elected(predictions, labels), np.ones(len(labels)))
+
+
+def right_in_every_try(correct: np.ndarray, tries: int) -> Estimate:
+    """Share of images, in expectation, that `tries` calls of fresh noise all classify rightly.
+
+    That is what holds against an attacker who may submit an image so often (Lucas et al., 2023,
+    arXiv 2302.13464). Of an image that `s` of `n` draws classify rightly, `C(s, k) / C(n, k)` is
+    the share of sets of `k` draws without a wrong one: without bias whatever its chance.
+
+    Args:
+        correct: bool `[N, draws]`, whose draws are independent.
+        tries: At most `draws`.
+    """
+    draws = correct.shape[1]
+    chances = comb(correct.sum(1), tries) / comb(draws, tries)
+    return Estimate(float(chances.mean()), mean_limits(chances, np.ones(len(chances))))
 
 
 def elected(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,15 @@ class Clean:
 
 
 @dataclass(frozen=True)
+class Tries:
+    """What holds if an attacker may ask `tries` times: no answer is wrong, with a 95 % interval."""
+
+    tries: int
+    accuracy: float
+    ci: Interval
+
+
+@dataclass(frozen=True)
 class Robust:
     """Accuracy on the worst version of every image.
 
@@ -43,6 +52,8 @@ class Robust:
         asr: Share of the originally correct answers that turned wrong under the same noise.
         vote_ci: 95 % interval of the vote; a verdict that was not made here may lack it.
         asr_ci: 95 % interval of the attack success rate, likewise.
+        in_every_try: For numbers of tries up to the report draws, the share of images that are
+            right in all of them; empty for deterministic networks and in older verdicts.
     """
 
     accuracy: float
@@ -51,6 +62,7 @@ class Robust:
     asr: float
     vote_ci: Interval | None = None
     asr_ci: Interval | None = None
+    in_every_try: tuple[Tries, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,7 +194,10 @@ class Verdict:
         check_verdict(tree)
         values = known_fields(tree, [f.name for f in fields(cls)])
         values["clean"] = _read(Clean, values["clean"])
-        values["robust"] = _read(Robust, values["robust"])
+        tried = values["robust"].get("in_every_try", ())
+        values["robust"] = replace(
+            _read(Robust, values["robust"]), in_every_try=tuple(_read(Tries, row) for row in tried)
+        )
         if values.get("probe") is not None:
             values["probe"] = _read(ProbeCost, values["probe"])
         if values.get("certified") is not None:
@@ -207,7 +222,7 @@ class Verdict:
         return cls.from_dict(read_json(Path(path), "the verdict"))
 
 
-T = TypeVar("T", Clean, Robust, AttackResult, ProbeCost, Certified, LargerBudget, Diagnostic)
+T = TypeVar("T", Clean, Robust, Tries, AttackResult, ProbeCost, Certified, LargerBudget, Diagnostic)
 
 
 def _read(cls: type[T], row: Mapping[str, Any]) -> T:

@@ -27,7 +27,7 @@ def _whole(least: int) -> Check:
     )
 
 
-def _a(kind: type, words: str) -> Check:
+def _a(kind: Any, words: str) -> Check:
     return words, lambda value: isinstance(value, kind)
 
 
@@ -87,6 +87,7 @@ MAPPINGS: dict[str, dict[str, Check]] = {
         "asr": SHARE,
         "[vote_ci]": _or_none(INTERVAL),
         "[asr_ci]": _or_none(INTERVAL),
+        "[in_every_try]": _a(list | tuple, "a list"),
     },
     "environment": {
         "[robust_snn]": TEXT,
@@ -129,6 +130,7 @@ CERTIFIED = {
     "images": COUNT,
     "eps": POSITIVE,
 }
+TRIES = {"tries": _whole(2), "accuracy": SHARE, "ci": INTERVAL}
 LARGER_BUDGET = {"factor": ONE_OR_MORE, "breaks": SHARE, "ci": INTERVAL}
 REST: dict[str, Check] = {
     "suite": TEXT,
@@ -159,6 +161,12 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
             _check(row, fields, f"{name}[{number}].")
     for where, part in (("clean", tree["clean"]), ("robust", tree["robust"])):
         _check_inside(part, where)
+    for number, row in enumerate(tree["robust"].get("in_every_try", ())):
+        where = f"robust.in_every_try[{number}]"
+        _check(row, TRIES, f"{where}.")
+        _check_inside(row, where)
+        if row["tries"] > (draws := tree["draws"]["report"]):
+            raise _wrong(f"{where}.tries", f"at most the {draws} draws", row["tries"])
     for number, row in enumerate(tree["attacks"]):
         _check_inside(row, f"attacks[{number}]")
         if (met := row.get("images")) is not None and met > tree["data"]["n"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -157,6 +158,36 @@ def test_coverage_of_the_vote() -> None:
     for _ in range(repeats):
         won = intervals.elected(sample(images), np.ones(images, int))
         inside += mean_bounds.covers(won.astype(float), np.ones(images), truth)
+    assert inside / repeats >= 0.93
+
+
+@pytest.mark.parametrize("tries", [1, 3, 6])
+def test_every_try_is_the_share_of_sets_without_a_wrong_draw(tries: int) -> None:
+    correct = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [1, 0, 1, 1, 1, 0]], bool)
+    sets = [correct[:, list(draws)].all(1) for draws in combinations(range(6), tries)]
+    found = intervals.right_in_every_try(correct, tries)
+    assert found.value == pytest.approx(np.mean(sets))
+    if tries == 1:
+        assert found.ci == pytest.approx(intervals.accuracy_estimate(correct).ci)
+
+
+@pytest.mark.parametrize("tries", [5, 20])
+@pytest.mark.parametrize("images", [20, 100])
+def test_coverage_of_every_try(images: int, tries: int) -> None:
+    """Half of the images waver, a tenth are lost; tries without bias though draws are few."""
+    rng = np.random.default_rng(7)
+    repeats, inside, values = 300, 0, []
+
+    def chances(n: int) -> np.ndarray:
+        return np.where(rng.random(n) < 0.1, 0, rng.beta(4, 0.3, n))
+
+    truth = (chances(1_000_000) ** tries).mean()
+    for _ in range(repeats):
+        right = rng.random((images, 20)) < chances(images)[:, None]
+        value, (low, high) = intervals.right_in_every_try(right, tries)
+        values.append(value)
+        inside += low <= truth <= high
+    assert np.mean(values) == pytest.approx(truth, abs=4 * np.std(values) / repeats**0.5)
     assert inside / repeats >= 0.93
 
 

@@ -13,8 +13,9 @@ import pytest
 from robust_snn import InputError
 from robust_snn.eval import compare
 from robust_snn.eval.reporting.leaderboard import rank_runs, render_leaderboard
+from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.finished_run import load_run
-from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.eval.scoring.verdict import Tries, Verdict
 from runs import finished_run
 from verdicts import a_verdict
 
@@ -26,6 +27,7 @@ WRONG: dict[str, Any] = {
     "robust.ci": [[0.0, 0.1]],
     "robust.vote_ci": [[0.4, 0.5]],
     "robust.asr_ci": [[0.0, 0.1], [0.7]],
+    "robust.in_every_try": [None, "all", [5], [{"tries": 5, "accuracy": 0.5, "ci": [0.6, 0.7]}]],
     "data.n": [0, -5, 1.5, "100", True],
     "data.sha256": [None, 3],
     "data.calibration": [-1, "a"],
@@ -136,6 +138,25 @@ def test_a_verdict_is_counted_again(tmp_path: Path, path: str, value: Any) -> No
     for read in (lambda: compare(run, tmp_path / "b"), lambda: rank_runs([run])):
         with pytest.raises(InputError, match=f"{name} is .* beside it gives"):
             read()
+
+
+def test_tries_are_counted_again(tmp_path: Path) -> None:
+    right = np.arange(6) < np.array([[6], [0], [5], [6]])  # one of six sets of 5 keeps the third
+    run = finished_run(tmp_path / "run", right)
+    tree = json.loads((run / "verdict.json").read_text())
+    for tries, accuracy, fault in (
+        (5, (1 + 0 + 1 / 6 + 1) / 4, None),
+        (5, 0.6, r"in_every_try\[0\].accuracy is 0.6"),
+        (7, 0.5, "tries' must be at most the 6 draws"),
+    ):
+        ci = intervals.right_in_every_try(right, 5).ci
+        row = {"tries": tries, "accuracy": accuracy, "ci": ci}
+        (run / "verdict.json").write_text(json.dumps(changed(tree, "robust.in_every_try", [row])))
+        if fault is None:
+            assert load_run(run)[0].robust.in_every_try == (Tries(5, accuracy, ci),)
+        else:
+            with pytest.raises(InputError, match=fault):
+                load_run(run)
 
 
 def test_what_was_not_attacked_or_diagnosed_is_last(tmp_path: Path) -> None:
