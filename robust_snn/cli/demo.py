@@ -67,13 +67,13 @@ def run_demo(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
     """
     from robust_snn.data import load_dataset
     from robust_snn.eval import sweep
-    from robust_snn.eval.reporting.html import write_report
     from robust_snn.eval.reporting.report_figures import save_robustness_curves
     from robust_snn.foreign import adapt
     from robust_snn.models import zoo
 
     out = Path(out)
     verdicts, curves = {}, {}
+    command = shlex.join(["robust-snn", "demo", "--out", str(out)])
     data = load_dataset("digits", split="test", n=IMAGES)
     for model in MODELS:
         folder = out / model / "verdict"
@@ -88,11 +88,9 @@ def run_demo(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
             model_info={"name": model, "kwargs": dict(zoo.card(model)["model"]["kwargs"])},
             data_info={"name": data.name, "split": data.split},
             progress=progress,
+            report={"command": command, "classes": data.classes},
         )
         curves[model] = by_axis["eps"]
-        command = shlex.join(["robust-snn", "demo", "--out", str(out)])
-        write = partial(write_report, folder, command=command, classes=data.classes)
-        if_possible("report", write)
     draw = partial(save_robustness_curves, curves, verdicts[MODELS[0]], out / "accuracy.png")
     if_possible("picture", draw)
     return verdicts

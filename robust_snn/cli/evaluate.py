@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,6 +140,7 @@ def evaluate(
         settings["calibration"] = others.images, others.labels
     settings["model_info"] = subject.info
     settings["data_info"] = {"name": images.name, "split": images.split}
+    settings["report"] = {"command": command(), "classes": images.classes}
     victim = subject.victim(place, seed=seed)
     if dry_run:
         _say_cost(victim, images, settings, axes)
@@ -153,7 +153,7 @@ def evaluate(
         from robust_snn.eval import evaluate as run
 
         verdict = run(victim, images.images, images.labels, **settings)
-    _show(verdict, out, images.classes)
+    _show(verdict, out)
 
 
 def _say_cost(
@@ -188,9 +188,9 @@ def _size(
     return size.images, size.draws
 
 
-def _show(verdict: Verdict, run: Path, classes: Sequence[str]) -> None:
-    """Shows a verdict and writes its report; whatever fails there costs itself."""
-    from robust_snn.eval.reporting.html import write_report
+def _show(verdict: Verdict, run: Path) -> None:
+    """Shows a verdict; whatever fails there costs itself."""
+    from robust_snn.eval.reporting.html import REPORT_FILE
     from robust_snn.eval.reporting.published import published_results
     from robust_snn.eval.reporting.terminal import render_published, render_verdict
 
@@ -201,6 +201,5 @@ def _show(verdict: Verdict, run: Path, classes: Sequence[str]) -> None:
 
     if_possible("table", show)
     say(f"verdict in {run / 'verdict.json'}")
-    write = partial(write_report, run, command=command(), classes=classes)
-    if (page := if_possible("report", write)) is not None:
+    if (page := run / REPORT_FILE).exists():
         say(f"report in {page}")

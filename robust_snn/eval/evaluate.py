@@ -24,7 +24,7 @@ from robust_snn.eval.execution.estimate import Estimate, estimate_cost, say_if_l
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
-from robust_snn.eval.execution.report_data import save_report_data
+from robust_snn.eval.execution.report_measures import save_report_data
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.run_record import configuration, environment
 from robust_snn.eval.execution.shard_result import FinishedShard
@@ -32,6 +32,7 @@ from robust_snn.eval.execution.summary import Summary, summarise
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.reporting.html import write_report
 from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.larger_budget import LargerBudget, larger_budget
 from robust_snn.eval.scoring.verdict import Verdict
@@ -39,6 +40,7 @@ from robust_snn.foreign import adapt
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.modules import device_of, undisturbed
+from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.utils.values import whole
@@ -73,6 +75,7 @@ def evaluate(
     model_info: Mapping[str, Any] | None = None,
     data_info: Mapping[str, Any] | None = None,
     progress: bool | Callable[[Progress], None] = False,
+    report: bool | Mapping[str, Any] = True,
 ) -> Verdict:
     """Measures robust accuracy: a worst case over attacks, on noise that no attack has seen.
 
@@ -85,7 +88,8 @@ def evaluate(
     Every attack on every shard of the images is one file in `out` once it is finished. After a
     crash or Ctrl-C, the same call resumes where it stopped and returns the verdict that an
     uninterrupted run gives. Processes that are given the same folder share the work, and all return
-    that verdict. The folder keeps `verdict.json` and the predictions on every image, `results.npz`.
+    that verdict. The folder keeps `verdict.json`, the predictions on every image, `results.npz`, and
+    the page `report.html`.
 
     Args:
         victim: A victim, a network or a timm name.
@@ -113,6 +117,9 @@ def evaluate(
             model, for the record.
         data_info: `name` and `split` of the data, for the record.
         progress: Show a progress bar, or call this with every `Progress`.
+        report: Write `report.html` too, where the extra `report` is installed; a log line says what
+            is missing. A mapping gives what else the page says: `command`, and the names of the
+            `classes`.
 
     Raises:
         InputError: If an argument is wrong, or `out` holds another run. Nothing is written then.
@@ -149,10 +156,18 @@ def evaluate(
         meter.say("measuring what the report shows")
         folder.conclude(
             summary.predictions.save,
-            partial(save_report_data, checked.job, summary.predictions, folder),
+            partial(save_report_data, checked.job, summary, folder),
             lambda path: verdict.save(path / "verdict.json"),
         )
+    write_page(out, report)
     return verdict
+
+
+def write_page(run: str | Path, report: bool | Mapping[str, Any]) -> None:
+    """Writes the page of a finished run as `evaluate` was asked to; that costs no verdict."""
+    if report is not False:
+        about = {} if report is True else report
+        if_possible("report", lambda: write_report(run, **about))
 
 
 @checked_types

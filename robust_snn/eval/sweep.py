@@ -17,7 +17,7 @@ import timm
 from torch import Tensor, nn
 
 from robust_snn.attacks.mode_reach import tried_reach
-from robust_snn.eval.evaluate import evaluate
+from robust_snn.eval.evaluate import evaluate, write_page
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.sweep_axes import Axes, parse_axes
@@ -48,6 +48,7 @@ def sweep(
     steps: int | None = None,
     eot: int | None = None,
     model_info: Mapping[str, Any] | None = None,
+    report: bool | Mapping[str, Any] = True,
     **others: Any,
 ) -> tuple[Verdict, Curves]:
     """Evaluates at the point of a suite and along axes around it.
@@ -64,6 +65,7 @@ def sweep(
         steps: Instead of every attack's steps.
         eot: Instead of the number of draws that every attack averages.
         model_info: `name` and `kwargs` of the model, for the record.
+        report: As in `evaluate`; the page has the curves, too.
         **others: Further arguments of `evaluate`.
 
     Returns:
@@ -81,6 +83,7 @@ def sweep(
         "steps": steps,
         "eot": eot,
         "model_info": dict(model_info or {}),
+        "report": False,
         **others,
     }
     changes = {  # all before the first run, so that a value that cannot be is refused at once
@@ -108,6 +111,7 @@ def sweep(
     done = {axis: tuple(points) for axis, points in curves.items()}
     if done:
         save_curves(done, out, verdict)
+    write_page(out, report)
     return verdict, done
 
 

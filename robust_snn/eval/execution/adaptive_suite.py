@@ -55,7 +55,7 @@ def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -
         InputError: If the network takes no gradient mode, and its suite has no other attack.
     """
     job = checked.job
-    record = _kept(folder)
+    record = probe_record(folder)
     if record is None:
         record = {"address": folder.address, **_choose(checked, calibration)}
         write_record(folder.path / PROBE_FILE, record)
@@ -77,7 +77,7 @@ def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -
     return replace(checked, job=job, probe=cost, diagnostics=(*checked.diagnostics, *notes))
 
 
-def _kept(folder: RunFolder) -> dict[str, Any] | None:
+def probe_record(folder: RunFolder) -> dict[str, Any] | None:
     """What an earlier start of the run has chosen, if its file is sound."""
     path = folder.path / PROBE_FILE
     try:

@@ -1,4 +1,4 @@
-"""Figures of a diagnosis, each as SVG in a data URI."""
+"""Figures of a masked gradient, on the pages of a diagnosis and of a run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robust_snn.diagnostics import Diagnosis
 from robust_snn.diagnostics.margin_curve import MarginCurve
-from robust_snn.eval.reporting.report_figures import (
+from robust_snn.eval.reporting.charts import (
     CLEAN,
     INK,
     LINES,
     ROBUST,
-    figure_uri,
+    Chart,
+    chart,
     new_axes,
     percent_axis,
     short_label,
@@ -21,41 +21,51 @@ from robust_snn.eval.reporting.report_figures import (
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.gradients import parse_mode
 
+BLACK = "#000000"  # on cells whose colours no page changes
 
-def by_mode(diagnosis: Diagnosis) -> str:
-    """Robust accuracy that a short attack with each gradient mode leaves."""
-    results = diagnosis.results
-    figure, axes = new_axes(0.9 + 0.3 * len(results))
-    colours = [ROBUST if r.gradient == diagnosis.gradient else CLEAN for r in results]
-    axes.barh(range(len(results)), [r.accuracy for r in results], 0.7, color=colours)
-    for at, result in enumerate(results):
-        axes.text(result.accuracy + 0.01, at, f"{result.accuracy:.0%}", va="center", fontsize=9)
-    axes.set_yticks(range(len(results)), [_brief(r.gradient) for r in results])
+
+def by_mode(modes: Sequence[str], accuracies: Sequence[float], judged: str = "") -> Chart:
+    """Robust accuracy that a short attack with each gradient mode leaves; the judged one is red."""
+    figure, axes = new_axes(0.9 + 0.3 * len(modes))
+    colours = [ROBUST if mode == judged else CLEAN for mode in modes]
+    axes.barh(range(len(modes)), accuracies, 0.7, color=colours)
+    for at, accuracy in enumerate(accuracies):
+        axes.text(accuracy + 0.01, at, f"{accuracy:.0%}", va="center", fontsize=9)
+    axes.set_yticks(range(len(modes)), [_brief(mode) for mode in modes])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08)
-    axes.set_xlabel("robust accuracy; the judged mode is red")
+    axes.set_xlabel(f"robust accuracy{'; the judged mode is red' if judged in modes else ''}")
     percent_axis(axes.xaxis)
-    return figure_uri(figure)
+    rows = list(zip(modes, accuracies, strict=True))
+    return chart("modes", figure, ["gradient mode", "robust accuracy"], rows)
 
 
-def agreement(modes: Sequence[str], cosines: Sequence[Sequence[float | None]]) -> str:
+def agreement(modes: Sequence[str], cosines: Sequence[Sequence[float | None]]) -> Chart:
     """Cosines of the input gradients under every two modes, as a heat map."""
     figure, axes = new_axes(1.2 + 0.42 * len(modes))
     values = np.array([[np.nan if c is None else c for c in row] for row in cosines], float)
-    axes.imshow(np.nan_to_num(values, nan=1.0), cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    shades = np.nan_to_num(values, nan=1.0)
+    axes.pcolormesh(shades, cmap="RdBu", vmin=-1, vmax=1, edgecolors="none")
     for (row, column), value in np.ndenumerate(values):
         text = "same" if np.isnan(value) else f"{value:.2f}"
-        colour = "white" if np.isnan(value) or abs(value) > 0.6 else INK
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        colour = "white" if np.isnan(value) or abs(value) > 0.6 else BLACK
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8, color=colour)
     at = range(len(modes))
-    axes.set_yticks(at, [f"{n + 1}. {_brief(mode)}" for n, mode in enumerate(modes)])
-    axes.set_xticks(at, [str(n + 1) for n in at])
+    middles = [n + 0.5 for n in at]
+    axes.set_yticks(middles, [f"{n + 1}. {_brief(mode)}" for n, mode in enumerate(modes)])
+    axes.set_xticks(middles, [str(n + 1) for n in at])
+    axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return figure_uri(figure)
+    rows = [
+        (a, b, None if np.isnan(values[i, j]) else values[i, j])
+        for i, a in enumerate(modes)
+        for j, b in enumerate(modes)
+    ]
+    return chart("cosines", figure, ["mode", "other mode", "cosine"], rows)
 
 
-def margin(curve: MarginCurve) -> str:
+def margin(curve: MarginCurve) -> Chart:
     """The mean margin along the gradient, and what the gradient promises."""
     figure, axes = new_axes(3.2)
     x = curve.distances
@@ -68,10 +78,12 @@ def margin(curve: MarginCurve) -> str:
     axes.set(xlabel="distance from the images", ylabel="margin of the best other class")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
-    return figure_uri(figure)
+    head = ["distance", "along", "promised", "random"]
+    rows = list(zip(x, curve.along, curve.promised, curve.random, strict=True))
+    return chart("margin", figure, head, rows)
 
 
-def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
+def curve(name: str, points: Sequence[tuple[float, float]]) -> Chart:
     """Robust accuracy, or the cosine over draws, by what an attack may do."""
     figure, axes = new_axes(2.6)
     x, y = zip(*points, strict=True)
@@ -86,7 +98,8 @@ def curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     else:
         axes.set_ylabel("robust accuracy")
         percent_axis(axes.yaxis)
-    return figure_uri(figure)
+    head = [name, "cosine" if name == "draws" else "robust accuracy"]
+    return chart(f"check-{name.replace(' ', '-')}", figure, head, points)
 
 
 def _brief(mode: str) -> str:

@@ -64,7 +64,15 @@ def diagnosis_page(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
             }
             for result in diagnosis.results
         ],
-        by_mode=figures.by_mode(diagnosis) if diagnosis.results else None,
+        by_mode=(
+            figures.by_mode(
+                [result.gradient for result in diagnosis.results],
+                [result.accuracy for result in diagnosis.results],
+                judged=diagnosis.gradient,
+            )
+            if diagnosis.results
+            else None
+        ),
         agreement=(
             figures.agreement(diagnosis.compared, diagnosis.cosines)
             if len(diagnosis.compared) > 1
@@ -76,7 +84,7 @@ def diagnosis_page(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
                 "name": name,
                 "points": points,
                 "checks": ", ".join(CHECKS[name]),
-                "figure": figures.curve(name, points),
+                "chart": figures.curve(name, points),
             }
             for name, points in diagnosis.curves.items()
             if len(points) > 1

@@ -11,11 +11,12 @@ import numpy as np
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.report_data import REPORT_DATA_FILE, ReportData
 from robust_snn.eval.reporting import report_figures as figures
+from robust_snn.eval.reporting import report_sections
+from robust_snn.eval.reporting.charts import data_uri
 from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.published import published_results
 from robust_snn.eval.reporting.tables import csv_table, latex_table
 from robust_snn.eval.reporting.terminal import passes_per_image, sentence
-from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.curves import CurvePoint, load_curves
 from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
@@ -83,6 +84,11 @@ def render_page(
     """
     names = (about or {}).get("classes") or []
     notes = sorted(verdict.diagnostics, key=lambda note: (*ORDER, note.status).index(note.status))
+    published = published_results(verdict)
+    passes = [row.forwards + row.backwards for row in verdict.attacks]
+    shown = [] if data is None else report_sections.pictures(verdict, data, data.pictures, names)
+    left = [] if data is None else report_sections.pictures(verdict, data, data.survivors, names)
+    masking = None if data is None else report_sections.masking(data.masking)
     return template("report.html").render(
         verdict=verdict,
         sentence=sentence(verdict),
@@ -98,22 +104,28 @@ def render_page(
             }
             for row in verdict.attacks
         ],
-        attacks_figure=figures.attacks(verdict),
-        published=published_results(verdict),
+        attacks_chart=figures.attacks(verdict),
+        published=published,
+        spending=figures.spending(verdict) if any(passes) else None,
         curves=[
-            {"axis": axis, "points": points, "figure": figures.curve(axis, points)}
+            {"axis": axis, "points": points, "chart": figures.curve(axis, points)}
             for axis, points in (curves or {}).items()
         ],
         data=data,
-        classes=None if data is None else _classes(data, names),
-        activity=None if data is None or not len(data.layers) else _activity(data),
-        modes=None if data is None else _modes(data),
-        pictures=[] if data is None else _pictures(verdict, data, names),
+        classes=None if data is None else report_sections.classes(data, names),
+        activity=None if data is None else report_sections.activity(data),
+        raster=None if data is None else report_sections.raster(data.raster),
+        agreement=None if data is None else report_sections.agreement(data),
+        masking=masking,
+        pictures=shown,
+        left=left,
         upper_bound=verdict.suite.partition("(")[0] in FIRST_LOOKS,
         survivors=None if data is None else np.flatnonzero(data.robust >= 0.5).tolist(),
-        unmeasured=[] if data is None else _unmeasured(verdict, data),
+        unmeasured=report_sections.unmeasured(verdict, data, curves or {}, published),
         latex=latex_table(verdict),
         csv=csv_table(verdict),
+        latex_uri=data_uri("application/x-tex", latex_table(verdict)),
+        csv_uri=data_uri("text/csv", csv_table(verdict)),
         command=(about or {}).get("command"),
         call=_call(verdict),
     )
@@ -158,101 +170,6 @@ def _trust(notes: Sequence[Diagnostic]) -> dict[str, str]:
         bad = f"{counts['warn']} of {len(notes)} diagnostics warn"
         return {"status": "warn", "text": f"{bad}: read them before you rely on this number."}
     return {"status": "pass", "text": f"All {len(notes)} diagnostics passed."}
-
-
-def _classes(data: ReportData, names: Sequence[Any]) -> dict[str, Any]:
-    """Accuracy by class; the figure shows the extremes where there are many."""
-    rows: list[dict[str, Any]] = []
-    for label in np.unique(data.labels):
-        at = data.labels == label
-        rows.append(
-            {
-                "name": _class(int(label), names),
-                "images": int(at.sum()),
-                "clean": float(data.clean[at].mean()),
-                "robust": float(data.robust[at].mean()),
-                "ci": intervals.fraction(data.robust[at], np.ones(at.sum())).ci,
-            }
-        )
-    shown = rows
-    if len(rows) > figures.MOST_CLASSES:
-        by_robust = sorted(rows, key=lambda row: row["robust"])
-        half = figures.MOST_CLASSES // 2
-        shown = by_robust[:half] + by_robust[-half:]
-    name, clean, robust = ([row[key] for row in shown] for key in ("name", "clean", "robust"))
-    return {"rows": rows, "shown": len(shown), "figure": figures.classes(name, clean, robust)}
-
-
-def _unmeasured(verdict: Verdict, data: ReportData) -> list[tuple[str, str]]:
-    """What the page does not show, and why."""
-    failed = "measuring it failed; the log of the run says why"
-    found = []
-    if not len(data.layers):
-        why = "no spiking layer of this network is one that is known here, or measuring failed"
-        found.append(("Spikes and energy", why))
-    if len(data.modes) < 2:
-        found.append(
-            ("Agreement of gradient modes", f"the network takes fewer than two, or {failed}")
-        )
-    if not len(data.pictures.ids):
-        found.append(("Adversarial examples", "no image fell, or the stored versions are gone"))
-    if verdict.larger_budget is None:
-        why = "it needs attacks that follow each other and count their passes"
-        found.append(("What a larger budget would break", why))
-    return found
-
-
-def _activity(data: ReportData) -> dict[str, Any]:
-    """Activity and cost; `costs` is one row per measure, clean and attacked."""
-    measures = ("spikes", "spike operations", "multiplications", "energy")
-    return {
-        "layers": list(zip(data.layers.tolist(), *data.rates.tolist(), strict=True)),
-        "costs": list(zip(measures, *data.costs.tolist(), strict=True)),
-        "figure": figures.activity(data.layers.tolist(), *data.rates.tolist()),
-    }
-
-
-def _modes(data: ReportData) -> list[dict[str, Any]]:
-    names = [parse_mode(mode).brief for mode in data.modes.tolist()]
-    return [
-        {"name": name, "cosines": cosines}
-        for name, cosines in zip(names, data.cosines.tolist(), strict=True)
-    ]
-
-
-def _pictures(verdict: Verdict, data: ReportData, names: Sequence[Any]) -> list[dict[str, Any]]:
-    shown = []
-    pictures = data.pictures
-    for n, image in enumerate(pictures.ids.tolist()):
-        clean, adversarial = _stills(pictures.clean[n], pictures.adversarial[n])
-        delta = adversarial - clean
-        largest = float(np.abs(delta).max())
-        shown.append(
-            {
-                "image": image,
-                "label": _class(int(data.labels[image]), names),
-                "answer": _class(int(pictures.answers[n]), names),
-                "attack": verdict.attacks[int(pictures.attacks[n])].name,
-                "clean": figures.picture(clean),
-                "delta": figures.picture(0.5 + delta / (2 * largest or 1)),
-                "adversarial": figures.picture(adversarial),
-                "factor": f"{0.5 / largest:.3g}" if largest else "1",
-            }
-        )
-    return shown
-
-
-def _stills(*versions: np.ndarray) -> list[np.ndarray]:
-    """Images as they are, and event frames `[T, C, H, W]` as their mean, bright as it may be."""
-    if versions[0].ndim == 3:
-        return list(versions)
-    means = [version.mean(0) for version in versions]
-    brightest = max(float(mean.max()) for mean in means) or 1.0
-    return [mean / brightest for mean in means]
-
-
-def _class(label: int, names: Sequence[Any]) -> str:
-    return str(names[label]) if label < len(names) else f"class {label}"
 
 
 def _call(verdict: Verdict) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from robust_snn.eval.reporting.page_templates import page_script, template
+from robust_snn.eval.reporting.tables import guarded
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
@@ -276,6 +277,4 @@ def _entry(place: int, path: Path, verdict: Verdict, counted: bool) -> Leaderboa
 def _cell(value: Any) -> Any:
     if isinstance(value, tuple):
         value = "; ".join(value)
-    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r"):
-        return f"'{value}"
-    return "" if value is None else value
+    return "" if value is None else guarded(value)

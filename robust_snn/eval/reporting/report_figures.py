@@ -1,46 +1,40 @@
-"""Figures of reports: SVG in a data URI, which needs no file beside the page, and one PNG."""
+"""Figures of a report, one PNG of a demo, and pictures of images."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robust_snn.eval.reporting.charts import (
+    CLEAN,
+    GRID,
+    INK,
+    LINES,
+    MARKS,
+    PAPER,
+    ROBUST,
+    Chart,
+    chart,
+    new_axes,
+    percent_axis,
+    short_label,
+)
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.eval.scoring.curves import CurvePoint
+from robust_snn.eval.scoring.intervals import Estimate
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode
-from robust_snn.utils.errors import missing_extra
 from robust_snn.utils.figures import new_figure, save_figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-INK, CLEAN, ROBUST = "#1f2933", "#2f6db3", "#b3451f"
-LINES = ("#2f6db3", "#2e7d4f", "#8a5300", "#7a4fa3", "#00798c", "#a12a5e", "#5c6670")
-MARKS = "os^Dv<>P"
-STYLE: dict[Any, Any] = {
-    "font.size": 11,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#9aa5b1",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "robust_snn",
-}
-FIGURE_WIDTH = 5.6  # inches; still readable when a phone shrinks it
 MOST_CLASSES = 20
-LONGEST = 22  # letters of a label
 
 
-def attacks(verdict: Verdict) -> str:
+def attacks(verdict: Verdict) -> Chart:
     """Accuracy without attack, under or after every attack, and in the worst case.
 
     An attack that met all images stands alone, with what it claims; of another one, its hollow dot
@@ -66,7 +60,7 @@ def attacks(verdict: Verdict) -> str:
         colour = ROBUST if at == len(rows) - 1 else CLEAN
         axes.plot([low, high], [at, at], color=colour, linewidth=5, alpha=0.3)
         label = first("measured" if alone else "after the attacks above")
-        axes.plot([value], [at], "o", color=colour, label=label, mfc=None if alone else "white")
+        axes.plot([value], [at], "o", color=colour, label=label, mfc=None if alone else PAPER)
         if claimed is not None:
             label = first("claimed by the attack")
             axes.plot([claimed], [at], "x", color=INK, label=label)
@@ -77,10 +71,31 @@ def attacks(verdict: Verdict) -> str:
     percent_axis(axes.xaxis)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
-    return figure_uri(figure)
+    head = ["attack", "accuracy", "low", "high", "claimed", "met all images"]
+    table = [(name, value, *ci, claimed, alone) for name, value, ci, claimed, alone in rows]
+    return chart("attacks", figure, head, table)
 
 
-def curve(axis: str, points: Sequence[CurvePoint]) -> str:
+def spending(verdict: Verdict) -> Chart:
+    """What is left after every attack, over the passes that were spent by then."""
+    images = verdict.data["n"]
+    passes = [(row.forwards + row.backwards) / images for row in verdict.attacks]
+    spent = [0.0, *accumulate(passes)]
+    clean = Estimate(verdict.clean.accuracy, verdict.clean.ci)
+    left = [clean, *(Estimate(*row.worst_so_far) for row in verdict.attacks)]
+    figure, axes = new_axes(3.0)
+    low, high = np.array([estimate.ci for estimate in left]).T
+    axes.plot(spent, [estimate.value for estimate in left], "o-", color=ROBUST, ms=4)
+    axes.fill_between(spent, low, high, color=ROBUST, alpha=0.2, linewidth=0)
+    axes.set(xlabel="passes per image, all attacks so far", ylabel="accuracy", ylim=(-0.02, 1.02))
+    percent_axis(axes.yaxis)
+    axes.grid(alpha=0.3)
+    names = ["none", *(row.name for row in verdict.attacks)]
+    rows = [(n, s, e.value, *e.ci) for n, s, e in zip(names, spent, left, strict=True)]
+    return chart("passes", figure, ["after", "passes per image", "accuracy", "low", "high"], rows)
+
+
+def curve(axis: str, points: Sequence[CurvePoint]) -> Chart:
     """Accuracy along an axis of a sweep: worst case and every attack, with intervals."""
     figure, axes = new_axes(3.7)
     numeric = axis != "gradient"
@@ -124,25 +139,39 @@ def curve(axis: str, points: Sequence[CurvePoint]) -> str:
     percent_axis(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
-    return figure_uri(figure)
+    table = [
+        (point.value, name, estimate.value, *estimate.ci)
+        for name, _, estimates in series
+        for point, estimate in zip(points, estimates, strict=True)
+    ]
+    return chart(f"over-{axis}", figure, [axis, "attack", "accuracy", "low", "high"], table)
 
 
-def classes(names: Sequence[str], clean: Sequence[float], robust: Sequence[float]) -> str:
+def classes(names: Sequence[str], clean: Sequence[Estimate], robust: Sequence[Estimate]) -> Chart:
     """Accuracy by class, without attack and in the worst case; of many, the extremes."""
-    figure, axes = new_axes(0.9 + 0.3 * len(names))
+    figure, axes = new_axes(0.9 + 0.34 * len(names))
     at = np.arange(len(names))
-    axes.barh(at - 0.19, clean, 0.36, color=CLEAN, label="no attack")
-    axes.barh(at + 0.19, robust, 0.36, color=ROBUST, label="worst case")
+    series = ((clean, CLEAN, "no attack", -0.19), (robust, ROBUST, "worst case", 0.19))
+    for estimates, colour, label, shift in series:
+        values = [estimate.value for estimate in estimates]
+        low, high = np.array([estimate.ci for estimate in estimates]).T
+        axes.barh(at + shift, values, 0.34, color=colour, label=label)
+        axes.hlines(at + shift, low, high, color=INK, linewidth=1)
     axes.set_yticks(at, [short_label(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
-    axes.set_xlabel("accuracy")
+    axes.set_xlabel("accuracy; lines are 95% intervals")
     percent_axis(axes.xaxis)
     figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
-    return figure_uri(figure)
+    rows = [
+        (name, label, estimate.value, *estimate.ci)
+        for estimates, _, label, _ in series
+        for name, estimate in zip(names, estimates, strict=True)
+    ]
+    return chart("classes", figure, ["class", "images", "accuracy", "low", "high"], rows)
 
 
-def activity(layers: Sequence[str], clean: Sequence[float], attacked: Sequence[float]) -> str:
+def activity(layers: Sequence[str], clean: Sequence[float], attacked: Sequence[float]) -> Chart:
     """Firing rate by layer, on clean and on attacked images."""
     figure, axes = new_axes(2.8)
     from matplotlib.ticker import MaxNLocator
@@ -155,7 +184,38 @@ def activity(layers: Sequence[str], clean: Sequence[float], attacked: Sequence[f
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
-    return figure_uri(figure)
+    rows = list(zip(layers, clean, attacked, strict=True))
+    return chart("rates", figure, ["layer", "clean", "attacked"], rows)
+
+
+def rasters(spikes: np.ndarray, layers: np.ndarray) -> Chart:
+    """Spikes of the same neurons on an image and on its attacked version.
+
+    Args:
+        spikes: `[2, R, T]`, clean and attacked.
+        layers: Number of the layer of every neuron, ascending, `[R]`.
+    """
+    figure, axes = new_axes(1.2 + 0.035 * len(layers))
+    only = (spikes[0] & ~spikes[1], spikes[1] & ~spikes[0], spikes.all(0))
+    kinds = (("clean only", CLEAN, "_"), ("attacked only", ROBUST, "|"), ("both", GRID, "."))
+    for (label, colour, mark), fired in zip(kinds, only, strict=True):
+        row, step = np.nonzero(fired)
+        axes.plot(step + 1, row, mark, color=colour, label=label, ms=5, mew=1.6)
+    for edge in np.flatnonzero(np.diff(layers)):
+        axes.axhline(edge + 0.5, color=GRID, linewidth=0.8)
+    middles = [float(np.flatnonzero(layers == layer).mean()) for layer in np.unique(layers)]
+    axes.set_yticks(middles, [str(layer) for layer in np.unique(layers)])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xticks(range(1, spikes.shape[2] + 1))
+    axes.set_xlim(0.5, spikes.shape[2] + 0.5)
+    axes.set_ylim(len(layers) - 0.5, -0.5)
+    axes.set(xlabel="time step", ylabel="neurons, by spiking layer")
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    rows = [
+        (int(layers[row]), int(row), int(step) + 1, *map(int, spikes[:, row, step]))
+        for row, step in np.argwhere(spikes.any(0))
+    ]
+    return chart("raster", figure, ["layer", "neuron", "step", "clean", "attacked"], rows)
 
 
 def save_robustness_curves(
@@ -202,43 +262,4 @@ def picture(image: np.ndarray) -> str:
     shade = shade[0] if len(shade) == 1 else shade[:3].transpose(1, 2, 0)
     buffer = io.BytesIO()
     Image.fromarray(shade).save(buffer, "PNG")
-    return _data("image/png", buffer.getvalue())
-
-
-def new_axes(height: float) -> tuple[Figure, Axes]:
-    """A figure of a page, so many inches high, and its axes."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "report") from error
-    with rc_context(STYLE):
-        figure = Figure(figsize=(FIGURE_WIDTH, height), layout="constrained")
-        return figure, figure.subplots()
-
-
-def figure_uri(figure: Figure) -> str:
-    """A figure as SVG in a data URI."""
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    with rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    return _data("image/svg+xml", buffer.getvalue())
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def percent_axis(axis: Any) -> None:
-    """Shows shares on an axis as percentages."""
-    from matplotlib.ticker import PercentFormatter
-
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-
-
-def short_label(text: str) -> str:
-    """Text that leaves room for the data, and that matplotlib does not read as mathematics."""
-    short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-    return short.replace("$", r"\$")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 from robust_snn.gradients import parse_mode
@@ -29,11 +30,16 @@ def latex_table(verdict: Verdict) -> str:
 
 def csv_table(verdict: Verdict) -> str:
     """The same as CSV, accuracies as shares."""
+    rows = [(name, gradient, left, *ci) for name, gradient, left, ci in _rows(verdict)]
+    return csv_text(["attack", "gradient", "left", "low", "high"], rows)
+
+
+def csv_text(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table as CSV: numbers to six digits, and nothing that a spreadsheet takes for a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["attack", "gradient", "left", "low", "high"])
-    for name, gradient, left, ci in _rows(verdict):
-        writer.writerow([name, gradient, *(f"{share:.6g}" for share in (left, *ci))])
+    writer.writerow(head)
+    writer.writerows([[_cell(value) for value in row] for row in rows])
     return text.getvalue()
 
 
@@ -46,3 +52,12 @@ def _rows(verdict: Verdict) -> Iterator[tuple[str, str, float, Interval]]:
 
 def _escaped(text: str) -> str:
     return "".join(SPECIAL.get(mark, mark) for mark in text)
+
+
+def guarded(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else guarded(value)

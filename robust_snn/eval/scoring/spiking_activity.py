@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from robust_snn.metrics import energy, firing_rates, operations, record
+from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 
+NEURONS = 90  # that a raster shows
 TOGETHER = 2  # images recorded in one pass: a record holds the spikes of all layers
 
 
@@ -51,6 +53,37 @@ def spiking_activity(victim: Victim, images: Tensor, ids: np.ndarray) -> Spiking
         np.average([list(rates.values()) for rates, _ in runs], axis=0, weights=weights),
         np.average([costs for _, costs in runs], axis=0, weights=weights),
     )
+
+
+@torch.no_grad()
+def spike_raster(victim: Victim, pair: Tensor, image: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spikes of the busiest neurons of every layer on two versions of an image, under one noise.
+
+    Args:
+        victim: The victim.
+        pair: The versions, `[2, C, H, W]`, where the network is.
+        image: Index of the image in the evaluated set.
+
+    Returns:
+        Whether a neuron fired, bool `[2, R, T]`, and the number of its layer from 1 on, `[R]`.
+
+    Raises:
+        InputError: If no layer that is known here computes all time steps at once.
+    """
+    with record(victim.net) as activity:
+        victim.sample(pair, torch.tensor([image, image]), purpose="activity")
+    fired = {n: layer.spikes.flatten(2) for n, layer in enumerate(activity.layers.values(), 1)}
+    steps = max((len(spikes) for spikes in fired.values()), default=0)
+    if steps < 2:
+        raise InputError("no spiking layer that is known here computes several time steps at once")
+    fired = {n: spikes for n, spikes in fired.items() if len(spikes) == steps}
+    share = max(NEURONS // len(fired), 1)
+    rows, layers = [], []
+    for number, spikes in fired.items():
+        busiest = spikes.sum((0, 1)).topk(min(share, spikes.shape[2])).indices.sort().values
+        rows.append(spikes[:, :, busiest].permute(1, 2, 0) > 0)
+        layers += [number] * len(busiest)
+    return torch.cat(rows, 1).cpu().numpy(), np.array(layers)
 
 
 @torch.no_grad()

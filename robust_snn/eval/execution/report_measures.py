@@ -1,0 +1,290 @@
+"""Measuring what a report shows beyond the verdict, at the end of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_snn.attacks.norm_ball import BALL_NORMS
+from robust_snn.diagnostics import gradient_cosines
+from robust_snn.diagnostics.attack_sanity import Curves, accuracy_over_steps
+from robust_snn.diagnostics.margin_curve import margin_curve
+from robust_snn.diagnostics.stochasticity import eot_convergence
+from robust_snn.eval.execution.adaptive_suite import probe_record
+from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.report_data import (
+    REPORT_DATA_FILE,
+    Masking,
+    Pictures,
+    Raster,
+    ReportData,
+)
+from robust_snn.eval.execution.run_folder import RunFolder
+from robust_snn.eval.execution.shard_result import ShardResult
+from robust_snn.eval.execution.summary import Summary
+from robust_snn.eval.protocol.implementations import attacked_victim
+from robust_snn.eval.scoring.predictions import Predictions
+from robust_snn.eval.scoring.spiking_activity import SpikingActivity, spike_raster, spiking_activity
+from robust_snn.gradients import parse_mode
+from robust_snn.utils.errors import InputError, first_line
+from robust_snn.utils.modules import device_of
+
+T = TypeVar("T")
+_Row = tuple[int, np.ndarray, int, int]  # image, version, answer, attack
+_log = logging.getLogger("robust_snn")
+PICTURES = 6  # images that a report shows
+SAMPLE = 16  # images whose activity and gradients are measured
+COMPARED_MODES = 6  # gradient modes that are compared
+GRADIENT_DRAWS = 4  # draws that a noisy gradient averages here
+FEW = 8  # images of a noisy network on which convergence is measured
+PASSES, NOISY_PASSES = 60, 750  # that convergence takes per image, about
+SHARE = 0.1  # of a run's passes, which convergence may cost
+OTHER_MODES = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr")  # compared with the suite's
+
+
+def save_report_data(job: Job, summary: Summary, folder: RunFolder, run: Path) -> None:
+    """Saves the report data of a finished job in its folder, unless they are there and sound.
+
+    A page is no reason to lose a verdict: what cannot be measured or written is a line in the log,
+    and on the page.
+
+    Args:
+        job: The finished job.
+        summary: Its numbers.
+        folder: The folder of the run, with the stored results.
+        run: Its path.
+    """
+    path = run / REPORT_DATA_FILE
+    try:
+        if ReportData.load(path, folder.piece_address) is not None:
+            return
+    except InputError as error:
+        _log.warning("made again: %s", error)
+    try:
+        measure(job, summary, folder).save(path, folder.piece_address)
+    except Exception as error:  # whatever a network of other people does, or a full disk
+        _log.warning("the report shows the verdict alone: %s", first_line(error))
+
+
+def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
+    """Collects and measures what a report shows; the arguments are those of `save_report_data`."""
+    predictions, attempt = summary.predictions, _Attempts()
+    labels = predictions.labels
+    given = (predictions.clean, predictions.worst, predictions.attacks)
+    clean, worst, attacks = ((each == labels[:, None]).mean(-1) for each in given)
+    versions = _Versions(job, folder.load)
+    at = np.flatnonzero(clean > 0.5)[:SAMPLE]
+    at = at if len(at) else np.arange(min(SAMPLE, len(labels)))
+    device = device_of(job.victim)
+    both = (job.images[torch.from_numpy(at)], versions.worst(at, predictions.by))
+    inside = attempt(
+        "Spikes and energy",
+        lambda: [spiking_activity(job.victim, images.to(device), at) for images in both],
+        [SpikingActivity.none()] * 2,
+    )
+    fallen = _fallen(job, versions, clean, attacks)
+    survivors = _survivors(job, versions, predictions, clean, worst)
+    empty = np.array([], str), np.empty((0, 0))
+    modes, cosines = attempt("Agreement of gradient modes", lambda: _agreement(job, at), empty)
+    raster = attempt(
+        "Spikes of one image", lambda: _raster(job, (fallen, survivors)), Raster.none()
+    )
+    masking = _masking(job, summary, at, folder, attempt)
+    return ReportData(
+        labels,
+        clean,
+        worst,
+        fallen,
+        survivors,
+        raster,
+        masking,
+        inside[0].layers,
+        np.stack([activity.rates for activity in inside]),
+        np.stack([activity.costs for activity in inside]),
+        modes,
+        cosines,
+        len(at),
+        np.array(attempt.missing, str).reshape(-1, 2),
+    )
+
+
+class _Attempts:
+    """Measures what can be measured, and keeps why the rest cannot."""
+
+    def __init__(self) -> None:
+        self.missing: list[tuple[str, str]] = []
+
+    def __call__(self, what: str, work: Callable[[], T], empty: T) -> T:
+        """What was measured; `empty`, with a log line, where that fails."""
+        try:
+            return work()
+        except Exception as error:  # whatever a network of other people does
+            _log.info("the report cannot show %r: %s", what, first_line(error))
+            self.missing.append((what, first_line(error)))
+            return empty
+
+
+class _Versions:
+    """Adversarial images and the predictions on them, out of the stored results."""
+
+    def __init__(self, job: Job, load: Callable[[str], ShardResult | None]) -> None:
+        self.job, self.load = job, cache(load)
+
+    def get(self, attack: int, image: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The version of an image that an attack made, and the predictions on it, `[report]`."""
+        shard, position = divmod(image, self.job.batch_size)
+        result = self.load(self.job.names(shard)[1 + attack])
+        if result is None or position not in result.positions:
+            return None
+        row = int(np.flatnonzero(result.positions == position)[0])
+        return result.images[row], result.predictions[row]
+
+    def worst(self, at: np.ndarray, by: np.ndarray) -> Tensor:
+        """The hardest version of images, `[len(at), C, H, W]`, which the attacks `by` made."""
+        made = [None if by[i] < 0 else self.get(int(by[i]), int(i)) for i in at]
+        clean = self.job.images.cpu().numpy()
+        rows = [clean[i] if one is None else one[0] for i, one in zip(at, made, strict=True)]
+        return torch.from_numpy(np.stack(rows))
+
+
+def _fallen(job: Job, versions: _Versions, clean: np.ndarray, attacks: np.ndarray) -> Pictures:
+    """The images that the earliest attacks brought below half, the hardest of an attack first.
+
+    Args:
+        job: The finished job.
+        versions: The adversarial images.
+        clean: Accuracy of every clean image on the report draws, `[N]`.
+        attacks: The same under each attack alone, `[attacks, N]`.
+    """
+    broken = attacks < 0.5
+    images = np.flatnonzero((clean > 0.5) & broken.any(0))
+    first = broken[:, images].argmax(0)
+    order = np.lexsort((images, attacks[first, images], first))
+    rows: list[_Row] = []
+    for attack, image in zip(first[order], images[order], strict=True):
+        if len(rows) == PICTURES:
+            break
+        if (version := versions.get(int(attack), int(image))) is not None:
+            rows.append((image, version[0], int(np.bincount(version[1]).argmax()), attack))
+    return _pictures(job, rows)
+
+
+def _survivors(
+    job: Job,
+    versions: _Versions,
+    predictions: Predictions,
+    clean: np.ndarray,
+    worst: np.ndarray,
+) -> Pictures:
+    """The images that no attack brought below half, in their hardest versions.
+
+    Args:
+        job: The finished job.
+        versions: The adversarial images.
+        predictions: Those on the report draws.
+        clean: Accuracy of every clean image on them, `[N]`.
+        worst: The same of every image's hardest version.
+    """
+    left = np.flatnonzero((clean > 0.5) & (worst >= 0.5))
+    left = left[np.argsort(worst[left], kind="stable")][:PICTURES]
+    by = predictions.by[left]
+    hardest = versions.worst(left, predictions.by).numpy() if len(left) else []
+    answers = [int(np.bincount(predictions.worst[image]).argmax()) for image in left]
+    return _pictures(job, list(zip(left, hardest, answers, by, strict=True)))
+
+
+def _pictures(job: Job, rows: Sequence[_Row]) -> Pictures:
+    """Images with a version of each."""
+    if not rows:
+        return Pictures.none()
+    ids, versions, answers, attacks = zip(*rows, strict=True)
+    at = np.array(ids, int)
+    clean = job.images.cpu().numpy()[at]
+    return Pictures(at, clean, np.stack(versions), np.array(answers, int), np.array(attacks, int))
+
+
+def _raster(job: Job, shown: Sequence[Pictures]) -> Raster:
+    """Spikes on the first image that a report shows and that an attack has changed."""
+    for pictures in shown:
+        for n in np.flatnonzero(pictures.attacks >= 0)[:1]:
+            image = int(pictures.ids[n])
+            pair = np.stack([pictures.clean[n], pictures.adversarial[n]])
+            device = device_of(job.victim)
+            return Raster(
+                image, *spike_raster(job.victim, torch.from_numpy(pair).to(device), image)
+            )
+    raise InputError("no attack has changed an image")
+
+
+def _masking(
+    job: Job, summary: Summary, at: np.ndarray, folder: RunFolder, attempt: _Attempts
+) -> Masking:
+    """The margin along the gradient that the first attack followed, convergence, and the probe."""
+    found = Masking.none()
+    probe = None if job.suite.budget is None else probe_record(folder)
+    if probe is not None:
+        found = replace(
+            found,
+            tried=np.array(list(probe["accuracies"]), str),
+            tried_accuracies=np.array(list(probe["accuracies"].values()), float),
+            tried_images=int(probe["cost"]["images"]),
+        )
+    if not job.suite.attacks:
+        return found
+    mode = attacked_victim(job.attacked, job.suite.attacks[0], 0).gradient_in_force
+    victim, rows = job.attacked.replace(gradient=mode), torch.from_numpy(at)
+    of = victim, job.images[rows], job.labels[rows]
+    threat: dict[str, Any] = {"eps": job.threat.eps, "norm": job.threat.norm, "seed": job.seed}
+
+    def along() -> np.ndarray:
+        _check_ball(job)
+        curve = margin_curve(*of, **threat)
+        return np.array([curve.distances, curve.along, curve.promised, curve.random])
+
+    def convergence() -> Curves:
+        _check_ball(job)
+        images = FEW if victim.stochastic else SAMPLE
+        cost = images * (NOISY_PASSES if victim.stochastic else PASSES)
+        spent = sum(row.forwards + row.backwards for row in summary.attacks)
+        if cost > SHARE * spent:
+            raise InputError("it costs more than a tenth of this run; robust-snn diagnose does it")
+        some, curves = (victim, *(part[:images] for part in of[1:])), Curves()
+        accuracy_over_steps(*some, **threat, curves=curves)
+        eot_convergence(*some, seed=job.seed, curves=curves)
+        return curves
+
+    curves = attempt("Convergence over steps and noise draws", convergence, {})
+    steps, draws = (np.array(sorted(curves.get(key, {}).items())).T for key in ("steps", "draws"))
+    return replace(
+        found,
+        gradient=str(mode),
+        margin=attempt("Margin along the gradient", along, found.margin),
+        steps=steps if steps.size else found.steps,
+        draws=draws if draws.size else found.draws,
+    )
+
+
+def _check_ball(job: Job) -> None:
+    if job.threat.norm not in BALL_NORMS or not job.threat.eps > 0:
+        raise InputError(f"it is defined in {' and '.join(BALL_NORMS)} for a positive radius alone")
+
+
+def _agreement(job: Job, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The suite's gradient modes and a few more, `[M]`, and the mean cosines of their input
+    gradients, `[M, M]`."""
+    own = [attacked_victim(job.victim, row, 0).gradient for row in job.suite.attacks]
+    modes = list(dict.fromkeys(map(str, [*own, *map(parse_mode, OTHER_MODES)])))[:COMPARED_MODES]
+    rows = torch.from_numpy(at)
+    images, labels = job.images[rows], job.labels[rows]
+    taken, cosines = gradient_cosines(
+        job.victim, images, labels, modes, seed=job.seed, draws=GRADIENT_DRAWS
+    )
+    return np.array(taken, str), cosines.numpy()
