@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations of tests write no report, which takes a second, unless a test is of `pages`."""
+    module = sys.modules.get("robust_snn.eval.evaluate")
+    if module is not None and request.node.get_closest_marker("pages") is None:
+        monkeypatch.setattr(module, "write_report", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -196,7 +196,9 @@ def _survivors(
     left = np.flatnonzero((clean > 0.5) & (worst >= 0.5))
     left = left[np.argsort(worst[left], kind="stable")][:PICTURES]
     by = predictions.by[left]
-    hardest = versions.worst(left, predictions.by).numpy() if len(left) else []
+    if not len(left):
+        return Pictures.none()
+    hardest = versions.worst(left, predictions.by).numpy()
     answers = [int(np.bincount(predictions.worst[image]).argmax()) for image in left]
     return _pictures(job, list(zip(left, hardest, answers, by, strict=True)))
 
@@ -256,12 +258,14 @@ def _masking(
         spent = sum(row.forwards + row.backwards for row in summary.attacks)
         if cost > SHARE * spent:
             raise InputError("it costs more than a tenth of this run; robust-snn diagnose does it")
-        some, curves = (victim, *(part[:images] for part in of[1:])), Curves()
+        some = victim, of[1][:images], of[2][:images]
+        curves: Curves = {}
         accuracy_over_steps(*some, **threat, curves=curves)
         eot_convergence(*some, seed=job.seed, curves=curves)
         return curves
 
-    curves = attempt("Convergence over steps and noise draws", convergence, {})
+    none: Curves = {}
+    curves = attempt("Convergence over steps and noise draws", convergence, none)
     steps, draws = (np.array(sorted(curves.get(key, {}).items())).T for key in ("steps", "draws"))
     return replace(
         found,

@@ -85,7 +85,11 @@ def chart(name: str, figure: Figure, head: Sequence[str], rows: Sequence[Sequenc
         rows: The numbers.
     """
     from matplotlib import rc_context
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):
+        if text.get_color() == "black":  # of what was drawn outside of our style
+            text.set_color(INK)
     buffer = io.StringIO()
     with rc_context(STYLE):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -120,4 +124,4 @@ def _inline(name: str, svg: str) -> str:
 
 def data_uri(kind: str, content: str) -> str:
     """Text as a link that needs no file."""
-    return f"data:{kind};charset=utf-8,{quote(content)}"
+    return f"data:{kind};charset=utf-8,{quote(content, safe=' /:;=,()')}"

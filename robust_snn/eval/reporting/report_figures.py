@@ -197,10 +197,11 @@ def rasters(spikes: np.ndarray, layers: np.ndarray) -> Chart:
     """
     figure, axes = new_axes(1.2 + 0.035 * len(layers))
     only = (spikes[0] & ~spikes[1], spikes[1] & ~spikes[0], spikes.all(0))
-    kinds = (("clean only", CLEAN, "_"), ("attacked only", ROBUST, "|"), ("both", GRID, "."))
-    for (label, colour, mark), fired in zip(kinds, only, strict=True):
+    kinds = (("clean only", CLEAN), ("attacked only", ROBUST), ("both", GRID))
+    for (label, colour), fired in zip(kinds, only, strict=True):
         row, step = np.nonzero(fired)
-        axes.plot(step + 1, row, mark, color=colour, label=label, ms=5, mew=1.6)
+        x = np.stack([step + 0.7, step + 1.3, np.full(len(step), np.nan)], 1).ravel()  # one path
+        axes.plot(x, row.repeat(3), "-", color=colour, label=label, linewidth=1.8)
     for edge in np.flatnonzero(np.diff(layers)):
         axes.axhline(edge + 0.5, color=GRID, linewidth=0.8)
     middles = [float(np.flatnonzero(layers == layer).mean()) for layer in np.unique(layers)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,18 +90,34 @@ def test_a_probe_tries_what_there_is(kind: type[Picky], attacks: int, tmp_path: 
             evaluate(Victim(net), images, labels, suite=suite(budget="small"), out=out, eps=EPS)
 
 
-@pytest.mark.parametrize("broken", ["spiking_activity", "gradient_cosines", "measure"])
+@pytest.mark.pages
+@pytest.mark.parametrize(
+    "broken", ["spiking_activity", "gradient_cosines", "margin_curve", "measure"]
+)
 def test_what_a_page_cannot_show_costs_no_verdict(
     broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("no such layer")
 
-    module = importlib.import_module("robust_snn.eval.execution.report_data")
+    module = importlib.import_module("robust_snn.eval.execution.report_measures")
     monkeypatch.setattr(module, broken, fails)
     net = Picky(reaches_all)
     images, labels = pictures(net, 4)
     verdict = evaluate(Victim(net), images, labels, suite=suite(BPTT), out=tmp_path, eps=EPS)
     assert verdict.attacks and (tmp_path / "verdict.json").exists()
     assert (tmp_path / "evidence.npz").exists() == (broken != "measure")
-    assert "How robust" in write_report(tmp_path).read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "How robust" in page
+    assert ("no such layer</li>" if broken != "measure" else "holds no record") in page
+
+
+@pytest.mark.pages
+def test_a_page_without_its_libraries_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    net = Picky(reaches_all)
+    images, labels = pictures(net, 4)
+    evaluate(Victim(net), images, labels, suite=suite(BPTT), out=tmp_path, eps=EPS)
+    assert "robust-snn[report]" in caplog.text and not (tmp_path / "report.html").exists()

@@ -15,7 +15,7 @@ import pytest
 from browser import after_script, needs_chromium
 from robust_snn import InputError
 from robust_snn.diagnostics import Diagnostic
-from robust_snn.eval.execution.report_data import Pictures, ReportData
+from robust_snn.eval.execution.report_data import Masking, Pictures, Raster, ReportData
 from robust_snn.eval.reporting.html import render_page, write_report
 from robust_snn.eval.reporting.page_templates import with_prefix
 from robust_snn.eval.reporting.terminal import radius_text
@@ -44,12 +44,24 @@ def report_data(classes: int = 3, images: int = 6, modes: bool = True) -> Report
             np.array([2, 0]),
             np.array([0, 1]),
         ),
+        survivors=Pictures(np.array([5]), clean[:1], clean[:1], np.array([2]), np.array([-1])),
+        raster=Raster(1, rng.random((2, 4, 3)) < 0.5, np.array([1, 1, 2, 2])),
+        masking=Masking(
+            "bptt",
+            np.array([[-1.0, 0, 1], [-3, -2, 1], [-3, -2, -1], [-2, -2, -2]]),
+            np.array([[1.0, 20], [0.9, 0.5]]),
+            np.array([[1.0, 20], [0.2, 0.8]]),
+            np.array(["bptr", "bptt"]),
+            np.array([0.7, 0.25]),
+            8,
+        ),
         layers=np.array(["stages.0.act", "head.act"]),
         rates=np.array([[0.1, 0.2], [0.12, 0.19]]),
         costs=np.array([[2e4, 5.4e6, 1.7e6, 1.27e-5], [2e4, 5.5e6, 1.7e6, 1.3e-5]]),
         modes=np.array(["bptt", "bptr"] if modes else [], str),
         cosines=np.array([[1, 0.65], [0.65, 1]]) if modes else np.empty((0, 0)),
         sampled=6,
+        missing=np.empty((0, 2), str),
     )
 
 
@@ -105,6 +117,12 @@ def test_it_says_everything() -> None:
         "Over eps",
         "Over gradient",
         "0.65",
+        "Convergence",
+        "Over noise draws (EOT)",
+        "of 8 images that are not scored",
+        "Margin along the gradient",
+        "Spikes of one image",
+        "Image 5: ship, right in 90.0% of the draws; no attack changed it for the worse.",
         "12.7 µJ",
         "Image 1: dog, answered as ship under apgd.",
         "× 16.7",
@@ -119,9 +137,9 @@ def test_headings_images_and_links() -> None:
     outline = Outline(page())
     assert outline.headings[0] == 1 and outline.headings.count(1) == 1
     assert all(b - a <= 1 for a, b in zip(outline.headings, outline.headings[1:], strict=False))
-    assert len(outline.images) == 1 + 2 + 1 + 1 + 6
+    assert len(outline.images) == 3 * 3 and outline.tags.count("svg") == 12
     assert all(image["alt"] and image["alt"].strip() for image in outline.images)
-    assert outline.links and all(link.startswith("data:") for link in outline.links)
+    assert outline.links and all(re.match("data:|#", link) for link in outline.links)
     assert "script" not in outline.tags
 
 
@@ -147,14 +165,28 @@ def test_every_string_is_escaped() -> None:
     ("found", "there", "missing"),
     [
         (None, "holds no record", "<h2>Spikes and energy"),
-        (report_data(modes=False), "Spikes and energy", "gradient modes agree"),
+        (
+            replace(report_data(), raster=Raster.none(), missing=np.array([["Rasters", "of <b>"]])),
+            "<li>Rasters: of &lt;b&gt;</li>",
+            "<h2>Spikes of one",
+        ),
+        (
+            replace(report_data(), masking=Masking.none()),
+            "<li>Robust accuracy by gradient mode: only adaptive suites",
+            "<h2>Margin",
+        ),
+        (
+            report_data(modes=False),
+            "<li>Agreement of gradient modes: the network takes fewer",
+            "<h2>Agreement",
+        ),
         (
             replace(report_data(), layers=np.array([], str)),
             "<li>Spikes and energy: no spiking layer",
             "<h2>Spikes and energy",
         ),
         (report_data(), "<strong>Upper bound only.</strong>", "not fall</h2>\n<p>None"),
-        (report_data(), "The table as LaTeX and CSV", "<h2>What is missing"),
+        (report_data(), "The table as LaTeX and CSV", "holds no record"),
         (report_data(classes=30, images=60), "of 30 classes", "holds no record"),
     ],
 )
@@ -162,7 +194,7 @@ def test_sections_come_with_their_evidence(
     found: ReportData | None, there: str, missing: str
 ) -> None:
     html = render_page(a_verdict(), found)
-    assert there in html and missing not in html and "Curves" not in html
+    assert there in html and missing not in html and "<h2>Curves" not in html
     assert "robust_snn.evaluate(victim, images, labels, suite=&#39;quick&#39;" in html
 
 
