@@ -48,6 +48,6 @@ def cut_out(images: Tensor, generator: torch.Generator, *, side: int = 16) -> Te
     for size in sizes:
         centre = torch.randint(size, (batch, 1), generator=generator)
         place = torch.arange(size) - centre
-        inside.append((place >= -(side // 2)) & (place < side // 2))
+        inside.append((place >= -(side // 2)) & (place < side - side // 2))
     square = (inside[0][:, :, None] & inside[1][:, None]).to(images.device, non_blocking=True)
     return images.masked_fill(square[:, None], 0.0)

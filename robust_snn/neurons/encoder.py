@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robust_snn.kernels.philox import Purpose, draw_uniform
 from robust_snn.neurons.noise_source import NoisyModule
+from robust_snn.utils.errors import InputError
 from robust_snn.utils.exporting import differentiable
 from robust_snn.utils.values import whole
 
@@ -30,13 +31,15 @@ class PoissonEncoder(NoisyModule):
 
         Returns:
             Spikes `[T, B, ...]`, or the rates themselves under the mean-field policy.
+
+        Raises:
+            InputError: If the input has no axis of time.
         """
-        steps = steps or x.shape[0]
-        x = x.expand(steps, *x.shape[1:])
+        x = _at_every_step(x, steps)
         keys, mean, layer = self.draw(x.shape[1], x.device)
         if mean:
             return differentiable(_Coded, x, x.detach().clamp(0, 1))
-        uniform = draw_uniform(keys, tuple(x.shape[2:]), steps, layer, Purpose.ENCODER)
+        uniform = draw_uniform(keys, tuple(x.shape[2:]), len(x), layer, Purpose.ENCODER)
         return differentiable(_Coded, x, (uniform < x).to(x.dtype))
 
 
@@ -83,9 +86,19 @@ class PhaseEncoder(nn.Module):
 
 def _presented(x: Tensor, steps: int | None) -> tuple[Tensor, Tensor]:
     """Pixels at every step `[T, B, ...]`, and the number of the step `[T, 1, ...]`."""
-    steps = steps or x.shape[0]
-    time = torch.arange(steps, device=x.device, dtype=x.dtype)
-    return x.expand(steps, *x.shape[1:]), time.view(-1, *[1] * (x.dim() - 1))
+    x = _at_every_step(x, steps)
+    time = torch.arange(len(x), device=x.device, dtype=x.dtype)
+    return x, time.view(-1, *[1] * (x.dim() - 1))
+
+
+def _at_every_step(x: Tensor, steps: int | None) -> Tensor:
+    """Pixels `[T, B, ...]`, from those of every step or from `[1, B, ...]`."""
+    if x.dim() < 2 or len(x) not in (1, steps or len(x) or 1):
+        raise InputError(
+            f"pixels to encode must be [1, B, ...] or [T, B, ...] with T = {steps or '1, 2, ...'}, "
+            f"got {tuple(x.shape)}; give a batch of images its axis of time: x.unsqueeze(0)"
+        )
+    return x.expand(steps or len(x), *x.shape[1:])
 
 
 class _Coded(torch.autograd.Function):

@@ -73,7 +73,7 @@ class LIF(nn.Module):
         Returns:
             Spikes `[T, B, ...]`, zeros and ones.
         """
-        return self.fire(current, steps or current.shape[0], affine)
+        return self.fire(current, steps_of(current, steps), affine)
 
     def fire(
         self,
@@ -104,6 +104,17 @@ class LIF(nn.Module):
     def extra_repr(self) -> str:
         d = self.dynamics
         return f"decay={d.decay:g}, threshold={d.threshold:g}, reset={d.reset}, {self.gradient}"
+
+
+def steps_of(current: Tensor, steps: int | None) -> int:
+    """Number of steps of currents `[T, B, ...]`.
+
+    Raises:
+        InputError: If they have no axes of time and batch.
+    """
+    if current.dim() < 2:
+        raise InputError(f"currents must be [T, B, ...], got {tuple(current.shape)}")
+    return steps or len(current)
 
 
 def _check_dynamics(

@@ -10,7 +10,7 @@ from torch import Tensor
 from robust_snn.gradients import BPTT, GradientMode
 from robust_snn.kernels import NoisyFiring
 from robust_snn.kernels.philox import Purpose, draw_uniform
-from robust_snn.neurons.lif import LIF
+from robust_snn.neurons.lif import LIF, steps_of
 from robust_snn.neurons.noise_families import NoiseFamily, parse_noise
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.stochastic_gate import StochasticGate
@@ -97,7 +97,7 @@ class NoisyLIF(LIF):
         steps: int | None = None,
         affine: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        steps = steps or current.shape[0]
+        steps = steps_of(current, steps)
         noise = self.membrane_noise.spec(current.shape[1], current.device)
         if self.form == "double" and not noise.mean:
             if affine is not None:

@@ -85,7 +85,16 @@ class StochasticGate(NoisyModule):
             self.probability.clamp_(LOWEST, HIGHEST)
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Maps spikes `[T, B, *shape]` to the spikes that pass, `[T, B, *shape]`."""
+        """Maps spikes `[T, B, *shape]` to the spikes that pass, `[T, B, *shape]`.
+
+        Raises:
+            InputError: If the spikes have another shape, which would be spread over the gates.
+        """
+        shape = tuple(self.probability.shape)
+        if spikes.dim() != 2 + len(shape) or spikes.shape[2:] != shape or not len(spikes):
+            raise InputError(
+                f"spikes must be [T, B, *shape] with shape = {shape}, got {tuple(spikes.shape)}"
+            )
         steps, batch = spikes.shape[:2]
         gate = self.spec(batch, steps)
         gates = open_gates(gate.probability, gate.keys, steps, gate.layer, gate.mean)

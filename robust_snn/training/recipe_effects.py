@@ -92,6 +92,17 @@ def _idle_parts(values: Mapping[str, Any], epochs: int) -> Iterator[str]:
         yield "alpha {where} is 0, which is no step: leave it out, or give perturbation=fgsm"
     if alpha is not None and alpha == eps and "rfgsm" in perturbed:
         yield "alpha {where} is eps, which leaves no step along the gradient: give a smaller one"
+    if values["certified"] == 1 and epochs <= 2 and (perturbed or values["sr"]):
+        other = "perturbation" if perturbed else "sr"
+        yield (
+            f"{other} {{where}} does nothing where certified is 1 in all of {epochs} epochs: give "
+            "a smaller certified, or more epochs"
+        )
+    if values["gate_share"] > 0 and not round(values["gate_share"] * epochs):
+        yield (
+            f"gate_share {{where}} is {values['gate_share']:g}, which is no whole one of {epochs} "
+            "epochs: give a larger one, or 0 for gates that do not learn"
+        )
     if values["check_every"] and not values["check_eps"]:
         yield "check_every {where} does nothing where check_eps is 0: give check_eps"
     kind, first = changes[-1]

@@ -136,6 +136,11 @@ def _resolved(recipe: Recipe, net: nn.Module, data: ImageSet) -> Recipe:
             "(--set gate_penalty=...)"
         )
     start = mean_opening(net)
+    if start <= recipe.gate_opening != Recipe.gate_opening:
+        raise InputError(
+            f"gate_opening of recipe '{recipe.name}' is {recipe.gate_opening:g}, but the gates of "
+            f"the model open with {start:g} from the start: give less, or gate_penalty=0 for none"
+        )
     strength = penalty_strength(
         start,
         min(start, recipe.gate_opening),
@@ -163,10 +168,12 @@ def _check_subjects(recipe: Recipe, net: nn.Module, data: ImageSet) -> None:
         check_bounded(net)
     gates = {name for name in GATE_SETTINGS if getattr(recipe, name) != getattr(Recipe, name)}
     noisy = any(m.stochastic for m in net.modules() if isinstance(m, NoisyModule))
+    side = max(data.images.shape[-2:])
     for name, idle, subject in (
         *((name, not gate_parameters(net), "a model with gates (_stog)") for name in sorted(gates)),
         ("eot", recipe.eot > 1 and not noisy, "a stochastic model"),
         ("cutout", recipe.cutout > 0 and data.images.ndim != 4, "images, not events"),
+        ("cutout", recipe.cutout > side, f"images larger than its {recipe.cutout} pixels"),
     ):
         if idle:
             raise InputError(f"{name} of recipe '{recipe.name}' is for {subject}: leave it out")

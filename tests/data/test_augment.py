@@ -48,3 +48,9 @@ def test_cutout_blackens_one_square_of_16() -> None:
     assert torch.equal(black.sum((1, 2)), rows * columns)  # a rectangle
     assert rows.max() == columns.max() == 16 and rows.min() >= 8
     assert not torch.equal(black[0], black[1])
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5])
+def test_a_hole_has_the_side_that_was_asked_for(side: int) -> None:
+    out = cut_out(torch.ones(100, 1, 9, 9), torch.Generator().manual_seed(0), side=side)
+    assert (out == 0).sum((1, 2, 3)).max() == side**2

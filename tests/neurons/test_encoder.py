@@ -128,3 +128,12 @@ def test_deterministic_codes_pass_the_gradient_straight_through(encoder: nn.Modu
     x = torch.tensor([-0.1, 0.0, 0.4, 1.0, 1.1]).view(1, 1, 5).requires_grad_()
     encoder(x, steps=3).sum().backward()
     assert x.grad.flatten().tolist() == [0, 3, 3, 3, 0]
+
+
+@pytest.mark.parametrize("encoder", [PoissonEncoder(), LatencyEncoder(), PhaseEncoder()])
+@pytest.mark.parametrize("shape", [(), (4,), (3, 2), (3, 1, 8, 8), (0, 2, 3)])
+def test_pixels_without_an_axis_of_time_are_refused(
+    encoder: nn.Module, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(InputError, match=r"must be \[1, B, \.\.\.\] or .*unsqueeze"):
+        encoder(torch.zeros(shape), steps=4)

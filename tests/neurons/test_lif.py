@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from robust_snn.neurons import LIF, StochasticGate, set_noise
+from robust_snn.neurons import DLIF, LIF, NoisyLIF, StochasticGate, set_noise
 from robust_snn.utils.errors import InputError
 
 
@@ -106,3 +106,10 @@ def test_a_gate_inside_a_neuron_equals_a_gate_behind_it(device: torch.device) ->
 def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         LIF(**arguments)
+
+
+@pytest.mark.parametrize("neurons", [LIF(), DLIF(4), NoisyLIF(), NoisyLIF(form="double")])
+@pytest.mark.parametrize("shape", [(), (4,)])
+def test_currents_without_axes_of_time_and_batch_are_refused(neurons, shape):
+    with pytest.raises(InputError, match=r"currents must be \[T, B, \.\.\.\], got"):
+        neurons(torch.zeros(shape))

@@ -122,3 +122,9 @@ def test_the_released_rule_gives_nothing_to_a_gate_that_starts_at_one() -> None:
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'released'"):
         StochasticGate((2,), rule="release")
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 3), (2, 3), (4, 2, 1), (4, 2, 3, 1), (0, 2, 3)])
+def test_spikes_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"with shape = \(3,\), got"):
+        StochasticGate((3,))(torch.ones(shape))

@@ -60,11 +60,14 @@ def test_recipes_without_their_mechanism_are_refused(
         ("natural", {"gate_opening": 0.5}, "gate_opening .* is for a model with gates"),
         ("natural", {"gate_share": 0.5}, "gate_share .* is for a model with gates"),
         ("at", {"eot": 4}, "eot .* is for a stochastic model"),
+        ("natural", {"cutout": 9}, "cutout .* is for images larger than its 9 pixels"),
     ):
         with pytest.raises(InputError, match=message):
             chosen = load_recipe(name).replace(**changes)
             train("snn_vgg5", *data, chosen, out=tmp_path, model_kwargs=KWARGS)
         assert not (tmp_path / "config.json").exists()
+    with pytest.raises(InputError, match="gates of the model open with 0.95 from the start"):
+        run(data, tmp_path, gate_opening=0.99)
 
 
 def test_a_card_says_what_was_done_to_the_images(
@@ -84,7 +87,7 @@ def test_a_card_says_what_was_done_to_the_images(
 
 def test_released_scripts_are_followed(data: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
     plain, released = (
-        run(data, tmp_path / str(on), "stog-at", released=on) for on in (False, True)
+        run(data, tmp_path / str(on), "stog-at", released=on, cutout=4) for on in (False, True)
     )
     rates = [row.lr for row in released.history]
     assert rates == pytest.approx([0.1, 0.075, 0.025])  # one step of the cosine per epoch

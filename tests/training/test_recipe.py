@@ -198,6 +198,13 @@ def test_every_setting_of_every_recipe_needs_what_reads_it(name: str, setting: s
         ("at", {"perturbation": "fgsm,fgsm@3"}, "fgsm@3 .* does nothing after fgsm"),
         ("at", {"check_every": 1, "check_eps": 0}, "check_every .* does nothing where check_eps"),
         ("trades", {"released": True}, "released .* follows no script"),
+        ("natural", {"epochs": 3, "gate_share": 0.1}, "gate_share .* is no whole one of 3 epochs"),
+        ("certified", {"epochs": 2, "certified": 1, "sr": 1}, "sr .* does nothing where certified"),
+        (
+            "certified",
+            {"epochs": 2, "certified": 1, "perturbation": "fgsm"},
+            "perturbation .* does nothing where certified is 1",
+        ),
     ],
 )
 def test_more_changes_without_effect(name: str, changes: dict[str, object], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.attacks import EVENT_ATTACKS, SDA, Attack, changed_entries, make_attack
+from robust_snn.eval import AttackSpec, Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.neurons import LIF
 
@@ -171,6 +173,28 @@ def test_the_suite_against_every_choice_of_flips(seed: int, eps: int) -> None:
     few = EVENT_ATTACKS["flip-search"](steps=500)(Victim(net), frames, labels, eps=eps)
     assert few.success.sum() >= 0.8 * possible.sum()  # where not every set can be tried
     assert found["sda-pdsg"].sum() >= 0.3 * possible.sum()  # within the budget, not beyond it
+
+
+class Silent(Tiny):
+    """A network that lets no gradient pass."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def test_a_search_needs_no_gradient(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, frames = Silent(), (torch.rand(6, 4, 2, 2, 2) < 0.4).float()
+    labels = net(frames).argmax(1)
+    found = EVENT_ATTACKS["flip-search"](steps=500)(Victim(net), frames, labels, eps=8)
+    assert found.success.any()
+    assert torch.equal(net(found.images).argmax(1) != labels, found.success)
+    row = AttackSpec("search", "events", "flip-search", steps=500)
+    verdict = robust_snn.evaluate(
+        Victim(net), frames, labels, suite=Suite("s", (row,), norm="L0", eps=8.0), out=tmp_path
+    )
+    assert verdict.robust.accuracy == 1 - found.success.float().mean()
 
 
 class Votes(nn.Module):
