@@ -26,6 +26,7 @@ from robust_snn.neurons.pass_settings import (
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.fork_safe_lock import ForkSafeLock
+from robust_snn.utils.modules import modules_of
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from robust_snn.utils.values import whole
 from robust_snn.victim_draws import ALONE, Cost, DrawBatch, Draws, Run, mean_logits
@@ -145,7 +146,7 @@ class Victim(nn.Module):
     @property
     def stochastic(self) -> bool:
         """Whether two forward passes can differ."""
-        return any(m.stochastic for m in self.net.modules() if isinstance(m, NoisyModule))
+        return any(m.stochastic for m in modules_of(self.net) if isinstance(m, NoisyModule))
 
     @property
     def stepwise(self) -> bool:
@@ -207,7 +208,7 @@ class Victim(nn.Module):
         with plain_context(self.tf32, x.device):
             keys = self._next_keys(x, draws)
             run = self._replayed_pass() if self.graph else self._attack_pass()
-            batch = self._draw_batch if self._draws_apart() else ALONE
+            batch = self._draw_batch if draws > 1 and self._draws_apart() else ALONE
             logits = mean_logits(_Entry.apply(x), Draws(run, keys, batch, self.cost), replay)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
             raise InputError(
@@ -228,7 +229,7 @@ class Victim(nn.Module):
         They are zeros, which nothing reads, where the network draws nothing.
         """
         call = self._next_call()
-        if not any(isinstance(module, NoisyModule) for module in self.net.modules()):
+        if not any(isinstance(module, NoisyModule) for module in modules_of(self.net)):
             return [torch.zeros(len(x), dtype=torch.int64, device=x.device)] * draws
         return [
             policy_keys(self.noise, self.seed, len(x), call, draw, x.device)
@@ -320,8 +321,11 @@ class Victim(nn.Module):
         self._check_network(x)
         self.cost.count_forwards(len(x))
         with plain_context(False, x.device):
-            keys = sample_keys(derive_seed(self.seed, purpose), ids.to(x.device), draw)
-            settings = PassSettings(keys, layers=layer_numbers(self.net))
+            layers = layer_numbers(self.net)
+            keys = ids.to(x.device)  # nothing reads them where the network draws nothing
+            if layers:
+                keys = sample_keys(derive_seed(self.seed, purpose), keys, draw)
+            settings = PassSettings(keys, layers=layers)
             images, known = partial(_copied, x.float()), known_groupings(self.net)
             with fixed_network(self.net):
                 logits = passed(self.net, images, settings, known)

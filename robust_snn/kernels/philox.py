@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from enum import IntEnum
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,9 +148,35 @@ def sample_keys(seed: int, ids: Tensor, draw: int = 0, call: int | Tensor = 0) -
         from robust_snn.kernels.spiking.triton.sample_keys import sample_keys_on_gpu
 
         return sample_keys_on_gpu(seed, ids, draw, call)
-    key = _on(ids.device, seed)
-    low, high, _, _ = philox(key, (ids, call, draw, int(Purpose.KEY)))
+    counter = (ids, call, draw, int(Purpose.KEY))
+    if isinstance(call, int) and _is_plain(ids):
+        return _keys_in_numpy(seed, ids.numpy(), call, draw, int(Purpose.KEY))
+    low, high, _, _ = philox(_on(ids.device, seed), counter)
     return low | (high << 32)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is in memory, and nothing records what is done with it."""
+    if type(tensor) is not Tensor or tensor.device.type != "cpu" or torch.jit.is_tracing():
+        return False
+    return not (torch.compiler.is_compiling() or to_onnx())
+
+
+def _keys_in_numpy(seed: int, ids: np.ndarray, c1: int, c2: int, c3: int) -> Tensor:
+    """The keys of the samples `ids`, which PyTorch takes several times as long for."""
+    mask, half = np.uint64(_MASK), np.uint64(32)
+    c = [np.asarray(word, np.int64).view(np.uint64) & mask for word in (ids, c1, c2, c3)]
+    k0, k1 = seed & _MASK, seed >> 32 & _MASK
+    for _ in range(ROUNDS):
+        first, second = c[0] * np.uint64(_MULTIPLIER_0), c[2] * np.uint64(_MULTIPLIER_1)
+        c = [
+            (second >> half) ^ c[1] ^ np.uint64(k0),
+            second & mask,
+            (first >> half) ^ c[3] ^ np.uint64(k1),
+            first & mask,
+        ]
+        k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
+    return torch.from_numpy(np.asarray(c[0] | (c[1] << half)).view(np.int64))
 
 
 def derive_seed(seed: int, *names: str | int) -> int:

@@ -12,6 +12,7 @@ from torch import nn
 
 from robust_snn.gradients import TakesModes
 from robust_snn.utils.fork_safe_lock import ForkSafeLock
+from robust_snn.utils.modules import modules_of
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.shared_flags import turned_off
 
@@ -31,15 +32,17 @@ def fixed_network(net: nn.Module) -> Iterator[None]:
 
     Modules of other people keep a state while they run, so one thread at a time runs them.
     """
-    modules = list(net.modules())
-    parameters = [p for m in modules for p in m._parameters.values() if p is not None]
+    modules = modules_of(net)
+    own = [m._parameters for m in modules if m._parameters]
+    parameters = [p for each in own for p in each.values() if p is not None]
     with ExitStack() as stack:
         stack.enter_context(plain_context(device=parameters[0].device if parameters else None))
         stack.enter_context(turned_off("training", modules))
         stack.enter_context(turned_off("requires_grad", parameters))
-        stateful = [module for module in modules if _may_keep_state(type(module))]
-        for module in sorted(stateful, key=id):  # in one order, whatever contains them
-            stack.enter_context(_turn(module))
+        if stateful := {kind for kind in set(map(type, modules)) if _may_keep_state(kind)}:
+            taken = (module for module in modules if type(module) in stateful)
+            for module in sorted(taken, key=id):  # in one order, whatever contains them
+                stack.enter_context(_turn(module))
         yield
 
 

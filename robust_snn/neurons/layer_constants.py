@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robust_snn.neurons.norm import TimeBatchNorm2d
 from robust_snn.neurons.pass_settings import LayerConstants
 from robust_snn.neurons.stochastic_gate import FLOOR, HIGHEST, StochasticGate
+from robust_snn.utils.modules import modules_of
 
 
 @torch.no_grad()
@@ -30,8 +31,9 @@ def layer_constants(net: nn.Module, laid_out: torch.dtype | None = None) -> Laye
     gradient on parameters. They are made anew in every pass, since no version counter tells of a
     parameter that was changed through its `data`.
     """
-    norms = [m for m in net.modules() if isinstance(m, TimeBatchNorm2d)]
-    gates = [m for m in net.modules() if isinstance(m, StochasticGate)]
+    modules = modules_of(net)
+    norms = [m for m in modules if isinstance(m, TimeBatchNorm2d)]
+    gates = [m for m in modules if isinstance(m, StochasticGate)]
     return LayerConstants(
         dict(zip(norms, _affine_maps(norms), strict=True)) if norms else {},
         dict(zip(gates, _openings(gates), strict=True)) if gates else {},

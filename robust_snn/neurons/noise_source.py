@@ -18,6 +18,7 @@ from robust_snn.kernels.philox import Purpose, philox
 from robust_snn.neurons.pass_settings import DrawKeys, PassSettings, current_settings
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.exporting import exporting, warn_of_frozen_draws
+from robust_snn.utils.modules import modules_of
 
 POLICIES = ("fresh", "frozen", "mean")
 MOST_LAYERS = 2**16  # addresses of later uses in a pass begin behind these
@@ -157,7 +158,7 @@ def number_layers(net: nn.Module) -> None:
 
 
 def _noisy_modules(net: nn.Module) -> list[NoisyModule]:
-    return [module for module in net.modules() if isinstance(module, NoisyModule)]
+    return [module for module in modules_of(net) if isinstance(module, NoisyModule)]
 
 
 def set_noise(net: nn.Module, noise: str, seed: int | None = None) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.kernels import Dynamics, LayerStatistics, Rule, SharpnessMemory
+from robust_snn.utils.modules import modules_of
 
 
 class DrawKeys(NamedTuple):
@@ -162,12 +163,13 @@ def layer_gradients(
         mode: The mode.
         memory: Statistics of the attack run, for modes that accumulate some.
     """
-    neurons = {neuron: name for name, neuron in module.named_modules() if is_neuron(neuron)}
     if not mode.accumulates:
+        neurons = (neuron for neuron in modules_of(module) if is_neuron(neuron))
         return dict.fromkeys(neurons, LayerGradient(mode))
     return {
         neuron: LayerGradient(mode, LayerStatistics(memory, name))
-        for neuron, name in neurons.items()
+        for name, neuron in module.named_modules()
+        if is_neuron(neuron)
     }
 
 

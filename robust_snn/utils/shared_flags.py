@@ -61,7 +61,7 @@ def _turn_off(flag: str, owners: list[Any]) -> tuple[int, object]:
     """Turns the flag off, and returns the name of this entry."""
     counts, entry = _users.counts[flag], (threading.get_ident(), object())
     with _users.lock:
-        on = [owner for owner in owners if getattr(owner, flag) or owner in counts]
+        on = [owner for owner in owners if getattr(owner, flag) or (counts and owner in counts)]
         for owner in on:
             counts[owner] = counts.get(owner, 0) + 1
             _set(owner, flag, False)
