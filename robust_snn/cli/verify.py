@@ -52,12 +52,16 @@ def verify(
 ) -> None:
     """Score a submission again on fresh noise. The exit code is 3 if it is refused."""
     from robust_snn.cli.inputs import load_subject
-    from robust_snn.eval.submission import load_submission
+    from robust_snn.eval.submission import RefusedSubmission, load_submission
     from robust_snn.eval.submission import verify as found_by
 
     set_threads(threads)
     start_logging(True)  # lines say what runs: there is no bar
-    submission = load_submission(folder)
+    try:
+        submission = load_submission(folder)
+    except RefusedSubmission as error:
+        say(f"refused: {error}")
+        raise typer.Exit(REFUSED) from None
     about = submission.verdict.data
     if data is None and about["name"] not in NAMED_SETS:
         raise InputError(f"name the data that it was evaluated on: --data, for '{about['name']}'")

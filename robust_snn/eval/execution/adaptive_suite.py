@@ -69,6 +69,7 @@ def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -
     notes = (
         Diagnostic("probe", record["value"], "pass" if rows else "fail", record["why"]),
         *([] if bridge is None else [Diagnostic("bridge", 1.0, "pass", str(bridge))]),
+        *verdict_checks.bridges_left_out(record.get("bridges_left_out", {})),
         *verdict_checks.replaced_gradients(record["replaced"], record["flaws"]),
         *verdict_checks.not_tried(record["not_tried"]),
         *verdict_checks.own_against_best(record["accuracies"], record["cost"]["images"]),
@@ -100,7 +101,7 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
     images, labels = (part[:most].to(device_of(job.victim)) for part in calibration)
     images, labels = images.float(), labels.long()
     victim, seed = job.victim.replace(), derive_seed(job.seed, "probe")
-    _, bridge = on_fewer(
+    _, (bridge, left_out) = on_fewer(
         lambda count: choose_bridge(victim, images[:count], labels[:count], job.threat, seed),
         len(images),
     )
@@ -109,6 +110,7 @@ def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
     modes, not_tried = modes_to_try(victim, images)
     record: dict[str, Any] = {"rows": [], "value": 0.0, "not_tried": dict(not_tried)}
     record["bridge"] = None if bridge is None else asdict(bridge)
+    record["bridges_left_out"] = left_out
     record |= {"accuracies": {}, "replaced": {}, "flaws": {}}
     record["cost"] = asdict(ProbeCost(0))
     if not modes:

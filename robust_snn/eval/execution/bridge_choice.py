@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from robust_snn.attacks.norm_ball import BALL_NORMS
 from robust_snn.diagnostics import Diagnostic, finite_differences
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.foreign.bridges import Bridge, named, readouts
-from robust_snn.utils.errors import InputError, is_out_of_memory
+from robust_snn.utils.errors import InputError, first_line, is_out_of_memory
 from robust_snn.victim import Victim
 
 GOOD = 0.15  # cosine with the true gradient of a gradient that needs no bridge
@@ -18,12 +19,19 @@ BETTER = 0.05  # by which a bridge must raise the cosine
 TRIED = 2  # readouts
 
 
+class BridgeChoice(NamedTuple):
+    """A bridge, if one is of use, and why attacks could not run across others, by what they do."""
+
+    bridge: Bridge | None
+    left_out: dict[str, str]
+
+
 def choose_bridge(
     victim: Victim, images: Tensor, labels: Tensor, threat: Threat, seed: int
-) -> Bridge | None:
+) -> BridgeChoice:
     """The first bridge whose gradients move the expected margin as they should, or the best.
 
-    None where the network's own do well, or no bridge helps.
+    There is none where the network's own do well, or no bridge helps.
 
     Args:
         victim: The victim.
@@ -33,33 +41,37 @@ def choose_bridge(
         seed: Seed of all noise and random numbers.
     """
     if threat.norm not in BALL_NORMS or not threat.eps > 0:
-        return None
+        return BridgeChoice(None, {})
+    left_out = dict[str, str]()
 
-    def judged(seen: Victim) -> Diagnostic | None:
+    def judged(seen: Victim, name: str = "") -> Diagnostic | None:
         size = {"eps": threat.eps, "norm": threat.norm}
         try:
             return finite_differences(seen, images, labels, seed=seed, **size)  # type: ignore[arg-type]
         except (InputError, RuntimeError) as error:  # no gradient, or none that can be taken
             if is_out_of_memory(error):
                 raise
+            if name:
+                left_out[name] = first_line(error)
             return None
 
     own = judged(victim)
     if own is not None and own.status == "pass" and own.value >= GOOD:
-        return None
+        return BridgeChoice(None, {})
     least = BETTER if own is None else max(own.value, 0.0) + BETTER
     best = None
     for bridge in _bridges(victim, images):
-        note = judged(bridge.across(victim))
+        note = judged(bridge.across(victim), str(bridge))
         if note is not None and note.value > least:
             try:
                 crossing = named(bridge, victim, images)
-            except InputError:  # attacks could not cross it either
+            except InputError as error:  # attacks could not cross it either
+                left_out[str(bridge)] = first_line(error)
                 continue
-            if note.status == "pass" and note.value >= GOOD:
-                return crossing
             best, least = crossing, note.value
-    return best
+            if note.status == "pass" and note.value >= GOOD:
+                break
+    return BridgeChoice(best, left_out)
 
 
 def _bridges(victim: Victim, images: Tensor) -> Iterator[Bridge]:

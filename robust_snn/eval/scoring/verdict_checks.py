@@ -197,6 +197,15 @@ def not_tried(reasons: Mapping[str, str]) -> list[Diagnostic]:
     ]
 
 
+def bridges_left_out(reasons: Mapping[str, str]) -> list[Diagnostic]:
+    """Bridges that the attacks could not run across: why, by what each does."""
+    why = "; ".join(f"{name} ({text})" for name, text in reasons.items())
+    if not why:
+        return []
+    why = f"attacks could not run across what may stand in for gradients, and did without: {why}"
+    return [Diagnostic("bridges left out", float(len(reasons)), "warn", why)]
+
+
 def replaced_gradients(shares: Mapping[str, float], flaws: Mapping[str, str]) -> list[Diagnostic]:
     """How often random signs had to stand in for a gradient, and what is wrong with modes.
 

@@ -95,11 +95,16 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
     return folder
 
 
+class RefusedSubmission(InputError):
+    """A submission with a file that cannot be read, or that contradicts itself."""
+
+
 def load_submission(folder: str | Path) -> Submission:
     """Reads a submission; whether it is true is for `verify` to say.
 
     Raises:
-        InputError: If the folder is none, or a file in it cannot be read.
+        InputError: If the folder is none, or one of another version.
+        RefusedSubmission: If a file in it cannot be read or contradicts itself.
     """
     folder = Path(folder)
     if not (folder / HASHES).exists():
@@ -107,6 +112,13 @@ def load_submission(folder: str | Path) -> Submission:
     hashes = read_json(folder / HASHES, "the hashes")
     if not isinstance(hashes, dict) or hashes.get("submission") != FORM:
         raise InputError(f"'{folder}' is a submission of another version of robust_snn")
+    try:
+        return _read(folder, hashes)
+    except InputError as error:
+        raise RefusedSubmission(str(error)) from None
+
+
+def _read(folder: Path, hashes: dict[str, Any]) -> Submission:
     network = read_json(folder / NETWORK, "what identifies the network")
     if not isinstance(network, dict) or set(RECORDED) - set(network):
         raise InputError(f"'{folder / NETWORK}' lacks {', '.join(RECORDED)}")

@@ -25,6 +25,7 @@ from robust_snn.eval.submission.short_attack import short_attack
 from robust_snn.eval.submission.submission_folder import (
     HASHES,
     VERDICT,
+    RefusedSubmission,
     Submission,
     file_hashes,
     load_submission,
@@ -95,7 +96,11 @@ def verify(
     Raises:
         InputError: If the folder is no submission, or network and images do not fit each other.
     """
-    submission = load_submission(folder)
+    try:
+        submission = load_submission(folder)
+    except RefusedSubmission as error:
+        (Path(folder) / RECORD).unlink(missing_ok=True)
+        return Verification((str(error),))
     (submission.folder / RECORD).unlink(missing_ok=True)
     reasons = [*_changed_files(submission), *_contradictions(submission)]
     reasons += _other_data(submission, images, labels)

@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import Tensor
 
-from robust_snn import InputError, Victim, evaluate
+from robust_snn import InputError, Victim, cli, evaluate
 from robust_snn.data import load_dataset
 from robust_snn.eval import AttackSpec, Draws, Predictions, Suite, Verdict
 from robust_snn.eval.scoring import intervals
@@ -191,6 +191,62 @@ FORGED: dict[str, tuple[Callable[[Case], None], str]] = {
 }
 
 
+UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an accuracy outside its interval": (
+        lambda folder: edit_text(folder / "verdict.json", "robust", "accuracy", 0.99),
+        "'robust.accuracy' must be a share in its interval",
+    ),
+    "a share above 1": (
+        lambda folder: edit_text(folder / "verdict.json", "clean", "vote", 1.7),
+        "'clean.vote' must be",
+    ),
+    "an interval upside down": (
+        lambda folder: edit_text(folder / "verdict.json", "clean", "ci", [0.9, 0.1]),
+        "'clean.ci' must be two shares in order",
+    ),
+    "no verdict": (lambda folder: (folder / "verdict.json").unlink(), "verdict.json"),
+    "half a verdict": (
+        lambda folder: (folder / "verdict.json").write_text('{"schema": 1,'),
+        "verdict.json",
+    ),
+    "no predictions": (lambda folder: (folder / "results.npz").unlink(), "results.npz"),
+    "damaged predictions": (
+        lambda folder: (folder / "results.npz").write_bytes(b"PK\3\4"),
+        "results.npz",
+    ),
+    "no images": (lambda folder: (folder / "adversarial.npz").unlink(), "adversarial.npz"),
+    "images that are no array": (
+        lambda folder: (folder / "adversarial.npz").write_bytes(b"\x93NUMPY"),
+        "adversarial.npz",
+    ),
+    "no record of the network": (
+        lambda folder: (folder / "network.json").write_text("[]"),
+        "network.json",
+    ),
+}
+
+
+def edit_text(path: Path, part: str, name: str, value: object) -> None:
+    tree = json.loads(path.read_text())
+    tree[part][name] = value
+    path.write_text(json.dumps(tree))
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_cannot_be_read_is_refused(
+    copy: Case, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy.folder / "verification.json").write_text("{}")
+    spoil, reason = UNREADABLE[kind]
+    spoil(copy.folder)
+    (said,) = verify(*copy).reasons
+    assert reason in said
+    assert not is_verified(copy.folder) and not (copy.folder / "verification.json").exists()
+    with pytest.raises(SystemExit) as left:
+        cli.main(["verify", str(copy.folder)])
+    assert left.value.code == 3 and f"refused: {said}" in capsys.readouterr().out
+
+
 def _model(case: Case) -> dict[str, Any]:
     return Verdict.load(case.folder / "verdict.json").model
 
@@ -249,12 +305,6 @@ def test_noisy_networks_are_scored_on_fresh_noise(tmp_path: Path) -> None:
 def test_what_is_no_submission_is_said(honest: Case, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no submission; make one by robust-snn submit"):
         verify(tmp_path, *honest[1:])
-    forged = honest._replace(folder=tmp_path / "forged")
-    shutil.copytree(honest.folder, forged.folder)
-    edit_robust(forged, accuracy=0.99)
-    with pytest.raises(InputError, match="'robust.accuracy' must be a share in its interval"):
-        verify(*forged)
-    shutil.rmtree(forged.folder)
     run = honest.folder.with_name("run")
     (tmp_path / "mine").write_text("mine")
     for place, message in ((tmp_path / "mine", "is a file"), (tmp_path, "holds something else")):
