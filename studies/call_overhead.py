@@ -24,6 +24,7 @@ from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.noise_source import layer_numbers, policy_keys
 from robust_snn.neurons.pass_settings import PassSettings, layer_gradients, use_settings
 
+Work = Callable[[], object]
 NETS = {
     "tiny": ("snn_vgg5_stog", {"width": 0.1, "head_width": 8, "img_size": 8, "T": 2}, 8),
     "vgg5": ("snn_vgg5_stog", {"img_size": 32, "T": 4}, 32),
@@ -32,7 +33,7 @@ NETS = {
 }
 
 
-def tasks(net: nn.Module, x: Tensor) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+def tasks(net: nn.Module, x: Tensor) -> dict[str, tuple[Work, Work]]:
     """Pairs of functions, a victim's call and the same work done bare."""
     victim, ids = Victim(net), torch.arange(len(x))
     layers, seed = layer_numbers(net), derive_seed(0, "report")
@@ -62,16 +63,14 @@ def tasks(net: nn.Module, x: Tensor) -> dict[str, tuple[Callable[[], object], Ca
     }
 
 
-def cost(work: Callable[[], object], times: int) -> float:
+def cost(work: Work, times: int) -> float:
     began = time.process_time()
     for _ in range(times):
         work()
     return (time.process_time() - began) / times
 
 
-def compared(
-    ours: Callable[[], object], bare: Callable[[], object], rounds: int
-) -> tuple[float, float, float]:
+def compared(ours: Work, bare: Work, rounds: int) -> tuple[float, float, float]:
     """Median seconds of both, and the median of their ratios."""
     times = max(1, int(0.02 / max(cost(bare, 3), 1e-6)))
     cost(ours, 3)
