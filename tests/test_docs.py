@@ -13,6 +13,20 @@ from robust_snn.gradients import MODES
 
 PAGE = ROOT / "docs" / "your-own-network.md"
 SOURCES = "".join(path.read_text() for path in sorted((ROOT / "robust_snn").rglob("*.py")))
+METHODS = (
+    "StoG",
+    "DLIF",
+    "MS-MPPD",
+    "NSNN",
+    "BPTR",
+    "RGA",
+    "HART",
+    "PDSG",
+    "ASSG",
+    "SA-PGD",
+    "EOT",
+)
+METHODS += ("TET", "RAT", "TASAD")
 OPTIONAL = ("norse", "sinabs", "snntorch", "spikingjelly", "nir", "torchattacks")
 
 
@@ -73,3 +87,12 @@ def test_refusals_are_quoted_as_they_are() -> None:
 @pytest.mark.parametrize("name", MODES)
 def test_every_gradient_mode_is_spelt_out(name: str) -> None:
     assert f"| {name.upper()} |" in (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_named_method_has_a_source(name: str) -> None:
+    """Named in the README, and a row of the page of methods with a link."""
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if re.match(rf"\| [^|]*(?<![\w-]){name}\b", row)]
+    assert rows and "](https://" in rows[0], rows
+    assert re.search(rf"(?<![\w-]){name}\b", (ROOT / "README.md").read_text(encoding="utf-8"))
