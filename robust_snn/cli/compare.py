@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robust_snn.cli.app import app
-from robust_snn.cli.console import say
+from robust_snn.cli.console import command, say
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -16,15 +16,24 @@ if TYPE_CHECKING:
     from robust_snn.eval import Comparison
 
 
-@app.command(epilog="Example: robust-snn compare runs/plain runs/gated")
+@app.command(epilog="Example: robust-snn compare runs/plain runs/gated --out runs/comparison")
 def compare(
     first: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     second: Annotated[Path, typer.Argument(help="Folder of another one on the same images.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of comparison.html and comparison.json.")
+    ] = None,
 ) -> None:
     """Show how two verdicts differ. Both are on the same images; chance may explain it."""
     from robust_snn.eval import compare as compared
 
-    say(render_comparison(compared(first, second)))
+    comparison = compared(first, second)
+    say(render_comparison(comparison))
+    if out is not None:
+        from robust_snn.eval.reporting.comparison_page import write_comparison
+
+        page = write_comparison(comparison, out, command())
+        say(f"page in {page}, numbers in {page.with_suffix('.json')}")
 
 
 def render_comparison(comparison: Comparison) -> Group:
