@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
+import torch
 from torch import nn
 
 from robust_snn.cli.adapt_text import adapt_arguments, parse_adapt
@@ -120,7 +122,8 @@ def load_subject(
     if card is not None:
         kwargs = _agreed(card["model"], model, kwargs)
         settings = _agreed_values("--adapt", card.get("adapt", {}), settings)
-    net, name, kwargs = _network(model, kwargs, checkpoint, card)
+    with _built_alike():
+        net, name, kwargs = _network(model, kwargs, checkpoint, card)
     size = {"img_size": net.img_size} if isinstance(net, NIRNet) else {}
     packaged = zoo.card(name) if net is None and _is_packaged(name, checkpoint) else None
     if packaged is not None:
@@ -131,9 +134,18 @@ def load_subject(
     if packaged is not None:
         _check_channels(name, packaged["model"]["kwargs"]["in_chans"], images)
     if net is None:
-        net, kwargs = _fitted_network(name, kwargs, checkpoint, images)
+        with _built_alike():
+            net, kwargs = _fitted_network(name, kwargs, checkpoint, images)
     info = {"name": name, "kwargs": recorded_kwargs(net, kwargs), "adapt": settings}
     return Subject(net, info, images)
+
+
+@contextmanager
+def _built_alike() -> Iterator[None]:
+    """The same command builds the same network, its noisy layers' own seeds too: runs resume."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _network(

@@ -13,6 +13,7 @@ from PIL import Image
 from robust_snn import InputError, cli
 from robust_snn.cli.inputs import fitting_width, load_subject
 from robust_snn.data import ImageSet, load_dataset
+from robust_snn.neurons.noise_source import NoiseSource
 
 DIGITS = "snn_vgg5.digits"
 
@@ -88,3 +89,13 @@ def test_training_says_what_it_chose(folder: Path, capfd: pytest.CaptureFixture[
         cli.main(words.split())
     assert left.value.code == 0
     assert (folder / "out" / "model.safetensors").stat().st_size < 400_000
+
+
+def test_the_same_command_builds_the_same_noisy_network(folder: Path) -> None:
+    seeds = []
+    for _ in range(2):
+        before = torch.get_rng_state()
+        net = subject("snn_vgg5_stog.digits", "grey.npz").net
+        assert torch.equal(torch.get_rng_state(), before)
+        seeds.append([m.seed for m in net.modules() if isinstance(m, NoiseSource)])
+    assert seeds[0] and seeds[0] == seeds[1]  # or a killed run would not resume
