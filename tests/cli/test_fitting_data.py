@@ -13,7 +13,7 @@ from PIL import Image
 from robust_snn import InputError, cli
 from robust_snn.cli.inputs import fitting_width, load_subject
 from robust_snn.data import ImageSet, load_dataset
-from robust_snn.neurons.noise_source import NoiseSource
+from robust_snn.neurons.noise_source import NoisyModule
 
 DIGITS = "snn_vgg5.digits"
 
@@ -97,5 +97,5 @@ def test_the_same_command_builds_the_same_noisy_network(folder: Path) -> None:
         before = torch.get_rng_state()
         net = subject("snn_vgg5_stog.digits", "grey.npz").net
         assert torch.equal(torch.get_rng_state(), before)
-        seeds.append([m.seed for m in net.modules() if isinstance(m, NoiseSource)])
+        seeds.append([m.seed for m in net.modules() if isinstance(m, NoisyModule)])
     assert seeds[0] and seeds[0] == seeds[1]  # or a killed run would not resume
