@@ -26,6 +26,7 @@ from robust_snn.neurons import LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import keyed
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import time_steps
 
 ENCODERS: dict[str, type[nn.Module]] = {
     "latency": LatencyEncoder,
@@ -73,8 +74,7 @@ class ShownNet(NoisyModule):
             raise unknown("encoder", encoder, ENCODERS)
         if T is None and encoder is not None:
             raise InputError("an encoder needs the number of steps; give adapt(net, T=...) too")
-        if T is not None and T < 1:
-            raise InputError(f"T must be at least 1, got {T}")
+        T = None if T is None else time_steps(T)
         nodes = find_nodes(net)
         self.net = net
         self.T = T

@@ -19,7 +19,7 @@ from robust_snn.models.readout import Readout
 from robust_snn.neurons import number_layers
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.values import number, whole
+from robust_snn.utils.values import number, time_steps, whole
 
 
 class Trunk(NamedTuple):
@@ -101,7 +101,7 @@ class SpikingBackbone(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        T, in_chans = whole(T, "T", 1), whole(in_chans, "in_chans", 1)
+        T, in_chans = time_steps(T), whole(in_chans, "in_chans", 1)
         num_classes, size = whole(num_classes, "num_classes", 0), _sides(img_size)
         wiring, options = _split_arguments(family, kwargs)
         wiring = {k: tuple(v) if isinstance(v, list) else v for k, v in wiring.items()}  # of JSON

@@ -11,6 +11,8 @@ from typing import Any
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import parse_yaml
 
+MOST_STEPS = 10**6  # of a network in time: the smallest one keeps gigabytes for them
+
 
 def number(value: Any, what: str) -> float:
     """Reads a number, such as `0.03`, `"1e-3"`, `"8/255"`, or a scalar of NumPy or PyTorch.
@@ -53,6 +55,18 @@ def whole(value: Any, what: str, least: int | None = None) -> int:
     if abs(result) > most:
         raise InputError(f"{what} must be at most {most} in size, got {_shown(result)}")
     return result
+
+
+def time_steps(value: Any) -> int:
+    """Reads how many steps a network runs, `T`.
+
+    Raises:
+        InputError: If it is no whole number, below 1, or so large that no memory holds the steps.
+    """
+    steps = whole(value, "T", 1)
+    if steps > MOST_STEPS:
+        raise InputError(f"T must be at most {MOST_STEPS} steps, got {steps}")
+    return steps
 
 
 def file_name(value: Any, what: str) -> str:

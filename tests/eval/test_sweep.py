@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,35 @@ def test_a_suite_brings_its_own_axes(tmp_path: Path) -> None:
     assert list(curves) == ["eps"]
     alone = evaluate(net(), x, y, suite=replace(suite, sweep={}), out=tmp_path / "a")
     assert alone.robust == verdict.robust  # the same run: axes are no part of its configuration
+
+
+def test_files_of_others_change_nothing(tmp_path: Path) -> None:
+    """A sweep of two shards of another network, but for its settings, which are refused."""
+    x, y = images()
+    own, other = tmp_path / "own", tmp_path / "other"
+    options: dict[str, Any] = {"suite": TINY, "batch_size": 2, "report": False}
+    found = sweep(net(), x, y, {"eps": [0.05]}, out=own, **options)
+    stranger = net(decay=0.7)
+    sweep(stranger, x, y, {"eps": [0.05]}, out=other, **options)
+    files = [path.relative_to(own) for path in own.rglob("*.npz")]
+    assert len([path for path in files if path.stem in ("00000", "00001")]) == 8
+
+    def again() -> Any:
+        for path in [*own.rglob("verdict.json"), own / "sweep.json"]:
+            path.unlink()
+        return sweep(net(), x, y, {"eps": [0.05]}, out=own, **options)
+
+    def numbers(pair: Any) -> Any:
+        verdict, curves = pair
+        attacks = [(a.accuracy, a.ci, a.forwards) for a in verdict.attacks]
+        return verdict.clean, verdict.robust, attacks, curves
+
+    for path in files:
+        shutil.copy(other / path, own / path)
+    assert numbers(again()) == numbers(found)
+    (own / "config.json").write_bytes((other / "config.json").read_bytes())
+    with pytest.raises(InputError, match="decay"):
+        again()
 
 
 def test_a_damaged_sweep_is_refused(tmp_path: Path) -> None:

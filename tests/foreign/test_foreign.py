@@ -452,6 +452,8 @@ def test_random_nets_must_say_so_and_then_draw_from_the_victim() -> None:
         ({"readout": "men", "T": 2}, "did you mean 'mean'"),
         ({"encoder": "poisson"}, "give adapt"),
         ({"T": 0}, "T must be at least 1"),
+        ({"T": 1.5}, "T must be a whole number"),
+        ({"T": 10**9}, "T must be at most 1000000 steps"),
         ({"T": 2, "eott": 3}, "did you mean 'eot'"),
         ({"T": 2, "gradient": "bppt"}, "did you mean 'bptt'"),
     ],

@@ -108,7 +108,7 @@ def test_frames_that_repeat_an_image_give_the_logits_of_the_image(name: str) -> 
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("T", (0, -1, 1.5, True, "4", math.nan)),
+        ("T", (0, -1, 1.5, True, "4", math.nan, 10**6 + 1, 10**9, 2**40)),
         ("num_classes", (-1, 2.5, True, "x")),
         ("in_chans", (0, 1.5, "3")),
         ("img_size", (0, 7.5, (8,), (8, 0), "8")),

@@ -24,6 +24,7 @@ from robust_snn.gradients import MODES, GradientMode, Own, Reach
 from robust_snn.kernels import Dynamics
 from robust_snn.neurons import LIF, over_time
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import time_steps
 
 Encoder = str | Callable[[Tensor], Tensor] | None
 _log = logging.getLogger("robust_snn")
@@ -117,7 +118,7 @@ class NIRNet(nn.Module):
         self, plan: Plan, T: int | None = None, readout: str = "mean", encoder: Encoder = None
     ) -> None:
         super().__init__()
-        self.T = T
+        self.T = None if T is None else time_steps(T)
         self.readout = readout
         self.encoder: Any = ENCODERS[encoder]() if isinstance(encoder, str) else encoder
         self.layers = nn.ModuleList(plan.modules.values())  # names of nodes may hold anything
