@@ -24,7 +24,7 @@ from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs, zo
 from robust_snn.training.checkpoint import load_card, load_checkpoint, load_model
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.user_function import is_reference, short_reference
-from robust_snn.utils.values import assignments
+from robust_snn.utils.values import assignments, time_steps
 from robust_snn.victim import Victim
 
 FEW_IMAGES = 10_000  # to train on, below which a published width is too much
@@ -221,7 +221,7 @@ def _images_for(
 
     They are `n` and `spare` more, or `n` alone where there are not as many.
     """
-    size, steps = _square(kwargs.get("img_size")), kwargs.get("T")
+    size, steps = _square(kwargs.get("img_size")), asked_steps(kwargs)
     load = partial(load_dataset, data, root=root, size=size, steps=steps)
     try:
         return load(n=n and n + spare)
@@ -285,6 +285,11 @@ def _check_channels(model: str, expected: int, images: ImageSet) -> None:
             f"'{images.name}' has images of {channels} channels, and {model} was trained on "
             f"{expected}; choose one of {', '.join(zoo.trained())} that fits, or train one"
         )
+
+
+def asked_steps(kwargs: Mapping[str, Any]) -> int | None:
+    """The steps that arguments of a model ask for, if they do."""
+    return None if kwargs.get("T") is None else time_steps(kwargs["T"])
 
 
 def _square(img_size: Any) -> int | None:

@@ -65,7 +65,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network. The same command resumes a killed training."""
-    from robust_snn.cli.inputs import check_model, fitting_width, training_data
+    from robust_snn.cli.inputs import asked_steps, check_model, fitting_width, training_data
     from robust_snn.training import load_recipe
     from robust_snn.training import train as run
     from robust_snn.utils.values import assignments, number
@@ -87,7 +87,7 @@ def train(
     chosen = load_recipe(recipe).replace(**{**options, **changes})
     check_model(model)
     images, test = training_data(
-        data, test_data, data_root, kwargs.get("img_size"), n, steps=kwargs.get("T")
+        data, test_data, data_root, kwargs.get("img_size"), n, steps=asked_steps(kwargs)
     )
     if narrow := fitting_width(model, kwargs, images):
         shown = " ".join(f"{key}={value}" for key, value in narrow.items())

@@ -211,8 +211,10 @@ def _positive(value: Any, where: str) -> int:
     try:
         count = whole(value, where, 1)
     except InputError:
-        message = f"{where} must be a whole number of at least 1, got {value!r:.60}"
-        raise InputError(message) from None
+        if type(value) is not int or value < 1:
+            message = f"{where} must be a whole number of at least 1, got {value!r:.60}"
+            raise InputError(message) from None
+        count = value
     if count > MOST:
         raise InputError(f"{where} must be at most {MOST}, got {count!r:.40}")
     return count
