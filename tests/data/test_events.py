@@ -33,6 +33,7 @@ from robust_snn.data.events.formats import (
     read_nmnist,
 )
 from robust_snn.data.events.published_event_sets import CIFAR, EVENT_FILES
+from robust_snn.data.events.recorded_digits import _crossings
 from robust_snn.utils.errors import InputError
 
 
@@ -507,3 +508,10 @@ def test_other_times_of_gestures_are_other_frames(tmp_path: Path) -> None:
     second = load_dataset("dvs128-gesture", root=tmp_path, steps=4)
     assert first.labels.tolist() == second.labels.tolist()
     assert not torch.equal(first.images, second.images)
+
+
+def test_a_pixel_that_stands_still_at_a_threshold_has_a_time() -> None:
+    """Rounding may leave a crossing to a step in which the brightness does not change."""
+    still, threshold = torch.zeros(1, 1, 1).double(), torch.full((1, 1), 0.4).double()
+    ((_, time, *_),) = _crossings(still, still, still - threshold, threshold, step=3)
+    assert time.tolist() == [10_000]

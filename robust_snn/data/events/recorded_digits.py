@@ -102,7 +102,7 @@ def _crossings(
         sign = times[image, y, x].sign()
         level = remembered[image, y, x] + sign * nth * threshold[y, x]
         start, end = before[image, y, x], now[image, y, x]
-        share = ((level - start) / (end - start)).clamp(0, 1)
+        share = ((level - start) / (end - start)).nan_to_num(0.0).clamp(0, 1)  # 0 / 0 by rounding
         t = ((step - 1 + share) * (SACCADE / STEPS_PER_SACCADE)).round().long()
         found.append(tuple(column.numpy() for column in (image, t, y, x, sign > 0)))
     return found
