@@ -462,7 +462,7 @@ attacks:
         file="""\
 name: dummyrecipe
 source: "Anonymous, A test of tests, 2026"
-epochs: 1
+epochs: 5
 """,
     ),
 }
