@@ -76,6 +76,7 @@ def margin(curve: MarginCurve) -> Chart:
     room = 0.25 * (high - low) or 1.0
     axes.set_ylim(low - room, high + room)
     axes.set(xlabel="distance from the images", ylabel="margin of the best other class")
+    axes.locator_params(axis="x", nbins=5)  # more would touch
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
     head = ["distance", "along", "promised", "random"]
@@ -104,4 +105,7 @@ def curve(name: str, points: Sequence[tuple[float, float]]) -> Chart:
 
 def _brief(mode: str) -> str:
     """A mode as a label: `bptt sigmoid` for `bptt(surrogate=sigmoid)`."""
-    return short_label(parse_mode(mode).brief.replace("(surrogate=", " ").rstrip(")"))
+    text = parse_mode(mode).brief
+    if "(surrogate=" in text:
+        text = text.replace("(surrogate=", " ").removesuffix(")")
+    return short_label(text)

@@ -88,8 +88,11 @@ def persistent(verdict: Verdict) -> str:
     tried = verdict.robust.in_every_try
     if not tried:
         return ""
-    held = "; ".join(f"{t.tries} tries {percent(t.accuracy)} (95%: {span(t.ci)})" for t in tried)
-    return f" Of attackers who may ask again and need one wrong answer, it withstands {held}."
+    held = (f"{percent(t.accuracy)} (95%: {span(t.ci)}) in {t.tries} tries" for t in tried)
+    return (
+        " If an attacker may ask again, the share of images that are right every time is "
+        f"{', '.join(held)}."
+    )
 
 
 def outlook(verdict: Verdict) -> str:
