@@ -24,6 +24,8 @@ from robust_snn.victim import Victim
 NAMED_MODES = 4  # with a flaw, that a diagnostic names
 GREY = 0.5  # a radius in Linf within which every image can be made grey
 UNFOLLOWED = "; no attack followed this gradient"
+SURROGATE_CHECKS = ("silent neurons", "vanishing degree")
+BESIDE = "; attacks followed another surrogate too, of which more is left"
 
 
 def weakens_attacks(note: Diagnostic) -> bool:
@@ -272,16 +274,44 @@ def gradient_masking(
     notes = follows_margin(*of, followed, threat, seed=seed)
     if own not in followed and tried_reach(victim.replace(gradient=own), images).refusal is None:
         judged.append(own)
-    for mode in judged:
-        found = cheap(victim.replace(gradient=mode), images, labels, seed=seed)
+    found = {
+        mode: cheap(victim.replace(gradient=mode), images, labels, seed=seed) for mode in judged
+    }
+    for mode, checks in _surrogates_together(found, followed).items():
         if mode not in followed:
-            found += follows_margin(*of, [mode], threat, seed=seed)
+            checks += follows_margin(*of, [mode], threat, seed=seed)
         aside = "" if mode in followed else UNFOLLOWED
-        for note in found:
+        for note in checks:
             named = f"{note.name} under {parse_mode(mode).brief}"
             why = note.why if note.status == "pass" else note.why + aside
             notes.append(replace(note, name=named, why=why))
     return notes
+
+
+def _surrogates_together(
+    found: Mapping[str, list[Diagnostic]], followed: Sequence[str]
+) -> dict[str, list[Diagnostic]]:
+    """The checks of every mode, where a surrogate that is lost only warns beside one that is not.
+
+    The attacks followed both, and the worst case over them counts.
+
+    Args:
+        found: By mode.
+        followed: Modes that the attacks used.
+    """
+    held = {
+        note.name
+        for mode in followed
+        for note in found[mode]
+        if note.name in SURROGATE_CHECKS and note.status != "fail"
+    }
+
+    def beside(mode: str, note: Diagnostic) -> Diagnostic:
+        if mode not in followed or note.name not in held or note.status != "fail":
+            return note
+        return replace(note, status="warn", why=note.why + BESIDE)
+
+    return {mode: [beside(mode, note) for note in notes] for mode, notes in found.items()}
 
 
 def follows_margin(

@@ -148,14 +148,19 @@ def test_black_box_attacks_must_not_win(left: list[tuple[float, bool]], status: 
     assert [note.status for note in diagnostics.black_box(left, 100)] == status
 
 
-def test_a_masked_gradient_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("others", "expected"), [((), "fail"), (("bptt",), "warn")])
+def test_a_masked_gradient_shows(tmp_path: Path, others: tuple[str, ...], expected: str) -> None:
+    """It fails alone; beside a gradient that arrives it is one of two that attacks followed."""
     victim = tiny_victim(False)
     images, labels = told_by(victim, 4)
     dead = "bptt(surrogate=triangle(gamma=0.0001))"
-    rows = (AttackSpec("apgd", "autoattack", "apgd-ce", gradient=dead, steps=2),)
+    rows = tuple(
+        AttackSpec(mode, "autoattack", "apgd-ce", gradient=mode, steps=2)
+        for mode in (dead, *others)
+    )
     verdict = evaluate(
         victim, images, labels, suite=Suite("a", rows, draws=Draws(1, 1)), out=tmp_path, eps=EPS
     )
     status = {note.name: note.status for note in verdict.diagnostics}
-    assert status[f"silent neurons under {dead}"] == "fail"
+    assert status[f"silent neurons under {dead}"] == expected
     assert torch.isfinite(torch.tensor([note.value for note in verdict.diagnostics])).all()
