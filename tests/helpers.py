@@ -1,6 +1,10 @@
-"""Comparisons shared by the tests."""
+"""What tests share: comparisons, and files that become modules."""
 
 from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -24,3 +28,12 @@ def assert_close_rms(actual: Tensor, expected: Tensor, ratio: float = 1e-5) -> N
         worst = (actual.detach().cpu() - expected.detach().cpu()).abs().argmax()
         index = tuple(int(i) for i in torch.unravel_index(worst, expected.shape))
         raise AssertionError(f"RMS error ratio {found:.3g} > {ratio:g}; largest error at {index}")
+
+
+def module_from(path: Path) -> ModuleType:
+    """The module that a file outside of every package is."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

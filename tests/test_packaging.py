@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 import pytest
 import yaml
 
+from helpers import module_from
 from robust_snn import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,11 +20,7 @@ ADDRESS = "https://host.example/owner/robust_snn"
 @pytest.fixture(scope="module")
 def hook() -> ModuleType:
     pytest.importorskip("hatchling", reason="needs hatchling")
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_from(ROOT / "hatch_build.py")
 
 
 def text_of(name: str) -> str:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,7 +41,7 @@ class Purpose(IntEnum):
     DROP = 6
 
 
-def _product(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
+def _product(a: int, b: Any) -> tuple[Any, Any]:
     """High and low 32 bits of `a * b` for 32-bit unsigned values held in int64."""
     low = (a & 0xFFFF) * b
     high = (a >> 16) * b + (low >> 16)
@@ -81,7 +81,8 @@ def _on(device: torch.device, word: Tensor | int) -> Tensor:
     return torch.full((), word, dtype=torch.int64, device=device)
 
 
-def _rounds(key: Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Tensor, ...]:
+def _rounds(key: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> tuple[Any, ...]:
+    """Four words for keys and counters that are tensors, arrays of NumPy or numbers."""
     k0, k1 = key & _MASK, (key >> 32) & _MASK
     for _ in range(ROUNDS):
         high0, low0 = _product(_MULTIPLIER_0, c0)
@@ -148,10 +149,12 @@ def sample_keys(seed: int, ids: Tensor, draw: int = 0, call: int | Tensor = 0) -
         from robust_snn.kernels.spiking.triton.sample_keys import sample_keys_on_gpu
 
         return sample_keys_on_gpu(seed, ids, draw, call)
-    counter = (ids, call, draw, int(Purpose.KEY))
-    if isinstance(call, int) and _is_plain(ids):
-        return _keys_in_numpy(seed, ids.numpy(), call, draw, int(Purpose.KEY))
-    low, high, _, _ = philox(_on(ids.device, seed), counter)
+    purpose = int(Purpose.KEY)
+    if isinstance(call, int) and _is_plain(ids):  # PyTorch takes four times as long for a few
+        words = ids.long().numpy() & _MASK, call & _MASK, draw & _MASK, purpose
+        low, high, _, _ = _rounds(seed, *words)
+        return torch.from_numpy(low | (high << 32))
+    low, high, _, _ = philox(_on(ids.device, seed), (ids, call, draw, purpose))
     return low | (high << 32)
 
 
@@ -160,23 +163,6 @@ def _is_plain(tensor: Tensor) -> bool:
     if type(tensor) is not Tensor or tensor.device.type != "cpu" or torch.jit.is_tracing():
         return False
     return not (torch.compiler.is_compiling() or to_onnx())
-
-
-def _keys_in_numpy(seed: int, ids: np.ndarray, c1: int, c2: int, c3: int) -> Tensor:
-    """The keys of the samples `ids`, which PyTorch takes several times as long for."""
-    mask, half = np.uint64(_MASK), np.uint64(32)
-    c = [np.asarray(word, np.int64).view(np.uint64) & mask for word in (ids, c1, c2, c3)]
-    k0, k1 = seed & _MASK, seed >> 32 & _MASK
-    for _ in range(ROUNDS):
-        first, second = c[0] * np.uint64(_MULTIPLIER_0), c[2] * np.uint64(_MULTIPLIER_1)
-        c = [
-            (second >> half) ^ c[1] ^ np.uint64(k0),
-            second & mask,
-            (first >> half) ^ c[3] ^ np.uint64(k1),
-            first & mask,
-        ]
-        k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
-    return torch.from_numpy(np.asarray(c[0] | (c[1] << half)).view(np.int64))
 
 
 def derive_seed(seed: int, *names: str | int) -> int:

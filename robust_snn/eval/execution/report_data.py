@@ -187,6 +187,10 @@ def _earlier() -> dict[str, Any]:
 
 
 def _part(kind: type[Any], name: str, values: dict[str, Any]) -> Any:
-    read = {f.name: values[f"{name}.{f.name}"] for f in fields(kind)}
-    scalars = {f.name: {"int": int, "str": str}.get(str(f.type)) for f in fields(kind)}
-    return kind(**{key: (scalars[key] or (lambda v: v))(value) for key, value in read.items()})
+    plain: dict[str, Any] = {"int": int, "str": str}
+    return kind(
+        **{
+            f.name: plain.get(str(f.type), np.asarray)(values[f"{name}.{f.name}"])
+            for f in fields(kind)
+        }
+    )

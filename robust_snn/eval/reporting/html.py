@@ -89,6 +89,7 @@ def render_page(
     shown = [] if data is None else report_sections.pictures(verdict, data, data.pictures, names)
     left = [] if data is None else report_sections.pictures(verdict, data, data.survivors, names)
     masking = None if data is None else report_sections.masking(data.masking)
+    latex, csv = latex_table(verdict), csv_table(verdict)
     return template("report.html").render(
         verdict=verdict,
         sentence=sentence(verdict),
@@ -122,10 +123,10 @@ def render_page(
         upper_bound=verdict.suite.partition("(")[0] in FIRST_LOOKS,
         survivors=None if data is None else np.flatnonzero(data.robust >= 0.5).tolist(),
         unmeasured=report_sections.unmeasured(verdict, data, curves or {}, published),
-        latex=latex_table(verdict),
-        csv=csv_table(verdict),
-        latex_uri=data_uri("application/x-tex", latex_table(verdict)),
-        csv_uri=data_uri("text/csv", csv_table(verdict)),
+        latex=latex,
+        csv=csv,
+        latex_uri=data_uri("application/x-tex", latex),
+        csv_uri=data_uri("text/csv", csv),
         command=(about or {}).get("command"),
         call=_call(verdict),
     )
