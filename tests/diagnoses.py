@@ -28,5 +28,6 @@ def a_diagnosis(status: str = "pass", **changes: Any) -> Diagnosis:
         cosines=((1.0, None), (None, 1.0)),
         curves={"eps": ((0.05, 0.9), (0.5, 0.0)), "draws": ((1, 0.2), (20, 0.8))},
         margin=MarginCurve((-1, 0, 1), (-3, -2, 1), (-3, -2, -1), (-2, -2, -2)),
+        missing=(),
     )
     return replace(made, **changes)

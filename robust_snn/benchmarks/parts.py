@@ -30,6 +30,7 @@ from robust_snn.benchmarks.training_step_speed import measure_training
 from robust_snn.utils.errors import unknown
 from robust_snn.utils.figures import new_figure, save_figure
 from robust_snn.utils.machine import processor
+from robust_snn.utils.user_files import output_folder
 
 
 def _first_call(rounds: int, clock: str) -> list[Record]:
@@ -106,7 +107,7 @@ def run_device_part(
 
 
 def _write(part: str, table: list[Record], out: Path, source: dict[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder(out, "the tables")
     columns = dict.fromkeys(name for row in table for name in row)
     with open(out / f"{part}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys([*columns, *source])))

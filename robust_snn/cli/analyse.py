@@ -25,6 +25,7 @@ from robust_snn.cli.options import (
     set_threads,
 )
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_files import output_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +76,7 @@ def analyse(
         raise InputError(f"--neurons must be at least 1, got {neurons}")
     victim = subject.victim(chosen_device(device), seed=seed)
     x = images.images.to(chosen_device(device))
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder(out, "the analysis")
     if layer is None and (missing := _unrecorded(victim)) is not None:
         right = correct(victim, x, images.labels, draws=trials).float().mean(1)
         write_accuracies(right, images.labels, out)

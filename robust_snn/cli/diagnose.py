@@ -74,6 +74,7 @@ def diagnose(
     from robust_snn.eval.reporting.page_templates import template
     from robust_snn.utils.figures import new_figure
     from robust_snn.utils.optional_work import if_possible
+    from robust_snn.utils.user_files import output_folder
     from robust_snn.utils.values import number
     from robust_snn.victim_scoring import correct
 
@@ -97,7 +98,7 @@ def diagnose(
     if refusal is not None:
         raise InputError(refusal)
     if out is not None:  # says now, not after the work, what keeps the page from being written
-        out.mkdir(parents=True, exist_ok=True)
+        output_folder(out, "the diagnosis")
         new_figure(1, 1)
         template("diagnosis.html")
     log = logging.getLogger("robust_snn.cli")

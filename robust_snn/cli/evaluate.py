@@ -200,6 +200,7 @@ def _show(verdict: Verdict, run: Path) -> None:
             say(render_published(verdict, published))
 
     if_possible("table", show)
-    say(f"verdict in {run / 'verdict.json'}")
-    if (page := run / REPORT_FILE).exists():
+    say(f"verdict in {(written := run / 'verdict.json')}")
+    page = run / REPORT_FILE
+    if page.exists() and page.stat().st_mtime >= written.stat().st_mtime:  # no older run's page
         say(f"report in {page}")

@@ -56,6 +56,7 @@ def models(
         for index, name in enumerate(names):
             left = (time.perf_counter() - began) / index * (len(names) - index) if index else None
             show(_Progress(name, index / len(names), left))
+            torch.manual_seed(0)  # of initial weights and noise: the same numbers at every call
             net = timm.create_model(name).eval()
             size = timm.get_pretrained_cfg_value(name, "input_size") or (3, 32, 32)
             image = torch.rand((1, *size), generator=torch.Generator().manual_seed(0))

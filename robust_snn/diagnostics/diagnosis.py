@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.attacks.mode_ranking import RankingEffort, rank_modes
+from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.diagnostics.all_checks import full
 from robust_snn.diagnostics.attack_sanity import Curves
 from robust_snn.diagnostics.diagnostic import Diagnostic
@@ -18,7 +18,7 @@ from robust_snn.diagnostics.margin_curve import MarginCurve, margin_curve
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
 from robust_snn.foreign import adapt
 from robust_snn.utils.argument_types import checked_types
-from robust_snn.utils.optional_work import if_possible
+from robust_snn.utils.optional_work import Attempts
 from robust_snn.victim import Victim
 
 COMPARED = 8  # gradient modes whose directions are compared: those that attack best
@@ -50,14 +50,14 @@ class Diagnosis:
         threat: `norm` and `eps`.
         seed: Seed of everything random.
         notes: What every check says.
-        results: What a short attack with every gradient mode leaves, the strongest first; empty
-            where that could not be measured.
+        results: What a short attack with every gradient mode leaves, the strongest first.
         compared: Gradient modes of `cosines`.
         cosines: Mean cosine of the input gradients under every two of them; None where they are
             bitwise the same.
         curves: Robust accuracy over `"eps"`, `"steps"` and `"random points"`, and the cosine of two
             gradients over `"draws"`, as pairs.
         margin: The margin along the gradient; None where that could not be measured.
+        missing: What could not be measured, and why.
     """
 
     gradient: str
@@ -71,6 +71,7 @@ class Diagnosis:
     cosines: tuple[tuple[float | None, ...], ...]
     curves: dict[str, tuple[tuple[float, float], ...]]
     margin: MarginCurve | None
+    missing: tuple[tuple[str, str], ...]
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -111,19 +112,30 @@ def diagnose(
     of = victim, images, labels
     threat: dict[str, Any] = {"norm": norm, "eps": eps}
     curves: Curves = {}
+    attempt = Attempts()
     progress("the checks")
     notes = full(*of, seed=seed, curves=curves, **threat)
     progress("every gradient mode")
     effort = RankingEffort(searched=0)
-    trials = if_possible("attacks", lambda: rank_modes(*of, seed=seed, effort=effort, **threat))
-    ranked = sorted(trials or (), key=lambda trial: (trial.accuracy, trial.soft_accuracy))
+    none: tuple[ModeTrial, ...] = ()
+    trials = attempt(
+        "Robust accuracy by gradient mode",
+        lambda: rank_modes(*of, seed=seed, effort=effort, **threat),
+        none,
+    )
+    ranked = sorted(trials, key=lambda trial: (trial.accuracy, trial.soft_accuracy))
     results = tuple(ModeResult(trial.gradient, trial.accuracy, trial.flaw) for trial in ranked)
     progress("agreement of gradient modes")
     own = str(victim.gradient_in_force)
     modes = list(dict.fromkeys([own, *(result.gradient for result in results)]))[:COMPARED]
-    found = if_possible("cosines", lambda: gradient_cosines(*of, modes, seed=seed))
-    compared, cosines = ((), torch.empty(0, 0)) if found is None else found
+    nothing: tuple[tuple[str, ...], Tensor] = ((), torch.empty(0, 0))
+    compared, cosines = attempt(
+        "Agreement of gradient modes", lambda: gradient_cosines(*of, modes, seed=seed), nothing
+    )
     progress("the margin along the gradient")
+    margin = attempt(
+        "Margin along the gradient", lambda: margin_curve(*of, seed=seed, **threat), None
+    )
     return Diagnosis(
         gradient=own,
         images=len(images),
@@ -135,7 +147,8 @@ def diagnose(
         compared=compared,
         cosines=tuple(map(_without_nan, cosines.tolist())),
         curves={name: tuple(sorted(points.items())) for name, points in curves.items()},
-        margin=if_possible("margin", lambda: margin_curve(*of, seed=seed, **threat)),
+        margin=margin,
+        missing=tuple(attempt.missing),
     )
 
 

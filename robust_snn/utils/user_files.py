@@ -53,3 +53,18 @@ def check_place(path: Path) -> None:
             found = "a device"
     if found:
         raise InputError(f"cannot write '{path}': it is {found}, not a file")
+
+
+def output_folder(path: Path, what: str) -> None:
+    """Makes the folder that a user names for something, and its parents.
+
+    Raises:
+        InputError: If something else is there, or the system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"'{path}' is no folder; name another place for {what}") from None
+    except (OSError, ValueError) as error:  # no permission, too long, a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot make '{path!s:.200}' for {what}: {reason}") from None

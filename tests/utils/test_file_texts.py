@@ -11,7 +11,6 @@ import pytest
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.file_texts import parse_json, parse_yaml, read_json, read_text
 from robust_snn.utils.plain_text import one_line, plain
-from robust_snn.utils.user_files import is_there
 
 BOMB = "a: &a [0,0,0,0,0,0,0,0,0]\n" + "\n".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]"
@@ -76,11 +75,6 @@ def test_files_without_an_end_are_not_read(name: str, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(InputError, match="cannot read the file"):
         read_text(tmp_path / name, "the file")
-
-
-def test_what_is_there(tmp_path: Path) -> None:
-    assert is_there(tmp_path)
-    assert not is_there(tmp_path / "gone") and not is_there(Path(__file__) / "inside")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +36,8 @@ from robust_snn.eval.scoring.spiking_activity import SpikingActivity, spike_rast
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import InputError, first_line
 from robust_snn.utils.modules import device_of
+from robust_snn.utils.optional_work import Attempts
 
-T = TypeVar("T")
 _Row = tuple[int, np.ndarray, int, int]  # image, version, answer, attack
 _log = logging.getLogger("robust_snn")
 PICTURES = 6  # images that a report shows
@@ -76,7 +76,7 @@ def save_report_data(job: Job, summary: Summary, folder: RunFolder, run: Path) -
 
 def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
     """Collects and measures what a report shows; the arguments are those of `save_report_data`."""
-    predictions, attempt = summary.predictions, _Attempts()
+    predictions, attempt = summary.predictions, Attempts()
     labels = predictions.labels
     given = (predictions.clean, predictions.worst, predictions.attacks)
     clean, worst, attacks = ((each == labels[:, None]).mean(-1) for each in given)
@@ -114,22 +114,6 @@ def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
         len(at),
         np.array(attempt.missing, str).reshape(-1, 2),
     )
-
-
-class _Attempts:
-    """Measures what can be measured, and keeps why the rest cannot."""
-
-    def __init__(self) -> None:
-        self.missing: list[tuple[str, str]] = []
-
-    def __call__(self, what: str, work: Callable[[], T], empty: T) -> T:
-        """What was measured; `empty`, with a log line, where that fails."""
-        try:
-            return work()
-        except Exception as error:  # whatever a network of other people does
-            _log.info("the report cannot show %r: %s", what, first_line(error))
-            self.missing.append((what, first_line(error)))
-            return empty
 
 
 class _Versions:
@@ -227,7 +211,7 @@ def _raster(job: Job, shown: Sequence[Pictures]) -> Raster:
 
 
 def _masking(
-    job: Job, summary: Summary, at: np.ndarray, folder: RunFolder, attempt: _Attempts
+    job: Job, summary: Summary, at: np.ndarray, folder: RunFolder, attempt: Attempts
 ) -> Masking:
     """The margin along the gradient that the first attack followed, convergence, and the probe."""
     found = Masking.none()

@@ -20,7 +20,7 @@ from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.scoring.compare import Comparison
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.atomic_files import write_json, write_text
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_files import output_folder
 from robust_snn.utils.version import __version__
 
 COMPARISON_SCHEMA = 1
@@ -41,9 +41,7 @@ def write_comparison(comparison: Comparison, out: Path, command: str | None = No
         InputError: If there is a file in the folder's place.
         ImportError: If Jinja2 or matplotlib is not installed; the JSON file is there.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"'{out}' is no folder; name another place for the comparison")
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder(out, "the comparison")
     write_json(out / "comparison.json", comparison_json(comparison))
     write_text(out / "comparison.html", comparison_page(comparison, command))
     return out / "comparison.html"

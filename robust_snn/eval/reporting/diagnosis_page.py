@@ -13,6 +13,7 @@ from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
+from robust_snn.utils.user_files import output_folder
 from robust_snn.utils.version import __version__
 
 DIAGNOSIS_SCHEMA = 1
@@ -36,9 +37,10 @@ def write_diagnosis(diagnosis: Diagnosis, about: Mapping[str, Any], out: Path) -
         Path of the page.
 
     Raises:
+        InputError: If there is a file in the folder's place.
         ImportError: If Jinja2 or matplotlib is not installed; the JSON file is there.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder(out, "the diagnosis")
     tree = {"schema": DIAGNOSIS_SCHEMA, "version": __version__, **about, **diagnosis.to_json()}
     write_json(out / "diagnosis.json", tree)
     write_text(out / "diagnosis.html", diagnosis_page(diagnosis, about))
@@ -89,7 +91,21 @@ def diagnosis_page(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
             for name, points in diagnosis.curves.items()
             if len(points) > 1
         ],
+        unmeasured=unmeasured(diagnosis),
     )
+
+
+def unmeasured(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    """What the page does not show, and why."""
+    found = list(diagnosis.missing)
+    told = {what for what, _ in found}
+    if len(diagnosis.compared) < 2 and "Agreement of gradient modes" not in told:
+        found.append(("Agreement of gradient modes", "the network takes fewer than two"))
+    for name, checks in CHECKS.items():
+        if len(diagnosis.curves.get(name, ())) < 2:
+            said = [note.why for note in diagnosis.notes if note.name in checks]
+            found.append((f"Over {name}", said[0] if said else "not measured"))
+    return found
 
 
 def conclusion(diagnosis: Diagnosis) -> str:

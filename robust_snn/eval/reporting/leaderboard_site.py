@@ -21,6 +21,7 @@ from robust_snn.eval.submission.submission_folder import FILES
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_files import output_folder
 
 INDEX = "index.html"
 SHOWN = 200  # images that a page names
@@ -68,9 +69,8 @@ def write_site(runs: Sequence[str | Path], folder: Path) -> Path:
         InputError: If there is no run, one cannot be read or comes twice, or the place is taken.
         ImportError: If Jinja2 is missing.
     """
-    if folder.is_file():
-        raise InputError(f"'{folder}' is a file; name a folder for the site")
     pages = [page for board in _boards(runs) for page in _pages(board)]
+    output_folder(folder, "the site")
     script, digest = page_script("sort.js", "filter.js")
     threats = list(dict.fromkeys(threat_text(page.board) for page in pages))
     first = template("leaderboard_site.html").render(

@@ -24,6 +24,7 @@ from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.checked_files import DamagedFile, read_arrays, read_record, write_arrays
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.user_files import output_folder
 
 VERDICT, NETWORK, IMAGES = "verdict.json", "network.json", "adversarial.npz"
 FILES = (VERDICT, NAME, NETWORK, IMAGES)
@@ -80,7 +81,7 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
     positions = np.flatnonzero(predictions.by >= 0)
     images = _worst_versions(run, config, verdict, predictions, positions)
     _check_place(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder, "the submission")
     verdict.save(folder / VERDICT)
     predictions.save(folder)
     write_json(folder / NETWORK, {key: config[key] for key in RECORDED})
@@ -193,8 +194,6 @@ def _worst_versions(
 
 
 def _check_place(folder: Path) -> None:
-    if folder.is_file():
-        raise InputError(f"'{folder}' is a file; name a folder for the submission")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / HASHES).exists():
         raise InputError(f"'{folder}' holds something else; choose another folder")
 

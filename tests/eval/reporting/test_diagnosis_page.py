@@ -11,6 +11,7 @@ import pytest
 from diagnoses import a_diagnosis
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.reporting.diagnosis_page import (
+    CHECKS,
     conclusion,
     diagnosis_page,
     paragraph,
@@ -20,6 +21,7 @@ from robust_snn.eval.reporting.diagnosis_page import (
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
+EVERY = dict.fromkeys(CHECKS, ((0.0, 1.0), (1.0, 0.5)))
 ABOUT = {"model": "net", "data": "digits", "command": "robust-snn diagnose --out 'a b'"}
 
 
@@ -34,10 +36,26 @@ def test_all_that_was_found_is_on_the_page(tmp_path: Path) -> None:
     assert tree["cosines"] == [[1.0, None], [None, 1.0]]
 
 
-def test_what_was_not_measured_has_no_section() -> None:
-    bare = a_diagnosis(results=(), compared=(), cosines=(), curves={}, margin=None)
+def test_what_was_not_measured_is_said() -> None:
+    bare = a_diagnosis(
+        notes=(Diagnostic("EOT convergence", 1.0, "pass", "the victim is deterministic"),),
+        results=(),
+        compared=(),
+        cosines=(),
+        curves={},
+        margin=None,
+        missing=(("Margin along the gradient", "out of <memory>"),),
+    )
     page = diagnosis_page(bare, ABOUT)
-    assert "<svg" not in page and "second" in page
+    assert "<svg" not in page
+    for line in (
+        "Margin along the gradient: out of &lt;memory&gt;",
+        "Agreement of gradient modes: the network takes fewer than two",
+        "Over draws: the victim is deterministic",
+        "Over eps: not measured",
+    ):
+        assert f"<li>{line}</li>" in page
+    assert "What was not measured" not in diagnosis_page(a_diagnosis(curves=EVERY), ABOUT)
 
 
 def test_names_are_text() -> None:

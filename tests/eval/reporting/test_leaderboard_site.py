@@ -54,7 +54,7 @@ def test_only_what_is_verified_counts(runs: list[Path], tmp_path: Path) -> None:
 
 def test_wrong_places_and_options(runs: list[Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="is a file; name a folder"):
+    with pytest.raises(InputError, match="is no folder; name another place for the site"):
         write_site(runs, tmp_path / "file")
     words = ["--site", str(tmp_path / "s"), "--html", "x.html"]
     with pytest.raises(SystemExit) as left:

@@ -307,7 +307,7 @@ def test_what_is_no_submission_is_said(honest: Case, tmp_path: Path) -> None:
         verify(tmp_path, *honest[1:])
     run = honest.folder.with_name("run")
     (tmp_path / "mine").write_text("mine")
-    for place, message in ((tmp_path / "mine", "is a file"), (tmp_path, "holds something else")):
+    for place, message in ((tmp_path / "mine", "is no folder"), (tmp_path, "holds something else")):
         with pytest.raises(InputError, match=message):
             submit(run, place)
     shutil.copytree(run, tmp_path / "run")

@@ -1,0 +1,29 @@
+"""Paths that a user names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_files import is_there, output_folder
+
+
+def test_what_is_there(tmp_path: Path) -> None:
+    assert is_there(tmp_path)
+    assert not is_there(tmp_path / "gone") and not is_there(Path(__file__) / "inside")
+
+
+def test_output_folders(tmp_path: Path) -> None:
+    output_folder(tmp_path / "new" / "folder", "the page")
+    output_folder(tmp_path / "new" / "folder", "the page")
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for taken in ("file", "pipe", "file/inside"):
+        with pytest.raises(InputError, match="is no folder; name another place for the page"):
+            output_folder(tmp_path / taken, "the page")
+    for impossible in ("x" * 300, "a\0b"):
+        with pytest.raises(InputError, match="for the page: "):
+            output_folder(tmp_path / impossible, "the page")
