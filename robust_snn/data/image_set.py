@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,17 +59,38 @@ class ImageSet:
     @cached_property
     def sha256(self) -> str:
         """Digest of shape, pixels and labels: equal when and only when the data are equal."""
-        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        for image in self.images:  # one by one: no copy of the whole set
-            digest.update(image.cpu().contiguous().numpy().astype("<f4", copy=False).tobytes())
-        digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
-        return digest.hexdigest()
+        return data_digests(self.images, self.labels).sha256
+
+
+class DataDigests(NamedTuple):
+    """What identifies images: shape, pixels and labels of all, and each one's pixels, `N`."""
+
+    sha256: str
+    images: tuple[str, ...]
+
+
+def data_digests(images: Tensor, labels: Tensor) -> DataDigests:
+    """The digests of images `[N, ...]`, as float32, with labels `[N]`."""
+    whole, single = hashlib.sha256(str(tuple(images.shape)).encode()), []
+    for image in images:  # one by one: no copy of the whole set
+        content = _content(image)
+        whole.update(content)
+        single.append(_digest(content))
+    whole.update(labels.cpu().numpy().astype("<i8").tobytes())
+    return DataDigests(whole.hexdigest(), tuple(single))
 
 
 def image_digests(images: Tensor) -> list[str]:
     """A digest of the pixels of every image `[N, ...]`, as float32."""
-    arrays = (image.detach().cpu().contiguous().float().numpy() for image in images)
-    return [hashlib.sha256(array.astype("<f4").tobytes()).hexdigest()[:32] for array in arrays]
+    return [_digest(_content(image)) for image in images]
+
+
+def _content(image: Tensor) -> bytes:
+    return image.detach().cpu().contiguous().float().numpy().astype("<f4", copy=False).tobytes()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def resized(images: Tensor, size: int | None) -> Tensor:

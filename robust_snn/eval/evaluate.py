@@ -22,7 +22,7 @@ from robust_snn.eval.execution.adaptive_suite import choose_attacks
 from robust_snn.eval.execution.certified_images import CertifiedImages, certified_images
 from robust_snn.eval.execution.estimate import Estimate, estimate_cost, say_if_long
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.preflight import Preflight, preflight
+from robust_snn.eval.execution.preflight import Preflight, identified, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
 from robust_snn.eval.execution.report_measures import save_report_data
 from robust_snn.eval.execution.run_folder import RunFolder
@@ -87,8 +87,8 @@ def evaluate(
 
     Every attack on every shard of the images is one file in `out` once it is finished. After a
     crash or Ctrl-C, the same call resumes where it stopped and returns the verdict that an
-    uninterrupted run gives. Processes that are given the same folder share the work, and all return
-    that verdict. The folder keeps `verdict.json`, `report.html` and the predictions on every
+    uninterrupted run gives; with more images behind those, it goes on from there. Processes that
+    are given the same folder share the work, and all return that verdict. The folder keeps `verdict.json`, `report.html` and the predictions on every
     image, `results.npz`.
 
     Args:
@@ -134,7 +134,7 @@ def evaluate(
         listener = entered.enter_context(progress_listener(progress))
         listener(Progress.starting("checking network and images"))
         job = _job((victim, source), (images, labels), protocol, batch_size, seed)
-        checked = preflight(job, calibration)
+        checked = identified(preflight(job, calibration))
         if ray is None:
             local_workers.check_workers(checked.job, workers)
         else:

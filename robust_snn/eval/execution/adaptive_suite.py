@@ -55,9 +55,17 @@ def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -
         InputError: If the network takes no gradient mode, and its suite has no other attack.
     """
     job = checked.job
+    most = max(FEWEST, len(job.images) // SHARE)
+    calibration = calibration[0][:most], calibration[1][:most]
     record = probe_record(folder)
+    if record is not None and record["images"] != len(calibration[1]):
+        record = None  # the run has grown, and a choice may take more images
     if record is None:
-        record = {"address": folder.address, **_choose(checked, calibration)}
+        record = {
+            "address": folder.address,
+            "images": len(calibration[1]),
+            **_choose(checked, calibration),
+        }
         write_record(folder.path / PROBE_FILE, record)
     folder.bind(record["rows"])
     bridge = None if record["bridge"] is None else Bridge(**record["bridge"])
@@ -96,9 +104,8 @@ def probe_record(folder: RunFolder) -> dict[str, Any] | None:
 
 def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
     """The chosen rows and why, as JSON values."""
-    job = checked.job
-    most, started = max(FEWEST, len(job.images) // SHARE), time.perf_counter()
-    images, labels = (part[:most].to(device_of(job.victim)) for part in calibration)
+    job, started = checked.job, time.perf_counter()
+    images, labels = (part.to(device_of(job.victim)) for part in calibration)
     images, labels = images.float(), labels.long()
     victim, seed = job.victim.replace(), derive_seed(job.seed, "probe")
     _, (bridge, left_out) = on_fewer(

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from robust_snn.certificates.certificate_folder import read_certificates
-from robust_snn.data.image_set import image_digests
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.scoring import intervals
@@ -97,7 +96,8 @@ def certified_images(job: Job, folder: str | Path) -> CertifiedImages:
     if changed:
         raise InputError(f"'{folder}' certifies another network ({'; '.join(changed[:NAMED])})")
     status = {(row["digest"], row["label"]): row["status"] for row in rows}
-    digests, labels = image_digests(job.images), job.labels.tolist()
+    assert job.digests is not None
+    digests, labels = job.digests.images, job.labels.tolist()
     found = [status.get((d, str(y)), "") for d, y in zip(digests, labels, strict=True)]
     if not any(found):
         raise InputError(f"'{folder}' has no certificate of any of these {len(found)} images")

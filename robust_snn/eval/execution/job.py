@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.data.image_set import DataDigests
 from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.protocol.implementation import Crafted
@@ -45,6 +47,7 @@ class Job:
         source: Another network, from which attacks may transfer.
         classes: Number of classes, once it is known.
         bridged: The victim as attacks see it, where that is another than the one that is scored.
+        digests: What identifies images and labels, once it is known.
     """
 
     victim: Victim
@@ -57,6 +60,7 @@ class Job:
     source: Victim | None = None
     classes: int | None = None
     bridged: Victim | None = None
+    digests: DataDigests | None = None
 
     @property
     def attacked(self) -> Victim:
@@ -71,6 +75,13 @@ class Job:
         """Indices of a shard's images in the evaluated set."""
         start = shard * self.batch_size
         return np.arange(start, min(start + self.batch_size, len(self.images)))
+
+    def identity(self, shard: int) -> str:
+        """What identifies the images and labels of a shard, to which its results are bound."""
+        assert self.digests is not None
+        ids = self.ids(shard)
+        known = [self.digests.images[i] for i in ids], self.labels[torch.from_numpy(ids)].tolist()
+        return hashlib.sha256(repr(known).encode()).hexdigest()
 
     def names(self, shard: int) -> list[str]:
         """Names of a shard's results: the clean images, then the attacks in order."""

@@ -11,7 +11,7 @@ from robust_snn.attacks.attack_losses import STEPWISE
 from robust_snn.attacks.mode_reach import TRIED_ON, tried_reach
 from robust_snn.attacks.threat_radius import check_reach
 from robust_snn.data.checks import check_some_pixels
-from robust_snn.data.image_set import held_out
+from robust_snn.data.image_set import data_digests, held_out
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.out_of_memory import in_parts
@@ -97,6 +97,12 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
         ),
         calibration,
     )
+
+
+def identified(checked: Preflight) -> Preflight:
+    """The checked job with what identifies its images."""
+    job = checked.job
+    return replace(checked, job=replace(job, digests=data_digests(job.images, job.labels)))
 
 
 def _spread(job: Job) -> float:

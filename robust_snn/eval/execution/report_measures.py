@@ -28,7 +28,6 @@ from robust_snn.eval.execution.report_data import (
     ReportData,
 )
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.execution.summary import Summary
 from robust_snn.eval.protocol.implementations import attacked_victim
 from robust_snn.eval.scoring.predictions import Predictions
@@ -64,12 +63,12 @@ def save_report_data(job: Job, summary: Summary, folder: RunFolder, run: Path) -
     """
     path = run / REPORT_DATA_FILE
     try:
-        if ReportData.load(path, folder.piece_address) is not None:
+        if ReportData.load(path, folder.whole_address) is not None:
             return
     except InputError as error:
         _log.warning("made again: %s", error)
     try:
-        measure(job, summary, folder).save(path, folder.piece_address)
+        measure(job, summary, folder).save(path, folder.whole_address)
     except Exception as error:  # whatever a network of other people does, or a full disk
         _log.warning("the report shows the verdict alone: %s", first_line(error))
 
@@ -80,7 +79,7 @@ def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
     labels = predictions.labels
     given = (predictions.clean, predictions.worst, predictions.attacks)
     clean, worst, attacks = ((each == labels[:, None]).mean(-1) for each in given)
-    versions = _Versions(job, folder.load)
+    versions = _Versions(job, folder)
     at = np.flatnonzero(clean > 0.5)[:SAMPLE]
     at = at if len(at) else np.arange(min(SAMPLE, len(labels)))
     device = device_of(job.victim)
@@ -119,13 +118,13 @@ def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
 class _Versions:
     """Adversarial images and the predictions on them, out of the stored results."""
 
-    def __init__(self, job: Job, load: Callable[[str], ShardResult | None]) -> None:
-        self.job, self.load = job, cache(load)
+    def __init__(self, job: Job, folder: RunFolder) -> None:
+        self.job, self.load = job, cache(folder.load)
 
     def get(self, attack: int, image: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The version of an image that an attack made, and the predictions on it, `[report]`."""
         shard, position = divmod(image, self.job.batch_size)
-        result = self.load(self.job.names(shard)[1 + attack])
+        result = self.load(self.job.names(shard)[1 + attack], self.job.identity(shard))
         if result is None or position not in result.positions:
             return None
         row = int(np.flatnonzero(result.positions == position)[0])

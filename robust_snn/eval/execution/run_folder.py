@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_snn.eval.execution.folder_lock import locked
+from robust_snn.eval.execution.grown_run import IMAGES, grown, without_images
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.foreign.identity import changes, without_behaviour
 from robust_snn.utils.atomic_files import remove_drafts
@@ -32,7 +33,7 @@ from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.user_files import is_there
 
 _log = logging.getLogger("robust_snn")
-RUN_FORMAT = 4  # of the files in a run's folder; another one is refused, not misread
+RUN_FORMAT = 5  # of the files in a run's folder; another one is refused, not misread
 CONFIG = "config.json"
 SHOWN = 8  # differences between two runs that a message names
 
@@ -50,7 +51,7 @@ class RunFolder:
         room: Bytes that the results of the whole run may take.
 
     Attributes:
-        address: Digest of the configuration, without the answers that it holds.
+        address: Digest of the configuration, without its images and the answers that it holds.
         piece_address: Digest of that and of the attacks that were chosen; every result bears it.
         dropped_rows: Numbers of the rows that the first shards have shown to find nothing; None as
             long as this process has not looked.
@@ -63,7 +64,8 @@ class RunFolder:
     def __init__(self, path: str | Path, config: dict[str, Any], room: int = 0) -> None:
         self.path = Path(path)
         config = json.loads(json.dumps({"robust_snn_run": RUN_FORMAT, **config}))
-        self.address = self.piece_address = _digest(without_behaviour(config))
+        self.config = config
+        self.address = self.piece_address = _digest(without_images(without_behaviour(config)))
         self.dropped_rows: Collection[int] | None = None
         self._agreed(config)
         self.check_room(room)
@@ -82,8 +84,16 @@ class RunFolder:
         """From now on, results belong to these attacks too, JSON values that a probe has chosen."""
         self.piece_address = _digest([self.address, attacks])
 
+    @property
+    def whole_address(self) -> str:
+        """Digest of everything that the numbers of the whole run depend on, its images too."""
+        return _digest([self.piece_address, self.config.get("data")])
+
     def _agreed(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The configuration as the folder holds it, or the given one if it holds none."""
+        """The configuration as the folder holds it, or the given one if it holds none.
+
+        That of a run with fewer of the same images becomes that of this one.
+        """
         if is_there(self.path, "the run") and not self.path.is_dir():
             raise self._not_a_run("a file")
         try:
@@ -96,7 +106,8 @@ class RunFolder:
             return self._repaired(config)
         if found.get("robust_snn_run") != RUN_FORMAT:
             raise self._not_a_run("a run of another version of robust_snn")
-        if changed := changes(found, config):
+        found = grown(found, config)
+        if changed := changes(_short(found), _short(config)):
             more = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
             raise InputError(
                 f"'{self.path}' holds a run with another configuration "
@@ -174,40 +185,49 @@ class RunFolder:
         return {f"{path.parent.name}/{path.stem}" for path in files}
 
     def load(
-        self, name: str, flaw: Callable[[ShardResult], str | None] | None = None
+        self, name: str, of: str = "", flaw: Callable[[ShardResult], str | None] | None = None
     ) -> ShardResult | None:
         """A finished result; None if there is none, or it is not what it should be.
 
         Args:
             name: Its name.
+            of: What identifies its images.
             flaw: Says what is wrong with a result, if something is.
         """
         path = self._file(name)
         try:
             arrays = read_arrays(path)
-            bound = (str(arrays["address"]), str(arrays["name"]))
+            bound = tuple(str(arrays[key]) for key in ("address", "name", "of"))
             result = ShardResult.from_arrays(arrays)
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError) as error:
             _log.warning("%s is damaged and will be made again: %s", path, error)
             return None
-        if bound != (self.piece_address, name):
+        if bound[:2] != (self.piece_address, name):
             whose = "run" if bound[0] != self.piece_address else "part of the run"
             _log.warning("%s belongs to another %s and will be made again", path, whose)
+            return None
+        if bound[2] != of:  # the last shard of a run that has grown since
+            _log.info("%s is of other images and will be made again", path)
             return None
         if flaw is not None and (what := flaw(result)) is not None:
             _log.warning("%s is not as it should be and will be made again: %s", path, what)
             return None
         return result
 
-    def save(self, name: str, result: ShardResult) -> None:
+    def save(self, name: str, result: ShardResult, of: str = "") -> None:
         """Stores a result, whole or not at all, whenever the process or the power fails.
+
+        Args:
+            name: Its name.
+            result: The result.
+            of: What identifies its images.
 
         Raises:
             FolderError: If the disk is full or gone.
         """
-        bound = {"run": self.address, "address": self.piece_address, "name": name}
+        bound = {"run": self.address, "address": self.piece_address, "name": name, "of": of}
         with self._reported():
             self._file(name).parent.mkdir(exist_ok=True)
             write_arrays(self._file(name), {**result.arrays(), **bound})
@@ -215,6 +235,7 @@ class RunFolder:
     def conclude(self, *writers: Callable[[Path], None]) -> None:
         """Calls the functions that write into the finished run, in one process at a time."""
         with self._reported(), self.lock():
+            self._agreed(self.config)  # again: another process may have let the run grow
             for place in (self.path, *(self.path / "pieces").glob("*/")):
                 remove_drafts(place)
             for write in writers:
@@ -232,6 +253,11 @@ class RunFolder:
 
     def _file(self, name: str) -> Path:
         return self.path / "pieces" / f"{name}.npz"
+
+
+def _short(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the digests of single images, which tell a person nothing."""
+    return {key: value for key, value in config.items() if key != IMAGES}
 
 
 def _digest(tree: Any) -> str:

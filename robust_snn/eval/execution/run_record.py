@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from robust_snn.data import ImageSet
+from robust_snn.eval.execution.grown_run import IMAGES
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
 from robust_snn.eval.protocol.implementations import implementation
@@ -33,6 +34,7 @@ def configuration(
         data_info: `name` and `split` of the data, where the caller knows them.
     """
     job = checked.job
+    assert job.digests is not None
     net = job.victim.net
     what_ran = identity(job.victim, job.images)
     inner, adapted = adaptation(net)
@@ -46,12 +48,13 @@ def configuration(
     data = {
         **_overridden({"name": "images", "split": "all"}, data_info),
         "n": len(job.images),
-        "sha256": ImageSet("", "", job.images, job.labels, ()).sha256,
+        "sha256": job.digests.sha256,
         "calibration": len(checked.calibration[1]) if checked.calibration else 0,
     }
     return {
         "model": _overridden(model, model_info),
         "data": data,
+        IMAGES: {"digests": list(job.digests.images), "labels": job.labels.tolist()},
         "threat": asdict(job.threat),
         "suite": {**asdict(job.suite), "attacks": ()},
         "attacks": {row.name: asdict(row) for row in job.suite.attacks},

@@ -69,13 +69,14 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
         compute: Callable[[], ShardResult],
     ) -> ShardResult:
         meter.begin(row, shard)
-        stored = folder.load(name, partial(job.flaw, row, shard, positions))
+        stored = folder.load(name, of, partial(job.flaw, row, shard, positions))
         done = compute() if stored is None else stored
         if stored is None:
-            folder.save(name, done)
+            folder.save(name, done, of)
         meter.count([name], computed=stored is None)
         return replace(done, images=done.images[:0])
 
+    of = job.identity(shard)
     first, *names = job.names(shard)
     everything = np.arange(len(job.ids(shard)))
     clean = result(None, first, everything, lambda: job.clean(shard))

@@ -98,8 +98,8 @@ def test_a_piece_of_another_place_is_made_again(tmp_path: Path) -> None:
     found = tmp_path / "pieces" / "a" / "0.npz"
     found.with_name("1.npz").write_bytes(found.read_bytes())
     assert folder.load("a/0") is not None and folder.load("a/1") is None
-    assert folder.load("a/0", lambda result: None) is not None
-    assert folder.load("a/0", lambda result: "too bright") is None
+    assert folder.load("a/0", flaw=lambda result: None) is not None
+    assert folder.load("a/0", flaw=lambda result: "too bright") is None
     folder.bind([{"name": "another attack"}])
     assert folder.load("a/0") is None
 

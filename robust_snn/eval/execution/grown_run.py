@@ -1,0 +1,34 @@
+"""A run may grow: more of the same images, behind those that it has, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+IMAGES = "images"  # in a configuration: digest and label of every image, in order
+GROWS = ("n", "sha256")  # what else of the data changes with their number
+
+
+def without_images(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what changes as its run grows."""
+    kept = {key: value for key, value in config.items() if key != IMAGES}
+    data = config.get("data", {})
+    return {**kept, "data": {key: value for key, value in data.items() if key not in GROWS}}
+
+
+def grown(found: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What a folder holds, as it is with the images of a run that goes on from there.
+
+    Args:
+        found: The configuration in the folder.
+        config: That of the run, which has the same images or more of them behind those.
+
+    Returns:
+        `found` with the images of `config`; as it was where they are others, or fewer.
+    """
+    before, after = found.get(IMAGES), config.get(IMAGES)
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return found
+    if any(after[key][: len(before[key])] != before[key] for key in after):
+        return found
+    data = {**found["data"], **{key: config["data"][key] for key in GROWS}}
+    return {**found, "data": data, IMAGES: after}
