@@ -88,8 +88,8 @@ def evaluate(
     Every attack on every shard of the images is one file in `out` once it is finished. After a
     crash or Ctrl-C, the same call resumes where it stopped and returns the verdict that an
     uninterrupted run gives; with more images behind those, it goes on from there. Processes that
-    are given the same folder share the work, and all return that verdict. The folder keeps `verdict.json`, `report.html` and the predictions on every
-    image, `results.npz`.
+    are given the same folder share the work, and all return that verdict. The folder keeps
+    `verdict.json`, `report.html` and the predictions on every image, `results.npz`.
 
     Args:
         victim: A victim, a network or a timm name.
