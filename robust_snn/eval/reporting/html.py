@@ -20,7 +20,7 @@ from robust_snn.eval.reporting.terminal import passes_per_image, sentence
 from robust_snn.eval.scoring.curves import CurvePoint, load_curves
 from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.eval.scoring.verdict_checks import weakens_attacks
+from robust_snn.eval.scoring.verdict_checks import is_first_look, weakens_attacks
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
@@ -29,7 +29,6 @@ from robust_snn.utils.file_texts import read_json
 REPORT_FILE = "report.html"
 ABOUT = "about.json"
 ORDER = ("fail", "warn", "pass")
-FIRST_LOOKS = ("quick", "demo")  # suites that are too short for a result
 
 
 def write_report(
@@ -120,7 +119,7 @@ def render_page(
         masking=masking,
         pictures=shown,
         left=left,
-        upper_bound=verdict.suite.partition("(")[0] in FIRST_LOOKS,
+        upper_bound=is_first_look(verdict.suite),
         survivors=None if data is None else np.flatnonzero(data.robust >= 0.5).tolist(),
         unmeasured=report_sections.unmeasured(verdict, data, curves or {}, published),
         latex=latex,

@@ -1,24 +1,26 @@
-"""Leaderboards: verdicts of one threat model, ranked by robust accuracy; without a rank where a
-diagnostic failed."""
+"""Leaderboards: networks under one threat model, ranked by what is best known of each; a verdict
+that is no result has no rank."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from robust_snn.eval.reporting.best_known import BestKnown, best_known, network
 from robust_snn.eval.reporting.page_templates import page_script, template
 from robust_snn.eval.reporting.tables import guarded
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.eval.scoring.finished_run import load_verdict
+from robust_snn.eval.scoring.predictions import NAME
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.eval.scoring.verdict_checks import weakens_attacks
+from robust_snn.eval.scoring.verdict_checks import is_first_look, weakens_attacks
 from robust_snn.eval.submission.submission_folder import is_submission
 from robust_snn.eval.submission.verification import is_verified
 from robust_snn.utils.atomic_files import write_json, write_text
@@ -32,9 +34,8 @@ class LeaderboardEntry:
     """A line of a leaderboard.
 
     Attributes:
-        rank: Place by robust accuracy; None where a diagnostic failed, for then the attacks may
-            have failed, and the number is no more than an upper bound, and where nothing was
-            attacked or diagnosed.
+        rank: Place of the network by `best`, the same for all its runs; None where the number is no
+            more than an upper bound: a diagnostic failed, or something is `missing`.
         model: Name of the model.
         run: Folder of the run.
         weights: Start of the weights' digest.
@@ -47,11 +48,14 @@ class LeaderboardEntry:
         passes: Passes per image of all attacks.
         failed: Names of the diagnostics that failed.
         warned: Names of those that warn.
-        missing: What was not done without which a number means nothing: `attacked`, `diagnosed`.
+        missing: What was not done without which a number means little: `attacked`, `attacked beyond
+            a first look`, `diagnosed`.
         counted: Whether predictions beside the verdict confirm it.
         certified: Accuracy that no attack can take, where certificates were given.
         verified: Whether `robust-snn verify` accepted the submission; None where it is a run's own
             folder.
+        best: What all accepted runs of the network know together; None where this one is not
+            accepted: it has no predictions, or is not verified.
     """
 
     rank: int | None
@@ -71,6 +75,12 @@ class LeaderboardEntry:
     counted: bool
     certified: float | None = None
     verified: bool | None = None
+    best: BestKnown | None = None
+
+    @property
+    def best_accuracy(self) -> float:
+        """Best known robust accuracy, or this run's own."""
+        return self.robust if self.best is None else self.best.accuracy
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,11 @@ class Leaderboard:
 
 
 def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
-    """Reads verdicts and ranks those that were attacked and diagnosed and failed nowhere.
+    """Reads verdicts and ranks the networks of those that were attacked and diagnosed in full.
 
-    Accuracies are counted again from the predictions, where those lie beside a verdict.
+    A network's place is that of the lowest accuracy which its runs know together, so that a weak
+    suite wins nothing. Accuracies are counted again from the predictions, where those lie beside a
+    verdict.
 
     Args:
         runs: Folders of runs, or `verdict.json` files.
@@ -104,12 +116,15 @@ def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
             raise InputError(f"'{path}' is given twice")
         verdicts[path], counted[path] = load_verdict(path)
     _check_same(verdicts)
-    ordered = sorted(verdicts.items(), key=lambda item: _order(item[1]))
-    entries = tuple(
-        _entry(place, path, v, counted[path]) for place, (path, v) in enumerate(ordered, 1)
-    )
-    first = ordered[0][1]
-    return Leaderboard(first.threat, first.data, entries)
+    by_run = {str(path.parent): verdict for path, verdict in verdicts.items()}
+    entries = [_entry(path, verdict, counted[path]) for path, verdict in verdicts.items()]
+    accepted = [entry.run for entry in entries if _accepted(entry)]
+    best = best_known(by_run, accepted)
+    entries = [replace(entry, best=best.get(entry.run)) for entry in entries]
+    networks = {run: network(verdict) for run, verdict in by_run.items()}
+    entries.sort(key=lambda entry: _order(entry, networks[entry.run]))
+    first = next(iter(verdicts.values()))
+    return Leaderboard(first.threat, first.data, tuple(_ranked(entries, networks)))
 
 
 def write_leaderboard(
@@ -182,7 +197,7 @@ def render_leaderboard(board: Leaderboard) -> Table:
     shown = Table(title=title)
     shown.add_column("rank", justify="right")
     shown.add_column("model")
-    for column in ("clean", "robust", "95%", "certified"):
+    for column in ("clean", "robust", "95%", "best known", "certified"):
         shown.add_column(column, justify="right")
     shown.add_column("suite")
     shown.add_column("diagnostics")
@@ -198,6 +213,7 @@ def render_leaderboard(board: Leaderboard) -> Table:
             percent(entry.clean),
             percent(entry.robust),
             span((entry.low, entry.high)),
+            "" if entry.best is None else percent(entry.best.accuracy),
             "" if entry.certified is None else percent(entry.certified),
             entry.suite,
             "; ".join(notes) or "passed",
@@ -237,24 +253,45 @@ def _warned(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _missing(verdict: Verdict) -> tuple[str, ...]:
-    """What was not done of that without which a number means nothing."""
+    """What was not done of that without which a number means little."""
     attacked = any(row.images is None or row.images > 0 for row in verdict.attacks)
     broken = verdict.clean.accuracy == 0  # nothing was left to attack
-    done = {"attacked": attacked or broken, "diagnosed": bool(verdict.diagnostics)}
+    done = {
+        "attacked": attacked or broken,
+        "attacked beyond a first look": not attacked or not is_first_look(verdict.suite),
+        "diagnosed": bool(verdict.diagnostics),
+    }
     return tuple(word for word, was in done.items() if not was)
 
 
-def _order(verdict: Verdict) -> tuple[int, bool, float, float]:
-    """Those that nothing is missing of first, then those that failed nowhere, then by accuracy."""
-    failed, accuracies = bool(_failed(verdict)), (verdict.robust.accuracy, verdict.clean.accuracy)
-    return len(_missing(verdict)), failed, -accuracies[0], -accuracies[1]
+def _accepted(entry: LeaderboardEntry) -> bool:
+    """Whether its images count in what is best known."""
+    return entry.verified is not False and entry.counted and (Path(entry.run) / NAME).exists()
 
 
-def _entry(place: int, path: Path, verdict: Verdict, counted: bool) -> LeaderboardEntry:
-    failed, missing = _failed(verdict), _missing(verdict)
+def _order(entry: LeaderboardEntry, of: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Those that nothing is missing of first, then those that failed nowhere, then by accuracy,
+    with the runs of a network together and its strongest attack first."""
+    flaws = len(entry.missing), bool(entry.failed)
+    return (*flaws, -entry.best_accuracy, -entry.clean, of, entry.robust)
+
+
+def _ranked(
+    entries: Sequence[LeaderboardEntry], networks: dict[str, tuple[Any, ...]]
+) -> Iterator[LeaderboardEntry]:
+    """Entries in their order with the ranks of their networks."""
+    ranks: dict[tuple[Any, ...], int] = {}
+    for entry in entries:
+        if entry.failed or entry.missing:
+            yield entry
+        else:
+            yield replace(entry, rank=ranks.setdefault(networks[entry.run], len(ranks) + 1))
+
+
+def _entry(path: Path, verdict: Verdict, counted: bool) -> LeaderboardEntry:
     passes = sum(row.forwards + row.backwards for row in verdict.attacks) / verdict.data["n"]
     return LeaderboardEntry(
-        rank=None if failed or missing else place,
+        rank=None,
         model=str(verdict.model["name"]),
         run=str(path.parent),
         weights=str(verdict.model["weights_sha256"])[:12],
@@ -265,9 +302,9 @@ def _entry(place: int, path: Path, verdict: Verdict, counted: bool) -> Leaderboa
         n=int(verdict.data["n"]),
         suite=verdict.suite,
         passes=passes,
-        failed=failed,
+        failed=_failed(verdict),
         warned=_warned(verdict),
-        missing=missing,
+        missing=_missing(verdict),
         counted=counted,
         certified=None if verdict.certified is None else verdict.certified.accuracy,
         verified=is_verified(path.parent) if is_submission(path.parent) else None,
@@ -277,4 +314,6 @@ def _entry(place: int, path: Path, verdict: Verdict, counted: bool) -> Leaderboa
 def _cell(value: Any) -> Any:
     if isinstance(value, tuple):
         value = "; ".join(value)
+    if isinstance(value, BestKnown):
+        value = value.accuracy
     return "" if value is None else guarded(value)

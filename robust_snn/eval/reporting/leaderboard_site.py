@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from robust_snn.eval.reporting.leaderboard import Leaderboard, LeaderboardEntry, rank_runs
 from robust_snn.eval.reporting.page_templates import page_script, template
 from robust_snn.eval.reporting.terminal import passes_per_image, radius_text
-from robust_snn.eval.scoring.finished_run import load_run, load_verdict, verdict_path
-from robust_snn.eval.scoring.predictions import NAME
+from robust_snn.eval.scoring.finished_run import load_verdict, verdict_path
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.submission.submission_folder import FILES
 from robust_snn.gradients import parse_mode
@@ -28,30 +25,12 @@ SHOWN = 200  # images that a page names
 
 
 @dataclass(frozen=True)
-class BestKnown:
-    """The lowest accuracy of every image over all accepted runs of one network.
-
-    Attributes:
-        accuracy: Its mean over images.
-        runs: Number of runs that it is taken over.
-        left: Images that are right in most draws after all of them.
-        others: Images that this entry left, by the run that broke them.
-    """
-
-    accuracy: float
-    runs: int
-    left: tuple[int, ...]
-    others: dict[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
 class SitePage:
     """An entry with what its page shows."""
 
     entry: LeaderboardEntry
     board: Leaderboard
     verdict: Verdict
-    best: BestKnown | None
     page: str
 
 
@@ -85,30 +64,6 @@ def write_site(runs: Sequence[str | Path], folder: Path) -> Path:
     return folder / INDEX
 
 
-def best_known(runs: Sequence[str | Path], of: str | Path) -> BestKnown:
-    """The lowest accuracy of every image over runs of one network on the same images.
-
-    A noisy network's accuracies are shares of draws, whose minimum over many runs is a little low.
-
-    Args:
-        runs: The runs.
-        of: The one among them that the others are set against.
-    """
-    accuracies = {str(run): _accuracies(run) for run in runs}
-    lowest = np.min(list(accuracies.values()), axis=0)
-    own = accuracies[str(of)]
-    others = {
-        run: tuple(np.flatnonzero((own >= 0.5) & (values < 0.5)).tolist())
-        for run, values in accuracies.items()
-    }
-    return BestKnown(
-        float(lowest.mean()),
-        len(accuracies),
-        tuple(np.flatnonzero(lowest >= 0.5).tolist()),
-        {run: images for run, images in others.items() if images},
-    )
-
-
 def threat_text(board: Leaderboard) -> str:
     """Threat model and images of a leaderboard, by which a site filters."""
     radius = radius_text(board.threat["eps"])
@@ -127,34 +82,12 @@ def _boards(runs: Sequence[str | Path]) -> list[Leaderboard]:
 
 
 def _pages(board: Leaderboard) -> list[SitePage]:
-    verdicts = {entry.run: load_verdict(entry.run)[0] for entry in board.entries}
-    accepted = [e for e in board.entries if e.verified is not False and _has_images(e)]
     pages = []
     for entry in board.entries:
-        same = [
-            e.run for e in accepted if _network(verdicts[e.run]) == _network(verdicts[entry.run])
-        ]
-        best = best_known(same, entry.run) if entry.run in same else None
         word = re.sub(r"[^A-Za-z0-9_.-]+", "-", entry.run).strip("-.") or "run"
-        pages.append(SitePage(entry, board, verdicts[entry.run], best, f"entries/{word}/{INDEX}"))
+        verdict = load_verdict(entry.run)[0]
+        pages.append(SitePage(entry, board, verdict, f"entries/{word}/{INDEX}"))
     return pages
-
-
-def _has_images(entry: LeaderboardEntry) -> bool:
-    return entry.counted and (Path(entry.run) / NAME).exists()
-
-
-def _network(verdict: Verdict) -> tuple[Any, ...]:
-    """What tells networks apart: weights, and the arguments that they are run with."""
-    model = verdict.model
-    return model["weights_sha256"], repr(sorted(model.get("kwargs", {}).items()))
-
-
-def _accuracies(run: str | Path) -> np.ndarray:
-    """Share of the report draws that are right on every image's worst version, `[N]`."""
-    predictions = load_run(run)[1]
-    right: np.ndarray = (predictions.worst == predictions.labels[:, None]).mean(1)
-    return right
 
 
 def _copied(run: Path, place: Path) -> list[str]:

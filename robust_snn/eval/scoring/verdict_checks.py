@@ -25,7 +25,13 @@ NAMED_MODES = 4  # with a flaw, that a diagnostic names
 GREY = 0.5  # a radius in Linf within which every image can be made grey
 UNFOLLOWED = "; no attack followed this gradient"
 SURROGATE_CHECKS = ("silent neurons", "vanishing degree")
+FIRST_LOOKS = ("quick", "demo")  # suites that are too short for a result
 BESIDE = "; attacks followed another surrogate too, of which more is left"
+
+
+def is_first_look(suite: str) -> bool:
+    """Whether a suite is too short for a result."""
+    return suite.partition("(")[0] in FIRST_LOOKS
 
 
 def weakens_attacks(note: Diagnostic) -> bool:

@@ -30,10 +30,10 @@ pytest.importorskip("jinja2")
 
 
 def save(folder: Path, name: str, robust: float = 0.3, clean: float = 0.9, **changes: Any) -> Path:
-    verdict = a_verdict(**changes)
+    verdict = a_verdict(**{"suite": "tested", **changes})
     verdict = replace(
         verdict,
-        model={**verdict.model, "name": name},
+        model={**verdict.model, "name": name, "weights_sha256": name},
         robust=Robust(robust, (robust - 0.1, robust + 0.1), robust, 0.5),
         clean=Clean(clean, (clean - 0.05, clean + 0.05), clean),
     )
@@ -69,6 +69,13 @@ def test_order(runs: list[Path]) -> None:
     ]
     assert board.entries[3].failed == ("noise",) and board.entries[1].warned == ("noise",)
     assert rank_runs([runs[0] / "verdict.json"]).entries[0].model == "weak"
+
+
+def test_a_first_look_has_no_rank(tmp_path: Path) -> None:
+    runs = [save(tmp_path, "looked-at", 0.9, suite="quick(steps=5)"), save(tmp_path, "other", 0.5)]
+    board = rank_runs(runs)
+    assert [(e.rank, e.model) for e in board.entries] == [(1, "other"), (None, "looked-at")]
+    assert board.entries[1].missing == ("attacked beyond a first look",)
 
 
 @pytest.mark.parametrize(

@@ -9,29 +9,44 @@ import pytest
 
 from browser import after_script, needs_chromium
 from robust_snn import InputError, cli
-from robust_snn.eval.reporting.leaderboard_site import best_known, write_site
+from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.reporting.leaderboard import rank_runs
+from robust_snn.eval.reporting.leaderboard_site import write_site
 from runs import finished_run
 
 pytest.importorskip("jinja2")
 FIRST = np.array([1, 1, 0, 0, 1, 1], bool)[:, None]
 SECOND = np.array([1, 0, 1, 0, 1, 1], bool)[:, None]
 MODEL = {"kwargs": {}, "weights_sha256": "ab", "parameters": 1}
+OTHER = {**MODEL, "name": "<i>", "weights_sha256": "c"}
+PASSED = (Diagnostic("noise", 0.0, "pass", "none"),)
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Path]:
     return [
-        finished_run(tmp_path / "a", FIRST, model={**MODEL, "name": "net"}),
-        finished_run(tmp_path / "b", SECOND, model={**MODEL, "name": "net"}),
-        finished_run(tmp_path / "c", FIRST, model={**MODEL, "name": "<i>", "weights_sha256": "c"}),
+        finished_run(tmp_path / "a", FIRST, model={**MODEL, "name": "net"}, diagnostics=PASSED),
+        finished_run(tmp_path / "b", SECOND, model={**MODEL, "name": "net"}, diagnostics=PASSED),
+        finished_run(tmp_path / "c", FIRST, model=OTHER, diagnostics=PASSED),
         finished_run(tmp_path / "d", FIRST, threat={"norm": "L2", "eps": 0.5}),
     ]
 
 
 def test_best_known_is_the_lowest_of_every_image(runs: list[Path]) -> None:
-    best = best_known(runs[:2], runs[0])
+    board = rank_runs(runs[:3])
+    best = {entry.run: entry.best for entry in board.entries}[str(runs[0])]
     assert (best.accuracy, best.runs, best.left) == (0.5, 2, (0, 4, 5))
     assert best.others == {str(runs[1]): (1,)}
+
+
+def test_networks_are_ranked_by_what_is_best_known(runs: list[Path]) -> None:
+    board = rank_runs(runs[:3])
+    assert {entry.robust for entry in board.entries} == {4 / 6}
+    assert [(entry.rank, entry.run) for entry in board.entries] == [
+        (1, str(runs[2])),
+        (2, str(runs[0])),
+        (2, str(runs[1])),
+    ]
 
 
 def test_site(runs: list[Path], tmp_path: Path) -> None:
