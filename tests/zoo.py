@@ -13,8 +13,16 @@ import robust_snn  # noqa: F401  registers the models
 from robust_snn.models import MECHANISMS
 from robust_snn.neurons import set_noise
 
-NAMES = timm.list_models("snn_*")
-BACKBONES = [name for name in NAMES if name.rsplit("_", 1)[-1] not in MECHANISMS]
+ALL = timm.list_models("snn_*")
+BACKBONES = [name for name in ALL if name.rsplit("_", 1)[-1] not in MECHANISMS]
+# Every backbone alone and with gates, which are noise, parameters and shapes at once, and every
+# mechanism on the backbones with a chain, with skip connections and with pooled sums.
+EVERY_MECHANISM = ("snn_vgg5", "snn_resnet20", "snn_sew7b")
+NAMES = [
+    name
+    for name in ALL
+    if name in BACKBONES or name.endswith("_stog") or name.startswith(EVERY_MECHANISM)
+]
 
 # A backbone without a row has an eighth of its channels.
 NARROW: dict[str, dict[str, Any]] = defaultdict(lambda: {"width": 1 / 8})

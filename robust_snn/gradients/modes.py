@@ -109,14 +109,15 @@ class BPTR(GradientMode):
     name = "bptr"
 
     def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
-        return RateSlope(1 / dynamics.threshold)
+        return RateSlope(1 / dynamics.unit)
 
 
 @dataclass(frozen=True)
 class RGA(GradientMode):
     """Rate gradient approximation (CVPR 2023): slope of a piecewise linear rate.
 
-    The current's gain and the threshold enter the slope and its edges, unlike in released code.
+    The current's gain and the threshold enter the slope and its edges, unlike in released code. The
+    rate of neurons with several levels is taken as linear up to the largest.
 
     Attributes:
         gamma: Slope below the rheobase.
@@ -133,6 +134,9 @@ class RGA(GradientMode):
             raise InputError(f"beta of rga must be above 1, got {self.beta:g}")
 
     def rule(self, dynamics: Dynamics, statistics: LayerStatistics | None = None) -> Rule:
+        if dynamics.levels > 1:
+            slope = 1 / dynamics.unit
+            return RateSlope(slope, slope, edges=(0.0, dynamics.levels * dynamics.unit))
         rheobase = (1 - dynamics.decay) * dynamics.threshold
         below = self.gamma * (1 - dynamics.decay)  # the rate at the rheobase, per threshold
         above = (1 / dynamics.threshold - below) / (dynamics.decay + self.beta - 1)

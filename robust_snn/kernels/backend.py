@@ -21,7 +21,7 @@ _log = logging.getLogger("robust_snn")
 _COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def choose_backend(backend: str, *tensors: Tensor | None) -> str:
+def choose_backend(backend: str, *tensors: Tensor | None, lacking: str = "") -> str:
     """Resolves `"auto"` and refuses a choice that cannot run.
 
     `"auto"` is `ROBUST_SNN_BACKEND` if set; else Triton for GPU tensors and Numba for CPU tensors.
@@ -31,6 +31,7 @@ def choose_backend(backend: str, *tensors: Tensor | None) -> str:
     Args:
         backend: One of `BACKENDS`.
         tensors: What the op reads; those that are `None` do not count.
+        lacking: What the op needs that no compiled backend has, or nothing.
 
     Raises:
         InputError: If the name is not one of `BACKENDS`, or that backend cannot take the tensors.
@@ -43,8 +44,9 @@ def choose_backend(backend: str, *tensors: Tensor | None) -> str:
         return backend
     given = [tensor for tensor in tensors if tensor is not None]
     if backend == "auto":
-        return next((b for b in ("numba", "triton") if not why_not(b, given)), "torch")
-    reason = why_not(backend, given)
+        compiled = ("numba", "triton") if not lacking else ()
+        return next((b for b in compiled if not why_not(b, given)), "torch")
+    reason = f"compiled loops have no {lacking}" if lacking else why_not(backend, given)
     if reason:
         raise InputError(f"backend '{backend}' cannot run: {reason}; use 'torch' or 'auto'")
     return backend

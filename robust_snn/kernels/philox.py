@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     ENCODER = 4
     FLIP = 5
     DROP = 6
+    LEAK = 7
 
 
 def _product(a: int, b: Any) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """Measures of spiking networks: pure functions over activity that one recorder collects."""
 
+from robust_snn.kernels.spiking.replay import membrane_potential
 from robust_snn.metrics.activity import (
     Activity,
     LayerActivity,
@@ -19,7 +20,6 @@ from robust_snn.metrics.neural_code import (
 )
 from robust_snn.metrics.perturbation import (
     leak_gain,
-    membrane_potential,
     mppd,
     ms_mppd,
     operator_norm,

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from robust_snn.kernels import Dynamics
+from robust_snn.kernels.spiking.replay import membrane_potential
 from robust_snn.metrics.pooled_spikes import PooledSpikes
 from robust_snn.models.readout import Readout
 from robust_snn.neurons import LIF, StochasticGate
@@ -26,18 +28,32 @@ class LayerActivity:
         current: Input currents, normalised, before the neurons' own gain, `[T, B, *shape]`.
         spikes: Outgoing spikes, those that pass the gate, `[T, B, *shape]`.
         gain: Factor on the current per step, `[T]`; DLIF's code form trains it.
-        decay: Leak per step, `[T]`; DLIF's paper form trains it.
+        decay: Leak per step, `[T]`, or per neuron, `[T, 1, *shape]`; DLIF's paper form trains it.
+        dynamics: Constants of the neurons.
+        gated: Whether a gate let only some of the spikes pass.
     """
 
     current: Tensor
     spikes: Tensor
     gain: Tensor
     decay: Tensor
+    dynamics: Dynamics
+    gated: bool = False
 
     @property
     def drive(self) -> Tensor:
         """What is added to the membrane, `[T, B, *shape]`."""
         return self.current * _per_step(self.gain, self.current)
+
+    @property
+    def distance(self) -> Tensor:
+        """Membranes before firing less the threshold, `[T, B, *shape]`.
+
+        The gradient does not pass resets.
+        """
+        d, fired = self.dynamics, None if self.gated else self.spikes
+        how = {"threshold": d.unit, "reset": d.reset, "v_reset": d.v_reset}
+        return membrane_potential(self.drive, fired, self.decay, **how) - d.threshold
 
 
 @dataclass(frozen=True)
@@ -146,6 +162,8 @@ class _Recorder:
             spikes,
             neuron.dynamics.gain * input_gain,
             neuron.dynamics.decay * membrane_gain,
+            neuron.dynamics,
+            neuron.gate is not None,
         )
 
     def synapse(self, name: str, layer: nn.Module, x: Tensor) -> None:

@@ -8,38 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.spiking.replay import per_step
 from robust_snn.utils.errors import InputError, unknown
-
-
-def membrane_potential(
-    drive: Tensor,
-    spikes: Tensor,
-    decay: Tensor | float,
-    *,
-    threshold: float = 1.0,
-    reset: Literal["hard", "soft"] = "hard",
-    v_reset: float = 0.0,
-) -> Tensor:
-    """Membranes before firing, replayed from what a layer received and fired.
-
-    Args:
-        drive: What is added to the membrane, `[T, ...]`.
-        spikes: What the neurons fired, before any gate, `[T, ...]`.
-        decay: Leak, one number or one per step `[T]`.
-        threshold: Firing threshold, for a soft reset.
-        reset: `"hard"` or `"soft"`.
-        v_reset: Membrane after a hard reset, and at the start.
-
-    Returns:
-        `[T, ...]`.
-    """
-    carried = torch.full_like(drive[0], v_reset if reset == "hard" else 0.0)
-    potentials = []
-    for leak, step, fired in zip(_leaks(decay, len(drive)), drive, spikes, strict=True):
-        v = leak * carried + step
-        potentials.append(v)
-        carried = torch.where(fired > 0, v_reset, v) if reset == "hard" else v - threshold * fired
-    return torch.stack(potentials)
 
 
 def mppd(clean: Tensor, perturbed: Tensor, decay: Tensor | float) -> Tensor:
@@ -58,7 +28,7 @@ def mppd(clean: Tensor, perturbed: Tensor, decay: Tensor | float) -> Tensor:
     difference = clean - perturbed
     error = torch.zeros_like(difference[0])
     errors = []
-    for leak, step in zip(_leaks(decay, len(difference)), difference, strict=True):
+    for leak, step in zip(per_step(decay, len(difference)), difference, strict=True):
         error = leak * error + step
         errors.append(error)
     return torch.stack(errors)
@@ -69,6 +39,7 @@ def ms_mppd(
     perturbed: Tensor,
     decay: Tensor | float,
     reduce: Literal["sum", "mean"] = "sum",
+    power: Literal[1, 2] = 2,
 ) -> Tensor:
     """MS-MPPD per sample, `[B]`: the squared `mppd` over neurons and steps.
 
@@ -81,14 +52,17 @@ def ms_mppd(
         perturbed: `[T, B, ...]`.
         decay: Leak, one number or one per step `[T]`.
         reduce: `"sum"` (paper) or `"mean"` (code).
+        power: 2, or 1 for absolute values, the TV-l1 form of Lai et al. (ICLR 2026). They show that
+            the dynamics are a total variation of the spikes; of their text we had the abstract.
 
     Raises:
         InputError: If `reduce` is not known.
     """
     if reduce not in ("sum", "mean"):
         raise unknown("reduction", reduce, ("sum", "mean"))
-    squares = mppd(clean, perturbed, decay).square().transpose(0, 1).flatten(1)
-    return squares.sum(1) if reduce == "sum" else squares.mean(1)
+    error = mppd(clean, perturbed, decay)
+    sizes = (error.abs() if power == 1 else error.square()).transpose(0, 1).flatten(1)
+    return sizes.sum(1) if reduce == "sum" else sizes.mean(1)
 
 
 def tasad(clean: Tensor, perturbed: Tensor) -> Tensor:
@@ -151,7 +125,3 @@ def operator_norm(
             return 0.0
         (vector,) = torch.autograd.grad(image, vector, image.detach())
     return float(norm)
-
-
-def _leaks(decay: Tensor | float, steps: int) -> list[Tensor | float]:
-    return list(decay.unbind(0)) if isinstance(decay, Tensor) else [decay] * steps

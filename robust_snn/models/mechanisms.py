@@ -9,7 +9,20 @@ from typing import Any, Literal
 from torch import nn
 
 from robust_snn.models.encodings import DirectEncoding, PoissonEncoding
-from robust_snn.neurons import DLIF, LIF, NoisyLIF, NormSpike, StochasticGate, TimeBatchNorm2d
+from robust_snn.models.frequency_encoding import FrequencyEncoding
+from robust_snn.neurons import (
+    DLIF,
+    LIF,
+    EvolvingLeakLIF,
+    HomeostaticLIF,
+    IntegerLIF,
+    NoisyLIF,
+    NormSpike,
+    PoissonEncoder,
+    RandomLeakLIF,
+    StochasticGate,
+    TimeBatchNorm2d,
+)
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import unknown
 
@@ -33,6 +46,9 @@ class NeuronOptions:
         dlif_form: Where DLIF's factors act, `"membrane"` (paper) or `"input"` (code).
         membrane_noise: Noise of NSNN's neurons, such as `"gaussian(sigma=0.2)"`.
         noise_form: How it acts, `"single"` (paper) or `"double"` (code).
+        leak_spread: How far random leaks are from `decay` at most.
+        homeostasis: Initial rate of HoSNN's thresholds.
+        levels: Largest integer spike.
     """
 
     decay: float = 1.0
@@ -46,6 +62,9 @@ class NeuronOptions:
     dlif_form: Literal["membrane", "input"] = "membrane"
     membrane_noise: str = "gaussian(sigma=0.3)"
     noise_form: Literal["single", "double"] = "single"
+    leak_spread: float = 0.4
+    homeostasis: float = 0.1
+    levels: int = 4
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -78,27 +97,51 @@ def _nlif(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Modu
     return NoisyLIF(options.membrane_noise, options.noise_form, **options.lif)
 
 
+def _feel(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
+    return EvolvingLeakLIF(shape, steps, **options.lif)
+
+
+def _randhet(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
+    return RandomLeakLIF(options.leak_spread, **options.lif)
+
+
+def _hosnn(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
+    return HomeostaticLIF(shape, steps, options.homeostasis, **options.lif)
+
+
+def _ilif(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
+    fixed = ("threshold", "reset")  # follow from the levels
+    own = {name: value for name, value in options.lif.items() if name not in fixed}
+    return IntegerLIF(options.levels, **own)
+
+
 @dataclass(frozen=True)
 class Mechanism:
     """What a mechanism changes in a backbone.
 
     Attributes:
         neurons: Builds the neurons of a layer from its shape, the time steps and the options.
+        mark: Class of a module that only networks with this mechanism have.
         encoding: Class of the input code.
         defaults: Options in which its paper differs from the defaults.
     """
 
     neurons: Neurons
+    mark: type[nn.Module] = LIF
     encoding: type[DirectEncoding] = DirectEncoding
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
 MECHANISMS: dict[str, Mechanism] = {
     "none": Mechanism(_lif),
-    "stog": Mechanism(_stog, defaults={"decay": 1.0}),
-    "dlif": Mechanism(_dlif, defaults={"decay": 0.99}),
-    "nlif": Mechanism(_nlif, defaults={"decay": 0.5}),
-    "poisson": Mechanism(_lif, PoissonEncoding),
+    "stog": Mechanism(_stog, StochasticGate, defaults={"decay": 1.0}),
+    "dlif": Mechanism(_dlif, DLIF, defaults={"decay": 0.99}),
+    "nlif": Mechanism(_nlif, NoisyLIF, defaults={"decay": 0.5}),
+    "poisson": Mechanism(_lif, PoissonEncoder, PoissonEncoding),
+    "feel": Mechanism(_feel, EvolvingLeakLIF, FrequencyEncoding, {"decay": 1.0}),
+    "randhet": Mechanism(_randhet, RandomLeakLIF, defaults={"decay": 0.5}),
+    "hosnn": Mechanism(_hosnn, HomeostaticLIF, defaults={"decay": 0.5}),
+    "ilif": Mechanism(_ilif, IntegerLIF, defaults={"decay": 1.0}),
 }
 
 OPTIONS = tuple(option.name for option in fields(NeuronOptions))

@@ -61,6 +61,26 @@ def every_step(net: nn.Module) -> Iterator[None]:
         yield
 
 
+class OneStep(nn.Module):
+    """A network that answers with the logits of one of its steps alone, a sub-network in time.
+
+    Args:
+        net: A network of this package.
+        share: Which step, as a share of them in [0, 1): 0 is the first.
+    """
+
+    def __init__(self, net: nn.Module, share: float) -> None:
+        super().__init__()
+        self.net = net
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images to logits `[B, K]`."""
+        with every_step(self.net):
+            logits = self.net(x).unflatten(0, (-1, len(x)))
+        return logits[int(self.share * len(logits))]
+
+
 def check_readout(net: nn.Module) -> None:
     """Refuses a network that cannot give the logits of every step.
 

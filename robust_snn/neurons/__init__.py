@@ -2,6 +2,9 @@
 
 from robust_snn.neurons.dlif import DLIF
 from robust_snn.neurons.encoder import LatencyEncoder, PhaseEncoder, PoissonEncoder
+from robust_snn.neurons.evolving_leak_lif import EvolvingLeakLIF
+from robust_snn.neurons.homeostatic_lif import HomeostaticLIF
+from robust_snn.neurons.integer_lif import IntegerLIF
 from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.noise_families import NOISES, parse_noise
@@ -24,12 +27,16 @@ from robust_snn.neurons.pass_settings import (
     one_pass,
     use_settings,
 )
+from robust_snn.neurons.random_leak_lif import RandomLeakLIF
 from robust_snn.neurons.stochastic_gate import StochasticGate
 
 __all__ = [
     "DLIF",
     "LIF",
     "NOISES",
+    "EvolvingLeakLIF",
+    "HomeostaticLIF",
+    "IntegerLIF",
     "KeepsTimeNorms",
     "LatencyEncoder",
     "NoisyLIF",
@@ -38,6 +45,7 @@ __all__ = [
     "PassSettings",
     "PhaseEncoder",
     "PoissonEncoder",
+    "RandomLeakLIF",
     "StochasticGate",
     "TimeBatchNorm2d",
     "change_settings",

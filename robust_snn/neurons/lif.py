@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, parse_mode
-from robust_snn.kernels import Dynamics, NoisyFiring, spiking_loop
+from robust_snn.kernels import Dynamics, Homeostasis, NoisyFiring, spiking_loop
 from robust_snn.kernels.backend import BACKENDS
 from robust_snn.neurons.pass_settings import layer_gradient
 from robust_snn.neurons.stochastic_gate import StochasticGate
@@ -32,9 +32,14 @@ class LIF(nn.Module):
         backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
         gate: Stochastic gate on the outgoing spikes.
 
+    Attributes:
+        bounded: Whether intervals of currents have bounds of spikes; see `certificates`.
+
     Raises:
         InputError: If an argument is out of range or a name is not known.
     """
+
+    bounded: ClassVar[bool] = True
 
     @checked_types
     def __init__(
@@ -81,6 +86,8 @@ class LIF(nn.Module):
         steps: int,
         affine: tuple[Tensor, Tensor] | None,
         noise: NoisyFiring | None = None,
+        leak: Tensor | None = None,
+        homeostasis: Homeostasis | None = None,
     ) -> Tensor:
         """Runs the spiking loop; subclasses bring what they add to it."""
         membrane_gain, input_gain = self.gains(steps)
@@ -90,15 +97,19 @@ class LIF(nn.Module):
             layer_gradient(self).rule(self.dynamics),
             steps=steps,
             affine=affine,
-            membrane_gain=membrane_gain,
+            membrane_gain=membrane_gain if leak is None else leak,
             input_gain=input_gain,
             gate=None if self.gate is None else self.gate.spec(current.shape[1], steps),
             noise=noise,
+            homeostasis=homeostasis,
             backend=self.backend,
         )
 
     def gains(self, steps: int) -> tuple[Tensor | None, Tensor | None]:
-        """Factors per step `[T]` on the carried membrane and on the current, or None for one."""
+        """Factors on the carried membrane and on the current, or None for one.
+
+        They are one per step, `[T]`; those on the membrane may be one per neuron, `[T, 1, ...]`.
+        """
         return None, None
 
     def extra_repr(self) -> str:

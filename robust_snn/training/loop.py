@@ -17,6 +17,7 @@ from robust_snn.attacks import PGD
 from robust_snn.data import ImageSet, augment, augment_events, cut_out
 from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
+from robust_snn.models.readout import OneStep
 from robust_snn.neurons import LIF, keyed
 from robust_snn.training.perturb import NOISELESS, perturbed
 from robust_snn.training.processes import Processes
@@ -27,7 +28,7 @@ from robust_snn.training.regularisers import (
     gate_penalty,
     orthogonal_retraction,
 )
-from robust_snn.training.training_losses import Objective, objective
+from robust_snn.training.training_losses import TASK_LOSSES, Objective, objective
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import accuracy, correct
 
@@ -125,13 +126,15 @@ def train_epoch(
             )
             if recipe.channels_last and clean.ndim == 4:
                 clean = clean.contiguous(memory_format=torch.channels_last)
+            if TASK_LOSSES[recipe.loss].one_step:
+                share = float(torch.rand((), generator=starts))
+                victim = victim.replace(net=OneStep(net, share))
             images = perturbed(victim, clean, labels, recipe, kind, start)
             learner.scheduler.step_update((epoch - 1) * steps + (0 if recipe.released else step))
             keys = sample_keys(noise_seed, torch.arange(len(batch))[part], call=step)
             keys = keys.to(processes.device, non_blocking=True)
             with keyed(keys), processes.autocast():
-                radius = recipe.certified_eps(epoch)
-                outcome = objective(net, clean, images, labels, recipe, radius)
+                outcome = objective(net, clean, images, labels, recipe, epoch)
             tally.add(outcome, labels, (images - clean).abs().max())
             gates = gate_parameters(net) if epoch <= recipe.gate_epochs else []
             _update(learner, outcome.loss, gates, recipe, processes, rows_drawn)

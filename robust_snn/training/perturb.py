@@ -107,6 +107,23 @@ def pgd(batch: Batch, recipe: Recipe) -> Tensor:
     return x
 
 
+def universal(batch: Batch, recipe: Recipe) -> Tensor:
+    """One perturbation for all images of the batch: steps along the sign of their summed gradient.
+
+    Universal adversarial training (Shafahi et al., AAAI 2020). They carry one perturbation on from
+    batch to batch, a step each; here it begins anew in every batch, at a random point of the ball,
+    with `steps` steps, so that a training has no more state than its weights. Alpha is
+    `2.5 eps / steps` if left out.
+    """
+    eps, images = recipe.eps, batch.images
+    length = 2.5 * eps / recipe.steps if recipe.alpha is None else recipe.alpha
+    shift = eps * torch.erf(batch.noise[:1] / 2**0.5)
+    for _ in range(recipe.steps):
+        ascent = batch.gradient((images + shift).clamp(0, 1)).sum(0, keepdim=True)
+        shift = (shift + length * ascent.sign()).clamp(-eps, eps)
+    return (images + shift).clamp(0, 1)
+
+
 # name -> images [B, C, H, W] to train on; a new perturbation is one row
 PERTURBATIONS: dict[str, Callable[[Batch, Recipe], Tensor]] = {
     "none": natural,
@@ -116,6 +133,7 @@ PERTURBATIONS: dict[str, Callable[[Batch, Recipe], Tensor]] = {
     "rfgsm": rfgsm,
     "rfgsm_released": rfgsm_released,
     "pgd": pgd,
+    "universal": universal,
 }
 NOISELESS = ("none", "fgsm")  # those that read no noise, so that none needs to be drawn
 

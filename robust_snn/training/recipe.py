@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from robust_snn.gradients import parse_mode
+from robust_snn.training.membrane_guards import GUARDS
 from robust_snn.training.perturb import phases
 from robust_snn.training.recipe_effects import check_effects, idle_settings
 from robust_snn.training.training_losses import DISTANCES, TASK_LOSSES
@@ -42,21 +44,28 @@ class Recipe:
             false where the images are neither.
         cutout: Side of the square that is cut out of each image; 0 cuts none.
         perturbation: What the network is trained on: `"none"`, `"gaussian"`, `"fgsm"`, `"rfgsm"`,
-            `"pgd"`, `"rfgsm_released"` or `"gaussian_released"`; see `perturb`. A list changes it
-            at an epoch: `"none,fgsm@5,pgd@15"` is FGSM from epoch 5 and PGD from epoch 15 on.
+            `"pgd"`, `"universal"`, `"rfgsm_released"` or `"gaussian_released"`; see `perturb`. A
+            list changes it at an epoch: `"none,fgsm@5,pgd@15"` is FGSM from epoch 5 and PGD from
+            epoch 15 on.
         eps: Radius of the perturbation in Linf; of Gaussian noise its standard deviation.
         alpha: Random step of RFGSM, half of `eps` if left out; or step of PGD, `2.5 eps / steps`.
-        steps: Steps of PGD.
+        steps: Steps of PGD, or of a universal perturbation.
         gradient: Gradient mode of the perturbation, with its surrogate.
         eot: Noise draws that the perturbation averages.
-        loss: `"ce"`, the cross entropy of the mean logits (STBP), or `"tet"`, that of every step.
+        loss: `"ce"`, the cross entropy of the mean logits (STBP), `"tet"`, that of every step, or
+            `"rte"`, the same on images perturbed against one step drawn at random.
         tet_weight: How much of `"tet"` draws the logits to 1.
         clean_share: Share `chi` of the clean images in the task loss.
         trades: Weight of TRADES' divergence, whose task loss is on clean images; 0 is no TRADES.
         rho: Weight of the distance between the last layer's activity on clean and perturbed images.
-        distance: `"ms_mppd"` (the paper's sum), `"ms_mppd_mean"` (its code's mean), `"tasad"` or
-            `"std"`.
+        distance: `"ms_mppd"` (the paper's sum), `"ms_mppd_mean"` (its code's mean), `"mppd_l1"` and
+            `"mppd_l1_mean"` (absolute values in place of squares), `"tasad"` or `"std"`.
+        guard: Weight of a penalty on membranes near the threshold, in the images trained on.
+        guard_kind: `"tgo"`, whose weight grows from 0 along half a cosine, or `"mpd_sgr"`; see
+            `membrane_guards`.
+        guard_margin: Distance from the threshold that it is about.
         sr: Weight of the sparse gradient penalty.
+        sr_squared: Whether that penalty is squared, as in its code, or absolute, as in its paper.
         certified: Share of the loss of interval bounds within `eps`, which grows from 0 to that in
             the first half of the epochs; see `certified_loss`.
         retraction: Strength of SNN-RAT's orthogonal retraction after every step.
@@ -108,7 +117,11 @@ class Recipe:
     trades: float = 0.0
     rho: float = 0.0
     distance: str = "ms_mppd"
+    guard: float = 0.0
+    guard_kind: str = "tgo"
+    guard_margin: float = 0.5
     sr: float = 0.0
+    sr_squared: bool = True
     certified: float = 0.0
     retraction: float = 0.0
     gate_penalty: float | None = None
@@ -165,6 +178,11 @@ class Recipe:
     def certified_eps(self, epoch: int) -> float:
         """Radius of the bounds in an epoch, from 1."""
         return self.eps * min(1.0, 2 * epoch / self.epochs)
+
+    def guard_weight(self, epoch: int) -> float:
+        """Weight of the guard in an epoch, from 1."""
+        grown = (1 - math.cos(math.pi * epoch / self.epochs)) / 2
+        return self.guard * (grown if GUARDS[self.guard_kind].grows else 1.0)
 
     @property
     def gate_epochs(self) -> int:
@@ -251,6 +269,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clean_share": (0, 1),
     "trades": (0, float("inf")),
     "rho": (0, float("inf")),
+    "guard": (0, float("inf")),
+    "guard_margin": (1e-6, float("inf")),
     "sr": (0, float("inf")),
     "certified": (0, 1),
     "retraction": (0, 1),
@@ -266,6 +286,7 @@ _CHOICES: dict[str, Collection[str]] = {
     "optimizer": OPTIMIZERS,
     "loss": TASK_LOSSES,
     "distance": DISTANCES,
+    "guard_kind": GUARDS,
     "precision": PRECISIONS,
     "perturbation_precision": PRECISIONS,
 }

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robust_snn.training.perturb import PERTURBATIONS, phases
+from robust_snn.training.training_losses import TASK_LOSSES
 from robust_snn.utils.errors import InputError
 
 NO_GRADIENT = ("none", "gaussian", "gaussian_released")  # perturbations that follow none
 RANDOM_STEP = ("rfgsm", "rfgsm_released")
+ITERATED = ("pgd", "universal")
 
 
 def idle_settings(values: Mapping[str, Any]) -> dict[str, str]:
@@ -28,12 +30,15 @@ def idle_settings(values: Mapping[str, Any]) -> dict[str, str]:
     follows = bool(kinds - {*NO_GRADIENT})
     gradient = "a perturbation that follows a gradient, such as perturbation=fgsm"
     needs = (
-        ("alpha", bool(kinds & {*RANDOM_STEP, "pgd"}), "perturbation=rfgsm or pgd"),
-        ("steps", "pgd" in kinds, "perturbation=pgd"),
+        ("alpha", bool(kinds & {*RANDOM_STEP, *ITERATED}), "perturbation=rfgsm or pgd"),
+        ("steps", bool(kinds & {*ITERATED}), "perturbation=pgd"),
         ("gradient", follows, gradient),
         ("eot", follows, gradient),
         ("perturbation_precision", follows, gradient),
         ("distance", values["rho"] > 0, "a rho above 0"),
+        ("guard_kind", values["guard"] > 0, "a guard above 0"),
+        ("guard_margin", values["guard"] > 0, "a guard above 0"),
+        ("sr_squared", values["sr"] > 0, "an sr above 0"),
         ("tet_weight", values["loss"] == "tet", "loss=tet"),
         ("momentum", values["optimizer"] == "sgd", "optimizer=sgd"),
         ("check_eps", values["check_every"] > 0, "a check_every above 0"),
@@ -83,12 +88,12 @@ def _idle_parts(values: Mapping[str, Any], epochs: int) -> Iterator[str]:
             f"{idle[0]} {{where}} does nothing without a perturbation: give one, such as "
             f"perturbation=fgsm, or {idle[0]}=0"
         )
-    if values["clean_share"] == 1 and not values["rho"]:
+    if values["clean_share"] == 1 and not (values["rho"] or values["guard"]):
         yield (
             f"perturbation {{where}} is {perturbed[0]}, but does nothing where clean_share is 1: "
             "give a smaller one, or rho"
         )
-    if alpha == 0 and {*perturbed} & {*RANDOM_STEP, "pgd"}:
+    if alpha == 0 and {*perturbed} & {*RANDOM_STEP, *ITERATED}:
         yield "alpha {where} is 0, which is no step: leave it out, or give perturbation=fgsm"
     if alpha is not None and alpha == eps and "rfgsm" in perturbed:
         yield "alpha {where} is eps, which leaves no step along the gradient: give a smaller one"
@@ -103,6 +108,11 @@ def _idle_parts(values: Mapping[str, Any], epochs: int) -> Iterator[str]:
             f"gate_share {{where}} is {values['gate_share']:g}, which is no whole one of {epochs} "
             "epochs: give a larger one, or 0 for gates that do not learn"
         )
+    if TASK_LOSSES[values["loss"]].one_step and not {*perturbed} - {*NO_GRADIENT}:
+        yield (
+            f"loss {{where}} is {values['loss']}, which is about perturbations along a gradient: "
+            "give one, such as perturbation=fgsm, or loss=tet tet_weight=0"
+        )
     if values["check_every"] and not values["check_eps"]:
         yield "check_every {where} does nothing where check_eps is 0: give check_eps"
     kind, first = changes[-1]
@@ -116,4 +126,4 @@ def _idle_parts(values: Mapping[str, Any], epochs: int) -> Iterator[str]:
             yield f"{kind}@{first} {{where}} does nothing after {before}: leave it out"
 
 
-assert {*NO_GRADIENT, *RANDOM_STEP} <= {*PERTURBATIONS}
+assert {*NO_GRADIENT, *RANDOM_STEP, *ITERATED} <= {*PERTURBATIONS}

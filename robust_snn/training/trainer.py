@@ -15,8 +15,8 @@ from robust_snn.certificates.bounded_network import check_bounded
 from robust_snn.data import ImageSet, check_images
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
-from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs
-from robust_snn.neurons import DLIF, NoisyLIF, NoisyModule, PoissonEncoder, StochasticGate
+from robust_snn.models import MECHANISMS, create_network, fitted_kwargs, recorded_kwargs
+from robust_snn.neurons import HomeostaticLIF, NoisyModule
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe, load_recipe
 from robust_snn.training.regularisers import gate_parameters, mean_rate, penalty_strength
@@ -28,13 +28,6 @@ from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.known_device import known_device
 from robust_snn.utils.progress_bar import progress_listener
 
-# name -> what a network with this mechanism contains
-MECHANISMS: dict[str, type[nn.Module]] = {
-    "dlif": DLIF,
-    "nlif": NoisyLIF,
-    "poisson": PoissonEncoder,
-    "stog": StochasticGate,
-}
 GATE_SETTINGS = ("gate_penalty", "gate_opening", "gate_share")
 
 
@@ -152,10 +145,12 @@ def _resolved(recipe: Recipe, net: nn.Module, data: ImageSet) -> Recipe:
 
 
 def _check_mechanism(recipe: Recipe, net: nn.Module) -> None:
-    kind = MECHANISMS.get(recipe.mechanism)
-    if recipe.mechanism and kind is None:
+    if not recipe.mechanism:
+        return
+    if recipe.mechanism not in MECHANISMS:
         raise unknown(f"mechanism of recipe '{recipe.name}'", recipe.mechanism, MECHANISMS)
-    if kind is not None and not any(isinstance(module, kind) for module in net.modules()):
+    mark = MECHANISMS[recipe.mechanism].mark
+    if not any(isinstance(module, mark) for module in net.modules()):
         raise InputError(
             f"recipe '{recipe.name}' is for {recipe.mechanism} neurons, and the model has none; "
             f"take a model whose name ends in _{recipe.mechanism}"
@@ -168,10 +163,12 @@ def _check_subjects(recipe: Recipe, net: nn.Module, data: ImageSet) -> None:
         check_bounded(net)
     gates = {name for name in GATE_SETTINGS if getattr(recipe, name) != getattr(Recipe, name)}
     noisy = any(m.stochastic for m in net.modules() if isinstance(m, NoisyModule))
+    adapts = any(isinstance(m, HomeostaticLIF) for m in net.modules())
     side = max(data.images.shape[-2:])
     for name, idle, subject in (
         *((name, not gate_parameters(net), "a model with gates (_stog)") for name in sorted(gates)),
         ("eot", recipe.eot > 1 and not noisy, "a stochastic model"),
+        ("guard", recipe.guard > 0 and adapts, "thresholds that do not adapt"),
         ("cutout", recipe.cutout > 0 and data.images.ndim != 4, "images, not events"),
         ("cutout", recipe.cutout > side, f"images larger than its {recipe.cutout} pixels"),
     ):

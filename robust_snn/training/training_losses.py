@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from robust_snn.metrics import Activity, LayerActivity, ms_mppd, record, spike_t
 from robust_snn.models.readout import every_step
 from robust_snn.neurons import one_pass
 from robust_snn.training.certified_loss import certified_loss
+from robust_snn.training.membrane_guards import GUARDS
 
 if TYPE_CHECKING:
     from robust_snn.training.recipe import Recipe
@@ -48,20 +49,25 @@ def divergence(clean: Tensor, perturbed: Tensor) -> Tensor:
 
 
 def gradient_penalty(
-    net: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, step: float = 0.01
+    net: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    step: float = 0.01,
+    power: Literal[1, 2] = 2,
 ) -> Tensor:
     """Sparse gradient regularisation (Liu et al., ICML 2024): the slope of the label's odds, `[B]`.
 
-        ((f(x + step d) - f(x)) / step)^2,   d = sign(df/dx),   f = sigmoid(o[label] - o[other])
+        |(f(x + step d) - f(x)) / step|^power,   d = sign(df/dx),   f = sigmoid(o[label] - o[other])
 
-    The finite difference along `d` is the L1 norm of the gradient; the paper penalises it, its code
-    the square, as here. The code exponentiates raw logits, which overflows.
+    The finite difference along `d` is the L1 norm of the gradient. The paper penalises it, power 1,
+    and its code the square. The code exponentiates raw logits, which overflows.
 
     Args:
         net: Maps images to logits; its noise must be the same in both of its passes, see `keyed`.
         images: `[B, C, H, W]`.
         labels: `[B]`.
         step: Length of the difference.
+        power: 1 (paper) or 2 (code).
     """
     x = images.detach().requires_grad_()
     with one_pass():
@@ -76,7 +82,8 @@ def gradient_penalty(
     (gradient,) = torch.autograd.grad(here.sum(), x, retain_graph=True)
     with one_pass():
         there = odds(net(images + step * gradient.sign()))
-    return ((there - here) / step).square()
+    slope = (there - here) / step
+    return slope.abs() if power == 1 else slope.square()
 
 
 Distance = Callable[[LayerActivity, LayerActivity], Tensor]
@@ -87,6 +94,8 @@ Distance = Callable[[LayerActivity, LayerActivity], Tensor]
 DISTANCES: dict[str, Distance] = {
     "ms_mppd": lambda a, b: ms_mppd(a.drive, b.drive, a.decay),
     "ms_mppd_mean": lambda a, b: ms_mppd(a.drive.detach(), b.drive, b.decay, "mean"),
+    "mppd_l1": lambda a, b: ms_mppd(a.drive, b.drive, a.decay, power=1),
+    "mppd_l1_mean": lambda a, b: ms_mppd(a.drive.detach(), b.drive, b.decay, "mean", power=1),
     "tasad": lambda a, b: tasad(a.spikes, b.spikes),
     "std": lambda a, b: spike_train_distance(a.spikes, b.spikes),
 }
@@ -99,10 +108,12 @@ class TaskLoss:
     Attributes:
         value: The loss, from logits, labels `[B]` and the recipe.
         stepwise: Whether it takes the logits of every step, `[T, B, K]`, in place of `[B, K]`.
+        one_step: Whether perturbations are against the logits of one step, drawn for each batch.
     """
 
     value: Callable[[Tensor, Tensor, Recipe], Tensor]
     stepwise: bool = False
+    one_step: bool = False
 
 
 # name -> loss; a new loss is one row
@@ -110,6 +121,12 @@ TASK_LOSSES = {
     "ce": TaskLoss(lambda logits, labels, recipe: F.cross_entropy(logits, labels)),
     "tet": TaskLoss(
         lambda logits, labels, recipe: tet_loss(logits, labels, recipe.tet_weight), stepwise=True
+    ),
+    # Robust temporal self-ensemble (Wang et al., AAAI 2026, arXiv 2508.11279; of its text we had
+    # the abstract): every step's sub-network learns on images perturbed against one of them, drawn
+    # at random, so that none falls to its own perturbation or to that of another.
+    "rte": TaskLoss(
+        lambda logits, labels, recipe: tet_loss(logits, labels, 0.0), stepwise=True, one_step=True
     ),
 }
 
@@ -146,11 +163,12 @@ def objective(
     perturbed: Tensor,
     labels: Tensor,
     recipe: Recipe,
-    certified_eps: float = 0.0,
+    epoch: int = 1,
 ) -> Objective:
     """The recipe's objective on a batch, without the penalty on parameters.
 
         chi L(clean) + (1 - chi) L(perturbed) + rho distance + sr slope,   or TRADES;
+        + guard of the membranes on perturbed images;
         with `certified`, (1 - share) of that + share of the loss of bounds
 
     Args:
@@ -159,7 +177,7 @@ def objective(
         perturbed: The same images, perturbed.
         labels: `[B]`.
         recipe: The recipe.
-        certified_eps: Radius of the bounds.
+        epoch: Number of the epoch, from 1, with which weights grow.
     """
     both = bool(recipe.clean_share or recipe.rho or recipe.trades)
     if both and recipe.released:  # the order in which batch norms count them
@@ -175,22 +193,27 @@ def objective(
         if recipe.trades:
             moved = divergence(_mean(clean_logits), _mean(logits)).mean()
             loss = of_clean + recipe.trades * moved
-        if natural is not None and attacked is not None:
+        if recipe.rho and natural is not None and attacked is not None:
             loss = (
                 loss + recipe.rho * DISTANCES[recipe.distance](natural.last, attacked.last).mean()
             )
+    if recipe.guard and attacked is not None:
+        kept_away = GUARDS[recipe.guard_kind].penalty(attacked, recipe.guard_margin)
+        loss = loss + recipe.guard_weight(epoch) * kept_away
     if recipe.sr:
-        loss = loss + recipe.sr * gradient_penalty(net, clean, labels).mean()
+        penalty = gradient_penalty(net, clean, labels, power=2 if recipe.sr_squared else 1)
+        loss = loss + recipe.sr * penalty.mean()
     if recipe.certified:
-        share = recipe.certified * certified_eps / recipe.eps
-        bound = certified_loss(net, clean, labels, certified_eps)
+        radius = recipe.certified_eps(epoch)
+        share = recipe.certified * radius / recipe.eps
+        bound = certified_loss(net, clean, labels, radius)
         loss = (1 - share) * loss + share * bound
     return Objective(loss, task.detach(), _mean(logits).detach())
 
 
 def _watched(net: nn.Module, images: Tensor, recipe: Recipe) -> tuple[Tensor, Activity | None]:
-    """Logits, and the activity of the network where the recipe compares it."""
-    with record(net) if recipe.rho else nullcontext() as activity:
+    """Logits, and the activity of the network where the recipe is about it."""
+    with record(net) if recipe.rho or recipe.guard else nullcontext() as activity:
         logits = _logits(net, images, recipe)
     return logits, activity
 

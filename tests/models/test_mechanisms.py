@@ -13,7 +13,7 @@ from robust_snn.models import MECHANISMS
 from robust_snn.neurons import gradient_mode, keyed
 from zoo import awake, images, narrow
 
-NOISY = {"stog", "nlif", "poisson"}
+NOISY = {"stog", "nlif", "poisson", "randhet"}
 over_mechanisms = pytest.mark.parametrize("mechanism", MECHANISMS)
 
 

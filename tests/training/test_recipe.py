@@ -82,6 +82,8 @@ def test_from_a_file(tmp_path: Path) -> None:
         ("{name: a, source: b, optimizer: adamm}", "did you mean 'adam'"),
         ("{name: a, source: b, loss: tte}", "did you mean 'tet'"),
         ("{name: a, source: b, distance: ms_mpd}", "did you mean 'ms_mppd'"),
+        ("{name: a, source: b, guard_kind: tog}", "did you mean 'tgo'"),
+        ("{name: a, source: b, loss: rte}", "loss .* is rte, which is about perturbations"),
         ("{name: a, source: b, precision: fp16}", "unknown precision"),
         (
             "{name: a, source: b, perturbation: pgd, eps: 0.1, trades: 6, rho: 1}",
@@ -147,6 +149,9 @@ NEEDS: dict[str, tuple[object, dict[str, object]]] = {
     "eot": (4, {"perturbation": "fgsm", "eps": 0.1}),
     "perturbation_precision": ("bf16", {"perturbation": "fgsm", "eps": 0.1}),
     "distance": ("std", {"perturbation": "fgsm", "eps": 0.1, "rho": 1.0, "trades": 0}),
+    "guard_kind": ("mpd_sgr", {"guard": 0.1}),
+    "guard_margin": (0.2, {"guard": 0.1}),
+    "sr_squared": (False, {"sr": 0.1}),
     "tet_weight": (0.3, {"loss": "tet"}),
     "momentum": (0.5, {"optimizer": "sgd"}),
     "check_eps": (0.2, {"check_every": 1}),
@@ -155,6 +160,9 @@ NEEDS: dict[str, tuple[object, dict[str, object]]] = {
 }
 WITHOUT: dict[str, dict[str, object]] = {
     "distance": {"rho": 0},
+    "guard_kind": {"guard": 0},
+    "guard_margin": {"guard": 0},
+    "sr_squared": {"sr": 0},
     "tet_weight": {"loss": "ce"},
     "momentum": {"optimizer": "adam"},
     "check_eps": {"check_every": 0},
@@ -168,6 +176,7 @@ CLEAN = {
     "trades": 0,
     "clean_share": 0,
     "certified": 0,
+    "loss": "ce",
 }
 
 

@@ -10,17 +10,12 @@ import timm
 import torch
 
 from robust_snn.data import ImageSet
-from robust_snn.neurons import DLIF, StochasticGate
+from robust_snn.neurons import DLIF, EvolvingLeakLIF, HomeostaticLIF, StochasticGate
 from robust_snn.training import load_recipe, train
 from robust_snn.training import trainer as module
 from robust_snn.training.recipe import shipped
 
 KWARGS = {"T": 2, "img_size": 8, "in_chans": 1, "width": 0.25}
-MODELS = {
-    "stog": "snn_wrn16_stog",
-    "stable": "snn_wrn16_dlif",
-    "nsnn": "snn_wrn16_nlif",
-}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +42,8 @@ def step(data: ImageSet, out: Path, recipe: str, model: str, **changes: Any) -> 
 
 @pytest.mark.parametrize("recipe", shipped())
 def test_a_step_of_every_recipe(data: ImageSet, tmp_path: Path, recipe: str) -> None:
-    model = MODELS.get(recipe.split("-")[0], "snn_wrn16")
+    mechanism = load_recipe(recipe).mechanism
+    model = f"snn_wrn16_{mechanism}" if mechanism else "snn_wrn16"
     before, net = step(data, tmp_path, recipe, model)
     after = net.state_dict()
     assert all(value.isfinite().all() for value in after.values())
@@ -60,6 +56,10 @@ def test_a_step_of_every_recipe(data: ImageSet, tmp_path: Path, recipe: str) -> 
             assert 0.1 <= part.probability.detach().min() <= part.probability.detach().max() <= 1
         if isinstance(part, DLIF):
             assert part.factor[0] == 1
+        if isinstance(part, EvolvingLeakLIF):
+            assert part.leak[1].ne(1).any()
+        if isinstance(part, HomeostaticLIF):
+            assert part.rate.min() >= 0 and part.usual.any()
     for name, value in after.items():
         if name.endswith("sum.weight"):
             assert float(value.sum()) == pytest.approx(1) and (value >= 0).all()

@@ -15,13 +15,14 @@ from robust_snn.kernels.spiking.rules import (
     Surrogate,
     TimeAverage,
 )
-from robust_snn.kernels.spiking.spec import Dynamics, Gate, NoisyFiring
+from robust_snn.kernels.spiking.spec import Dynamics, Gate, Homeostasis, NoisyFiring
 
 __all__ = [
     "Activate",
     "AdaptiveSurrogate",
     "Dynamics",
     "Gate",
+    "Homeostasis",
     "LayerStatistics",
     "NoisyFiring",
     "RateSlope",

@@ -18,7 +18,7 @@ from robust_snn.kernels.spiking.reference import (
     reference_spiking_loop,
 )
 from robust_snn.kernels.spiking.rules import TRIANGLE_RECURSION, Activate, Recursion, TimeRule
-from robust_snn.kernels.spiking.spec import Dynamics, Gate, LayerInputs, NoisyFiring
+from robust_snn.kernels.spiking.spec import Dynamics, Gate, Homeostasis, LayerInputs, NoisyFiring
 from robust_snn.utils.errors import InputError, unknown
 
 Rule: TypeAlias = TimeRule | AdaptiveSurrogate | Activate
@@ -35,6 +35,7 @@ def spiking_loop(
     input_gain: Tensor | None = None,
     gate: Gate | None = None,
     noise: NoisyFiring | None = None,
+    homeostasis: Homeostasis | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Runs a layer of spiking neurons over time; see `Dynamics` for the equations.
@@ -46,13 +47,16 @@ def spiking_loop(
             `Activate` aside.
         steps: Number of time steps `T`; needed only for a constant current.
         affine: Per-channel `(scale, shift)`, each `[C]`, applied to the current first (batch norm).
-        membrane_gain: Per-step factor `a` on the carried membrane, `[T]` (DLIF, paper form).
+        membrane_gain: Factor `a` on the carried membrane, per step `[T]` (DLIF, paper form), or per
+            neuron, broadcast to `[T, B, ...]` (leaks that neurons learn or draw).
         input_gain: Per-step factor `b` on the current, `[T]` (DLIF, code form).
         gate: Stochastic gate on the outgoing spikes.
         noise: Membrane noise, which makes the spikes themselves random.
+        homeostasis: Thresholds that adapt (HoSNN).
         backend: `"auto"`, `"triton"` (GPU), `"numba"` (CPU) or `"torch"` (anywhere); `"auto"` is
-            Triton for GPU tensors, Numba for CPU tensors, and the PyTorch reference for float64
-            and for other devices.
+            Triton for GPU tensors, Numba for CPU tensors, and the PyTorch reference for float64,
+            for other devices, and for what compiled loops do not have: leaks per neuron, adapting
+            thresholds, spikes of several levels.
 
     Returns:
         Spikes `[T, B, ...]` in the dtype of `current`.
@@ -60,12 +64,16 @@ def spiking_loop(
     Raises:
         InputError: If shapes do not fit or the backend cannot run.
     """
-    inputs = LayerInputs(steps or current.shape[0], affine, membrane_gain, input_gain, gate, noise)
+    inputs = LayerInputs(
+        steps or current.shape[0], affine, membrane_gain, input_gain, gate, noise, homeostasis
+    )
     _check_shapes(current, inputs)
+    if dynamics.levels > 1:
+        _check_levels(dynamics, noise)
     if isinstance(rule, Recursion) and rule.compact:
         _check_compact(rule, noise)
     tensors = [current, *inputs.tensors()]
-    backend = choose_backend(backend, *tensors)
+    backend = choose_backend(backend, *tensors, lacking=_not_compiled(dynamics, inputs))
     if isinstance(rule, Activate):
         return reference_activation(current, dynamics, rule, inputs)
     run, membranes = reference_spiking_loop, reference_membranes
@@ -87,15 +95,45 @@ def _check_compact(rule: Recursion, noise: NoisyFiring | None) -> None:
         raise InputError("a compact backward pass needs spikes without membrane noise")
 
 
+def _check_levels(dynamics: Dynamics, noise: NoisyFiring | None) -> None:
+    if dynamics.reset != "soft" or noise is not None:
+        raise InputError("spikes of several levels need a soft reset and no membrane noise")
+
+
+def _not_compiled(dynamics: Dynamics, inputs: LayerInputs) -> str:
+    """What a layer has that compiled loops lack, or nothing."""
+    if dynamics.levels > 1:
+        return "spikes of several levels"
+    if inputs.homeostasis is not None:
+        return "thresholds that adapt"
+    if inputs.membrane_gain is not None and inputs.membrane_gain.dim() > 1:
+        return "a leak of every neuron"
+    return ""
+
+
 def _check_shapes(current: Tensor, inputs: LayerInputs) -> None:
-    steps, _, membrane_gain, input_gain, gate, noise = inputs
+    steps, _, membrane_gain, input_gain, gate, noise, homeostasis = inputs
     if current.dim() < 2 or current.shape[0] not in (1, steps):
         raise InputError(
             f"currents must be [T, B, ...] with T = {steps} or 1, got {tuple(current.shape)}"
         )
+    whole = (steps, *current.shape[1:])
     for name, gain in (("membrane_gain", membrane_gain), ("input_gain", input_gain)):
-        if gain is not None and gain.shape != (steps,):
-            raise InputError(f"{name} must be [T] with T = {steps}, got {tuple(gain.shape)}")
+        if gain is None or gain.shape == (steps,):
+            continue
+        per_neuron = name == "membrane_gain" and gain.dim() == len(whole)
+        if not per_neuron or any(a not in (1, b) for a, b in zip(gain.shape, whole, strict=True)):
+            kinds = f", or broadcast to {whole}" if name == "membrane_gain" else ""
+            raise InputError(
+                f"{name} must be [T] with T = {steps}{kinds}, got {tuple(gain.shape)}; build the "
+                "model with the T and img_size of its input"
+            )
+    if homeostasis is not None and homeostasis.usual.shape != (steps, *current.shape[2:]):
+        raise InputError(
+            f"these neurons know the usual membranes of {tuple(homeostasis.usual.shape)}, but the "
+            f"currents are {(steps, *current.shape[2:])}; build the model with the T and img_size "
+            "of its input"
+        )
     if gate is not None and gate.probability.shape != current.shape[2:]:
         raise InputError(
             f"the gate has one probability per neuron of {tuple(gate.probability.shape)}, but the "

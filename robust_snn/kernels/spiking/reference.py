@@ -24,7 +24,7 @@ from robust_snn.kernels.spiking.rules import (
     TimeAverage,
     TimeRule,
 )
-from robust_snn.kernels.spiking.spec import Dynamics, LayerInputs, NoisyFiring
+from robust_snn.kernels.spiking.spec import Dynamics, Homeostasis, LayerInputs, NoisyFiring
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
 from robust_snn.utils.exporting import differentiable
 
@@ -69,10 +69,25 @@ def _spikes(z: Tensor, noise: NoisyFiring | None, uniform: Tensor | None) -> Ten
     return probability if uniform is None else uniform < probability
 
 
+@torch.no_grad()
+def _levels_below(v: Tensor, dynamics: Dynamics) -> Tensor:
+    """Number of thresholds below the one that is nearest to a membrane."""
+    height = (v - dynamics.threshold) / dynamics.unit
+    return (height + 0.5).floor().clamp(0, dynamics.levels - 1)
+
+
 def _integrate(
-    drive: Tensor, decays: Tensor, dynamics: Dynamics, rule: Recursion, noise: NoisyFiring | None
+    drive: Tensor,
+    decays: Tensor,
+    dynamics: Dynamics,
+    rule: Recursion,
+    noise: NoisyFiring | None,
+    homeostasis: Homeostasis | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Spikes and `v - threshold` of each step, differentiable by the recursion."""
+    """Spikes and `v - threshold` of each step, differentiable by the recursion.
+
+    Where a neuron has several thresholds, that is the distance to the nearest.
+    """
     steps, hard = len(drive), dynamics.reset == "hard"
     largest = torch.finfo(drive.dtype).max
     uniforms: Any = repeat(None)
@@ -83,13 +98,23 @@ def _integrate(
     if rule.sharpness is not None:
         sharpness = rule.sharpness.expand(steps, *rule.sharpness.shape[1:]).unbind(0)
     membrane = drive.new_tensor(dynamics.v_reset if hard else 0.0)
+    usual: Any = repeat(None) if homeostasis is None else homeostasis.usual.unbind(0)
+    threshold: Any = dynamics.threshold
     spikes, distances = [], []
-    for decay, step, uniform, sharp in zip(
-        decays.unbind(0), drive.unbind(0), uniforms, sharpness, strict=False
+    for decay, step, uniform, sharp, expected in zip(
+        decays.unbind(0), drive.unbind(0), uniforms, sharpness, usual, strict=False
     ):
         v = decay * membrane + step
-        z = v - dynamics.threshold
-        s = differentiable(_Spike, z, _spikes(z, noise, uniform), rule.surrogate, sharp)
+        if homeostasis is not None:
+            threshold = threshold + homeostasis.rate * (v - expected)
+        z = v - threshold
+        if dynamics.levels == 1:
+            fired = _spikes(z, noise, uniform)
+        else:
+            below = _levels_below(v, dynamics)
+            z = z - dynamics.unit * below
+            fired = below + (z >= 0)
+        s = differentiable(_Spike, z, fired, rule.surrogate, sharp)
         spikes.append(s)
         distances.append(z)
         reset = s.detach() if rule.detach_reset else s
@@ -143,19 +168,21 @@ def _fire(
     decays: Tensor,
     dynamics: Dynamics,
     rule: TimeRule,
-    noise: NoisyFiring | None,
+    inputs: LayerInputs,
 ) -> Tensor:
     """Spikes `[T, B, ...]`, differentiable by the rule."""
+    added = inputs.noise, inputs.homeostasis
     if isinstance(rule, Recursion):
-        return torch.stack(_integrate(drive, decays, dynamics, rule, noise)[0])
+        return torch.stack(_integrate(drive, decays, dynamics, rule, *added)[0])
     with torch.no_grad():
-        traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, noise)
+        traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, *added)
         spikes, distances = map(torch.stack, traces)
     return differentiable_spikes(rule, spikes, distances, drive)
 
 
 def _drive(current: Tensor, dynamics: Dynamics, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
-    """What the current adds to the membrane, `[T, B, ...]`, and the decay of each step, `[T]`."""
+    """What the current adds to the membrane, `[T, B, ...]`, and the decay of each step, `[T]` or
+    broadcast to the same."""
     drive = current.to(torch.promote_types(current.dtype, torch.float32))
     if inputs.affine is not None:
         scale, shift = (a.reshape(-1, *[1] * (drive.dim() - 3)) for a in inputs.affine)
@@ -167,7 +194,8 @@ def _drive(current: Tensor, dynamics: Dynamics, inputs: LayerInputs) -> tuple[Te
         drive = drive * inputs.input_gain.reshape(-1, *[1] * (drive.dim() - 1))
     if inputs.membrane_gain is None:
         return drive, drive.new_full((inputs.steps,), dynamics.decay)
-    return drive, dynamics.decay * inputs.membrane_gain
+    decays = dynamics.decay * inputs.membrane_gain
+    return drive, decays.expand(inputs.steps, *decays.shape[1:])
 
 
 def reference_spiking_loop(
@@ -175,7 +203,7 @@ def reference_spiking_loop(
 ) -> Tensor:
     """Spikes `[T, B, ...]`; see `spiking_loop`, which checks the arguments."""
     drive, decays = _drive(current, dynamics, inputs)
-    spikes, gate = _fire(drive, decays, dynamics, rule, inputs.noise), inputs.gate
+    spikes, gate = _fire(drive, decays, dynamics, rule, inputs), inputs.gate
     if gate is not None:
         gates = open_gates(gate.probability, gate.keys, inputs.steps, gate.layer, gate.mean)
         spikes = spikes * gates
@@ -187,11 +215,11 @@ def reference_activation(
 ) -> Tensor:
     """The rate of every neuron in place of its spikes, `[T, B, ...]`; a gate opens by its mean."""
     drive, _ = _drive(current, dynamics, inputs)
-    rate = drive.mean(0) / dynamics.threshold
+    rate = drive.mean(0) / dynamics.unit
     if rule.levels == 0:
         rate = rate.relu()
     else:
-        rate = rate.clamp(0, 1)
+        rate = rate.clamp(0, dynamics.levels)
         rate = rate + ((rule.levels * rate + 0.5).floor() / rule.levels - rate).detach()
     if inputs.gate is not None:
         rate = rate * inputs.gate.probability
@@ -202,5 +230,6 @@ def reference_activation(
 def reference_membranes(current: Tensor, dynamics: Dynamics, inputs: LayerInputs) -> Tensor:
     """`v - threshold` of every step, `[T, B, ...]`."""
     drive, decays = _drive(current, dynamics, inputs)
-    traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, inputs.noise)
+    added = inputs.noise, inputs.homeostasis
+    traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, *added)
     return torch.stack(traces[1])

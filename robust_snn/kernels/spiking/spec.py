@@ -16,7 +16,9 @@ class Dynamics:
         s[t] = [v[t] >= threshold]
         u[t] = v[t] * (1 - s[t]) + v_reset * s[t]  (hard)   or   v[t] - drop * s[t]  (soft)
 
-    and the membrane starts at `v_reset` (hard) or 0 (soft).
+    and the membrane starts at `v_reset` (hard) or 0 (soft). With several levels, which need a soft
+    reset, a spike is the number of thresholds `threshold + k * drop`, `k < levels`, that the
+    membrane has reached.
 
     Attributes:
         decay: Leak per step, in (0, 1]; 1 is an integrate-and-fire neuron.
@@ -26,6 +28,7 @@ class Dynamics:
         v_reset: Membrane after a hard reset.
         drop: What a soft reset subtracts, the threshold if left out; snnTorch's delayed reset,
             which comes after the leak, is `threshold / decay`.
+        levels: Largest value of a spike; 1 makes spikes binary.
     """
 
     decay: float = 1.0
@@ -34,6 +37,12 @@ class Dynamics:
     reset: Literal["hard", "soft"] = "hard"
     v_reset: float = 0.0
     drop: float | None = None
+    levels: int = 1
+
+    @property
+    def unit(self) -> float:
+        """Drive per unit of the rate of a neuron without leak."""
+        return self.threshold if self.levels == 1 else -self.reset_value
 
     @property
     def reset_value(self) -> float:
@@ -80,16 +89,32 @@ class Gate(NamedTuple):
     mean: bool = False
 
 
+class Homeostasis(NamedTuple):
+    """Thresholds that follow how far each membrane is from its usual course (HoSNN).
+
+        threshold[t] = threshold[t-1] + rate * (v[t] - usual[t])
+
+    Attributes:
+        rate: Per neuron, shaped as one sample.
+        usual: The usual membrane of each neuron at each step, `[T, *shape]`.
+    """
+
+    rate: Tensor
+    usual: Tensor
+
+
 class LayerInputs(NamedTuple):
     """What a layer gets besides its current; see `spiking_loop`.
 
     Attributes:
         steps: Number of time steps `T`.
         affine: Per-channel `(scale, shift)`, each `[C]`, applied to the current first.
-        membrane_gain: Per-step factor on the carried membrane, `[T]`.
+        membrane_gain: Factor on the carried membrane, per step `[T]`, or for neurons of their own
+            leak broadcast to `[T, B, ...]`.
         input_gain: Per-step factor on the current, `[T]`.
         gate: Stochastic gate on the outgoing spikes.
         noise: Membrane noise.
+        homeostasis: Thresholds that adapt.
     """
 
     steps: int
@@ -98,6 +123,7 @@ class LayerInputs(NamedTuple):
     input_gain: Tensor | None = None
     gate: Gate | None = None
     noise: NoisyFiring | None = None
+    homeostasis: Homeostasis | None = None
 
     def tensors(self) -> list[Tensor]:
         """Those that are given and may need a gradient."""
