@@ -52,8 +52,10 @@ class LayerActivity:
         The gradient does not pass resets.
         """
         d, fired = self.dynamics, None if self.gated else self.spikes
-        how = {"threshold": d.unit, "reset": d.reset, "v_reset": d.v_reset}
-        return membrane_potential(self.drive, fired, self.decay, **how) - d.threshold
+        v = membrane_potential(
+            self.drive, fired, self.decay, threshold=d.unit, reset=d.reset, v_reset=d.v_reset
+        )
+        return v - d.threshold
 
 
 @dataclass(frozen=True)

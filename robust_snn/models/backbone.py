@@ -12,11 +12,12 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from robust_snn.models import zoo
+from robust_snn.models.early_exit import EarlyExit
 from robust_snn.models.gradient_checkpointing import checkpointed
 from robust_snn.models.initialisation import init_weights
 from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
 from robust_snn.models.readout import Readout
-from robust_snn.neurons import number_layers
+from robust_snn.neurons import change_settings, current_settings, number_layers
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import number, time_steps, whole
@@ -68,6 +69,9 @@ class SpikingBackbone(nn.Module):
         global_pool: `"avg"`, or `""` for features without pooling and classifier.
         drop_rate: Dropout before the classifier.
         readout: `"mean"` over time, or `"membrane"` of a leaky neuron that never fires.
+        early_exit: Rule by which it stops reading in eval mode, such as `"confidence(at=0.9)"` or
+            `"entropy(at=0.5)"`; it reads all steps if left out.
+        exit_gradient: What an attack's gradient knows of that rule; see `EarlyExit`.
         mean: Mean per input channel, subtracted inside the model; CIFAR-10's for three channels.
         std: Standard deviation per input channel.
         defaults: Fields of `NeuronOptions` in which the backbone's paper differs from the defaults.
@@ -93,6 +97,8 @@ class SpikingBackbone(nn.Module):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
         readout: Literal["mean", "membrane"] = "mean",
+        early_exit: str | None = None,
+        exit_gradient: Literal["aware", "taken", "unaware"] = "aware",
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         defaults: dict[str, Any] | None = None,
@@ -108,6 +114,9 @@ class SpikingBackbone(nn.Module):
         _check_widths(wiring)
         if not 0 <= number(drop_rate, "drop_rate") < 1:
             raise InputError(f"drop_rate must be in [0, 1), got {drop_rate:g}")
+        if early_exit is not None and readout != "mean":
+            raise InputError("an early exit averages the logits so far: leave readout at 'mean'")
+        self.early_exit = None if early_exit is None else EarlyExit(early_exit, exit_gradient)
         build = Builder(mechanism, T, defaults, **options)
         self.encoder = build.mechanism.encoding(in_chans, T, mean, std)
         entry = Input(in_chans, size, Readout(readout, build.options.decay))
@@ -203,7 +212,13 @@ class SpikingBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
-        return self._readout(self._spikes(x))
+        spikes = self._spikes(x)
+        exits = bool(self.num_classes) and not self.training
+        if self.early_exit is None or not exits or current_settings().every_step:
+            return self._readout(spikes)
+        with change_settings(every_step=True):
+            logits = self._readout(spikes)
+        return self.early_exit(logits.unflatten(0, (-1, len(x))))
 
     def forward_intermediates(
         self,

@@ -61,6 +61,17 @@ def every_step(net: nn.Module) -> Iterator[None]:
         yield
 
 
+def step_logits(net: nn.Module, images: Tensor) -> Tensor:
+    """Logits of every time step, `[T, B, K]`; under the mean readout, their mean are the logits.
+
+    Raises:
+        InputError: If the network is none of this package's.
+    """
+    with every_step(net):
+        logits: Tensor = net(images)
+    return logits.unflatten(0, (-1, len(images)))
+
+
 class OneStep(nn.Module):
     """A network that answers with the logits of one of its steps alone, a sub-network in time.
 
@@ -76,8 +87,7 @@ class OneStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images to logits `[B, K]`."""
-        with every_step(self.net):
-            logits = self.net(x).unflatten(0, (-1, len(x)))
+        logits = step_logits(self.net, x)
         return logits[int(self.share * len(logits))]
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robust_snn.metrics import Activity, LayerActivity, ms_mppd, record, spike_train_distance, tasad
-from robust_snn.models.readout import every_step
+from robust_snn.models.readout import step_logits
 from robust_snn.neurons import one_pass
 from robust_snn.training.certified_loss import certified_loss
 from robust_snn.training.membrane_guards import GUARDS
@@ -129,17 +129,6 @@ TASK_LOSSES = {
         lambda logits, labels, recipe: tet_loss(logits, labels, 0.0), stepwise=True, one_step=True
     ),
 }
-
-
-def step_logits(net: nn.Module, images: Tensor) -> Tensor:
-    """Logits of every time step, `[T, B, K]`; under the mean readout, their mean are the logits.
-
-    Raises:
-        InputError: If the network is none of this package's.
-    """
-    with every_step(net):
-        logits: Tensor = net(images)
-    return logits.unflatten(0, (-1, len(images)))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from helpers import assert_close_rms
 from robust_snn import InputError
 from robust_snn.kernels import sample_keys
 from robust_snn.metrics import ms_mppd, record, spike_train_distance, tasad
+from robust_snn.models.readout import step_logits
 from robust_snn.neurons import keyed
 from robust_snn.training import Recipe
 from robust_snn.training.training_losses import (
@@ -23,7 +24,6 @@ from robust_snn.training.training_losses import (
     divergence,
     gradient_penalty,
     objective,
-    step_logits,
     tet_loss,
 )
 from zoo import BACKBONES, awake, images, narrow
