@@ -208,7 +208,9 @@ def _fitted_network(
     if packaged:
         arguments = {**zoo.card(model)["model"]["kwargs"], **arguments}
     elif checkpoint is None:
-        _log.warning("no --checkpoint: the weights of %s are random", model)
+        trained = ", ".join(timm.list_pretrained(f"{model}.*"))
+        hint = f"; trained ones: {trained}" if trained else ""
+        _log.warning("no --checkpoint: the weights of %s are random%s", model, hint)
     else:
         load_checkpoint(net, checkpoint)
     return net, arguments

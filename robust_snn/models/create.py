@@ -30,6 +30,10 @@ def create_network(name: str, **kwargs: Any) -> nn.Module:
     """
     if not name.startswith(("local-dir:", "hf-hub:")) and not timm.is_model(name.split(".")[0]):
         raise unknown("model", name, timm.list_models("snn_*"))
+    architecture, _, tag = name.partition(".")
+    if tag and timm.is_model(architecture) and not timm.is_model_pretrained(name):
+        trained = timm.list_pretrained(f"{architecture}.*") or timm.list_pretrained("snn_*")
+        raise unknown("trained network", name, trained)
     for key, value in kwargs.items():
         if isinstance(value, int | float) and abs(value) > LARGEST:
             raise InputError(f"cannot build {name}: {key}={value!r:.40} is beyond {LARGEST:g}")
