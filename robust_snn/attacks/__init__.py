@@ -14,11 +14,16 @@ from robust_snn.attacks.attack_budget import (
 )
 from robust_snn.attacks.base import Adversarial, Attack, GradientAttack, IterativeAttack
 from robust_snn.attacks.eot_draws import AdaptiveDraws
-from robust_snn.attacks.events.event_frames import changed_entries
+from robust_snn.attacks.events.camera_patterns import CameraPatterns
+from robust_snn.attacks.events.event_frames import changed_entries, flips_needed
 from robust_snn.attacks.events.flip_search import FlipSearch
 from robust_snn.attacks.events.flips import EventPGD, RandomFlips
+from robust_snn.attacks.events.g2s import G2S
 from robust_snn.attacks.events.retiming import Retiming
+from robust_snn.attacks.events.retiming_search import RetimingSearch
 from robust_snn.attacks.events.sda import SDA
+from robust_snn.attacks.events.soft_retiming import SoftRetiming
+from robust_snn.attacks.events.spikefool import SpikeFool
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
@@ -33,6 +38,7 @@ __all__ = [
     "DO",
     "EVENT_ATTACKS",
     "FGSM",
+    "G2S",
     "MIM",
     "PGD",
     "RFGSM",
@@ -42,6 +48,7 @@ __all__ = [
     "Adversarial",
     "Attack",
     "BudgetedAttack",
+    "CameraPatterns",
     "EventPGD",
     "FlipSearch",
     "GradientAttack",
@@ -50,11 +57,15 @@ __all__ = [
     "RandomFlips",
     "RankingEffort",
     "Retiming",
+    "RetimingSearch",
+    "SoftRetiming",
+    "SpikeFool",
     "Student",
     "Transfer",
     "attacks_of_budget",
     "changed_entries",
     "count_gradients",
+    "flips_needed",
     "make_attack",
     "rank_modes",
 ]

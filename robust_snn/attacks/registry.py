@@ -7,10 +7,15 @@ from typing import Any
 
 from robust_snn.attacks.apgd import APGD, APGDT
 from robust_snn.attacks.base import Attack
+from robust_snn.attacks.events.camera_patterns import CameraPatterns
 from robust_snn.attacks.events.flip_search import FlipSearch
 from robust_snn.attacks.events.flips import EventPGD, RandomFlips
+from robust_snn.attacks.events.g2s import G2S
 from robust_snn.attacks.events.retiming import Retiming
+from robust_snn.attacks.events.retiming_search import RetimingSearch
 from robust_snn.attacks.events.sda import SDA
+from robust_snn.attacks.events.soft_retiming import SoftRetiming
+from robust_snn.attacks.events.spikefool import SpikeFool
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.student import Student
 from robust_snn.attacks.transfer import Transfer
@@ -20,7 +25,19 @@ ATTACKS: dict[str, type[Attack]] = {
     cls.name: cls for cls in (FGSM, RFGSM, PGD, MIM, APGD, APGDT, SAPGD, DO, Transfer, Student)
 }
 EVENT_ATTACKS: dict[str, type[Attack]] = {
-    cls.name: cls for cls in (SDA, EventPGD, FlipSearch, RandomFlips, Retiming)
+    cls.name: cls
+    for cls in (
+        SDA,
+        SpikeFool,
+        EventPGD,
+        G2S,
+        FlipSearch,
+        RandomFlips,
+        CameraPatterns,
+        Retiming,
+        SoftRetiming,
+        RetimingSearch,
+    )
 }
 
 

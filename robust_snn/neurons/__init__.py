@@ -2,6 +2,11 @@
 
 from robust_snn.neurons.dlif import DLIF
 from robust_snn.neurons.encoder import LatencyEncoder, PhaseEncoder, PoissonEncoder
+from robust_snn.neurons.event_filters import (
+    BackgroundActivityFilter,
+    HotPixelFilter,
+    RefractoryFilter,
+)
 from robust_snn.neurons.evolving_leak_lif import EvolvingLeakLIF
 from robust_snn.neurons.homeostatic_lif import HomeostaticLIF
 from robust_snn.neurons.integer_lif import IntegerLIF
@@ -34,8 +39,10 @@ __all__ = [
     "DLIF",
     "LIF",
     "NOISES",
+    "BackgroundActivityFilter",
     "EvolvingLeakLIF",
     "HomeostaticLIF",
+    "HotPixelFilter",
     "IntegerLIF",
     "KeepsTimeNorms",
     "LatencyEncoder",
@@ -46,6 +53,7 @@ __all__ = [
     "PhaseEncoder",
     "PoissonEncoder",
     "RandomLeakLIF",
+    "RefractoryFilter",
     "StochasticGate",
     "TimeBatchNorm2d",
     "change_settings",

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, unknown
 
 EVENT = 1 / 255  # one event in frames of counts
+ONLY = ("all", "insertions", "deletions")
 
 
 def changed_entries(frames: Tensor, adversarial: Tensor) -> Tensor:
     """Number of entries that differ, `[B]`."""
     return (frames != adversarial).flatten(1).sum(1)
+
+
+def flips_needed(frames: Tensor, adversarial: Tensor, success: Tensor) -> Tensor:
+    """Changed entries of every recording that an attack fooled, infinite elsewhere, `[B]`.
+
+    The share of recordings that at most `k` flips fool is `(flips_needed(...) <= k).mean()`.
+    """
+    changed = changed_entries(frames, adversarial).double()
+    return changed.where(success.to(changed.device), torch.inf)
+
+
+def check_only(name: str, only: str) -> None:
+    """Refuses what says not which changes of entries an attack may make.
+
+    Raises:
+        InputError: Naming the attack.
+    """
+    if only not in ONLY:
+        raise unknown(f"only of {name}", str(only), ONLY)
+
+
+def may_change(frames: Tensor, only: str) -> Tensor:
+    """Entries of binary frames that may flip: empty ones for insertions, events for deletions."""
+    return {
+        "all": torch.ones_like(frames, dtype=torch.bool),
+        "insertions": frames == 0,
+        "deletions": frames > 0,
+    }[only]
 
 
 def check_frames(name: str, frames: Tensor) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.events.event_frames import may_change
 from robust_snn.attacks.events.recording_flips import RecordingFlips
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.victim import Victim
@@ -42,19 +43,20 @@ class FlipSearch(RecordingFlips):
         self, victim: Victim, clean: Tensor, label: Tensor, rng: ImageRng, budget: int
     ) -> tuple[Tensor, bool]:
         order = rng.uniform("flips").flatten().argsort(stable=True)
+        order = order[may_change(clean, self.only).flatten()[order]]
 
         @torch.no_grad()
         def leads(sets: Tensor) -> Tensor:
             parts = [_flipped(clean, order[part]) for part in sets.split(BATCH)]
-            return torch.cat([_leads(victim(part), label) for part in parts])
+            return torch.cat([leads_over_others(victim(part), label) for part in parts])
 
-        entries = clean.numel()
+        entries = len(order)
         to_the_end = victim.stochastic
-        best, lead = _search(leads, entries, min(budget, entries), self.steps, to_the_end)
+        best, lead = search_sets(leads, entries, min(budget, entries), self.steps, to_the_end)
         return _flipped(clean, order[best[None]])[0], lead < 0
 
 
-def _search(
+def search_sets(
     leads: Callable[[Tensor], Tensor], entries: int, budget: int, passes: int, to_the_end: bool
 ) -> tuple[Tensor, float]:
     """The set of at most `budget` of the entries whose flips leave the label the smallest lead.
@@ -112,7 +114,7 @@ def _larger(sets: Tensor, found: Tensor, changes: Tensor, count: int) -> Tensor:
     return larger[np.sort(first)[:count]]
 
 
-def _leads(logits: Tensor, label: Tensor) -> Tensor:
+def leads_over_others(logits: Tensor, label: Tensor) -> Tensor:
     """By how much the label is ahead of every other class, `[n, K - 1]`; a tie is as answered."""
     leads = (logits[:, label, None] - logits).double().cpu()
     tie = torch.where(logits.argmax(1) == label, TIE, -TIE).cpu()

@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.base import IterativeAttack, check_positive
-from robust_snn.attacks.events.event_frames import EVENT, check_binary, check_budget, check_frames
+from robust_snn.attacks.events.event_frames import (
+    EVENT,
+    check_binary,
+    check_budget,
+    check_frames,
+    check_only,
+    may_change,
+)
 from robust_snn.attacks.problem import Problem
-from robust_snn.utils.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +31,18 @@ class EventPGD(IterativeAttack):
     Attributes:
         steps: Gradients per start.
         per_bin: At most so many entries of a time bin change, the largest; no limit if None.
+        only: `"all"` changes, `"insertions"` of events or their `"deletions"`.
     """
 
     name = "event-pgd"
     norms = ("L0", "Linf")
     steps: int = 20
     per_bin: int | None = None
+    only: str = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_only(self.name, self.only)
         if self.per_bin is not None:
             check_positive("per_bin", self.per_bin)
 
@@ -46,13 +55,17 @@ class EventPGD(IterativeAttack):
     def run(self, problem: Problem) -> None:
         clean, latent, eps = problem.images, torch.zeros_like(problem.images), problem.eps
         x, limit = clean, self.per_bin
+        least, most = {"insertions": (0.0, torch.inf), "deletions": (-torch.inf, 0.0)}.get(
+            self.only, (-torch.inf, torch.inf)
+        )
         for _ in range(self.steps):
             gradient = problem.loss_gradient(x).gradient
             if problem.norm == "L0":
-                latent = latent + gradient
+                latent = (latent + gradient).clamp(least, most)
                 x = _switched(latent, clean, int(eps), limit)
             else:
                 latent = (latent + 2.5 * eps / self.steps * gradient.sign()).clamp(-eps, eps)
+                latent = latent.clamp(least, most)
                 x = _moved_by_events(latent, clean, eps, limit)
         problem.record(x)
 
@@ -65,7 +78,7 @@ class RandomFlips(IterativeAttack):
 
     Attributes:
         steps: Tries per start.
-        only: `"all"` entries, or `"events"` for EventDrop's random removal.
+        only: `"all"` flips, `"insertions"`, or `"deletions"` for EventDrop's random removal.
     """
 
     name = "random-flips"
@@ -75,8 +88,7 @@ class RandomFlips(IterativeAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.only not in ("all", "events"):
-            raise InputError(f"only of random-flips must be 'all' or 'events', got {self.only!r}")
+        check_only(self.name, self.only)
 
     def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
         super().check_inputs(images, eps, norm)
@@ -87,8 +99,7 @@ class RandomFlips(IterativeAttack):
         clean = problem.images
         for step in range(self.steps):
             order = problem.rng.uniform("flips", problem.start, step) + 1
-            use = order if self.only == "all" else order * clean
-            chosen = _largest_of_recording(use, int(problem.eps))
+            chosen = largest_of_recording(order * may_change(clean, self.only), int(problem.eps))
             problem.record(torch.where(chosen, 1 - clean, clean))
 
 
@@ -98,7 +109,7 @@ def _switched(latent: Tensor, clean: Tensor, budget: int, per_bin: int | None) -
     use = torch.where(wanted != clean, latent.abs(), 0.0)
     if per_bin is not None:
         use = torch.where(_largest(use, per_bin), use, 0.0)
-    return torch.where(_largest_of_recording(use, budget), wanted, clean)
+    return torch.where(largest_of_recording(use, budget), wanted, clean)
 
 
 def _moved_by_events(latent: Tensor, clean: Tensor, eps: float, per_bin: int | None) -> Tensor:
@@ -111,7 +122,7 @@ def _moved_by_events(latent: Tensor, clean: Tensor, eps: float, per_bin: int | N
     return torch.where(_largest((wanted - clean).abs(), per_bin), wanted, clean)
 
 
-def _largest_of_recording(use: Tensor, count: int) -> Tensor:
+def largest_of_recording(use: Tensor, count: int) -> Tensor:
     """Entries among the `count` largest positive ones of every recording, `[B, T, ...]`."""
     return _largest(use.flatten(1)[:, None], count).view(use.shape)
 

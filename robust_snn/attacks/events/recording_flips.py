@@ -1,4 +1,4 @@
-"""What attacks share that flip entries of binary event frames, one recording at a time."""
+"""What attacks share that change binary event frames, one recording at a time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.base import Attack, check_positive
-from robust_snn.attacks.events.event_frames import check_binary, check_budget
+from robust_snn.attacks.events.event_frames import check_binary, check_budget, check_only
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.victim import Victim
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordingFlips(Attack):
-    """Base of attacks that choose the flips of every recording by itself.
+class RecordingAttack(Attack):
+    """Base of attacks that choose the changes of every recording by itself.
 
     A noisy victim answers under frozen noise, so that flips are compared under the same draws.
 
@@ -51,4 +51,19 @@ class RecordingFlips(Attack):
     def flipped(
         self, victim: Victim, clean: Tensor, label: Tensor, rng: ImageRng, budget: int
     ) -> tuple[Tensor, bool]:
-        """A recording `[T, C, H, W]` with at most `budget` flips, and whether it misleads."""
+        """A recording `[T, C, H, W]` with at most `budget` changes, and whether it misleads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingFlips(RecordingAttack):
+    """Base of those that flip entries.
+
+    Attributes:
+        only: `"all"` flips, `"insertions"` of events or their `"deletions"`.
+    """
+
+    only: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_only(self.name, self.only)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import check_positive
+from robust_snn.attacks.events.event_frames import may_change
 from robust_snn.attacks.events.recording_flips import RecordingFlips
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.victim import Victim
@@ -48,7 +49,7 @@ class SDA(RecordingFlips):
     def flipped(
         self, victim: Victim, clean: Tensor, label: Tensor, rng: ImageRng, budget: int
     ) -> tuple[Tensor, bool]:
-        recording = _Recording(victim, clean, label, rng)
+        recording = _Recording(victim, clean, label, rng, self.only)
         return recording.attacked(self.steps, self.k_init, budget)
 
 
@@ -56,12 +57,14 @@ class _Recording:
     """The flips of one recording.
 
     Attributes:
+        barred: Entries that may not flip, bool `[T C H W]`.
         chosen: Flipped entries, bool `[T C H W]`.
         gain: Change of the margin that each made when it was tried; infinite if it was not.
     """
 
-    def __init__(self, victim: Victim, x: Tensor, label: Tensor, rng: ImageRng) -> None:
+    def __init__(self, victim: Victim, x: Tensor, label: Tensor, rng: ImageRng, only: str) -> None:
         self.victim, self.x, self.label, self.rng = victim, x, label, rng
+        self.barred = ~may_change(x, only).flatten()
         self.chosen = torch.zeros(x.numel(), dtype=torch.bool, device=x.device)
         self.gain = torch.full((x.numel(),), torch.inf, device=x.device)
 
@@ -69,7 +72,7 @@ class _Recording:
         """The recording with at most `budget` flips, and whether it is misclassified."""
         x, start = self.x, self.label_margin(self.x[None])
         for step in range(1, steps + 1):
-            if float(start) <= 0 or bool(self.chosen.all()):
+            if float(start) <= 0 or not self.open_entries:
                 break
             self.try_flips(x, float(start), step, step * k_init)
             x = self.flipped(self.chosen)
@@ -93,7 +96,7 @@ class _Recording:
         self.chosen = torch.zeros_like(self.chosen)
         x = self.x
         for step in range(budget):
-            if bool(self.chosen.all()):
+            if not self.open_entries:
                 break
             tried, margins = self.margins_of_flips(x, step, count)
             self.chosen[tried[margins.argmin()]] = True
@@ -104,7 +107,7 @@ class _Recording:
 
     def margins_of_flips(self, x: Tensor, step: int, count: int) -> tuple[Tensor, Tensor]:
         """The `count` most promising entries, and the margin when each alone is flipped too."""
-        tried = self.ranking(x, step).topk(min(count, int((~self.chosen).sum()))).indices
+        tried = self.ranking(x, step).topk(min(count, self.open_entries)).indices
         margins = []
         for part in tried.split(BATCH):
             frames = x.flatten().repeat(len(part), 1)
@@ -123,7 +126,14 @@ class _Recording:
         size = torch.where((1 - 2 * x.flatten()) * g <= 0, g.abs(), 0.0)
         least = size[size > 0].min() if bool((size > 0).any()) else torch.ones((), device=g.device)
         random = self.rng.uniform("rank", step)[0].flatten().abs() * least
-        return torch.where(size > 0, size, random).masked_fill(self.chosen, -torch.inf)
+        return torch.where(size > 0, size, random).masked_fill(
+            self.chosen | self.barred, -torch.inf
+        )
+
+    @property
+    def open_entries(self) -> int:
+        """Number of entries that can still be flipped."""
+        return int((~(self.chosen | self.barred)).sum())
 
     def fewest(self) -> Tensor:
         """The flips that remain when the longest harmless run of least useful ones is undone."""

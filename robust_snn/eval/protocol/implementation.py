@@ -16,7 +16,15 @@ from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
 
 OWN = "robust_snn"
-GRADIENT_FREE = ("square", "onepixel", "pixle", "random-flips", "flip-search", "student")
+GRADIENT_FREE = (
+    "square",
+    "onepixel",
+    "pixle",
+    "random-flips",
+    "flip-search",
+    "camera-patterns",
+    "student",
+)
 
 
 class GivenVersions(Protocol):

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 import robust_snn
 from robust_snn import InputError, Victim
-from robust_snn.attacks import EVENT_ATTACKS, SDA, Attack, changed_entries, make_attack
+from robust_snn.attacks import (
+    EVENT_ATTACKS,
+    SDA,
+    Attack,
+    SpikeFool,
+    changed_entries,
+    flips_needed,
+    make_attack,
+)
 from robust_snn.eval import AttackSpec, Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.neurons import LIF
@@ -24,9 +32,20 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("event-pgd", {"steps": 4}),
     ("event-pgd", {"steps": 4, "per_bin": 2, "eot_loss": 2}),
     ("random-flips", {"steps": 3}),
-    ("random-flips", {"steps": 3, "only": "events"}),
+    ("random-flips", {"steps": 3, "only": "deletions"}),
+    ("event-pgd", {"steps": 4, "only": "insertions"}),
+    ("flip-search", {"steps": 40, "only": "deletions"}),
+    ("sda", {"steps": 3, "only": "insertions"}),
+    ("spikefool", {"steps": 3}),
+    ("spikefool", {"steps": 3, "only": "deletions"}),
+    ("g2s", {"steps": 4}),
+    ("camera-patterns", {"steps": 2}),
+    ("camera-patterns", {"steps": 2, "pattern": "mask"}),
     ("retiming", {"steps": 4}),
     ("retiming", {"steps": 4, "jitter": 2, "delay": 5, "guide": "random"}),
+    ("retiming-search", {"steps": 40}),
+    ("soft-retiming", {"steps": 4}),
+    ("soft-retiming", {"steps": 4, "jitter": 2, "delay": 5}),
 ]
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{len(row[1])}")
 both = pytest.mark.parametrize("net", ["snn_vgg5", "snn_vgg5_nlif"])
@@ -175,6 +194,77 @@ def test_the_suite_against_every_choice_of_flips(seed: int, eps: int) -> None:
     assert found["sda-pdsg"].sum() >= 0.3 * possible.sum()  # within the budget, not beyond it
 
 
+@pytest.mark.parametrize(("row", "allowed"), [(row, row[1].get("only")) for row in ROWS])
+def test_what_a_threat_conserves(row: Any, allowed: str | None) -> None:
+    """Insertions only add, deletions only remove, moves keep the events of every pixel."""
+    frames = (torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(5)) < 0.2).float()
+    net = linear(1)
+    for eps in (1, 2, 7, 30):
+        made = run(row, Victim(net), frames, net(frames).argmax(1), eps=eps).images
+        if allowed == "insertions" or row[0] == "camera-patterns":
+            assert (made >= frames).all()
+        if allowed == "deletions":
+            assert (made <= frames).all()
+        if "retiming" in row[0]:
+            assert torch.equal(made.sum(1), frames.sum(1))
+        assert (changed_entries(frames, made) <= eps).all()
+
+
+def test_flips_needed_make_a_curve(frames: Tensor) -> None:
+    """SpikeFool needs about as few flips as the best choice, which is known on a linear net."""
+    net = linear()
+    labels, weight = net(frames).argmax(1), net[1].weight.detach()
+    result = SpikeFool()(Victim(net), frames, labels, eps=384)
+    needed, best = flips_needed(frames, result.images, result.success), []
+    for x, label in zip(frames, labels, strict=True):
+        logits, fewest = net(x[None])[0].detach(), []
+        for other in {0, 1, 2, 3, 4} - {int(label)}:
+            use = ((1 - 2 * x.flatten()) * (weight[label] - weight[other])).sort().values
+            fewest.append(int((logits[label] - logits[other] + use.cumsum(0) >= 0).sum()) + 1)
+        best.append(min(fewest))
+    assert needed.tolist() == best
+    assert flips_needed(frames, result.images, ~result.success).isinf().all()
+
+
+def test_the_retiming_suite_against_every_choice_of_moves() -> None:
+    torch.manual_seed(0)
+    net, frames = Tiny(), (torch.rand(200, 4, 2, 2, 2) < 0.4).float()
+    with torch.no_grad():
+        for layer in (net.enter, net.leave):
+            layer.weight.mul_(3)
+        lead, labels = net(frames).topk(2)
+        some = (lead[:, 0] - lead[:, 1]).argsort()[:120:8]
+        frames, labels = frames[some], labels[some, 0]
+        rows = zip(frames, labels, strict=True)
+        possible = [bool((net(two_moves(x)).argmax(1) != y).any()) for x, y in rows]
+    found = {}
+    for row in load_suite("events-retiming").attacks:
+        options = {"steps": row.steps} | {k: v for k, v in row.options.items() if k != "eot_loss"}
+        if options.get("jitter", 1) == 1:
+            victim = Victim(net, gradient=row.gradient or "bptt")
+            found[row.name] = make(row.attack, options)(victim, frames, labels, eps=4).success
+    assert found["search-1"].tolist() == possible and 0 < sum(possible) < len(frames)
+    assert not (torch.stack(list(found.values())) & ~torch.tensor(possible)).any()
+
+
+def two_moves(x: Tensor) -> Tensor:
+    """All frames after at most two moves by one step of different events, `[n, T, C, H, W]`."""
+    flat, last = x.flatten(1), len(x) - 1
+    moves = [(t, n, t + d) for t, n in flat.nonzero().tolist() for d in (-1, 1)]
+    moves = [move for move in moves if 0 <= move[2] <= last]
+    frames = []
+    for chosen in itertools.chain(
+        itertools.combinations(moves, 1), itertools.combinations(moves, 2)
+    ):
+        after = flat.clone()
+        for before, n, to in chosen:
+            after[before, n] -= 1
+            after[to, n] += 1
+        if after.min() >= 0 and after.max() <= 1:
+            frames.append(after.view(x.shape))
+    return torch.stack(frames)
+
+
 class Silent(Tiny):
     """A network that lets no gradient pass."""
 
@@ -247,7 +337,10 @@ def test_whole_events_within_the_radius() -> None:
         ("event-pgd", {"norm": "L2"}, "L0 and Linf"),
         ("event-pgd", {"per_bin": 0}, "per_bin"),
         ("event-pgd", {"lss": "ce"}, "loss"),
-        ("random-flips", {"only": "none"}, "'all' or 'events'"),
+        ("random-flips", {"only": "none"}, "only of random-flips"),
+        ("flip-search", {"only": "deletion"}, "did you mean 'deletions'"),
+        ("camera-patterns", {"pattern": "dsh"}, "did you mean 'dash'"),
+        ("soft-retiming", {"alpha": 0}, "positive number"),
         ("retiming", {"images": torch.full((1, *SHAPE), 0.3)}, "whole events"),
         ("retiming", {"norm": "Linf"}, "knows the norm L0"),
         ("retiming", {"jitter": 0}, "jitter"),

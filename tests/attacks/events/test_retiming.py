@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robust_snn import Victim
 from robust_snn.attacks import Retiming, changed_entries
-from robust_snn.attacks.events.retiming import _move
+from robust_snn.attacks.events.retiming import later, move
 
 SHAPE = (5, 2, 4, 4)  # T, C, H, W
 
@@ -32,6 +32,11 @@ def moved(before: Tensor, after: Tensor) -> tuple[int, int, int]:
     apart = torch.cat(shifts).abs()
     changed = (before - after).abs().sum() / 2
     return int(changed), int(apart.sum()), int(apart.max())
+
+
+def best_moves(before: Tensor, use: Tensor, jitter: int, moves: int) -> Tensor:
+    gains = {d: use - later(use, d) for d in range(-jitter, jitter + 1) if d and abs(d) < 5}
+    return move(before, gains, 1, moves, None)
 
 
 def linear() -> nn.Module:
@@ -67,7 +72,7 @@ def test_budgets_hold_and_no_event_is_lost(
 def test_one_move_is_the_best_of_all(jitter: int) -> None:
     before = events("binary")
     use = torch.randn(before.shape, generator=torch.Generator().manual_seed(2))
-    after = _move(before, use, 1, jitter, 1, None)
+    after = best_moves(before, use, jitter, 1)
     lines, worth = before.flatten(2), use.flatten(2)
     for row, (old, value) in enumerate(zip(lines, worth, strict=True)):
         gains = [
@@ -83,7 +88,7 @@ def test_many_moves_come_near_the_best_order() -> None:
     """Without budgets, the events of a pixel go to its best bins."""
     before = events("binary")
     use = torch.randn(before.shape, generator=torch.Generator().manual_seed(3))
-    after = _move(before, use, 1, 5, 1000, None)
+    after = best_moves(before, use, 5, 1000)
     count = before.sum(1, keepdim=True)
     place = use.argsort(1, descending=True).argsort(1)
     best = (use * (place < count)).sum() - (use * before).sum()
