@@ -157,6 +157,8 @@ def test_second_derivatives_see_every_step(geometry, device):
         (16, 64, 3, 1, 0, (17, 16)),
         (9, 20, 5, 1, 2, (1, 3)),
         (8, 65, 3, 2, 4, (5, 5)),  # windows that lie in the padding alone
+        (130, 33, 3, 1, 1, (9, 7)),  # more weights than the first-level cache holds
+        (16, 20, 3, 1, 1, (23, 25)),  # more pixels than get their lists at once
     ],
 )
 def test_events_give_the_convolution(inputs, outputs, size, stride, padding, grid, density):
@@ -187,6 +189,13 @@ def test_what_is_no_spike_is_told(value, dtype):
     x = torch.zeros(4, 8, 5, 5, dtype=dtype)
     x[3, 7, 4, 4] = value
     assert event_driven_convolution(x, torch.randn(8, 8, 3, 3), None, 1, 1) is None
+
+
+@pytest.mark.cpu_only
+def test_more_channels_than_entries_tell_apart_are_dense():
+    module = torch.nn.Conv2d(convolution.MOST_CHANNELS + 1, 1, 1).requires_grad_(False)
+    x = torch.ones(2, 1, module.in_channels, 1, 1)
+    torch.testing.assert_close(convolution.convolve(x, module, "always")[0], module(x[0]))
 
 
 @pytest.mark.cpu_only

@@ -19,6 +19,7 @@ from robust_snn.kernels.convolution.break_even import break_even
 from robust_snn.kernels.convolution.constant_gradients import one_step_suffices, unread_input
 
 SPARSE = ("never", "auto", "always")
+MOST_CHANNELS = 8191  # of an input, that the entries of a list of events can tell apart
 SAMPLED = 4  # images of a batch that "auto" counts the spikes of
 
 
@@ -149,6 +150,7 @@ def _can_be_sparse(x: Tensor, geometry: Geometry) -> bool:
     """Whether there is a kernel; an input without a time axis is no spikes."""
     (row, column), (top, left), dilation, groups = geometry
     plain = (row, top, dilation, groups) == (column, left, (1, 1), 1)
+    plain = plain and x.shape[2] <= MOST_CHANNELS
     return plain and len(x) > 1 and x.device.type == "cpu" and x.dtype != torch.float64
 
 

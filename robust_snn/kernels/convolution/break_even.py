@@ -1,8 +1,8 @@
 """Up to which share of spikes the event-driven convolution is the faster one on this machine.
 
 Each kind of convolution is timed once: the dense one, and the event-driven one of few and of many
-spikes. What came out is kept in the user's cache folder by processor, threads and versions, so
-every later process of the machine chooses alike.
+spikes. What came out is kept in the user's cache folder by processor, threads and versions of code,
+so every later process of the machine chooses alike.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ def cache_file() -> Path:
 def _machine() -> str:
     import numba
 
-    return f"{processor()}, torch {torch.__version__}, numba {numba.__version__}"
+    from robust_snn.kernels.numba_tools.compile import SOURCES
+
+    versions = f"torch {torch.__version__}, numba {numba.__version__}, kernels {SOURCES:08x}"
+    return f"{processor()}, {versions}"
 
 
 def _read() -> dict[str, dict[str, float]]:

@@ -1,44 +1,55 @@
 """Event-driven convolution on the CPU: a sum of weight rows over the inputs that spiked.
 
-The spikes of an image row become a list of events, ordered by pixel and channel. Weights lie as
-`[block of outputs, h, w, channel, output]`, so for one row of the kernel the events under it are
-one stretch of that list, and each event's weights are one row of `WIDTH` floats. The sums of an
-output pixel stay in vector registers from the first event to the last.
+The spikes of an image become a list of events, ordered by pixel and channel, sixteen channels by
+one comparison; where the padding lies, none. From it each output pixel gets the list of the weights
+that it sums, which every block of `LANES` outputs reads. Weights lie as `[block of outputs, h, w,
+channel, output]`, so an event's are one row, a vector. Sums stay in registers over a panel, which
+is as many places of the kernel as the first-level cache holds rows of, and come in the order of the
+dense sum: row, column, channel.
 """
 
-# mypy: allow-untyped-defs, disable-error-code="call-arg"
+# mypy: allow-untyped-defs, disable-error-code="call-arg,var-annotated"
 # Numba infers the types of compiled functions.
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from torch import Tensor
 
-from robust_snn.kernels.numba_tools.compile import helper, kernel
+from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.threads import run_blocks
+from robust_snn.kernels.numba_tools.vectors import (
+    LANES,
+    ROW,
+    RUN,
+    TOGETHER,
+    active_lanes,
+    copy_eight,
+    copy_run,
+    put_run,
+    row_summer,
+)
 
-LANES, VECTORS = 16, 4
-WIDTH = LANES * VECTORS  # output channels at a time: a row of weights is four cache lines
-BYTE = 8  # input channels that are tested at a time
-PIXELS = 256  # of a task at least, so that the weights of a block are read again from the cache
+BYTE = 8  # input channels that one step adds to the list
+PIXELS = 512  # whose lists are made before they are read, so that weights stay in the cache
+ABREAST = 4  # output pixels that are summed at once
+PANEL = 768  # rows of weights: 48 KiB
+_sum_rows = row_summer(ABREAST)
 
-# The positions of the ones of every byte, then zeros, and their number.
-_PLACES = np.zeros((256, BYTE), np.int32)
+# Where the rows of the ones of every byte lie, then zeros, and the number of ones.
+_PLACES = np.zeros((256, BYTE), np.uint16)
 for _byte in range(256):
     _ones = [_bit for _bit in range(BYTE) if _byte >> _bit & 1]
-    _PLACES[_byte, : len(_ones)] = np.array(_ones, np.int32) * WIDTH
+    _PLACES[_byte, : len(_ones)] = np.array(_ones, np.uint16) * ROW
 _COUNTS = np.array([bin(_byte).count("1") for _byte in range(256)], np.int32)
-_GATHER = np.uint64(0x0102040810204080)  # brings the lowest bits of eight bytes into the top byte
+_FIRST_BYTE, _BYTE_BITS, _LANE_BITS = np.uint32(255), np.uint32(BYTE), np.uint32(LANES)
 
 
 class ConvolutionSizes(NamedTuple):
-    """Sizes of a convolution; `channels` is rounded up to whole bytes."""
+    """Sizes of a convolution; `channels` is rounded up to whole vectors."""
 
     height: int
     width: int
@@ -50,82 +61,134 @@ class ConvolutionSizes(NamedTuple):
     out_height: int
     out_width: int
 
-
-def _data(context, builder, signature, arguments, *indices):
-    """The pointers of array arguments."""
-    for index in indices:
-        array = context.make_array(signature.args[index])
-        yield array(context, builder, arguments[index]).data
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width with the padding."""
+        return self.height + 2 * self.padding, self.width + 2 * self.padding
 
 
-def _vector_at(builder, pointer, offset, lanes):
-    vector = ir.VectorType(pointer.type.pointee, lanes)
-    return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
+class Panels(NamedTuple):
+    """The places of a kernel whose weights are summed at a time.
 
-
-def _copier(lanes):
-    @intrinsic
-    def copy(typing, source, at, amount, target, to):
-        """`target[to : to + lanes] = source[at : at + lanes] + amount`, as one vector."""
-
-        def generate(context, builder, signature, arguments):
-            source, target = _data(context, builder, signature, arguments, 0, 3)
-            values = builder.load(_vector_at(builder, source, arguments[1], lanes), align=4)
-            same = ir.VectorType(values.type.element, lanes)(ir.Undefined)
-            for lane in range(lanes):
-                same = builder.insert_element(same, arguments[2], ir.IntType(32)(lane))
-            there = _vector_at(builder, target, arguments[4], lanes)
-            builder.store(builder.add(values, same), there, align=4)
-            return context.get_dummy_value()
-
-        return types.void(source, types.intp, types.int32, target, types.intp), generate
-
-    return copy
-
-
-_copy_byte, _copy_run = _copier(BYTE), _copier(LANES)
-
-
-@intrinsic
-def _sum_rows(typing, weights, rows, count, bias, out, place):
-    """`out[place : place + WIDTH] = bias + sum of weights[row : row + WIDTH]` over `rows`.
-
-    Vectors are spelled out: by itself LLVM keeps no sums in registers over a loop of this kind.
+    Attributes:
+        parts: Parts of the kernel's rows by panel: the first pixel and the one behind the last,
+            from the first pixel of the window on, and the entry of the first row; `[panels, parts,
+            3]`, where parts that a panel lacks are empty.
+        tops: Where the rows of a panel begin in the table, and their number, `[panels + 1]`; the
+            last row of each is zeros.
     """
 
-    def generate(context, builder, signature, arguments):
-        pointers = _data(context, builder, signature, arguments, 0, 1, 3, 4)
-        weights, rows, bias, out = pointers
-        word = ir.IntType(64)
-
-        def lanes(pointer, offset, v):
-            return _vector_at(builder, pointer, builder.add(offset, word(v * LANES)), LANES)
-
-        sums = []
-        for v in range(VECTORS):
-            first = builder.load(lanes(bias, word(0), v), align=4)
-            sums.append(cgutils.alloca_once_value(builder, first))
-        with cgutils.for_range(builder, arguments[2]) as loop:
-            row = builder.sext(builder.load(builder.gep(rows, [loop.index])), word)
-            for v, total in enumerate(sums):
-                weight = builder.load(lanes(weights, row, v), align=4)
-                builder.store(builder.fadd(builder.load(total), weight), total)
-        for v, total in enumerate(sums):
-            builder.store(builder.load(total), lanes(out, arguments[5], v), align=4)
-        return context.get_dummy_value()
-
-    return types.void(weights, rows, types.intp, bias, out, types.intp), generate
+    parts: np.ndarray
+    tops: np.ndarray
 
 
 @helper
-def _pack(values, one, packed):
-    """One byte per value; returns whether one of them is neither 0 nor 1."""
-    odd = np.uint8(0)
-    for c in range(values.size):
-        active = np.uint8(values[c] != 0)
-        packed[c] = active
-        odd |= active & np.uint8(values[c] != one)
-    return odd
+def _list_events(shape, image, spikes, one, places, counts, line, events, firsts, at, n):
+    """Appends the spikes of an image to `events[n:]`, as entries of a row of pixels.
+
+    Notes in `firsts[at:]` where those of each pixel begin, with the padding. Returns where they
+    end, and bits, of which those above `LANES` tell that a value is neither 0 nor 1.
+    """
+    given, channels, padding = spikes.shape[2], shape.channels, shape.padding
+    bits, flat = np.uint32(0), spikes.reshape(-1)
+    for y in range(-padding, shape.height + padding):
+        base = np.uint16(0)
+        for x in range(-padding, shape.width + padding):
+            firsts[at] = n
+            at += 1
+            if y >= 0 and y < shape.height and x >= 0 and x < shape.width:
+                place, values = ((image * shape.height + y) * shape.width + x) * given, flat
+                if given != channels:
+                    for c in range(given):
+                        line[c] = flat[place + c]
+                    place, values = 0, line
+                for c in range(0, channels, LANES):
+                    active = active_lanes(values, place + c, one)
+                    bits |= active
+                    for byte in range(2):
+                        ones = (active >> (_BYTE_BITS * np.uint32(byte))) & _FIRST_BYTE
+                        shift = np.uint16(base + (c + BYTE * byte) * ROW)
+                        copy_eight(places, np.intp(ones) * BYTE, shift, events, n)
+                        n += counts[ones]
+            base = np.uint16(base + channels * ROW)
+    firsts[at] = n
+    return n, bits
+
+
+@helper
+def _list_rows(parts, corner, left, events, firsts, entries, n):
+    """Puts the rows that an output pixel sums to `entries[n:]`; returns where they end."""
+    for part in range(len(parts)):
+        first, last = firsts[corner + parts[part, 0]], firsts[corner + parts[part, 1]]
+        shift = np.uint16(parts[part, 2] - left)
+        copy_run(events, first, shift, entries, n)
+        for k in range(first + RUN, last, RUN):
+            copy_run(events, k, shift, entries, n + k - first)
+        n += last - first
+    return n
+
+
+@helper
+def _list_pixels(parts, zeros, corners, lefts, events, firsts, entries, ends):
+    """Lists for output pixels; those of `ABREAST` are made equally long by rows of zeros."""
+    n = 0
+    for several in range(0, len(corners), ABREAST):
+        stop, longest = min(several + ABREAST, len(corners)), 0
+        for p in range(several, stop):
+            count = 0
+            for part in range(len(parts)):
+                count += firsts[corners[p] + parts[part, 1]] - firsts[corners[p] + parts[part, 0]]
+            longest = max(longest, count)
+        longest = (longest + TOGETHER - 1) & -TOGETHER
+        for p in range(several, several + ABREAST):
+            end = n
+            if p < stop:
+                end = _list_rows(parts, corners[p], lefts[p], events, firsts, entries, n)
+            n += longest
+            for k in range(end, n, RUN):
+                put_run(zeros, entries, k)
+        ends[several // ABREAST + 1] = n
+
+
+@helper
+def _put_corners(shape, images, corners, lefts):
+    """Where the window of each output pixel begins in `firsts`, and how far to the left."""
+    high, wide = shape.height + 2 * shape.padding, shape.width + 2 * shape.padding
+    p = 0
+    for i in range(images):
+        for y in range(shape.out_height):
+            for x in range(shape.out_width):
+                corners[p] = i * (high * wide + 1) + y * shape.stride * wide + x * shape.stride
+                lefts[p] = x * shape.stride * shape.channels * ROW
+                p += 1
+
+
+@helper
+def _sum_pixels(table, top, entries, ends, first_panel, bias, channel, out, first_pixel, stop):
+    """Sums the lists of pixels up to `stop` for the outputs from `channel` on."""
+    outputs, edge, flat = out.shape[1], np.empty(ABREAST * LANES, np.float32), out.reshape(-1)
+    channels = min(LANES, outputs - channel)
+    for several in range(len(ends) - 1):
+        first, pixel = ends[several], first_pixel + several * ABREAST
+        length = (ends[several + 1] - first) // ABREAST
+        place = pixel * outputs + channel
+        if pixel + ABREAST <= stop and channels == LANES:
+            if first_panel:
+                steps = 0, outputs
+                _sum_rows(table, top, entries, first, length, bias, channel, flat, place, steps)
+            else:
+                steps = outputs, outputs
+                _sum_rows(table, top, entries, first, length, flat, place, flat, place, steps)
+            continue
+        pixels = min(ABREAST, stop - pixel)
+        for j in range(pixels):
+            for k in range(channels):
+                before = bias[channel + k] if first_panel else out[pixel + j, channel + k]
+                edge[j * LANES + k] = before
+        _sum_rows(table, top, entries, first, length, edge, 0, edge, 0, (LANES, LANES))
+        for j in range(pixels):
+            for k in range(channels):
+                out[pixel + j, channel + k] = edge[j * LANES + k]
 
 
 @kernel
@@ -136,65 +199,49 @@ def sum_event_weights(
     shape,
     spikes,  # [images, height * width, channels as given], zeros and ones
     one,  # in the type of the spikes, bit patterns for half precision
-    weights,  # float32 [blocks, rows * columns * channels * WIDTH]
-    bias,  # float32 [blocks, WIDTH]
+    panels,
+    weights,  # float32 [blocks, rows * LANES]
+    bias,  # float32 [blocks * LANES]
     places,
     counts,
-    out,  # float32 [images, out_height * out_width, outputs]
+    out,  # float32 [images * out_height * out_width, outputs]
     odd,  # uint8 [tasks]: set where a value is neither 0 nor 1
+    sources=SOURCES,
 ):
-    pixels, C, outputs = shape.height * shape.width, shape.channels, out.shape[2]
-    words = C // BYTE
-    packed = np.zeros(C, np.uint8)
-    as_words = packed.view(np.uint64)
-    events = np.empty((group, pixels * C + LANES), np.int32)
-    firsts = np.empty((group, pixels + 1), np.int64)
-    rows = np.empty(shape.rows * shape.columns * C + LANES, np.int32)
-    partial = np.empty(WIDTH, np.float32)
+    pixels = shape.out_height * shape.out_width
+    padded = (shape.height + 2 * shape.padding) * (shape.width + 2 * shape.padding) + 1
+    line = np.zeros(shape.channels, spikes.dtype)
+    events = np.empty(group * shape.height * shape.width * shape.channels + RUN, np.uint16)
+    firsts = np.empty(group * padded, np.int64)
+    corners, lefts = np.empty(group * pixels, np.int64), np.empty(group * pixels, np.int64)
+    _put_corners(shape, group, corners, lefts)
+    longest = shape.rows * shape.columns * shape.channels + TOGETHER
+    entries = np.empty((PIXELS + ABREAST) * longest + RUN, np.uint16)
+    ends = np.zeros(PIXELS // ABREAST + 1, np.int64)
     for task in range(start, stop):
-        images = min(group, spikes.shape[0] - task * group)
+        images, n = min(group, spikes.shape[0] - task * group), 0
         for i in range(images):
-            image = spikes[task * group + i]
-            n, pixel = 0, 0
-            for _ in range(shape.height):
-                base = np.int32(0)
-                for _ in range(shape.width):
-                    firsts[i, pixel] = n
-                    odd[task] |= _pack(image[pixel], one, packed)
-                    for word in range(words):
-                        byte = (as_words[word] * _GATHER) >> np.uint64(56)
-                        _copy_byte(places[byte], 0, base, events[i], n)
-                        n += counts[byte]
-                        base += np.int32(BYTE * WIDTH)
-                    pixel += 1
-            firsts[i, pixel] = n
-        for block in range(weights.shape[0]):
-            left = min(WIDTH, outputs - block * WIDTH)
-            for i in range(images):
-                image_out = out[task * group + i]
-                for y in range(shape.out_height):
-                    for x in range(shape.out_width):
-                        x0 = x * shape.stride - shape.padding
-                        low = min(max(x0, 0), shape.width)
-                        high = max(min(x0 + shape.columns, shape.width), low)
-                        count = 0
-                        for row in range(shape.rows):
-                            at = y * shape.stride - shape.padding + row
-                            if at >= 0 and at < shape.height:
-                                first = firsts[i, at * shape.width + low]
-                                last = firsts[i, at * shape.width + high]
-                                shift = np.int32((row * shape.columns - x0) * C * WIDTH)
-                                for k in range(first, last, LANES):
-                                    _copy_run(events[i], k, shift, rows, count + k - first)
-                                count += last - first
-                        pixel = image_out[y * shape.out_width + x]
-                        if left == WIDTH:
-                            place = block * WIDTH
-                            _sum_rows(weights[block], rows, count, bias[block], pixel, place)
-                        else:
-                            _sum_rows(weights[block], rows, count, bias[block], partial, 0)
-                            for k in range(left):
-                                pixel[block * WIDTH + k] = partial[k]
+            n, bits = _list_events(
+                shape, task * group + i, spikes, one, places, counts, line, events, firsts,
+                i * padded, n,
+            )  # fmt: skip
+            odd[task] |= bits >> _LANE_BITS != 0
+        for low in range(0, images * pixels, PIXELS):
+            high = min(low + PIXELS, images * pixels)
+            several = ends[: (high - low + ABREAST - 1) // ABREAST + 1]
+            first_pixel = task * group * pixels + low
+            for panel in range(len(panels.parts)):
+                top = panels.tops[panel]
+                zeros = np.uint16((panels.tops[panel + 1] - top - 1) * ROW)
+                _list_pixels(
+                    panels.parts[panel], zeros, corners[low:high], lefts[low:high], events, firsts,
+                    entries, several,
+                )  # fmt: skip
+                for block in range(len(weights)):
+                    _sum_pixels(
+                        weights[block], top * LANES, entries, several, panel == 0, bias,
+                        block * LANES, out, first_pixel, first_pixel + high - low,
+                    )  # fmt: skip
 
 
 def event_driven_convolution(
@@ -203,7 +250,8 @@ def event_driven_convolution(
     """Convolves spikes, in time that grows with how many there are.
 
     Args:
-        x: Zeros and ones `[B, C, H, W]`, any dtype.
+        x: Zeros and ones `[B, C, H, W]`, any dtype; an entry of a list has 16 bits, which is enough
+            for 8191 channels.
         weight: `[out, C, h, w]`.
         bias: `[out]`.
         stride: The same along both axes.
@@ -217,7 +265,7 @@ def event_driven_convolution(
     shape = ConvolutionSizes(
         height,
         width,
-        -(-given // BYTE) * BYTE,
+        -(-given // LANES) * LANES,
         rows,
         columns,
         stride,
@@ -225,19 +273,14 @@ def event_driven_convolution(
         (height + 2 * padding - rows) // stride + 1,
         (width + 2 * padding - columns) // stride + 1,
     )
-    blocks = -(-outputs // WIDTH)
-    table = torch.zeros(blocks * WIDTH, rows, columns, shape.channels)
-    table[:outputs, ..., :given] = weight.permute(0, 2, 3, 1)
-    table = table.view(blocks, WIDTH, -1).transpose(1, 2).contiguous()
-    start = torch.zeros(blocks * WIDTH)
-    if bias is not None:
-        start[:outputs] = bias
+    panels = _panels(shape)
+    table, start = _blocks_of_outputs(weight, bias, shape, panels)
     spikes = x.permute(0, 2, 3, 1).contiguous().view(images, height * width, given)
     one = torch.ones((), dtype=x.dtype)
     if x.dtype in (torch.bfloat16, torch.float16):
         spikes, one = spikes.view(torch.int16), one.view(torch.int16)
-    out = torch.empty(images, shape.out_height * shape.out_width, outputs)
-    group = max(1, PIXELS // (height * width))
+    out = torch.empty(images * shape.out_height * shape.out_width, outputs)
+    group = max(1, min(PIXELS // (height * width), images // torch.get_num_threads()))
     tasks = -(-images // group)
     odd = np.zeros(tasks, np.uint8)
     run_blocks(
@@ -247,8 +290,9 @@ def event_driven_convolution(
         shape,
         spikes.numpy(),
         one.numpy()[()],
-        table.view(blocks, -1).numpy(),
-        start.view(blocks, WIDTH).numpy(),
+        panels,
+        table.numpy(),
+        start.numpy(),
         _PLACES,
         _COUNTS,
         out.numpy(),
@@ -258,3 +302,38 @@ def event_driven_convolution(
         return None
     out = out.view(images, shape.out_height, shape.out_width, outputs).permute(0, 3, 1, 2)
     return out.to(weight.dtype)
+
+
+@lru_cache(maxsize=64)
+def _panels(shape: ConvolutionSizes) -> Panels:
+    """The places of a kernel, in as few panels as are small enough."""
+    places, wide = shape.rows * shape.columns, shape.padded[1]
+    count = -(-places // max(1, PANEL // shape.channels))
+    bounds = [places * panel // count for panel in range(count + 1)]
+    parts = np.zeros((count, shape.rows, 3), np.int64)
+    for panel, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for row in range(shape.rows):
+            before = row * shape.columns
+            left, right = (min(max(end - before, 0), shape.columns) for end in (first, last))
+            entry = (before - first) * shape.channels * ROW
+            parts[panel, row] = row * wide + left, row * wide + right, entry
+    tops = np.array([bound * shape.channels + panel for panel, bound in enumerate(bounds)])
+    return Panels(parts, tops)
+
+
+def _blocks_of_outputs(
+    weight: Tensor, bias: Tensor | None, shape: ConvolutionSizes, panels: Panels
+) -> tuple[Tensor, Tensor]:
+    """Weights and biases as the kernel reads them, in blocks of `LANES` outputs."""
+    outputs, given = weight.shape[:2]
+    blocks = -(-outputs // LANES)
+    by_output = weight.new_zeros(blocks * LANES, shape.rows, shape.columns, shape.channels)
+    by_output[:outputs, ..., :given] = weight.permute(0, 2, 3, 1)
+    rows = by_output.view(blocks, LANES, -1).transpose(1, 2)
+    table = torch.zeros(blocks, panels.tops[-1], LANES)
+    for panel, (top, below) in enumerate(zip(panels.tops[:-1], panels.tops[1:], strict=True)):
+        table[:, top : below - 1] = rows[:, top - panel : below - panel - 1]
+    start = torch.zeros(blocks * LANES)
+    if bias is not None:
+        start[:outputs] = bias
+    return table.view(blocks, -1), start

@@ -16,8 +16,13 @@ import numba
 # Numba recompiles a cached kernel when its own file changes, but not when a file it calls does.
 # Kernels take this number as a default argument, which makes it a part of their cache key.
 _KERNELS = Path(__file__).parents[1]
-_CONSTANTS = ("philox.py", "spiking/codes.py", "spiking/firing_probability.py")
-_FILES = sorted([*_KERNELS.rglob("numba*/*.py"), *(_KERNELS / name for name in _CONSTANTS)])
+_OTHERS = (
+    "convolution/event_driven.py",
+    "philox.py",
+    "spiking/codes.py",
+    "spiking/firing_probability.py",
+)
+_FILES = sorted([*_KERNELS.rglob("numba*/*.py"), *(_KERNELS / name for name in _OTHERS)])
 SOURCES = int.from_bytes(
     hashlib.blake2b(b"".join(path.read_bytes() for path in _FILES), digest_size=4).digest(),
     "little",
