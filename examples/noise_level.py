@@ -55,8 +55,9 @@ def at_opening(victim: Victim, probability: float) -> Victim:
 def trained(model: str, folder: Path, epochs: int, **kwargs: Any) -> Victim:
     """A network from a folder, trained there if it is not."""
     splits = (load_dataset("digits-events", split=s, steps=5) for s in ("train", "test"))
+    penalty = {"gate_penalty": 1e-4} if model.endswith("stog") else {}
     recipe = load_recipe("natural").replace(
-        epochs=epochs, batch_size=32, optimizer="adamw", lr=4e-3, augment=False, gate_penalty=1e-4
+        epochs=epochs, batch_size=32, optimizer="adamw", lr=4e-3, augment=False, **penalty
     )
     done = train(model, *splits, recipe, out=folder, model_kwargs={**MODEL_KWARGS, **kwargs})
     return Victim(done.net)

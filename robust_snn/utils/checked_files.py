@@ -117,6 +117,17 @@ def read_record(path: Path) -> dict[str, Any]:
     return tree
 
 
+def check_record(tree: Mapping[str, Any], path: Path) -> None:
+    """Raises `InputError` if a record that others may have written has a digest of something else.
+
+    Those of earlier versions and of other programs have none.
+    """
+    if _KEY in tree and tree[_KEY] != _digest({k: v for k, v in tree.items() if k != _KEY}):
+        raise InputError(
+            f"'{path}' has changed since it was written; start the evaluation again to restore it"
+        )
+
+
 def _require(path: Path) -> None:
     if not is_there(path, "the file"):
         raise FileNotFoundError(f"no file '{path}'")

@@ -9,7 +9,7 @@ from typing import Any
 
 from robust_snn.eval.scoring.intervals import Estimate
 from robust_snn.eval.scoring.verdict import AttackResult, Verdict
-from robust_snn.utils.atomic_files import write_json
+from robust_snn.utils.checked_files import check_record, write_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.user_files import is_there
@@ -61,7 +61,7 @@ def save_curves(curves: Curves, run: str | Path, verdict: Verdict) -> None:
     """Writes curves around a verdict into its run's folder, whole or not at all."""
     axes = {axis: [_point_tree(point) for point in points] for axis, points in curves.items()}
     tree = {"schema": CURVES_SCHEMA, "around": _around(verdict), "axes": axes}
-    write_json(Path(run) / CURVES_FILE, tree)
+    write_record(Path(run) / CURVES_FILE, tree)
 
 
 def _around(verdict: Verdict) -> dict[str, Any]:
@@ -93,7 +93,9 @@ def load_curves(run: str | Path, verdict: Verdict | None = None) -> Curves:
             raise ValueError(f"schema {tree['schema']}")
         if verdict is not None and tree.get("around", _around(verdict)) != _around(verdict):
             raise ValueError("it belongs to another run; start the sweep again to restore it")
-        return {axis: tuple(map(_point, points)) for axis, points in tree["axes"].items()}
+        curves = {axis: tuple(map(_point, points)) for axis, points in tree["axes"].items()}
+        check_record(tree, path)
+        return curves
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:

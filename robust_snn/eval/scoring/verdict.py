@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.scoring.larger_budget import LargerBudget
 from robust_snn.eval.scoring.verdict_form import check_verdict, known_fields
-from robust_snn.utils.atomic_files import write_json
+from robust_snn.utils.checked_files import check_record, write_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 
@@ -147,7 +147,7 @@ class Certified:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How robust a model is, and the checks of it. `to_dict` gives `verdict.json`.
+    """How robust a model is, and the checks of it; `to_dict` gives what `verdict.json` holds.
 
     `seconds` counts attacks, scoring and the probe of an adaptive suite.
     """
@@ -210,16 +210,19 @@ class Verdict:
 
     def save(self, path: Path) -> None:
         """Writes the verdict, whole or not at all."""
-        write_json(path, self.to_dict())
+        write_record(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Verdict:
         """Reads a `verdict.json`.
 
         Raises:
-            InputError: If there is no such file, or it is not a verdict of this schema.
+            InputError: If there is no such file, it is not a verdict of this schema, or is damaged.
         """
-        return cls.from_dict(read_json(Path(path), "the verdict"))
+        tree = read_json(Path(path), "the verdict")
+        verdict = cls.from_dict(tree)
+        check_record(tree, Path(path))
+        return verdict
 
 
 T = TypeVar("T", Clean, Robust, Tries, AttackResult, ProbeCost, Certified, LargerBudget, Diagnostic)
