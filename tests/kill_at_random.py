@@ -51,7 +51,9 @@ class Command(NamedTuple):
 
 
 def _verdict(out: Path) -> str:
-    return re.sub(r'"seconds": [^,\n]+', "", (out / "verdict.json").read_text())
+    return re.sub(
+        r'"seconds": [^,\n]+|\n  "sha256": [^\n]+', "", (out / "verdict.json").read_text()
+    )
 
 
 def _trained(out: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.data.checks import check_images, check_labels
-from robust_snn.data.image_set import ImageSet, resized
+from robust_snn.data.image_set import ImageSet, resized, say_resized
 from robust_snn.utils.errors import InputError
 
 # names of the images and the labels in a file; the last two belong to a split
@@ -22,6 +23,7 @@ PAIRS = (
     ("x_{split}", "y_{split}"),
 )
 FEW = (1, 2, 3)  # channels
+_log = logging.getLogger("robust_snn")
 
 
 def load_arrays(path: Path, split: str, size: int | None, n: int | None) -> ImageSet:
@@ -42,6 +44,8 @@ def load_arrays(path: Path, split: str, size: int | None, n: int | None) -> Imag
             part = split if "{split}" in pair[0] else "all"
             classes = known.get("classes")
             names = None if classes is None else [str(name) for name in classes]
+            if others := sorted(set(known) - {images, labels, "classes"}):
+                _log.warning("left out of '%s': %s", path, ", ".join(others))
             return array_set(path.stem, part, known[images], known[labels], names, size, n)
     raise InputError(
         f"'{path}' holds {', '.join(known) or 'nothing'}; expected images and labels, or x and y, "
@@ -76,6 +80,7 @@ def array_set(
     known = _labels(labels, name)
     pixels = image_tensor(images, f"images of '{name}'", n)
     if size is not None and pixels.ndim == 4:
+        say_resized({tuple(pixels.shape[-2:])}, size)
         pixels = resized(pixels, size)
     names = classes or [str(number) for number in range(int(known.max(initial=0)) + 1)]
     check_images(pixels, torch.empty(0), in_chans=pixels.shape[-3], num_classes=None)
@@ -112,7 +117,13 @@ def image_tensor(values: Any, name: str, n: int | None = None) -> Tensor:
     if not pixels.is_floating_point():
         if pixels.dtype not in (torch.uint8, torch.bool):
             raise InputError(f"{name} must be bytes or floats, got {pixels.dtype}")
-        pixels = pixels.float() / (255 if pixels.dtype == torch.uint8 else 1)
+        most = 1 if pixels.dtype == torch.bool else 255
+        if most == 255 and pixels.numel() and pixels.max() == 1:
+            raise InputError(
+                f"{name} are bytes of 0 and 1, which are black next to 255; give them as bool, or "
+                "multiply them by 255"
+            )
+        pixels = pixels.float() / most
     if pixels.ndim == 3:
         pixels = pixels[:, None]
     first = pixels.ndim in (4, 5) and pixels.shape[-3] in FEW

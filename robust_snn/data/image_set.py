@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robust_snn.utils.errors import InputError
+
+_log = logging.getLogger("robust_snn")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,14 @@ def resized(images: Tensor, size: int | None) -> Tensor:
         return images
     out = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
     return out.clamp(0, 1)  # the filter's weights may add up to one rounding step more than 1
+
+
+def say_resized(shapes: set[tuple[int, ...]], size: int | None) -> None:
+    """Says which images, of shapes `(H, W)`, a caller's size has changed."""
+    if others := sorted(shapes - {(size, size)}) if size is not None else []:
+        first = "x".join(map(str, others[0]))
+        more = f" and {len(others) - 1} other sizes" if len(others) > 1 else ""
+        _log.info("images of %s pixels%s are resized to %sx%s", first, more, size, size)
 
 
 def interleaved(labels: np.ndarray) -> np.ndarray:

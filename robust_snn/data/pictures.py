@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robust_snn.data.image_set import from_bytes, resized
+from robust_snn.data.image_set import from_bytes, resized, say_resized
 from robust_snn.utils.errors import InputError
 
 
@@ -30,12 +30,13 @@ def stacked(
     Raises:
         InputError: If one cannot be read, or is of another shape than the first.
     """
-    images = np.empty(0)
+    images, stored = np.empty(0), set[tuple[int, ...]]()
     for row, index in enumerate(order):
         try:
             pixels = pixels_of(read(index), grey=row == 0 or images.shape[-1] == 1)
         except Exception as error:  # decoders raise anything on broken bytes
             raise InputError(f"cannot read {name(index)}: {error}; replace or remove it") from error
+        stored.add(pixels.shape[:2])
         if size is not None:
             pixels = resized(from_bytes(pixels[None]), size)[0].permute(1, 2, 0).numpy()
         if row == 0:
@@ -46,6 +47,7 @@ def stacked(
                 f"{_shown(images[0])}; give a size to resize to, and either grey or colour images"
             )
         images[row] = pixels
+    say_resized(stored, size)
     if size is None:
         return from_bytes(images)
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -11,6 +11,7 @@ from torch import nn
 
 from robust_snn.models.encodings import RELEASED_STATISTICS, DirectEncoding
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.known_device import known_device
 
 if TYPE_CHECKING:
     from robust_snn.data import ImageSet
@@ -37,6 +38,8 @@ def create_network(name: str, **kwargs: Any) -> nn.Module:
     for key, value in kwargs.items():
         if isinstance(value, int | float) and abs(value) > LARGEST:
             raise InputError(f"cannot build {name}: {key}={value!r:.40} is beyond {LARGEST:g}")
+    if kwargs.get("device") is not None:
+        known_device(kwargs["device"], "device of the model")
     try:
         network: nn.Module = timm.create_model(name, **kwargs)
     except InputError:

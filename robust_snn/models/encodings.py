@@ -64,8 +64,8 @@ class DirectEncoding(nn.Module):
     ) -> None:
         super().__init__()
         default_mean, default_std = default_statistics(in_chans)
-        mean = _numbers(mean or default_mean, "mean")
-        std = _numbers(std or default_std, "std")
+        mean = _numbers(default_mean if mean is None else mean, "mean")
+        std = _numbers(default_std if std is None else std, "std")
         if not len(mean) == len(std) == in_chans:
             raise InputError(
                 f"mean and std need one number per channel: {in_chans}, got {len(mean)}, {len(std)}"
@@ -104,7 +104,7 @@ class PoissonEncoding(DirectEncoding):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
     ) -> None:
-        if mean or std:
+        if mean is not None or std is not None:
             raise InputError("Poisson coding samples the pixels themselves: drop mean and std")
         super().__init__(in_chans, steps)
         self.spikes = PoissonEncoder()

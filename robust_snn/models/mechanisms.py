@@ -24,7 +24,7 @@ from robust_snn.neurons import (
     TimeBatchNorm2d,
 )
 from robust_snn.utils.argument_types import check_fields
-from robust_snn.utils.errors import unknown
+from robust_snn.utils.errors import InputError, unknown
 
 NORMALISATIONS = ("bn", "tdbn")
 
@@ -124,24 +124,30 @@ class Mechanism:
         mark: Class of a module that only networks with this mechanism have.
         encoding: Class of the input code.
         defaults: Options in which its paper differs from the defaults.
+        own: Options that only this mechanism reads.
     """
 
     neurons: Neurons
     mark: type[nn.Module] = LIF
     encoding: type[DirectEncoding] = DirectEncoding
     defaults: dict[str, Any] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
 
 
 MECHANISMS: dict[str, Mechanism] = {
     "none": Mechanism(_lif),
-    "stog": Mechanism(_stog, StochasticGate, defaults={"decay": 1.0}),
-    "dlif": Mechanism(_dlif, DLIF, defaults={"decay": 0.99}),
-    "nlif": Mechanism(_nlif, NoisyLIF, defaults={"decay": 0.5}),
+    "stog": Mechanism(
+        _stog, StochasticGate, defaults={"decay": 1.0}, own=("gate_probability", "gate_rule")
+    ),
+    "dlif": Mechanism(_dlif, DLIF, defaults={"decay": 0.99}, own=("dlif_form",)),
+    "nlif": Mechanism(
+        _nlif, NoisyLIF, defaults={"decay": 0.5}, own=("membrane_noise", "noise_form")
+    ),
     "poisson": Mechanism(_lif, PoissonEncoder, PoissonEncoding),
     "feel": Mechanism(_feel, EvolvingLeakLIF, FrequencyEncoding, {"decay": 1.0}),
-    "randhet": Mechanism(_randhet, RandomLeakLIF, defaults={"decay": 0.5}),
-    "hosnn": Mechanism(_hosnn, HomeostaticLIF, defaults={"decay": 0.5}),
-    "ilif": Mechanism(_ilif, IntegerLIF, defaults={"decay": 1.0}),
+    "randhet": Mechanism(_randhet, RandomLeakLIF, defaults={"decay": 0.5}, own=("leak_spread",)),
+    "hosnn": Mechanism(_hosnn, HomeostaticLIF, defaults={"decay": 0.5}, own=("homeostasis",)),
+    "ilif": Mechanism(_ilif, IntegerLIF, defaults={"decay": 1.0}, own=("levels",)),
 }
 
 OPTIONS = tuple(option.name for option in fields(NeuronOptions))
@@ -157,7 +163,7 @@ class Builder:
         **options: Fields of `NeuronOptions`.
 
     Raises:
-        InputError: If the mechanism or an option is not known.
+        InputError: If the mechanism or an option is not known, or an option is another mechanism's.
     """
 
     def __init__(
@@ -165,6 +171,12 @@ class Builder:
     ) -> None:
         if mechanism not in MECHANISMS:
             raise unknown("mechanism", mechanism, MECHANISMS)
+        for other, row in MECHANISMS.items():
+            if other != mechanism and (idle := [name for name in options if name in row.own]):
+                raise InputError(
+                    f"{idle[0]} is an argument of '{other}' and does nothing in a network without "
+                    f"it: leave it out, or build the variant _{other}"
+                )
         self.mechanism = MECHANISMS[mechanism]
         self.steps = steps
         self.options = NeuronOptions(**{**(defaults or {}), **self.mechanism.defaults, **options})

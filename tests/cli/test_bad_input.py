@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import timm
 import torch
 from PIL import Image
 
-from robust_snn import cli
+from refusals import refused, state
 from robust_snn.eval.execution import run_folder
 from robust_snn.training import save_checkpoint
 from robust_snn.utils.values import assignments
@@ -220,26 +219,6 @@ CASES = [
     ("compare", "compare run weaker", "threat.eps is 0.1 in one and 0.05"),
     ("compare", "compare run elsewhere", "data.sha256 is abc in one and d"),
 ]
-
-
-def state(folder: Path) -> dict[str, str]:
-    """Every path in a folder with the digest of its content."""
-    return {
-        str(path): sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in folder.rglob("*")
-    }
-
-
-def refused(words: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Runs a command; returns the one line that it ends with."""
-    with pytest.raises(SystemExit) as left:
-        cli.main(words.split())
-    captured = capsys.readouterr()
-    assert left.value.code == 2
-    assert captured.out == "" and "Traceback" not in captured.err
-    lines = captured.err.splitlines()
-    assert [line for line in lines if line.startswith("robust-snn: ")] == lines[-1:]
-    return lines[-1]
 
 
 @pytest.mark.parametrize(

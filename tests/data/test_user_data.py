@@ -49,9 +49,16 @@ def test_arrays(tmp_path: Path, arrays: dict[str, Any], expected: torch.Tensor) 
         load_dataset(tmp_path / "mine.npz", n=7)
 
 
-def test_arrays_name_classes_and_are_resized(tmp_path: Path) -> None:
-    np.savez(tmp_path / "mine.npz", images=BYTES, labels=LABELS, classes=["a", "b", "c", "d"])
-    data = load_dataset(tmp_path / "mine.npz", size=8)
+def test_arrays_name_classes_and_are_resized(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = {"images": BYTES, "labels": LABELS, "classes": ["a", "b", "c", "d"]}
+    np.savez(tmp_path / "mine.npz", **known, x_test=BYTES)
+    with caplog.at_level("INFO", logger="robust_snn"):
+        data = load_dataset(tmp_path / "mine.npz", size=8)
+    assert "mine.npz': x_test" in caplog.text and "images of 5x4 pixels are resized to 8x8" in (
+        caplog.text
+    )
     assert data.images.shape == (6, 3, 8, 8) and data.classes == ("a", "b", "c", "d")
 
 
@@ -64,6 +71,7 @@ def test_arrays_name_classes_and_are_resized(tmp_path: Path) -> None:
         ({"images": BYTES, "labels": LABELS * 0.5}, "must be whole numbers"),
         ({"images": BYTES, "labels": LABELS - 1}, r"labels must lie in 0\.\.1"),
         ({"images": BYTES, "labels": LABELS, "classes": ["a"]}, r"labels must lie in 0\.\.0"),
+        ({"images": BYTES // 255 | 1, "labels": LABELS}, "bytes of 0 and 1"),
         ({"images": BYTES.astype(int), "labels": LABELS}, "must be bytes or floats, got torch.int"),
         ({"images": BYTES.astype(np.float32), "labels": LABELS}, "divide bytes by 255"),
         ({"images": IMAGES.numpy() * np.nan, "labels": LABELS}, "NaN pixels"),

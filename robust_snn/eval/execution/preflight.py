@@ -143,6 +143,7 @@ def _check_attack(job: Job, row: AttackSpec) -> None:
             f"{which} knows no norm {job.threat.norm}; it can be {' or '.join(runs.norms)}"
         )
     runs.check(row, job.threat)
+    runs.check_images(row, job.images, job.threat)
     if runs.given is not None:
         runs.given.check(job.images, job.threat, row.name)
     if job.images.ndim == 5 and not runs.events:

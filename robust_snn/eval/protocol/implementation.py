@@ -68,6 +68,7 @@ class Implementation:
         craft: Attacks a batch; the seed decides every random number of the attack, in attacks of
             this package with an image's place in its shard, int64 `[B]`.
         least_classes: Fewest classes that an attack can handle.
+        check_images: Refuses images that a row's attack cannot change, likewise.
         events: Whether its attacks take event frames `[B, T, C, H, W]` too.
         norms: Norms of the threats that it knows.
         blind: Whether an attack needs no gradient.
@@ -82,6 +83,7 @@ class Implementation:
     check: Callable[[AttackSpec, Threat], None]
     craft: Callable[[Victim, Tensor, Tensor, AttackSpec, Threat, int, Tensor], Crafted]
     least_classes: Callable[[AttackSpec], int]
+    check_images: Callable[[AttackSpec, Tensor, Threat], None] = lambda row, images, threat: None
     events: bool = False
     norms: tuple[str, ...] = ("Linf", "L2")
     blind: Callable[[AttackSpec], bool] = lambda row: row.attack.lower() in GRADIENT_FREE

@@ -184,6 +184,7 @@ def _of_ours(
         lambda row, threat: make(row).check_norm(threat.norm),
         craft,
         lambda row: make(row).least_classes,
+        lambda row, images, threat: make(row).check_inputs(images, threat.eps, threat.norm),
         events=True,
         norms=norms,
         settings=lambda row: make(row).settings(),

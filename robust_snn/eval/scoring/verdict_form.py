@@ -171,6 +171,8 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
         _check_inside(row, f"attacks[{number}]")
         if (met := row.get("images")) is not None and met > tree["data"]["n"]:
             raise _wrong(f"attacks[{number}].images", f"at most {tree['data']['n']}", met)
+        if row.get("after") is not None and row.get("after_ci") is None:
+            raise _wrong(f"attacks[{number}].after_ci", "two shares beside 'after'", None)
     floor, robust = (tree.get("certified") or {}).get("accuracy", 0.0), tree["robust"]["accuracy"]
     if floor > robust + SLACK:
         raise _wrong("certified.accuracy", f"at most the robust accuracy {robust}", floor)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 KILLS = 20  # 200 by hand, and other commands, with `kill_at_random.py`
-SECONDS = re.compile(r'"seconds": [^,\n]+')
+SECONDS = re.compile(r'"seconds": [^,\n]+|\n  "sha256": [^\n]+')
 
 # Imports once. Every run is a fork that is killed after a random time, or left alone; a kill point
 # is a fresh run, killed once and then resumed by a fork of the untouched parent.

@@ -25,7 +25,7 @@ ROWS = (
     AttackSpec("square", "autoattack", "square", noise="frozen", steps=10),
 )
 SUITE = Suite("tiny", ROWS, draws=Draws(3, 4))
-SECONDS = re.compile(r'"seconds": [^,\n]+')
+SECONDS = re.compile(r'"seconds": [^,\n]+|\n  "sha256": [^\n]+')
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 

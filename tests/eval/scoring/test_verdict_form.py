@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def changed(tree: Any, path: str, value: Any) -> Any:
     return tree
 
 
+def undigested(run: Path) -> Any:
+    """The verdict of a run as other programs write it."""
+    tree = json.loads((run / "verdict.json").read_text())
+    del tree["sha256"]
+    return tree
+
+
 @pytest.mark.parametrize("path", WRONG)
 def test_a_value_that_cannot_be_is_refused(path: str) -> None:
     tree = a_verdict().to_dict()
@@ -97,6 +105,18 @@ def leaves(tree: Any, path: str) -> Any:
         yield inner, value
         if isinstance(value, dict | list) and value:
             yield from leaves(value, inner)
+
+
+def test_no_flipped_bit_is_read_as_another_verdict(tmp_path: Path) -> None:
+    path, verdict = tmp_path / "verdict.json", a_verdict()
+    verdict.save(path)
+    whole = path.read_bytes()
+    for bit in random.Random(0).sample(range(8 * len(whole)), 300):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with suppress(InputError):  # white space and the digest's own name may change
+            assert Verdict.load(path) == verdict
 
 
 def test_names_of_later_versions_are_let_be() -> None:
@@ -130,9 +150,9 @@ def test_a_verdict_is_counted_again(tmp_path: Path, path: str, value: Any) -> No
     run = finished_run(tmp_path / "a", np.array([[1], [0], [1], [0]], bool))
     finished_run(tmp_path / "b", np.array([[1], [0], [1], [1]], bool))
     assert load_run(run)[0].robust.accuracy == 0.5
-    tree = json.loads((run / "verdict.json").read_text())
-    if path.endswith("accuracy"):  # else it would not lie in its interval
-        tree = changed(tree, path.replace("accuracy", "ci"), [0, 1])
+    tree = undigested(run)
+    if path.endswith(("accuracy", "after")):  # else it would not lie in its interval
+        tree = changed(tree, path.replace("accuracy", "ci").replace("after", "after_ci"), [0, 1])
     (run / "verdict.json").write_text(json.dumps(changed(tree, path, value)))
     name = path.replace("attacks.0", r"attacks\[0\]")
     for read in (lambda: compare(run, tmp_path / "b"), lambda: rank_runs([run])):
@@ -143,7 +163,7 @@ def test_a_verdict_is_counted_again(tmp_path: Path, path: str, value: Any) -> No
 def test_tries_are_counted_again(tmp_path: Path) -> None:
     right = np.arange(6) < np.array([[6], [0], [5], [6]])  # one of six sets of 5 keeps the third
     run = finished_run(tmp_path / "run", right)
-    tree = json.loads((run / "verdict.json").read_text())
+    tree = undigested(run)
     for tries, accuracy, fault in (
         (5, (1 + 0 + 1 / 6 + 1) / 4, None),
         (5, 0.6, r"in_every_try\[0\].accuracy is 0.6"),

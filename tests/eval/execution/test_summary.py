@@ -1,0 +1,95 @@
+"""The table of attacks over random results: what it says of a row is what the row's images show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from robust_snn.eval import AttackSpec, Draws, Suite
+from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
+from robust_snn.eval.execution.summary import summarise
+from robust_snn.eval.protocol.threat_model import Threat
+from victims import tiny_victim
+
+VICTIMS = {noisy: tiny_victim(noisy) for noisy in (False, True)}
+
+
+def result(rng: np.random.Generator, positions: np.ndarray, draws: int) -> ShardResult:
+    """What an attack might have done to images of class 1: answers are 1 or 0."""
+    count = len(positions)
+    chances = rng.choice([0.0, 0.5, 1.0], (count, 1))
+    if draws == 1:
+        chances = chances.round()
+    select = (rng.random((count, draws)) < chances).mean(1)
+    report = (rng.random((count, draws)) < chances).astype(np.int16)
+    if draws == 1:  # a deterministic network gives the same answer again
+        report = select.astype(np.int16)[:, None]
+    return ShardResult(
+        positions,
+        np.zeros((count, 3, 8, 8), np.float32),
+        select,
+        rng.normal(size=count),
+        report,
+        report.mean(1) > 0.5,
+        forwards=count,
+    )
+
+
+def some_job(rng: np.random.Generator, noisy: bool) -> tuple[Job, list[FinishedShard]]:
+    """A job of a few attacks and shards, and random results that follow each other."""
+    draws, rows, shards = (6 if noisy else 1), int(rng.integers(1, 5)), int(rng.integers(1, 4))
+    names = [f"row {number}" for number in range(rows)]
+    suite = Suite(
+        "random",
+        tuple(AttackSpec(name, "robust_snn", "pgd") for name in names),
+        draws=Draws(draws, draws),
+    )
+    count = 4 * shards
+    job = Job(
+        VICTIMS[noisy],
+        torch.zeros(count, 3, 8, 8),
+        torch.ones(count, dtype=torch.long),
+        suite,
+        Threat("Linf", 0.1),
+        seed=0,
+        batch_size=4,
+    )
+    done = []
+    for _ in range(shards):
+        clean = result(rng, np.arange(4), draws)
+        worst, results = WorstCase(clean), list[ShardResult | None]()
+        for row in range(rows):
+            left = worst.robust_so_far
+            results.append(result(rng, left, draws) if len(left) else None)
+            if (latest := results[-1]) is not None:
+                worst.update(latest, row)
+        done.append(FinishedShard(clean, tuple(results)))
+    return job, done
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_say_what_their_images_show(seed: int, noisy: bool) -> None:
+    job, shards = some_job(np.random.default_rng(seed), noisy)
+    found, count = summarise(job, shards), len(job.labels)
+    before = found.clean.accuracy
+    for number, row in enumerate(found.attacks):
+        results = [s.attacks[number] for s in shards]
+        met = [r for r in results if r is not None]
+        assert row.images == sum(len(r.positions) for r in met)
+        claimed = sum(int(r.claimed_robust.sum()) for r in met)
+        assert row.claimed == claimed / count <= row.images / count
+        if row.images == count:  # alone: the answers are all its own
+            assert row.accuracy == pytest.approx(
+                np.concatenate([r.predictions for r in met]).mean()
+            )
+        if not noisy:
+            assert row.after is not None and row.after <= min(before, row.accuracy) + 1e-12
+        before = row.worst_so_far[0]
+    assert found.robust.accuracy == found.attacks[-1].after
+    lowest = min(row.accuracy for row in found.attacks)
+    (luck,) = [note for note in found.diagnostics if note.name == "selection"]
+    assert luck.value == pytest.approx(found.robust.accuracy - lowest)
+    assert luck.value <= 1e-12 if not noisy else luck.value <= 0 or "luck" in luck.why
