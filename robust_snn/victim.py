@@ -16,7 +16,13 @@ from robust_snn.kernels.backend import runs_triton
 from robust_snn.models.readout import Readout
 from robust_snn.neurons.fixed_network import fixed_network
 from robust_snn.neurons.layer_constants import layer_constants
-from robust_snn.neurons.noise_source import POLICIES, NoisyModule, layer_numbers, policy_keys
+from robust_snn.neurons.noise_source import (
+    POLICIES,
+    NoisyModule,
+    is_random,
+    layer_numbers,
+    policy_keys,
+)
 from robust_snn.neurons.pass_settings import (
     PassSettings,
     is_neuron,
@@ -146,7 +152,7 @@ class Victim(nn.Module):
     @property
     def stochastic(self) -> bool:
         """Whether two forward passes can differ."""
-        return any(m.stochastic for m in modules_of(self.net) if isinstance(m, NoisyModule))
+        return any(map(is_random, modules_of(self.net)))
 
     @property
     def stepwise(self) -> bool:

@@ -57,6 +57,19 @@ def targeted_probability_margin(logits: Tensor, labels: Tensor, targets: Tensor)
     return targeted_margin(torch.softmax(logits, 1), labels, targets)
 
 
+def error_chance(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logistic function of the margin, `[B]`: with EOT, a smooth count of the draws that are wrong.
+
+    Cross-entropy also grows where every draw is a little nearer to a mistake that none makes.
+    """
+    return torch.sigmoid(margin(logits, labels))
+
+
+def targeted_error_chance(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Logistic function of the targeted margin, `[B]`."""
+    return torch.sigmoid(targeted_margin(logits, labels, targets))
+
+
 def tet(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of every step, averaged (TET, ICLR 2022), of logits `[T, B, K]`, `[B]`.
 
@@ -76,6 +89,7 @@ LOSSES = {
     "dlr": dlr,
     "tet": tet,
     "pm": probability_margin,
+    "chance": error_chance,
     "gama": probability_margin,
     "md": margin,
 }
@@ -88,6 +102,7 @@ TARGETED = {
     "dlr": targeted_dlr,
     "tet": targeted_tet,
     "pm": targeted_probability_margin,
+    "chance": targeted_error_chance,
     "gama": targeted_probability_margin,
     "md": targeted_margin,
 }

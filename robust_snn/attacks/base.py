@@ -169,9 +169,9 @@ class GradientAttack(Attack):
     On a deterministic victim, images that one start misclassifies are left out of the next.
 
     Attributes:
-        loss: `"ce"`, `"dlr"`, `"margin"`, `"pm"` for the margin of probabilities, `"tet"` for the
-            cross-entropy of every step; `"gama"` and `"md"` climb something else first, see
-            `loss_schedules`.
+        loss: `"ce"`, `"dlr"`, `"margin"`, `"pm"` for the margin of probabilities, `"chance"` for
+            the share of draws that are wrong, `"tet"` for the cross-entropy of every step; `"gama"`
+            and `"md"` climb something else first, see `loss_schedules`.
         targets: None for no class in particular, a number n for n other classes in turn,
             `"random"`, `"least-likely"`, or the classes themselves, `[B]`. Any wrong answer counts
             as a success.

@@ -13,7 +13,12 @@ from robust_snn.neurons.integer_lif import IntegerLIF
 from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.noise_families import NOISES, parse_noise
-from robust_snn.neurons.noise_source import NoisyModule, number_layers, set_noise
+from robust_snn.neurons.noise_source import (
+    NoisyModule,
+    number_layers,
+    set_noise,
+    with_known_noise,
+)
 from robust_snn.neurons.noisy_lif import NoisyLIF
 from robust_snn.neurons.norm import (
     KeepsTimeNorms,
@@ -69,4 +74,5 @@ __all__ = [
     "parse_noise",
     "set_noise",
     "use_settings",
+    "with_known_noise",
 ]

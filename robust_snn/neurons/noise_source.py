@@ -10,6 +10,8 @@ made from its image's key, and two never share a draw.
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -58,8 +60,11 @@ class NoisyModule(nn.Module):
             `number_layers` makes it unique in a net.
         noise: Policy while no caller gives keys: `"fresh"`, `"frozen"` or `"mean"`.
         seed: Seed of the module's own keys, taken from PyTorch's generator when it is built.
+        known_seed: Seed of the one draw that it repeats whatever keys a caller gives; see
+            `with_known_noise`.
     """
 
+    known_seed: int | None = None
     draws_once_a_call = True  # so that every call of it passes other samples
 
     def __init__(self) -> None:
@@ -97,6 +102,9 @@ class NoisyModule(nn.Module):
         else:
             keys = policy_keys(self.noise, self.seed, batch, self._next_call(), device=device)
             drawn = DrawKeys(keys, self.noise == "mean", self.layer)
+        if self.known_seed is not None and not drawn.mean:
+            known = policy_keys("frozen", self.known_seed, len(drawn.keys), 0, device=device)
+            drawn = drawn._replace(keys=known)
         if settings.recorded is not None:
             settings.recorded.append(drawn)
         return drawn
@@ -159,6 +167,29 @@ def number_layers(net: nn.Module) -> None:
 
 def _noisy_modules(net: nn.Module) -> list[NoisyModule]:
     return [module for module in modules_of(net) if isinstance(module, NoisyModule)]
+
+
+def is_random(module: nn.Module) -> bool:
+    """Whether two draws of a module can differ."""
+    return isinstance(module, NoisyModule) and module.stochastic and module.known_seed is None
+
+
+def with_known_noise(net: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy of a noisy network that repeats one draw: an attacker knows its random numbers.
+
+    It is a deterministic function of each image, so every attack runs on it as on any network, and
+    what attacks leave holds without luck.
+
+    Raises:
+        InputError: If the network has no noise.
+    """
+    known = deepcopy(net)
+    noisy = [module for module in _noisy_modules(known) if module.stochastic]
+    if not noisy:
+        raise InputError(f"{type(net).__name__} draws nothing at random, so no noise can be known")
+    for module in noisy:
+        module.known_seed = seed
+    return known
 
 
 def set_noise(net: nn.Module, noise: str, seed: int | None = None) -> None:

@@ -60,6 +60,8 @@ SCHEMA: dict[str, Any] = {
         "vote_ci": list,
         "asr_ci": list,
         "in_every_try": list,
+        "known_noise": float | None,
+        "known_noise_ci": list | None,
     },
     "attacks": list,
     "diagnostics": list,
@@ -98,7 +100,7 @@ def conforms(tree: dict[str, Any], schema: dict[str, Any]) -> None:
         if isinstance(kind, dict):
             conforms(tree[key], kind)
         else:
-            assert type(tree[key]) is kind, key
+            assert isinstance(tree[key], kind), key
 
 
 def timeless(verdict: Verdict) -> dict[str, Any]:
@@ -172,6 +174,8 @@ def test_verdict(tmp_path: Path, noisy: bool, device: torch.device) -> None:
     assert tree["draws"] == ({"select": 4, "report": 5} if noisy else {"select": 1, "report": 1})
     tries = [row["tries"] for row in tree["robust"]["in_every_try"]]
     assert tries == ([5] if noisy else [])
+    known = tree["robust"]["known_noise"]
+    assert known <= tree["robust"]["accuracy"] if noisy else known is None
     assert [row["eot"] for row in tree["attacks"]] == ([2, 2] if noisy else [1, 1])
     assert tree["attacks"][0]["implementation"] == "pyautoattack 0.2.0: apgd-ce(steps=3)"
     for part in (tree["clean"], tree["robust"], *tree["attacks"]):

@@ -24,6 +24,8 @@ from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, noise_spread
 from robust_snn.eval.scoring.verdict import ProbeCost
+from robust_snn.kernels import derive_seed
+from robust_snn.neurons import with_known_noise
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.victim_inputs import checked_inputs, count_classes, steps_refusal
@@ -70,6 +72,9 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
     count_classes(job.victim, images[:1])  # attacks meet a single image where one is left
     check_reach(job.threat.eps, job.threat.norm, images)
     job = replace(job, images=images.detach().float(), labels=labels.detach())
+    if job.suite.known_noise:
+        known = with_known_noise(job.victim.net, derive_seed(job.seed, "known noise"))
+        job = replace(job, victim=job.victim.replace(net=known))
     if job.suite.budget is None:
         calibration = None
     elif calibration is None:

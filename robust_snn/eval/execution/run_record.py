@@ -55,7 +55,7 @@ def configuration(
         "model": _overridden(model, model_info),
         "data": data,
         IMAGES: {"digests": list(job.digests.images), "labels": job.labels.tolist()},
-        "threat": asdict(job.threat),
+        "threat": {**asdict(job.threat), **({"noise": "known"} if job.suite.known_noise else {})},
         "suite": {**asdict(job.suite), "attacks": ()},
         "attacks": {row.name: asdict(row) for row in job.suite.attacks},
         "order": [f"{r.name}: {implementation(r).describe(r)}" for r in job.suite.attacks],

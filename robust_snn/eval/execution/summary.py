@@ -60,7 +60,15 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
     success = intervals.success_rate(before, after)
     return Summary(
         Clean(*intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)),
-        Robust(*robust, vote.value, success.value, vote.ci, success.ci, _in_every_try(job, after)),
+        Robust(
+            *robust,
+            vote.value,
+            success.value,
+            vote.ci,
+            success.ci,
+            _in_every_try(job, after),
+            *(intervals.under_known_noise(predictions) if job.victim.stochastic else ()),
+        ),
         attacks,
         _checks(job, shards, attacks, predictions, [each.value for each in so_far]),
         sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),

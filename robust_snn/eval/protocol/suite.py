@@ -119,6 +119,8 @@ class Suite:
         sweep: Values by axis, around the point that the rest describes.
         budget: A row of `robust_snn.attacks.BUDGETS`: a probe of the victim chooses attacks, which
             come before those of the suite.
+        known_noise: Whether attackers know the random numbers of a noisy network: it then repeats
+            one draw, in attacks and in scores.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Suite:
     independent: bool = False
     sweep: Axes = field(default_factory=dict)
     budget: str | None = None
+    known_noise: bool = False
 
     def __post_init__(self) -> None:
         where = f"suite '{self.name}'"
@@ -138,10 +141,9 @@ class Suite:
                 raise InputError(f"{key} of {where} must be text, in quotes, got {value!r:.60}")
         if self.norm not in NORMS:
             raise unknown(f"norm of {where}", str(self.norm), NORMS)
-        if not isinstance(self.independent, bool):
-            raise InputError(
-                f"independent of {where} must be true or false, got {self.independent!r}"
-            )
+        for key in ("independent", "known_noise"):
+            if not isinstance(value := getattr(self, key), bool):
+                raise InputError(f"{key} of {where} must be true or false, got {value!r}")
         _positive(self.draws.select, f"draws.select of {where}")
         _positive(self.draws.report, f"draws.report of {where}")
         if self.budget is not None and self.budget not in BUDGETS:

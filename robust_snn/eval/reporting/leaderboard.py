@@ -224,8 +224,8 @@ def render_leaderboard(board: Leaderboard) -> Table:
 def _check_same(verdicts: dict[Path, Verdict]) -> None:
     (first, reference), *others = verdicts.items()
     for path, verdict in others:
-        for what in ("norm", "eps"):
-            ours, theirs = reference.threat[what], verdict.threat[what]
+        for what in ("norm", "eps", "noise"):
+            ours, theirs = reference.threat.get(what), verdict.threat.get(what)
             if ours != theirs:
                 raise InputError(
                     f"'{first}' and '{path}' have different threat models ({what} {ours} and "

@@ -39,6 +39,8 @@ def render_verdict(verdict: Verdict) -> Group:
         )
     worst = _measured(verdict.robust.accuracy, verdict.robust.ci)
     table.add_row("worst case", "", "", "", "", *worst, style="bold")
+    for name, value, limits in of_noise(verdict):
+        table.add_row(name, "", "", "", "", *_measured(value, limits))
     if (floor := verdict.certified) is not None:
         proven = _measured(floor.accuracy, floor.ci)
         table.add_row("certified", "", str(floor.images), "", "", *proven, style="bold")
@@ -74,25 +76,46 @@ def sentence(verdict: Verdict) -> str:
     kept = f" ({apart} others chose the attacks)" if apart else ""
     floor = verdict.certified
     proven = f", {percent(floor.accuracy)} certified" if floor else ""
+    knowing = ", the attacker knows the noise" if "noise" in verdict.threat else ""
     return (
         f"Robust accuracy {percent(verdict.robust.accuracy)} (95% interval: "
         f"{span(verdict.robust.ci)}) of {percent(verdict.clean.accuracy)} clean, under suite "
         f"{verdict.suite} in {verdict.threat['norm']} at eps = "
-        f"{radius_text(verdict.threat['eps'])}; {verdict.data['n']} images{kept}{noise}{proven}."
+        f"{radius_text(verdict.threat['eps'])}{knowing}; {verdict.data['n']} images{kept}{noise}"
+        f"{proven}."
         f"{persistent(verdict)}{outlook(verdict)}"
     )
+
+
+def of_noise(verdict: Verdict) -> list[tuple[str, float, Interval]]:
+    """What else a noisy network's worst case comes to, by name: a vote, tries, known noise."""
+    robust = verdict.robust
+    if not robust.in_every_try and robust.known_noise is None:
+        return []
+    rows = [("  by vote", robust.vote, robust.vote_ci)]
+    rows += [(f"  in all of {t.tries} tries", t.accuracy, t.ci) for t in robust.in_every_try]
+    if robust.known_noise is not None:
+        rows.append(("  noise known, at most", robust.known_noise, robust.known_noise_ci))
+    return [(name, value, limits) for name, value, limits in rows if limits is not None]
 
 
 def persistent(verdict: Verdict) -> str:
     """What is left if an attacker may ask several times, as a sentence; nothing without noise."""
     tried = verdict.robust.in_every_try
-    if not tried:
-        return ""
-    held = (f"{percent(t.accuracy)} (95%: {span(t.ci)}) in {t.tries} tries" for t in tried)
-    return (
-        " If an attacker may ask again, the share of images that are right every time is "
-        f"{', '.join(held)}."
-    )
+    held = [f"{percent(t.accuracy)} (95%: {span(t.ci)}) in {t.tries} tries" for t in tried]
+    text = ""
+    if held:
+        text = (
+            " If an attacker may ask again, the share of images that are right every time is "
+            f"{', '.join(held)}."
+        )
+    known, limits = verdict.robust.known_noise, verdict.robust.known_noise_ci
+    if known is not None and limits is not None:
+        text += (
+            f" An attacker who knows the noise leaves at most {percent(known)} (95%: "
+            f"{span(limits)}); suite known-noise attacks with it."
+        )
+    return text
 
 
 def outlook(verdict: Verdict) -> str:

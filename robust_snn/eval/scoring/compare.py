@@ -88,8 +88,8 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
             predictions, or the runs attacked different images or under different threat models.
     """
     verdicts, predictions = zip(*map(load_run, (first, second)), strict=True)
-    for part, key in (("data", "sha256"), ("threat", "norm"), ("threat", "eps")):
-        ours, theirs = (getattr(verdict, part)[key] for verdict in verdicts)
+    for part, key in (("data", "sha256"), *(("threat", key) for key in ("norm", "eps", "noise"))):
+        ours, theirs = (getattr(verdict, part).get(key) for verdict in verdicts)
         if ours != theirs:
             raise InputError(
                 f"'{first}' and '{second}' cannot be compared: {part}.{key} is {ours!s:.16} in one "

@@ -88,6 +88,8 @@ def _estimates(verdict: Verdict, predictions: Predictions) -> Iterator[Told]:
             },
         ),
     }
+    if verdict.robust.known_noise is not None:
+        parts["robust"][1]["known_noise"] = intervals.under_known_noise(predictions)
     for number, tried in enumerate(verdict.robust.in_every_try):
         held = intervals.right_in_every_try(worst, tried.tries)
         parts[f"robust.in_every_try[{number}]"] = tried, {"accuracy": held}

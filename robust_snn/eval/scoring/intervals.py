@@ -21,6 +21,7 @@ from scipy.special import comb
 from scipy.stats import binomtest
 
 from robust_snn.eval.scoring.mean_bounds import mean_limits
+from robust_snn.eval.scoring.predictions import Predictions
 
 TRIES = (5, 20, 100)  # of an attacker who may ask again; one try is the accuracy
 
@@ -72,6 +73,17 @@ def right_in_every_try(correct: np.ndarray, tries: int) -> Estimate:
     draws = correct.shape[1]
     chances = comb(correct.sum(1), tries) / comb(draws, tries)
     return Estimate(float(chances.mean()), mean_limits(chances, np.ones(len(chances))))
+
+
+def under_known_noise(predictions: Predictions) -> Estimate:
+    """Share of draws in which every version of an image is right, the clean one included.
+
+    An attacker who knows the draw picks a wrong one if there is one. Report draws chose no version,
+    and are the same for all, so it is what these versions leave, without bias.
+    """
+    labels = predictions.labels[:, None]
+    right = (predictions.clean == labels) & (predictions.worst == labels)
+    return accuracy_estimate(right & (predictions.attacks == labels).all(0))
 
 
 def elected(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -54,6 +54,10 @@ class Robust:
         asr_ci: 95 % interval of the attack success rate, likewise.
         in_every_try: For numbers of tries up to the report draws, the share of images that are
             right in all of them; empty for deterministic networks and in older verdicts.
+        known_noise: What is left if the attacker knows each draw and picks, of the images that the
+            attacks made, one that it misclassifies: no more than that, since none was made for its
+            draw. None for deterministic networks and in older verdicts.
+        known_noise_ci: Its 95 % interval.
     """
 
     accuracy: float
@@ -63,6 +67,8 @@ class Robust:
     vote_ci: Interval | None = None
     asr_ci: Interval | None = None
     in_every_try: tuple[Tries, ...] = ()
+    known_noise: float | None = None
+    known_noise_ci: Interval | None = None
 
 
 @dataclass(frozen=True)

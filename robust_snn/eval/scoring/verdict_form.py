@@ -72,6 +72,7 @@ MAPPINGS: dict[str, dict[str, Check]] = {
     "threat": {
         "norm": (f"one of {', '.join(NORMS)}", lambda value: value in NORMS),
         "eps": POSITIVE,
+        "[noise]": ("'known'", lambda value: value == "known"),
     },
     "draws": {"select": ONE_OR_MORE, "report": ONE_OR_MORE},
     "clean": {
@@ -88,6 +89,8 @@ MAPPINGS: dict[str, dict[str, Check]] = {
         "[vote_ci]": _or_none(INTERVAL),
         "[asr_ci]": _or_none(INTERVAL),
         "[in_every_try]": _a(list | tuple, "a list"),
+        "[known_noise]": _or_none(SHARE),
+        "[known_noise_ci]": _or_none(INTERVAL),
     },
     "environment": {
         "[robust_snn]": TEXT,
@@ -201,7 +204,7 @@ def _check(part: Any, fields: Mapping[str, Check], where: str) -> None:
 
 def _check_inside(part: Mapping[str, Any], where: str) -> None:
     """An accuracy or rate must lie in its interval."""
-    for name in ("accuracy", "vote", "asr", "after"):
+    for name in ("accuracy", "vote", "asr", "after", "known_noise"):
         interval = part.get("ci" if name == "accuracy" else f"{name}_ci")
         if interval is None or part.get(name) is None:
             continue

@@ -78,6 +78,8 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
     except (FileNotFoundError, DamagedFile) as error:
         raise InputError(f"'{run}' is not the folder of a whole run: {error}") from None
     _check_rows(verdict, config)
+    if "noise" in verdict.threat:
+        raise InputError(f"'{run}' is of known noise, and others check on noise of their own")
     positions = np.flatnonzero(predictions.by >= 0)
     images = _worst_versions(run, config, verdict, predictions, positions)
     _check_place(folder)

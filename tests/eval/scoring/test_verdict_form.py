@@ -29,6 +29,8 @@ WRONG: dict[str, Any] = {
     "robust.vote_ci": [[0.4, 0.5]],
     "robust.asr_ci": [[0.0, 0.1], [0.7]],
     "robust.in_every_try": [None, "all", [5], [{"tries": 5, "accuracy": 0.5, "ci": [0.6, 0.7]}]],
+    "robust.known_noise": [1.5, "all"],
+    "robust.known_noise_ci": [[0.9], [0.5, 0.4]],
     "data.n": [0, -5, 1.5, "100", True],
     "data.sha256": [None, 3],
     "data.calibration": [-1, "a"],
