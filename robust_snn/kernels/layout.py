@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.large_pages import in_large_pages
+
 _TO_LAST, _TO_FIRST = (0, 1, 3, 4, 2), (0, 1, 4, 2, 3)
 
 
@@ -34,7 +36,8 @@ def empty_stack(like: Tensor, steps: int, dtype: torch.dtype | None = None) -> T
     """Memory for `[steps, B, ...]` in the layout of `like`."""
     last = is_channels_last(like)
     sample = storage_sample(like.shape[2:], last)
-    return logical_view(like.new_empty(steps, like.shape[1], *sample, dtype=dtype), last)
+    stack = like.new_empty(steps, like.shape[1], *sample, dtype=dtype)
+    return logical_view(in_large_pages(stack), last)
 
 
 def is_one_step(stack: Tensor) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.large_pages import in_large_pages
 from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.numba_tools.vectors import (
@@ -279,7 +280,7 @@ def event_driven_convolution(
     one = torch.ones((), dtype=x.dtype)
     if x.dtype in (torch.bfloat16, torch.float16):
         spikes, one = spikes.view(torch.int16), one.view(torch.int16)
-    out = torch.empty(images * shape.out_height * shape.out_width, outputs)
+    out = in_large_pages(torch.empty(images * shape.out_height * shape.out_width, outputs))
     group = max(1, min(PIXELS // (height * width), images // torch.get_num_threads()))
     tasks = -(-images // group)
     odd = np.zeros(tasks, np.uint8)

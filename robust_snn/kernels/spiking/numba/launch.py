@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.large_pages import in_large_pages
 from robust_snn.kernels.layout import (
     empty_stack,
     is_channels_last,
@@ -123,7 +124,7 @@ def run_backward(
         (torch.zeros, torch.float32) if wanted.summed else (torch.empty, upstream.dtype)
     )
     stored = (1 if wanted.summed else args.steps, batch, *storage_sample(sample, last))
-    grad_current = allocate(stored, dtype=dtype)
+    grad_current = in_large_pages(allocate(stored, dtype=dtype))
     sums = empty_gradients(upstream, wanted, _blocks(upstream), torch.zeros, torch.float64)
     current = upstream.new_empty(0, *upstream.shape[1:]) if kept.current is None else kept.current
     sharpness_map = None if _is_common(args) else _ONE_SHARPNESS

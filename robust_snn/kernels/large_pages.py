@@ -1,0 +1,36 @@
+"""Memory for large results in pages of 2 MiB where Linux has them on request.
+
+The first touch of a page costs a fault, which on a virtual machine takes longer than to fill the
+page: three quarters of the time of a spiking layer, whose results are new memory each time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import lru_cache
+from typing import Any
+
+from torch import Tensor
+
+LARGE = 1 << 22  # bytes of a tensor from which on it pays
+_PAGE, _ON_REQUEST = 4096, 14  # MADV_HUGEPAGE
+
+
+def in_large_pages(fresh: Tensor) -> Tensor:
+    """The same tensor, of which nothing was written yet; a request that changes no value."""
+    size = fresh.untyped_storage().nbytes() if fresh.device.type == "cpu" else 0
+    if size >= LARGE and (advise := _advise()) is not None:
+        first = -(-fresh.untyped_storage().data_ptr() // _PAGE) * _PAGE
+        advise(first, size - _PAGE, _ON_REQUEST)  # a kernel without them declines
+    return fresh
+
+
+@lru_cache
+def _advise() -> Any:
+    """The system call `madvise`, or nothing where there is none."""
+    if not sys.platform.startswith("linux"):
+        return None
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    return advise
