@@ -24,6 +24,7 @@ from robust_snn.benchmarks.attack_step_speed import (
 from robust_snn.benchmarks.convolution_speed import measure_convolutions
 from robust_snn.benchmarks.foreign_step_speed import measure_foreign_steps
 from robust_snn.benchmarks.fresh_process import measure_first_call
+from robust_snn.benchmarks.host_speed import host_speed
 from robust_snn.benchmarks.layer_speed import measure_layers
 from robust_snn.benchmarks.timing import Record
 from robust_snn.benchmarks.training_step_speed import measure_training
@@ -77,7 +78,7 @@ def run_part(part: str, out: Path, rounds: int | None = None, clock: str = "wall
         raise unknown("part of the benchmark", part, PARTS)
     measure, usual = PARTS[part]
     table = measure(rounds or usual, clock)
-    _write(part, table, out, {**_provenance(), "clock": clock})
+    _write(part, table, out, {**_provenance(), **host_speed(), "clock": clock})
     if "candidate" in table[0]:
         _plot(part, table, out / f"{part}.png")
     return table

@@ -44,7 +44,20 @@ def installation() -> Table:
     for backend in BACKENDS:
         if backend != "auto":
             table.add_row(f"backend {backend}", check_backend(backend))
+    table.add_row("event-driven convolution", measured_choices())
     return table
+
+
+def measured_choices() -> str:
+    """On which layers `sparse="auto"` found the event-driven convolution faster on this machine."""
+    from robust_snn.kernels.convolution.break_even import cache_file, measured_here
+
+    shares = sorted(measured_here().values())
+    faster = [share for share in shares if share > 0]
+    if not shares:
+        return "not measured yet with this number of threads; sparse=auto does when it runs"
+    range_ = f", below {faster[0]:.0%} to {faster[-1]:.0%} spikes" if faster else ""
+    return f"faster on {len(faster)} of {len(shares)} kinds of layers{range_} ({cache_file()})"
 
 
 def check_backend(backend: str) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from helpers import assert_close_rms
 from robust_snn import InputError, Victim, adapt
-from robust_snn.benchmarks import foreign_step_speed, layer_speed, run_part, timing
+from robust_snn.benchmarks import foreign_step_speed, host_speed, layer_speed, run_part, timing
 from robust_snn.benchmarks.published_network import (
     as_published,
     convolutions_alone,
@@ -82,12 +82,15 @@ def test_results_say_where_they_come_from(tmp_path, monkeypatch):
         {"shape": "s"}, {"a": [2.0, 2.0], "b": [1.0, 1.0]}, "a", {"c": "differs"}
     )
     monkeypatch.setitem(run_part.__globals__["PARTS"], "layers", (lambda rounds, clock: found, 1))
+    monkeypatch.setattr(host_speed, "COPIED", 1 << 16)
+    monkeypatch.setattr(host_speed, "IMAGES", 1)
     run_part("layers", tmp_path)
     with open(tmp_path / "layers.csv") as file:
         table = list(csv.DictReader(file))
     assert [row["ratio"] for row in table] == ["1.0", "2.0", ""]
     assert table[2]["refused"] == "differs"
-    assert table[0]["commit"] and table[0]["torch"] and table[0]["threads"]
+    assert table[0]["commit"] and table[0]["torch"] and table[0]["threads"] and table[0]["vectors"]
+    assert float(table[0]["copy_gb_s"]) > 0 and float(table[0]["dense_gflop_s"]) >= 0
     assert (tmp_path / "layers.png").stat().st_size > 0
     with pytest.raises(InputError, match="did you mean 'layers'"):
         run_part("layer", tmp_path)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from diagnoses import a_diagnosis
 from robust_snn import InputError, cli
-from robust_snn.cli.doctor import check_backend
+from robust_snn.cli.doctor import check_backend, measured_choices
 from robust_snn.cli.options import NAMED_SETS
 from robust_snn.data import DATASETS, EVENT_SETS
 from robust_snn.gradients import parse_mode
@@ -253,6 +253,23 @@ def test_models_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
         assert expected in capsys.readouterr().out
     assert check_backend("torch") == "works"
     assert check_backend("numba") == "works"
+
+
+@pytest.mark.parametrize(
+    "shares, expected",
+    [
+        ({}, "not measured yet"),
+        ({"a": 0.0}, "faster on 0 of 1 kinds of layers ("),
+        (
+            {"a": 0.3, "b": 0.0, "c": 0.08},
+            "faster on 2 of 3 kinds of layers, below 8% to 30% spikes",
+        ),
+    ],
+)
+def test_doctor_says_what_this_machine_chose(shares, expected, monkeypatch):
+    path = "robust_snn.kernels.convolution.break_even.measured_here"
+    monkeypatch.setattr(path, lambda: shares)
+    assert measured_choices().startswith(expected)
 
 
 def test_models_are_chosen_by_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:

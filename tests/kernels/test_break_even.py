@@ -47,6 +47,7 @@ def test_a_machine_measures_once(times, monkeypatch):
     assert break_even(SPIKES, WEIGHT, 1, 1) == first
     assert len(times) == 1
     assert break_even(SPIKES, WEIGHT, 2, 1) == MANY
+    assert sorted(module.measured_here().values()) == sorted([first, MANY])
     (machine,) = json.loads(cache_file().read_text())
     assert f"threads {torch.get_num_threads()}" in machine
 

@@ -47,7 +47,7 @@ def break_even(images: Tensor, weight: Tensor, stride: int, padding: int) -> flo
     kind = f"{batch} images, {height}x{width}, {list(weight.shape)}, {stride}, {padding}, " + str(
         images.dtype
     ).removeprefix("torch.")
-    here = f"{_machine()}, threads {torch.get_num_threads()}"
+    here = _here()
     with _measuring:
         if (name := f"{here}: {kind}") not in _known:
             kept = _read()
@@ -66,6 +66,15 @@ def cache_file() -> Path:
     else:
         folder = os.environ.get("XDG_CACHE_HOME")
     return Path(folder or Path.home() / ".cache") / "robust_snn" / "event_driven.json"
+
+
+def measured_here() -> dict[str, float]:
+    """What was measured on this machine, with as many threads and these versions, by kind."""
+    return _read().get(_here(), {})
+
+
+def _here() -> str:
+    return f"{_machine()}, threads {torch.get_num_threads()}"
 
 
 @lru_cache
