@@ -32,6 +32,12 @@ NARROW |= {
     "resnet19": {"width": 1 / 16},
     "resnet20": {"width": 1 / 2},
     "sew7b": {"width": 1 / 4},
+    "msresnet34": {"width": 1 / 16},
+    "qkformer": {"width": 1 / 6, "threshold": 0.4},  # so few channels spike little
+    "resformer": {"width": 1 / 8, "depths": (1, 1, 1)},
+    "sdt": {"width": 1 / 8, "threshold": 0.4},
+    "sew34": {"width": 1 / 16},
+    "spikformer": {"width": 1 / 8, "depth": 2, "threshold": 0.4},
     "vgg5": {"width": 1 / 8, "head_width": 32},
     "vgg11": {"width": 1 / 16, "head_width": 32},
     "vgg13": {"width": 1 / 16, "head_width": 32},

@@ -1,6 +1,18 @@
 """Spiking backbones; importing this room registers them in timm."""
 
-from robust_snn.models import snn_cifarnet, snn_resnet, snn_sew, snn_vgg, snn_vggsnn, snn_wrn
+from robust_snn.models import (
+    snn_cifarnet,
+    snn_msresnet,
+    snn_qkformer,
+    snn_resformer,
+    snn_resnet,
+    snn_sdt,
+    snn_sew,
+    snn_spikformer,
+    snn_vgg,
+    snn_vggsnn,
+    snn_wrn,
+)
 from robust_snn.models.backbone import SpikingBackbone
 from robust_snn.models.convert import Conversion, convert, load_released
 from robust_snn.models.create import create_network, fitted_kwargs, recorded_kwargs
@@ -16,8 +28,13 @@ __all__ = [
     "load_released",
     "recorded_kwargs",
     "snn_cifarnet",
+    "snn_msresnet",
+    "snn_qkformer",
+    "snn_resformer",
     "snn_resnet",
+    "snn_sdt",
     "snn_sew",
+    "snn_spikformer",
     "snn_vgg",
     "snn_vggsnn",
     "snn_wrn",

@@ -1,7 +1,8 @@
-"""Weights of the released SNN-RAT, StoG, stable-SNN and NSNN networks, under this package's names.
+"""Weights of released networks under this package's names.
 
-The first three share their VGG and WRN files. StoG puts its gates, made at the first forward pass,
-behind every neuron; stable SNN gives every neuron a factor per step. NSNN has ResNet-18 and -19.
+SNN-RAT, StoG and stable SNN share their VGG and WRN files. StoG puts its gates, made at the first
+forward pass, behind every neuron; stable SNN gives every neuron a factor per step. NSNN has
+ResNet-18 and -19. Spiking transformers, MS-ResNet and SEW-ResNet are in `released_names`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from robust_snn.kernels.spiking.gate import EPSILON
 from robust_snn.models.backbone import SpikingBackbone
 from robust_snn.models.encodings import RELEASED_STATISTICS, PoissonEncoding
+from robust_snn.models.released_names import FAMILIES, is_unread
 from robust_snn.models.snn_resnet import BasicBlock
 from robust_snn.models.snn_wrn import PreActivationBlock
 from robust_snn.models.time_layers import ConvSpike
@@ -60,27 +63,34 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
     A gate gets the probability with which the released code really opens it, which its epsilon
     puts up to 0.001 below its parameter. Neither leak nor number of steps is part of the weights:
     SNN-RAT and StoG were trained with `decay=1.0`, stable SNN with `decay=0.99`, all with `T=8`;
-    NSNN with `decay=0.5`, and its ResNet-19 has `stem=64`.
+    NSNN with `decay=0.5`, and its ResNet-19 has `stem=64`. Of transformers, MS-ResNet and
+    SEW-ResNet, neurons and steps are those that our models have by default; what their scripts
+    normalise images by is theirs to know: give it as `mean` and `std`.
 
     Args:
         released: Names and tensors of the release.
-        net: A VGG, WRN or ResNet with the mechanism that the weights were trained with.
+        net: The network of ours with the mechanism that the weights were trained with.
 
     Raises:
         InputError: If the weights are of no such network, of another shape, have DLIF factors for
             another form of the neuron, or were trained on images normalised otherwise.
     """
-    _check_statistics(net)
     released = {name.removeprefix("module."): value for name, value in released.items()}
-    places = dict(_places(released, net))
+    released = {name: value for name, value in released.items() if not is_unread(name)}
+    newer = next((family for mark, family in FAMILIES.items() if mark in released), None)
+    if newer is None:
+        _check_statistics(net)
+    places = dict(_places(released, net) if newer is None else newer(net))
     target = net.state_dict()
     state: dict[str, Tensor] = {}
     unused = []
     for name, value in released.items():
-        ours = _rename(name, places)
+        ours = places.get(name) or _rename(name, places)
         if ours not in target:
             unused.append(name)
             continue
+        if _squeezed(value) == _squeezed(target[ours]):  # linear layers on tokens are convolutions
+            value = value.view_as(target[ours])
         if value.shape != target[ours].shape:
             raise InputError(
                 f"'{name}' is {tuple(value.shape)}, but the network's '{ours}' is "
@@ -88,6 +98,8 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
                 "the weights were trained with"
             )
         state[ours] = _opened(value) if ours.endswith("gate.probability") else value
+    if newer is not None and "fc.weight" in state:
+        state.setdefault("fc.bias", torch.zeros_like(target["fc.bias"]))
     _check_form(state, net)
     missing = [name for name in target if name not in state and _matters(name)]
     return Conversion(state, unused, missing)
@@ -129,8 +141,9 @@ def _places(released: Mapping[str, Tensor], net: SpikingBackbone) -> Iterator[tu
     else:
         raise InputError(
             "expected weights of SNN-RAT, StoG or stable SNN with layer1.0.weight (VGG) or "
-            "block1.0.conv1.weight (WRN), or of NSNN with layer1.0.conv1.layer.module.weight "
-            f"(ResNet), got {', '.join(list(released)[:3]) or 'nothing'}"
+            "block1.0.conv1.weight (WRN), of NSNN with layer1.0.conv1.layer.module.weight "
+            f"(ResNet), or of newer networks with {', '.join(FAMILIES)}, "
+            f"got {', '.join(list(released)[:3]) or 'nothing'}"
         )
 
 
@@ -192,6 +205,11 @@ def _rename(name: str, places: dict[str, str]) -> str:
     if match is None or match[1] not in places:
         return ""
     return f"{places[match[1]]}.{LEAVES.get(match[2], match[2])}"
+
+
+def _squeezed(tensor: Tensor) -> list[int]:
+    """Sides of a tensor that are not one."""
+    return [side for side in tensor.shape if side != 1]
 
 
 def _opened(parameter: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -37,6 +37,7 @@ class NeuronOptions:
         decay: Leak per step; 1 is the integrate-and-fire neuron of the released code.
         threshold: Firing threshold.
         reset: `"hard"` or `"soft"`.
+        gain: Factor on the current; `1 - decay` is SpikingJelly's `decay_input`.
         gradient: Gradient mode in training and in attacks that choose none; `"bptt"`, or
             noise-driven learning for noisy neurons, if left out.
         backend: Backend of the spiking loop.
@@ -54,6 +55,7 @@ class NeuronOptions:
     decay: float = 1.0
     threshold: float = 1.0
     reset: Literal["hard", "soft"] = "hard"
+    gain: float = 1.0
     gradient: str | None = None
     backend: str = "auto"
     norm: Literal["bn", "tdbn"] = "bn"
@@ -72,7 +74,7 @@ class NeuronOptions:
     @property
     def lif(self) -> dict[str, Any]:
         """The arguments that every neuron takes."""
-        names = ("decay", "threshold", "reset", "backend")
+        names = ("decay", "threshold", "reset", "gain", "backend")
         chosen = {} if self.gradient is None else {"gradient": self.gradient}
         return {name: getattr(self, name) for name in names} | chosen
 
@@ -183,9 +185,15 @@ class Builder:
         if self.options.norm not in NORMALISATIONS:
             raise unknown("norm", self.options.norm, NORMALISATIONS)
 
-    def neurons(self, *shape: int) -> nn.Module:
-        """The neurons of a layer of the given shape for one sample, such as `(C, H, W)`."""
-        return self.mechanism.neurons(shape, self.steps, self.options)
+    def neurons(self, *shape: int, sensitivity: float = 1.0) -> nn.Module:
+        """The neurons of a layer of the given shape for one sample, such as `(C, H, W)`.
+
+        Args:
+            *shape: The shape.
+            sensitivity: What the threshold is divided by.
+        """
+        options = replace(self.options, threshold=self.options.threshold / sensitivity)
+        return self.mechanism.neurons(shape, self.steps, options)
 
     def norm(self, channels: int, branches: int = 1) -> TimeBatchNorm2d:
         """The norm of a current that is the sum of `branches` normalised currents."""

@@ -59,11 +59,17 @@ class ConvNorm(KeepsTimeNorms, nn.Sequential):
 
 
 def normalised(
-    in_chans: int, out_chans: int, kernel_size: int, stride: int, norm: TimeBatchNorm2d
+    in_chans: int,
+    out_chans: int,
+    kernel_size: int,
+    stride: int,
+    norm: TimeBatchNorm2d,
+    bias: bool = False,
+    groups: int = 1,
 ) -> nn.Sequential:
     """A convolution and its norm, for a current that is added to another."""
     padding = kernel_size // 2
-    conv = TimeConv2d(in_chans, out_chans, kernel_size, stride, padding, bias=False)
+    conv = TimeConv2d(in_chans, out_chans, kernel_size, stride, padding, groups=groups, bias=bias)
     return ConvNorm(conv, norm)
 
 

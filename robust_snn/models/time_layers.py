@@ -12,9 +12,13 @@ from robust_snn.kernels.convolution.constant_gradients import Fork, WeightedSum,
 from robust_snn.neurons import (
     DLIF,
     LIF,
+    EvolvingLeakLIF,
+    HomeostaticLIF,
+    IntegerLIF,
     NoisyLIF,
     NormSpike,
     PoissonEncoder,
+    RandomLeakLIF,
     StochasticGate,
     TimeBatchNorm2d,
     current_settings,
@@ -22,7 +26,8 @@ from robust_snn.neurons import (
 )
 from robust_snn.utils.exporting import differentiable
 
-for _module in (LIF, DLIF, NoisyLIF, NormSpike, TimeBatchNorm2d, StochasticGate, PoissonEncoder):
+_NEURONS = (LIF, DLIF, NoisyLIF, EvolvingLeakLIF, HomeostaticLIF, IntegerLIF, RandomLeakLIF)
+for _module in (*_NEURONS, NormSpike, TimeBatchNorm2d, StochasticGate, PoissonEncoder):
     register_notrace_module(_module)
 
 
@@ -86,6 +91,26 @@ class ConvSpike(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps `[T, B, C, H, W]` to spikes `[T, B, out_chans, h, w]`."""
         return self.act(self.conv(x))
+
+
+@register_notrace_module
+class Spike(nn.Module):
+    """Spiking neurons on a current that is summed up already.
+
+    Args:
+        neuron: The neurons.
+        steps: Time steps that a constant current `[1, B, ...]` is presented for.
+    """
+
+    def __init__(self, neuron: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.steps = steps
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Maps currents `[T, B, ...]` or `[1, B, ...]` to spikes `[T, B, ...]`."""
+        spikes: Tensor = self.neuron(current, steps=self.steps if len(current) == 1 else None)
+        return spikes
 
 
 @register_notrace_module

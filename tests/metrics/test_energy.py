@@ -210,5 +210,9 @@ def test_every_backbone_has_spikes_operations_and_energy(name: str) -> None:
     assert found.sops > found.spikes
     first = net.get_submodule(timm.get_pretrained_cfg(name).first_conv)
     size = images(name).shape[1:]
-    assert found.macs == float(fan_out(first, tuple(size)).sum()) * 4
+    of_pixels = float(fan_out(first, tuple(size)).sum()) * 4
+    if name.startswith(("snn_msresnet", "snn_resformer")):  # layers on membranes multiply, too
+        assert found.macs > of_pixels
+    else:
+        assert found.macs == of_pixels
     assert energy(found) > 0

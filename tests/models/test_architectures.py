@@ -26,6 +26,18 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     ("snn_resnet19", {"stem": 64}, 12_630_858),
     # VGGSNN on DVS-CIFAR, Deng et al. (2022): 9.27 M
     ("snn_vggsnn", {"in_chans": 2, "img_size": 48}, 9_271_498),
+    # Spikformer-4-384: 9.32 M; SpikingResformer-Ti with the stem for CIFAR: 10.79 M; HST-4-384, of
+    # 6.74 M in the paper, and SDT-2-256 as their authors' classes have them
+    ("snn_spikformer", {}, 9_324_730),
+    ("snn_qkformer", {}, 6_706_234),
+    ("snn_sdt", {}, 2_566_954),
+    ("snn_resformer", {}, 10_793_162),
+    # SEW-ResNet-18 and -34 on ImageNet, Fang et al. (2021): those of ResNet, 11.69 M and 21.80 M
+    ("snn_sew18", {"stem": "imagenet", "num_classes": 1000}, 11_689_512),
+    ("snn_sew34", {"stem": "imagenet", "num_classes": 1000}, 21_797_672),
+    # MS-ResNet-18 and -34 on ImageNet, Hu et al. (2024): one shortcut of 64 channels more
+    ("snn_msresnet18", {"stem": "imagenet", "num_classes": 1000}, 11_689_512 + 4_224),
+    ("snn_msresnet34", {"stem": "imagenet", "num_classes": 1000}, 21_797_672 + 4_224),
     # 7B-Net on DVS-Gesture, Fang et al. (2021): 0.13 M
     ("snn_sew7b", {"in_chans": 2, "img_size": 128, "num_classes": 11}, 130_411),
 ]

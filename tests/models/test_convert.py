@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -230,6 +231,34 @@ def test_logits_of_the_authors_classes(row: dict[str, Any]) -> None:
     with torch.no_grad():
         logits = net(x.to(torch.get_default_device()))
     torch.testing.assert_close(logits.cpu(), torch.tensor(row["logits"], dtype=torch.float64))
+
+
+BACKBONES = json.loads((HERE / "backbone_logits.json").read_text())  # see public_networks/backbones
+
+
+@pytest.mark.parametrize("row", BACKBONES, ids=lambda row: row["model"])
+def test_logits_of_the_authors_backbones(row: dict[str, Any]) -> None:
+    """With the neurons that ours have by default; images as they are."""
+    net = timm.create_model(row["model"], img_size=row["size"], **row["kwargs"]).double().eval()
+    released = {}
+    for i, (name, shape) in enumerate(row["tensors"].items()):
+        rate = "firing_rate" in name
+        tensor = TENSOR_OF("running_var" if rate else name, shape, row["seed"] + i)
+        released[name] = tensor / 2 if rate else tensor
+    conversion = load_released(net.to(torch.get_default_device()), released)
+    assert not conversion.unused and not conversion.missing
+    x = TENSOR_OF("p", (3, 3, row["size"], row["size"]), row["seed"] - 1) / 1.2
+    with torch.no_grad():
+        logits = net(x.to(torch.get_default_device()))
+    torch.testing.assert_close(logits.cpu(), torch.tensor(row["logits"], dtype=torch.float64))
+
+
+def test_layers_that_authors_never_run_are_left_out() -> None:
+    row = next(row for row in BACKBONES if row["model"] == "snn_spikformer")
+    tensors = {name: torch.zeros(shape) for name, shape in row["tensors"].items()}
+    tensors |= {"block.0.norm1.weight": torch.ones(32), "block.0.attn.what": torch.ones(1)}
+    net = timm.create_model(row["model"], img_size=row["size"], **row["kwargs"])
+    assert convert(tensors, net).unused == ["block.0.attn.what"]
 
 
 def test_names_of_parallel_training_are_understood() -> None:

@@ -19,6 +19,7 @@ from zoo import BACKBONES, NAMES, NARROW, awake, images, narrow, size_of
 
 # A gate in every layer makes a model the hardest case: it has noise, parameters and shapes.
 HARDEST = [f"{name}_stog" for name in BACKBONES]
+CURRENTS = ("snn_sdt", "snn_resformer")  # whose last maps are no spikes
 over_backbones = pytest.mark.parametrize(
     "name", [*HARDEST, *(name for name in NAMES if "resnet20" in name and name not in HARDEST)]
 )
@@ -40,7 +41,7 @@ def test_the_head_follows_the_features(name: str) -> None:
     features = net.forward_features(images(name))
     assert features.dim() == 4
     assert features.shape[:2] == (2, net.num_features)
-    assert features.min() >= 0
+    assert features.min() >= 0 or name.startswith(CURRENTS)
     assert net.forward_head(features).shape == (2, 5)
     assert net.forward_head(features, pre_logits=True).shape == (2, net.head_hidden_size)
     assert net(images(name)).shape == (2, 5)

@@ -14,6 +14,7 @@ from torch import nn
 from helpers import assert_close_rms
 from robust_snn.metrics import operations, record
 from robust_snn.models.readout import Readout
+from robust_snn.models.snn_resformer import FiringRate
 from robust_snn.neurons import HomeostaticLIF
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.utils.errors import InputError
@@ -68,7 +69,7 @@ def test_weights_and_nothing_else_are_saved(name: str) -> None:
     net(images(name, 1))
     net(images(name, 3))
     assert {key: value.shape for key, value in net.state_dict().items()} == before
-    measured = nn.BatchNorm2d | HomeostaticLIF
+    measured = nn.BatchNorm2d | HomeostaticLIF | FiringRate
     norms = {f"{n}." for n, m in net.named_modules() if isinstance(m, measured)}
     buffers = [key for key, _ in net.named_buffers() if key in before]
     assert all(any(key.startswith(norm) for norm in norms) for key in buffers)

@@ -1,0 +1,129 @@
+"""Self-attention of spikes, and the parts that spiking transformers share.
+
+Tokens are the places of a map `[T, B, C, H, W]`, so that a linear layer on tokens is a 1x1
+convolution. There is no softmax: queries, keys and values are spikes, and products of spikes are
+counts. Sums of counts are the same in any order, so that attention takes the cheaper one.
+"""
+
+from __future__ import annotations
+
+from timm.models import register_notrace_function, register_notrace_module
+from torch import Tensor, nn
+
+from robust_snn.models.mechanisms import Builder
+from robust_snn.models.time_layers import ConvSpike, fork
+
+
+@register_notrace_function
+def heads_of(x: Tensor, heads: int) -> Tensor:
+    """Tokens per head `[T, B, heads, N, C / heads]` of maps `[T, B, C, H, W]`."""
+    return x.flatten(3).unflatten(2, (heads, -1)).transpose(-1, -2)
+
+
+@register_notrace_function
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`(q k^T) v` of tokens `[T, B, heads, N, width]`, in the order that multiplies less.
+
+    Of spikes both orders give the same integers, exactly where float32 holds them: as long as
+    `N * N * width` is below 2^24.
+    """
+    tokens, width = q.shape[-2:]
+    if width < tokens:
+        return q @ (k.transpose(-1, -2) @ v)
+    return (q @ k.transpose(-1, -2)) @ v
+
+
+def pointwise(
+    build: Builder, in_chans: int, out_chans: int, size: tuple[int, int], bias: bool = True
+) -> ConvSpike:
+    """A linear layer on tokens, its norm, and spikes."""
+    return ConvSpike(in_chans, out_chans, build.act(out_chans, size), kernel_size=1, bias=bias)
+
+
+@register_notrace_module
+class SelfAttention(nn.Module):
+    """Spiking self-attention (Spikformer, ICLR 2023): `spike(scale (q k^T) v)`, then a projection.
+
+    Args:
+        build: Builds the layers.
+        channels: Channels of tokens.
+        heads: Attention heads.
+        size: Height and width of the map.
+        bias: Whether the layers of queries, keys and values have one.
+    """
+
+    SCALE = 0.125
+
+    def __init__(
+        self, build: Builder, channels: int, heads: int, size: tuple[int, int], bias: bool
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v = (
+            pointwise(build, channels, channels, size, bias) for _ in range(3)
+        )
+        self.attn = build.neurons(channels, *size, sensitivity=2.0)
+        self.proj = pointwise(build, channels, channels, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps spikes `[T, B, C, H, W]` to spikes of the same shape."""
+        q, k, v = (heads_of(layer(x), self.heads) for layer in (self.q, self.k, self.v))
+        current = (attend(q, k, v) * self.SCALE).transpose(-1, -2)
+        return self.proj(self.attn(current.reshape(x.shape)))
+
+
+@register_notrace_module
+class TokenAttention(nn.Module):
+    """Query-key token attention (QKFormer, NeurIPS 2024): queries choose which tokens pass.
+
+    A token of a head passes where the sum of its queries spikes; then the keys of all such tokens
+    are projected. It costs what a linear layer costs.
+
+    Args:
+        build: Builds the layers.
+        channels: Channels of tokens.
+        heads: Attention heads.
+        size: Height and width of the map.
+    """
+
+    def __init__(self, build: Builder, channels: int, heads: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k = (pointwise(build, channels, channels, size, False) for _ in range(2))
+        self.attn = build.neurons(heads, 1, *size, sensitivity=2.0)
+        self.proj = pointwise(build, channels, channels, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps spikes `[T, B, C, H, W]` to spikes of the same shape."""
+        q, k = (layer(x).unflatten(2, (self.heads, -1)) for layer in (self.q, self.k))
+        passes = self.attn(q.sum(3, keepdim=True))
+        return self.proj((passes * k).flatten(2, 3))
+
+
+class TokenMLP(nn.Module):
+    """Two spiking linear layers on tokens."""
+
+    def __init__(self, build: Builder, channels: int, hidden: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.fc1 = pointwise(build, channels, hidden, size)
+        self.fc2 = pointwise(build, hidden, channels, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps spikes `[T, B, C, H, W]` to spikes of the same shape."""
+        return self.fc2(self.fc1(x))
+
+
+class TransformerBlock(nn.Module):
+    """Attention and a token-wise network, each added to what comes in."""
+
+    def __init__(self, attn: nn.Module, mlp: nn.Module) -> None:
+        super().__init__()
+        self.attn = attn
+        self.mlp = mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps sums of spikes, or currents, `[T, B, C, H, W]` to the same."""
+        for branch in (self.attn, self.mlp):
+            x, other = fork(x)
+            x = other + branch(x)
+        return x
