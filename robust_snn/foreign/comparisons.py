@@ -7,6 +7,7 @@ of the comparison and another gradient, and such a tensor is taken for the spike
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -23,13 +24,23 @@ from robust_snn.foreign.few_values import (
     are_close,
     has_few_values,
     has_hidden_values,
-    is_mask,
     made_of_spikes,
     takes_few_values_only,
 )
 from robust_snn.foreign.graph_walk import children_of, reaches_others
 from robust_snn.foreign.interception import nodes_of
-from robust_snn.foreign.spike_recording import running_lines
+from robust_snn.foreign.masks import (
+    ARITHMETIC,
+    CASTS,
+    NEGATIONS,
+    PRODUCTS,
+    RESHAPING,
+    SUMS,
+    Jumped,
+    Masks,
+    is_gate,
+)
+from robust_snn.foreign.spike_recording import line_of_network, running_lines
 from robust_snn.foreign.squashed_values import (
     NoOrigin,
     Root,
@@ -44,19 +55,10 @@ from robust_snn.foreign.staircase import Staircase
 from robust_snn.utils.operands import by_position
 
 ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
-CASTS = (
-    *("float", "double", "half", "bfloat16", "int", "long", "to", "type", "type_as"),
-    *("clone", "contiguous"),
-)
-NEGATIONS = ("invert", "logical_not", "bitwise_not", "neg")
 ROUNDINGS = {"round": 0.5, "floor": 1.0, "trunc": 1.0, "ceil": 0.0}  # where they reach one
-SUMS = ("add", "radd", "iadd", "sub", "rsub", "isub")
-PRODUCTS = ("mul", "rmul", "imul")
-SHAPES = (
-    *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"),
-    *("movedim", "expand", "repeat", "getitem", "select", "stack", "cat", "max_pool2d"),
-)
-SCALES = (*PRODUCTS, *SUMS, "div", "truediv", "itruediv")  # by a number, as in `1 - spikes`
+DIVISIONS = ("floordiv", "floor_divide")
+SHAPES = (*RESHAPING, "stack", "cat", "max_pool2d")
+SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
 
 
@@ -78,11 +80,13 @@ class Place(NamedTuple):
     """
 
     form: Form
-    made: int
+    made: float
     root: Root | None = None
 
 
-Places = Mapping[int, Place]  # by the place of an operation in the forward pass
+MARKS = ("_attached", "_comparison", "_numbers", "_of_mask", "_place", "_spiky", "_unsure")
+BETWEEN = 1 / 1024  # of one operation of the network and the next
+Places = Mapping[float, Place]  # by the place of an operation in the forward pass
 
 
 class _Comparison:
@@ -97,12 +101,14 @@ class _Comparison:
     """
 
     def __init__(
-        self, number: int, compared: Tensor, threshold: Any, kind: Kind, fires: Value | None
+        self, number: float, compared: Tensor, threshold: Any, kind: Kind, fires: Value | None
     ) -> None:
         self.number = number
         self.kind: Kind | Staircase = kind
         self.compared = compared
         self.fires = fires
+        self.of_spikes = _is_spikes(compared)
+        self.where = line_of_network()
         self.membrane: Tensor | None = None
         self.spikes: Tensor | None = None
         self.node: Any = None  # of its spikes, if they have no gradient by themselves
@@ -149,56 +155,114 @@ class Comparisons(TorchFunctionMode):
 
     def __init__(self, places: Places | None = None) -> None:
         super().__init__()
-        self._found: dict[int, Place] = {}
+        self._found: dict[float, Place] = {}
         self._places = places
         known = () if places is None else places.values()
         self._wanted = {place.made: place.root for place in known}
         rooted = places is None or any(place.root is not None for place in known)
         self._values = Values() if rooted else None
-        self._count = 0
-        self._made: dict[int, _Comparison] = {}
-        self._roots: dict[int, Root | None] = {}  # of straight-through spikes
+        self._count = 0.0  # of operations; casts that the network leaves out are between them
+        self._made: dict[float, _Comparison] = {}
+        self._roots: dict[float, Root | None] = {}  # of straight-through spikes
         self._hard: list[_Comparison] = []
         self._compared_so_far: list[_Comparison] = []
-        self._masks: set[int] = set()
+        self._gates: set[float] = set()  # places whose mask is no spike
+        self._masks = Masks(self._run, self._cast, self._weighed, self._chosen)
         self._marked: list[ReferenceType[Tensor]] = []
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
         for reference in self._marked:  # a network may keep tensors of a pass, and be copied
             if (tensor := reference()) is not None:
-                for mark in ("_attached", "_comparison", "_spiky", "_unsure"):
+                for mark in MARKS:
                     tensor.__dict__.pop(mark, None)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        args, options = by_position(args, kwargs or {})
-        self._count += 1
+        given, options = by_position(args, kwargs or {})
         name = getattr(func, "__name__", "").strip("_")
+        numbers = self._masks.made_of(name, func, given)  # before it changes them
+
+        def alone() -> Any:
+            return self._alone(func, name, given, options, lambda: func(*args, **(kwargs or {})))
+
+        out = self._masks.instead(name, func, given, alone)
+        if out is NotImplemented:
+            out = alone()
+        elif isinstance(out, Tensor):
+            self._mark(out, "_of_mask", True)
+        if numbers is not None:
+            self._mark(out, "_numbers", numbers)
+        return out
+
+    def _alone(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        args: Any,
+        options: Any,
+        run: Callable[[], Any],
+        number: float | None = None,
+    ) -> Any:
+        """An operation as it is, or with spikes in the place of what it gives."""
+        out = run()
+        self._count = math.floor(self._count) + 1.0 if number is None else number
         if not isinstance(out, Tensor) or not args:
             return out
         if self._values is not None:
-            self._values.note(self._count, name, func, args, options, out)
-        comparison = self._compared(name, args, out)
+            self._values.note(self._count, name, func, args, options, out, uses=number is None)
+        comparison = self._compared(name, args, options, out)
         if comparison is None and (name in CASTS or name == "detach"):
             comparison = getattr(args[0], "_comparison", None)
+            if hasattr(args[0], "_of_mask"):
+                self._mark(out, "_of_mask", True)
         if name == "detach" and isinstance(args[0], Tensor):
-            out._attached = getattr(args[0], "_attached", args[0])  # type: ignore[attr-defined]
-            self._marked.append(ref(out))
-        if name == "where" and is_mask(args):
-            comparison = getattr(args[0], "_comparison", None)
+            self._mark(out, "_attached", getattr(args[0], "_attached", args[0]))
         by_number = name in SCALES and isinstance(args[-1], int | float)
-        if by_number or name in NEGATIONS:
+        if (by_number or name in NEGATIONS) and not _is_whole(args[0]):
             comparison = getattr(args[0], "_comparison", None)
         if comparison is not None:
-            out._comparison = comparison  # type: ignore[attr-defined]
-            self._marked.append(ref(out))
+            self._mark(out, "_comparison", comparison)
         spikes = self._look(name, args, out) if self._places is None else self._exchange(out)
         if self._values is not None and spikes is not out:
             self._values.copy(out, spikes)
         return spikes
+
+    def _mark(self, tensor: Tensor, mark: str, value: Any) -> None:
+        setattr(tensor, mark, value)
+        self._marked.append(ref(tensor))
+
+    def _cast(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        def run() -> Tensor:
+            return mask.to(dtype)
+
+        between = self._count + BETWEEN
+        out: Tensor = self._alone(Tensor.to, "to", (mask, dtype), {}, run, between)
+        return out
+
+    def _run(self, func: Callable[..., Any], *args: Any) -> Any:
+        return self.__torch_function__(func, (), args)
+
+    def _weighed(self, mask: Tensor, dtype: torch.dtype, jump: Any) -> Tensor:
+        """A mask as numbers, with a gradient unless what it changes has no jump."""
+        known = {*self._found}
+        spikes = self._masks.numbers(mask, dtype)
+        if self._places is None:
+            added = {*self._found} - known
+            made = [self._made[self._found[place].made].membrane for place in added]
+            if is_gate(jump, [membrane for membrane in made if membrane is not None]):
+                self._gates |= added
+                return spikes.detach()
+        return spikes
+
+    def _chosen(self, out: Tensor, mask: Tensor, jump: Any) -> Tensor:
+        """What a mask has chosen, with a gradient of the mask if that is one of spikes."""
+        spikes = self._weighed(mask, out.dtype, jump)
+        chosen: Tensor = Jumped.apply(out, spikes, jump) if spikes.requires_grad else out
+        if self._values is not None:
+            self._values.copy(out, chosen)
+        return chosen
 
     def _exchange(self, out: Tensor) -> Tensor:
         """What an operation gives with another gradient, if it was found to make spikes."""
@@ -211,9 +275,9 @@ class Comparisons(TorchFunctionMode):
         made = self._made.get(place.made)
         return out if made is None else _exchanged(out, made)
 
-    def _compared(self, name: str, args: Any, out: Tensor) -> _Comparison | None:
+    def _compared(self, name: str, args: Any, options: Any, out: Tensor) -> _Comparison | None:
         """What an operation compares, if it does."""
-        found = _parts(name, args)
+        found = _parts(name, args, options, out)
         if found is None:
             return None
         above, threshold, kind = found
@@ -229,8 +293,8 @@ class Comparisons(TorchFunctionMode):
             self._compared_so_far.append(made)
         if kind is not Kind.ROUNDING:
             return made
-        spikes = self._places is None and has_few_values(out)  # other numbers are rounded too
-        return made if spikes else None
+        known = has_few_values(out) if self._places is None else self._count in self._wanted
+        return made if known else None  # other numbers are rounded too
 
     def _look(self, name: str, args: Any, out: Tensor) -> Tensor:
         """Notes an operation whose output has the values of a comparison.
@@ -238,22 +302,26 @@ class Comparisons(TorchFunctionMode):
         Spikes are exchanged at once: what they reach would have no gradient otherwise.
         """
         exchanged, comparison = out, getattr(out, "_comparison", None)
-        if comparison is not None and out.is_floating_point() and comparison.spikes is None:
-            comparison.spikes = out.detach().clone()
-            self._hard.append(comparison)
+        here = comparison is not None and comparison.number == self._count
+        if comparison is not None and out.is_floating_point() and (here or _is_whole(args[0])):
+            if comparison.spikes is None:
+                comparison.spikes = out.detach().clone()
+                self._hard.append(comparison)
             self._found[self._count] = Place(Form.COMPARED, comparison.number)
             exchanged = _exchanged(out, comparison)
+            self._mark(exchanged, "_place", self._count)
             comparison.node, comparison.line = exchanged.grad_fn, tuple(running_lines())
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
-                if used is not None and other is used.compared and used.kept_by(one):
-                    self._masks.add(used.number)
+                if used is None or used.membrane is None or not used.kept_by(one):
+                    continue
+                if is_gate(other, [used.membrane]):
+                    self._gates.add(getattr(one, "_place", 0))
         if out.requires_grad:
             parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
             kept = name in KEEPING and all(map(made_of_spikes, parts))
-            out._spiky = kept and has_few_values(out)  # type: ignore[attr-defined]
-            self._marked.append(ref(out))
+            self._mark(out, "_spiky", kept and has_few_values(out))
         if name in SUMS and out.requires_grad:
             return self._sum(args, out, exchanged)
         return exchanged
@@ -262,7 +330,8 @@ class Comparisons(TorchFunctionMode):
         """Notes a sum that gives spikes a gradient which is not theirs."""
         unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
         again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
-        if not again and any(hasattr(a, "_comparison") for a in args):  # as in `0 + spikes`
+        spikes_alone = (hasattr(a, "_comparison") or hasattr(a, "_of_mask") for a in args)
+        if not again and any(spikes_alone):  # as in `0 + spikes`
             return exchanged
         soft = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
         for comparison in reversed(self._hard):
@@ -282,12 +351,11 @@ class Comparisons(TorchFunctionMode):
             return exchanged
         else:
             spikes = self._unknown(out)
-        spikes._unsure = self._count  # type: ignore[attr-defined]
-        self._marked.append(ref(spikes))
+        self._mark(spikes, "_unsure", self._count)
         return spikes
 
     def _straight_through(
-        self, out: Tensor, comparison: _Comparison, soft: Sequence[Tensor], instead: Sequence[int]
+        self, out: Tensor, comparison: _Comparison, soft: Sequence[Tensor], instead: Sequence[float]
     ) -> Tensor:
         """Notes spikes of a comparison that have the gradient of a soft function."""
         for place in instead:
@@ -310,14 +378,16 @@ class Comparisons(TorchFunctionMode):
         self._found[self._count] = Place(Form.ROUNDED, -self._count)
         return rounded(out)
 
-    def places(self) -> dict[int, Place]:
-        """What was found: one operation for each comparison, the last that has its values."""
-        last = {p.made: place for place, p in self._found.items() if p.made not in self._masks}
-        return {place: self._rooted(self._found[place]) for place in last.values()}
+    def places(self) -> dict[float, Place]:
+        """What was found: of a comparison whose spikes have a gradient, the last operation."""
+        found = {place: p for place, p in self._found.items() if place not in self._gates}
+        last = {p.made: place for place, p in found.items() if p.form is not Form.COMPARED}
+        kept = {at: p for at, p in found.items() if last.get(p.made, at) == at}
+        return {place: self._rooted(p) for place, p in kept.items()}
 
     def places_beside(
         self, spikes: Collection[Node], outputs: Sequence[Tensor]
-    ) -> dict[int, Place]:
+    ) -> dict[float, Place]:
         """What was found in a network that has other spikes with a gradient.
 
         There, a comparison without one may serve a reset. It is one of spikes where these reach
@@ -352,7 +422,7 @@ class Comparisons(TorchFunctionMode):
         return place._replace(root=made.root(depth_alone(made.fires), made.spikes))
 
 
-def _parts(name: str, args: Any) -> tuple[Any, Any, Kind] | None:
+def _parts(name: str, args: Any, options: Any, out: Tensor) -> tuple[Any, Any, Kind] | None:
     """What is compared with what, and what comes of it; None if an operation does not compare."""
     if name in (*ABOVE, *BELOW) and len(args) == 2:
         first, second = args
@@ -363,7 +433,21 @@ def _parts(name: str, args: Any) -> tuple[Any, Any, Kind] | None:
         return args[0], 0.0, Kind.STEP
     if name in ROUNDINGS:
         return args[0], ROUNDINGS[name], Kind.ROUNDING
+    rounding = "floor" if name in DIVISIONS else options.get("rounding_mode")
+    if rounding is not None and len(args) == 2 and not _is_whole(args[0]):
+        return args[0] / args[1], 1.0, Kind.ROUNDING
+    if name in CASTS and _is_whole(out) and out.dtype is not torch.bool and not _is_whole(args[0]):
+        return args[0], 1.0, Kind.ROUNDING
     return (args[0], 0.5, Kind.CHANCE) if name == "bernoulli" else None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.is_floating_point()
+
+
+def _is_spikes(value: Tensor) -> bool:
+    """Whether a tensor with a gradient is one of spikes, by what made it."""
+    return hasattr(value, "_comparison") or hasattr(value.grad_fn, "_forward_cls")
 
 
 def _is_fired(node: Node) -> bool:
@@ -373,7 +457,7 @@ def _is_fired(node: Node) -> bool:
 def _exchanged(out: Tensor, made: _Comparison) -> Tensor:
     """Spikes with the same values, as a function of the membrane of their comparison."""
     with torch.enable_grad():
-        spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.kind)
+        spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.kind, made.where)
     spikes._comparison = made  # type: ignore[attr-defined]
     return spikes
 

@@ -23,12 +23,14 @@ class Fired(torch.autograd.Function):
     """Spikes that a network has computed, as a function of its membrane above the threshold."""
 
     @staticmethod
-    def forward(ctx: Any, membrane: Tensor, spikes: Tensor, kind: Kind | Staircase) -> Tensor:
+    def forward(
+        ctx: Any, membrane: Tensor, spikes: Tensor, kind: Kind | Staircase, line: Any
+    ) -> Tensor:
         return spikes.clone()
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None, None]:
-        return None, None, None
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None, None, None]:
+        return None, None, None, None
 
 
 class Rounded(torch.autograd.Function):

@@ -51,11 +51,3 @@ def has_few_values(values: Tensor) -> bool:
         if part.mul(1e4).round().unique().numel() > most:
             return False
     return True
-
-
-def is_mask(args: Any) -> bool:
-    """Whether `where` chooses between two constants, the larger of them above the threshold."""
-    if len(args) != 3 or any(isinstance(v, Tensor) and v.requires_grad for v in args[1:]):
-        return False
-    high, low = (torch.as_tensor(v).detach().unique() for v in args[1:])
-    return high.numel() == low.numel() == 1 and bool(high > low)

@@ -128,6 +128,15 @@ def running_lines() -> Iterator[tuple[Any, int]]:
         frame = frame.f_back
 
 
+def line_of_network() -> tuple[str, int, int]:
+    """The file, the line and the place in the compiled code of a network that is running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in AROUND:
+        frame = frame.f_back
+    return ("", 0, 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno, frame.f_lasti)
+
+
+AROUND = ("robust_snn", "torch")  # code between a line of a network and what it calls
 SURVEY = "robust_snn.foreign.survey"  # beyond it, code differs from one look to another
 
 

@@ -61,7 +61,7 @@ def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Stair
     if call.function is Rounded:
         return True, None
     if call.function is Fired:
-        membrane, _, kind = arguments
+        membrane, _, kind, _ = arguments
         return True, read_spikes(membrane, out, kind)
     if recorded.writes:  # it cannot be called again
         return _takes_few_levels(out), None
@@ -268,13 +268,22 @@ def _before(
         places = {place for node in nodes for place in known.get(node, ())}
         found = [(p, s) for p in places if (s := steps[p]) and _alike(step.recorded, s.recorded)]
         if found:  # the last, and before others one whose spikes act on the membrane
-            acts, place = max((other.recorded.node in reached, place) for place, other in found)
+            line = _compared_in(step.recorded)
+            acts, _, place = max(
+                (other.recorded.node in reached, _compared_in(other.recorded) == line, place)
+                for place, other in found
+            )
             return place, joins or acts
     return None, False
 
 
 def _alike(a: Recorded, b: Recorded) -> bool:
     return (a.path, a.call.function, a.out.shape) == (b.path, b.call.function, b.out.shape)
+
+
+def _compared_in(recorded: Recorded) -> Any:
+    """The line of a comparison, of which several may meet in the line that makes spikes of them."""
+    return recorded.arguments[-1] if recorded.call.function is Fired else None
 
 
 def _same_membrane(step: Step, other: Step | None) -> bool:

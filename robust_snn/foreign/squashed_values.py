@@ -105,12 +105,19 @@ class Values:
         return self._known.get(id(tensor))
 
     def note(
-        self, number: int, name: str, func: Callable[..., Any], args: Any, kwargs: Any, out: Tensor
+        self,
+        number: float,
+        name: str,
+        func: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        out: Tensor,
+        uses: bool = True,
     ) -> None:
-        """Learns of an operation."""
+        """Learns of an operation, which may be none of the network's own that uses something."""
         given = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
         for value in {self.of(tensor) for tensor in given} - {None}:
-            value.uses += name != "detach"  # type: ignore[union-attr]
+            value.uses += uses and name != "detach"  # type: ignore[union-attr]
         first = args[0] if isinstance(args[0], Tensor) else out
         before, made = self.of(first), None
         if name == "detach":
@@ -135,7 +142,7 @@ class Values:
         self._alive.append(tensor)
 
     def _made(
-        self, number: int, name: str, func: Callable[..., Any], args: Any, kwargs: Any, out: Tensor
+        self, number: float, name: str, func: Callable[..., Any], args: Any, kwargs: Any, out: Tensor
     ) -> Value | None:
         """The value of an operation; None if there is more to it than each element."""
         sources: dict[int, Value] = {}
