@@ -29,6 +29,7 @@ from robust_snn.foreign.few_values import (
 )
 from robust_snn.foreign.graph_walk import children_of, reaches_others
 from robust_snn.foreign.interception import nodes_of
+from robust_snn.foreign.loose_ends import LooseEnds
 from robust_snn.foreign.masks import (
     ARITHMETIC,
     CASTS,
@@ -62,6 +63,9 @@ SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
 
 
+DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+
+
 class Form(Enum):
     """How a network makes its spikes."""
 
@@ -84,7 +88,7 @@ class Place(NamedTuple):
     root: Root | None = None
 
 
-MARKS = ("_attached", "_comparison", "_numbers", "_of_mask", "_place", "_spiky", "_unsure")
+MARKS = ("_attached", "_comparison", "_loose", "_numbers", "_of_mask", "_place", "_spiky", "_unsure")
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 Places = Mapping[float, Place]  # by the place of an operation in the forward pass
 
@@ -151,10 +155,14 @@ class Comparisons(TorchFunctionMode):
 
     Args:
         places: What to exchange. None looks for it, and `places()` has it afterwards.
+        running: Path of the module that is running.
     """
 
-    def __init__(self, places: Places | None = None) -> None:
+    def __init__(
+        self, places: Places | None = None, running: Callable[[], str] = lambda: ""
+    ) -> None:
         super().__init__()
+        self._loose = LooseEnds(self._mark, running) if places is None else None
         self._found: dict[float, Place] = {}
         self._places = places
         known = () if places is None else places.values()
@@ -169,6 +177,7 @@ class Comparisons(TorchFunctionMode):
         self._gates: set[float] = set()  # places whose mask is no spike
         self._masks = Masks(self._run, self._cast, self._weighed, self._chosen)
         self._marked: list[ReferenceType[Tensor]] = []
+        self._last: Any = None  # what the last operation gave by itself
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
@@ -181,7 +190,7 @@ class Comparisons(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         given, options = by_position(args, kwargs or {})
-        name = getattr(func, "__name__", "").strip("_")
+        name = "detach" if func == DATA else getattr(func, "__name__", "").strip("_")
         numbers = self._masks.made_of(name, func, given)  # before it changes them
 
         def alone() -> Any:
@@ -190,8 +199,12 @@ class Comparisons(TorchFunctionMode):
         out = self._masks.instead(name, func, given, alone)
         if out is NotImplemented:
             out = alone()
+            if self._loose is not None and out is self._last:
+                self._loose.note(name, given, options, out)
         elif isinstance(out, Tensor):
             self._mark(out, "_of_mask", True)
+            if self._loose is not None and not out.is_floating_point():
+                self._loose.note(name, given, options, out)
         if numbers is not None:
             self._mark(out, "_numbers", numbers)
         return out
@@ -206,7 +219,7 @@ class Comparisons(TorchFunctionMode):
         number: float | None = None,
     ) -> Any:
         """An operation as it is, or with spikes in the place of what it gives."""
-        out = run()
+        out = self._last = run()
         self._count = math.floor(self._count) + 1.0 if number is None else number
         if not isinstance(out, Tensor) or not args:
             return out
@@ -406,6 +419,17 @@ class Comparisons(TorchFunctionMode):
             if reaches and reaches_others(made.node, made.compared.grad_fn, ends, children):
                 others.add(made.line)
         return {p: f for p, f in places.items() if p not in compared or compared[p].line in others}
+
+    def loose_ends(self, spikes: Collection[Node], outputs: Sequence[Tensor]) -> list[tuple[str, str]]:
+        """Paths and places of jumps that nothing reaches; see `places_beside`."""
+        children = children_of(nodes_of(outputs))
+        ends = {*spikes, *filter(_is_fired, children)}
+        return [] if self._loose is None else self._loose.that_matter(ends, children)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether something that depends on the image leaves PyTorch."""
+        return self._loose is not None and self._loose.leaves
 
     @property
     def has_gradients(self) -> bool:

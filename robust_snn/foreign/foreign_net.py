@@ -184,7 +184,11 @@ class ForeignSNN(ShownNet):
             reached = go_back(STE(), plan)
         except RuntimeError:  # an in-place change of a membrane that was saved for the gradient
             plan = replace(plan, copies=True)
-            reached = go_back(STE(), plan)
+            try:
+                reached = go_back(STE(), plan)
+            except RuntimeError as error:  # such as of an operation that has no derivative
+                why = str(error).split(". ")[0]
+                return replace(plan, unreached=f"no gradient passes through {self.name} ({why})")
         if not reached:
             return replace(plan, unreached=self._behind())
         if not plan.unrecognised:

@@ -17,12 +17,13 @@ from torch.autograd.graph import Node
 
 ELEMENTWISE = re.compile(
     r"(Add|Sub|Rsub|Mul|Div|Neg|Where|MaskedFill|Clone|ToCopy|Alias|Clamp\w*|Pow|Lerp|Addcmul"
-    r"|Maximum|Minimum|Copy|Sigmoid|Tanh|Exp|Expand)Backwards?\d*"
+    r"|Maximum|Minimum|Copy|Sigmoid|Tanh|Exp|Expand|Jumped)Backwards?\d*"
 )
 SHAPING = re.compile(
     r"(View|Reshape\w*|UnsafeView|Squeeze|Unsqueeze|Permute|Transpose|T|Select|Slice|Index|Stack|Cat"
-    r"|Unbind|Split\w*)Backward\d*"
+    r"|Unbind|Split\w*|IndexPut\w*|MaskedScatter)Backward\d*|CopySlices"
 )
+REDUCING = re.compile(r"(Sum|Mean)Backward\d*")
 DEEPEST = 64  # operations between two steps of a neuron
 Path = tuple[int, ...]
 Output = tuple[Node, int]  # an operation and which of its outputs
@@ -167,6 +168,8 @@ def reaches_others(
 ) -> bool:
     """Whether something leaves the neuron that made it, and does more than to reset its membrane.
 
+    A membrane that is read at the end may have been reset; one that enters a layer is no membrane.
+
     Args:
         source: What made it, such as a comparison.
         membrane: What was compared.
@@ -185,18 +188,19 @@ def reaches_others(
             )
         return known[node]
 
-    todo, seen = [source], {source}
+    todo, seen = [(source, False)], {source}
     while todo:
-        node = todo.pop()
-        if not children.get(node):
+        node, joined = todo.pop()
+        if not children.get(node) and not joined:
             return True  # an output
-        for child in children[node] - seen:
+        for child in children.get(node, set()) - seen:
             seen.add(child)
-            if child in ends or any(is_own(p) for p in parents(child) if p not in seen):
+            with_own = joined or any(is_own(p) for p in parents(child) if p not in seen)
+            if child in ends or (with_own and REDUCING.fullmatch(child.name())):
                 continue
             if not (ELEMENTWISE.fullmatch(child.name()) or SHAPING.fullmatch(child.name())):
                 return True
-            todo.append(child)
+            todo.append((child, with_own))
     return False
 
 

@@ -13,6 +13,8 @@ from robust_snn.foreign.staircase import Staircase
 COMPARISON = "a comparison"  # the form of neurons that call no autograd function
 ROUNDING = "a straight-through rounding"
 SCRIPTED = "torch.jit.script"
+JUMP = "a jump"
+UNREACHED = "it has no gradient, and becomes no spikes that could have one"
 HIDDEN = "scripted code shows nothing of what fires in it; give adapt the module before it"
 
 
@@ -89,7 +91,7 @@ class SpikePlan:
         """Why that of the others cannot."""
         why = "its spikes are no step function of a membrane"
         return {
-            n.name: f"{n.form}: {HIDDEN if n.form == SCRIPTED else why}"
+            n.name: f"{n.form}: {n.recurrence if n.form in (JUMP, SCRIPTED) else why}"
             for n in self.neurons
             if n.staircase is None
         }

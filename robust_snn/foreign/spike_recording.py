@@ -63,6 +63,10 @@ class Recorder:
         self._stack: list[str] = [""]
         self._last = ""
 
+    def running(self) -> str:
+        """Path of the module that is running."""
+        return self._stack[-1]
+
     def call(self, call: Call) -> tuple[Any, None]:
         arguments = tuple(map(_kept, call.arguments))
         tops = tuple(getattr(argument, "grad_fn", None) for argument in call.arguments)

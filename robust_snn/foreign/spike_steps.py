@@ -13,7 +13,7 @@ from robust_snn.foreign.exchanged_spikes import Fired, Rounded, read_spikes
 from robust_snn.foreign.firing_chance import find_chance, own_random_numbers
 from robust_snn.foreign.graph_walk import Walk, parents, walk
 from robust_snn.foreign.spike_recording import Recorded
-from robust_snn.foreign.staircase import LEVELS, Staircase, find_staircase
+from robust_snn.foreign.staircase import LEVELS, Staircase, find_staircase, has_jump
 
 
 class Step(NamedTuple):
@@ -71,6 +71,8 @@ def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Stair
         staircase = find_staircase(call.repeat, arguments, out)
         if staircase is None and (fires := _looks_like_spikes(recorded)):
             staircase = find_chance(call.repeat, arguments, out)
+        if staircase is None and not fires:
+            fires = has_jump(call.repeat, arguments, out)
     if staircase is not None:
         found[key] = staircase
     return fires or staircase is not None, staircase

@@ -139,6 +139,47 @@ def find_staircase(function: Function, arguments: Sequence[Any], out: Any) -> St
     return None
 
 
+@torch.no_grad()
+def has_jump(function: Function, arguments: Sequence[Any], out: Any) -> bool:
+    """Whether a function of each element alone jumps somewhere near a membrane.
+
+    Args:
+        function: What was called, without side effects.
+        arguments: What it was called with.
+        out: What came back.
+    """
+    tensors = [place for place, v in enumerate(arguments) if isinstance(v, Tensor)]
+    if tensors != membranes_of(arguments, out) or len(tensors) != 1:
+        return False
+    membrane = arguments[tensors[0]].detach()
+    shape = (-1, *[1] * (membrane.dim() - 1))
+
+    def at(points: Tensor) -> Tensor | None:
+        return call_in_double(function, arguments, tensors[0], points.view(shape))
+
+    low, high = membrane.min().item(), membrane.max().item()
+    grid = torch.linspace(low, high, GRID, dtype=torch.float64, device=membrane.device)
+    values = _steady(at, grid + OFF_ROUND)
+    if values is None or not values.isfinite().all():
+        return False
+    rises = values.diff().abs()
+    place = int(rises.argmax())
+    left, right = grid[place : place + 1] + OFF_ROUND, grid[place + 1 : place + 2] + OFF_ROUND
+    for _ in range(HALVINGS // 2):  # where most of the rise is
+        middle = (left + right) / 2
+        ends = [at(point) for point in (left, middle, right)]
+        if any(end is None for end in ends):
+            return False
+        before, half, after = (end for end in ends if end is not None)
+        if (half - before).abs() >= (after - half).abs():
+            right = middle
+        else:
+            left = middle
+    ends = [at(point) for point in (left, right)]
+    jump = (ends[1] - ends[0]).abs() if ends[0] is not None and ends[1] is not None else 0
+    return bool(jump > 0.5 * rises[place]) and bool(rises[place] > 0)
+
+
 def _levels(out: Tensor) -> list[float]:
     return out.detach().flatten()[:4096].double().unique().tolist()
 

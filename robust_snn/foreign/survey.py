@@ -22,18 +22,23 @@ from robust_snn.foreign.graph_walk import (
     sources,
 )
 from robust_snn.foreign.interception import functions_of, listening, nodes_of, open_function
+from robust_snn.foreign.library import find_nodes
+from robust_snn.foreign.loose_ends import Elsewhere
 from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import SILENT, Recurrence, Traces, Unrecognised, fit, stirred_fit
 from robust_snn.foreign.scripted_code import scripted_neurons
 from robust_snn.foreign.spike_plan import (
     COMPARISON,
     HIDDEN,
+    JUMP,
     ROUNDING,
     SCRIPTED,
+    UNREACHED,
     PlannedCall,
     SpikeNeuron,
     SpikePlan,
     function_name,
+    inside,
 )
 from robust_snn.foreign.spike_recording import Attached, Recorded, Recorder, Replace, Tape
 from robust_snn.foreign.spike_steps import (
@@ -63,14 +68,16 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         attached = any(getattr(node, "variable", None) is leaf for node in nodes_of(outputs))
         more = set(map(open_function, functions_of(outputs))) | {True}
         while True in more:
-            looking, heard = Comparisons(), Recorder(net)
-            with listening(heard), watching(looking):
+            heard = Recorder(net)
+            looking = Comparisons(running=heard.running)
+            with heard.following(), listening(heard), watching(looking):
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
-        places = looking.places()
+        places, spikes = looking.places(), {s.recorded.node for s in others}
+        loose = [*looking.loose_ends(spikes, outputs), *_elsewhere(looking, run, leaf, outputs)]
         if looking.has_gradients or (others and attached):
-            places = looking.places_beside({s.recorded.node for s in others}, outputs)
+            places = looking.places_beside(spikes, outputs)
         if places:
             open_function(Fired)
             open_function(Rounded)
@@ -79,11 +86,26 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         groups: Groups = neurons_of(steps)
         if has_hidden_links(steps, groups):
             groups = _with_hidden_links(net, run, leaf, places, pass_, steps) or groups
-        plan = _plan(net, pass_, steps, groups, places)
+        plan = _plan(net, pass_, steps, groups, places, loose)
         if plan.unsettled:
             other = _run(net, run, leaf, places, _stirring(steps))
             plan = _settled(plan, (pass_, other), steps, groups)
         return plan
+
+
+def _elsewhere(
+    looking: Comparisons, run: Run, leaf: Tensor, outputs: Sequence[Tensor]
+) -> list[tuple[str, str]]:
+    """Names what leaves PyTorch, if the outputs depend on it."""
+    if not looking.leaves:
+        return []
+    try:
+        with torch.no_grad(), watching(Elsewhere()):
+            again = run(leaf)
+    except Exception:  # whatever a network does with values that are none of its own
+        again = []
+    changed = len(again) != len(outputs) or not all(map(torch.equal, outputs, again))
+    return [("", "values that leave PyTorch")] if changed else []
 
 
 class _Pass(NamedTuple):
@@ -134,6 +156,7 @@ def _plan(
     steps: Sequence[Step | None],
     groups: Groups,
     places: Places,
+    loose: Sequence[tuple[str, str]],
 ) -> SpikePlan:
     paths = [pass_.calls[group[0][0]].path for group in groups]
     neurons: list[SpikeNeuron] = []
@@ -146,6 +169,12 @@ def _plan(
         neurons.append(SpikeNeuron(name, form, len(group), staircase, recurrence))
         planned |= {place: (number, step) for step, calls in enumerate(group) for place in calls}
     neurons += [SpikeNeuron(path, SCRIPTED, 1, None, HIDDEN) for path in scripted_neurons(net)]
+    known = find_nodes(net)
+    neurons += [
+        SpikeNeuron(f"{path or type(net).__name__}#{where}", JUMP, 1, None, UNREACHED)
+        for path, where in loose
+        if not (path and inside(path, *known))
+    ]
     calls = [
         PlannedCall(function_name(c.call.function), c.path, *planned.get(place, (-1, 0)))
         for place, c in enumerate(pass_.calls)
