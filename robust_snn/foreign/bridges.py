@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from robust_snn.foreign.comparisons import ABOVE, BELOW, CASTS, ROUNDINGS
+from robust_snn.foreign.comparison import ABOVE, BELOW, ROUNDINGS
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.interception import (
     Call,
@@ -28,6 +28,7 @@ from robust_snn.foreign.interception import (
     listening,
     open_function,
 )
+from robust_snn.foreign.masks import CASTS
 from robust_snn.utils.operands import by_position
 from robust_snn.victim import Victim
 

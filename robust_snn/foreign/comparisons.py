@@ -8,9 +8,8 @@ of the comparison and another gradient, and such a tensor is taken for the spike
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from enum import Enum
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
@@ -19,7 +18,16 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes, rounded
+from robust_snn.foreign.comparison import (
+    Comparison,
+    Form,
+    Place,
+    Places,
+    fired,
+    is_whole,
+    parts_of,
+)
+from robust_snn.foreign.exchanged_spikes import Fired, Kind, rounded
 from robust_snn.foreign.few_values import (
     are_close,
     has_few_values,
@@ -41,113 +49,25 @@ from robust_snn.foreign.masks import (
     Masks,
     is_gate,
 )
-from robust_snn.foreign.spike_recording import line_of_network, running_lines
+from robust_snn.foreign.spike_recording import running_lines
 from robust_snn.foreign.squashed_values import (
     NoOrigin,
     Root,
-    Value,
     Values,
     depth_alone,
     depth_of_soft,
-    find_root,
-    nth_origin,
 )
 from robust_snn.foreign.staircase import Staircase
 from robust_snn.utils.operands import by_position
 
-ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
-ROUNDINGS = {"round": 0.5, "floor": 1.0, "trunc": 1.0, "ceil": 0.0}  # where they reach one
-DIVISIONS = ("floordiv", "floor_divide")
 SHAPES = (*RESHAPING, "stack", "cat", "max_pool2d")
 SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
-
-
-DATA = Tensor.data.__get__  # type: ignore[attr-defined]
-
-
-class Form(Enum):
-    """How a network makes its spikes."""
-
-    COMPARED = "comparison"
-    STRAIGHT_THROUGH = "straight-through comparison"
-    ROUNDED = "straight-through rounding of something unknown"
-
-
-class Place(NamedTuple):
-    """What makes the spikes of an operation.
-
-    Attributes:
-        form: How.
-        made: Place of its comparison.
-        root: What they are a staircase of, if not of what is compared.
-    """
-
-    form: Form
-    made: float
-    root: Root | None = None
-
-
-MARKS = ("_attached", "_comparison", "_loose", "_numbers", "_of_mask", "_place", "_spiky", "_unsure")
+MARKS = (
+    *("_attached", "_comparison", "_loose", "_numbers", "_of_mask", "_place", "_spiky", "_unsure"),
+)
 BETWEEN = 1 / 1024  # of one operation of the network and the next
-Places = Mapping[float, Place]  # by the place of an operation in the forward pass
-
-
-class _Comparison:
-    """A comparison, kept on the tensors that have its values.
-
-    Args:
-        number: Its place in the forward pass.
-        compared: What is compared.
-        threshold: With what.
-        kind: What comes of it.
-        fires: What comes of what, if each element follows from one; see `Values`.
-    """
-
-    def __init__(
-        self, number: float, compared: Tensor, threshold: Any, kind: Kind, fires: Value | None
-    ) -> None:
-        self.number = number
-        self.kind: Kind | Staircase = kind
-        self.compared = compared
-        self.fires = fires
-        self.of_spikes = _is_spikes(compared)
-        self.where = line_of_network()
-        self.membrane: Tensor | None = None
-        self.spikes: Tensor | None = None
-        self.node: Any = None  # of its spikes, if they have no gradient by themselves
-        self.line: Any = None  # of code, which made them
-        self._threshold = threshold
-
-    def look_at(self, root: Root | None) -> None:
-        """Settles which membrane it is a step of."""
-        with torch.enable_grad():
-            if root is None or self.fires is None:
-                self.membrane = self.compared - self._threshold
-                return
-            self.membrane = nth_origin(self.fires, root.depth).value.tensor - root.edge
-            if root.staircase is not None:
-                self.kind = root.staircase
-            elif self.kind is Kind.ROUNDING:
-                self.kind = Kind.STEP
-
-    def root(self, depth: int | None, spikes: Tensor) -> Root | None:
-        """What some spikes are a staircase of at an origin; None if that is none of them."""
-        if self.fires is None or depth is None:
-            return None
-        return find_root(self.fires, depth, spikes, self.kind is Kind.CHANCE)
-
-    def staircase(self, spikes: Tensor) -> Staircase | None:
-        """The staircase that some values are of the membrane; None if they are none."""
-        assert self.membrane is not None
-        if self.membrane.shape != spikes.shape:
-            return None
-        return read_spikes(self.membrane, spikes, self.kind)
-
-    def kept_by(self, mask: Tensor) -> bool:
-        """Whether a mask keeps what is above the threshold, as a ReLU does and no reset."""
-        assert self.membrane is not None
-        return bool(((mask != 0) == (self.membrane >= 0)).float().mean() > 0.5)
+DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 
 
 class Comparisons(TorchFunctionMode):
@@ -170,10 +90,11 @@ class Comparisons(TorchFunctionMode):
         rooted = places is None or any(place.root is not None for place in known)
         self._values = Values() if rooted else None
         self._count = 0.0  # of operations; casts that the network leaves out are between them
-        self._made: dict[float, _Comparison] = {}
+        self._made: dict[float, Comparison] = {}
         self._roots: dict[float, Root | None] = {}  # of straight-through spikes
-        self._hard: list[_Comparison] = []
-        self._compared_so_far: list[_Comparison] = []
+        self._hard: list[Comparison] = []
+        self._compared_so_far: list[Comparison] = []
+        self._spots: dict[float, tuple[Any, Any]] = {}  # operations, and lines, of spikes
         self._gates: set[float] = set()  # places whose mask is no spike
         self._masks = Masks(self._run, self._cast, self._weighed, self._chosen)
         self._marked: list[ReferenceType[Tensor]] = []
@@ -233,7 +154,7 @@ class Comparisons(TorchFunctionMode):
         if name == "detach" and isinstance(args[0], Tensor):
             self._mark(out, "_attached", getattr(args[0], "_attached", args[0]))
         by_number = name in SCALES and isinstance(args[-1], int | float)
-        if (by_number or name in NEGATIONS) and not _is_whole(args[0]):
+        if (by_number or name in NEGATIONS) and not is_whole(args[0]):
             comparison = getattr(args[0], "_comparison", None)
         if comparison is not None:
             self._mark(out, "_comparison", comparison)
@@ -286,11 +207,11 @@ class Comparisons(TorchFunctionMode):
         if place.form is Form.ROUNDED:
             return rounded(out)
         made = self._made.get(place.made)
-        return out if made is None else _exchanged(out, made)
+        return out if made is None else fired(out, made)
 
-    def _compared(self, name: str, args: Any, options: Any, out: Tensor) -> _Comparison | None:
+    def _compared(self, name: str, args: Any, options: Any, out: Tensor) -> Comparison | None:
         """What an operation compares, if it does."""
-        found = _parts(name, args, options, out)
+        found = parts_of(name, args, options, out)
         if found is None:
             return None
         above, threshold, kind = found
@@ -298,7 +219,7 @@ class Comparisons(TorchFunctionMode):
         if not isinstance(above, Tensor) or not above.requires_grad or above.shape != out.shape:
             return None
         fires = None if self._values is None else self._values.of(out)
-        made = _Comparison(self._count, above, threshold, kind, fires)
+        made = Comparison(self._count, above, threshold, kind, fires)
         if self._places is None or self._count in self._wanted:
             made.look_at(self._wanted.get(self._count))
             self._made[self._count] = made
@@ -316,14 +237,14 @@ class Comparisons(TorchFunctionMode):
         """
         exchanged, comparison = out, getattr(out, "_comparison", None)
         here = comparison is not None and comparison.number == self._count
-        if comparison is not None and out.is_floating_point() and (here or _is_whole(args[0])):
+        if comparison is not None and out.is_floating_point() and (here or is_whole(args[0])):
             if comparison.spikes is None:
                 comparison.spikes = out.detach().clone()
                 self._hard.append(comparison)
             self._found[self._count] = Place(Form.COMPARED, comparison.number)
-            exchanged = _exchanged(out, comparison)
+            exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
-            comparison.node, comparison.line = exchanged.grad_fn, tuple(running_lines())
+            self._spots[self._count] = exchanged.grad_fn, tuple(running_lines())
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -368,7 +289,7 @@ class Comparisons(TorchFunctionMode):
         return spikes
 
     def _straight_through(
-        self, out: Tensor, comparison: _Comparison, soft: Sequence[Tensor], instead: Sequence[float]
+        self, out: Tensor, comparison: Comparison, soft: Sequence[Tensor], instead: Sequence[float]
     ) -> Tensor:
         """Notes spikes of a comparison that have the gradient of a soft function."""
         for place in instead:
@@ -384,26 +305,24 @@ class Comparisons(TorchFunctionMode):
             comparison.look_at(root)
             self._roots[comparison.number] = root
         self._found[self._count] = Place(Form.STRAIGHT_THROUGH, comparison.number)
-        return _exchanged(out, comparison)
+        return fired(out, comparison)
 
     def _unknown(self, out: Tensor) -> Tensor:
         """Notes spikes of a membrane that is not known."""
         self._found[self._count] = Place(Form.ROUNDED, -self._count)
         return rounded(out)
 
-    def places(self) -> dict[float, Place]:
-        """What was found: of a comparison whose spikes have a gradient, the last operation."""
+    def _candidates(self) -> dict[float, Place]:
+        """What may be spikes: of a comparison whose spikes have a gradient, the last operation."""
         found = {place: p for place, p in self._found.items() if place not in self._gates}
         last = {p.made: place for place, p in found.items() if p.form is not Form.COMPARED}
         kept = {at: p for at, p in found.items() if last.get(p.made, at) == at}
         return {place: self._rooted(p) for place, p in kept.items()}
 
-    def places_beside(
-        self, spikes: Collection[Node], outputs: Sequence[Tensor]
-    ) -> dict[float, Place]:
-        """What was found in a network that has other spikes with a gradient.
+    def places(self, spikes: Collection[Node], outputs: Sequence[Tensor]) -> dict[float, Place]:
+        """What was found and does more than to reset a membrane.
 
-        There, a comparison without one may serve a reset. It is one of spikes where these reach
+        A comparison without a gradient may serve a reset. It is one of spikes where these reach
         more than the membrane that is compared.
 
         Args:
@@ -412,16 +331,19 @@ class Comparisons(TorchFunctionMode):
         """
         children = children_of(nodes_of(outputs))
         ends = {*spikes, *filter(_is_fired, children)}
-        places, others = self.places(), set[Any]()
+        places, others = self._candidates(), set[Any]()
         compared = {p: self._made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
-        for made in compared.values():  # a line may be dead in its last step, or silent
-            reaches = made.node in children and not has_few_values(made.compared)
-            if reaches and reaches_others(made.node, made.compared.grad_fn, ends, children):
-                others.add(made.line)
-        return {p: f for p, f in places.items() if p not in compared or compared[p].line in others}
+        for place, made in compared.items():  # a line may be dead in its last step, or silent
+            node, line = self._spots[place]
+            reaches = node in children and not made.of_spikes and not made_of_spikes(made.compared)
+            if reaches and reaches_others(node, made.compared.grad_fn, ends, children):
+                others.add(line)
+        return {p: f for p, f in places.items() if p not in compared or self._spots[p][1] in others}
 
-    def loose_ends(self, spikes: Collection[Node], outputs: Sequence[Tensor]) -> list[tuple[str, str]]:
-        """Paths and places of jumps that nothing reaches; see `places_beside`."""
+    def loose_ends(
+        self, spikes: Collection[Node], outputs: Sequence[Tensor]
+    ) -> list[tuple[str, str]]:
+        """Paths and places of jumps that nothing reaches; see `places`."""
         children = children_of(nodes_of(outputs))
         ends = {*spikes, *filter(_is_fired, children)}
         return [] if self._loose is None else self._loose.that_matter(ends, children)
@@ -430,11 +352,6 @@ class Comparisons(TorchFunctionMode):
     def leaves(self) -> bool:
         """Whether something that depends on the image leaves PyTorch."""
         return self._loose is not None and self._loose.leaves
-
-    @property
-    def has_gradients(self) -> bool:
-        """Whether spikes were found that have a gradient by themselves."""
-        return any(place.form is not Form.COMPARED for place in self._found.values())
 
     def _rooted(self, place: Place) -> Place:
         """A place with what its spikes are a staircase of."""
@@ -446,44 +363,8 @@ class Comparisons(TorchFunctionMode):
         return place._replace(root=made.root(depth_alone(made.fires), made.spikes))
 
 
-def _parts(name: str, args: Any, options: Any, out: Tensor) -> tuple[Any, Any, Kind] | None:
-    """What is compared with what, and what comes of it; None if an operation does not compare."""
-    if name in (*ABOVE, *BELOW) and len(args) == 2:
-        first, second = args
-        # what fires is above the threshold; a number does not fire
-        swapped = name in BELOW and isinstance(second, Tensor)
-        return (second, first, Kind.STEP) if swapped else (first, second, Kind.STEP)
-    if name in ("heaviside", "sign", "sgn"):
-        return args[0], 0.0, Kind.STEP
-    if name in ROUNDINGS:
-        return args[0], ROUNDINGS[name], Kind.ROUNDING
-    rounding = "floor" if name in DIVISIONS else options.get("rounding_mode")
-    if rounding is not None and len(args) == 2 and not _is_whole(args[0]):
-        return args[0] / args[1], 1.0, Kind.ROUNDING
-    if name in CASTS and _is_whole(out) and out.dtype is not torch.bool and not _is_whole(args[0]):
-        return args[0], 1.0, Kind.ROUNDING
-    return (args[0], 0.5, Kind.CHANCE) if name == "bernoulli" else None
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Tensor) and not value.is_floating_point()
-
-
-def _is_spikes(value: Tensor) -> bool:
-    """Whether a tensor with a gradient is one of spikes, by what made it."""
-    return hasattr(value, "_comparison") or hasattr(value.grad_fn, "_forward_cls")
-
-
 def _is_fired(node: Node) -> bool:
     return getattr(node, "_forward_cls", None) is Fired
-
-
-def _exchanged(out: Tensor, made: _Comparison) -> Tensor:
-    """Spikes with the same values, as a function of the membrane of their comparison."""
-    with torch.enable_grad():
-        spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.kind, made.where)
-    spikes._comparison = made  # type: ignore[attr-defined]
-    return spikes
 
 
 def _likeliness(staircase: Staircase) -> tuple[bool, bool]:

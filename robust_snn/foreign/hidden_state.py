@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robust_snn.utils.errors import InputError
 
-DEEPEST = 4  # levels of containers and plain objects in which a state is looked for
+DEEPEST = 5  # levels of containers and plain objects in which a state is looked for
 RESETS = (
     *("reset", "reset_state", "reset_states", "reset_mem", "reset_membrane", "reset_hidden"),
     *("reset_net", "n_reset", "init_state", "init_states", "init_mem", "clear_state"),
@@ -77,14 +80,32 @@ def copied(value: Any, depth: int = 0) -> Any:
     """A copy of a value that later changes do not reach, as far as it could hold a state."""
     if isinstance(value, Tensor):
         return value if isinstance(value, nn.Parameter) else value.detach().clone()
-    if depth < DEEPEST and type(value) in (list, tuple):
-        return type(value)(copied(item, depth + 1) for item in value)
-    if depth < DEEPEST and isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(copied(item, depth + 1) for item in value))
-    if depth < DEEPEST and type(value) is dict:
-        return {key: copied(item, depth + 1) for key, item in value.items()}
-    if depth < DEEPEST and _is_plain_object(value):
-        return _Object(value, {k: copied(v, depth + 1) for k, v in vars(value).items()})
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if depth >= DEEPEST:
+        return value
+
+    def inner(item: Any) -> Any:
+        return copied(item, depth + 1)
+
+    if type(value) in (list, tuple):
+        return type(value)(map(inner, value))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(inner, value))
+    if type(value) is dict:
+        return {key: inner(item) for key, item in value.items()}
+    if isinstance(value, MutableMapping):
+        return _Object(value, {}, {key: inner(item) for key, item in value.items()})
+    if isinstance(value, list | deque):
+        return _Object(value, {}, list(map(inner, value)))
+    if isinstance(value, FunctionType):
+        cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
+        kept = {name: inner(cell) for name, cell in cells.items()}
+        return _Object(value, kept | {name: inner(v) for name, v in vars(value).items()})
+    if isinstance(value, CellType):
+        return _Object(value, {"cell_contents": inner(_contents(value))})
+    if _is_plain_object(value):
+        return _Object(value, {name: inner(v) for name, v in attributes_of(value).items()})
     return value
 
 
@@ -96,7 +117,10 @@ def same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, _Object):
-        return a.value is b.value and same(a.attributes, b.attributes)
+        items = same(a.items, b.items)
+        return a.value is b.value and items and same(a.attributes, b.attributes)
+    if isinstance(a, np.ndarray):
+        return bool(np.array_equal(a, b))
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
@@ -107,25 +131,72 @@ def same(a: Any, b: Any) -> bool:
 
 
 class _Object:
-    """An object of somebody's own class and copies of its attributes."""
+    """An object of somebody's own class, and copies of its attributes and of what it contains."""
 
-    def __init__(self, value: Any, attributes: dict[str, Any]) -> None:
+    def __init__(self, value: Any, attributes: dict[str, Any], items: Any = None) -> None:
         self.value = value
         self.attributes = attributes
+        self.items = items
+
+    def restore(self) -> Any:
+        """Gives the object everything back."""
+        now = attributes_of(self.value)
+        for name in now.keys() - self.attributes.keys():
+            object.__delattr__(self.value, name)
+        for name, attribute in self.attributes.items():
+            if isinstance(attribute, _Object) and isinstance(attribute.value, CellType):
+                attribute.restore()
+            elif isinstance(self.value, CellType):
+                if attribute is not MISSING:
+                    self.value.cell_contents = _like(attribute, now.get(name))
+            else:  # not by `setattr` of its class, which frozen objects refuse
+                object.__setattr__(self.value, name, _like(attribute, now.get(name)))
+        if self.items is not None:
+            fresh = _like(self.items, None)
+            self.value.clear()
+            if isinstance(fresh, dict):
+                self.value.update(fresh)
+            else:
+                self.value.extend(fresh)
+        return self.value
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """The attributes of an object, those in slots among them."""
+    found = dict(getattr(value, "__dict__", {}))
+    for cls in type(value).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
+                found[name] = getattr(value, name)
+    if isinstance(value, CellType):
+        found["cell_contents"] = _contents(value)
+    return found
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return MISSING
 
 
 def _is_plain_object(value: Any) -> bool:
-    simple = not isinstance(value, nn.Module | Tensor | type | str | bytes) and not callable(value)
-    return simple and hasattr(value, "__dict__") and type(value).__module__ != "torch"
+    kind = type(value)
+    if isinstance(value, nn.Module | Tensor | type | str | bytes | ModuleType | MethodType):
+        return False
+    own = hasattr(value, "__dict__") or any("__slots__" in vars(c) for c in kind.__mro__)
+    return own and kind.__module__.partition(".")[0] not in ("torch", "builtins", "functools")
 
 
 def _like(value: Any, current: Any) -> Any:
     """A fresh copy of a value, on the device and in the precision of what stands there now."""
     if isinstance(value, _Object):
-        attributes = vars(value.value)  # not by `setattr`, which frozen objects refuse
-        for name, attribute in value.attributes.items():
-            attributes[name] = _like(attribute, attributes.get(name))
-        return value.value
+        return value.restore()
+    if type(value) in (list, tuple):
+        return type(value)(_like(item, None) for item in value)
+    if type(value) is dict:
+        return {key: _like(item, None) for key, item in value.items()}
     fresh = copied(value)
     if isinstance(fresh, Tensor) and isinstance(current, Tensor) and fresh.is_floating_point():
         return fresh.to(current.device, current.dtype if current.is_floating_point() else None)
@@ -210,7 +281,7 @@ def _left_over(value: Any) -> bool:
         return any(map(_left_over, value))
     if isinstance(value, dict):
         return any(map(_left_over, value.values()))
-    return isinstance(value, _Object) and _left_over(value.attributes)
+    return isinstance(value, _Object) and (_left_over(value.attributes) or _left_over(value.items))
 
 
 def _reset(net: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Jumps in a network that no gradient mode reaches: comparisons and roundings that become no spikes.
+"""Jumps in a network that no gradient mode reaches: comparisons and roundings that are no spikes.
 
 A mask may choose rows, count, or leave PyTorch for NumPy. Beside a smooth path the gradient that is
 missing there shows nowhere, so what such a jump enters is followed through the graph.
@@ -111,9 +111,7 @@ class LooseEnds:
 class Elsewhere(TorchFunctionMode):
     """Gives other values to what leaves PyTorch, so that a change of the output shows its part."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "").strip("_")
         if name in OUTSIDE and isinstance(args[0], Tensor) and args[0].numel() > 1:
             with torch.no_grad():

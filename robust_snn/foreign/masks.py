@@ -99,7 +99,7 @@ class Masks:
             other = args[1 - masks[0]]
             floats = isinstance(other, Tensor) and other.is_floating_point()
             if floats or type(other) is float:
-                given = list(args)
+                given: list[Any] = list(args)
                 dtype = other.dtype if floats else torch.get_default_dtype()
                 weight = other if name in PRODUCTS else None
                 given[masks[0]] = self._weighed(mask, dtype, weight)
@@ -121,9 +121,7 @@ class Masks:
             return None
         return NotImplemented
 
-    def made_of(
-        self, name: str, func: Callable[..., Any], args: Sequence[Any]
-    ) -> Numbers | None:
+    def made_of(self, name: str, func: Callable[..., Any], args: Sequence[Any]) -> Numbers | None:
         """The numbers of a mask that an operation makes of others; None if it makes none."""
         if not any(map(is_mask, args)):
             return None
@@ -137,8 +135,8 @@ class Masks:
         if name in ARITHMETIC and is_mask(first) and type(args[-1]) is int:
             return lambda dtype: func(self.numbers(first, dtype), *args[1:])
         if name in NEGATIONS and is_mask(first):
-            one = int(first.dtype is torch.bool)
-            return lambda dtype: one - self.numbers(first, dtype)
+            all_set = int(first.dtype is torch.bool)
+            return lambda dtype: all_set - self.numbers(first, dtype)
         if not hasattr(first, "_numbers"):
             return None
         known: Numbers | None = first._numbers if name in (*CASTS, "detach") else None
@@ -165,7 +163,7 @@ def is_gate(jump: Any, membranes: Sequence[Tensor]) -> bool:
     if any(membrane.shape != jump.shape for membrane in membranes):
         return False
     distance = torch.stack([m.detach().abs() for m in membranes]).amin(0).flatten().double()
-    steep = jump.detach().abs().flatten().double() / distance.clamp(min=1e-12)
+    steep = jump.detach().double().abs().flatten() / distance.clamp(min=1e-12)
     nearest = distance.argsort()[: max(NEAREST, len(distance) // 50)]
     usual = steep.median()
     return bool(steep[nearest].max() <= STEEPER * usual) if usual > 0 else not bool(jump.any())

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from robust_snn.foreign.comparisons import Places
+from robust_snn.foreign.comparison import Places
 from robust_snn.foreign.recurrence import SILENT, Recurrence
 from robust_snn.foreign.staircase import Staircase
 

@@ -137,7 +137,9 @@ def line_of_network() -> tuple[str, int, int]:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in AROUND:
         frame = frame.f_back
-    return ("", 0, 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno, frame.f_lasti)
+    return (
+        ("", 0, 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno, frame.f_lasti)
+    )
 
 
 AROUND = ("robust_snn", "torch")  # code between a line of a network and what it calls

@@ -268,7 +268,12 @@ def _before(
     joins = step.walk.chain[-1] in step.walk.inner
     for known, nodes in ((inner, step.walk.inner - {step.walk.top}), (ends, reached)):
         places = {place for node in nodes for place in known.get(node, ())}
-        found = [(p, s) for p in places if (s := steps[p]) and _alike(step.recorded, s.recorded)]
+        found = [
+            (place, other)
+            for place in places
+            if (other := steps[place]) and _alike(step.recorded, other.recorded)
+            if not _beside(step, other)
+        ]
         if found:  # the last, and before others one whose spikes act on the membrane
             line = _compared_in(step.recorded)
             acts, _, place = max(
@@ -288,13 +293,22 @@ def _compared_in(recorded: Recorded) -> Any:
     return recorded.arguments[-1] if recorded.call.function is Fired else None
 
 
+def _beside(step: Step, other: Step) -> bool:
+    """Whether two comparisons of one membrane in one step make spikes of two kinds."""
+    if _compared_in(step.recorded) == _compared_in(other.recorded):
+        return False
+    assert step.walk is not None
+    shared = other.walk is not None and bool({*step.walk.chain} & {*other.walk.chain})
+    return shared and not _same_membrane(step, other)
+
+
 def _same_membrane(step: Step, other: Step | None) -> bool:
     """Whether two calls fire by one membrane, as where a reset calls the spike function again."""
     if other is None or not _alike(step.recorded, other.recorded):
         return False
     if step.walk is None or other.walk is None or step.staircase is None:
         return False
-    if not set(step.walk.chain) & set(other.walk.chain):
+    if not set(step.walk.chain) & set(other.walk.chain) or step.staircase != other.staircase:
         return False
     pair = [step.staircase.membrane(s.recorded.arguments) for s in (step, other)]
     return torch.equal(*pair)

@@ -142,7 +142,13 @@ class Values:
         self._alive.append(tensor)
 
     def _made(
-        self, number: float, name: str, func: Callable[..., Any], args: Any, kwargs: Any, out: Tensor
+        self,
+        number: float,
+        name: str,
+        func: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        out: Tensor,
     ) -> Value | None:
         """The value of an operation; None if there is more to it than each element."""
         sources: dict[int, Value] = {}

@@ -19,6 +19,7 @@ from robust_snn.foreign.interception import Call, functions_of, listening, open_
 from robust_snn.foreign.library import Library
 from robust_snn.foreign.net_state import counting_calls
 from robust_snn.foreign.outputs import NotRead, Reading, find_reading
+from robust_snn.foreign.outside_state import moved_outside, outside
 from robust_snn.foreign.spike_plan import SpikePlan
 from robust_snn.foreign.survey import survey, tensors_of
 from robust_snn.utils.errors import InputError
@@ -63,6 +64,10 @@ class ImagesMix(NotRead):
     """The logits of an image depend on the images beside it."""
 
 
+class _Differs(Exception):
+    """A network answers the same images differently, and why that may be."""
+
+
 class Runnable(Protocol):
     """What is studied: a network of other people and how its caller says it is to be run."""
 
@@ -103,7 +108,7 @@ def study(subject: Runnable, x: Tensor) -> Study:
         InputError: If it cannot be run so that every image gets logits of its own; a `NotRunnable`
             if that may be for the shape of the images.
     """
-    images = _some(x)
+    images, elsewhere = _some(x), outside(subject.net)
     if subject.T is not None and x.dim() == 4:
         _refuse_own_steps(subject, images)
     failures, mixes = list[str](), False
@@ -111,6 +116,11 @@ def study(subject: Runnable, x: Tensor) -> Study:
     for layout in _layouts(subject, x):
         try:
             found = _attempt(subject, images, layout)
+        except _Differs as error:
+            kept = moved_outside(elsewhere, subject.net)
+            raise InputError(
+                f"{subject.name} answers the same images differently; {kept or error}"
+            ) from None
         except InputError:
             raise
         except Exception as error:  # whatever a network does with what it is not made for
@@ -121,6 +131,8 @@ def study(subject: Runnable, x: Tensor) -> Study:
         if subject.T is None:
             _refuse_one_step(subject, images, found)
         return found._replace(plan=spike_plan(subject, x, layout))
+    if kept := moved_outside(elsewhere, subject.net):
+        raise NotRunnable(f"{subject.name} runs on one batch of images and not on another; {kept}")
     if mixes and subject.T is None and not _takes_steps(subject, images):
         raise InputError(
             f"{subject.name}: {failures[-1].partition(': ')[2]}, so that no image has logits of "
@@ -192,7 +204,7 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
 
     Raises:
         NotRead: If its outputs are no logits of each image.
-        InputError: If it answers the same images differently.
+        _Differs: If it answers the same images differently.
     """
     few = images[: BATCHES[1]]
     with torch.enable_grad():  # so that spike functions are in the graph
@@ -211,7 +223,7 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         drawn = not torch.equal(generator, torch.random.get_rng_state())
         again = subject.raw(few, layout)
         if not subject.stochastic and not same(tensors_of(outs[1]), tensors_of(again)):
-            raise _differs(subject, drawn)
+            raise _differs(drawn)
         if calls[0] != calls[1]:
             raise ImagesMix(
                 "the number of its steps follows the number of images, or these influence each "
@@ -232,18 +244,15 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
             pairs = (together.flip(axis), turned), (together.narrow(axis, 0, len(few)), alone)
             if not all(_alike(a, b) for a, b in pairs):
                 if drawn:
-                    raise _differs(subject, drawn)
+                    raise _differs(drawn)
                 raise ImagesMix("the logits of an image depend on its place in the batch")
     return Study(layout, reading, SpikePlan(), stateful)
 
 
-def _differs(subject: Runnable, drawn: bool) -> InputError:
-    """The refusal of a network that answers the same images differently and does not say so."""
+def _differs(drawn: bool) -> _Differs:
     if drawn:
-        way = "it draws random numbers: say robust_snn.adapt(net, ..., random=True)"
-    else:
-        way = "it keeps a state outside of its modules, which its forward has to reset"
-    return InputError(f"{subject.name} answers the same images differently; {way}")
+        return _Differs("it draws random numbers: say robust_snn.adapt(net, ..., random=True)")
+    return _Differs("it keeps a state outside of its modules, which its forward has to reset")
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

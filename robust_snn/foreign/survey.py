@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from robust_snn.foreign.comparisons import Comparisons, Places
+from robust_snn.foreign.comparison import Places
+from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.exchanged_spikes import Fired, Rounded
 from robust_snn.foreign.graph_walk import (
     Path,
@@ -65,7 +66,6 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
     with torch.enable_grad():
         leaf = images.detach().clone().requires_grad_()
         outputs = run(leaf)
-        attached = any(getattr(node, "variable", None) is leaf for node in nodes_of(outputs))
         more = set(map(open_function, functions_of(outputs))) | {True}
         while True in more:
             heard = Recorder(net)
@@ -74,10 +74,9 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
-        places, spikes = looking.places(), {s.recorded.node for s in others}
+        spikes = {s.recorded.node for s in others}
+        places = looking.places(spikes, outputs)
         loose = [*looking.loose_ends(spikes, outputs), *_elsewhere(looking, run, leaf, outputs)]
-        if looking.has_gradients or (others and attached):
-            places = looking.places_beside(spikes, outputs)
         if places:
             open_function(Fired)
             open_function(Rounded)

@@ -333,7 +333,7 @@ def test_a_rounding_of_something_hidden_is_named() -> None:
         return (whole - v).detach() + v
 
     missed = adapt(Stacked(with_fire(hidden)), images=IMAGES).takes("ste").missed
-    assert set(missed) == {"Stacked#1", "Stacked#2"}
+    assert {"Stacked#1", "Stacked#2"} <= set(missed)
     assert "straight-through rounding" in missed["Stacked#1"]
 
 

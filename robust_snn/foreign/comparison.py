@@ -1,0 +1,136 @@
+"""One comparison of a network's forward pass: what is compared, and which spikes follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes
+from robust_snn.foreign.masks import CASTS
+from robust_snn.foreign.spike_recording import line_of_network
+from robust_snn.foreign.squashed_values import Root, Value, find_root, nth_origin
+from robust_snn.foreign.staircase import Staircase
+
+ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
+ROUNDINGS = {"round": 0.5, "floor": 1.0, "trunc": 1.0, "ceil": 0.0}  # where they reach one
+DIVISIONS = ("floordiv", "floor_divide")
+
+
+class Form(Enum):
+    """How a network makes its spikes."""
+
+    COMPARED = "comparison"
+    STRAIGHT_THROUGH = "straight-through comparison"
+    ROUNDED = "straight-through rounding of something unknown"
+
+
+class Place(NamedTuple):
+    """What makes the spikes of an operation.
+
+    Attributes:
+        form: How.
+        made: Place of its comparison.
+        root: What they are a staircase of, if not of what is compared.
+    """
+
+    form: Form
+    made: float
+    root: Root | None = None
+
+
+Places = Mapping[float, Place]  # by the place of an operation in the forward pass
+
+
+class Comparison:
+    """A comparison, kept on the tensors that have its values.
+
+    Args:
+        number: Its place in the forward pass.
+        compared: What is compared.
+        threshold: With what.
+        kind: What comes of it.
+        fires: What comes of what, if each element follows from one; see `Values`.
+    """
+
+    def __init__(
+        self, number: float, compared: Tensor, threshold: Any, kind: Kind, fires: Value | None
+    ) -> None:
+        self.number = number
+        self.kind: Kind | Staircase = kind
+        self.compared = compared
+        self.fires = fires
+        self.of_spikes = _is_spikes(compared)
+        self.where = line_of_network()
+        self.membrane: Tensor | None = None
+        self.spikes: Tensor | None = None
+        self._threshold = threshold
+
+    def look_at(self, root: Root | None) -> None:
+        """Settles which membrane it is a step of."""
+        with torch.enable_grad():
+            if root is None or self.fires is None:
+                self.membrane = self.compared - self._threshold
+                return
+            self.membrane = nth_origin(self.fires, root.depth).value.tensor - root.edge
+            if root.staircase is not None:
+                self.kind = root.staircase
+            elif self.kind is Kind.ROUNDING:
+                self.kind = Kind.STEP
+
+    def root(self, depth: int | None, spikes: Tensor) -> Root | None:
+        """What some spikes are a staircase of at an origin; None if that is none of them."""
+        if self.fires is None or depth is None:
+            return None
+        return find_root(self.fires, depth, spikes, self.kind is Kind.CHANCE)
+
+    def staircase(self, spikes: Tensor) -> Staircase | None:
+        """The staircase that some values are of the membrane; None if they are none."""
+        assert self.membrane is not None
+        if self.membrane.shape != spikes.shape:
+            return None
+        return read_spikes(self.membrane, spikes, self.kind)
+
+    def kept_by(self, mask: Tensor) -> bool:
+        """Whether a mask keeps what is above the threshold, as a ReLU does and no reset."""
+        assert self.membrane is not None
+        return bool(((mask != 0) == (self.membrane >= 0)).float().mean() > 0.5)
+
+
+def parts_of(name: str, args: Any, options: Any, out: Tensor) -> tuple[Any, Any, Kind] | None:
+    """What is compared with what, and what comes of it; None if an operation does not compare."""
+    if name in (*ABOVE, *BELOW) and len(args) == 2:
+        first, second = args
+        # what fires is above the threshold; a number does not fire
+        swapped = name in BELOW and isinstance(second, Tensor)
+        return (second, first, Kind.STEP) if swapped else (first, second, Kind.STEP)
+    if name in ("heaviside", "sign", "sgn"):
+        return args[0], 0.0, Kind.STEP
+    if name in ROUNDINGS:
+        return args[0], ROUNDINGS[name], Kind.ROUNDING
+    rounding = "floor" if name in DIVISIONS else options.get("rounding_mode")
+    if rounding is not None and len(args) == 2 and not is_whole(args[0]):
+        return args[0] / args[1], 1.0, Kind.ROUNDING
+    if name in CASTS and is_whole(out) and out.dtype is not torch.bool and not is_whole(args[0]):
+        return args[0], 1.0, Kind.ROUNDING
+    return (args[0], 0.5, Kind.CHANCE) if name == "bernoulli" else None
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.is_floating_point()
+
+
+def _is_spikes(value: Tensor) -> bool:
+    """Whether a tensor with a gradient is one of spikes, by what made it."""
+    return hasattr(value, "_comparison") or hasattr(value.grad_fn, "_forward_cls")
+
+
+def fired(out: Tensor, made: Comparison) -> Tensor:
+    """Spikes with the same values, as a function of the membrane of their comparison."""
+    with torch.enable_grad():
+        spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.kind, made.where)
+    spikes._comparison = made  # type: ignore[attr-defined]
+    return spikes
