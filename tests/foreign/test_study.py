@@ -150,7 +150,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "T twice": (Loop, {"T": T}, r"runs 5 time steps by itself; say robust_snn\.adapt\(net\)"),
     "no T": (body, {}, r"runs a single time step.*say robust_snn\.adapt\(net, T=\.\.\.\)"),
     "sequences without T": (lambda: Sequence(0), {}, r"adapt\(net, T=\.\.\.\)"),
-    "hidden state": (Elsewhere, {}, "keeps a state outside of its modules"),
+    "hidden state": (Elsewhere, {}, "keeps the class variable Elsewhere.kept"),
     "random": (Random, {}, r"say robust_snn\.adapt\(net, \.\.\., random=True\)"),
     "mixed images": (
         Mixing,
