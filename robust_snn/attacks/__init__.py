@@ -27,6 +27,7 @@ from robust_snn.attacks.events.spikefool import SpikeFool
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
+from robust_snn.attacks.square import Square
 from robust_snn.attacks.student import Student
 from robust_snn.attacks.transfer import Transfer
 
@@ -60,6 +61,7 @@ __all__ = [
     "RetimingSearch",
     "SoftRetiming",
     "SpikeFool",
+    "Square",
     "Student",
     "Transfer",
     "attacks_of_budget",

@@ -17,12 +17,14 @@ from robust_snn.attacks.events.sda import SDA
 from robust_snn.attacks.events.soft_retiming import SoftRetiming
 from robust_snn.attacks.events.spikefool import SpikeFool
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
+from robust_snn.attacks.square import Square
 from robust_snn.attacks.student import Student
 from robust_snn.attacks.transfer import Transfer
 from robust_snn.utils.errors import unknown
 
 ATTACKS: dict[str, type[Attack]] = {
-    cls.name: cls for cls in (FGSM, RFGSM, PGD, MIM, APGD, APGDT, SAPGD, DO, Transfer, Student)
+    cls.name: cls
+    for cls in (FGSM, RFGSM, PGD, MIM, APGD, APGDT, SAPGD, DO, Transfer, Student, Square)
 }
 EVENT_ATTACKS: dict[str, type[Attack]] = {
     cls.name: cls

@@ -99,15 +99,19 @@ class Job:
         ids = self.ids(shard)
         return self._timed(self._clean, ids, np.arange(len(ids)))
 
-    def attack(self, row: AttackSpec, shard: int, positions: np.ndarray) -> ShardResult:
+    def attack(
+        self, row: AttackSpec, shard: int, positions: np.ndarray, worst: np.ndarray
+    ) -> ShardResult:
         """Attacks some images of a shard, checks and scores what comes back.
 
         Args:
             row: The attack.
             shard: Number of the shard.
             positions: The images to attack, as rows of the shard; at least one.
+            worst: The worst version so far of every image of the shard, `[n, C, H, W]`.
         """
-        return self._timed(partial(self._attack, row), self.ids(shard)[positions], positions)
+        work = partial(self._attack, row, worst)
+        return self._timed(work, self.ids(shard)[positions], positions)
 
     def flaw(
         self, row: AttackSpec | None, shard: int, positions: np.ndarray, result: ShardResult
@@ -150,13 +154,16 @@ class Job:
             claimed_robust=np.ones(len(ids), bool),
         )
 
-    def _attack(self, row: AttackSpec, ids: np.ndarray) -> ShardResult:
+    def _attack(self, row: AttackSpec, worst: np.ndarray, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)
         first = int(ids[0]) // self.batch_size * self.batch_size  # so a row's random numbers do not
         seed = derive_seed(self.seed, "attack", row.name, first)  # depend on the rows before it
         attacker = attacked_victim(self.attacked, row, seed)
-        row = self._sourced(row, attacker)
         places = torch.from_numpy(ids - first)
+        row = self._sourced(row, attacker)
+        if row.needs_worst:
+            start = torch.from_numpy(worst[ids - first]).to(images.device)
+            row = replace(row, options={**row.options, "start": start})
         runs = implementation(row)
         if runs.given is None:
             crafted = runs.craft(attacker, images, labels, row, self.threat, seed, places)

@@ -123,19 +123,22 @@ class WorstCase:
 
     Args:
         clean: The result on the clean images, `n` of them.
+        images: The clean images themselves, `[n, ...]`; without them, none are kept.
 
     Attributes:
         select: Accuracy of the worst version on the select draws, `[n]`.
         margin: Its margin there, `[n]`.
         predictions: Its predicted classes on the report draws, `[n, report]`.
         by: Row of the suite that made it, `[n]`; -1 where the clean image is the worst.
+        images: The worst versions, `[n, ...]`; empty where images are not kept.
     """
 
-    def __init__(self, clean: ShardResult) -> None:
+    def __init__(self, clean: ShardResult, images: np.ndarray | None = None) -> None:
         self.select = clean.select.copy()
         self.margin = clean.margin.copy()
         self.predictions = clean.predictions.copy()
         self.by = np.full(len(clean.select), -1, np.int16)
+        self.images = np.empty(0) if images is None else images.copy()
 
     @property
     def robust_so_far(self) -> np.ndarray:
@@ -166,4 +169,6 @@ class WorstCase:
         self.margin[at[worse]] = result.margin[worse]
         self.predictions[at[worse]] = result.predictions[worse]
         self.by[at[worse]] = row
+        if len(self.images):
+            self.images[at[worse]] = result.images[worse]
         return alone

@@ -74,19 +74,21 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
         if stored is None:
             folder.save(name, done, of)
         meter.count([name], computed=stored is None)
-        return replace(done, images=done.images[:0])
+        return done
 
     of = job.identity(shard)
     first, *names = job.names(shard)
-    everything = np.arange(len(job.ids(shard)))
+    ids = job.ids(shard)
+    everything = np.arange(len(ids))
     clean = result(None, first, everything, lambda: job.clean(shard))
-    worst, attacks = WorstCase(clean), list[ShardResult | None]()
+    worst, attacks = WorstCase(clean, job.images[ids].cpu().numpy()), list[ShardResult | None]()
     for number, (row, name) in enumerate(zip(job.suite.attacks, names, strict=True)):
         positions = worst.positions if job.suite.independent else worst.robust_so_far
         if len(positions) and number not in dropped:
-            attacked = result(row, name, positions, partial(job.attack, row, shard, positions))
+            attack = partial(job.attack, row, shard, positions, worst.images)
+            attacked = result(row, name, positions, attack)
             worst.update(attacked)
-            attacks.append(attacked)
+            attacks.append(replace(attacked, images=attacked.images[:0]))
         else:
             meter.count([name], computed=False)
             attacks.append(None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robust_snn.attacks import BUDGETS
+from robust_snn.attacks.square import WORST
 from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.sweep_axes import Axes
 from robust_snn.utils.errors import InputError, unknown
@@ -91,6 +92,11 @@ class AttackSpec:
         """Whether it attacks from another network, which the caller brings."""
         return self.options.get("source") == SOURCE
 
+    @property
+    def needs_worst(self) -> bool:
+        """Whether it starts from what the rows before it made."""
+        return self.options.get("start") == WORST
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -152,6 +158,11 @@ class Suite:
             raise InputError(f"{where} has no attacks")
         for attack in self.attacks:
             attack.check(where)
+            if self.independent and attack.needs_worst:
+                raise InputError(
+                    f"'{attack.name}' of {where} starts from what rows before it made, but these "
+                    "rows are independent; leave out 'start'"
+                )
         names = [attack.name for attack in self.attacks]
         for name in names:
             if names.count(name) > 1:

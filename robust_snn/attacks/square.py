@@ -1,0 +1,168 @@
+"""Square: a random search that asks for logits alone, from the worst points that are known."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robust_snn.attacks.attack_losses import margin
+from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.image_rng import ImageRng
+from robust_snn.attacks.norm_ball import NormBall, where_images
+from robust_snn.attacks.problem import AttackInputs
+from robust_snn.utils.argument_types import check_fields
+from robust_snn.utils.errors import InputError
+from robust_snn.victim_scoring import fresh_logits
+
+WORST = "worst"  # in a suite: the worst version of every image so far
+LARGEST = 0.8  # share of an image that the first squares cover
+SMALLER_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries, half of it
+BLOCK = 100  # queries whose random numbers are drawn together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(Attack):
+    """Squares of constant change at random places, kept where they raise the margin.
+
+    The search of Andriushchenko et al. (ECCV 2020), with its sizes and its first stripes, but from
+    given points where those are harder than the stripes: attacks along gradients come near
+    boundaries that they cross no more, and squares often do. In L2 and L1 a square has a length of
+    twice the radius, and the result is projected. A noisy victim answers by its mean margin under
+    as many draws as its `eot`, which stay the same.
+
+    Attributes:
+        steps: Queries per start.
+        restarts: Searches, each from the given points.
+        start: Images within the threat, `[B, ...]`; in a suite `"worst"`. The clean images if None.
+    """
+
+    name = "square"
+    norms = ("Linf", "L2", "L1")
+    steps: int = 5000
+    restarts: int = 1
+    start: Tensor | str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("steps", "restarts"):
+            check_positive(name, getattr(self, name))
+        if isinstance(self.start, str) and self.start != WORST:
+            raise InputError(f"start must be images or '{WORST}', got {self.start!r}")
+
+    def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
+        if not len(inputs.images):
+            return inputs.images.clone(), torch.zeros_like(inputs.labels, dtype=torch.bool)
+        given = _Points(inputs)
+        given.offer(self._given(inputs.images), given.open())
+        found = copy(given)
+        for start in range(self.restarts):
+            at, squares, rows = copy(given), _Squares(inputs, start), found.open()
+            at.offer(squares.stripes(), rows)
+            for step in range(self.steps):
+                rows = rows[at.wrong[rows] < 1]
+                if not len(rows):
+                    break
+                at.offer(at.x + squares.change(step, self.steps), rows)
+            found.take(at, at.margin > found.margin)
+        return found.x, found.wrong > 0.5
+
+    def _given(self, images: Tensor) -> Tensor:
+        if self.start is None:
+            return images
+        if isinstance(self.start, str):
+            raise InputError(f"start='{WORST}' is for rows of suites; give images")
+        if self.start.shape != images.shape:
+            raise InputError(
+                f"start must have the shape of the images {tuple(images.shape)}, "
+                f"got {tuple(self.start.shape)}"
+            )
+        return self.start.to(images)
+
+
+class _Points:
+    """A point of every image, with its mean margin and share of wrong answers, `[B]` each."""
+
+    def __init__(self, inputs: AttackInputs) -> None:
+        self.inputs, victim = inputs, inputs.victim
+        self.draws = victim.eot if victim.stochastic else 1
+        self.ball = NormBall(inputs.images, inputs.eps, inputs.norm)
+        self.x, self.wrong = (
+            inputs.images,
+            torch.zeros(len(inputs.images), device=inputs.images.device),
+        )
+        self.margin = torch.full_like(self.wrong, -torch.inf)
+
+    def open(self) -> Tensor:
+        """The images that some draw answers rightly."""
+        return (self.wrong < 1).nonzero()[:, 0]
+
+    def take(self, other: _Points, condition: Tensor) -> None:
+        """Takes the points of others where a condition `[B]` holds."""
+        self.x = where_images(condition, other.x, self.x)
+        self.margin = torch.where(condition, other.margin, self.margin)
+        self.wrong = torch.where(condition, other.wrong, self.wrong)
+
+    @torch.no_grad()
+    def offer(self, x: Tensor, rows: Tensor) -> None:
+        """Projects points `[B, ...]` and takes those at `rows` that are harder."""
+        tried, labels = copy(self), self.inputs.labels[rows]
+        tried.x = self.ball.project(x)
+        ids = self.inputs.ids[rows]
+        logits = fresh_logits(self.inputs.victim, tried.x[rows], ids, self.draws, "square")
+        gap = torch.stack([margin(z, labels) for z in logits]).mean(0)
+        wrong = torch.stack([(z.argmax(1) != labels).float() for z in logits]).mean(0)
+        tried.margin, tried.wrong = (
+            self.margin.index_copy(0, rows, gap),
+            self.wrong.index_copy(0, rows, wrong),
+        )
+        self.take(tried, tried.margin > self.margin)
+
+
+class _Squares:
+    """Random changes of one search, for all its images.
+
+    Args:
+        inputs: What is attacked.
+        start: Number of the search.
+    """
+
+    def __init__(self, inputs: AttackInputs, start: int) -> None:
+        self.inputs, self.start = inputs, start
+        # steps of event frames are channels
+        self.channels, self.height, self.width = inputs.images.flatten(1, -3).shape[1:]
+        like = inputs.images.new_empty(len(inputs.images), BLOCK, self.channels + 2)
+        self.rng = ImageRng(inputs.seed, inputs.ids, like)
+
+    def stripes(self) -> Tensor:
+        """The images with vertical stripes of random signs, `[B, ...]`."""
+        images = self.inputs.images
+        signs = self.inputs.rng.uniform("stripes", self.start).sign()[..., :1, :].expand_as(images)
+        return images + self._length(images[0].numel()) / 2 * signs
+
+    def change(self, step: int, steps: int) -> Tensor:
+        """A square of constant change per channel, which shrinks over the steps, `[B, ...]`."""
+        if step % BLOCK == 0:
+            self.block = self.rng.uniform("squares", self.start, step // BLOCK)
+        numbers = self.block[:, step % BLOCK]
+        halvings = sum(step * 10_000 / steps > after for after in SMALLER_AFTER)
+        side = round((LARGEST / 2**halvings * self.height * self.width) ** 0.5)
+        side = max(1, min(side, self.height, self.width))
+        down = _span(numbers[:, 0], self.height, side)[:, None, :, None]
+        across = _span(numbers[:, 1], self.width, side)[:, None, None, :]
+        signs = numbers[:, 2:].sign()[:, :, None, None] * self._length(side**2 * self.channels)
+        return (signs * down * across).reshape(self.inputs.images.shape)
+
+    def _length(self, entries: int) -> float:
+        """Change of each of so many entries that makes a step of twice the radius."""
+        power = {"Linf": 0.0, "L2": 0.5, "L1": 1.0}[self.inputs.norm]
+        return float(2 * self.inputs.eps / entries**power)
+
+
+def _span(number: Tensor, size: int, side: int) -> Tensor:
+    """A random stretch of a side, bool `[B, size]`; `number` is uniform in [-1, 1)."""
+    first = ((number + 1) / 2 * (size - side + 1)).floor()[:, None]
+    places = torch.arange(size, device=number.device)
+    return (places >= first) & (places < first + side)

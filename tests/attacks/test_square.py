@@ -1,0 +1,95 @@
+"""Square starts from the worst points that are known, and moves to harder ones alone."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from robust_snn import InputError, Victim, evaluate
+from robust_snn.attacks import Square
+from robust_snn.attacks.attack_losses import margin
+from robust_snn.eval import AttackSpec, Suite
+from victims import StandIn
+
+EPS = {"Linf": 0.1, "L2": 0.5, "L1": 2.0}
+
+
+class Falling(StandIn):
+    """Two logits: the mean of an image, and what it has to reach."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x.flatten(1).mean(1), torch.full_like(x[:, 0, 0, 0], 0.45)], 1)
+
+
+def gaps(victim: Victim, x: Tensor) -> Tensor:
+    return margin(victim(x), torch.zeros(len(x), dtype=torch.long))
+
+
+@pytest.mark.parametrize("norm", EPS)
+def test_moves_from_the_start_to_harder_points_in_the_ball(norm: str) -> None:
+    victim, images = Victim(Falling()), torch.full((3, 2, 6, 6), 0.5)
+    labels = torch.zeros(3, dtype=torch.long)
+    change = {"Linf": 0.02, "L2": 0.02, "L1": 0.02}[norm]
+    start = images - change
+    attack = Square(steps=40, restarts=2, start=start)
+    made = attack(victim, images, labels, eps=EPS[norm], norm=norm).images
+    power = {"Linf": torch.inf, "L2": 2, "L1": 1}[norm]
+    lengths = (made.double() - images.double()).flatten(1).norm(power, dim=1)
+    assert (lengths <= EPS[norm]).all()
+    assert (gaps(victim, made) >= gaps(victim, start)).all()
+    assert norm != "Linf" or (gaps(victim, made) > 0).all()
+
+
+def test_a_start_beyond_the_ball_is_projected() -> None:
+    images, labels = torch.full((2, 1, 6, 6), 0.5), torch.zeros(2, dtype=torch.long)
+    made = Square(steps=1, start=images - 0.3)(Victim(Falling()), images, labels, eps=0.1)
+    assert made.success.all() and torch.allclose(made.images, images - 0.1)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [("worse", "'worst'"), ("worst", "give images"), (torch.zeros(1, 1, 6, 6), "shape")],
+)
+def test_a_wrong_start_is_refused(start: Any, said: str) -> None:
+    images, labels = torch.zeros(2, 1, 6, 6), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(InputError, match=said):
+        Square(start=start)(Victim(Falling()), images, labels, eps=0.1)
+
+
+def test_independent_rows_have_nothing_to_start_from() -> None:
+    row = AttackSpec("square", "robust_snn", "square", options={"start": "worst"})
+    with pytest.raises(InputError, match="independent"):
+        Suite("mine", (row,), independent=True)
+
+
+def test_in_a_suite_it_starts_from_the_worst_version_so_far(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    images, labels = torch.rand(5, 1, 6, 6) / 10 + 0.6, torch.zeros(5, dtype=torch.long)
+    rows = (
+        AttackSpec("pgd", "robust_snn", "pgd", steps=1, options={"alpha": 0.01}),
+        AttackSpec("square", "robust_snn", "square", steps=1, options={"start": "worst"}),
+    )
+    module, starts = importlib.import_module("robust_snn.attacks.square"), list[Tensor]()
+    usual = module.Square._given
+    monkeypatch.setattr(
+        module.Square, "_given", lambda self, x: starts.append(usual(self, x)) or starts[-1]
+    )
+    evaluate(
+        Victim(Falling()),
+        images,
+        labels,
+        suite=Suite("two", rows),
+        eps=0.02,
+        out=tmp_path,
+        batch_size=3,
+    )
+    pieces = sorted(tmp_path.glob("pieces/01-pgd/*.npz"))
+    made = np.concatenate([np.load(piece)["images"] for piece in pieces])
+    assert torch.equal(torch.cat(starts), torch.from_numpy(made))
