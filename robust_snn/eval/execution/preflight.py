@@ -98,7 +98,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
         classes,
         (
             verdict_checks.noise(job.victim.stochastic, spread),
-            *verdict_checks.not_run(not_run),
+            *verdict_checks.not_run(not_run, adaptive=suite.budget is not None),
         ),
         calibration,
     )

@@ -118,8 +118,7 @@ class WorstCase:
     """The worst version so far of every image in a shard.
 
     The select draws decide: fewest correct draws first, then the smaller margin. The clean image is
-    a version like any other, so an attack never helps. An image without a correct select draw is
-    broken and not attacked again.
+    a version like any other, so an attack never helps.
 
     Args:
         clean: The result on the clean images, `n` of them.
@@ -140,10 +139,9 @@ class WorstCase:
         self.by = np.full(len(clean.select), -1, np.int16)
         self.images = np.empty(0) if images is None else images.copy()
 
-    @property
-    def robust_so_far(self) -> np.ndarray:
-        """Positions of the images that no attack has broken yet."""
-        return np.flatnonzero(self.select > 0)
+    def unbroken(self, share: float) -> np.ndarray:
+        """Positions of the images that are right in more than a share of the select draws."""
+        return np.flatnonzero(self.select > share)
 
     @property
     def positions(self) -> np.ndarray:

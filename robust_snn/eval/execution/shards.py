@@ -17,6 +17,7 @@ from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
 from robust_snn.eval.protocol.suite import AttackSpec
 
+NEARLY_BROKEN = 0.1  # share of the select draws that are right
 PATIENCE = 0.5  # seconds between two looks at a shard that another process has locked
 
 
@@ -58,8 +59,11 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
     """Computes and stores the results of a shard that the folder lacks, and reads the others.
 
     The adversarial images stay in the folder; they are not returned. In an adaptive suite, the
-    first shards are finished before the others, whose rows they may drop.
+    first shards are finished before the others, whose rows they may drop, and images that are
+    nearly broken count as broken: on a noisy network they are half of those attacked and hardly
+    anything is left of them.
     """
+    least = 0.0 if job.suite.budget is None else NEARLY_BROKEN
     dropped = () if shard < scouts(job) else _rows_to_drop(job, folder, meter)
 
     def result(
@@ -83,7 +87,7 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
     clean = result(None, first, everything, lambda: job.clean(shard))
     worst, attacks = WorstCase(clean, job.images[ids].cpu().numpy()), list[ShardResult | None]()
     for number, (row, name) in enumerate(zip(job.suite.attacks, names, strict=True)):
-        positions = worst.positions if job.suite.independent else worst.robust_so_far
+        positions = worst.positions if job.suite.independent else worst.unbroken(least)
         if len(positions) and number not in dropped:
             attack = partial(job.attack, row, shard, positions, worst.images)
             attacked = result(row, name, positions, attack)

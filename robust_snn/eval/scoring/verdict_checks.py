@@ -26,6 +26,7 @@ GREY = 0.5  # a radius in Linf within which every image can be made grey
 UNFOLLOWED = "; no attack followed this gradient"
 SURROGATE_CHECKS = ("silent neurons", "vanishing degree")
 FIRST_LOOKS = ("quick", "demo")  # suites that are too short for a result
+MOVED = "; the margin moves along what attacks followed all the same, see finite differences"
 BESIDE = "; attacks followed another surrogate too, of which more is left"
 
 
@@ -178,9 +179,13 @@ def warnings(messages: Mapping[str, Iterable[str]]) -> list[Diagnostic]:
     ]
 
 
-def not_run(reasons: Mapping[str, str]) -> list[Diagnostic]:
-    """Attacks of the suite that cannot run on this victim: why, by name."""
-    return [Diagnostic(f"not run: {name}", 1.0, "warn", why) for name, why in reasons.items()]
+def not_run(reasons: Mapping[str, str], adaptive: bool) -> list[Diagnostic]:
+    """Attacks of the suite that cannot run on this victim: why, by name.
+
+    A protocol is not whole without them; an adaptive suite has others for the same purpose.
+    """
+    status = "pass" if adaptive else "warn"
+    return [Diagnostic(f"not run: {name}", 1.0, status, why) for name, why in reasons.items()]
 
 
 def dropped(met: Mapping[str, int]) -> list[Diagnostic]:
@@ -278,12 +283,13 @@ def gradient_masking(
     own, followed = str(Own()), list(dict.fromkeys(modes))
     judged, of = list(followed), (victim, images, labels)
     notes = follows_margin(*of, followed, threat, seed=seed)
+    moved = bool(notes) and all(note.status == "pass" for note in notes)
     if own not in followed and tried_reach(victim.replace(gradient=own), images).refusal is None:
         judged.append(own)
     found = {
         mode: cheap(victim.replace(gradient=mode), images, labels, seed=seed) for mode in judged
     }
-    for mode, checks in _surrogates_together(found, followed).items():
+    for mode, checks in _surrogates_together(found, followed, moved).items():
         if mode not in followed:
             checks += follows_margin(*of, [mode], threat, seed=seed)
         aside = "" if mode in followed else UNFOLLOWED
@@ -295,15 +301,18 @@ def gradient_masking(
 
 
 def _surrogates_together(
-    found: Mapping[str, list[Diagnostic]], followed: Sequence[str]
+    found: Mapping[str, list[Diagnostic]], followed: Sequence[str], moved: bool
 ) -> dict[str, list[Diagnostic]]:
-    """The checks of every mode, where a surrogate that is lost only warns beside one that is not.
+    """The checks of every mode, where what is lost of a surrogate counts as far as it matters.
 
-    The attacks followed both, and the worst case over them counts.
+    It says why a gradient may be masked, not whether it is. Where a gradient that attacks followed
+    moves the margin, the shares are statements; elsewhere, a surrogate that is lost only warns
+    beside one that is not, because the worst case over attacks counts.
 
     Args:
         found: By mode.
         followed: Modes that the attacks used.
+        moved: Whether finite differences found that such a gradient moves the margin.
     """
     held = {
         note.name
@@ -312,12 +321,16 @@ def _surrogates_together(
         if note.name in SURROGATE_CHECKS and note.status != "fail"
     }
 
-    def beside(mode: str, note: Diagnostic) -> Diagnostic:
-        if mode not in followed or note.name not in held or note.status != "fail":
+    def counted(mode: str, note: Diagnostic) -> Diagnostic:
+        if mode not in followed or note.name not in SURROGATE_CHECKS or note.status == "pass":
+            return note
+        if moved:
+            return replace(note, status="pass", why=note.why + MOVED)
+        if note.name not in held or note.status != "fail":
             return note
         return replace(note, status="warn", why=note.why + BESIDE)
 
-    return {mode: [beside(mode, note) for note in notes] for mode, notes in found.items()}
+    return {mode: [counted(mode, note) for note in notes] for mode, notes in found.items()}
 
 
 def follows_margin(

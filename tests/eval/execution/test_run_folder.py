@@ -145,7 +145,8 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_worst_keeps_the_hardest_version() -> None:
     worst = WorstCase(piece([1.0, 1.0, 0.5, 0.0], [0.3, 0.3, 0.3, -0.2]))
-    assert worst.robust_so_far.tolist() == [0, 1, 2]
+    assert worst.unbroken(0.0).tolist() == [0, 1, 2]
+    assert worst.unbroken(0.5).tolist() == [0, 1]
     attack = piece([1.0, 0.5, 0.6], [0.1, 0.9, -1.0], prediction=7)
     alone = worst.update(attack)
     assert worst.select.tolist() == [1.0, 0.5, 0.5, 0.0]
