@@ -163,7 +163,7 @@ def _checks(
     rows = [n for n, row in enumerate(job.suite.attacks) if implementation(row).judge is None]
     worst = predictions.worst == predictions.labels[:, None]
     claimed = {n: (attacks[n].claimed, right[n]) for n in rows}
-    # our own attacks choose their points by the draws of their claims, and adaptive suites have many
+    # our own attacks choose their points by the draws of their claims
     protocol, specs = job.suite.budget is None, job.suite.attacks
     noisy = job.victim.stochastic
     fresh = [n for n in rows if not noisy or (protocol and specs[n].noise == "fresh")]
