@@ -22,7 +22,7 @@ from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
 _log = logging.getLogger("robust_snn")
-FEW_DRAWS = "adaptive(error=0.2)"  # of a gradient: steps are worth more
+FEW_DRAWS = "adaptive(error=0.2,most=4)"  # of a gradient: steps are worth more
 SCORE_DRAWS = 10  # that score a point of a noisy victim
 FEW_IMAGES = 16  # on which a search for the best sharpness follows chance
 USUAL, FITTING = (0.05, 100.0), 5.0  # margins with which losses work, and one with which they do
@@ -122,7 +122,8 @@ def rank_modes(
 
     def attempt(mode: GradientMode) -> ModeTrial:
         variant, before = victim.replace(gradient=mode, cost=victim.cost), replace(victim.cost)
-        attack = APGD(steps=effort.steps, eot_loss=FEW_DRAWS, temperature=temperature)
+        few: dict[str, Any] = {"eot_loss": FEW_DRAWS, "keep": 2, "select": 5}
+        attack = APGD(steps=effort.steps, temperature=temperature, **few)
         crafted = attack(variant, images, labels, eps=eps, norm=norm, seed=seed).images
         margins = _margins(victim, crafted, labels, seed)
         soft = torch.sigmoid(margins / scale).mean(0)
