@@ -22,6 +22,7 @@ from robust_snn.eval.execution.adaptive_suite import choose_attacks
 from robust_snn.eval.execution.certified_images import CertifiedImages, certified_images
 from robust_snn.eval.execution.estimate import Estimate, estimate_cost, say_if_long
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.measured_energy import energy_use
 from robust_snn.eval.execution.preflight import Preflight, identified, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
 from robust_snn.eval.execution.report_measures import save_report_data
@@ -152,7 +153,9 @@ def evaluate(
         shards = _finish_shards(checked.job, folder, meter, workers, ray)
         meter.say("looking for signs of a masked gradient")
         summary = summarise(checked.job, shards)
-        verdict = _verdict(checked, config, summary, proven)
+        meter.say("measuring energy")
+        energy = energy_use(checked.job, folder.load)
+        verdict = replace(_verdict(checked, config, summary, proven), energy=energy)
         meter.say("measuring what the report shows")
         folder.conclude(
             summary.predictions.save,

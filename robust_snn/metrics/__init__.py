@@ -10,6 +10,8 @@ from robust_snn.metrics.activity import (
     record,
 )
 from robust_snn.metrics.energy import Operations, energy, fan_out, operations, profile
+from robust_snn.metrics.energy_attack import EnergyAttack
+from robust_snn.metrics.image_energy import ImageCosts, image_costs
 from robust_snn.metrics.neural_code import (
     correlation,
     fano_factor,
@@ -35,6 +37,8 @@ from robust_snn.metrics.trials import Trials, repeat
 
 __all__ = [
     "Activity",
+    "EnergyAttack",
+    "ImageCosts",
     "LayerActivity",
     "Operations",
     "Synapse",
@@ -47,6 +51,7 @@ __all__ = [
     "firing_rates",
     "flip_spikes",
     "hidden_flips",
+    "image_costs",
     "jpsth",
     "jpsth_of_pairs",
     "leak_gain",

@@ -89,11 +89,14 @@ def operations(
     sops = macs = 0.0
     for synapse in activity.synapses.values():
         repeats = steps if static == "each step" and synapse.x.shape[:2] == (1, batch) else 1
-        events, counts = _events(synapse)
+        events, counts = events_of(synapse)
         if counts:
-            sops += float(events.sum(dtype=torch.float64)) * repeats
+            fan = fan_out(synapse.layer, input_shape(synapse))
+            sops += float((events.detach() * fan).sum(dtype=torch.float64)) * repeats
         else:
-            macs += float(fan_out(synapse.layer, _shape(synapse)).sum()) * _rows(synapse) * repeats
+            macs += (
+                float(fan_out(synapse.layer, input_shape(synapse)).sum()) * _rows(synapse) * repeats
+            )
     return Operations(spikes / batch, sops / batch, macs / batch)
 
 
@@ -109,7 +112,7 @@ def energy(operations: Operations) -> float:
     return (MAC_PICOJOULES * operations.macs + SOP_PICOJOULES * operations.sops) * 1e-12
 
 
-def _shape(synapse: Synapse) -> tuple[int, ...]:
+def input_shape(synapse: Synapse) -> tuple[int, ...]:
     """Shape of one input of the layer."""
     layer = synapse.layer
     axes = len(layer.kernel_size) + 1 if isinstance(layer, _ConvNd) else 1
@@ -118,12 +121,16 @@ def _shape(synapse: Synapse) -> tuple[int, ...]:
 
 def _rows(synapse: Synapse) -> int:
     """Inputs that the layer saw: images times steps."""
-    shape = _shape(synapse)
+    shape = input_shape(synapse)
     return synapse.x.numel() // torch.Size(shape).numel()
 
 
-def _events(synapse: Synapse) -> tuple[Tensor, bool]:
-    """Spike operations per input of the layer, and whether its input is spikes at all."""
-    counts = synapse.x.detach() * synapse.events
-    whole = bool(((counts - counts.round()).abs() < WHOLE).all() and (counts >= 0).all())
-    return counts.round() * fan_out(synapse.layer, _shape(synapse)), whole
+def events_of(synapse: Synapse) -> tuple[Tensor, bool]:
+    """Spikes in every entry of the layer's input, and whether its input is spikes at all.
+
+    Their gradient is that of the input.
+    """
+    counts = synapse.x * synapse.events
+    rounded = counts.detach().round()
+    whole = bool(((counts - rounded).abs() < WHOLE).all() and (counts >= 0).all())
+    return counts + (rounded - counts.detach()), whole

@@ -106,12 +106,16 @@ class EarlyExit(nn.Module):
         if self.gradient == "unaware":
             followed = running[-1]
         else:
-            followed = (stopping(surplus / self.width)[..., None] * running).sum(0)
+            followed = (self.chances(logits)[..., None] * running).sum(0)
         return taken.detach() + (followed - followed.detach())
 
     def steps(self, logits: Tensor) -> Tensor:
         """Number of steps that are read, from 1 to T, `[B]`."""
         return _first(self._read(logits)[1]) + 1
+
+    def chances(self, logits: Tensor) -> Tensor:
+        """The chance to stop at every step, smooth in logits `[T, B, K]`, `[T, B]`."""
+        return stopping(self._read(logits)[1] / self.width)
 
     def _read(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Logits averaged so far `[T, B, K]`, and how surer than need be they are, `[T, B]`."""

@@ -25,6 +25,7 @@ from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, noise_spread
 from robust_snn.eval.scoring.verdict import ProbeCost
 from robust_snn.kernels import derive_seed
+from robust_snn.metrics import image_costs
 from robust_snn.neurons import with_known_noise
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
@@ -175,11 +176,23 @@ def _runnable(job: Job, classes: int) -> tuple[Suite, dict[str, str]]:
     return replace(suite, attacks=fits), not_run
 
 
+def _unknown_energy(job: Job) -> str | None:
+    """Why the energy of the victim cannot be measured; None if it can."""
+    image = job.images[:1].float().to(device_of(job.victim))
+    try:
+        image_costs(job.victim, image, torch.zeros(1, dtype=torch.long, device=image.device))
+    except InputError as error:
+        return str(error)
+    return None
+
+
 def _refusal(job: Job, row: AttackSpec, classes: int) -> str | None:
     """Why an attack cannot run on the victim; None if it can."""
     runs = implementation(row)
     if runs.least_classes(row) > classes:
         return f"cannot run with {classes} classes"
+    if row.implementation == "energy" and (why := _unknown_energy(job)) is not None:
+        return why
     stepwise = row.options.get("loss") in STEPWISE
     if stepwise and (why := steps_refusal(job.victim, job.images)) is not None:
         return f"loss {row.options['loss']}: {why}"

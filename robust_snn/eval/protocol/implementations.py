@@ -17,6 +17,7 @@ from robust_snn.eval.protocol.implementation import Crafted, Implementation, giv
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.protocol.user_attack import user_attack
+from robust_snn.metrics import EnergyAttack
 from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.user_function import is_reference
@@ -161,6 +162,10 @@ def _event_attack(row: AttackSpec) -> attacks.Attack:
     return attacks.make_attack(row.attack, given_settings(row), attacks.EVENT_ATTACKS)
 
 
+def _energy_attack(row: AttackSpec) -> attacks.Attack:
+    return attacks.make_attack(row.attack, given_settings(row), {EnergyAttack.name: EnergyAttack})
+
+
 def _of_ours(
     make: Callable[[AttackSpec], attacks.Attack], norms: tuple[str, ...]
 ) -> Implementation:
@@ -217,6 +222,7 @@ def _judge(victim: Victim, row: AttackSpec) -> Victim:
 IMPLEMENTATIONS = {
     "robust_snn": _of_ours(_own_attack, ("Linf", "L2", "L1")),
     "events": _of_ours(_event_attack, ("L0", "Linf")),
+    "energy": _of_ours(_energy_attack, ("Linf", "L2")),
     "corruption": Implementation(
         "robust_snn",
         _check_corruption,

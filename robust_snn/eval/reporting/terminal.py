@@ -8,6 +8,7 @@ from rich.text import Text
 
 from robust_snn.eval.execution.estimate import Estimate
 from robust_snn.eval.reporting.published import PublishedResults
+from robust_snn.eval.scoring.energy_use import EnergyUse
 from robust_snn.eval.scoring.verdict import AttackResult, Interval, Verdict
 from robust_snn.gradients import parse_mode
 
@@ -50,7 +51,29 @@ def render_verdict(verdict: Verdict) -> Group:
         if note.status != "pass"
     ]
     table.caption = "alone: where it met all images; left: after it and those above"
-    return Group(table, Text(sentence(verdict)), *notes)
+    spent = [] if verdict.energy is None else [_energy_table(verdict.energy)]
+    return Group(table, *spent, Text(sentence(verdict)), *notes)
+
+
+def _energy_table(energy: EnergyUse) -> Table:
+    table = Table(title="joules per inference")
+    table.add_column("attack", overflow="fold")
+    for column in ("joules", "95%", "spike operations", "steps", "of clean", "95%"):
+        table.add_column(column, justify="right", no_wrap=column == "95%")
+    for row in energy.rows:
+        low, high = row.ci
+        less, more = row.factor_ci
+        table.add_row(
+            row.name,
+            f"{row.joules:.3g}",
+            f"{low:.3g} to {high:.3g}",
+            f"{row.spike_operations:,.0f}",
+            f"{row.steps:.1f}",
+            f"{row.factor:.2f}x",
+            f"{less:.2f}-{more:.2f}x",
+        )
+    table.caption = energy.formula
+    return table
 
 
 def render_published(verdict: Verdict, published: PublishedResults) -> Table:

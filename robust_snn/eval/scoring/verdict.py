@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robust_snn.diagnostics import Diagnostic
+from robust_snn.eval.scoring.energy_use import EnergyUse, read_energy
 from robust_snn.eval.scoring.larger_budget import LargerBudget
 from robust_snn.eval.scoring.verdict_form import check_verdict, known_fields
 from robust_snn.utils.checked_files import check_record, write_record
@@ -174,6 +175,7 @@ class Verdict:
     probe: ProbeCost | None = None
     certified: Certified | None = None
     larger_budget: LargerBudget | None = None
+    energy: EnergyUse | None = None
 
     def is_alone(self, attack: AttackResult) -> bool:
         """Whether an attack met all images, so that its accuracy is its own."""
@@ -182,7 +184,7 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: lists instead of tuples."""
         tree: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
-        for name in ("probe", "certified", "larger_budget"):
+        for name in ("probe", "certified", "larger_budget", "energy"):
             if tree[name] is None:
                 del tree[name]
         return {"schema": SCHEMA, **tree}
@@ -210,6 +212,8 @@ class Verdict:
             values["certified"] = _read(Certified, values["certified"])
         if values.get("larger_budget") is not None:
             values["larger_budget"] = _read(LargerBudget, values["larger_budget"])
+        if values.get("energy") is not None:
+            values["energy"] = read_energy(values["energy"])
         values["attacks"] = tuple(_read(AttackResult, row) for row in values["attacks"])
         values["diagnostics"] = tuple(_read(Diagnostic, row) for row in values["diagnostics"])
         return cls(**values)

@@ -135,6 +135,24 @@ CERTIFIED = {
 }
 TRIES = {"tries": _whole(2), "accuracy": SHARE, "ci": INTERVAL}
 LARGER_BUDGET = {"factor": ONE_OR_MORE, "breaks": SHARE, "ci": INTERVAL}
+PAIR: Check = (
+    "two numbers in order",
+    lambda value: (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(map(_number, value))
+        and value[0] <= value[1]
+    ),
+)
+ROW_ENERGY = {
+    "name": TEXT,
+    "joules": POSITIVE,
+    "ci": PAIR,
+    "spike_operations": POSITIVE,
+    "steps": POSITIVE,
+    "factor": POSITIVE,
+    "factor_ci": PAIR,
+}
 REST: dict[str, Check] = {
     "suite": TEXT,
     "stochastic": _a(bool, "true or false"),
@@ -157,6 +175,10 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
         _check_inside(tree["certified"], "certified")
     if tree.get("larger_budget") is not None:
         _check(tree["larger_budget"], LARGER_BUDGET, "larger_budget.")
+    if tree.get("energy") is not None:
+        _check(tree["energy"], {"formula": TEXT, "rows": _a(list | tuple, "a list")}, "energy.")
+        for number, row in enumerate(tree["energy"]["rows"]):
+            _check(row, ROW_ENERGY, f"energy.rows[{number}].")
     for name, fields in MAPPINGS.items():
         _check(_part(tree, name, Mapping), fields, f"{name}.")
     for name, fields in LISTS.items():

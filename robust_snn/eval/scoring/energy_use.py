@@ -1,0 +1,85 @@
+"""Joules per inference, clean and under every attack: a part of the verdict of energy suites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class RowEnergy:
+    """Mean costs of an inference on one version of every image.
+
+    Attributes:
+        name: The attack; `none` for the clean images.
+        joules: Per inference.
+        ci: Their 95 % interval, a bootstrap over images.
+        spike_operations: Per inference.
+        steps: Time steps that the network read.
+        factor: Joules over those of the clean images.
+        factor_ci: Its 95 % interval, over the same images.
+    """
+
+    name: str
+    joules: float
+    ci: tuple[float, float]
+    spike_operations: float
+    steps: float
+    factor: float
+    factor_ci: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class EnergyUse:
+    """What inferences cost; the first row is of the clean images.
+
+    Attributes:
+        formula: How joules follow from operations.
+        rows: Clean images, then every attack of the suite.
+    """
+
+    formula: str
+    rows: tuple[RowEnergy, ...]
+
+
+def row_energy(name: str, costs: np.ndarray, clean: np.ndarray, seed: int) -> RowEnergy:
+    """Means and intervals.
+
+    Args:
+        name: The attack.
+        costs: Joules, spike operations and steps of every image, `[N, 3]`.
+        clean: The same of the clean images.
+        seed: Seed of the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    at = rng.integers(0, len(costs), (RESAMPLES, len(costs)))
+    joules, before = costs[:, 0][at].mean(1), clean[:, 0][at].mean(1)
+    mean, factor = float(costs[:, 0].mean()), float(costs[:, 0].mean() / clean[:, 0].mean())
+    return RowEnergy(
+        name,
+        mean,
+        _limits(joules, mean),
+        float(costs[:, 1].mean()),
+        float(costs[:, 2].mean()),
+        factor,
+        _limits(joules / before, factor),
+    )
+
+
+def read_energy(tree: Mapping[str, Any]) -> EnergyUse:
+    """Reads what a verdict holds of it, once it is checked."""
+    rows = []
+    for row in tree["rows"]:
+        pairs = {key: (row[key][0], row[key][1]) for key in ("ci", "factor_ci")}
+        rows.append(RowEnergy(**{**row, **pairs}))
+    return EnergyUse(tree["formula"], tuple(rows))
+
+
+def _limits(samples: np.ndarray, value: float) -> tuple[float, float]:
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return min(float(low), value), max(float(high), value)

@@ -1,0 +1,99 @@
+"""Energy attacks: the answer stays, the joules rise as far as they can, the verdict says so."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import robust_snn
+from robust_snn import InputError, Victim
+from robust_snn.eval import AttackSpec, Suite, Verdict
+from robust_snn.metrics import EnergyAttack, energy, image_costs, profile
+from robust_snn.neurons import LIF
+
+
+class Tiny(nn.Module):
+    """8 pixels, so that every sign pattern can be tried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.neurons, self.leave = nn.Linear(8, 12), LIF(decay=0.8), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.neurons(self.enter(x.flatten(1))[None].expand(4, -1, -1))
+        return self.leave(spikes).mean(0)
+
+
+def tiny() -> tuple[Victim, Tensor, Tensor]:
+    torch.manual_seed(0)
+    net, images = Tiny().eval(), torch.rand(20, 1, 2, 4) * 0.6 + 0.2
+    with torch.no_grad():
+        net.enter.weight.mul_(3)
+    return Victim(net), images, net(images).argmax(1)
+
+
+@pytest.mark.parametrize("answer", ["keep", "free"])
+def test_against_every_sign_pattern(answer: str) -> None:
+    """On average over images, it reaches nearly what the best corner of the ball costs."""
+    victim, images, answers = tiny()
+    attack = EnergyAttack(steps=40, answer=answer, restarts=4)
+    made = attack(victim, images, answers, eps=0.1).images
+    ids = torch.arange(len(images))
+    found, clean = (image_costs(victim, x, ids).picojoules for x in (made, images))
+    best = clean.clone()
+    for signs in product((-0.1, 0.1), repeat=8):
+        corner = images + torch.tensor(signs).view(1, 1, 2, 4)
+        cost = image_costs(victim, corner, ids).picojoules
+        fine = victim(corner).argmax(1) == answers
+        best = torch.maximum(best, cost.where(fine | torch.tensor(answer == "free"), best))
+    assert (made - images).abs().max() <= 0.1 + 1e-6
+    assert answer == "free" or torch.equal(victim(made).argmax(1), answers)
+    assert (found >= clean).all()
+    assert float((found - clean).sum()) >= 0.8 * float((best - clean).sum()) > 0
+
+
+def small(**more: str) -> nn.Module:
+    torch.manual_seed(0)
+    size = {"img_size": 8, "in_chans": 1, "num_classes": 5}
+    return robust_snn.adapt("snn_vgg5", T=4, width=0.125, head_width=16, **size, **more).net.eval()
+
+
+def test_costs_are_those_of_the_profile_up_to_the_exit() -> None:
+    x, ids = torch.rand(3, 1, 8, 8), torch.arange(3)
+    plain = image_costs(Victim(small()), x, ids)
+    assert plain.steps.tolist() == [4, 4, 4]
+    assert float(plain.picojoules.mean()) * 1e-12 == pytest.approx(
+        energy(profile(small(), x)), rel=1e-5
+    )
+    soon = image_costs(Victim(small(early_exit="confidence(at=0.01)")), x, ids)
+    assert soon.steps.tolist() == [1, 1, 1] and (soon.picojoules < plain.picojoules / 2).all()
+
+
+def test_a_suite_says_what_inferences_cost(tmp_path: Path) -> None:
+    images, labels = torch.rand(6, 1, 8, 8), torch.tensor([0, 1, 2, 3, 4, 0])
+    rows = (
+        AttackSpec("apgd", "robust_snn", "apgd", steps=3),
+        AttackSpec("energy", "energy", "energy", steps=5),
+    )
+    suite = Suite("e", rows, independent=True)
+    verdict = robust_snn.evaluate(small(), images, labels, suite=suite, eps=0.1, out=tmp_path)
+    assert verdict.energy is not None
+    assert [row.name for row in verdict.energy.rows] == ["none", "apgd", "energy"]
+    clean, _, attacked = verdict.energy.rows
+    assert clean.factor == 1 and attacked.factor >= 1 and "pJ" in verdict.energy.formula
+    assert verdict.attacks[1].accuracy == verdict.clean.accuracy  # the answers stay
+    assert Verdict.load(tmp_path / "verdict.json") == verdict
+
+
+def test_networks_without_spikes_are_refused(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    images, labels = torch.rand(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
+    suite = Suite("e", (AttackSpec("energy", "energy", "energy", steps=5),))
+    with pytest.raises(InputError, match="no spiking layer"):
+        robust_snn.evaluate(net, images, labels, suite=suite, eps=0.1, out=tmp_path)
+    with pytest.raises(InputError, match="'keep' or 'free'"):
+        EnergyAttack(answer="kept")
