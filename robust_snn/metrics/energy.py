@@ -89,14 +89,12 @@ def operations(
     sops = macs = 0.0
     for synapse in activity.synapses.values():
         repeats = steps if static == "each step" and synapse.x.shape[:2] == (1, batch) else 1
+        fan = fan_out(synapse.layer, input_shape(synapse))
         events, counts = events_of(synapse)
         if counts:
-            fan = fan_out(synapse.layer, input_shape(synapse))
             sops += float((events.detach() * fan).sum(dtype=torch.float64)) * repeats
         else:
-            macs += (
-                float(fan_out(synapse.layer, input_shape(synapse)).sum()) * _rows(synapse) * repeats
-            )
+            macs += float(fan.sum()) * _rows(synapse) * repeats
     return Operations(spikes / batch, sops / batch, macs / batch)
 
 
