@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -18,6 +18,7 @@ from robust_snn.utils.exporting import to_onnx
 BACKENDS = ("auto", "triton", "numba", "torch")
 OLDEST_TRITON = (3, 2)  # which PyTorch 2.6 brings
 _log = logging.getLogger("robust_snn")
+_READY = nullcontext()
 _COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -77,16 +78,17 @@ def runs_triton(tensor: Tensor) -> bool:
     return wanted and there and not triton_trouble()
 
 
-@contextmanager
-def ready_to_launch(backend: str, tensor: Tensor) -> Iterator[None]:
+def ready_to_launch(backend: str, tensor: Tensor) -> AbstractContextManager[None]:
     """Launches on the GPU of a tensor, whichever is the current one.
 
     Raises:
         InputError: If Triton cannot compile or launch its kernels here.
     """
-    if backend != "triton":
-        yield
-        return
+    return _on_its_gpu(tensor) if backend == "triton" else _READY
+
+
+@contextmanager
+def _on_its_gpu(tensor: Tensor) -> Iterator[None]:
     try:
         with torch.cuda.device_of(tensor):
             yield

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from robust_snn.kernels.backend import ready_to_launch
 from robust_snn.kernels.layout import (
@@ -21,7 +23,7 @@ from robust_snn.kernels.layout import (
     logical_view,
     storage_sample,
 )
-from robust_snn.kernels.spiking.codes import Randomness, Time
+from robust_snn.kernels.spiking.codes import Randomness, Saved, Time
 from robust_snn.kernels.spiking.kernel_args import (
     Kept,
     KernelArgs,
@@ -44,8 +46,13 @@ class _Call(NamedTuple):
 
     @property
     def kernels(self) -> ModuleType:
-        """The kernels of the backend; importing their compiler takes a second, so not before."""
-        return import_module(f"robust_snn.kernels.spiking.{self.backend}")
+        return _kernels(self.backend)
+
+
+@cache
+def _kernels(backend: str) -> ModuleType:
+    """The kernels of a backend; importing their compiler takes a second, so not before."""
+    return import_module(f"robust_snn.kernels.spiking.{backend}")
 
 
 def _call(flat: tuple[Any, ...]) -> _Call:
@@ -243,8 +250,21 @@ def compiled_spiking_loop(
 ) -> Tensor:
     """Spikes `[T, B, ...]` from the kernels of a backend; see `spiking_loop`, which checks."""
     sharpness_map = rule.sharpness if isinstance(rule, Recursion) else None
-    args = kernel_args(dynamics, rule, inputs)
-    return _SpikingLoop.apply(backend, args, sharpness_map, current, *layer_tensors(inputs))
+    args, tensors = kernel_args(dynamics, rule, inputs), layer_tensors(inputs)
+    if _is_plain(current) and _needs_no_gradient(current, sharpness_map, *tensors):
+        if args.saves != Saved.NOTHING:
+            args = args._replace(saves=int(Saved.NOTHING))
+        return _forward(current, *tensors, backend, *args)[0]
+    return _SpikingLoop.apply(backend, args, sharpness_map, current, *tensors)
+
+
+def _needs_no_gradient(*tensors: Tensor | None) -> bool:
+    """Whether no derivative, backward or forward, will be asked for."""
+    if forward_ad._current_level >= 0:
+        return False
+    return not torch.is_grad_enabled() or not any(
+        tensor.requires_grad for tensor in tensors if tensor is not None
+    )
 
 
 @torch.no_grad()

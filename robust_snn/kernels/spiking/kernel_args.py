@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape, Time
@@ -128,17 +130,46 @@ def layer_tensors(inputs: LayerInputs) -> LayerTensors:
 
 
 def kernel_args(dynamics: Dynamics, rule: TimeRule, inputs: LayerInputs) -> KernelArgs:
-    """The numbers of one call."""
+    """The numbers of one call; those of a layer that ran before are at hand."""
+    gate, noise = inputs.gate, inputs.noise
+    gating = None if gate is None else (_randomness(gate), gate.layer)
+    firing = None
+    if noise is not None:
+        firing = _randomness(noise), noise.layer, noise.family, noise.sharpness
+    given = dynamics, rule, inputs.steps, gating, firing
+    # a compiler traces through the cache, which would also keep a map of sharpness alive
+    if torch.compiler.is_compiling() or getattr(rule, "sharpness", None) is not None:
+        return _kernel_args(*given)
+    return _known_kernel_args(*given)
+
+
+def _kernel_args(
+    dynamics: Dynamics,
+    rule: TimeRule,
+    steps: int,
+    gating: tuple[int, int] | None,
+    firing: tuple[int, int, str, float] | None,
+) -> KernelArgs:
+    gate_code, gate_layer = gating or (int(Randomness.NONE), 0)
+    noise_code, noise_layer, family, sharpness = firing or (int(Randomness.NONE), 0, "", 1.0)
     return KernelArgs(
-        steps=inputs.steps,
+        steps=steps,
         decay=dynamics.decay,
         threshold=dynamics.threshold,
         gain=dynamics.gain,
         reset_value=dynamics.reset_value,
         hard=dynamics.reset == "hard",
         **_rule_numbers(rule),
-        **_random_numbers(inputs.gate, inputs.noise),
+        gating=gate_code,
+        gate_layer=gate_layer,
+        firing=noise_code,
+        noise_shape=int(Shape[family.upper()]) if family else 0,
+        noise_sharpness=sharpness,
+        noise_layer=noise_layer,
     )
+
+
+_known_kernel_args = lru_cache(maxsize=1024)(_kernel_args)
 
 
 def _rule_numbers(rule: TimeRule) -> dict[str, Any]:
@@ -170,18 +201,5 @@ def _rule_numbers(rule: TimeRule) -> dict[str, Any]:
     }
 
 
-def _random_numbers(gate: Gate | None, noise: NoisyFiring | None) -> dict[str, Any]:
-    return {
-        "gating": _randomness(gate),
-        "gate_layer": 0 if gate is None else gate.layer,
-        "firing": _randomness(noise),
-        "noise_shape": 0 if noise is None else int(Shape[noise.family.upper()]),
-        "noise_sharpness": 1.0 if noise is None else noise.sharpness,
-        "noise_layer": 0 if noise is None else noise.layer,
-    }
-
-
-def _randomness(source: Gate | NoisyFiring | None) -> int:
-    if source is None:
-        return int(Randomness.NONE)
+def _randomness(source: Gate | NoisyFiring) -> int:
     return int(Randomness.MEAN if source.mean else Randomness.DRAW)

@@ -40,21 +40,10 @@ def layer_tables(
     args: KernelArgs, tensors: LayerTensors, stack: Tensor, channels_last: bool
 ) -> LayerTables:
     """The tables of a layer whose currents or spikes are `stack` `[T or 1, B, ...]`."""
-    batch, sample, device = stack.shape[1], stack.shape[2:], stack.device
+    batch, device = stack.shape[1], stack.device
     float32: dict[str, Any] = {"dtype": torch.float32, "device": device}
-    steps = torch.ones(2, args.steps, **float32)
-    for row, gain in enumerate((tensors.membrane_gain, tensors.input_gain)):
-        if gain is not None:
-            steps[row] = gain.detach()
-    steps[0] *= args.decay
-
-    affine = torch.empty(2, 0, **float32)
-    if tensors.scale is not None and tensors.shift is not None:
-        by_neuron = torch.empty(2, 1, *sample, **float32)
-        for row, parameter in enumerate((tensors.scale, tensors.shift)):
-            by_neuron[row, 0] = parameter.detach().view(-1, *[1] * (len(sample) - 1))
-        affine = storage_view(by_neuron, channels_last).view(2, sample.numel())
-
+    steps = step_table(args, tensors, device)
+    affine = affine_table(tensors, stack, channels_last)
     probability = torch.empty(0, **float32)
     if tensors.probability is not None:
         by_neuron = tensors.probability.detach()[None, None].float()
@@ -70,6 +59,27 @@ def layer_tables(
     if args.firing != Randomness.NONE:
         firing = table_on(Shape(args.noise_shape).name.lower(), device)
     return LayerTables(steps, affine, probability, keys, firing)
+
+
+def step_table(args: KernelArgs, tensors: LayerTensors, device: torch.device) -> Tensor:
+    """Decay and input gain of each step, float32 `[2, T]`."""
+    steps = torch.ones(2, args.steps, dtype=torch.float32, device=device)
+    for row, gain in enumerate((tensors.membrane_gain, tensors.input_gain)):
+        if gain is not None:
+            steps[row] = gain.detach()
+    steps[0] *= args.decay
+    return steps
+
+
+def affine_table(tensors: LayerTensors, stack: Tensor, channels_last: bool) -> Tensor:
+    """Scale and shift of each neuron, float32 `[2, N]`, or `[2, 0]` without an affine."""
+    if tensors.scale is None or tensors.shift is None:
+        return torch.empty(2, 0, dtype=torch.float32, device=stack.device)
+    sample = stack.shape[2:]
+    by_neuron = torch.empty(2, 1, *sample, dtype=torch.float32, device=stack.device)
+    for row, parameter in enumerate((tensors.scale, tensors.shift)):
+        by_neuron[row, 0] = parameter.detach().view(-1, *[1] * (len(sample) - 1))
+    return storage_view(by_neuron, channels_last).view(2, sample.numel())
 
 
 class ParameterGradients(NamedTuple):

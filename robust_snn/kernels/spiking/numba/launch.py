@@ -21,8 +21,10 @@ from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape, Time
 from robust_snn.kernels.spiking.kernel_args import Kept, KernelArgs, LayerTensors, Wanted
 from robust_snn.kernels.spiking.kernel_tables import (
+    affine_table,
     empty_gradients,
     layer_tables,
+    step_table,
     sum_gradients,
 )
 from robust_snn.kernels.spiking.numba.backward import spiking_backward
@@ -33,6 +35,7 @@ from robust_snn.kernels.spiking.numba.forward import (
     spiking_forward,
 )
 
+_NO_AFFINE = np.empty((2, 0), np.float32)
 _ONE_SHARPNESS = np.zeros((0, 0, 0), np.float32)
 
 
@@ -69,21 +72,34 @@ def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tup
     out = empty_stack(current, args.steps)
     sizes = args.saved_steps, current.shape[1], sample.numel()
     saved_bytes = torch.zeros(sizes, dtype=torch.uint8)
-    steps, affine, probability, keys, firing = layer_tables(args, tensors, current, last)
-    random = (probability.numpy(), keys.numpy(), _neuron_numbers(sample, last), firing.numpy())
-    plain = args.firing == args.gating == Randomness.NONE and args.saves != Saved.MEMBRANE
-    run_blocks(
-        plain_forward if plain else spiking_forward,
-        _blocks(current),
-        args,
-        _array(current, last),
-        steps.numpy(),
-        affine.numpy(),
-        *(() if plain else random),
-        _array(out, last),
-        saved_bytes.numpy(),
-    )
+    if args.firing == args.gating == Randomness.NONE and args.saves != Saved.MEMBRANE:
+        kernel = plain_forward
+        tables = _step_array(args, tensors), _affine_array(tensors, current, last)
+    else:
+        kernel, found = spiking_forward, layer_tables(args, tensors, current, last)
+        random = found.probability.numpy(), found.keys.numpy(), _neuron_numbers(sample, last)
+        tables = (found.steps.numpy(), found.affine.numpy(), *random, found.firing.numpy())
+    given, written = _array(current, last), _array(out, last)
+    run_blocks(kernel, _blocks(current), args, given, *tables, written, saved_bytes.numpy())
     return out, saved_bytes
+
+
+def _step_array(args: KernelArgs, tensors: LayerTensors) -> np.ndarray:
+    if tensors.membrane_gain is None and tensors.input_gain is None:
+        return _equal_steps(args.steps, args.decay)
+    return step_table(args, tensors, torch.device("cpu")).numpy()
+
+
+@lru_cache(maxsize=256)
+def _equal_steps(steps: int, decay: float) -> np.ndarray:
+    """The table of steps that all decay alike; kernels only read it."""
+    return np.array([[decay] * steps, [1.0] * steps], np.float32)
+
+
+def _affine_array(tensors: LayerTensors, stack: Tensor, channels_last: bool) -> np.ndarray:
+    if tensors.scale is None:
+        return _NO_AFFINE
+    return affine_table(tensors, stack, channels_last).numpy()
 
 
 def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> Tensor:
