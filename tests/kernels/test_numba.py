@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
 
 import pytest
 import torch
@@ -15,15 +16,16 @@ from loops import run
 from robust_snn.kernels import Dynamics, Gate, Recursion, Surrogate, sample_keys
 from robust_snn.kernels.convolution import event_driven as events
 from robust_snn.kernels.numba_tools import half_precision as half
-from robust_snn.kernels.numba_tools.threads import run_blocks
+from robust_snn.kernels.numba_tools.threads import WORTH, run_blocks
 from robust_snn.kernels.spiking.numba import backward, forward, slopes
 from robust_snn.kernels.spiking.numba import block_ops as passes
 from robust_snn.kernels.spiking.numba import philox as draws
 
 pytestmark = pytest.mark.cpu_only
 
-CURRENT, UPSTREAM = torch.randn(2, 5, 3, 9000, generator=torch.Generator().manual_seed(0))
-GATE = Gate(torch.full((9000,), 0.5), sample_keys(0, torch.arange(3)))
+NEURONS = 40000  # enough for three threads
+CURRENT, UPSTREAM = torch.randn(2, 5, 3, NEURONS, generator=torch.Generator().manual_seed(0))
+GATE = Gate(torch.full((NEURONS,), 0.5), sample_keys(0, torch.arange(3)))
 
 
 def _spike(_=None):
@@ -58,6 +60,20 @@ def test_several_callers_at_once(threads):
         assert all(_same(found, alone) for found in pool.map(_spike, range(8)))
 
 
+@pytest.mark.parametrize(
+    "tasks, work, used",
+    [(9, 0, 1), (9, 2 * WORTH - 1, 1), (9, 2 * WORTH, 2), (9, 99 * WORTH, 3), (2, 99 * WORTH, 2)],
+)
+def test_little_work_stays_on_the_thread(tasks, shares, used, threads):
+    threads(3)
+    done = []
+    work = int(shares * WORTH)
+    run_blocks(lambda start, stop: done.append((start, stop, get_ident())), tasks, work)
+    assert len(done) == used
+    assert sorted(i for start, stop, _ in done for i in range(start, stop)) == list(range(tasks))
+    assert get_ident() in [thread for _, _, thread in done]
+
+
 def test_every_compiled_function_has_a_name_of_its_own():
     """Else machine code that two processes have cached is linked to the wrong helper."""
     found = {
@@ -74,11 +90,11 @@ def test_every_compiled_function_has_a_name_of_its_own():
 def test_a_forked_child_starts_its_own_threads(threads):
     """The pool alone: PyTorch's own threads do not survive a fork either."""
     threads(2)
-    run_blocks(lambda start, stop: None, 2)
+    run_blocks(lambda start, stop: None, 2, 2 * WORTH)
     child = os.fork()
     if child == 0:
         done: list[int] = []
-        run_blocks(lambda start, stop: done.extend(range(start, stop)), 5)
+        run_blocks(lambda start, stop: done.extend(range(start, stop)), 5, 2 * WORTH)
         os._exit(0 if sorted(done) == list(range(5)) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

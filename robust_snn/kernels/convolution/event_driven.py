@@ -35,6 +35,7 @@ from robust_snn.kernels.numba_tools.vectors import (
 )
 
 BYTE = 8  # input channels that one step adds to the list
+DEAR = 4  # times a pass over the values: lists, and sums of a few spikes
 PIXELS = 512  # whose lists are made before they are read, so that weights stay in the cache
 ABREAST = 4  # output pixels that are summed at once
 PANEL = 768  # rows of weights: 48 KiB
@@ -287,6 +288,7 @@ def event_driven_convolution(
     run_blocks(
         sum_event_weights,
         tasks,
+        DEAR * max(spikes.numel(), out.numel()),
         group,
         shape,
         spikes.numpy(),

@@ -35,6 +35,7 @@ from robust_snn.kernels.spiking.numba.forward import (
     spiking_forward,
 )
 
+DEAR = 2  # times a plain forward pass at least: a backward pass, random draws
 _NO_AFFINE = np.empty((2, 0), np.float32)
 _ONE_SHARPNESS = np.zeros((0, 0, 0), np.float32)
 
@@ -74,13 +75,17 @@ def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tup
     saved_bytes = torch.zeros(sizes, dtype=torch.uint8)
     if args.firing == args.gating == Randomness.NONE and args.saves != Saved.MEMBRANE:
         kernel = plain_forward
-        tables = _step_array(args, tensors), _affine_array(tensors, current, last)
+        tables: tuple[np.ndarray, ...] = (
+            _step_array(args, tensors),
+            _affine_array(tensors, current, last),
+        )
     else:
         kernel, found = spiking_forward, layer_tables(args, tensors, current, last)
         random = found.probability.numpy(), found.keys.numpy(), _neuron_numbers(sample, last)
         tables = (found.steps.numpy(), found.affine.numpy(), *random, found.firing.numpy())
     given, written = _array(current, last), _array(out, last)
-    run_blocks(kernel, _blocks(current), args, given, *tables, written, saved_bytes.numpy())
+    work = out.numel() if kernel is plain_forward else DEAR * out.numel()
+    run_blocks(kernel, _blocks(current), work, args, given, *tables, written, saved_bytes.numpy())
     return out, saved_bytes
 
 
@@ -110,6 +115,7 @@ def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> T
     run_blocks(
         membrane_trace,
         _blocks(current),
+        DEAR * out.numel(),
         args,
         _array(current, last),
         tables.steps.numpy(),
@@ -152,6 +158,7 @@ def run_backward(
     run_blocks(
         spiking_backward,
         _blocks(upstream),
+        DEAR * upstream.numel(),
         args,
         _array(upstream, last),
         _array(current, last),
