@@ -61,8 +61,7 @@ def test_several_callers_at_once(threads):
 
 
 @pytest.mark.parametrize(
-    "tasks, work, used",
-    [(9, 0, 1), (9, 2 * WORTH - 1, 1), (9, 2 * WORTH, 2), (9, 99 * WORTH, 3), (2, 99 * WORTH, 2)],
+    "tasks, shares, used", [(9, 0, 1), (9, 1.9, 1), (9, 2, 2), (9, 99, 3), (2, 99, 2)]
 )
 def test_little_work_stays_on_the_thread(tasks, shares, used, threads):
     threads(3)
