@@ -36,6 +36,7 @@ NARROW |= {
     "qkformer": {"width": 1 / 6, "threshold": 0.4},  # so few channels spike little
     "resformer": {"width": 1 / 8, "depths": (1, 1, 1)},
     "sdt": {"width": 1 / 8, "threshold": 0.4},
+    "sdt3": {"width": 1 / 4, "depths": (1, 1, 1, 1, 1)},
     "sew34": {"width": 1 / 16},
     "spikformer": {"width": 1 / 8, "depth": 2, "threshold": 0.4},
     "vgg5": {"width": 1 / 8, "head_width": 32},

@@ -12,8 +12,8 @@ from robust_snn.utils.errors import InputError
 
 MOST_THREADS = 1024
 NAMED_SETS = (  # of the room of data, which loads PyTorch
-    *("digits", "cifar10", "cifar100"),
-    *("digits-events", "dvs128-gesture", "cifar10-dvs", "n-mnist"),
+    *("digits", "cifar10", "cifar100", "tinyimagenet"),
+    *("digits-events", "dvs128-gesture", "cifar10-dvs", "n-caltech101", "n-mnist", "shd"),
 )
 DATA = (
     f"{', '.join(NAMED_SETS)}, a set of torchvision such as SVHN, a folder or a .tar of class "

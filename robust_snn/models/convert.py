@@ -80,7 +80,7 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
     newer = next((family for mark, family in FAMILIES.items() if mark in released), None)
     if newer is None:
         _check_statistics(net)
-    places = dict(_places(released, net) if newer is None else newer(net))
+    places = dict(_places(released, net) if newer is None else newer.places(net))
     target = net.state_dict()
     state: dict[str, Tensor] = {}
     unused = []
@@ -97,6 +97,8 @@ def convert(released: Mapping[str, Tensor], net: SpikingBackbone) -> Conversion:
                 f"{tuple(target[ours].shape)}; build it with the T, img_size and num_classes that "
                 "the weights were trained with"
             )
+        if newer is not None:
+            value = value * newer.scale(name, value)
         state[ours] = _opened(value) if ours.endswith("gate.probability") else value
     if newer is not None and "fc.weight" in state:
         state.setdefault("fc.bias", torch.zeros_like(target["fc.bias"]))

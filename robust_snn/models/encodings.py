@@ -13,7 +13,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import number
 
 # Statistics of CIFAR-10, as the three papers use them. Two channels are the polarities of events,
-# which stay as they are; other channel counts take the mean of the colours.
+# many are the frequencies of a cochlea, and both stay as they are; others take the colours' mean.
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 # Mean and deviation that the releases of StoG and stable SNN normalise images by.
@@ -29,8 +29,8 @@ def default_statistics(in_chans: int) -> tuple[tuple[float, ...], tuple[float, .
     """Mean and standard deviation per input channel."""
     if in_chans == 3:
         return CIFAR10_MEAN, CIFAR10_STD
-    if in_chans == 2:
-        return (0.0,) * 2, (1.0,) * 2
+    if in_chans == 2 or in_chans > 4:
+        return (0.0,) * in_chans, (1.0,) * in_chans
     return (sum(CIFAR10_MEAN) / 3,) * in_chans, (sum(CIFAR10_STD) / 3,) * in_chans
 
 

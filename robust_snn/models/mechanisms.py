@@ -111,10 +111,12 @@ def _hosnn(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Mod
     return HomeostaticLIF(shape, steps, options.homeostasis, **options.lif)
 
 
+OF_LEVELS = ("threshold", "reset")  # what integer neurons have by their levels
+
+
 def _ilif(shape: tuple[int, ...], steps: int, options: NeuronOptions) -> nn.Module:
-    fixed = ("threshold", "reset")  # follow from the levels
-    own = {name: value for name, value in options.lif.items() if name not in fixed}
-    return IntegerLIF(options.levels, **own)
+    read = {name: value for name, value in options.lif.items() if name not in OF_LEVELS}
+    return IntegerLIF(options.levels, **read)
 
 
 @dataclass(frozen=True)
@@ -123,33 +125,42 @@ class Mechanism:
 
     Attributes:
         neurons: Builds the neurons of a layer from its shape, the time steps and the options.
-        mark: Class of a module that only networks with this mechanism have.
         encoding: Class of the input code.
         defaults: Options in which its paper differs from the defaults.
+        mark: Class of a module that only networks with this mechanism have.
         own: Options that only this mechanism reads.
+        lacks: Options of all others that it does not read.
     """
 
     neurons: Neurons
-    mark: type[nn.Module] = LIF
     encoding: type[DirectEncoding] = DirectEncoding
     defaults: dict[str, Any] = field(default_factory=dict)
+    mark: type[nn.Module] = LIF
     own: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
 
 MECHANISMS: dict[str, Mechanism] = {
     "none": Mechanism(_lif),
     "stog": Mechanism(
-        _stog, StochasticGate, defaults={"decay": 1.0}, own=("gate_probability", "gate_rule")
+        _stog,
+        defaults={"decay": 1.0},
+        mark=StochasticGate,
+        own=("gate_probability", "gate_rule"),
     ),
-    "dlif": Mechanism(_dlif, DLIF, defaults={"decay": 0.99}, own=("dlif_form",)),
+    "dlif": Mechanism(_dlif, defaults={"decay": 0.99}, mark=DLIF, own=("dlif_form",)),
     "nlif": Mechanism(
-        _nlif, NoisyLIF, defaults={"decay": 0.5}, own=("membrane_noise", "noise_form")
+        _nlif, defaults={"decay": 0.5}, mark=NoisyLIF, own=("membrane_noise", "noise_form")
     ),
-    "poisson": Mechanism(_lif, PoissonEncoder, PoissonEncoding),
-    "feel": Mechanism(_feel, EvolvingLeakLIF, FrequencyEncoding, {"decay": 1.0}),
-    "randhet": Mechanism(_randhet, RandomLeakLIF, defaults={"decay": 0.5}, own=("leak_spread",)),
-    "hosnn": Mechanism(_hosnn, HomeostaticLIF, defaults={"decay": 0.5}, own=("homeostasis",)),
-    "ilif": Mechanism(_ilif, IntegerLIF, defaults={"decay": 1.0}, own=("levels",)),
+    "poisson": Mechanism(_lif, PoissonEncoding, mark=PoissonEncoder),
+    "feel": Mechanism(_feel, FrequencyEncoding, {"decay": 1.0}, mark=EvolvingLeakLIF),
+    "randhet": Mechanism(
+        _randhet, defaults={"decay": 0.5}, mark=RandomLeakLIF, own=("leak_spread",)
+    ),
+    "hosnn": Mechanism(_hosnn, defaults={"decay": 0.5}, mark=HomeostaticLIF, own=("homeostasis",)),
+    "ilif": Mechanism(
+        _ilif, defaults={"decay": 1.0}, mark=IntegerLIF, own=("levels",), lacks=OF_LEVELS
+    ),
 }
 
 OPTIONS = tuple(option.name for option in fields(NeuronOptions))
@@ -180,17 +191,24 @@ class Builder:
                     f"it: leave it out, or build the variant _{other}"
                 )
         self.mechanism = MECHANISMS[mechanism]
+        if idle := [name for name in options if name in self.mechanism.lacks]:
+            raise InputError(f"{idle[0]} does nothing in a network of '{mechanism}': leave it out")
         self.steps = steps
         self.options = NeuronOptions(**{**(defaults or {}), **self.mechanism.defaults, **options})
         if self.options.norm not in NORMALISATIONS:
             raise unknown("norm", self.options.norm, NORMALISATIONS)
+
+    @property
+    def largest_spike(self) -> int:
+        """The largest value of a spike."""
+        return self.options.levels if self.mechanism.mark is IntegerLIF else 1
 
     def neurons(self, *shape: int, sensitivity: float = 1.0) -> nn.Module:
         """The neurons of a layer of the given shape for one sample, such as `(C, H, W)`.
 
         Args:
             *shape: The shape.
-            sensitivity: What the threshold is divided by.
+            sensitivity: What the threshold is divided by; integer neurons have none to divide.
         """
         options = replace(self.options, threshold=self.options.threshold / sensitivity)
         return self.mechanism.neurons(shape, self.steps, options)

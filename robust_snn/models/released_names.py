@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 Pairs = Iterator[tuple[str, str]]  # their module and ours
 
@@ -130,15 +132,63 @@ def sew_resnet(net: Any) -> Pairs:
     yield "fc", "fc"
 
 
-# a name that only networks of the family have -> its modules
-FAMILIES: dict[str, Callable[[Any], Pairs]] = {
-    "block.0.attn.q_linear.weight": spikformer,
-    "stage1.0.tssa.q_conv.weight": qkformer,
-    "block.0.attn.q_conv.weight": spike_driven,
-    "layers.0.0.Wproj.weight": resformer,
-    "conv2_x.0.residual_function.1.weight": membrane_resnet,
-    "layer1.0.conv1.module.0.weight": sew_resnet,
-    "layer1.0.conv1.0.weight": sew_resnet,
+def spike_driven_3(net: Any) -> Pairs:
+    """The spike-driven transformer, third version, with separable convolutions."""
+    downs = ("1_1", "1_2", "2", "3", "4")
+    convs = (("1_1",), ("1_2",), ("2_1", "2_2"))
+    for level, (down, stage) in enumerate(zip(downs, net.stages, strict=True)):
+        place = f"stages.{level}.0{'.1' if level else ''}"
+        yield from _current(f"downsample{down}.encode_conv", f"downsample{down}.encode_bn", place)
+        for index in range(len(stage) - 1):
+            ours = f"stages.{level}.{index + 1}"
+            theirs = f"block{level}.{index}" if level > 2 else f"ConvBlock{convs[level][index]}.0"
+            for at, name in enumerate(("pwconv1", "dwconv", "pwconv2")):
+                layer = f"{theirs}.{'conv' if level > 2 else 'Conv'}.{name}"
+                yield from _current(f"{layer}.0", f"{layer}.1", f"{ours}.conv.{at}.1")
+            if level > 2:
+                for name in "qkv":
+                    layer = f"{theirs}.attn.{name}_conv"
+                    yield from _spiking(f"{layer}.0", f"{layer}.1", f"{ours}.attn.{name}")
+                layer = f"{theirs}.attn.proj_conv"
+                yield from _current(f"{layer}.0", f"{layer}.1", f"{ours}.attn.attn.1")
+                names = ("fc1", "fc2")
+                yield from _parts(names, f"{theirs}.mlp", f"{ours}.mlp", "conv", _current)
+            else:
+                for at in (0, 1):
+                    layer = f"{theirs}.conv{at + 1}", f"{theirs}.bn{at + 1}"
+                    yield from _current(*layer, f"{ours}.mlp.{at}.1")
+    yield "head", "fc"
+
+
+class Family(NamedTuple):
+    """Networks whose tensors have the same names.
+
+    Attributes:
+        places: Their modules and ours.
+        spike: What their convolutions take for a spike of ours, where ours counts spikes.
+        pixels: Their module that reads pixels.
+    """
+
+    places: Callable[[Any], Pairs]
+    spike: float = 1.0
+    pixels: str = ""
+
+    def scale(self, name: str, value: Tensor) -> float:
+        """Factor that a tensor of theirs needs in a network of ours."""
+        reads_spikes = value.ndim > 2 and not name.startswith(self.pixels or " ")
+        return self.spike if reads_spikes else 1.0
+
+
+# a name that only networks of the family have -> the family
+FAMILIES = {
+    "block.0.attn.q_linear.weight": Family(spikformer),
+    "stage1.0.tssa.q_conv.weight": Family(qkformer),
+    "block.0.attn.q_conv.weight": Family(spike_driven),
+    "downsample1_1.encode_conv.weight": Family(spike_driven_3, 1 / 4, "downsample1_1."),
+    "layers.0.0.Wproj.weight": Family(resformer),
+    "conv2_x.0.residual_function.1.weight": Family(membrane_resnet),
+    "layer1.0.conv1.module.0.weight": Family(sew_resnet),
+    "layer1.0.conv1.0.weight": Family(sew_resnet),
 }
 
 

@@ -2,9 +2,6 @@
 
 Shortcuts carry membranes. Attention masks: a channel's queries pass where the keys that coincide
 with its values, summed over all tokens, spike. The network is SDT-2-256 of CIFAR.
-
-With integer spikes in one step, `snn_sdt_ilif` and `T=1`, it has the neurons of the authors' third
-version (TPAMI 2025); that one's separable and reparameterised convolutions are not here.
 """
 
 from __future__ import annotations

@@ -66,6 +66,10 @@ PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "spikformer": ("snn_spikformer", {**TRANSFORMER, "depth": 1}),
     "qkformer_self_attention": ("snn_qkformer", {**TRANSFORMER, "depths": (1, 1, 1)}),
     "spike_driven_transformer": ("snn_sdt", {**TRANSFORMER, "depth": 1}),
+    "spike_driven_transformer_v3": (
+        "snn_sdt3_ilif",
+        {"dims": (8, 16, 32, 48, 64), "heads": 8, "mlp_ratio": 2, "stem": "imagenet", "T": 1},
+    ),
     "spikingresformer_small_stem": (
         "snn_resformer",
         {"heads": (1, 3, 4), "depths": (1, 2, 1), "head_dim": 16},
@@ -102,7 +106,7 @@ def row_of(name: str) -> dict[str, Any]:
     for image in images.split(1):  # QKFormer's last neurons take a batch for time
         reset(theirs)
         logits.append(known.logits(theirs, image))
-    row = {"source": known.repository, "model": model, "kwargs": {"T": known.T, **RAW, **kwargs}}
+    row = {"source": known.repository, "model": model, "kwargs": {"T": known.T} | RAW | kwargs}
     size = {"seed": seed, "size": known.image[-1]}
     return {**row, **size, "tensors": shapes, "logits": torch.cat(logits).tolist()}
 

@@ -20,6 +20,7 @@ from robust_snn import InputError, cli
 from robust_snn.cli.doctor import check_backend, measured_choices
 from robust_snn.cli.options import NAMED_SETS
 from robust_snn.data import DATASETS, EVENT_SETS
+from robust_snn.data.tiny_imagenet import TINY_IMAGENET
 from robust_snn.gradients import parse_mode
 from robust_snn.training import save_checkpoint
 from robust_snn.utils.values import assignments, number
@@ -138,7 +139,7 @@ def test_bad_input(
 
 def test_help_names_the_sets_that_there_are() -> None:
     events = (name for name in EVENT_SETS if not name.endswith("-binary"))
-    assert set(NAMED_SETS) == {*DATASETS, *events}
+    assert set(NAMED_SETS) == {*DATASETS, TINY_IMAGENET, *events}
 
 
 def test_an_empty_argument_is_no_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

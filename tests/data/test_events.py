@@ -244,6 +244,19 @@ def make_cifar(root: Path) -> None:
             write_aedat2(root / name / f"cifar10_{name}_{number}.aedat", events)
 
 
+OBJECTS = ("Faces_easy", "accordion", "yin_yang")
+
+
+def make_caltech(root: Path) -> None:
+    for label, name in enumerate(OBJECTS):
+        folder = root / "Caltech101" / name
+        folder.mkdir(parents=True)
+        for number in range(1, 11):
+            events = random_events(250, 180, seed=100 * label + number)
+            events["x"] += 60 * (number == 10)  # up to column 239
+            write_nmnist(folder / f"image_{number:04d}.bin", events)
+
+
 def make_gesture(root: Path) -> None:
     folder = root / "DvsGesture"
     folder.mkdir(parents=True)
@@ -304,6 +317,13 @@ SETS = {
         (10, 48),
         {"train": 300 * 90, "test": 300 * 10},
     ),
+    "n-caltech101": Written(
+        "n-caltech101",
+        make_caltech,
+        {"train": [0, 1, 2] * 9, "test": [0, 1, 2]},
+        (10, 48),
+        {"train": 250 * 27, "test": 250 * 3},
+    ),
     "gesture": Written(
         "dvs128-gesture",
         make_gesture,
@@ -321,6 +341,12 @@ SETS = {
 }
 
 
+def test_classes_of_a_set_may_be_its_folders(tmp_path: Path) -> None:
+    pytest.importorskip("tonic")
+    make_caltech(tmp_path)
+    assert load_dataset("n-caltech101", root=tmp_path, n=1).classes == OBJECTS
+
+
 def test_every_published_set_has_a_row() -> None:
     assert {row.name for row in SETS.values()} == set(EVENT_FILES)
 
@@ -328,7 +354,7 @@ def test_every_published_set_has_a_row() -> None:
 @pytest.mark.parametrize("key", SETS)
 def test_published_sets_load_from_their_files(key: str, tmp_path: Path) -> None:
     name, write, labels, (steps, size), events = SETS[key]
-    if key == "n-mnist":
+    if key in ("n-mnist", "n-caltech101"):
         pytest.importorskip("tonic")
     write(tmp_path)
     for split, expected in labels.items():

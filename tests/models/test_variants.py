@@ -194,3 +194,9 @@ def test_the_networks_of_the_papers_fire_in_every_layer(name: str) -> None:
         net(torch.rand(1, 3, 32, 32))
     assert all(layer.spikes.any() for layer in activity.layers.values())
     assert operations(activity).sops > 0
+
+
+def test_options_that_integer_neurons_do_not_have_are_refused() -> None:
+    for name, value in (("threshold", 0.5), ("reset", "soft")):
+        with pytest.raises(InputError, match=f"{name} does nothing in a network of 'ilif'"):
+            narrow("snn_vgg5_ilif", **{name: value})

@@ -14,16 +14,18 @@ from robust_snn.data.events.frame_cache import cache_folder, cached
 from robust_snn.data.events.frames import as_pixels, to_frames
 from robust_snn.data.events.published_event_sets import EVENT_FILES, EventFiles, Source
 from robust_snn.data.events.recorded_digits import record_digits
+from robust_snn.data.events.spoken_digits import SPOKEN, load_spoken
 from robust_snn.data.image_set import ImageSet, interleaved
 from robust_snn.utils.errors import InputError
 
 DIGITS, DIGITS_STEPS = "digits-events", 10
 BINARY = "-binary"
-EVENT_SETS = (DIGITS, *EVENT_FILES, *(name + BINARY for name in EVENT_FILES))
+RECORDED = (*EVENT_FILES, SPOKEN)
+EVENT_SETS = (DIGITS, *RECORDED, *(name + BINARY for name in RECORDED))
 MIRRORED = tuple(
     name
     for name in EVENT_SETS
-    if name != DIGITS and EVENT_FILES[name.removesuffix(BINARY)].mirrored
+    if name.removesuffix(BINARY) in EVENT_FILES and EVENT_FILES[name.removesuffix(BINARY)].mirrored
 )
 
 
@@ -46,12 +48,15 @@ def load_events(
         split: `"train"` or `"test"`.
         root: Where the files of a published set lie.
         size: Height and width of the frames, at most the sensor's. Default: 16 for
-            `digits-events`, 48 for DVS128 Gesture and CIFAR10-DVS, 34 for N-MNIST.
-        steps: Frames per recording. Default: 16 for DVS128 Gesture, else 10.
+            `digits-events`, 34 for N-MNIST, 48 for the other cameras; of SHD, how many channels
+            neighbouring ones are joined to, 140.
+        steps: Frames per recording. Default: 16 for DVS128 Gesture, 100 for SHD, else 10.
         n: Number of recordings; all if left out.
     """
     if name == DIGITS:
         return _digits(split, size, steps or DIGITS_STEPS, n)
+    if name.removesuffix(BINARY) == SPOKEN:
+        return load_spoken(name, split, root, size, steps, n, binary=name.endswith(BINARY))
     files = EVENT_FILES[name.removesuffix(BINARY)]
     if root is None:
         raise InputError(f"'{name}' needs a data root (--data-root DIR): {files.download_hint}")
@@ -68,7 +73,7 @@ def load_events(
         split=split,
         images=torch.from_numpy(as_pixels(frames[order], name.endswith(BINARY))),
         labels=torch.from_numpy(labels[order]),
-        classes=files.classes,
+        classes=files.classes(root) if callable(files.classes) else files.classes,
     )
 
 

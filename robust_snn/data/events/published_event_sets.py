@@ -51,7 +51,7 @@ class EventFiles:
         size: Height and width of the frames.
         steps: Number of frames.
         by: How events are binned.
-        classes: One name per label.
+        classes: One name per label, or what finds them below a data root.
         mirrored: Whether training may swap left and right, which elsewhere mean something.
     """
 
@@ -61,7 +61,7 @@ class EventFiles:
     size: int
     steps: int
     by: Literal["time", "count"]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] | Callable[[Path], tuple[str, ...]]
     mirrored: bool = False
 
 
@@ -99,6 +99,24 @@ def cifar10_dvs(root: Path, split: str) -> list[Source]:
         part = files[: len(files) * 9 // 10] if split == "train" else files[len(files) * 9 // 10 :]
         readers = {".aedat": read_aedat2, ".aedat4": read_aedat4}
         sources += [_single(path, label, readers[path.suffix]) for path in part]
+    return sources
+
+
+def caltech_classes(root: Path) -> tuple[str, ...]:
+    """Names of N-Caltech101's folders: 100 objects and a background."""
+    return tuple(sorted(path.name for path in (root / "Caltech101").glob("*/") if path.is_dir()))
+
+
+def n_caltech101(root: Path, split: str) -> list[Source]:
+    """`Caltech101/accordion/image_0001.bin`, ..., as the published archive unpacks.
+
+    It has no split: as of CIFAR10-DVS, the first nine tenths of every class are for training.
+    """
+    sources = []
+    for label, name in enumerate(caltech_classes(root)):
+        files = sorted((root / "Caltech101" / name).glob("*.bin"), key=_number)
+        part = files[: len(files) * 9 // 10] if split == "train" else files[len(files) * 9 // 10 :]
+        sources += [_single(path, label, read_nmnist) for path in part]
     return sources
 
 
@@ -167,6 +185,15 @@ EVENT_FILES = {
         sensor=(128, 128),
         steps=10,
         classes=CIFAR,
+        mirrored=True,
+    ),
+    "n-caltech101": COUNTED(
+        n_caltech101,
+        download_hint="unpack Caltech101.zip of the archive there, so that the folder 'Caltech101' "
+        "with a folder of .bin files for each class lies in it",
+        sensor=(180, 240),
+        steps=10,
+        classes=caltech_classes,
         mirrored=True,
     ),
     "n-mnist": EventFiles(
