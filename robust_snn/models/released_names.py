@@ -155,8 +155,8 @@ def spike_driven_3(net: Any) -> Pairs:
                 yield from _parts(names, f"{theirs}.mlp", f"{ours}.mlp", "conv", _current)
             else:
                 for at in (0, 1):
-                    layer = f"{theirs}.conv{at + 1}", f"{theirs}.bn{at + 1}"
-                    yield from _current(*layer, f"{ours}.mlp.{at}.1")
+                    conv, norm = f"{theirs}.conv{at + 1}", f"{theirs}.bn{at + 1}"
+                    yield from _current(conv, norm, f"{ours}.mlp.{at}.1")
     yield "head", "fc"
 
 

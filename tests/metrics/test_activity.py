@@ -39,7 +39,8 @@ def test_hooks_go_when_the_network_fails() -> None:
 
 @pytest.mark.parametrize("name", ["snn_vgg5", "snn_vgg5_dlif", "snn_wrn16"])
 def test_what_is_recorded_explains_the_spikes(name: str) -> None:
-    net = awake(narrow(name, dlif_form="input"), images(name, 4))
+    form = {"dlif_form": "input"} if name.endswith("dlif") else {}
+    net = awake(narrow(name, **form), images(name, 4))
     for module in net.modules():
         if hasattr(module, "factor"):
             nn.init.uniform_(module.factor, 0.8, 1.2)
