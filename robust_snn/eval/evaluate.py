@@ -154,7 +154,7 @@ def evaluate(
         meter.say("looking for signs of a masked gradient")
         summary = summarise(checked.job, shards)
         meter.say("measuring energy")
-        energy = energy_use(checked.job, folder.load)
+        energy = energy_use(checked.job, shards, folder.load)
         verdict = replace(_verdict(checked, config, summary, proven), energy=energy)
         meter.say("measuring what the report shows")
         folder.conclude(

@@ -38,7 +38,7 @@ def tiny() -> tuple[Victim, Tensor, Tensor]:
 
 @pytest.mark.parametrize("answer", ["keep", "free"])
 def test_against_every_sign_pattern(answer: str) -> None:
-    """On average over images, it reaches nearly what the best corner of the ball costs."""
+    """Over all images, it gains three quarters of what the best corners of the balls would."""
     victim, images, answers = tiny()
     attack = EnergyAttack(steps=25, answer=answer, restarts=2)
     made = attack(victim, images, answers, eps=0.1).images
@@ -53,7 +53,7 @@ def test_against_every_sign_pattern(answer: str) -> None:
     assert (made - images).abs().max() <= 0.1 + 1e-6
     assert answer == "free" or torch.equal(victim(made).argmax(1), answers)
     assert (found >= clean).all()
-    assert float((found - clean).sum()) >= 0.8 * float((best - clean).sum()) > 0
+    assert float((found - clean).sum()) >= 0.75 * float((best - clean).sum()) > 0
 
 
 def small(**more: str) -> nn.Module:
@@ -84,7 +84,7 @@ def test_a_suite_says_what_inferences_cost(tmp_path: Path) -> None:
     assert verdict.energy is not None
     assert [row.name for row in verdict.energy.rows] == ["none", "apgd", "energy"]
     clean, _, attacked = verdict.energy.rows
-    assert clean.factor == 1 and attacked.factor >= 1 and "pJ" in verdict.energy.formula
+    assert clean.factor == 1 < attacked.factor and "pJ" in verdict.energy.formula
     assert verdict.attacks[1].accuracy == verdict.clean.accuracy  # the answers stay
     assert Verdict.load(tmp_path / "verdict.json") == verdict
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.shard_result import ShardResult
+from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult
 from robust_snn.eval.scoring.energy_use import EnergyUse, row_energy
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import image_costs
@@ -21,12 +21,20 @@ DRAWS = 5  # of a noisy network, whose costs vary little
 TOGETHER = 16  # images that pass together: a record holds the spikes of all layers
 
 
-def energy_use(job: Job, load: Callable[[str], ShardResult | None]) -> EnergyUse | None:
+def energy_use(
+    job: Job,
+    shards: Sequence[FinishedShard],
+    load: Callable[[str, str], ShardResult | None],
+) -> EnergyUse | None:
     """The costs of a finished job with energy attacks; None without.
 
     Args:
         job: The finished job.
-        load: Gives the stored result of a name.
+        shards: Its results, without the images.
+        load: Gives the stored result of a name, with what identifies its images.
+
+    Raises:
+        RuntimeError: If a stored result is gone.
     """
     if not any(row.implementation == "energy" for row in job.suite.attacks):
         return None
@@ -35,12 +43,15 @@ def energy_use(job: Job, load: Callable[[str], ShardResult | None]) -> EnergyUse
     rows = [row_energy("none", clean, clean, job.seed)]
     for number, row in enumerate(job.suite.attacks):
         images, changed = job.images.clone(), torch.zeros(len(job.images), dtype=torch.bool)
-        for shard in range(job.shards):
-            result = load(job.names(shard)[1 + number])
-            if result is not None and len(result.positions):
-                at = torch.from_numpy(job.ids(shard)[result.positions])
-                images[at] = torch.from_numpy(result.images).to(images)
-                changed[at] = True
+        for shard, finished in enumerate(shards):
+            if finished.attacks[number] is None:
+                continue  # no image was left to attack
+            result = load(name := job.names(shard)[1 + number], job.identity(shard))
+            if result is None:
+                raise RuntimeError(f"the result '{name}' is gone; evaluate again")
+            at = torch.from_numpy(job.ids(shard)[result.positions])
+            images[at] = torch.from_numpy(result.images).to(images)
+            changed[at] = True
         costs = clean.copy()
         ids = changed.nonzero()[:, 0]
         if len(ids):

@@ -14,6 +14,7 @@ from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
 from robust_snn.eval.protocol.given_images import GIVEN, given_implementation, is_given
 from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
+from robust_snn.eval.protocol.library_attacks import ART, FOOLBOX
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.protocol.user_attack import user_attack
@@ -240,6 +241,8 @@ IMPLEMENTATIONS = {
         _least_classes_autoattack,
         norms=("Linf", "L2", "L1"),
     ),
+    "art": ART,
+    "foolbox": FOOLBOX,
     "torchattacks": Implementation(
         "torchattacks",
         _check_torchattacks,
