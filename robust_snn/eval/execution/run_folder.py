@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +162,13 @@ class RunFolder:
 
         Yields:
             Whether this process has it now.
+
+        Raises:
+            FolderError: If its file is something that no process can lock.
         """
-        with self._locked(f"{shard:05d}", wait) as ours:
+        with ExitStack() as held:
+            with self._reported():
+                ours = held.enter_context(self._locked(f"{shard:05d}", wait))
             yield ours
 
     def lock(self) -> AbstractContextManager[bool]:

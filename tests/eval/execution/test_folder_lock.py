@@ -24,7 +24,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         assert ours
 
 
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", sorted(folder_lock._NO_LOCKS))
 def test_without_locks_the_work_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
@@ -43,6 +43,16 @@ def test_without_locks_the_work_goes_on(
 def test_other_errors_are_errors(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError), locked(tmp_path / "file" / "a", 0):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOSPC])
+def test_a_disk_that_fails_is_no_disk_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(number, "no")))
+    with pytest.raises(OSError, match="no"), locked(tmp_path / "a", 0):
         pass
 
 

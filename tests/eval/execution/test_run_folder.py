@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 
 from robust_snn import InputError
 from robust_snn.eval.execution.out_of_memory import in_parts, on_fewer
-from robust_snn.eval.execution.run_folder import RunFolder
+from robust_snn.eval.execution.run_folder import FolderError, RunFolder
 from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
 
 CONFIG: dict[str, Any] = {"seed": 0, "attacks": {"square": {"steps": 5}}, "eps": 0.1}
@@ -141,6 +144,39 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds a file|cannot write"):
         RunFolder(path / "inside", CONFIG)
     assert path.read_text() == "mine"
+
+
+STALE = "4711\nanother-host\n"  # what a lock of filelock's soft kind holds
+LEFT: dict[str, tuple[Callable[[Path], object], str | None]] = {
+    "a soft lock of another host": (lambda lock: lock.write_text(STALE), None),
+    "a soft lock of a dead process": (lambda lock: lock.write_text("999999\n"), None),
+    "an empty file": (lambda lock: lock.touch(), None),
+    "anything": (lambda lock: lock.write_bytes(bytes(range(256))), None),
+    "a file that is read only": (lambda lock: (lock.touch(), lock.chmod(0o444)), None),
+    "a pipe": (lambda lock: os.mkfifo(lock), None),
+    "no folder": (lambda lock: shutil.rmtree(lock.parent), None),
+    "a folder": (lambda lock: lock.mkdir(), "Is a directory"),
+    "a link to nowhere": (lambda lock: lock.symlink_to("/nowhere/at/all"), "symbolic links"),
+    "a link to a file": (lambda lock: lock.symlink_to(lock.parent / "run"), "symbolic links"),
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_lies_in_the_place_of_a_lock(what: str, tmp_path: Path) -> None:
+    """The run goes on, or says what to repair; a file of a dead process locks nothing."""
+    leave, message = LEFT[what]
+    folder = RunFolder(tmp_path / "run", CONFIG)
+    leave(folder.lock_file("00000"))
+    if message is not None:
+        with (
+            pytest.raises(FolderError, match=f"{message}; what is finished is safe"),
+            folder.lock_shard(0),
+        ):
+            pass
+        return
+    with folder.lock_shard(0) as ours:
+        assert ours
+    folder.conclude()
 
 
 def test_worst_keeps_the_hardest_version() -> None:
