@@ -14,7 +14,7 @@ from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mod
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
 from robust_snn.kernels.backend import runs_triton
 from robust_snn.models.readout import Readout
-from robust_snn.neurons.fixed_network import fixed_network
+from robust_snn.neurons.fixed_network import frozen_network
 from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.noise_source import (
     POLICIES,
@@ -284,7 +284,7 @@ class Victim(nn.Module):
                 check_steps(net, x)
             images = partial(_copied, x, channels_last=last and x.dim() == 4)
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
-            with fixed_network(net), half:
+            with frozen_network(net), half:
                 dtype = torch.bfloat16 if bf16 else torch.float32
                 laid_out = dtype if last and runs_triton(x) else None
                 own = settings._replace(keys=keys, constants=layer_constants(net, laid_out))
@@ -333,7 +333,7 @@ class Victim(nn.Module):
                 keys = sample_keys(derive_seed(self.seed, purpose), keys, draw)
             settings = PassSettings(keys, layers=layers)
             images, known = partial(_copied, x.float()), known_groupings(self.net)
-            with fixed_network(self.net):
+            with frozen_network(self.net):
                 logits = passed(self.net, images, settings, known)
             return _checked(logits, self.net, len(x)).float()
 

@@ -28,7 +28,15 @@ if hasattr(os, "register_at_fork"):  # a forked process has no thread that would
 
 @contextmanager
 def fixed_network(net: nn.Module) -> Iterator[None]:
-    """Keeps a network in eval mode and its parameters frozen while it runs, in a plain context.
+    """`frozen_network` in a plain context."""
+    first = next(net.parameters(), None)
+    with plain_context(device=None if first is None else first.device), frozen_network(net):
+        yield
+
+
+@contextmanager
+def frozen_network(net: nn.Module) -> Iterator[None]:
+    """Keeps a network in eval mode and its parameters frozen while it runs.
 
     Modules of other people keep a state while they run, so one thread at a time runs them.
     """
@@ -36,7 +44,6 @@ def fixed_network(net: nn.Module) -> Iterator[None]:
     own = [m._parameters for m in modules if m._parameters]
     parameters = [p for each in own for p in each.values() if p is not None]
     with ExitStack() as stack:
-        stack.enter_context(plain_context(device=parameters[0].device if parameters else None))
         stack.enter_context(turned_off("training", modules))
         stack.enter_context(turned_off("requires_grad", parameters))
         if stateful := {kind for kind in set(map(type, modules)) if _may_keep_state(kind)}:
