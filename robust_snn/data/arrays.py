@@ -86,6 +86,11 @@ def array_set(
     check_images(pixels, torch.empty(0), in_chans=pixels.shape[-3], num_classes=None)
     every = torch.from_numpy(known)
     check_labels(every, len(images), len(names))
+    first, whole = (len(np.unique(part)) for part in (known[:n], known))
+    if n is not None and first < min(n, whole):
+        _log.warning(
+            "the first %d images of '%s' are of %d of its %d classes", n, name, first, whole
+        )
     return ImageSet(name, split, pixels.contiguous(), every[:n].clone(), tuple(names))
 
 
