@@ -167,7 +167,8 @@ def test_verdict(tmp_path: Path, noisy: bool, device: torch.device) -> None:
     conforms(tree, SCHEMA)
     for row in tree["attacks"]:
         conforms(row, ATTACK)
-    assert json.loads((tmp_path / "run" / "verdict.json").read_text()) == tree
+    written = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    assert len(written.pop("sha256")) == 64 and written == tree
     assert Verdict.from_dict(tree) == verdict == Verdict.load(tmp_path / "run" / "verdict.json")
     assert tree["model"]["name"] == "snn_vgg5" and tree["data"]["name"] == "random"
     assert tree["stochastic"] is noisy
