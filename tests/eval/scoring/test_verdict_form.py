@@ -184,11 +184,13 @@ def test_tries_are_counted_again(tmp_path: Path) -> None:
 def test_what_was_not_attacked_or_diagnosed_is_last(tmp_path: Path) -> None:
     runs = [tmp_path / name for name in ("none", "silent", "failed", "good")]
     made = [
-        a_verdict(attacks=()),
-        a_verdict(diagnostics=()),
-        a_verdict(status="fail"),
-        a_verdict(),
+        a_verdict("adaptive-medium", attacks=()),
+        a_verdict("adaptive-medium", diagnostics=()),
+        a_verdict("adaptive-medium", status="fail"),
+        a_verdict("adaptive-medium"),
     ]
+    for name, verdict in zip("abcd", made, strict=True):  # of four networks
+        verdict.model["weights_sha256"] = name
     for run, verdict in zip(runs, made, strict=True):
         run.mkdir()
         verdict.save(run / "verdict.json")
