@@ -33,11 +33,11 @@ def measure_convolutions(rounds: int, clock: str, images: int = 64) -> list[Reco
                 "oneDNN": partial(F.conv2d, floats, laid_out, padding=1)
             }
             for name, x in (("events", floats), ("events, bytes", bytes_)):
-                got = event_driven_convolution(x, weight, None, 1, 1)
+                got = event_driven_convolution(x, laid_out, None, 1, 1)
                 if got is None or (got - expected).norm() > 1e-5 * expected.norm():
                     refused[name] = "the outputs differ"
                 else:
-                    timed[name] = partial(event_driven_convolution, x, weight, None, 1, 1)
+                    timed[name] = partial(event_driven_convolution, x, laid_out, None, 1, 1)
             shape = {"shape": f"{channels}->{channels}, {size}x{size}", "density": density}
             found += records(shape, interleave(timed, rounds, CLOCKS[clock]), "oneDNN", refused)
     return found

@@ -47,6 +47,7 @@ for _byte in range(256):
     _ones = [_bit for _bit in range(BYTE) if _byte >> _bit & 1]
     _PLACES[_byte, : len(_ones)] = np.array(_ones, np.uint16) * ROW
 _COUNTS = np.array([bin(_byte).count("1") for _byte in range(256)], np.int32)
+_ZERO = np.float32(0)
 _FIRST_BYTE, _BYTE_BITS, _LANE_BITS = np.uint32(255), np.uint32(BYTE), np.uint32(LANES)
 
 
@@ -246,6 +247,31 @@ def sum_event_weights(
                     )  # fmt: skip
 
 
+@kernel
+def block_weights(weight, channels, tops, table, sources=SOURCES):
+    """Copies weights `[outputs, places, channels as given]` to `[blocks, rows * LANES]`."""
+    outputs, places, given = weight.shape
+    flat = weight.reshape(-1)
+    for block in range(len(table)):
+        count, rows = min(LANES, outputs - block * LANES), table[block]
+        panel, at = 0, 0
+        for place in range(places):
+            for c in range(channels):
+                source = (block * LANES * places + place) * given + c
+                if count == LANES and c < given:
+                    for k in range(LANES):
+                        rows[at + k] = flat[source + k * places * given]
+                else:
+                    for k in range(LANES):
+                        there = k < count and c < given
+                        rows[at + k] = flat[source + k * places * given] if there else _ZERO
+                at += LANES
+            if at == (tops[panel + 1] - 1) * LANES:
+                for k in range(LANES):
+                    rows[at + k] = _ZERO
+                at, panel = at + LANES, panel + 1
+
+
 def event_driven_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
 ) -> Tensor | None:
@@ -276,7 +302,14 @@ def event_driven_convolution(
         (width + 2 * padding - columns) // stride + 1,
     )
     panels = _panels(shape)
-    table, start = _blocks_of_outputs(weight, bias, shape, panels)
+    blocks = -(-outputs // LANES)
+    start = torch.zeros(blocks * LANES)
+    if bias is not None:
+        start[:outputs] = bias
+    by_output = weight.detach().permute(0, 2, 3, 1).float().contiguous()
+    by_output = by_output.view(outputs, rows * columns, given)
+    table = np.empty((blocks, panels.tops[-1] * LANES), np.float32)
+    block_weights(by_output.numpy(), shape.channels, panels.tops, table)
     spikes = x.permute(0, 2, 3, 1).contiguous().view(images, height * width, given)
     one = torch.ones((), dtype=x.dtype)
     if x.dtype in (torch.bfloat16, torch.float16):
@@ -294,7 +327,7 @@ def event_driven_convolution(
         spikes.numpy(),
         one.numpy()[()],
         panels,
-        table.numpy(),
+        table,
         start.numpy(),
         _PLACES,
         _COUNTS,
@@ -322,21 +355,3 @@ def _panels(shape: ConvolutionSizes) -> Panels:
             parts[panel, row] = row * wide + left, row * wide + right, entry
     tops = np.array([bound * shape.channels + panel for panel, bound in enumerate(bounds)])
     return Panels(parts, tops)
-
-
-def _blocks_of_outputs(
-    weight: Tensor, bias: Tensor | None, shape: ConvolutionSizes, panels: Panels
-) -> tuple[Tensor, Tensor]:
-    """Weights and biases as the kernel reads them, in blocks of `LANES` outputs."""
-    outputs, given = weight.shape[:2]
-    blocks = -(-outputs // LANES)
-    by_output = weight.new_zeros(blocks * LANES, shape.rows, shape.columns, shape.channels)
-    by_output[:outputs, ..., :given] = weight.permute(0, 2, 3, 1)
-    rows = by_output.view(blocks, LANES, -1).transpose(1, 2)
-    table = torch.zeros(blocks, panels.tops[-1], LANES)
-    for panel, (top, below) in enumerate(zip(panels.tops[:-1], panels.tops[1:], strict=True)):
-        table[:, top : below - 1] = rows[:, top - panel : below - panel - 1]
-    start = torch.zeros(blocks * LANES)
-    if bias is not None:
-        start[:outputs] = bias
-    return table.view(blocks, -1), start
