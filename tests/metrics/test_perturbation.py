@@ -70,6 +70,8 @@ def test_replayed_membranes_are_those_that_fired(reset: str, v_reset: float) -> 
     spikes = LIF(0.9, reset=reset, v_reset=v_reset)(current)
     v = membrane_potential(current, spikes, 0.9, reset=reset, v_reset=v_reset)
     assert torch.equal((v >= 1).float(), spikes)
+    alone = membrane_potential(current, None, 0.9, reset=reset, v_reset=v_reset)
+    assert torch.equal(alone, v)  # a replay that fires itself
 
 
 def test_spike_distances() -> None:

@@ -81,6 +81,19 @@ def test_closed_forms(changes: dict[str, float]) -> None:
     torch.testing.assert_close(moved, 0.1 * SIGN[SIGN != 0])  # linear: to the corner of the ball
 
 
+def test_a_universal_perturbation_is_one_for_all_images() -> None:
+    """Of three images, two have label 0, so that their gradient wins."""
+    x, labels = torch.full((3, 1, 1, 4), 0.5), torch.tensor([0, 1, 0])
+    shifts = run(Victim(Linear()), (x, labels), "universal", 0.1, steps=4) - x
+    assert torch.equal(shifts, shifts[:1].expand_as(shifts))
+    torch.testing.assert_close(shifts[0, 0, 0, [0, 1, 3]], torch.tensor([0.1, -0.1, 0.1]))
+    images = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(-1, 1, 1, 4).contiguous()
+    moved = run(Victim(Linear()), (images, torch.zeros(3).long()), "universal", 0.1, steps=4)
+    assert (
+        moved.min() == 0 and moved.max() == 1
+    )  # images stay in range, the perturbation in its ball
+
+
 @pytest.mark.parametrize("eps", [0.0, EPS, 0.7, 1.0])
 @pytest.mark.parametrize(
     "kind", [k for k in PERTURBATIONS if k != "gaussian" and not k.endswith("_released")]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from helpers import assert_close_rms
 from robust_snn import InputError
 from robust_snn.kernels import sample_keys
-from robust_snn.metrics import ms_mppd, record, spike_train_distance, tasad
-from robust_snn.models.readout import step_logits
+from robust_snn.metrics import mppd, ms_mppd, record, spike_train_distance, tasad
+from robust_snn.models.readout import OneStep, step_logits
 from robust_snn.neurons import keyed
 from robust_snn.training import Recipe
 from robust_snn.training.training_losses import (
@@ -57,6 +57,20 @@ def test_the_mean_over_steps_gives_the_logits(name: str) -> None:
     assert not torch.equal(steps[0], steps[-1])
 
 
+@pytest.mark.parametrize(("share", "step"), [(0.0, 0), (0.3, 1), (0.99, 3)])
+def test_a_sub_network_answers_with_one_step(share: float, step: int) -> None:
+    net = awake(narrow("snn_vgg5_stog"), images("snn_vgg5", 4))
+    x = images("snn_vgg5")
+    with torch.no_grad():
+        assert torch.equal(OneStep(net, share)(x), step_logits(net, x)[step])
+
+
+def test_the_self_ensemble_averages_the_loss_of_every_step() -> None:
+    logits = torch.randn(5, 2, 10)
+    each = torch.stack([F.cross_entropy(step, LABELS) for step in logits])
+    assert_close_rms(TASK_LOSSES["rte"].value(logits, LABELS, recipe(loss="rte")), each.mean())
+
+
 def test_step_logits_need_a_readout() -> None:
     with pytest.raises(InputError, match="a spiking network of this package"):
         step_logits(nn.Flatten(), torch.rand(1, 3))
@@ -82,6 +96,7 @@ def test_the_gradient_penalty_is_the_squared_slope_along_the_sign() -> None:
     f = torch.sigmoid(torch.where(labels == 1, 1.0, -1.0) * (x.flatten(1) @ weight))
     slope = f * (1 - f) * weight.abs().sum()
     assert_close_rms(gradient_penalty(net, x, labels, step=1e-6), slope**2, 1e-4)
+    assert_close_rms(gradient_penalty(net, x, labels, step=1e-6, power=1), slope, 1e-4)
     far = 1e4 * x  # raw exponentials would overflow
     assert gradient_penalty(net, far, labels).isfinite().all()
 
@@ -107,6 +122,9 @@ def test_distances_of_the_last_layer_are_right_for_dlif(form: str) -> None:
     assert_close_rms(DISTANCES["ms_mppd"](clean, moved), expected)
     neurons = clean.current[0, 0].numel()
     assert_close_rms(DISTANCES["ms_mppd_mean"](clean, moved), expected / (4 * neurons))
+    error = mppd(*currents, leak).abs().transpose(0, 1).flatten(1)
+    assert_close_rms(DISTANCES["mppd_l1"](clean, moved), error.sum(1))
+    assert_close_rms(DISTANCES["mppd_l1_mean"](clean, moved), error.mean(1))
     assert_close_rms(DISTANCES["tasad"](clean, moved), tasad(clean.spikes, moved.spikes))
     assert_close_rms(
         DISTANCES["std"](clean, moved), spike_train_distance(clean.spikes, moved.spikes)
