@@ -24,8 +24,8 @@ def test_a_wave_passes_while_its_frequencies_are_low_enough(
     side: int, down: int, across: int
 ) -> None:
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    phase = 2 * math.pi * (down * row + across * column) / side
-    wave = torch.cos(phase.double() + 0.4)
+    phase = 2 * math.pi * (down * row + across * column).double() / side
+    wave = torch.cos(phase + 0.4)
     x = wave.expand(8, 2, 3, side, side)
     out = low_pass(x)
     for step, (high, wide) in enumerate(radii(side, side, 8)):

@@ -89,9 +89,7 @@ def test_a_universal_perturbation_is_one_for_all_images() -> None:
     torch.testing.assert_close(shifts[0, 0, 0, [0, 1, 3]], torch.tensor([0.1, -0.1, 0.1]))
     images = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(-1, 1, 1, 4).contiguous()
     moved = run(Victim(Linear()), (images, torch.zeros(3).long()), "universal", 0.1, steps=4)
-    assert (
-        moved.min() == 0 and moved.max() == 1
-    )  # images stay in range, the perturbation in its ball
+    assert moved.min() == 0 and moved.max() == 1
 
 
 @pytest.mark.parametrize("eps", [0.0, EPS, 0.7, 1.0])
