@@ -131,8 +131,15 @@ def check_bounded(net: nn.Module) -> None:
         )
     others = [n for n, m in net.named_modules() if isinstance(m, TakesModes)]
     ours = [m for m in net.modules() if is_neuron(m)]
-    if others or not ours or not all(isinstance(m, LIF) and m.bounded for m in ours):
+    if others or not ours or not all(isinstance(m, LIF) for m in ours):
         raise InputError(
             f"bounds follow the spiking layers of this package, and {name} has others; randomised "
             "smoothing certifies any network: noise='gaussian(sigma=0.25)'"
+        )
+    without = [(n, m) for n, m in net.named_modules() if not getattr(m, "bounded", True)]
+    if without:
+        place, module = without[0]
+        raise InputError(
+            f"there are no bounds of a {type(module).__name__} ({place}); randomised smoothing "
+            "certifies any network: noise='gaussian(sigma=0.25)'"
         )

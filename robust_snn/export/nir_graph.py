@@ -54,6 +54,8 @@ def nir(
             f"{type(net.encoder).__name__}: NIR has no node that draws spikes; name the encoder "
             "where the graph is read"
         )
+    if net.early_exit is not None:
+        raise InputError("NIR has no node that stops a network: build it without early_exit")
     writer = GraphWriter(package, DT)
     wire = writer.input((net.encoder.in_chans, *(img_size or _img_size(net))))
     wire = writer.scaled("encoder", wire, 1 / net.encoder.std, -net.encoder.mean / net.encoder.std)

@@ -195,7 +195,10 @@ def _sew_block(writer: GraphWriter, path: str, block: SEWBlock, wire: Wire) -> W
     if block.connection != "add":
         raise InputError(f"'{path}' joins spikes by {block.connection}; NIR adds only")
     branch = writer.write(f"{path}.conv1", block.conv1, wire)
-    return writer.write(f"{path}.conv2", block.conv2, branch).plus(wire)
+    branch = writer.write(f"{path}.conv2", block.conv2, branch)
+    if block.shortcut is None:
+        return branch.plus(wire)
+    return branch.plus(writer.write(f"{path}.shortcut", block.shortcut, wire))
 
 
 def _spiking_mlp(writer: GraphWriter, path: str, head: SpikingMLP, wire: Wire) -> Wire:

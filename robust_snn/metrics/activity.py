@@ -49,7 +49,8 @@ class LayerActivity:
     def distance(self) -> Tensor:
         """Membranes before firing less the threshold, `[T, B, *shape]`.
 
-        The gradient does not pass resets.
+        The gradient does not pass resets. What `NoisyLIF` of the double form adds to its membranes,
+        and by what other neurons adapt or redraw theirs, is left out.
         """
         d, fired = self.dynamics, None if self.gated else self.spikes
         v = membrane_potential(

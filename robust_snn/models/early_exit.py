@@ -83,6 +83,8 @@ class EarlyExit(nn.Module):
         InputError: If the rule or the gradient is not known.
     """
 
+    bounded = False  # intervals do not pass
+
     def __init__(
         self,
         rule: str | ExitRule,

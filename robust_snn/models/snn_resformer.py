@@ -67,6 +67,8 @@ class DualAttention(KeepsTimeNorms):
         patch: Side of the patches that attend.
     """
 
+    bounded = False  # intervals do not pass
+
     def __init__(
         self, build: Builder, channels: int, heads: int, size: tuple[int, int], patch: int
     ) -> None:

@@ -25,6 +25,8 @@ from robust_snn.models.time_layers import ConvSpike, Spike, fork
 class MaskAttention(nn.Module):
     """Spike-driven self-attention: `q * spike(sum over tokens of k * v)`, then a projection."""
 
+    bounded = False  # intervals do not pass
+
     def __init__(self, build: Builder, channels: int, heads: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.heads = heads

@@ -77,6 +77,7 @@ class WideAttention(nn.Module):
     """
 
     WIDER = 4
+    bounded = False  # intervals do not pass
 
     def __init__(self, build: Builder, channels: int, heads: int, size: Size) -> None:
         super().__init__()

@@ -53,6 +53,7 @@ class SelfAttention(nn.Module):
     """
 
     SCALE = 0.125
+    bounded = False  # intervals do not pass
 
     def __init__(
         self, build: Builder, channels: int, heads: int, size: tuple[int, int], bias: bool
@@ -85,6 +86,8 @@ class TokenAttention(nn.Module):
         heads: Attention heads.
         size: Height and width of the map.
     """
+
+    bounded = False  # intervals do not pass
 
     def __init__(self, build: Builder, channels: int, heads: int, size: tuple[int, int]) -> None:
         super().__init__()

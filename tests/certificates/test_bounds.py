@@ -196,6 +196,9 @@ def test_event_frames_have_bounds() -> None:
     [
         (lambda: narrow("snn_vgg5_stog", "fresh", T=2), "random numbers"),
         (lambda: narrow("snn_vgg5_poisson", "fresh", T=2), "noise='rate'"),
+        (lambda: narrow("snn_vgg5_feel", T=2), "no bounds of a EvolvingLeakLIF"),
+        (lambda: narrow("snn_vgg5", T=2, early_exit="entropy"), "no bounds of a EarlyExit"),
+        (lambda: narrow("snn_qkformer", T=2), "no bounds of a TokenAttention"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "has others"),
     ],
 )

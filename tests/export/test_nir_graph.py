@@ -24,6 +24,10 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "sums after the neurons": ("snn_resnet20", {**TINY, "width": 0.5}),
     "a spiking head": ("snn_resnet19", TINY),
     "weighted sums before them": ("snn_wrn16", {**TINY, "width": 0.2, "threshold": 0.5}),
+    "spiking shortcuts": (
+        "snn_sew18",
+        {**TINY, "width": 0.1, "stages": (64, 128), "blocks": (1, 1)},
+    ),
     "a flat head": ("snn_vggsnn", {**TINY, "width": 0.2, "threshold": 0.3}),
 }
 
@@ -83,6 +87,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "random images": ("snn_vgg5_poisson", SMALL, "PoissonEncoding: NIR has no node"),
     "soft resets": ("snn_vgg5", {**SMALL, "reset": "soft"}, "soft reset"),
     "membrane readouts": ("snn_vgg5", {**SMALL, "readout": "membrane", "decay": 0.5}, "readout"),
+    "an early exit": ("snn_vgg5", {**SMALL, "early_exit": "confidence"}, "build it without"),
+    "integer spikes": ("snn_vgg5_ilif", SMALL, "'stages.0.0.act.neuron' is a IntegerLIF"),
+    "attention": ("snn_spikformer", {**TINY, "width": 0.1}, "is a "),
     "maxima": ("snn_sew7b", {**TINY, "img_size": 8}, "is a TimeMaxPool2d"),
     "products of spikes": ("snn_sew7b", {**TINY, "img_size": 8, "connection": "and"}, "by and"),
 }
