@@ -16,16 +16,18 @@ from loops import run
 from robust_snn.kernels import Dynamics, Gate, Recursion, Surrogate, sample_keys
 from robust_snn.kernels.convolution import event_driven as events
 from robust_snn.kernels.numba_tools import half_precision as half
-from robust_snn.kernels.numba_tools.threads import WORTH, run_blocks
+from robust_snn.kernels.numba_tools import threads as numba_threads
+from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.spiking.numba import backward, forward, slopes
 from robust_snn.kernels.spiking.numba import block_ops as passes
 from robust_snn.kernels.spiking.numba import philox as draws
 
 pytestmark = pytest.mark.cpu_only
 
-NEURONS = 40000  # enough for three threads
-CURRENT, UPSTREAM = torch.randn(2, 5, 3, NEURONS, generator=torch.Generator().manual_seed(0))
-GATE = Gate(torch.full((NEURONS,), 0.5), sample_keys(0, torch.arange(3)))
+WORTH = 1000  # of a thread, so that small layers are split
+
+CURRENT, UPSTREAM = torch.randn(2, 5, 3, 9000, generator=torch.Generator().manual_seed(0))
+GATE = Gate(torch.full((9000,), 0.5), sample_keys(0, torch.arange(3)))
 
 
 def _spike(_=None):
@@ -39,7 +41,8 @@ def _same(a, b):
 
 
 @pytest.fixture
-def threads():
+def threads(monkeypatch):
+    monkeypatch.setattr(numba_threads, "WORTH", WORTH)
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)

@@ -2,7 +2,7 @@
 
 Kernels release the global interpreter lock. Plain threads compile in half the time of Numba's
 parallel loops, do not spin beside PyTorch's own pool, and can be entered from several threads. To
-wake one costs some 50 microseconds, so work that is done sooner stays on the caller's thread.
+wake one costs 50 to 300 microseconds, so work that is done sooner stays on the caller's thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-WORTH = 1 << 18  # values that a kernel passes over, per thread: some 50 microseconds
+WORTH = 1 << 20  # values that a kernel passes over, per thread: a few hundred microseconds
 
 _pool: ThreadPoolExecutor | None = None
 
