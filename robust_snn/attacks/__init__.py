@@ -30,6 +30,7 @@ from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
 from robust_snn.attacks.square import Square
 from robust_snn.attacks.student import Student
 from robust_snn.attacks.transfer import Transfer
+from robust_snn.attacks.universal import Universal
 
 __all__ = [
     "APGD",
@@ -64,6 +65,7 @@ __all__ = [
     "Square",
     "Student",
     "Transfer",
+    "Universal",
     "attacks_of_budget",
     "changed_entries",
     "count_gradients",

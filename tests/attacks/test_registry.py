@@ -31,7 +31,7 @@ def test_text_names_an_attack_and_its_settings() -> None:
             PGD(alpha=0.1, targets=torch.tensor([1])),
             "pgd(steps=20,alpha=0.1,random_start=true,targets=given)",
         ),
-        (make_attack("sda", {}, EVENT_ATTACKS), "sda(steps=50,k_init=10)"),
+        (make_attack("sda", {}, EVENT_ATTACKS), "sda(steps=50,only=all,k_init=10)"),
     ]:
         assert str(attack) == text
     assert "steps=7" in repr(PGD(steps=7))

@@ -167,6 +167,11 @@ def _energy_attack(row: AttackSpec) -> attacks.Attack:
     return attacks.make_attack(row.attack, given_settings(row), {EnergyAttack.name: EnergyAttack})
 
 
+def _universal_attack(row: AttackSpec) -> attacks.Attack:
+    table = {attacks.Universal.name: attacks.Universal}
+    return attacks.make_attack(row.attack, given_settings(row), table)
+
+
 def _of_ours(
     make: Callable[[AttackSpec], attacks.Attack], norms: tuple[str, ...]
 ) -> Implementation:
@@ -223,6 +228,7 @@ def _judge(victim: Victim, row: AttackSpec) -> Victim:
 IMPLEMENTATIONS = {
     "robust_snn": _of_ours(_own_attack, ("Linf", "L2", "L1")),
     "events": _of_ours(_event_attack, ("L0", "Linf")),
+    "universal": _of_ours(_universal_attack, ("Linf", "L2", "L0")),
     "energy": _of_ours(_energy_attack, ("Linf", "L2")),
     "corruption": Implementation(
         "robust_snn",

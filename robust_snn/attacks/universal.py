@@ -1,0 +1,142 @@
+"""One perturbation for all images, fitted on other images than those that it is put on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robust_snn.attacks.attack_losses import cross_entropy
+from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.events.event_frames import check_binary, check_budget
+from robust_snn.attacks.norm_ball import NormBall
+from robust_snn.attacks.problem import AttackInputs
+from robust_snn.utils.argument_types import check_fields
+from robust_snn.victim import Victim
+from robust_snn.victim_scoring import fresh_logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Universal(Attack):
+    """A universal perturbation (Moosavi-Dezfooli et al., CVPR 2017), by gradient ascent.
+
+    The images of every class are dealt into two halves in turn. The perturbation of either half is
+    fitted on the other, so that no image has a part in what is put on it; images that are attacked
+    alone stay as they are. A step follows the gradient over the images that are still right. In L0,
+    on binary event frames, the same `eps` entries flip in all recordings.
+
+    Attributes:
+        steps: Gradients per start.
+        restarts: Starts: no perturbation, then random ones.
+        eot_loss: Draws that a gradient averages, of a noisy victim.
+    """
+
+    name = "universal"
+    norms = ("Linf", "L2", "L0")
+    steps: int = 50
+    restarts: int = 2
+    eot_loss: int = 4
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for option in ("steps", "restarts", "eot_loss"):
+            check_positive(option, getattr(self, option))
+
+    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
+        super().check_inputs(images, eps, norm)
+        if norm == "L0":
+            check_budget(self.name, eps)
+            check_binary(self.name, images)
+
+    def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
+        victim, images, labels, ids = inputs[:4]
+        adversarial, first = images.clone(), halves(labels, ids)
+        for fitted in (first, ~first):
+            if fitted.any() and not fitted.all():
+                change = self.fit(inputs.subset(fitted.nonzero()[:, 0]))
+                adversarial[~fitted] = changed(images[~fitted], change, inputs.eps, inputs.norm)
+        if not len(images):
+            return adversarial, torch.zeros_like(labels, dtype=torch.bool)
+        draws = 10 if victim.stochastic else 1
+        logits = fresh_logits(victim, adversarial, ids, draws, "choose")
+        right = torch.stack([(z.argmax(1) == labels).double() for z in logits]).mean(0)
+        return adversarial, right < 0.5
+
+    def fit(self, inputs: AttackInputs) -> Tensor:
+        """The perturbation that misleads most of these images, `[1, ...]`; of frames, the flips."""
+        images, eps, norm = inputs.images, inputs.eps, inputs.norm
+        best, highest = torch.zeros_like(images[:1]), -torch.inf
+        for start in range(self.restarts):
+            latent = self._start(inputs, start)
+            for step in range(self.steps + 1):
+                change = _within(latent, eps, norm)
+                gradient, wrong, loss = self._gradient(inputs.victim, inputs, change)
+                if (found := wrong + 1e-3 * min(loss, 999.0) / 1e3) > highest:
+                    best, highest = change, found
+                if norm == "L0":
+                    latent = latent + gradient / gradient.abs().max().clamp(min=1e-30)
+                else:
+                    ball = NormBall(torch.zeros_like(gradient), eps, norm)
+                    length = eps * max(1 - step / self.steps, 0.05) / 2
+                    latent = change + length * ball.steepest(gradient)
+        return best
+
+    def _start(self, inputs: AttackInputs, start: int) -> Tensor:
+        if not start:
+            return torch.zeros_like(inputs.images[:1])
+        random = inputs.rng.uniform("start", start)[:1]
+        return random if inputs.norm == "L0" else inputs.eps * random.sign()
+
+    @torch.enable_grad()
+    def _gradient(
+        self, victim: Victim, inputs: AttackInputs, change: Tensor
+    ) -> tuple[Tensor, float, float]:
+        """Gradient for the change `[1, ...]`, share of wrong answers, mean loss."""
+        images, labels, draws = inputs.images, inputs.labels, self.eot_loss
+        x = changed(images, change, inputs.eps, inputs.norm)
+        total, wrong, loss = torch.zeros_like(change), 0.0, 0.0
+        for _ in range(draws if victim.stochastic else 1):
+            leaf = x.detach().requires_grad_()
+            logits = victim(leaf)
+            each, right = cross_entropy(logits, labels), logits.argmax(1) == labels
+            weight = right.float() if right.any() else torch.ones_like(each)
+            (gradient,) = torch.autograd.grad((each * weight).sum(), leaf)
+            if inputs.norm == "L0":
+                gradient = gradient * (1 - 2 * images)
+            total += torch.nan_to_num(gradient).sum(0, keepdim=True)
+            wrong += float((~right).float().mean())
+            loss += float(each.detach().mean())
+        count = draws if victim.stochastic else 1
+        return total, wrong / count, loss / count
+
+
+def halves(labels: Tensor, ids: Tensor) -> Tensor:
+    """Whether an image belongs to the first half: every class is dealt in turn, by id, bool `[B]`.
+
+    The turn goes on from class to class, so that classes of one image are shared out too.
+    """
+    order = torch.argsort(labels * (int(ids.max()) + 1 if len(ids) else 1) + ids)
+    first = torch.zeros_like(labels, dtype=torch.bool)
+    first[order[::2]] = True
+    return first
+
+
+def changed(images: Tensor, change: Tensor, eps: float, norm: str) -> Tensor:
+    """Images `[B, ...]` under a change `[1, ...]`, within the threat."""
+    if norm == "L0":
+        return (images - change).abs()
+    return NormBall(images, eps, norm).project(images + change)
+
+
+def _within(latent: Tensor, eps: float, norm: str) -> Tensor:
+    """The change that a latent tensor stands for, `[1, ...]`."""
+    if norm == "Linf":
+        return latent.clamp(-eps, eps)
+    if norm == "L2":
+        return latent * (eps / latent.norm().clamp(min=1e-30)).clamp(max=1)
+    flat = latent.flatten()
+    top = flat.topk(min(int(eps), len(flat))).indices
+    flips = torch.zeros_like(flat)
+    flips[top] = (flat[top] > 0).float()
+    return flips.view(latent.shape)
