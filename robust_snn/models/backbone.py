@@ -98,7 +98,7 @@ class SpikingBackbone(nn.Module):
         drop_rate: float = 0.0,
         readout: Literal["mean", "membrane"] = "mean",
         early_exit: str | None = None,
-        exit_gradient: Literal["aware", "taken", "unaware"] = "aware",
+        exit_gradient: Literal["aware", "taken", "unaware"] = "taken",
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         defaults: dict[str, Any] | None = None,

@@ -76,7 +76,8 @@ class EarlyExit(nn.Module):
 
     Args:
         rule: `"confidence(at=0.9)"` or `"entropy(at=0.5)"`.
-        gradient: What attacks know of the rule.
+        gradient: What attacks know of the rule. Neither of the first two breaks all that the other
+            breaks: evaluate with both.
         width: Surplus of sureness over which the chance to stop, a sigmoid, rises.
 
     Raises:
@@ -88,7 +89,7 @@ class EarlyExit(nn.Module):
     def __init__(
         self,
         rule: str | ExitRule,
-        gradient: Literal["aware", "taken", "unaware"] = "aware",
+        gradient: Literal["aware", "taken", "unaware"] = "taken",
         width: float = 0.1,
     ) -> None:
         super().__init__()

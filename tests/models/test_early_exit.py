@@ -61,7 +61,7 @@ def test_the_answer_is_one_and_the_gradients_are_three() -> None:
 def test_the_aware_gradient_is_that_of_the_mixture() -> None:
     """A narrow chance to stop makes the mixture the answer itself, so that both can be compared."""
     logits = torch.randn(4, 3, 3, dtype=torch.float64, requires_grad=True)
-    leave = EarlyExit("confidence(at=0.55)", width=0.3)
+    leave = EarlyExit("confidence(at=0.55)", "aware", width=0.3)
 
     def mixture(logits: Tensor) -> Tensor:
         running, surplus = leave._read(logits)
