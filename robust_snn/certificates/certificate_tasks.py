@@ -14,7 +14,7 @@ from robust_snn.certificates.bounds import certify
 from robust_snn.certificates.certificate_folder import Row
 from robust_snn.certificates.smoothing import ABSTAINS, parse_noise, smooth
 from robust_snn.data import ImageSet
-from robust_snn.data.image_set import image_digests
+from robust_snn.data.image_digests import image_digests
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import checked_inputs

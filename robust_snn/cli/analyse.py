@@ -69,7 +69,7 @@ def analyse(
     set_threads(threads)
     start_logging(quiet)
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
-    info, images = subject.info, subject.images
+    info, images = subject.info, subject.loaded
     if not 0 <= sample < len(images):
         raise InputError(f"--sample must be between 0 and {len(images) - 1}, got {sample}")
     if neurons < 1:

@@ -90,7 +90,7 @@ def certify(
     set_threads(threads)
     bar = start_logging(quiet)
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
-    victim, images = subject.victim(chosen_device(device), seed=seed), subject.images
+    victim, images = subject.victim(chosen_device(device), seed=seed), subject.loaded
     task: CertificateTask
     if noise is not None:
         task = SmoothingTask(victim, images, noise, 1000 if draws is None else draws)

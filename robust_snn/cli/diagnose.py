@@ -86,7 +86,7 @@ def diagnose(
     if not radius:
         raise InputError(f"--eps must be positive, got {eps}")
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
-    images = subject.images
+    images = subject.loaded
     where = chosen_device(device)
     victim = subject.victim(where, seed=seed)
     victim = victim if gradient is None else victim.replace(gradient=gradient)

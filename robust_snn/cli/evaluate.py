@@ -29,7 +29,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.optional_work import if_possible
 
 if TYPE_CHECKING:
-    from robust_snn.data import ImageSet
+    from robust_snn.data import OpenImageSet
     from robust_snn.eval import Verdict
     from robust_snn.victim import Victim
 
@@ -89,6 +89,10 @@ def evaluate(
         bool,
         typer.Option("--dry-run", help="Say what would run and what it would cost; run nothing."),
     ] = False,
+    keep: Annotated[
+        str,
+        typer.Option(help="Adversarial images that stay: worst of each image, all, or none."),
+    ] = "worst",
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
@@ -104,7 +108,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure robust accuracy. The same command resumes a killed run."""
-    from robust_snn.cli.inputs import load_subject
+    from robust_snn.cli.inputs import kept_apart, load_subject
     from robust_snn.eval import load_suite
     from robust_snn.eval.execution.preflight import CALIBRATION
     from robust_snn.eval.protocol.sweep_axes import radius, read_axes
@@ -125,6 +129,7 @@ def evaluate(
         "eot": eot,
         "batch_size": batch_size,
         "certificates": certificates,
+        "keep": keep,
         "seed": seed,
         "workers": workers,
         "ray": ray,
@@ -132,12 +137,12 @@ def evaluate(
     }
     if source_checkpoint is not None:
         settings["source"] = load_model(source_checkpoint)[0].to(place)
-    spare = 0 if asked.budget is None else CALIBRATION
-    subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, spare, adapting)
+    some = n if asked.budget is None else None
+    subject = load_subject(model, model_kwargs, checkpoint, data, data_root, some, adapting)
     images = subject.images
-    if n is not None and len(images) > n:  # the others choose the attacks of a suite with a budget
-        images, others = images.divide(n)
-        settings["calibration"] = others.images, others.labels
+    if asked.budget is not None:
+        images, others = kept_apart(images, n, CALIBRATION)
+        settings["calibration"] = others.loaded().images, others.labels
     settings["model_info"] = subject.info
     settings["data_info"] = {"name": images.name, "split": images.split}
     settings["report"] = {"command": command(), "classes": images.classes}
@@ -157,14 +162,14 @@ def evaluate(
 
 
 def _say_cost(
-    victim: Victim, images: ImageSet, settings: Mapping[str, Any], axes: Mapping[str, Any]
+    victim: Victim, images: OpenImageSet, settings: Mapping[str, Any], axes: Mapping[str, Any]
 ) -> None:
     """Says what an evaluation would run and what it would cost."""
     from robust_snn.eval import estimate
     from robust_snn.eval.reporting.terminal import render_cost
 
     taken = ("suite", "eps", "norm", "draws", "steps", "eot", "source", "batch_size", "seed")
-    asked = {key: settings[key] for key in (*taken, "calibration") if key in settings}
+    asked = {key: settings[key] for key in (*taken, "keep", "calibration") if key in settings}
     cost = estimate(victim, images.images, images.labels, **asked)
     points = 1 + sum(len(values) for values in axes.values())
     say(render_cost(cost, settings["workers"] or 1, points))

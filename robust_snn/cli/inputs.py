@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from torch import nn
 from robust_snn.cli.adapt_text import adapt_arguments, parse_adapt
 from robust_snn.cli.options import NAMED_SETS
 from robust_snn.cli.own_network import make_network
-from robust_snn.data import ImageSet, load_dataset
+from robust_snn.data import ImageSet, OpenImageSet, load_dataset, open_dataset
 from robust_snn.foreign import adapt
 from robust_snn.foreign.nir import NIRNet, is_nir, load_nir
 from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs, zoo
@@ -76,12 +75,17 @@ class Subject(NamedTuple):
     Attributes:
         net: The network, with its weights.
         info: `name` and `kwargs` of the model, and under `adapt` how it is adapted.
-        images: Images or event frames that suit it, with labels.
+        images: Images or event frames that suit it, with labels; they may lie on disk.
     """
 
     net: nn.Module
     info: dict[str, Any]
-    images: ImageSet
+    images: OpenImageSet
+
+    @property
+    def loaded(self) -> ImageSet:
+        """The images in memory."""
+        return self.images.loaded()
 
     def victim(self, device: str, **settings: Any) -> Victim:
         """The network as a victim on a device, with further arguments of `Victim`."""
@@ -97,7 +101,6 @@ def load_subject(
     data: str,
     data_root: Path | None,
     n: int | None,
-    spare: int = 0,
     adapting: str | None = None,
 ) -> Subject:
     """Loads the network and the images that a command line names.
@@ -111,7 +114,6 @@ def load_subject(
         data: Name, folder or file of the images.
         data_root: Where a named data set lies on disk.
         n: Number of images; all if left out.
-        spare: Images after those `n` that come too, where there are as many.
         adapting: How the network is adapted, as text; a card knows it.
 
     Raises:
@@ -128,7 +130,7 @@ def load_subject(
     packaged = zoo.card(name) if net is None and _is_packaged(name, checkpoint) else None
     if packaged is not None:
         size = {"img_size": packaged["model"]["kwargs"]["img_size"]}
-    images = _images_for(data, data_root, n, spare, {**size, **settings, **kwargs})
+    images = _images_for(data, data_root, n, {**size, **settings, **kwargs})
     if (known := card or packaged) is not None:
         _check_classes(known.get("data", {}).get("classes", images.classes), images)
     if packaged is not None:
@@ -138,6 +140,25 @@ def load_subject(
             net, kwargs = _fitted_network(name, kwargs, checkpoint, images)
     info = {"name": name, "kwargs": recorded_kwargs(net, kwargs), "adapt": settings}
     return Subject(net, info, images)
+
+
+def kept_apart(
+    images: OpenImageSet, n: int | None, spare: int
+) -> tuple[OpenImageSet, OpenImageSet]:
+    """The first images, and others that choose the attacks of a suite with a budget.
+
+    Those are the last of every class of all, a fifth at most, however many are scored: so a larger
+    `n` has all images of a smaller one.
+
+    Args:
+        images: All images.
+        n: How many to score, if there are as many; all that are left if None.
+        spare: How many to keep apart, if there are as many.
+    """
+    if n is not None:
+        images.take(n)  # which says if there are fewer
+    left, others = images.divide(len(images) - min(spare, max(1, len(images) // 5)))
+    return left.take(min(n or len(left), len(left))), others
 
 
 @contextmanager
@@ -196,7 +217,7 @@ def fitting_width(model: str, kwargs: Mapping[str, Any], images: ImageSet) -> di
 
 
 def _fitted_network(
-    model: str, kwargs: Mapping[str, Any], checkpoint: Path | None, images: ImageSet
+    model: str, kwargs: Mapping[str, Any], checkpoint: Path | None, images: OpenImageSet
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A registered model for the images, and its arguments."""
     packaged = _is_packaged(model, checkpoint)
@@ -217,20 +238,11 @@ def _fitted_network(
 
 
 def _images_for(
-    data: str, root: Path | None, n: int | None, spare: int, kwargs: Mapping[str, Any]
-) -> ImageSet:
-    """Images of the size, or event frames of the steps, that a model is built for.
-
-    They are `n` and `spare` more, or `n` alone where there are not as many.
-    """
+    data: str, root: Path | None, n: int | None, kwargs: Mapping[str, Any]
+) -> OpenImageSet:
+    """Images of the size, or event frames of the steps, that a model is built for."""
     size, steps = _square(kwargs.get("img_size")), asked_steps(kwargs)
-    load = partial(load_dataset, data, root=root, size=size, steps=steps)
-    try:
-        return load(n=n and n + spare)
-    except InputError:
-        if not spare:
-            raise
-        return load(n=n)
+    return open_dataset(data, root=root, size=size, steps=steps, n=n)
 
 
 def _agreed(
@@ -265,7 +277,7 @@ def _hold_out_tenth(images: ImageSet) -> tuple[ImageSet, ImageSet]:
     return replace(train, split="all but a tenth"), replace(test, split="held-out tenth")
 
 
-def _check_classes(expected: Sequence[str], images: ImageSet) -> None:
+def _check_classes(expected: Sequence[str], images: OpenImageSet) -> None:
     """Raises unless labels mean the same, which numbers alone do not show.
 
     Data that name no classes, as arrays do, may mean those of the network, where they have no more.
@@ -281,7 +293,7 @@ def _check_classes(expected: Sequence[str], images: ImageSet) -> None:
         )
 
 
-def _check_channels(model: str, expected: int, images: ImageSet) -> None:
+def _check_channels(model: str, expected: int, images: OpenImageSet) -> None:
     if (channels := images.images.shape[-3]) != expected:
         raise InputError(
             f"'{images.name}' has images of {channels} channels, and {model} was trained on "

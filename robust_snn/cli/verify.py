@@ -51,7 +51,7 @@ def verify(
     device: Device = "auto",
 ) -> None:
     """Score a submission again on fresh noise. The exit code is 3 if it is refused."""
-    from robust_snn.cli.inputs import load_subject
+    from robust_snn.cli.inputs import kept_apart, load_subject
     from robust_snn.eval.submission import RefusedSubmission, load_submission
     from robust_snn.eval.submission import verify as found_by
 
@@ -69,13 +69,12 @@ def verify(
         *_network(submission, checkpoint, model, model_kwargs),
         data or about["name"],
         data_root,
-        int(about["n"]),
-        int(submission.network["data"].get("calibration", 0)),
+        None,
         adapting,
     )
-    images = subject.images
-    if len(images) > about["n"]:  # the others chose the attacks of a suite with a budget
-        images, _ = images.divide(int(about["n"]))
+    count, apart = int(about["n"]), int(submission.network["data"].get("calibration", 0))
+    chosen = kept_apart(subject.images, count, apart)[0] if apart else subject.images.take(count)
+    images = chosen.loaded()
     victim = subject.victim(chosen_device(device), seed=seed)
     log = logging.getLogger("robust_snn.cli")
     found = found_by(folder, victim, images.images, images.labels, seed=seed, progress=log.info)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from robust_snn.data.checks import check_images, check_labels
-from robust_snn.data.image_set import ImageSet, resized, say_resized
+from robust_snn.data.image_set import ImageSet
+from robust_snn.data.pictures import resized, say_resized
 from robust_snn.utils.errors import InputError
 
 # names of the images and the labels in a file; the last two belong to a split
@@ -77,7 +78,7 @@ def array_set(
     Raises:
         InputError: If they are anything else.
     """
-    known = _labels(labels, name)
+    known = label_array(labels, name)
     pixels = image_tensor(images, f"images of '{name}'", n)
     if size is not None and pixels.ndim == 4:
         say_resized({tuple(pixels.shape[-2:])}, size)
@@ -94,8 +95,12 @@ def array_set(
     return ImageSet(name, split, pixels.contiguous(), every[:n].clone(), tuple(names))
 
 
-def _labels(values: Any, name: str) -> np.ndarray:
-    """Labels `[N]`, int64."""
+def label_array(values: Any, name: str) -> np.ndarray:
+    """Labels `[N]`, int64, of the set that messages call by a name.
+
+    Raises:
+        InputError: If they are none.
+    """
     labels = _tensor(values, f"labels of '{name}'").numpy()
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from robust_snn.data.image_set import ImageSet, from_bytes, interleaved, resized
+from robust_snn.data.image_set import ImageSet, balanced
+from robust_snn.data.pictures import from_bytes, resized
 from robust_snn.utils.errors import InputError
 
 DIGITS_TEST = 500  # of 1797, 50 of every digit
@@ -23,8 +23,7 @@ def load_digits(name: str, split: str, root: Path | None, size: int | None) -> I
     from sklearn.datasets import load_digits as embedded  # slow to import, needed here only
 
     bunch = embedded()
-    shuffled = np.random.RandomState(0).permutation(len(bunch.target))
-    order = shuffled[interleaved(bunch.target[shuffled])]
+    order = balanced(bunch.target)
     chosen = order[:DIGITS_TEST] if split == "test" else order[DIGITS_TEST:]
     images = torch.from_numpy(bunch.images[chosen, None] / 16).float()
     return ImageSet(

@@ -12,8 +12,10 @@ from robust_snn.data.checks import check_labels
 from robust_snn.data.datasets_folder import is_datasets_folder, load_datasets_folder
 from robust_snn.data.events import EVENT_SETS, load_events
 from robust_snn.data.image_files import EXPECTED, load_files
-from robust_snn.data.image_set import ImageSet
+from robust_snn.data.image_set import ImageSet, OpenImageSet
+from robust_snn.data.map_style import load_mapped
 from robust_snn.data.packed_images import load_packed
+from robust_snn.data.tar_shards import load_tar_shards, tars_of
 from robust_snn.data.tiny_imagenet import TINY_IMAGENET, load_tiny_imagenet
 from robust_snn.data.torchvision_sets import TORCHVISION, load_torchvision
 from robust_snn.data.user_data import load_user_data
@@ -48,7 +50,7 @@ MOST = {"image size": 10**5, "number of images": 10**9, "steps": 10**6}
 
 
 @checked_types
-def load_dataset(
+def open_dataset(
     name_or_path: str | Path,
     *,
     split: str = "test",
@@ -56,25 +58,30 @@ def load_dataset(
     size: int | None = None,
     n: int | None = None,
     steps: int | None = None,
-) -> ImageSet:
-    """Loads a data set into memory.
+) -> OpenImageSet:
+    """Opens a data set, whose images stay on disk until they are asked for, where that can be.
+
+    They do in folders, tars, sets of torchvision and `datasets`, packed files, mapped arrays, and
+    where a function returns a map-style data set; all others are in memory.
 
     Args:
         name_or_path: A name of `DATASETS`, `EVENT_SETS` or `TORCHVISION`, or `"tinyimagenet"`; a
-            folder or a `.tar` of class folders; an `.npz` file of arrays; a `.safetensors` of
-            `pack_images`; a folder that Hugging Face's `datasets` saved; or a function,
-            `file.py:make_data`, whose code then runs.
+            folder or a `.tar` of class folders; tars in the layout of WebDataset, or a folder of
+            them; a folder with `images.npy` and `labels.npy`; an `.npz` file of arrays; a
+            `.safetensors` of `pack_images`; a folder that Hugging Face's `datasets` saved; or a
+            function, `file.py:make_data`, whose code then runs.
         split: `"train"` or `"test"`. A folder that holds a folder of that name is read from there;
             any other folder or tar is one set, read whole, whose split is called `"all"`.
         root: Where a named data set lies on disk, such as CIFAR-10's unpacked archive.
         size: Side of the square that every image is resized to. Default: as stored, 16 for digits.
-        n: Number of images from the front. Default: all. Classes take turns in digits, folders,
-            tars and sets of torchvision and `datasets`, so that few images still hold all classes;
-            CIFAR keeps its published order, arrays and functions keep theirs.
+        n: Number of images from the front. Default: all. Digits, folders, tars, mapped arrays and
+            sets of torchvision and `datasets` are in a fixed random order in which the classes take
+            turns, so that few images are a fair choice; CIFAR keeps its published order, other
+            arrays and functions keep theirs.
         steps: Frames per recording of an event set. Default: 10, of DVS128 Gesture 16, SHD 100.
 
     Example:
-        >>> load_dataset("digits", n=64).images.shape
+        >>> open_dataset("digits", n=64).images.shape
         torch.Size([64, 1, 16, 16])
     """
     if split not in SPLITS:
@@ -83,6 +90,7 @@ def load_dataset(
         if value is not None and whole(value, what, 1) > MOST[what]:
             raise InputError(f"{what} must be at most {MOST[what]}, got {value}")
     name = str(name_or_path)
+    data: OpenImageSet
     if name in DATASETS:
         data = DATASETS[name].load(name, split, Path(root) if root else None, size)
     elif name in EVENT_SETS:
@@ -96,7 +104,9 @@ def load_dataset(
     elif is_there(path := Path(name), "the data"):
         load = {".npz": load_arrays, ".safetensors": load_packed}.get(path.suffix, load_files)
         load = load_datasets_folder if is_datasets_folder(path) else load
-        data = load(path, split, size, n)
+        load = load_mapped if (path / "images.npy").is_file() else load
+        tars = tars_of(path)
+        data = load_tar_shards(path, tars, size, n) if tars else load(path, split, size, n)
     elif path.suffix or len(path.parts) > 1:
         raise InputError(f"no file or folder at '{name}'; {EXPECTED}")
     else:
@@ -105,3 +115,22 @@ def load_dataset(
         raise unknown("data set", name, [*named, *others])
     check_labels(data.labels, len(data.images), len(data.classes))
     return data if n is None else data.take(n)
+
+
+def load_dataset(
+    name_or_path: str | Path,
+    *,
+    split: str = "test",
+    root: str | Path | None = None,
+    size: int | None = None,
+    n: int | None = None,
+    steps: int | None = None,
+) -> ImageSet:
+    """Loads a data set into memory; the arguments are those of `open_dataset`.
+
+    Example:
+        >>> load_dataset("digits", n=64).images.shape
+        torch.Size([64, 1, 16, 16])
+    """
+    data = open_dataset(name_or_path, split=split, root=root, size=size, n=n, steps=steps)
+    return data.loaded()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from robust_snn.data.image_set import ImageSet, interleaved
-from robust_snn.data.pictures import stacked
+from robust_snn.data.image_set import OpenImageSet, balanced
+from robust_snn.data.lazy_images import LazyImages
 from robust_snn.utils.errors import InputError, missing_extra
 
 _SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
@@ -22,8 +23,8 @@ def is_datasets_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def load_datasets_folder(path: Path, split: str, size: int | None, n: int | None) -> ImageSet:
-    """Loads images and labels; classes take turns, as in folders of images.
+def load_datasets_folder(path: Path, split: str, size: int | None, n: int | None) -> OpenImageSet:
+    """Opens images and labels; classes take turns, as in folders of images.
 
     Raises:
         ImportError: If `datasets` is not installed.
@@ -49,21 +50,39 @@ def load_datasets_folder(path: Path, split: str, size: int | None, n: int | None
     named = [name for name in kinds if kinds[name] == "ClassLabel"]
     label = _column(path, kinds, [n for n in _LABELS if n in kinds][:1] or named, "a label")
     labels = np.asarray(data[label][:]).astype(np.int64)
-    order = interleaved(labels)[:n]
-    images = stacked(
-        lambda index: data[index][image],
-        order.tolist(),
-        size,
-        lambda index: f"image {index} of '{path}'",
-    )
+    order = balanced(labels)[:n]
+    column = ImageColumn(data, image, path)
     names: Sequence[str] | None = getattr(data.features[label], "names", None)
-    return ImageSet(
+    return OpenImageSet(
         name=path.resolve().name,
         split=part,
-        images=images,
+        images=LazyImages(column.picture, order, size, column.name),
         labels=torch.from_numpy(labels[order]),
         classes=tuple(names or map(str, range(int(labels.max()) + 1))),
     )
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """The images of a data set, which stay in its files.
+
+    Attributes:
+        data: The data set.
+        column: Name of its images.
+        path: Its folder.
+    """
+
+    data: Any
+    column: str
+    path: Path
+
+    def name(self, index: int) -> str:
+        """What messages call an image."""
+        return f"image {index} of '{self.path}'"
+
+    def picture(self, index: int) -> Any:
+        """An image, decoded."""
+        return self.data[index][self.column]
 
 
 def _column(path: Path, kinds: dict[str, str], found: list[str], what: str) -> str:

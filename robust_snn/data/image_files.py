@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path, PurePath
-from typing import BinaryIO, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from unittest import mock
 
 import numpy as np
@@ -19,8 +20,9 @@ from timm.data.readers import reader_image_folder, reader_image_in_tar
 from timm.data.readers.reader_image_folder import ReaderImageFolder
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
-from robust_snn.data.image_set import ImageSet, interleaved
-from robust_snn.data.pictures import single_picture, stacked
+from robust_snn.data.image_set import OpenImageSet, balanced
+from robust_snn.data.lazy_images import LazyImages
+from robust_snn.data.pictures import single_picture
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_files import is_there
 
@@ -34,36 +36,63 @@ ENDINGS = (
 _log = logging.getLogger("robust_snn")
 
 
+class Place(NamedTuple):
+    """Where the bytes of a picture lie: a whole file, or a part of one."""
+
+    path: Path
+    start: int = 0
+    size: int = -1
+
+
 @dataclass(frozen=True)
 class PictureFiles:
     """Pictures that have been found, and not decoded.
 
     Attributes:
         source: The folder or tar.
-        reader: Gives the file of a picture.
+        names: Of the pictures within it.
+        places: Where they are.
         classes: Sorted names of the classes.
         labels: Number of each picture's class, `[N]`.
     """
 
     source: Path
-    reader: Reader
+    names: tuple[str, ...]
+    places: tuple[Place, ...]
     classes: tuple[str, ...]
     labels: np.ndarray
 
     def name(self, index: int) -> str:
         """What messages call a picture."""
-        return f"image '{self.reader.filename(index)}' of '{self.source}'"
+        return f"image '{self.names[index]}' of '{self.source}'"
 
     def content(self, index: int) -> bytes:
-        """A picture as it is stored."""
-        file = _file(self.reader, index)
-        with file:
-            content: bytes = file.read()
-        return content
+        """A picture as it is stored; a link may lead to a device, whose reading never ends."""
+        place = self.places[index]
+        is_there(place.path, "the image")
+        with place.path.open("rb") as file:
+            file.seek(place.start)
+            return file.read(place.size)
+
+    def picture(self, index: int) -> Image.Image:
+        """A picture, decoded."""
+        with Image.open(BytesIO(self.content(index))) as picture:
+            single_picture(picture).load()
+            return picture
+
+    def opened(self, name: str, split: str, size: int | None, n: int | None) -> OpenImageSet:
+        """The pictures as images; classes take turns, so that the first `n` hold all of them."""
+        order = balanced(self.labels)[:n]
+        return OpenImageSet(
+            name=name,
+            split=split,
+            images=LazyImages(self.picture, order, size, self.name),
+            labels=torch.from_numpy(self.labels[order]),
+            classes=self.classes,
+        )
 
 
-@contextmanager
-def found_pictures(source: Path) -> Iterator[PictureFiles]:
+def found_pictures(source: Path) -> PictureFiles:
     """The pictures of a folder or a `.tar` of class folders.
 
     Labels follow the sorted class names, as in torchvision's `ImageFolder`.
@@ -71,19 +100,25 @@ def found_pictures(source: Path) -> Iterator[PictureFiles]:
     Raises:
         InputError: If it holds no images, or not in class folders.
     """
-    with _opened(source) as reader:
-        names = [PurePath(name) for name in reader.filenames()]
-        _check_layout(source, names)
-        classes, labels = np.unique([name.parent.name for name in names], return_inverse=True)
-        yield PictureFiles(source, reader, tuple(classes.tolist()), labels)
+    reader = _reader(source)
+    names = [PurePath(name) for name in reader.filenames()]
+    _check_layout(source, names)
+    classes, labels = np.unique([name.parent.name for name in names], return_inverse=True)
+    places = tuple(_place(source, sample) for sample in reader.samples)
+    return PictureFiles(source, tuple(map(str, names)), places, tuple(classes.tolist()), labels)
 
 
-def load_files(path: Path, split: str, size: int | None, n: int | None) -> ImageSet:
-    """Loads a folder or a `.tar` of class folders.
+def _place(source: Path, sample: Any) -> Place:
+    """Where timm's reader finds a sample: a path, or a member of a tar, which may be in a tar."""
+    if isinstance(sample[0], str):
+        return Place(Path(sample[0]))
+    member, _, outer = sample
+    start = 0 if outer is None else outer.offset_data
+    return Place(source, start + member.offset_data, member.size)
 
-    Classes take turns, so that the first `n` images are spread over all of them; only these are
-    decoded.
-    """
+
+def load_files(path: Path, split: str, size: int | None, n: int | None) -> OpenImageSet:
+    """Opens a folder or a `.tar` of class folders; images are decoded as they are asked for."""
     place = path.resolve()
     if place == Path(path.anchor or "/"):
         raise InputError(f"'{path}' holds the whole file system; {EXPECTED}")
@@ -91,28 +126,8 @@ def load_files(path: Path, split: str, size: int | None, n: int | None) -> Image
         raise InputError(f"'{path}' shows the system's state and holds no data; {EXPECTED}")
     # two levels below tell a split from a class that happens to be named "train"
     has_splits = any((path / split).glob("*/*"))
-    with found_pictures(path / split if has_splits else path) as files:
-        order = interleaved(files.labels)[:n]
-        images = stacked(
-            lambda index: _picture(files.reader, index), order.tolist(), size, files.name
-        )
-    return ImageSet(
-        name=path.resolve().name,
-        split=split if has_splits else "all",
-        images=images,
-        labels=torch.from_numpy(files.labels[order]),
-        classes=files.classes,
-    )
-
-
-@contextmanager
-def _opened(source: Path) -> Iterator[Reader]:
-    reader = _reader(source)
-    try:
-        yield reader
-    finally:
-        if isinstance(reader, ReaderImageInTar) and reader.tar_state.tf:
-            reader.tar_state.tf.close()  # timm keeps it open for the next read
+    files = found_pictures(path / split if has_splits else path)
+    return files.opened(place.name, split if has_splits else "all", size, n)
 
 
 class _Endings(set[str]):
@@ -218,17 +233,3 @@ def _check_layout(source: Path, names: list[PurePath]) -> None:
             raise InputError(
                 f"no images in class folder '{shown[0]}' of '{source}': fill or remove it"
             )
-
-
-def _file(reader: Reader, index: int) -> BinaryIO:
-    """A picture's file; a link may lead to a device, whose reading never ends."""
-    if isinstance(reader, ReaderImageFolder):
-        is_there(reader.filename(index, absolute=True), "the image")
-    file: BinaryIO = reader[index][0]
-    return file
-
-
-def _picture(reader: Reader, index: int) -> Image.Image:
-    with _file(reader, index) as file, Image.open(file) as picture:
-        single_picture(picture).load()
-        return picture

@@ -1,26 +1,26 @@
-"""The one form in which data travel through the package."""
+"""Images with labels, and their order."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from robust_snn.data.image_digests import data_digests
+from robust_snn.data.lazy_images import Images, chosen, loaded
 from robust_snn.utils.errors import InputError
 
-_log = logging.getLogger("robust_snn")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images with labels, in a fixed order.
+class OpenImageSet:
+    """Images with labels, in a fixed order; the images may lie on disk until they are asked for.
 
     Args:
         name: Registered name, or the name of the file or folder.
@@ -33,31 +33,42 @@ class ImageSet:
 
     name: str
     split: str
-    images: Tensor
+    images: Images
     labels: Tensor
     classes: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, n: int) -> ImageSet:
+    def take(self, n: int) -> Self:
         """Returns the first `n` images."""
         if not 1 <= n <= len(self):
             raise InputError(
                 f"'{self.name}' ({self.split}) has {len(self)} images, asked for {n}; "
                 f"choose between 1 and {len(self)}, or leave the number out for all"
             )
-        return replace(self, images=self.images[:n], labels=self.labels[:n])
+        return self._rows(np.arange(n))
 
-    def divide(self, kept: int) -> tuple[ImageSet, ImageSet]:
+    def divide(self, kept: int) -> tuple[Self, Self]:
         """Returns `kept` images, and the others, which are the last of every class; in order."""
         held = held_out(self.labels, len(self) - kept)
-        kept_rows, held_rows = (torch.from_numpy(np.flatnonzero(r)) for r in (~held, held))
-        parts = [
-            replace(self, images=self.images[rows], labels=self.labels[rows])
-            for rows in (kept_rows, held_rows)
-        ]
-        return parts[0], parts[1]
+        return self._rows(np.flatnonzero(~held)), self._rows(np.flatnonzero(held))
+
+    def loaded(self) -> ImageSet:
+        """The set with all its images in memory."""
+        images = loaded(self.images)
+        return ImageSet(self.name, self.split, images, self.labels, self.classes)
+
+    def _rows(self, rows: np.ndarray) -> Self:
+        labels = self.labels[torch.from_numpy(rows)]
+        return replace(self, images=chosen(self.images, rows), labels=labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet(OpenImageSet):
+    """Images with labels in memory, the one form in which data travel through the package."""
+
+    images: Tensor
 
     @cached_property
     def sha256(self) -> str:
@@ -65,54 +76,12 @@ class ImageSet:
         return data_digests(self.images, self.labels).sha256
 
 
-class DataDigests(NamedTuple):
-    """What identifies images: shape, pixels and labels of all, and each one's pixels, `N`."""
-
-    sha256: str
-    images: tuple[str, ...]
-
-
-def data_digests(images: Tensor, labels: Tensor) -> DataDigests:
-    """The digests of images `[N, ...]`, as float32, with labels `[N]`."""
-    whole, single = hashlib.sha256(str(tuple(images.shape)).encode()), []
-    for image in images:  # one by one: no copy of the whole set
-        content = _content(image)
-        whole.update(content)
-        single.append(_digest(content))
-    whole.update(labels.cpu().numpy().astype("<i8").tobytes())
-    return DataDigests(whole.hexdigest(), tuple(single))
-
-
-def image_digests(images: Tensor) -> list[str]:
-    """A digest of the pixels of every image `[N, ...]`, as float32."""
-    return [_digest(_content(image)) for image in images]
-
-
-def _content(image: Tensor) -> bytes:
-    return image.detach().cpu().contiguous().float().numpy().astype("<f4", copy=False).tobytes()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def resized(images: Tensor, size: int | None) -> Tensor:
-    """Resizes `[N, C, H, W]` to `size` x `size`: bilinear, and antialiased where it shrinks.
-
-    A `size` of None, or the size that the images have, changes nothing.
-    """
-    if size is None or images.shape[-2:] == (size, size):
-        return images
-    out = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    return out.clamp(0, 1)  # the filter's weights may add up to one rounding step more than 1
-
-
-def say_resized(shapes: set[tuple[int, ...]], size: int | None) -> None:
-    """Says which images, of shapes `(H, W)`, a caller's size has changed."""
-    if others := sorted(shapes - {(size, size)}) if size is not None else []:
-        first = "x".join(map(str, others[0]))
-        more = f" and {len(others) - 1} other sizes" if len(others) > 1 else ""
-        _log.info("images of %s pixels%s are resized to %sx%s", first, more, size, size)
+def balanced(labels: np.ndarray) -> np.ndarray:
+    """A fixed random order in which the classes take turns: the first `n` are a fair choice of `n`,
+    and part of the first `m > n`. Returns indices `[N]`."""
+    shuffled = np.random.RandomState(0).permutation(len(labels))
+    order: np.ndarray = shuffled[interleaved(labels[shuffled])]
+    return order
 
 
 def interleaved(labels: np.ndarray) -> np.ndarray:
@@ -155,8 +124,3 @@ def held_out(labels: Tensor, count: int) -> np.ndarray:
         behind[rows] = np.arange(len(rows))[::-1]
     chosen: np.ndarray = behind < taken[of]
     return chosen
-
-
-def from_bytes(pixels: np.ndarray) -> Tensor:
-    """Turns bytes `[N, H, W, C]` into floats `[N, C, H, W]` in [0, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div_(255)

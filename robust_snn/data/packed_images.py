@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from robust_snn.data.image_files import found_pictures
-from robust_snn.data.image_set import ImageSet, interleaved
-from robust_snn.data.pictures import single_picture, stacked
+from robust_snn.data.image_set import OpenImageSet, balanced
+from robust_snn.data.lazy_images import LazyImages
+from robust_snn.data.pictures import single_picture
 from robust_snn.utils.atomic_files import write_whole
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import parse_json
@@ -46,13 +48,13 @@ def pack_images(sources: Mapping[str, tuple[Path, int | None]], out: Path) -> No
     tensors: dict[str, Tensor] = {}
     names: tuple[str, ...] = ()
     for split, (source, n) in sources.items():
-        with found_pictures(source) as files:
-            if names and files.classes != names:
-                raise InputError(f"'{source}' has other classes than the first source")
-            if n is not None and n > len(files.labels):
-                raise InputError(f"'{source}' has {len(files.labels)} images, asked for {n}")
-            names, order = files.classes, interleaved(files.labels)[:n]
-            contents = [files.content(index) for index in order.tolist()]
+        files = found_pictures(source)
+        if names and files.classes != names:
+            raise InputError(f"'{source}' has other classes than the first source")
+        if n is not None and n > len(files.labels):
+            raise InputError(f"'{source}' has {len(files.labels)} images, asked for {n}")
+        names, order = files.classes, balanced(files.labels)[:n]
+        contents = [files.content(index) for index in order.tolist()]
         whole = np.frombuffer(b"".join(contents), np.uint8).copy()
         ends = np.cumsum([len(content) for content in contents])
         kind = np.int16 if len(names) <= 2**15 else np.int32
@@ -62,8 +64,8 @@ def pack_images(sources: Mapping[str, tuple[Path, int | None]], out: Path) -> No
     write_whole(out, lambda file: file.write(data))
 
 
-def load_packed(path: Path, split: str, size: int | None, n: int | None) -> ImageSet:
-    """Loads one split of a file of `pack_images`; only the first `n` pictures are decoded.
+def load_packed(path: Path, split: str, size: int | None, n: int | None) -> OpenImageSet:
+    """Opens one split of a file of `pack_images`; pictures are decoded as they are asked for.
 
     Raises:
         InputError: If the file is damaged or was not written by `pack_images`, has no such split,
@@ -76,20 +78,38 @@ def load_packed(path: Path, split: str, size: int | None, n: int | None) -> Imag
                 map(str, parse_json((file.metadata() or {})["classes"], "the names of its classes"))
             )
             splits = [name.removesuffix(".ends") for name in names if name.endswith(".ends")]
-            parts = [file.get_tensor(name) for name in _tensors(split) if name in names]
+            parts = [file.get_tensor(name) for name in _tensors(split)[1:] if name in names]
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise InputError(f"'{path}' holds no packed images: {error}") from None
-    if len(parts) < len(_tensors(split)):
+    if len(parts) < 2:
         raise InputError(f"'{path}' has the splits {', '.join(splits)}, none for '{split}'")
-    content, ends, labels = parts
-    starts = [0, *ends.tolist()]
-    stored = memoryview(content.numpy())
-    images = stacked(
-        lambda index: single_picture(
-            Image.open(BytesIO(stored[starts[index] : starts[index + 1]]))
-        ),
-        range(len(labels[:n])),
-        size,
-        lambda index: f"image {index} of '{path}'",
-    )
-    return ImageSet(path.stem, split, images, labels[:n].long(), classes)
+    ends, labels = parts
+    pictures = PackedPictures(path, split, ends.numpy())
+    images = LazyImages(pictures.picture, np.arange(len(labels[:n])), size, pictures.name)
+    return OpenImageSet(path.stem, split, images, labels[:n].long(), classes)
+
+
+@dataclass(frozen=True)
+class PackedPictures:
+    """Pictures of one split of a file.
+
+    Attributes:
+        path: The file.
+        split: The split.
+        ends: Where each picture ends among the bytes of all, `[N]`.
+    """
+
+    path: Path
+    split: str
+    ends: np.ndarray
+
+    def name(self, index: int) -> str:
+        """What messages call a picture."""
+        return f"image {index} of '{self.path}'"
+
+    def picture(self, index: int) -> Image.Image:
+        """A picture, not decoded yet."""
+        start = self.ends[index - 1] if index else 0
+        with safetensors.safe_open(self.path, framework="np") as file:
+            content = file.get_slice(_tensors(self.split)[0])[start : self.ends[index]]
+        return single_picture(Image.open(BytesIO(content.tobytes())))

@@ -1,61 +1,16 @@
-"""Pictures of a source, one after the other, as one tensor."""
+"""Pictures as arrays and tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from robust_snn.data.image_set import from_bytes, resized, say_resized
-from robust_snn.utils.errors import InputError
-
-
-def stacked(
-    read: Callable[[int], Image.Image],
-    order: Sequence[int],
-    size: int | None,
-    name: Callable[[int], str],
-) -> Tensor:
-    """Reads pictures into one tensor `[N, C, H, W]` in [0, 1].
-
-    Args:
-        read: Gives the picture at an index.
-        order: Indices of the wanted ones.
-        size: Side of the square that they are resized to, if any.
-        name: What messages call the picture at an index.
-
-    Raises:
-        InputError: If one cannot be read, or is of another shape than the first.
-    """
-    images, stored = np.empty(0), set[tuple[int, ...]]()
-    for row, index in enumerate(order):
-        try:
-            pixels = pixels_of(read(index), grey=row == 0 or images.shape[-1] == 1)
-        except Exception as error:  # decoders raise anything on broken bytes
-            raise InputError(f"cannot read {name(index)}: {error}; replace or remove it") from error
-        stored.add(pixels.shape[:2])
-        if size is not None:
-            pixels = resized(from_bytes(pixels[None]), size)[0].permute(1, 2, 0).numpy()
-        if row == 0:
-            images = np.empty((len(order), *pixels.shape), pixels.dtype)
-        if pixels.shape != images.shape[1:]:
-            raise InputError(
-                f"{name(index)} is {_shown(pixels)} (channels, height, width), the first one "
-                f"{_shown(images[0])}; give a size to resize to, and either grey or colour images"
-            )
-        images[row] = pixels
-    say_resized(stored, size)
-    if size is None:
-        return from_bytes(images)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-
-
-def _shown(pixels: np.ndarray) -> str:
-    height, width, channels = pixels.shape
-    return f"{channels}x{height}x{width}"
+_log = logging.getLogger("robust_snn")
 
 
 def single_picture(picture: Image.Image) -> Image.Image:
@@ -77,3 +32,27 @@ def pixels_of(picture: Image.Image, *, grey: bool) -> np.ndarray:
     if grey and picture.mode in ("1", "L"):
         return np.array(picture.convert("L"))[..., None]
     return np.array(picture.convert("RGB"))
+
+
+def from_bytes(pixels: np.ndarray) -> Tensor:
+    """Turns bytes `[N, H, W, C]` into floats `[N, C, H, W]` in [0, 1]."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div_(255)
+
+
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """Resizes `[N, C, H, W]` to `size` x `size`: bilinear, and antialiased where it shrinks.
+
+    A `size` of None, or the size that the images have, changes nothing.
+    """
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    out = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return out.clamp(0, 1)  # the filter's weights may add up to one rounding step more than 1
+
+
+def say_resized(shapes: set[tuple[int, ...]], size: int | None) -> None:
+    """Says which images, of shapes `(H, W)`, a caller's size has changed."""
+    if others := sorted(shapes - {(size, size)}) if size is not None else []:
+        first = "x".join(map(str, others[0]))
+        more = f" and {len(others) - 1} other sizes" if len(others) > 1 else ""
+        _log.info("images of %s pixels%s are resized to %sx%s", first, more, size, size)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 
-from robust_snn.data.image_set import ImageSet, interleaved
-from robust_snn.data.pictures import single_picture, stacked
+from robust_snn.data.image_files import PictureFiles, Place
+from robust_snn.data.image_set import OpenImageSet
 from robust_snn.utils.errors import InputError
 
 TINY_IMAGENET = "tinyimagenet"
@@ -17,12 +15,13 @@ FOLDER = "tiny-imagenet-200"
 HINT = f"unpack tiny-imagenet-200.zip there, so that the folder '{FOLDER}' lies in it"
 
 
-def load_tiny_imagenet(split: str, root: Path | None, size: int | None, n: int | None) -> ImageSet:
-    """Loads Tiny ImageNet: 200 classes of 64x64 pixels.
+def load_tiny_imagenet(
+    split: str, root: Path | None, size: int | None, n: int | None
+) -> OpenImageSet:
+    """Opens Tiny ImageNet: 200 classes of 64x64 pixels.
 
     Its test images have no labels, so that `"test"` is its validation set, as in papers. Labels
-    follow the sorted WordNet numbers, which are the names of the classes. Classes take turns; only
-    the first `n` images are decoded.
+    follow the sorted WordNet numbers, which are the names of the classes. Classes take turns.
 
     Raises:
         InputError: If the files are not there, or not as published.
@@ -34,20 +33,10 @@ def load_tiny_imagenet(split: str, root: Path | None, size: int | None, n: int |
     if not files:
         raise InputError(f"no {split} files of '{TINY_IMAGENET}' in data root '{root}': {HINT}")
     classes, labels = np.unique([name for _, name in files], return_inverse=True)
-    order = interleaved(labels)[:n]
-    images = stacked(
-        lambda index: single_picture(Image.open(files[index][0])),
-        order.tolist(),
-        size,
-        lambda index: f"image '{files[index][0]}'",
-    )
-    return ImageSet(
-        name=TINY_IMAGENET,
-        split=split,
-        images=images,
-        labels=torch.from_numpy(labels[order].astype(np.int64)),
-        classes=tuple(classes.tolist()),
-    )
+    places = tuple(Place(path) for path, _ in files)
+    names = tuple(str(path.relative_to(folder)) for path, _ in files)
+    pictures = PictureFiles(folder, names, places, tuple(classes.tolist()), labels.astype(np.int64))
+    return pictures.opened(TINY_IMAGENET, split, size, n)
 
 
 def _train(folder: Path) -> list[tuple[Path, str]]:

@@ -6,11 +6,11 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from robust_snn.data.image_set import ImageSet, interleaved
-from robust_snn.data.pictures import stacked
+from robust_snn.data.image_set import OpenImageSet, balanced
+from robust_snn.data.lazy_images import LazyImages
+from robust_snn.data.map_style import Pairs, labels_of
 from robust_snn.utils.errors import InputError
 
 # labelled images; what other sets of torchvision hold has no label per image
@@ -28,16 +28,15 @@ _OTHER_SPLITS = {
     ("FGVCAircraft", "train"): "trainval",
     ("OxfordIIITPet", "train"): "trainval",
 }
-_LABELS = ("targets", "labels", "_labels", "y")  # where the sets keep them
 
 
 def load_torchvision(
     name: str, split: str, root: Path | None, size: int | None, n: int | None
-) -> ImageSet:
-    """Loads a set that lies in `root` as torchvision's own download leaves it.
+) -> OpenImageSet:
+    """Opens a set that lies in `root` as torchvision's own download leaves it.
 
-    Classes take turns, so that the first `n` images are spread over all of them; only these are
-    decoded, unless the set shows its labels with its images alone.
+    Classes take turns, so that the first `n` images are spread over all of them. Images are decoded
+    as they are asked for, and once before that where the set shows its labels with them alone.
 
     Raises:
         InputError: If the files are not there.
@@ -59,29 +58,14 @@ def load_torchvision(
     except (RuntimeError, OSError, ValueError) as error:
         line = " ".join(str(error).split())
         raise InputError(f"no '{name}' in data root '{root}' ({line:.120}); {remedy}") from None
-    labels = _labels(data)
-    order = interleaved(labels)[:n]
-    images = stacked(
-        lambda index: data[index][0],
-        order.tolist(),
-        size,
-        lambda index: f"image {index} of '{name}'",
-    )
+    labels = labels_of(data)
+    order = balanced(labels)[:n]
     known = getattr(data, "classes", None) or range(int(labels.max()) + 1)
-    return ImageSet(
+    pairs = Pairs(data, name)
+    return OpenImageSet(
         name=name,
         split=split if arguments else "all",
-        images=images,
+        images=LazyImages(pairs.image, order, size, pairs.name),
         labels=torch.from_numpy(labels[order]),
         classes=tuple(str(each) for each in known),
     )
-
-
-def _labels(data: Any) -> np.ndarray:
-    """Labels `[N]` of a set, int64."""
-    for place in _LABELS:
-        if hasattr(data, place):
-            return np.asarray(getattr(data, place)).astype(np.int64)
-    if hasattr(data, "_samples"):
-        return np.asarray([sample[-1] for sample in data._samples]).astype(np.int64)
-    return np.asarray([data[index][1] for index in range(len(data))]).astype(np.int64)

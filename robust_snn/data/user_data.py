@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from PIL import Image
+import torch
 
 from robust_snn.data.arrays import array_set
-from robust_snn.data.image_set import ImageSet, from_bytes
-from robust_snn.data.pictures import pixels_of
+from robust_snn.data.checks import check_labels
+from robust_snn.data.image_set import ImageSet, OpenImageSet
+from robust_snn.data.map_style import is_map_style, labels_of, opened
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_function import load_function, short_reference
 
 EXPECTED = "images and labels, or a data set of (image, label) pairs"
 
 
-def load_user_data(reference: str, size: int | None, n: int | None) -> ImageSet:
+def load_user_data(reference: str, size: int | None, n: int | None) -> OpenImageSet:
     """Calls a function without arguments, which runs the code of its file.
 
     It returns arrays or tensors `(images, labels)`, a map-style data set of pairs, such as one of
@@ -30,24 +30,13 @@ def load_user_data(reference: str, size: int | None, n: int | None) -> ImageSet:
     classes = getattr(found, "classes", None)
     if isinstance(found, ImageSet):
         found = found.images, found.labels
-    elif not isinstance(found, tuple | list) and hasattr(found, "__getitem__"):
-        found = _pairs(found, name, n)
+    elif is_map_style(found):
+        labels = labels_of(found, n)
+        names = classes or [str(number) for number in range(int(labels.max(initial=0)) + 1)]
+        images, every = opened(found, name, n, size), torch.from_numpy(labels)
+        check_labels(every, len(images), len(names))
+        return OpenImageSet(name, "all", images, every, tuple(map(str, names)))
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise InputError(f"{name} returned {type(found).__name__}, expected {EXPECTED}")
     names = None if classes is None else [str(each) for each in classes]
     return array_set(name, "all", found[0], found[1], names, size, n)
-
-
-def _pairs(data: Any, name: str, n: int | None) -> tuple[np.ndarray, list[int]]:
-    """Images `[N, ...]` and labels of a data set of pairs."""
-    images, labels = [], []
-    for index in range(len(data) if n is None else min(n, len(data))):
-        image, label = data[index]
-        if isinstance(image, Image.Image):
-            image = from_bytes(pixels_of(image, grey=True)[None])[0]
-        images.append(np.asarray(image))
-        labels.append(int(label))
-    shapes = {image.shape for image in images}
-    if len(shapes) != 1:
-        raise InputError(f"{name} has images of shapes {sorted(shapes)}; resize them in its code")
-    return np.stack(images), labels

@@ -15,13 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.attacks.threat_radius import own_radius
+from robust_snn.data.lazy_images import Images
+from robust_snn.data.map_style import MapStyle, with_labels
 from robust_snn.diagnostics import Diagnostic, measured, reached_neurons
 from robust_snn.eval.execution import ray_workers
 from robust_snn.eval.execution import workers as local_workers
 from robust_snn.eval.execution.adaptive_suite import choose_attacks
 from robust_snn.eval.execution.certified_images import CertifiedImages, certified_images
 from robust_snn.eval.execution.estimate import Estimate, estimate_cost, say_if_long
+from robust_snn.eval.execution.grown_run import known_images
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.kept_versions import check_keep, room
 from robust_snn.eval.execution.measured_energy import energy_use
 from robust_snn.eval.execution.preflight import Preflight, identified, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
@@ -56,8 +60,8 @@ FEWEST = 4  # survivors that can tell something
 @checked_types
 def evaluate(
     victim: Victim | nn.Module | str,
-    images: Tensor,
-    labels: Tensor,
+    images: Images | MapStyle,
+    labels: Tensor | None = None,
     *,
     suite: str | Path | Suite = "quick",
     out: str | Path = "runs/evaluation",
@@ -71,6 +75,7 @@ def evaluate(
     seed: int = 0,
     calibration: tuple[Tensor, Tensor] | None = None,
     certificates: str | Path | None = None,
+    keep: str = "worst",
     workers: int | None = None,
     ray: str | None = None,
     model_info: Mapping[str, Any] | None = None,
@@ -94,8 +99,10 @@ def evaluate(
 
     Args:
         victim: A victim, a network or a timm name.
-        images: `[N, C, H, W]`, floats in [0, 1].
-        labels: `[N]`, integers.
+        images: `[N, C, H, W]`, floats in [0, 1]; or a map-style data set of such images or of
+            pictures, each with its label, which are read as they are needed, as are the images of
+            `open_dataset` and arrays that are mapped into memory.
+        labels: `[N]`, integers; those of the data set if left out.
         suite: Name of a shipped suite, path of a YAML file, or a `Suite`.
         out: Folder of the run. `verdict.json` is written there at the end.
         eps: Radius of the norm ball; the suite's if left out, where the norm is the suite's.
@@ -111,6 +118,8 @@ def evaluate(
             the last ones of every class of `images` are taken for that and not scored.
         certificates: Folder of `robust-snn certify --eps` on the same network and images, whose
             certified accuracy the verdict then has beside the robust one.
+        keep: The adversarial images that stay in `out`: `"worst"` the worst version of every image,
+            `"all"` every attack's, `"none"` none, and no `submit` either.
         workers: Processes that share the work, this one among them; 1 by default. On a Ray cluster:
             actors, by default as many as it has GPUs, or as its CPUs allow.
         ray: Address of a Ray cluster whose machines all see `out`; `"local"` starts one here.
@@ -129,32 +138,34 @@ def evaluate(
         FolderError: If `out` cannot be written to in the middle of the run.
     """
     workers = None if workers is None else whole(workers, "workers", 1)
+    check_keep(keep)
     protocol = _protocol(suite, eps, norm, draws, steps, eot)
     with ExitStack() as entered:
         entered.enter_context(_restored(victim, source))
         listener = entered.enter_context(progress_listener(progress))
         listener(Progress.starting("checking network and images"))
-        job = _job((victim, source), (images, labels), protocol, batch_size, seed)
-        checked = identified(preflight(job, calibration))
+        job = _job((victim, source), with_labels(images, labels), protocol, batch_size, seed)
+        checked = preflight(job, calibration)
+        checked = identified(checked, known_images(out, checked.job.labels))
         if ray is None:
             local_workers.check_workers(checked.job, workers)
         else:
             ray_workers.require_ray()
         proven = None if certificates is None else certified_images(checked.job, certificates)
         config = configuration(checked, model_info or {}, data_info or {})
-        folder = RunFolder(out, config, _room(checked.job))
+        folder = RunFolder(out, config, room(checked.job, keep), keep)
         if checked.calibration is not None:
             listener(Progress.starting("choosing attacks on images that are not scored"))
             with folder.lock():
                 checked = choose_attacks(checked, checked.calibration, folder)
-            folder.check_room(_room(checked.job))
+            folder.check_room(room(checked.job, keep))
         meter = Meter(checked.job, folder, listener)
         say_if_long(checked.job, meter.total - meter.finished, workers or 1)
         shards = _finish_shards(checked.job, folder, meter, workers, ray)
         meter.say("looking for signs of a masked gradient")
         summary = summarise(checked.job, shards)
         meter.say("measuring energy")
-        energy = energy_use(checked.job, shards, folder.load)
+        energy = energy_use(checked.job, shards)
         verdict = replace(_verdict(checked, config, summary, proven), energy=energy)
         meter.say("measuring what the report shows")
         folder.conclude(
@@ -176,8 +187,8 @@ def write_page(run: str | Path, report: bool | Mapping[str, Any]) -> None:
 @checked_types
 def estimate(
     victim: Victim | nn.Module | str,
-    images: Tensor,
-    labels: Tensor,
+    images: Images | MapStyle,
+    labels: Tensor | None = None,
     *,
     suite: str | Path | Suite = "quick",
     eps: float | None = None,
@@ -189,6 +200,7 @@ def estimate(
     batch_size: int | None = None,
     seed: int = 0,
     calibration: tuple[Tensor, Tensor] | None = None,
+    keep: str = "worst",
 ) -> Estimate:
     """What `evaluate` would cost, from a few timed passes; nothing is written.
 
@@ -199,9 +211,9 @@ def estimate(
     """
     protocol = _protocol(suite, eps, norm, draws, steps, eot)
     with _restored(victim, source):
-        job = _job((victim, source), (images, labels), protocol, batch_size, seed)
+        job = _job((victim, source), with_labels(images, labels), protocol, batch_size, seed)
         checked = preflight(job, calibration)
-        return estimate_cost(checked, _room(checked.job))
+        return estimate_cost(checked, room(checked.job, check_keep(keep)))
 
 
 def _protocol(
@@ -232,7 +244,7 @@ def _restored(*nets: Victim | nn.Module | str | None) -> Iterator[None]:
 
 def _job(
     nets: tuple[Victim | nn.Module | str, Victim | nn.Module | None],
-    data: tuple[Tensor, Tensor],
+    data: tuple[Images, Tensor],
     protocol: tuple[Suite, Threat],
     batch_size: int | None,
     seed: int,
@@ -266,11 +278,6 @@ def _finish_shards(
         _log.warning("interrupted; the same evaluation into %s resumes from here", folder.path)
         raise
     return [done[shard] for shard in range(job.shards)]
-
-
-def _room(job: Job) -> int:
-    """Bytes of the adversarial images that a run may store, and 1 MiB for everything else."""
-    return job.images.nbytes * len(job.suite.attacks) + 2**20
 
 
 def _verdict(

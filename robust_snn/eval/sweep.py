@@ -16,7 +16,9 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from robust_snn.attacks.mode_reach import tried_reach
+from robust_snn.attacks.mode_reach import TRIED_ON, tried_reach
+from robust_snn.data.lazy_images import Images
+from robust_snn.data.map_style import MapStyle, with_labels
 from robust_snn.eval.evaluate import evaluate, write_page
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
@@ -38,8 +40,8 @@ _log = logging.getLogger("robust_snn")
 @checked_types
 def sweep(
     victim: Victim | nn.Module | str,
-    images: Tensor,
-    labels: Tensor,
+    images: Images | MapStyle,
+    labels: Tensor | None = None,
     axes: Axes | Mapping[str, Any] | None = None,
     *,
     suite: str | Path | Suite = "quick",
@@ -55,8 +57,8 @@ def sweep(
 
     Args:
         victim: A victim, a network or a timm name.
-        images: `[N, C, H, W]`, floats in [0, 1].
-        labels: `[N]`, integers.
+        images: `[N, C, H, W]`, floats in [0, 1], or a data set, as in `evaluate`.
+        labels: `[N]`, integers; those of the data set if left out.
         axes: Values by axis: `eps`, `steps`, `eot`, `gradient` (of every attack) and `T`; those of
             the suite if left out. `T` needs a network of ours.
         suite: Name of a shipped suite, path of a YAML file, or a `Suite`.
@@ -74,6 +76,7 @@ def sweep(
     Raises:
         InputError: If an argument is wrong, or a folder holds another run.
     """
+    images, labels = with_labels(images, labels)
     asked = load_suite(suite)
     axes = asked.sweep if axes is None else parse_axes(axes, "sweep")
     around: dict[str, Any] = {
@@ -93,7 +96,7 @@ def sweep(
     }
     for (axis, _), changed in changes.items():
         if axis == "gradient":
-            _refuse_mode(changed["victim"], images)
+            _refuse_mode(changed["victim"], images[:TRIED_ON])
     verdict = evaluate(images=images, labels=labels, out=out, **around)
     curves: dict[str, list[CurvePoint]] = {axis: [] for axis in axes}
     for (axis, value), changed in changes.items():

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.data.lazy_images import Images
 from robust_snn.utils.atomic_files import differences
 from robust_snn.utils.machine import processor
 from robust_snn.utils.module_description import describe_modules, libraries_of, unmoved
@@ -29,7 +30,7 @@ SAME_MACHINE = {"logits": 1e-3, "gradients": 1e-3}
 OTHER_MACHINE = {"logits": 0.3, "gradients": 1.5}
 
 
-def identity(victim: Victim, images: Tensor) -> dict[str, Any]:
+def identity(victim: Victim, images: Images) -> dict[str, Any]:
     """Everything that the numbers of a victim depend on, as JSON values.
 
     Args:

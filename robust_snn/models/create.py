@@ -14,7 +14,7 @@ from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.known_device import known_device
 
 if TYPE_CHECKING:
-    from robust_snn.data import ImageSet
+    from robust_snn.data import OpenImageSet
 
 LARGEST = 1e6  # of an argument; beyond it memory ends, sooner or later
 
@@ -50,7 +50,7 @@ def create_network(name: str, **kwargs: Any) -> nn.Module:
     return network
 
 
-def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: ImageSet) -> dict[str, Any]:
+def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: OpenImageSet) -> dict[str, Any]:
     """Arguments of a model for some data; those that are given win.
 
     Args:

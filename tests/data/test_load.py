@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from robust_snn.data import DATASETS, ImageSet, load_dataset
+from robust_snn.data.image_set import balanced
 from robust_snn.utils.errors import InputError
 
 CLASSES = ("ant", "bee", "cat")
@@ -146,7 +147,8 @@ def test_tar_and_folder_agree_with_torchvision(inside: str, tmp_path: Path) -> N
     assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
     reference = ImageFolder(str(folder))
     assert reference.classes == list(data.classes)
-    for image, label, place in zip(data.images, data.labels, [0, 2, 4, 1, 3, 5], strict=True):
+    order = balanced(np.array(reference.targets))
+    for image, label, place in zip(data.images, data.labels, order, strict=True):
         picture, target = reference[place]
         assert target == label
         assert np.array_equal((image * 255).permute(1, 2, 0).numpy(), np.array(picture))
@@ -199,8 +201,10 @@ def test_images_of_every_format_are_read_and_other_files_named(
         image.save(folder / "ant" / f"of-{number}.{ending}")
     (folder / "bee" / "notes.txt").write_text("no image")
     data = load_dataset(write_tar(tmp_path / "set.tar", folder) if packed else folder)
-    shades = data.images[data.labels == 0][2:].mean((1, 2, 3)) * 255
-    assert torch.allclose(shades, 20.0 * torch.arange(len(FORMATS)), atol=1.5)  # JPEG is near
+    ants = data.images[data.labels == 0]
+    plain = ants[(ants - ants[:, :1, :1, :1]).abs().amax((1, 2, 3)) < 0.02]  # JPEG is near
+    shades = (plain.mean((1, 2, 3)) * 255).sort().values
+    assert torch.allclose(shades, 20.0 * torch.arange(len(FORMATS)), atol=1.5)
     assert "left out" in caplog.text and "1 .txt" in caplog.text
 
 
@@ -320,7 +324,10 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "corrupt image": (lambda p: with_file(p, "ant/9.png", b"no picture"), "ant/9.png"),
     "cut image": (lambda p: with_file(p, "ant/9.png", png(60, 60, 3)[:999]), "cannot read image"),
     "sixteen bits": (lambda p: with_file(p, "ant/9.png", png(6, 6, dtype=np.uint16)), "8 bits"),
-    "other size": (lambda p: with_file(p, "ant/9.png", png(5, 6, 3)), "3x5x6 .* 3x6x6"),
+    "other size": (
+        lambda p: with_file(p, "ant/9.png", png(5, 6, 3)),
+        "3x[56]x6 .* 3x[56]x6",
+    ),
     "image outside a class": (lambda p: with_file(p, "9.png", png(6, 6, 3)), "different depths"),
     "two sets": (split_pair, "different depths or places"),
 }

@@ -128,7 +128,7 @@ def test_files_of_others_change_nothing(tmp_path: Path) -> None:
     stranger = net(decay=0.7)
     sweep(stranger, x, y, {"eps": [0.05]}, out=other, **options)
     files = [path.relative_to(own) for path in own.rglob("*.npz")]
-    assert len([path for path in files if path.stem in ("00000", "00001")]) == 8
+    assert len([path for path in files if path.stem in ("00000", "00001")]) == 12
 
     def again() -> Any:
         for path in [*own.rglob("verdict.json"), own / "sweep.json"]:

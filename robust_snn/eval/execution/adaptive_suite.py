@@ -17,7 +17,7 @@ from robust_snn.attacks.mode_ranking import (
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.bridge_choice import choose_bridge
 from robust_snn.eval.execution.out_of_memory import on_fewer
-from robust_snn.eval.execution.preflight import Images, Preflight
+from robust_snn.eval.execution.preflight import Calibration, Preflight
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.scoring import verdict_checks
@@ -36,7 +36,7 @@ SHOWN = 8  # places of the ranking that a verdict names
 SHARE, FEWEST = 8, 8  # one image in so many is probed, and at least so many are
 
 
-def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -> Preflight:
+def choose_attacks(checked: Preflight, calibration: Calibration, folder: RunFolder) -> Preflight:
     """Puts the attacks that suit the victim before those of its suite.
 
     The choice is kept in `probe.json` of the run's folder, where a resumed run finds it; results
@@ -44,7 +44,7 @@ def choose_attacks(checked: Preflight, calibration: Images, folder: RunFolder) -
 
     Args:
         checked: A checked job whose suite has a budget.
-        calibration: Images `[B, C, H, W]` and labels `[B]` that are not scored.
+        calibration: Calibration `[B, C, H, W]` and labels `[B]` that are not scored.
         folder: Folder of the run.
 
     Returns:
@@ -102,7 +102,7 @@ def probe_record(folder: RunFolder) -> dict[str, Any] | None:
     return record
 
 
-def _choose(checked: Preflight, calibration: Images) -> dict[str, Any]:
+def _choose(checked: Preflight, calibration: Calibration) -> dict[str, Any]:
     """The chosen rows and why, as JSON values."""
     job, started = checked.job, time.perf_counter()
     images, labels = (part.to(device_of(job.victim)) for part in calibration)

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from robust_snn.data.image_digests import DataDigests
+from robust_snn.utils.checked_files import DamagedFile, read_record
+from robust_snn.utils.errors import InputError
+
+CONFIG = "config.json"
 IMAGES = "images"  # in a configuration: digest and label of every image, in order
 GROWS = ("n", "sha256")  # what else of the data changes with their number
+
+
+def known_images(run: str | Path, labels: Tensor) -> DataDigests | None:
+    """What the run in a folder says of its images, if they have these labels `[N]`."""
+    try:
+        config = read_record(Path(run) / CONFIG)
+        known = config[IMAGES]
+        if known["labels"] == labels.tolist():
+            return DataDigests(str(config["data"]["sha256"]), tuple(map(str, known["digests"])))
+    except (OSError, InputError, DamagedFile, KeyError, TypeError):  # the folder says it by name
+        pass
+    return None
 
 
 def without_images(config: dict[str, Any]) -> dict[str, Any]:

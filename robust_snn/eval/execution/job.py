@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.data.image_set import DataDigests
+from robust_snn.data.image_digests import DataDigests
+from robust_snn.data.lazy_images import Images
 from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.protocol.implementation import Crafted
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
-from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat
+from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.scoring.energy_use import measured_costs
 from robust_snn.eval.scoring.noise_draws import Score, harder, score
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.modules import device_of
@@ -38,7 +40,7 @@ class Job:
 
     Attributes:
         victim: The victim, in eval mode.
-        images: `[N, C, H, W]`.
+        images: `[N, C, H, W]`; they may lie on disk.
         labels: `[N]`.
         suite: The protocol as it runs.
         threat: What an attack may do.
@@ -51,7 +53,7 @@ class Job:
     """
 
     victim: Victim
-    images: Tensor
+    images: Images
     labels: Tensor
     suite: Suite
     threat: Threat
@@ -66,6 +68,11 @@ class Job:
     def attacked(self) -> Victim:
         """The victim as attacks see it."""
         return self.victim if self.bridged is None else self.bridged
+
+    @property
+    def measures_energy(self) -> bool:
+        """Whether the suite attacks what inferences cost."""
+        return any(row.implementation == "energy" for row in self.suite.attacks)
 
     @property
     def shards(self) -> int:
@@ -100,7 +107,7 @@ class Job:
         return self._timed(self._clean, ids, np.arange(len(ids)))
 
     def attack(
-        self, row: AttackSpec, shard: int, positions: np.ndarray, worst: np.ndarray
+        self, row: AttackSpec, shard: int, positions: np.ndarray, worst: np.ndarray | None = None
     ) -> ShardResult:
         """Attacks some images of a shard, checks and scores what comes back.
 
@@ -108,31 +115,21 @@ class Job:
             row: The attack.
             shard: Number of the shard.
             positions: The images to attack, as rows of the shard; at least one.
-            worst: The worst version so far of every image of the shard, `[n, C, H, W]`.
+            worst: The worst version so far of every image of the shard, `[n, C, H, W]`, for a row
+                that needs it.
         """
         work = partial(self._attack, row, worst)
         return self._timed(work, self.ids(shard)[positions], positions)
 
-    def flaw(
-        self, row: AttackSpec | None, shard: int, positions: np.ndarray, result: ShardResult
-    ) -> str | None:
+    def flaw(self, positions: np.ndarray, result: ShardResult) -> str | None:
         """What a result that was read cannot be, if it is none that this job gives.
 
         Args:
-            row: The attack; None for the clean images.
-            shard: Number of the shard.
-            positions: The images that it should be of, as rows of the shard.
+            positions: The images that it should be of, as rows of their shard.
             result: What was read.
         """
         draws = self.suite.draws
-        found = result.flaw(positions, draws.select, draws.report, self.classes)
-        if found is None and row is not None:
-            clean = self.images[torch.from_numpy(self.ids(shard)[positions])]
-            try:
-                self.threat.check(torch.from_numpy(result.images), clean.cpu(), row.name)
-            except ConstraintViolation as error:
-                return str(error)
-        return found
+        return result.flaw(positions, draws.select, draws.report, self.classes)
 
     def _timed(
         self, work: Callable[[np.ndarray], ShardResult], ids: np.ndarray, positions: np.ndarray
@@ -152,16 +149,17 @@ class Job:
             margin=select.margin,
             predictions=report.predictions,
             claimed_robust=np.ones(len(ids), bool),
+            costs=self._costs(images, ids),
         )
 
-    def _attack(self, row: AttackSpec, worst: np.ndarray, ids: np.ndarray) -> ShardResult:
+    def _attack(self, row: AttackSpec, worst: np.ndarray | None, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)
         first = int(ids[0]) // self.batch_size * self.batch_size  # so a row's random numbers do not
         seed = derive_seed(self.seed, "attack", row.name, first)  # depend on the rows before it
         attacker = attacked_victim(self.attacked, row, seed)
         places = torch.from_numpy(ids - first)
         row = self._sourced(row, attacker)
-        if row.needs_worst:
+        if row.needs_worst and worst is not None:
             start = torch.from_numpy(worst[ids - first]).to(images.device)
             row = replace(row, options={**row.options, "start": start})
         runs = implementation(row)
@@ -186,6 +184,7 @@ class Job:
             forwards=cost.forwards,
             backwards=cost.backwards,
             warnings=crafted.warnings,
+            costs=self._costs(adversarial, ids),
         )
 
     def _sourced(self, row: AttackSpec, attacker: Victim) -> AttackSpec:
@@ -231,6 +230,11 @@ class Job:
         if attack is not None and (corrupted := implementation(attack).judge) is not None:
             judge = corrupted(judge, attack)
         return score(judge, images, labels, rows, draws=draws, purpose=purpose)
+
+    def _costs(self, images: Tensor, ids: np.ndarray) -> np.ndarray:
+        if not self.measures_energy:
+            return np.empty((0, 3))
+        return measured_costs(self._judge, images, torch.from_numpy(ids).to(images.device))
 
     @cached_property
     def _judge(self) -> Victim:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import STEPWISE
 from robust_snn.attacks.mode_reach import TRIED_ON, tried_reach
 from robust_snn.attacks.threat_radius import check_reach
-from robust_snn.data.checks import check_some_pixels
-from robust_snn.data.image_set import data_digests, held_out
+from robust_snn.data.checks import check_labels, check_some_pixels
+from robust_snn.data.image_digests import DataDigests, data_digests
+from robust_snn.data.image_set import held_out
+from robust_snn.data.lazy_images import LazyImages, chosen
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.out_of_memory import in_parts
@@ -31,7 +34,8 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.victim_inputs import checked_inputs, count_classes, steps_refusal
 
-Images = tuple[Tensor, Tensor]  # with their labels
+Calibration = tuple[Tensor, Tensor]  # images with their labels
+SHOWN = 8  # images on disk that the network is tried on
 CALIBRATION = 32  # images on which a suite with a budget chooses its attacks
 
 
@@ -45,7 +49,7 @@ class Preflight:
         stochastic: Whether scores differ from draw to draw.
         classes: Number of classes `K`.
         diagnostics: What a verdict will say of these checks.
-        calibration: Images and labels on which a suite with a budget chooses; else None.
+        calibration: Calibration and labels on which a suite with a budget chooses; else None.
         probe: What the choice has cost, once it is made.
     """
 
@@ -53,11 +57,11 @@ class Preflight:
     stochastic: bool
     classes: int
     diagnostics: tuple[Diagnostic, ...]
-    calibration: Images | None = None
+    calibration: Calibration | None = None
     probe: ProbeCost | None = None
 
 
-def preflight(job: Job, calibration: Images | None = None) -> Preflight:
+def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
     """Checks a job.
 
     Args:
@@ -68,11 +72,15 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
     Raises:
         InputError: If the job cannot run as a whole.
     """
-    check_some_pixels(job.images)
-    images, labels, classes = checked_inputs(job.victim, job.images, job.labels)
+    images = _shown(job)
+    check_some_pixels(images)
+    _, _, classes = checked_inputs(job.victim, images, job.labels[: len(images)])
+    check_labels(job.labels, len(job.images), classes)
     count_classes(job.victim, images[:1])  # attacks meet a single image where one is left
     check_reach(job.threat.eps, job.threat.norm, images)
-    job = replace(job, images=images.detach().float(), labels=labels.detach())
+    if isinstance(job.images, Tensor):
+        job = replace(job, images=images.detach().float())
+    job = replace(job, labels=job.labels.detach().long())
     if job.suite.known_noise:
         known = with_known_noise(job.victim.net, derive_seed(job.seed, "known noise"))
         job = replace(job, victim=job.victim.replace(net=known))
@@ -86,7 +94,7 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
         _check_attack(job, row)
     spread = _spread(job)
     if job.source is not None:
-        others = count_classes(job.source, job.images)
+        others = count_classes(job.source, images)
         if others != classes:
             raise InputError(f"the source has {others} classes, the model {classes}")
     corrupting = any(implementation(row).judge is not None for row in job.suite.attacks)
@@ -105,10 +113,28 @@ def preflight(job: Job, calibration: Images | None = None) -> Preflight:
     )
 
 
-def identified(checked: Preflight) -> Preflight:
-    """The checked job with what identifies its images."""
-    job = checked.job
-    return replace(checked, job=replace(job, digests=data_digests(job.images, job.labels)))
+def identified(checked: Preflight, known: DataDigests | None) -> Preflight:
+    """The checked job with what identifies its images, all of which are read and checked for it.
+
+    Args:
+        checked: The job.
+        known: What a run in its folder says of as many images with the same labels. Those on disk
+            are then read later, and have to be what it says.
+
+    Raises:
+        UnreadableImage: If one cannot be read.
+    """
+    job, images = checked.job, checked.job.images
+    if known is None or isinstance(images, Tensor):
+        known = data_digests(images, job.labels)
+    if isinstance(images, LazyImages):
+        images = images.verified(known.images)
+    return replace(checked, job=replace(job, images=images, digests=known))
+
+
+def _shown(job: Job) -> Tensor:
+    """All images in memory, and the first of those on disk, which are checked as they are read."""
+    return job.images if isinstance(job.images, Tensor) else job.images[:SHOWN]
 
 
 def _spread(job: Job) -> float:
@@ -121,7 +147,7 @@ def _spread(job: Job) -> float:
     return max(in_parts(spread, 0, len(images)))
 
 
-def _held_back(job: Job) -> tuple[Job, Images]:
+def _held_back(job: Job) -> tuple[Job, Calibration]:
     """The job without a fifth of its images, 32 at most, the last of every class; and those.
 
     Raises:
@@ -131,10 +157,8 @@ def _held_back(job: Job) -> tuple[Job, Images]:
     if len(images) < 2:
         raise InputError("an adaptive suite needs 2 images: some choose its attacks")
     apart = torch.from_numpy(held_out(labels, min(CALIBRATION, max(1, len(images) // 5))))
-    return replace(job, images=images[~apart], labels=labels[~apart]), (
-        images[apart],
-        labels[apart],
-    )
+    kept = replace(job, images=chosen(images, np.flatnonzero(~apart)), labels=labels[~apart])
+    return kept, (images[apart], labels[apart])
 
 
 def _check_attack(job: Job, row: AttackSpec) -> None:
@@ -149,7 +173,7 @@ def _check_attack(job: Job, row: AttackSpec) -> None:
             f"{which} knows no norm {job.threat.norm}; it can be {' or '.join(runs.norms)}"
         )
     runs.check(row, job.threat)
-    runs.check_images(row, job.images, job.threat)
+    runs.check_images(row, _shown(job), job.threat)
     if runs.given is not None:
         runs.given.check(job.images, job.threat, row.name)
     if job.images.ndim == 5 and not runs.events:
@@ -194,7 +218,7 @@ def _refusal(job: Job, row: AttackSpec, classes: int) -> str | None:
     if row.implementation == "energy" and (why := _unknown_energy(job)) is not None:
         return why
     stepwise = row.options.get("loss") in STEPWISE
-    if stepwise and (why := steps_refusal(job.victim, job.images)) is not None:
+    if stepwise and (why := steps_refusal(job.victim, job.images[:TRIED_ON])) is not None:
         return f"loss {row.options['loss']}: {why}"
     images, attacked = job.images[:TRIED_ON], attacked_victim(job.victim, row, job.seed)
     refusal = tried_reach(attacked, images.float(), backward=not runs.blind(row)).refusal

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
+from robust_snn.data.lazy_images import UnreadableImage
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard
-from robust_snn.eval.execution.shards import PATIENCE, complete_shard, locked_shards
+from robust_snn.eval.execution.shards import PATIENCE, complete_shard, finished_ones, locked_shards
 from robust_snn.utils.errors import InputError, missing_extra
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.user_code import loaded_modules
@@ -77,14 +78,14 @@ def finished_shards(
             except TimeoutError:
                 meter.wait()
             except RayTaskError as error:
-                raise error.cause from None
+                if not isinstance(error.cause, UnreadableImage):  # which the end tries here
+                    raise error.cause from None
             except RayError as error:
                 _log.warning("a shard is done here, no worker could: %s", type(error).__name__)
             else:
                 left.discard(shard)
                 yield shard, complete_shard(job, folder, meter, shard)
-        for shard in locked_shards(sorted(left), folder, meter.wait):
-            yield shard, complete_shard(job, folder, meter, shard)
+        yield from finished_ones(job, folder, meter, sorted(left))
     finally:
         if ours:
             ray.shutdown()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from robust_snn.attacks.norm_ball import BALL_NORMS
 from robust_snn.diagnostics import gradient_cosines
@@ -20,6 +18,7 @@ from robust_snn.diagnostics.margin_curve import margin_curve
 from robust_snn.diagnostics.stochasticity import eot_convergence
 from robust_snn.eval.execution.adaptive_suite import probe_record
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.kept_versions import worst_images
 from robust_snn.eval.execution.report_data import (
     REPORT_DATA_FILE,
     Masking,
@@ -37,7 +36,6 @@ from robust_snn.utils.errors import InputError, first_line
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.optional_work import Attempts
 
-_Row = tuple[int, np.ndarray, int, int]  # image, version, answer, attack
 _log = logging.getLogger("robust_snn")
 PICTURES = 6  # images that a report shows
 SAMPLE = 16  # images whose activity and gradients are measured
@@ -77,20 +75,26 @@ def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
     """Collects and measures what a report shows; the arguments are those of `save_report_data`."""
     predictions, attempt = summary.predictions, Attempts()
     labels = predictions.labels
-    given = (predictions.clean, predictions.worst, predictions.attacks)
-    clean, worst, attacks = ((each == labels[:, None]).mean(-1) for each in given)
-    versions = _Versions(job, folder)
+    given = (predictions.clean, predictions.worst)
+    clean, worst = ((each == labels[:, None]).mean(-1) for each in given)
     at = np.flatnonzero(clean > 0.5)[:SAMPLE]
     at = at if len(at) else np.arange(min(SAMPLE, len(labels)))
     device = device_of(job.victim)
-    both = (job.images[torch.from_numpy(at)], versions.worst(at, predictions.by))
-    inside = attempt(
-        "Spikes and energy",
-        lambda: [spiking_activity(job.victim, images.to(device), at) for images in both],
-        [SpikingActivity.none()] * 2,
-    )
-    fallen = _fallen(job, versions, clean, attacks)
-    survivors = _survivors(job, versions, predictions, clean, worst)
+
+    def activity() -> list[SpikingActivity]:
+        hardest = torch.from_numpy(worst_images(job, folder, at, predictions.by[at]))
+        both = (job.images[torch.from_numpy(at)], hardest)
+        return [spiking_activity(job.victim, images.to(device), at) for images in both]
+
+    def pictures(right: bool) -> Pictures:
+        """Images that held, the nearest to falling first; or that fell, early attacks' first."""
+        ids = np.flatnonzero((clean > 0.5) & ((worst >= 0.5) == right))
+        ids = ids[np.lexsort((worst[ids], np.zeros(len(ids)) if right else predictions.by[ids]))]
+        return _pictures(job, folder, predictions, ids)
+
+    inside = attempt("Spikes and energy", activity, [SpikingActivity.none()] * 2)
+    fallen = attempt("Images that fell", lambda: pictures(False), Pictures.none())
+    survivors = attempt("Images that held", lambda: pictures(True), Pictures.none())
     empty = np.array([], str), np.empty((0, 0))
     modes, cosines = attempt("Agreement of gradient modes", lambda: _agreement(job, at), empty)
     raster = attempt(
@@ -115,85 +119,15 @@ def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
     )
 
 
-class _Versions:
-    """Adversarial images and the predictions on them, out of the stored results."""
-
-    def __init__(self, job: Job, folder: RunFolder) -> None:
-        self.job, self.load = job, cache(folder.load)
-
-    def get(self, attack: int, image: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The version of an image that an attack made, and the predictions on it, `[report]`."""
-        shard, position = divmod(image, self.job.batch_size)
-        result = self.load(self.job.names(shard)[1 + attack], self.job.identity(shard))
-        if result is None or position not in result.positions:
-            return None
-        row = int(np.flatnonzero(result.positions == position)[0])
-        return result.images[row], result.predictions[row]
-
-    def worst(self, at: np.ndarray, by: np.ndarray) -> Tensor:
-        """The hardest version of images, `[len(at), C, H, W]`, which the attacks `by` made."""
-        made = [None if by[i] < 0 else self.get(int(by[i]), int(i)) for i in at]
-        clean = self.job.images.cpu().numpy()
-        rows = [clean[i] if one is None else one[0] for i, one in zip(at, made, strict=True)]
-        return torch.from_numpy(np.stack(rows))
-
-
-def _fallen(job: Job, versions: _Versions, clean: np.ndarray, attacks: np.ndarray) -> Pictures:
-    """The images that the earliest attacks brought below half, the hardest of an attack first.
-
-    Args:
-        job: The finished job.
-        versions: The adversarial images.
-        clean: Accuracy of every clean image on the report draws, `[N]`.
-        attacks: The same under each attack alone, `[attacks, N]`.
-    """
-    broken = attacks < 0.5
-    images = np.flatnonzero((clean > 0.5) & broken.any(0))
-    first = broken[:, images].argmax(0)
-    order = np.lexsort((images, attacks[first, images], first))
-    rows: list[_Row] = []
-    for attack, image in zip(first[order], images[order], strict=True):
-        if len(rows) == PICTURES:
-            break
-        if (version := versions.get(int(attack), int(image))) is not None:
-            rows.append((image, version[0], int(np.bincount(version[1]).argmax()), attack))
-    return _pictures(job, rows)
-
-
-def _survivors(
-    job: Job,
-    versions: _Versions,
-    predictions: Predictions,
-    clean: np.ndarray,
-    worst: np.ndarray,
-) -> Pictures:
-    """The images that no attack brought below half, in their hardest versions.
-
-    Args:
-        job: The finished job.
-        versions: The adversarial images.
-        predictions: Those on the report draws.
-        clean: Accuracy of every clean image on them, `[N]`.
-        worst: The same of every image's hardest version.
-    """
-    left = np.flatnonzero((clean > 0.5) & (worst >= 0.5))
-    left = left[np.argsort(worst[left], kind="stable")][:PICTURES]
-    by = predictions.by[left]
-    if not len(left):
+def _pictures(job: Job, folder: RunFolder, predictions: Predictions, ids: np.ndarray) -> Pictures:
+    """The first of some images, with the worst version of each."""
+    if not len(ids):
         return Pictures.none()
-    hardest = versions.worst(left, predictions.by).numpy()
-    answers = [int(np.bincount(predictions.worst[image]).argmax()) for image in left]
-    return _pictures(job, list(zip(left, hardest, answers, by, strict=True)))
-
-
-def _pictures(job: Job, rows: Sequence[_Row]) -> Pictures:
-    """Images with a version of each."""
-    if not rows:
-        return Pictures.none()
-    ids, versions, answers, attacks = zip(*rows, strict=True)
-    at = np.array(ids, int)
-    clean = job.images.cpu().numpy()[at]
-    return Pictures(at, clean, np.stack(versions), np.array(answers, int), np.array(attacks, int))
+    ids = ids[:PICTURES]
+    by = predictions.by[ids]
+    answers = [int(np.bincount(predictions.worst[image]).argmax()) for image in ids]
+    clean = job.images[torch.from_numpy(ids)].cpu().numpy()
+    return Pictures(ids, clean, worst_images(job, folder, ids, by), np.array(answers, int), by)
 
 
 def _raster(job: Job, shown: Sequence[Pictures]) -> Raster:

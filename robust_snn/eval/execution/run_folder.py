@@ -13,11 +13,12 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from robust_snn.eval.execution.folder_lock import locked
-from robust_snn.eval.execution.grown_run import IMAGES, grown, without_images
+from robust_snn.eval.execution.grown_run import CONFIG, IMAGES, grown, without_images
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.foreign.identity import changes, without_behaviour
 from robust_snn.utils.atomic_files import remove_drafts
@@ -33,8 +34,8 @@ from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.user_files import is_there
 
 _log = logging.getLogger("robust_snn")
-RUN_FORMAT = 5  # of the files in a run's folder; another one is refused, not misread
-CONFIG = "config.json"
+RUN_FORMAT = 6  # of the files in a run's folder; another one is refused, not misread
+PIECES, VERSIONS, LOCKS = "pieces", "versions", "locks"
 SHOWN = 8  # differences between two runs that a message names
 
 
@@ -49,6 +50,7 @@ class RunFolder:
         path: The folder; made if it is not there.
         config: Everything that the numbers depend on, as JSON values.
         room: Bytes that the results of the whole run may take.
+        keep: Which adversarial images are kept: `"worst"`, `"all"` or `"none"`.
 
     Attributes:
         address: Digest of the configuration, without its images and the answers that it holds.
@@ -61,22 +63,24 @@ class RunFolder:
             or its disk has not enough room.
     """
 
-    def __init__(self, path: str | Path, config: dict[str, Any], room: int = 0) -> None:
+    def __init__(
+        self, path: str | Path, config: dict[str, Any], room: int = 0, keep: str = "worst"
+    ) -> None:
         self.path = Path(path)
         config = json.loads(json.dumps({"robust_snn_run": RUN_FORMAT, **config}))
-        self.config = config
+        self.config, self.keep = config, keep
         self.address = self.piece_address = _digest(without_images(without_behaviour(config)))
         self.dropped_rows: Collection[int] | None = None
         self._agreed(config)
         self.check_room(room)
         try:
-            for name in ("pieces", "locks"):
+            for name in (PIECES, VERSIONS, LOCKS):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             with self.lock():
                 config = self._agreed(config)  # again: another process may have been faster
                 write_record(self.path / CONFIG, config)  # again: it shows whether this is possible
-            (self.path / "pieces" / ".probe").touch()
-            (self.path / "pieces" / ".probe").unlink(missing_ok=True)
+            (self.path / PIECES / ".probe").touch()
+            (self.path / PIECES / ".probe").unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"cannot write a run to '{self.path}': {error.strerror}") from None
 
@@ -127,7 +131,7 @@ class RunFolder:
             version = tree.get("robust_snn_run") if isinstance(tree, dict) else None
         except InputError:
             version = None
-        for piece in (self.path / "pieces").glob("*/[!.]*.npz"):
+        for piece in (self.path / PIECES).glob("*/[!.]*.npz"):
             try:
                 if str(read_arrays(piece)["run"]) == self.address:
                     _log.warning("%s is damaged and will be made again", self.path / CONFIG)
@@ -143,7 +147,8 @@ class RunFolder:
 
     def check_room(self, room: int) -> None:
         """Raises `InputError` unless the disk has room for results of so many bytes."""
-        there = sum(path.stat().st_size for path in (self.path / "pieces").glob("*/*.npz"))
+        stored = [self.path.glob(f"{part}/*/*.npz") for part in (PIECES, VERSIONS)]
+        there = sum(path.stat().st_size for path in chain(*stored))
         place = next(p for p in (self.path, *self.path.absolute().parents) if p.is_dir())
         free, needed = shutil.disk_usage(place).free, room - there
         if free < needed:
@@ -167,7 +172,7 @@ class RunFolder:
             FolderError: If its file is something that no process can lock.
         """
         with ExitStack() as held:
-            with self._reported():
+            with self.reported():
                 ours = held.enter_context(self._locked(f"{shard:05d}", wait))
             yield ours
 
@@ -182,11 +187,11 @@ class RunFolder:
 
     def lock_file(self, name: str) -> Path:
         """The file that a process locks for a part of the run: `run`, or the number of a shard."""
-        return self.path / "locks" / name
+        return self.path / LOCKS / name
 
     def finished(self) -> set[str]:
         """Names of the results that are there."""
-        files = (self.path / "pieces").glob("*/[!.]*.npz")
+        files = (self.path / PIECES).glob("*/[!.]*.npz")
         return {f"{path.parent.name}/{path.stem}" for path in files}
 
     def load(
@@ -233,21 +238,23 @@ class RunFolder:
             FolderError: If the disk is full or gone.
         """
         bound = {"run": self.address, "address": self.piece_address, "name": name, "of": of}
-        with self._reported():
+        with self.reported():
             self._file(name).parent.mkdir(exist_ok=True)
             write_arrays(self._file(name), {**result.arrays(), **bound})
 
     def conclude(self, *writers: Callable[[Path], None]) -> None:
         """Calls the functions that write into the finished run, in one process at a time."""
-        with self._reported(), self.lock():
+        with self.reported(), self.lock():
             self._agreed(self.config)  # again: another process may have let the run grow
-            for place in (self.path, *(self.path / "pieces").glob("*/")):
+            inside = (self.path.glob(f"{part}/*/") for part in (PIECES, VERSIONS))
+            for place in (self.path, *chain(*inside)):
                 remove_drafts(place)
             for write in writers:
                 write(self.path)
 
     @contextmanager
-    def _reported(self) -> Iterator[None]:
+    def reported(self) -> Iterator[None]:
+        """Turns an error of the disk into one that says how to go on."""
         try:
             yield
         except OSError as error:
@@ -257,7 +264,7 @@ class RunFolder:
             ) from None
 
     def _file(self, name: str) -> Path:
-        return self.path / "pieces" / f"{name}.npz"
+        return self.path / PIECES / f"{name}.npz"
 
 
 def _short(config: dict[str, Any]) -> dict[str, Any]:

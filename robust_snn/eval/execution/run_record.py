@@ -103,4 +103,4 @@ def _overridden(own: dict[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _backend(job: Job) -> str:
-    return choose_backend("auto", next(job.victim.net.parameters(), job.images))
+    return choose_backend("auto", next(job.victim.net.parameters(), job.labels))

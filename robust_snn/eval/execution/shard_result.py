@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ class ShardResult:
 
     Attributes:
         positions: Rows of the shard that were attacked, `[A]`.
-        images: The adversarial images, float32 `[A, C, H, W]`; empty for the clean images.
+        images: The adversarial images, float32 `[A, C, H, W]`; empty for the clean images, and
+            where the result was read.
         select: Accuracy on the select draws, `[A]`.
         margin: Margin on the select draws, `[A]`.
         predictions: Predicted classes on the report draws, `[A, report]`.
@@ -28,6 +29,7 @@ class ShardResult:
         backwards: Images passed backwards by the attack.
         seconds: Time, scoring included.
         warnings: Warnings of the attack's library.
+        costs: Joules, spike operations and steps of an inference, `[A, 3]`, if they are measured.
     """
 
     positions: np.ndarray
@@ -40,10 +42,13 @@ class ShardResult:
     backwards: int = 0
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
+    costs: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
 
     @classmethod
     def join(cls, parts: Sequence[ShardResult]) -> ShardResult:
         """The result of a shard that was attacked in smaller batches."""
+        if len(parts) == 1:
+            return parts[0]
         values: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)
@@ -55,8 +60,9 @@ class ShardResult:
         return cls(**values)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The fields as arrays by name, to be stored."""
-        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+        """The fields as arrays by name, to be stored, without the images."""
+        named = (f.name for f in fields(self) if f.name != "images")
+        return {name: np.asarray(getattr(self, name)) for name in named}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> ShardResult:
@@ -66,11 +72,11 @@ class ShardResult:
             KeyError: If one is missing.
             ValueError: If one is no number that should be.
         """
-        values: dict[str, Any] = {f.name: arrays[f.name] for f in fields(cls)}
+        values: dict[str, Any] = {f.name: arrays[f.name] for f in fields(cls) if f.name != "images"}
         values |= {key: int(values[key]) for key in ("forwards", "backwards")}
         values["seconds"] = float(values["seconds"])
         values["warnings"] = tuple(map(str, values["warnings"]))
-        return cls(**values)
+        return cls(**values, images=np.empty(0, np.float32))
 
     def flaw(
         self, positions: np.ndarray, select: int, report: int, classes: int | None
@@ -91,6 +97,8 @@ class ShardResult:
             or not np.isin(hits.round(), np.arange(select + 1)).all()
         ):
             return "select is no share of the draws"
+        if self.costs.shape not in ((0, 3), (count, 3)) or not np.isfinite(self.costs).all():
+            return f"costs are {self.costs.shape} or not finite"
         if not np.isfinite(self.margin).all():
             return "margin is not finite"
         most = np.inf if classes is None else classes - 1
@@ -122,22 +130,19 @@ class WorstCase:
 
     Args:
         clean: The result on the clean images, `n` of them.
-        images: The clean images themselves, `[n, ...]`; without them, none are kept.
 
     Attributes:
         select: Accuracy of the worst version on the select draws, `[n]`.
         margin: Its margin there, `[n]`.
         predictions: Its predicted classes on the report draws, `[n, report]`.
         by: Row of the suite that made it, `[n]`; -1 where the clean image is the worst.
-        images: The worst versions, `[n, ...]`; empty where images are not kept.
     """
 
-    def __init__(self, clean: ShardResult, images: np.ndarray | None = None) -> None:
+    def __init__(self, clean: ShardResult) -> None:
         self.select = clean.select.copy()
         self.margin = clean.margin.copy()
         self.predictions = clean.predictions.copy()
         self.by = np.full(len(clean.select), -1, np.int16)
-        self.images = np.empty(0) if images is None else images.copy()
 
     def unbroken(self, share: float) -> np.ndarray:
         """Positions of the images that are right in more than a share of the select draws."""
@@ -167,6 +172,4 @@ class WorstCase:
         self.margin[at[worse]] = result.margin[worse]
         self.predictions[at[worse]] = result.predictions[worse]
         self.by[at[worse]] = row
-        if len(self.images):
-            self.images[at[worse]] = result.images[worse]
         return alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
@@ -9,15 +10,18 @@ from functools import partial
 
 import numpy as np
 
+from robust_snn.data.lazy_images import UnreadableImage
 from robust_snn.eval.execution.dropped_rows import dropped_rows, scouts
 from robust_snn.eval.execution.folder_lock import SAY_AFTER, say_locked
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.kept_versions import KeptVersions
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
 from robust_snn.eval.protocol.suite import AttackSpec
 
 NEARLY_BROKEN = 0.1  # share of the select draws that are right
+_log = logging.getLogger("robust_snn")
 PATIENCE = 0.5  # seconds between two looks at a shard that another process has locked
 
 
@@ -55,6 +59,30 @@ def locked_shards(
                     idle()
 
 
+def finished_ones(
+    job: Job, folder: RunFolder, meter: Meter, shards: Iterable[int]
+) -> Generator[tuple[int, FinishedShard]]:
+    """Finishes shards, as they become free.
+
+    Yields:
+        Number and results of every shard that could be finished, once.
+
+    Raises:
+        UnreadableImage: In the end, if there are others.
+    """
+    unreadable = None
+    for shard in locked_shards(shards, folder, meter.wait):
+        try:
+            done = complete_shard(job, folder, meter, shard)
+        except UnreadableImage as error:
+            _log.warning("shard %d is left out, the others go on: %s", shard, error)
+            unreadable = unreadable or error
+        else:
+            yield shard, done
+    if unreadable is not None:
+        raise unreadable
+
+
 def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> FinishedShard:
     """Computes and stores the results of a shard that the folder lacks, and reads the others.
 
@@ -66,36 +94,42 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
     least = 0.0 if job.suite.budget is None else NEARLY_BROKEN
     dropped = () if shard < scouts(job) else _rows_to_drop(job, folder, meter)
 
-    def result(
-        row: AttackSpec | None,
-        name: str,
-        positions: np.ndarray,
-        compute: Callable[[], ShardResult],
-    ) -> ShardResult:
-        meter.begin(row, shard)
-        stored = folder.load(name, of, partial(job.flaw, row, shard, positions))
-        done = compute() if stored is None else stored
-        if stored is None:
-            folder.save(name, done, of)
-        meter.count([name], computed=stored is None)
-        return done
-
     of = job.identity(shard)
     first, *names = job.names(shard)
-    ids = job.ids(shard)
-    everything = np.arange(len(ids))
-    clean = result(None, first, everything, lambda: job.clean(shard))
-    worst, attacks = WorstCase(clean, job.images[ids].cpu().numpy()), list[ShardResult | None]()
+
+    def found(row: AttackSpec | None, name: str, positions: np.ndarray) -> ShardResult | None:
+        meter.begin(row, shard)
+        stored = folder.load(name, of, partial(job.flaw, positions))
+        if stored is not None:
+            meter.count([name], computed=False)
+        return stored
+
+    clean = found(None, first, np.arange(len(job.ids(shard))))
+    if clean is None:
+        clean = job.clean(shard)
+        folder.save(first, clean, of)
+        meter.count([first], computed=True)
+    worst, attacks = WorstCase(clean), list[ShardResult | None]()
+    kept = KeptVersions(job, folder, shard, clean)
     for number, (row, name) in enumerate(zip(job.suite.attacks, names, strict=True)):
         positions = worst.positions if job.suite.independent else worst.unbroken(least)
-        if len(positions) and number not in dropped:
-            attack = partial(job.attack, row, shard, positions, worst.images)
-            attacked = result(row, name, positions, attack)
-            worst.update(attacked)
-            attacks.append(replace(attacked, images=attacked.images[:0]))
-        else:
+        if not len(positions) or number in dropped:
             meter.count([name], computed=False)
             attacks.append(None)
+            continue
+        attacked = found(row, name, positions)
+        if attacked is not None:
+            worst.update(attacked, number)
+        else:
+            start = kept.images(attacks, worst.by) if row.needs_worst else None
+            attacked = job.attack(row, shard, positions, start)
+            worst.update(attacked, number)
+            kept.save(attacked, attacks, worst.by)
+            folder.save(name, attacked, of)
+            kept.drop_before(number)
+            meter.count([name], computed=True)
+        attacks.append(replace(attacked, images=attacked.images[:0]))
+    kept.complete(attacks, worst.by)
     meter.count_images(shard, worst.select)
     return FinishedShard(clean, tuple(attacks))
 

@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
+from robust_snn.data.lazy_images import UnreadableImage
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard
-from robust_snn.eval.execution.shards import complete_shard, locked_shards
+from robust_snn.eval.execution.shards import finished_ones
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.interrupts import deferred
 from robust_snn.utils.modules import device_of
@@ -52,8 +53,8 @@ def _parcel(job: Job, *more: Any) -> bytes:
         return pickle.dumps((loaded_modules(), job.on("cpu"), *more))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise InputError(
-            f"the network cannot be sent to other processes ({error}); "
-            "define its class in a module, or take one worker"
+            f"the network cannot be sent to other processes, or its images ({error}); "
+            "define their classes in a module, or take one worker"
         ) from None
 
 
@@ -75,8 +76,7 @@ def finished_shards(
         InputError: If the network cannot be sent to another process.
     """
     with worker_processes(job, folder, min(count or 1, job.shards) - 1):
-        for shard in locked_shards(range(job.shards), folder, meter.wait):
-            yield shard, complete_shard(job, folder, meter, shard)
+        yield from finished_ones(job, folder, meter, range(job.shards))
 
 
 @contextmanager
@@ -155,8 +155,10 @@ def _work(receiver: Connection, device: str, threads: int) -> None:
         _, job, folder = pickle.loads(parcel)  # noqa: S301  from our own parent, no file
         job = job.on(device)
         meter = Meter(job, folder, lambda _: None)
-        for shard in locked_shards(range(job.shards), folder, meter.wait):
-            complete_shard(job, folder, meter, shard)
+        for _ in finished_ones(job, folder, meter, range(job.shards)):
+            pass
+    except UnreadableImage:  # the parent says it
+        pass
     except (KeyboardInterrupt, EOFError):  # ended, or the parent was before it sent anything
         pass
     os._exit(0)  # what libraries do at an exit takes seconds, and a signal then is an error

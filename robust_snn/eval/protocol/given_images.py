@@ -24,7 +24,8 @@ from torch import Tensor
 
 from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.data.arrays import image_tensor
-from robust_snn.data.pictures import stacked
+from robust_snn.data.exact_differences import decode, unpack
+from robust_snn.data.lazy_images import Images, LazyImages, loaded
 from robust_snn.eval.protocol.implementation import Implementation, given_settings
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat
@@ -35,6 +36,7 @@ GIVEN = "images"  # the implementation that a row names
 KEYS = ("images", "adversarial", "x_adv", "adv_images", "adv_inputs", "adv_complete", "adv")
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 FORMS = "an .npz or .pt file, or a folder of pictures"
+CHECKED = 64  # images at once
 SHOWN = 8  # digits of the digest that stands for a version
 
 
@@ -43,28 +45,39 @@ class GivenImages:
     """Images that were made elsewhere.
 
     Attributes:
-        images: `[M, C, H, W]`, float32.
+        images: `[M, C, H, W]`, float32; or, of a submission, what differs from the evaluated ones.
         positions: Which of the evaluated images they are versions of, `[M]`; all of them, in order,
             if None.
         sha256: Digest of the file.
     """
 
-    images: Tensor
+    images: Tensor | tuple[bytes, ...]
     positions: Tensor | None
     sha256: str
 
     def versions(self, ids: Tensor, clean: Tensor) -> Tensor:
         """The versions of images `clean`, `[B, C, H, W]`, at `ids`; the image itself where none."""
         found = clean.detach().cpu().float().clone()
-        if self.positions is None:
-            found = self.images[ids.cpu()]
-        else:
-            for row, image in enumerate(ids.tolist()):
-                if len(at := torch.nonzero(self.positions == image)):
-                    found[row] = self.images[int(at[0])]
+        for row, image in enumerate(ids.tolist()):
+            at = image
+            if self.positions is not None:
+                places = torch.nonzero(self.positions == image)
+                if not len(places):
+                    continue
+                at = int(places[0])
+            found[row] = self._version(at, found[row])
         return found.to(clean.device)
 
-    def check(self, clean: Tensor, threat: Threat, name: str) -> None:
+    def _version(self, at: int, clean: Tensor) -> Tensor:
+        """The version at a place, of a clean image `[C, H, W]`."""
+        if isinstance(self.images, Tensor):
+            return self.images[at]
+        try:
+            return torch.from_numpy(decode(self.images[at], clean.numpy()))
+        except ValueError as error:
+            raise InputError(f"{error}; were they made for the same images?") from None
+
+    def check(self, clean: Images, threat: Threat, name: str) -> None:
         """Refuses images that are no versions of `clean`, `[N, C, H, W]`, within the threat.
 
         Raises:
@@ -80,11 +93,13 @@ class GivenImages:
         at = torch.arange(count) if self.positions is None else self.positions
         if len(at) and not 0 <= int(at.min()) <= int(at.max()) < count:
             raise InputError(f"'{name}' has positions up to {int(at.max())} of {count} images")
-        if self.images.shape[1:] != clean.shape[1:]:
+        if isinstance(self.images, Tensor) and self.images.shape[1:] != clean.shape[1:]:
             shapes = (tuple(x.shape[1:]) for x in (self.images, clean))
             raise InputError("'{}' holds images {}, the attacked ones are {}".format(name, *shapes))
         try:
-            threat.check(self.images, clean[at].cpu().float(), f"'{name}'")
+            for ids in at.split(CHECKED):
+                images = clean[ids].cpu().float()
+                threat.check(self.versions(ids, images), images, f"'{name}'")
         except ConstraintViolation as error:
             raise InputError(
                 f"{error}; were they made for the same images, in this order?"
@@ -148,9 +163,9 @@ def _load(path: str, files: tuple[Path, ...], states: tuple[tuple[int, int], ...
     sha256 = digest.hexdigest()
     if place.is_dir():
         names = [f"'{file}'" for file in files]
-        order = range(len(files))
-        images = stacked(lambda at: Image.open(files[at]), order, None, lambda at: names[at])
-        return GivenImages(images, None, sha256)
+        order = np.arange(len(files))
+        pictures = LazyImages(lambda at: Image.open(files[at]), order, None, lambda at: names[at])
+        return GivenImages(loaded(pictures), None, sha256)
     readers = {".npz": _read_npz, ".pt": _read_pt, ".pth": _read_pt}
     if place.suffix.lower() not in readers:
         raise InputError(f"'{path}' has the ending '{place.suffix}'; expected {FORMS}")
@@ -159,7 +174,7 @@ def _load(path: str, files: tuple[Path, ...], states: tuple[tuple[int, int], ...
     except Exception as error:  # zip, pickle and NumPy raise anything on foreign bytes
         raise InputError(f"cannot read images from '{path}': {first_line(error)}") from None
     positions = content.get("positions")
-    images = image_tensor(_chosen(content, path), f"'{path}'")
+    images = _versions(content, path)
     if positions is not None:
         positions = torch.as_tensor(positions).long()
         if positions.shape != (len(images),) or len(positions.unique()) != len(positions):
@@ -190,6 +205,16 @@ def _read_pt(path: Path) -> dict[str, Any]:
     if isinstance(content, tuple | list):  # as torchattacks saves images and labels
         content = content[0]
     return dict(content) if isinstance(content, Mapping) else {"images": content}
+
+
+def _versions(content: Mapping[str, Any], path: str) -> Tensor | tuple[bytes, ...]:
+    """Images, or what a submission says that differs."""
+    if "differences" not in content:
+        return image_tensor(_chosen(content, path), f"'{path}'")
+    try:
+        return tuple(unpack(content))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"cannot read images from '{path}': {first_line(error)}") from None
 
 
 def _chosen(content: Mapping[str, Any], path: str) -> Any:

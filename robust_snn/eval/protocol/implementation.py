@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from robust_snn.data.lazy_images import Images
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.utils.text_form import call_text
@@ -33,7 +34,7 @@ class GivenVersions(Protocol):
     def versions(self, ids: Tensor, clean: Tensor) -> Tensor:
         """The versions of images `clean`, `[B, C, H, W]`, at `ids`, `[B]`."""
 
-    def check(self, clean: Tensor, threat: Threat, name: str) -> None:
+    def check(self, clean: Images, threat: Threat, name: str) -> None:
         """Raises `InputError` unless they are versions of `clean` within the threat."""
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from robust_snn.attacks.threat_radius import NORMS, checked_radius
 from robust_snn.utils.errors import unknown
 
+TOGETHER = 8  # images whose distances are taken at once, in float64
 NORM_TOLERANCE = 1e-6  # what rounding to float32 may add to a norm
 ENTRY_TOLERANCE = 2.0**-24  # and to the L1 norm for every entry
 
@@ -60,7 +62,10 @@ class Threat:
 
     def distance(self, adversarial: Tensor, images: Tensor) -> Tensor:
         """Norm of the perturbation of every image, float64 `[B]`."""
-        delta = (adversarial.double() - images.double()).flatten(1)
+        parts = zip(adversarial.split(TOGETHER), images.split(TOGETHER), strict=True)
+        return torch.cat([self._norms((a.double() - b.double()).flatten(1)) for a, b in parts])
+
+    def _norms(self, delta: Tensor) -> Tensor:
         if self.norm == "L0":
             return (delta != 0).sum(1).double()
         return delta.norm(p={"Linf": math.inf, "L2": 2, "L1": 1}[self.norm], dim=1)

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from robust_snn.metrics import image_costs
+from robust_snn.victim import Victim
 
 RESAMPLES = 2000
+DRAWS = 5  # of a noisy network, whose costs vary little
+TOGETHER = 16  # images that pass together: a record holds the spikes of all layers
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,23 @@ class EnergyUse:
 
     formula: str
     rows: tuple[RowEnergy, ...]
+
+
+def measured_costs(judge: Victim, images: Tensor, ids: Tensor) -> np.ndarray:
+    """Joules, spike operations and steps of images `[B, C, H, W]`, over draws, `[B, 3]`.
+
+    Args:
+        judge: The victim that scores.
+        images: Where it is.
+        ids: Index of every image in the evaluated set, `[B]`.
+    """
+    draws, parts = DRAWS if judge.stochastic else 1, []
+    for x, some in zip(images.split(TOGETHER), ids.split(TOGETHER), strict=True):
+        each = [image_costs(judge, x, some, draw) for draw in range(draws)]
+        means = [torch.stack([c[part].double() for c in each]).mean(0) for part in range(3)]
+        means[0] = means[0] * 1e-12
+        parts.append(torch.stack(means, 1).cpu())
+    return torch.cat(parts).numpy()
 
 
 def row_energy(name: str, costs: np.ndarray, clean: np.ndarray, seed: int) -> RowEnergy:

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from robust_snn.data.exact_differences import decode, pack, unpack
+from robust_snn.eval.execution.grown_run import CONFIG
 from robust_snn.eval.execution.job import piece_name
-from robust_snn.eval.execution.run_folder import CONFIG
+from robust_snn.eval.execution.kept_versions import LOST, read_versions
 from robust_snn.eval.protocol.implementations import IMPLEMENTATIONS
 from robust_snn.eval.scoring.finished_run import load_run
 from robust_snn.eval.scoring.predictions import NAME, Predictions
@@ -29,7 +33,7 @@ from robust_snn.utils.user_files import output_folder
 VERDICT, NETWORK, IMAGES = "verdict.json", "network.json", "adversarial.npz"
 FILES = (VERDICT, NAME, NETWORK, IMAGES)
 HASHES, CARD = "hashes.json", "README.md"
-FORM = 1  # of the folder; another one is refused
+FORM = 2  # of the folder; another one is refused
 RECORDED = ("model", "data", "threat", "suite", "attacks", "victim", "batch_size", "seed")
 
 
@@ -42,7 +46,7 @@ class Submission:
         verdict: Its verdict.
         predictions: Predictions on the report draws, as the submitter measured them.
         network: What identifies the network and the protocol, JSON values.
-        images: The worst version of every image that an attack changed, `[M, C, H, W]`.
+        differences: What differs in the worst version of every image that an attack changed, `M`.
         positions: Which images they are versions of, `[M]`.
         digest: Of all its hashes.
     """
@@ -51,9 +55,23 @@ class Submission:
     verdict: Verdict
     predictions: Predictions
     network: dict[str, Any]
-    images: np.ndarray
+    differences: list[bytes]
     positions: np.ndarray
     digest: str
+
+    def versions(self, images: Tensor) -> Tensor:
+        """The worst versions of the images at `positions` of the data, `[M, C, H, W]`.
+
+        Raises:
+            InputError: If one is no version of its image.
+        """
+        worst = images[torch.from_numpy(self.positions)].cpu().float().numpy()
+        try:
+            for n, content in enumerate(self.differences):
+                worst[n] = decode(content, worst[n])
+        except ValueError as error:
+            raise InputError(f"'{self.folder / IMAGES}': {error}") from None
+        return torch.from_numpy(worst)
 
 
 def submit(run: str | Path, out: str | Path | None = None) -> Path:
@@ -81,7 +99,7 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
     if "noise" in verdict.threat:
         raise InputError(f"'{run}' is of known noise, and others check on noise of their own")
     positions = np.flatnonzero(predictions.by >= 0)
-    images = _worst_versions(run, config, verdict, predictions, positions)
+    contents = _worst_versions(run, config, verdict, predictions, positions)
     _check_place(folder)
     output_folder(folder, "the submission")
     verdict.save(folder / VERDICT)
@@ -89,8 +107,7 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
     write_json(folder / NETWORK, {key: config[key] for key in RECORDED})
     write_arrays(
         folder / IMAGES,
-        {"images": images, "positions": positions.astype(np.int64)},
-        compressed=True,
+        {"positions": positions.astype(np.int64), **pack(contents)},
     )
     write_json(folder / HASHES, {"submission": FORM, "sha256": file_hashes(folder)})
     if not (folder / CARD).exists():
@@ -127,19 +144,20 @@ def _read(folder: Path, hashes: dict[str, Any]) -> Submission:
         raise InputError(f"'{folder / NETWORK}' lacks {', '.join(RECORDED)}")
     try:
         arrays = read_arrays(folder / IMAGES, digested=False)
-        images, positions = arrays["images"], arrays["positions"]
-    except (FileNotFoundError, DamagedFile, KeyError) as error:
+        differences, positions = unpack(arrays), arrays["positions"]
+    except (FileNotFoundError, DamagedFile, KeyError, ValueError) as error:
         raise InputError(f"cannot read '{folder / IMAGES}': {error}") from None
-    if images.dtype != np.float32 or positions.dtype.kind not in "iu" or positions.ndim != 1:
-        raise InputError(f"'{folder / IMAGES}' holds {images.dtype} images, expected float32")
-    if images.ndim not in (4, 5) or len(images) != len(positions):
-        raise InputError(f"'{folder / IMAGES}' holds {len(images)} images for {len(positions)}")
+    if positions.dtype.kind not in "iu" or positions.shape != (len(differences),):
+        raise InputError(
+            f"'{folder / IMAGES}' holds {len(differences)} images for positions "
+            f"{positions.dtype} {positions.shape}"
+        )
     return Submission(
         folder,
         Verdict.load(folder / VERDICT),
         Predictions.load(folder),
         network,
-        images,
+        differences,
         positions,
         hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
     )
@@ -174,25 +192,19 @@ def _worst_versions(
     verdict: Verdict,
     predictions: Predictions,
     positions: np.ndarray,
-) -> np.ndarray:
-    """The worst version of images, `[M, C, H, W]`, out of the results that the run has stored."""
-    size, found = int(config["batch_size"]), {}
-    for row in np.unique(predictions.by[positions]):
-        for shard in np.unique(positions[predictions.by[positions] == row] // size):
-            name = piece_name(int(row) + 1, verdict.attacks[row].name, int(shard))
-            path = run / "pieces" / f"{name}.npz"
-            try:
-                arrays = read_arrays(path)
-                there = zip(arrays["positions"] + shard * size, arrays["images"], strict=True)
-            except (FileNotFoundError, DamagedFile, KeyError) as error:
-                raise InputError(f"{error}; start the evaluation again to restore it") from None
-            found.update({(int(row), int(at)): image for at, image in there})
-    shape = next(iter(found.values())).shape if found else (1, 1, 1)
-    wanted = [(int(predictions.by[at]), int(at)) for at in positions]
-    if set(wanted) - set(found):
-        raise InputError(f"'{run}' lacks adversarial images; start the evaluation again")
-    images = np.stack([found[key] for key in wanted]) if wanted else np.empty((0, *shape))
-    return np.asarray(images, np.float32)
+) -> list[bytes]:
+    """What differs in the worst versions of images, as the run has kept them."""
+    contents = []
+    shards, places = np.divmod(positions, int(config["batch_size"]))
+    for shard in np.unique(shards).tolist():
+        rows = enumerate((attack.name for attack in verdict.attacks), 1)
+        kept = read_versions(run, [piece_name(number, name, shard) for number, name in rows])
+        for at, place in zip(positions[shards == shard], places[shards == shard], strict=True):
+            content = kept.get((int(place), int(predictions.by[at])))
+            if content is None:
+                raise InputError(f"'{run}': {LOST.format(f'image {at}')}")
+            contents.append(content)
+    return contents
 
 
 def _check_place(folder: Path) -> None:

@@ -107,7 +107,10 @@ def verify(
     if reasons:
         return Verification(tuple(reasons))
     images, labels, _ = checked_inputs(victim, images, labels)
-    reasons = _outside(submission, images)
+    try:
+        reasons = _outside(submission, images)
+    except InputError as error:
+        return Verification((str(error),))
     progress("the network against the one that was evaluated")
     others, notes = _other_network(submission, victim, images)
     if reasons or others:
@@ -191,10 +194,10 @@ def _outside(submission: Submission, images: Tensor) -> list[str]:
     """Which adversarial images the threat model does not allow."""
     threat = Threat(submission.verdict.threat["norm"], submission.verdict.threat["eps"])
     outside, why = [], ""
-    for at, version in zip(submission.positions, submission.images, strict=True):
+    for at, version in zip(submission.positions, submission.versions(images), strict=True):
         try:
             clean = images[int(at)][None].cpu().float()
-            threat.check(torch.from_numpy(version[None]), clean, f"adversarial image {at}")
+            threat.check(version[None], clean, f"adversarial image {at}")
         except ConstraintViolation as error:
             outside.append(int(at))
             why = why or str(error)
@@ -243,14 +246,14 @@ def _rescored(
     verdict, predictions = submission.verdict, submission.predictions
     judge = victim.replace(seed=derive_seed(seed, "verify", submission.digest))
     worst = images.cpu().float().clone()
-    worst[torch.from_numpy(submission.positions)] = torch.from_numpy(submission.images)
+    worst[torch.from_numpy(submission.positions)] = submission.versions(images)
 
     def scored(of: Tensor, purpose: str) -> Score:
         return _scored(judge, of, labels, verdict.draws[purpose], purpose)
 
     progress(f"scoring {len(images)} clean images")
     clean = scored(images, "report")
-    progress(f"scoring {len(submission.images)} adversarial images")
+    progress(f"scoring {len(submission.positions)} adversarial images")
     robust = scored(worst, "report")
     answers = {"clean": (predictions.clean, clean), "robust": (predictions.worst, robust)}
     estimates = {

@@ -88,7 +88,7 @@ def test_other_suites_drop_nothing(tmp_path: Path) -> None:
 
 
 def test_a_row_has_the_same_random_numbers_wherever_it_stands(tmp_path: Path) -> None:
-    """So it makes the same images of those that rows before it left."""
+    """So it comes to the same with those that rows before it left."""
     found = []
     for name, rows in (("alone", (STRONG,)), ("after", (WEAK, STRONG))):
         run(rows, tmp_path / name)
@@ -98,5 +98,5 @@ def test_a_row_has_the_same_random_numbers_wherever_it_stands(tmp_path: Path) ->
     for alone, after in zip(*found, strict=True):
         fewer += len(alone["positions"]) - len(after["positions"])
         places = np.flatnonzero(np.isin(alone["positions"], after["positions"]))
-        assert np.allclose(alone["images"][places], after["images"], atol=1e-6)
+        assert np.allclose(alone["margin"][places], after["margin"], atol=1e-5)
     assert fewer > 0

@@ -60,7 +60,7 @@ def test_a_damaged_piece_is_made_again(tmp_path: Path, damage: bytes) -> None:
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, CONFIG)
     folder.save("a/0", piece([1.0], [0.1]))
-    arrays = piece([1.0], [0.1]).arrays() | {"images": np.array([print], dtype=object)}
+    arrays = piece([1.0], [0.1]).arrays() | {"warnings": np.array([print], dtype=object)}
     np.savez(tmp_path / "pieces" / "a" / "0.npz", allow_pickle=True, **arrays)
     assert folder.load("a/0") is None
 

@@ -61,7 +61,7 @@ def some_job(rng: np.random.Generator, noisy: bool) -> tuple[Job, list[FinishedS
         clean = result(rng, np.arange(4), draws)
         worst, results = WorstCase(clean), list[ShardResult | None]()
         for row in range(rows):
-            left = worst.robust_so_far
+            left = worst.unbroken(0.0)
             results.append(result(rng, left, draws) if len(left) else None)
             if (latest := results[-1]) is not None:
                 worst.update(latest, row)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from robust_snn import InputError, Victim, cli, evaluate
 from robust_snn.data import load_dataset
+from robust_snn.data.exact_differences import encode, pack
 from robust_snn.eval import AttackSpec, Draws, Predictions, Suite, Verdict
 from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.verdict import Robust
@@ -25,7 +26,7 @@ from robust_snn.eval.submission import load_submission, submit, verify
 from robust_snn.eval.submission.submission_folder import HASHES, file_hashes
 from robust_snn.eval.submission.verification import is_verified
 from robust_snn.foreign.identity import identity
-from robust_snn.utils.checked_files import read_arrays, write_arrays
+from robust_snn.utils.checked_files import write_arrays
 
 EPS = 0.15
 PLAIN, NOISY = "snn_vgg5.digits", "snn_vgg5_stog.digits"
@@ -66,7 +67,7 @@ def copy(honest: Case, tmp_path: Path) -> Case:
 
 def test_an_honest_one_is_accepted_until_it_changes(copy: Case) -> None:
     submission = load_submission(copy.folder)
-    assert len(submission.images) > 4 and 0.2 < submission.verdict.robust.accuracy < 0.8
+    assert len(submission.differences) > 4 and 0.2 < submission.verdict.robust.accuracy < 0.8
     found = verify(*copy, seed=7)
     assert found.accepted and is_verified(copy.folder), found.reasons
     assert len(found.holds) > 4 and len(found.fell) <= 1
@@ -97,9 +98,16 @@ def edit_robust(case: Case, **changes: Any) -> None:
 
 
 def edit_images(case: Case, change: Callable[[dict[str, np.ndarray]], dict[str, Any]]) -> None:
-    path = case.folder / "adversarial.npz"
-    arrays = read_arrays(path)
-    write_arrays(path, {**arrays, **change(arrays)})
+    """Changes the adversarial images or their positions."""
+    submission, path = load_submission(case.folder), case.folder / "adversarial.npz"
+    found = {
+        "images": submission.versions(case.images).numpy(),
+        "positions": submission.positions,
+    }
+    found |= change(found)
+    clean = case.images.numpy()[found["positions"]]
+    contents = [encode(*pair, EPS) for pair in zip(found["images"], clean, strict=True)]
+    write_arrays(path, {"positions": found["positions"], **pack(contents)})
 
 
 def everywhere(case: Case, key: str, **changes: Any) -> None:
@@ -311,6 +319,6 @@ def test_what_is_no_submission_is_said(honest: Case, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             submit(run, place)
     shutil.copytree(run, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "pieces")
-    with pytest.raises(InputError, match="start the evaluation again to restore it"):
+    shutil.rmtree(tmp_path / "run" / "versions")
+    with pytest.raises(InputError, match="no adversarial images .* start the evaluation again"):
         submit(tmp_path / "run")

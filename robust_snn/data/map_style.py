@@ -1,0 +1,136 @@
+"""Data sets of others: anything with a length whose items are pairs of an image and a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from robust_snn.data.arrays import image_tensor, label_array
+from robust_snn.data.checks import check_labels
+from robust_snn.data.image_set import OpenImageSet, balanced
+from robust_snn.data.lazy_images import Images, LazyImages
+from robust_snn.data.mapped_array import MappedArray
+from robust_snn.utils.errors import InputError, first_line
+
+_LABELS = ("targets", "labels", "_labels", "y")  # where sets keep them
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A map-style data set.
+
+    Attributes:
+        data: The data set; its items are images, or tuples that begin with an image and its label.
+        called: What messages call it.
+    """
+
+    data: Any
+    called: str
+
+    def name(self, index: int) -> str:
+        """What messages call an image."""
+        return f"image {index} of '{self.called}'"
+
+    def image(self, index: int) -> Any:
+        """A picture, or an image `[C, H, W]`: tensors as they are, arrays of any layout."""
+        item = self.data[index]
+        image = item[0] if isinstance(item, tuple | list) else item
+        if isinstance(image, Image.Image) or (
+            isinstance(image, Tensor) and image.is_floating_point()
+        ):
+            return image
+        return image_tensor(np.asarray(image)[None], "images")[0]
+
+
+@runtime_checkable
+class MapStyle(Protocol):
+    """Anything with a length whose items can be asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def is_map_style(data: Any) -> bool:
+    """Whether images can be read one by one from an object that holds none in memory."""
+    in_memory = isinstance(data, Tensor | tuple | list | dict | str | bytes | np.ndarray)
+    return isinstance(data, MapStyle) and (isinstance(data, np.memmap) or not in_memory)
+
+
+def opened(data: Any, name: str, n: int | None = None, size: int | None = None) -> LazyImages:
+    """The first `n` images of a map-style data set, in its order, resized if `size` is given.
+
+    Raises:
+        InputError: If there are none, or the first one cannot be read.
+    """
+    count = len(data) if n is None else min(n, len(data))
+    if not count:
+        raise InputError(f"'{name}' holds no images")
+    pairs = Pairs(MappedArray.of(data) if isinstance(data, np.memmap) else data, name)
+    return LazyImages(pairs.image, np.arange(count), size, pairs.name)
+
+
+def labels_of(data: Any, n: int | None = None) -> np.ndarray:
+    """Labels `[N]` of a set, int64: those that it shows, or those of all its items.
+
+    Raises:
+        InputError: If it has none.
+    """
+    count = len(data) if n is None else min(n, len(data))
+    for place in _LABELS:
+        shown = getattr(data, place, None)
+        if shown is not None and len(shown) == len(data):
+            return np.asarray(shown).astype(np.int64)[:count]
+    if hasattr(data, "_samples"):
+        return np.asarray([sample[-1] for sample in data._samples]).astype(np.int64)[:count]
+    try:
+        return np.asarray([int(data[index][1]) for index in range(count)], np.int64)
+    except (TypeError, IndexError, ValueError, KeyError) as error:
+        raise InputError(f"the data set shows no labels ({error}): give labels") from None
+
+
+def with_labels(images: Images | MapStyle, labels: Tensor | None) -> tuple[Images, Tensor]:
+    """Images and labels of what a caller gives: both, or a data set that has them.
+
+    Raises:
+        InputError: If there are no labels.
+    """
+    if labels is None:
+        if not is_map_style(images) or isinstance(images, LazyImages):
+            raise InputError("labels are missing: give labels [N] with the images")
+        labels = torch.from_numpy(labels_of(images))
+    if isinstance(images, LazyImages) or not is_map_style(images):
+        return images, labels  # type: ignore[return-value]  # checked with all other input
+    return opened(images, type(images).__name__), labels
+
+
+def load_mapped(path: Path, split: str, size: int | None, n: int | None) -> OpenImageSet:
+    """Opens a folder with `images.npy` and `labels.npy`; the images are mapped into memory.
+
+    Raises:
+        InputError: If a file is missing or damaged, or they are no labelled images.
+    """
+    try:
+        images, labels = (
+            np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("images", "labels")
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"cannot read the arrays in '{path}': {first_line(error)}") from None
+    known = label_array(np.array(labels), str(path))
+    count = int(known.max(initial=0)) + 1
+    check_labels(torch.from_numpy(known), len(images), count)
+    order = balanced(known)[:n]
+    return OpenImageSet(
+        path.resolve().name,
+        "all",
+        opened(images, str(path), size=size).subset(order),
+        torch.from_numpy(known[order]),
+        tuple(map(str, range(count))),
+    )
