@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robust_snn.data.checks import check_pixels
 from robust_snn.data.image_digests import image_digest
-from robust_snn.data.pictures import from_bytes, pixels_of, resized
+from robust_snn.data.pictures import from_bytes, pixels_of, resized, say_resized
 from robust_snn.utils.errors import InputError
 
 NOTHING: tuple[dict[int, int], Tensor] = {}, torch.empty(0)
@@ -126,6 +126,8 @@ class LazyImages:
             image = torch.as_tensor(found).float()
             return resized(image[None], self.size)[0] if image.ndim == 3 else image
         pixels = from_bytes(pixels_of(found, grey=self._one is None or self._one[0] == 1)[None])
+        if self._one is None:
+            say_resized({tuple(pixels.shape[-2:])}, self.size)
         return resized(pixels, self.size)[0]
 
 
