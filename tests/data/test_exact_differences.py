@@ -21,7 +21,7 @@ OURS = torch.where(torch.from_numpy(SIGNS) > 0, BALL.high, BALL.low)[0].numpy()
 SPECIAL = np.resize(np.array([0, -0.0, 1, 1e-45, 1e-38, np.nextafter(1, 0)], np.float32), (3, 5, 7))
 # version, clean image, and the most bytes that it may take of those of a float32 image
 ROWS = {
-    "the same": (CLEAN, CLEAN, 0.001),
+    "the same": (CLEAN, CLEAN, 0.002),
     "edges of libraries": (np.clip(CLEAN + np.float32(EPS) * SIGNS, 0, 1), CLEAN, 0.045),
     "edges of ours": (OURS, CLEAN, 0.045),
     "inside": ((CLEAN * (1 - EPS) + EPS * RNG.rand(*CLEAN.shape)).astype(np.float32), CLEAN, 0.8),

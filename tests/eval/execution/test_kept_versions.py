@@ -24,6 +24,7 @@ ROWS = (
     AttackSpec("pgd", "robust_snn", "pgd", steps=2),
     AttackSpec("square", "autoattack", "square", noise="frozen", steps=4),
     AttackSpec("apgd", "robust_snn", "apgd", steps=2),
+    AttackSpec("again", "robust_snn", "square", steps=4, options={"start": "worst"}),
 )
 SUITE = Suite("tiny", ROWS, draws=Draws(2, 3))
 VICTIM = tiny_victim(False)
