@@ -26,6 +26,7 @@ from robust_snn.attacks.events.soft_retiming import SoftRetiming
 from robust_snn.attacks.events.spikefool import SpikeFool
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
+from robust_snn.attacks.patch import Patch
 from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
 from robust_snn.attacks.square import Square
 from robust_snn.attacks.student import Student
@@ -56,6 +57,7 @@ __all__ = [
     "GradientAttack",
     "IterativeAttack",
     "ModeTrial",
+    "Patch",
     "RandomFlips",
     "RankingEffort",
     "Retiming",

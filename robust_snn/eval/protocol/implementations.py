@@ -163,13 +163,9 @@ def _event_attack(row: AttackSpec) -> attacks.Attack:
     return attacks.make_attack(row.attack, given_settings(row), attacks.EVENT_ATTACKS)
 
 
-def _energy_attack(row: AttackSpec) -> attacks.Attack:
-    return attacks.make_attack(row.attack, given_settings(row), {EnergyAttack.name: EnergyAttack})
-
-
-def _universal_attack(row: AttackSpec) -> attacks.Attack:
-    table = {attacks.Universal.name: attacks.Universal}
-    return attacks.make_attack(row.attack, given_settings(row), table)
+def _only(kind: type[attacks.Attack]) -> Callable[[AttackSpec], attacks.Attack]:
+    """Builds an attack of one kind from a row."""
+    return lambda row: attacks.make_attack(row.attack, given_settings(row), {kind.name: kind})
 
 
 def _of_ours(
@@ -228,8 +224,9 @@ def _judge(victim: Victim, row: AttackSpec) -> Victim:
 IMPLEMENTATIONS = {
     "robust_snn": _of_ours(_own_attack, ("Linf", "L2", "L1")),
     "events": _of_ours(_event_attack, ("L0", "Linf")),
-    "universal": _of_ours(_universal_attack, ("Linf", "L2", "L0")),
-    "energy": _of_ours(_energy_attack, ("Linf", "L2")),
+    "universal": _of_ours(_only(attacks.Universal), attacks.Universal.norms),
+    "patch": _of_ours(_only(attacks.Patch), attacks.Patch.norms),
+    "energy": _of_ours(_only(EnergyAttack), EnergyAttack.norms),
     "corruption": Implementation(
         "robust_snn",
         _check_corruption,
