@@ -34,6 +34,7 @@ class FiringRate(nn.Module):
 
     rate: Tensor
     MOMENTUM = 0.001
+    UNSEEN = 0.1  # of a network that has seen no batch, so that its attention fires
 
     def __init__(self, heads: int) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class FiringRate(nn.Module):
                 mean = spikes.mean((0, 1, 3, 4)).to(self.rate.dtype)
                 moved = self.rate.lerp(mean, self.MOMENTUM)
                 self.rate.copy_(torch.where(self.rate == 0, mean, moved))
-        rate = torch.where(self.rate == 0, 1.0, self.rate)  # of a network that has seen nothing
+        rate = torch.where(self.rate == 0, self.UNSEEN, self.rate)
         return torch.rsqrt(rate * summed).view(-1, 1, 1)
 
 

@@ -117,7 +117,7 @@ def test_dual_attention() -> None:
 def test_firing_rates_are_means_of_training_batches() -> None:
     rates, x = FiringRate(2), spikes(3, 4, 2, 5, 6)
     mean = x.mean((0, 1, 3, 4))
-    assert_close_rms(rates.eval()(x, 4), torch.full((2, 1, 1), 0.5))  # nothing is known yet
+    assert_close_rms(rates.eval()(x, 4), torch.full((2, 1, 1), 0.4**-0.5))  # nothing is known
     assert_close_rms(rates.train()(x, 4).flatten(), (4 * mean) ** -0.5)
     rates(torch.zeros_like(x), 4)
     assert_close_rms(rates.rate, 0.999 * mean)
