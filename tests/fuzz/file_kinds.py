@@ -65,7 +65,11 @@ def _tree_of(name: str) -> Callable[[random.Random, Place], Any]:
         text = (place.good / name).read_bytes()
         if rng.random() < 0.2:
             return mutated_bytes(rng, text)
-        return json.dumps(mutated_tree(rng, json.loads(text))).encode("utf-8", "surrogatepass")
+        tree = json.loads(text)
+        tree.pop(
+            "sha256", None
+        )  # as other programs write it
+        return json.dumps(mutated_tree(rng, tree)).encode("utf-8", "surrogatepass")
 
     return make
 
