@@ -22,6 +22,7 @@ from robust_snn.cli.options import NAMED_SETS
 from robust_snn.data import DATASETS, EVENT_SETS
 from robust_snn.data.tiny_imagenet import TINY_IMAGENET
 from robust_snn.gradients import parse_mode
+from robust_snn.models.mechanisms import MECHANISMS
 from robust_snn.training import save_checkpoint
 from robust_snn.utils.values import assignments, number
 
@@ -277,7 +278,7 @@ def test_models_are_chosen_by_a_pattern(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         cli.main(["models", "snn_resnet20*"])
     shown = capsys.readouterr().out
-    assert shown.count("snn_") == 5
+    assert shown.count("snn_") == len(MECHANISMS)
     assert "272 k" in shown and "SOPs" in shown
     with pytest.raises(SystemExit):
         cli.main(["models", "snn_resnet20_stog"])

@@ -66,9 +66,7 @@ def _tree_of(name: str) -> Callable[[random.Random, Place], Any]:
         if rng.random() < 0.2:
             return mutated_bytes(rng, text)
         tree = json.loads(text)
-        tree.pop(
-            "sha256", None
-        )  # as other programs write it
+        tree.pop("sha256", None)  # as other programs write it
         return json.dumps(mutated_tree(rng, tree)).encode("utf-8", "surrogatepass")
 
     return make
