@@ -110,6 +110,8 @@ class Comparisons(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # as in torch.vmap
+            return self._hidden(func, args, kwargs or {})
         given, options = by_position(args, kwargs or {})
         name = "detach" if func == DATA else getattr(func, "__name__", "").strip("_")
         numbers = self._masks.made_of(name, func, given)  # before it changes them
@@ -129,6 +131,12 @@ class Comparisons(TorchFunctionMode):
         if numbers is not None:
             self._mark(out, "_numbers", numbers)
         return out
+
+    def _hidden(self, func: Callable[..., Any], args: Any, options: Any) -> Any:
+        """An operation on tensors that hide their values."""
+        if self._loose is not None:
+            self._loose.note_hidden(getattr(func, "__name__", "").strip("_"), args)
+        return func(*args, **options)
 
     def _alone(
         self,
@@ -333,9 +341,11 @@ class Comparisons(TorchFunctionMode):
         ends = {*spikes, *filter(_is_fired, children)}
         places, others = self._candidates(), set[Any]()
         compared = {p: self._made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
+        beside = bool(spikes) or len(compared) < len(places)
+        is_few = has_few_values if beside else made_of_spikes
         for place, made in compared.items():  # a line may be dead in its last step, or silent
             node, line = self._spots[place]
-            reaches = node in children and not made.of_spikes and not made_of_spikes(made.compared)
+            reaches = node in children and not is_few(made.compared)
             if reaches and reaches_others(node, made.compared.grad_fn, ends, children):
                 others.add(line)
         return {p: f for p, f in places.items() if p not in compared or self._spots[p][1] in others}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from torch import Tensor
@@ -24,6 +25,7 @@ SHAPING = re.compile(
     r"|Unbind|Split\w*|IndexPut\w*|MaskedScatter)Backward\d*|CopySlices"
 )
 REDUCING = re.compile(r"(Sum|Mean)Backward\d*")
+MOST_WAYS = 1000
 DEEPEST = 64  # operations between two steps of a neuron
 Path = tuple[int, ...]
 Output = tuple[Node, int]  # an operation and which of its outputs
@@ -101,9 +103,10 @@ def _ways(after: Walk, sources: set[Node]) -> list[Path] | None:
     """Ways from a membrane to the first operations that depend on some sources and nothing else.
 
     None if a source enters an operation together with something else: a gradient is cut at an
-    operation that follows a source, not at the source itself.
+    operation that follows a source, not at the source itself. None if there are too many.
     """
     known: dict[Node, bool] = {}
+    leads: dict[Node, bool] = {}
 
     def whole(node: Node) -> bool:
         if node in sources or node not in after.inner:
@@ -117,11 +120,21 @@ def _ways(after: Walk, sources: set[Node]) -> list[Path] | None:
         for place, (parent, _) in enumerate(node.next_functions):
             if parent is not None and whole(parent):
                 yield (*path, place), parent
-            elif parent in after.inner:
+            elif parent in after.inner and led(parent):
                 yield from ways(parent, (*path, place))
 
-    found = [] if whole(after.top) else list(ways(after.top, ()))
-    return None if any(node in sources for _, node in found) else [path for path, _ in found]
+    def led(node: Node) -> bool:
+        """Whether there is a way from an operation."""
+        if node not in leads:
+            leads[node] = any(
+                whole(above) or (above in after.inner and led(above)) for above in parents(node)
+            )
+        return leads[node]
+
+    found = [] if whole(after.top) else [*islice(ways(after.top, ()), MOST_WAYS + 1)]
+    if len(found) > MOST_WAYS or any(node in sources for _, node in found):
+        return None
+    return [path for path, _ in found]
 
 
 def drives(top: Node, paths: Sequence[Path]) -> list[Output]:

@@ -65,6 +65,7 @@ class LooseEnds:
         self._mark = mark
         self._running = running
         self._ends: list[_End] = []
+        self._hidden: dict[tuple[str, str], None] = {}
 
     def note(self, name: str, args: Any, options: Any, out: Any) -> None:
         """Learns of an operation."""
@@ -77,16 +78,20 @@ class LooseEnds:
         if source is not None and name in OUTSIDE:
             self.leaves |= given[0].numel() > 1
         elif source is not None and _jumps(name, args, options, made[0]):
-            path, line, _ = line_of_network()
-            where = f"{name} in line {line} of {path.rpartition('/')[2]}"
             loose |= {len(self._ends)}
-            self._ends.append(_End(self._running(), where, source, set()))
+            self._ends.append(_End(self._running(), _place(name), source, set()))
         for value in made if loose else ():
             if value.grad_fn is None:
                 self._mark(value, "_loose", loose)
             else:
                 for number in loose:
                     self._ends[number].enters.add(value.grad_fn)
+
+    def note_hidden(self, name: str, args: Any) -> None:
+        """Learns of an operation inside of `torch.vmap`, which shows nothing of its operands."""
+        slopes = (v for v in tree_leaves(args) if isinstance(v, Tensor) and v.is_floating_point())
+        if name in (*COMPARED, *ROUNDED, "bernoulli") and next(slopes, None) is not None:
+            self._hidden[self._running(), f"{_place(name)}, inside torch.vmap"] = None
 
     def that_matter(
         self, ends: Collection[Node], children: Mapping[Node, set[Node]]
@@ -97,7 +102,7 @@ class LooseEnds:
             ends: Spike functions, where a neuron ends.
             children: What every operation enters, see `graph_walk.children_of`.
         """
-        found = dict[tuple[str, str], None]()
+        found = dict(self._hidden)
         for end in self._ends:
             alive = {node for node in end.enters if node in children}
             start: Any = end  # it is no operation of the graph
@@ -117,6 +122,12 @@ class Elsewhere(TorchFunctionMode):
             with torch.no_grad():
                 args = (-args[0].detach() if args[0].is_floating_point() else args[0], *args[1:])
         return func(*args, **(kwargs or {}))
+
+
+def _place(name: str) -> str:
+    """An operation and the line of the network that runs it, for people."""
+    path, line, _ = line_of_network()
+    return f"{name} in line {line} of {path.rpartition('/')[2]}"
 
 
 def _made_by(value: Tensor) -> Node | None:

@@ -190,3 +190,30 @@ def test_a_function_that_jumps_and_is_no_step_is_named() -> None:
     victim = adapt(Sites((Jumping.apply, Bent.apply), reset=False), images=IMAGES)
     assert list(victim.takes("bptt").missed) == ["Sites"]
     assert "Jumping" in victim.takes("bptt").missed["Sites"]
+
+
+class Mapped(Sites):
+    """Its first layer is charged, and its second one fires, inside of `torch.vmap`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        charge = torch.vmap(lambda v, current: 0.8 * v + current)
+        fire = torch.vmap(
+            lambda v: torch.sigmoid(v) + ((v > 0.5).float() - torch.sigmoid(v)).detach()
+        )
+        v, u, out = torch.zeros(len(x), 12), torch.zeros(len(x), 12), torch.zeros(1)
+        for _ in range(3):
+            v = charge(v, 3 * self.layers[0](x.flatten(1)))
+            spikes = step(v - 0.5)
+            v = v * (1 - spikes)
+            u = 0.8 * u + 3 * self.layers[1](x.flatten(1))
+            out = out + self.last(spikes) + self.last(fire(u))
+        return out
+
+
+def test_what_fires_inside_of_vmap_is_named() -> None:
+    victim = adapt(Mapped([step, step]), images=IMAGES)
+    reach = victim.takes("bptt")
+    assert reach.neurons == ("Mapped",)
+    (missed,) = reach.missed
+    assert "gt" in missed and "inside torch.vmap" in missed
+    assert torch.equal(victim(IMAGES), victim.net.net(IMAGES))

@@ -38,3 +38,13 @@ def test_a_membrane_that_is_not_finite_has_no_recursion(value: float) -> None:
     distances, spikes = run(currents)
     with pytest.raises(Unrecognised, match="NaN or infinite"):
         fit(Traces(distances, spikes, [[current] for current in currents[1:]], (), ()))
+
+
+def test_a_membrane_that_is_never_reset_has_no_recursion() -> None:
+    membrane, distances = torch.zeros_like(CURRENTS[0]), []
+    for current in CURRENTS:
+        membrane = DECAY * membrane + current
+        distances.append(membrane - THRESHOLD)
+    spikes = [(distance >= 0).double() for distance in distances]
+    with pytest.raises(Unrecognised, match="do not reset"):
+        fit(Traces(distances, spikes, [[current] for current in CURRENTS[1:]], (), ()))

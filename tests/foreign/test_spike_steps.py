@@ -407,3 +407,26 @@ def test_scripted_modules_are_named() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), torch.jit.script(Fires()))
     victim = adapt(net.append(nn.Linear(WIDTH, CLASSES)), images=IMAGES)
     assert victim.takes("ste").neurons == () and "script" in victim.takes("ste").missed["2"]
+
+
+class Polynomial(nn.Module):
+    """A membrane by powers of itself, so that many ways lead from a step to the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(36, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, total = torch.zeros(len(x), 8), torch.zeros(1)
+        for _ in range(6):
+            for _ in range(3):
+                v = 0.3 * v + 0.1 * v * v * v + self.layer(x.flatten(1))
+            spikes = step_at(0.4)(v)
+            v, total = v * (1 - spikes), total + spikes
+        return total
+
+
+def test_a_membrane_with_many_ways_to_the_step_before_is_not_followed_forever() -> None:
+    victim = adapt(Polynomial(), images=torch.rand(4, 1, 6, 6))
+    assert victim.takes("pdsg").neurons and victim.takes("bptr").refusal
