@@ -128,7 +128,7 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
             folder.save(name, attacked, of)
             kept.drop_before(number)
             meter.count([name], computed=True)
-        attacks.append(replace(attacked, images=attacked.images[:0]))
+        attacks.append(replace(attacked, images=np.empty(0, np.float32)))  # no view of them
     kept.complete(attacks, worst.by)
     meter.count_images(shard, worst.select)
     return FinishedShard(clean, tuple(attacks))
