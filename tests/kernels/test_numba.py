@@ -21,6 +21,7 @@ from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.spiking.numba import backward, forward, slopes
 from robust_snn.kernels.spiking.numba import block_ops as passes
 from robust_snn.kernels.spiking.numba import philox as draws
+from robust_snn.neurons import LIF
 
 pytestmark = pytest.mark.cpu_only
 
@@ -86,6 +87,25 @@ def test_every_compiled_function_has_a_name_of_its_own():
     }
     assert len(found) > 40
     assert len(set(found.values())) == len(found)
+
+
+def _dual(x):
+    with torch.autograd.forward_ad.dual_level():
+        return LIF()(torch.autograd.forward_ad.make_dual(x, x))
+
+
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        _dual,
+        lambda x: torch.func.jvp(LIF(), (x,), (x,)),
+        torch.func.grad(lambda x: LIF()(x).sum()),
+        torch.func.vmap(LIF(), in_dims=1),
+    ],
+)
+def test_transforms_are_refused_though_nothing_requires_a_gradient(transformed):
+    with pytest.raises((RuntimeError, NotImplementedError), match="autograd.Function"):
+        transformed(torch.randn(3, 2, 5, device="cpu"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -259,8 +259,8 @@ def compiled_spiking_loop(
 
 
 def _needs_no_gradient(*tensors: Tensor | None) -> bool:
-    """Whether no derivative, backward or forward, will be asked for."""
-    if forward_ad._current_level >= 0:
+    """Whether no derivative, backward or forward, will be asked for, and no transform is on."""
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
         return False
     return not torch.is_grad_enabled() or not any(
         tensor.requires_grad for tensor in tensors if tensor is not None
