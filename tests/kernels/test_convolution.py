@@ -193,9 +193,10 @@ def test_what_is_no_spike_is_told(value, dtype):
 
 @pytest.mark.cpu_only
 def test_more_channels_than_entries_tell_apart_are_dense():
-    module = torch.nn.Conv2d(convolution.MOST_CHANNELS + 1, 1, 1).requires_grad_(False)
-    x = torch.ones(2, 1, module.in_channels, 1, 1)
-    torch.testing.assert_close(convolution.convolve(x, module, "always")[0], module(x[0]))
+    for channels in (convolution.MOST_CHANNELS, convolution.MOST_CHANNELS + 1):
+        module = torch.nn.Conv2d(channels, 1, 1).requires_grad_(False)
+        x = (torch.rand(2, 2, channels, 1, 1) < 0.1).float()
+        torch.testing.assert_close(convolution.convolve(x, module, "always")[0], module(x[0]))
 
 
 @pytest.mark.cpu_only

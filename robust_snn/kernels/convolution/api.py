@@ -19,7 +19,7 @@ from robust_snn.kernels.convolution.break_even import break_even
 from robust_snn.kernels.convolution.constant_gradients import one_step_suffices, unread_input
 
 SPARSE = ("never", "auto", "always")
-MOST_CHANNELS = 8191  # of an input, that the entries of a list of events can tell apart
+MOST_CHANNELS = 8176  # of an input, that the entries of a list of events can tell apart
 SAMPLED = 4  # images of a batch that "auto" counts the spikes of
 
 

@@ -279,7 +279,7 @@ def event_driven_convolution(
 
     Args:
         x: Zeros and ones `[B, C, H, W]`, any dtype; an entry of a list has 16 bits, which is enough
-            for 8191 channels.
+            for 8176 channels.
         weight: `[out, C, h, w]`.
         bias: `[out]`.
         stride: The same along both axes.
