@@ -87,7 +87,7 @@ def evaluate(
 
     Clean images are scored first. Then the attacks of the suite run in order, each on the images
     that are not broken: an image is broken, and not attacked again, once the worst version of it is
-    misclassified on all select draws, in an adaptive suite on nine of ten. Whatever an attack
+    misclassified on all select draws, in an adaptive suite on 97 %. Whatever an attack
     returns is checked against the threat model, scored on the select draws, and kept where it is
     worse than the version before. The report draws, which decide nothing, give every number.
 

@@ -20,7 +20,7 @@ from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
 from robust_snn.eval.protocol.suite import AttackSpec
 
-NEARLY_BROKEN = 0.1  # share of the select draws that are right
+NEARLY_BROKEN = 0.03  # share of the select draws that are right
 _log = logging.getLogger("robust_snn")
 PATIENCE = 0.5  # seconds between two looks at a shard that another process has locked
 
@@ -88,7 +88,7 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
 
     The adversarial images stay in the folder; they are not returned. In an adaptive suite, the
     first shards are finished before the others, whose rows they may drop, and images that are
-    nearly broken count as broken: on a noisy network they are half of those attacked and hardly
+    nearly broken count as broken: on a noisy network they are a third of those attacked and hardly
     anything is left of them.
     """
     least = 0.0 if job.suite.budget is None else NEARLY_BROKEN
