@@ -170,6 +170,7 @@ def _checks(
     others = [n for n in rows if n not in fresh]
     made_elsewhere = [is_given(row) for row in job.suite.attacks]  # perhaps by gradients
     used = [attack.backwards > 0 for attack in attacks]
+    continued = any(spec.needs_worst for spec in specs)
     used_gradients = [True, *np.logical_or(used, made_elsewhere).tolist()]
     warnings = {
         row.name: [text for s in shards if (result := s.attacks[n]) for text in result.warnings]
@@ -182,6 +183,8 @@ def _checks(
         *verdict_checks.claims({attacks[n].name: claimed[n] for n in fresh}),
         *verdict_checks.claims_under_other_noise({attacks[n].name: claimed[n] for n in others}),
         *verdict_checks.selection(worst, {attacks[n].name: right[n] for n in rows}),
-        *verdict_checks.black_box(list(zip(course, used_gradients, strict=True)), len(job.labels)),
+        *verdict_checks.black_box(
+            list(zip(course, used_gradients, strict=True)), len(job.labels), continued
+        ),
         *verdict_checks.warnings(warnings),
     )
