@@ -24,8 +24,8 @@ from robust_snn.neurons import LIF
 from robust_snn.training.certified_loss import certified_loss
 from robust_snn.utils.figures import new_figure
 
-RADII = (0.005, 0.01, 0.02, 0.04, 0.08)
-IMAGES, CALIBRATION, STEPS, NODES, T = 60, 16, 300, 200, 3
+RADII = (0.01, 0.02, 0.04)
+IMAGES, CALIBRATION, STEPS, NODES, T = 50, 16, 300, 100, 3
 
 
 class Dense(nn.Module):

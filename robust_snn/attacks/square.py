@@ -31,11 +31,11 @@ class Square(Attack):
     given points where those are harder than the stripes: attacks along gradients come near
     boundaries that they cross no more, and squares often do. In L2 and L1 a square has a length of
     twice the radius, and the result is projected. A noisy victim answers by its mean margin under
-    as many draws as its `eot`, which stay the same.
+    as many draws as its `eot`, which stay the same; a second search would fit the same draws.
 
     Attributes:
         steps: Queries per start.
-        restarts: Searches, each from the given points.
+        restarts: Searches, each from the given points; one of a noisy victim.
         start: Images within the threat, `[B, ...]`; in a suite `"worst"`. The clean images if None.
     """
 
@@ -58,7 +58,7 @@ class Square(Attack):
         given = _Points(inputs)
         given.offer(self._given(inputs.images), given.open())
         found = copy(given)
-        for start in range(self.restarts):
+        for start in range(1 if inputs.victim.stochastic else self.restarts):
             at, squares, rows = copy(given), _Squares(inputs, start), found.open()
             at.offer(squares.stripes(), rows)
             for step in range(self.steps):
