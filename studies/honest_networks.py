@@ -57,7 +57,7 @@ NETS = {
     "vgg5 nlif, tet": vgg5("_nlif", "nsnn-tet", T=2),
     "vgg5 poisson": vgg5("_poisson", T=8),
     "cifarnet natural": Honest("snn_cifarnet", kwargs={"T": 2, "width": 0.125}),
-    "resnet20 at": Honest("snn_resnet20", "at", {"T": 2, "width": 0.25}, ADVERSARIAL),
+    "resnet20 natural": Honest("snn_resnet20", "natural", {"T": 2, "width": 0.25}, {"epochs": 30}),
     "SpikingJelly, at": Honest(JellyNet),
     "LIF of its own, at": Honest(OwnNet),
 }

@@ -146,7 +146,7 @@ def test_what_a_suite_with_a_budget_refuses(tmp_path: Path) -> None:
 )
 def test_black_box_attacks_must_not_win(left: list[tuple[float, bool]], status: list[str]) -> None:
     assert [note.status for note in diagnostics.black_box(left, 100)] == status
-    softened = ["pass" if each == "warn" else each for each in status]
+    softened = [{"fail": "warn", "warn": "pass"}.get(each, each) for each in status]
     assert [note.status for note in diagnostics.black_box(left, 100, True)] == softened
 
 
