@@ -87,7 +87,7 @@ def network(wanted: Trained, data: ImageSet) -> nn.Module:
 
 
 def bracket(net: nn.Module, test: ImageSet, eps: float) -> tuple[float, float, float]:
-    """What is certified, what is decided, and what attacks leave, which may not be less than is certified."""
+    """What is certified, what is decided, and what attacks leave, at least what is certified."""
     images, labels = test.images[:IMAGES], test.labels[:IMAGES]
     proven = certify(net, images, labels, eps, nodes=NODES)
     with tempfile.TemporaryDirectory() as out:
