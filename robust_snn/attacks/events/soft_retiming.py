@@ -21,9 +21,9 @@ class SoftRetiming(EventMoves):
 
     Every entry has a logit for each shift. The network sees frames whose events moved within all
     budgets, and its gradient goes to the expected frames under the softmax of the logits, which
-    pay for entries that hold more than their capacity, and for budgets that are overdrawn. Weights
-    are the paper's. Its release ranks moves by their probability; here, by the lead of their logit
-    over that of staying, with the same order.
+    pay for entries that hold more than their capacity, and for budgets that are overdrawn. Moves
+    are ranked by the lead of their logit over that of staying. It is written from the paper's text
+    and was not compared with its release.
 
     Attributes:
         alpha: Length of a step of the logits, along the sign of their gradient.
