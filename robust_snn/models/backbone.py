@@ -17,7 +17,12 @@ from robust_snn.models.gradient_checkpointing import checkpointed
 from robust_snn.models.initialisation import init_weights
 from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
 from robust_snn.models.readout import Readout
-from robust_snn.neurons import change_settings, current_settings, number_layers
+from robust_snn.neurons import (
+    HomeostaticLIF,
+    change_settings,
+    current_settings,
+    number_layers,
+)
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import number, time_steps, whole
@@ -161,7 +166,16 @@ class SpikingBackbone(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trades compute for memory: the backward pass recomputes blocks, noise included, from the
-        outputs of their convolutions."""
+        outputs of their convolutions.
+
+        Raises:
+            InputError: If a neuron learns from every pass in training, a recomputed one included.
+        """
+        if enable and any(isinstance(module, HomeostaticLIF) for module in self.modules()):
+            raise InputError(
+                "homeostatic neurons learn from every pass, so that a recomputed one differs: "
+                "train without gradient checkpointing"
+            )
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:

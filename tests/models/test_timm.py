@@ -126,6 +126,10 @@ def gradients(net: nn.Module, name: str) -> tuple[Tensor, dict[str, Tensor]]:
 def test_gradient_checkpointing_changes_no_gradient(name: str, noise: str, training: bool) -> None:
     plain, saving = narrow(name), narrow(name)
     saving.load_state_dict(plain.state_dict())
+    if "hosnn" in name:
+        with pytest.raises(InputError, match="train without gradient checkpointing"):
+            saving.set_grad_checkpointing()
+        return
     saving.set_grad_checkpointing()
     for net in (plain, saving):
         set_noise(net.train(training), noise, seed=3)
