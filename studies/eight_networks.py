@@ -81,6 +81,7 @@ def network(net: Net, data: ImageSet, test: ImageSet, folder: Path) -> Victim:
         recipe = recipe.replace(batch_size=128, augment=False, epochs=net.epochs, **radius)
         recipe = recipe.replace(**net.changes)
         train(net.model, data, test, recipe, out=folder, model_kwargs=net.kwargs)
+        torch.manual_seed(0)  # a noisy network's own seeds are the same when a run resumes
         return Victim(load_model(folder / "model.safetensors")[0].eval())
     weights = folder / "model.pt"
     if weights.exists():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from robust_snn import Victim, adapt, evaluate
@@ -74,6 +75,7 @@ def network(net: Honest, data: ImageSet, test: ImageSet, epochs: int, folder: Pa
     changes = {"batch_size": 64, "augment": False, "epochs": epochs, **net.changes}
     recipe = load_recipe(net.recipe).replace(**changes)
     train(net.model, data, test, recipe, out=folder, model_kwargs=net.kwargs)
+    torch.manual_seed(0)  # a noisy network's own seeds are the same when a run resumes
     return Victim(load_model(folder / "model.safetensors")[0].eval())
 
 

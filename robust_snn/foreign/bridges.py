@@ -17,6 +17,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from robust_snn.foreign.comparison import ABOVE, BELOW, ROUNDINGS
 from robust_snn.foreign.foreign_net import ForeignSNN
@@ -28,11 +29,13 @@ from robust_snn.foreign.interception import (
     listening,
     open_function,
 )
-from robust_snn.foreign.masks import CASTS
+from robust_snn.foreign.masks import ARITHMETIC, CASTS, RESHAPING
 from robust_snn.utils.operands import by_position
 from robust_snn.victim import Victim
 
 STEPPED = (*ROUNDINGS, "fix")
+LINEAR = (*ARITHMETIC, *RESHAPING, "sum", "mean", "stack", "cat")
+SORTED = ("bucketize", "searchsorted")
 WHOLE = ("int", "long", "short", "byte", "char")  # casts that round
 _met: ContextVar[dict[str, None] | None] = ContextVar("crossed_operations", default=None)
 _heard: WeakSet[nn.Module] = WeakSet()  # networks whose functions this process can exchange
@@ -132,11 +135,11 @@ class _Operations(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        args, _ = by_position(args, kwargs or {})
+        args, options = by_position(args, kwargs or {})
         if not (torch.is_grad_enabled() and isinstance(out, Tensor) and args):
             return out
         name = getattr(func, "__name__", "").strip("_")
-        behind = self._behind(name, args, out)
+        behind = self._behind(name, func, args, options, out)
         if behind is None or behind.shape != out.shape:
             return out
         _note(name)
@@ -145,7 +148,9 @@ class _Operations(TorchFunctionMode):
         out._behind = behind  # type: ignore[attr-defined]
         return out
 
-    def _behind(self, name: str, args: Sequence[Any], out: Tensor) -> Tensor | None:
+    def _behind(
+        self, name: str, func: Callable[..., Any], args: Sequence[Any], options: Any, out: Tensor
+    ) -> Tensor | None:
         """What an output approximates, with a gradient."""
         first = args[0]
         if not isinstance(first, Tensor):
@@ -162,6 +167,15 @@ class _Operations(TorchFunctionMode):
             sign = 1 if name in ABOVE else -1
             difference = sign * (first - args[1])
             return difference if difference.requires_grad else None
+        if name in SORTED:
+            edges, values = args[1::-1] if name == "bucketize" else args[:2]
+            return values * (edges.numel() / (edges.amax() - edges.amin()))
+        if name == "where" and len(args) == 3 and hasattr(first, "_behind"):
+            return first._behind * (args[1] - args[2]) + out
+        if name in LINEAR and any(hasattr(leaf, "_behind") for leaf in tree_leaves(args)):
+            smooth = tree_map(lambda leaf: getattr(leaf, "_behind", leaf), args)
+            linear: Tensor = func(*smooth, **{k: v for k, v in options.items() if k != "dtype"})
+            return linear
         return None
 
 

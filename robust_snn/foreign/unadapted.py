@@ -10,6 +10,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from robust_snn.foreign.bridges import Bridged
 from robust_snn.foreign.hidden_state import restore_all, same, snapshot
 from robust_snn.foreign.library import find_states
 from robust_snn.foreign.network_modes import inside_network
@@ -61,11 +62,14 @@ def refuse_unadapted(net: nn.Module) -> None:
 def refuse_unreached(net: nn.Module, images: Tensor) -> None:
     """Refuses a network of ours in which something else fires, or keeps a state between calls.
 
-    Only networks with classes that nobody knows are run, once in a process, on a few images.
+    Only networks with classes that nobody knows are run, once in a process, on a few images. What
+    a bridge crosses is its own work.
 
     Raises:
         InputError: If `what_is_not_ours` says something.
     """
+    if isinstance(net, Bridged):
+        net = net.net
     if net in _looked_at:
         return
     with _looking:
