@@ -24,6 +24,7 @@ from robust_snn.cli import (  # noqa: F401  they join the app
     leaderboard,
     models,
     report,
+    study,
     submit,
     train,
     verify,

@@ -123,8 +123,8 @@ class SpikingBackbone(nn.Module):
             raise InputError("an early exit averages the logits so far: leave readout at 'mean'")
         self.early_exit = None if early_exit is None else EarlyExit(early_exit, exit_gradient)
         build = Builder(mechanism, T, defaults, **options)
-        self.encoder = build.mechanism.encoding(in_chans, T, mean, std)
-        entry = Input(in_chans, size, Readout(readout, build.options.decay))
+        self.encoder = build.encoding(in_chans, mean, std)
+        entry = Input(self.encoder.out_chans, size, Readout(readout, build.options.decay))
         trunk = checked_types(family)(build, entry, **wiring)
         self.feature_info: list[dict[str, Any]] = [
             {"num_chs": channels, "reduction": size[0] // height, "module": f"stages.{index}"}

@@ -73,6 +73,7 @@ class DirectEncoding(nn.Module):
         if min(std) <= 0:
             raise InputError(f"std must be above 0 in every channel, got {min(std):g}")
         self.in_chans = in_chans
+        self.out_chans = in_chans
         self.steps = steps
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)

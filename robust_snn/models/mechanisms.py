@@ -10,6 +10,7 @@ from torch import nn
 
 from robust_snn.models.encodings import DirectEncoding, PoissonEncoding
 from robust_snn.models.frequency_encoding import FrequencyEncoding
+from robust_snn.models.fusion_encoding import FusionEncoding
 from robust_snn.neurons import (
     DLIF,
     LIF,
@@ -50,6 +51,7 @@ class NeuronOptions:
         leak_spread: How far random leaks are from `decay` at most.
         homeostasis: Initial rate of HoSNN's thresholds.
         levels: Largest integer spike.
+        codes: Input codes that stand side by side as channels, such as `"direct+first"`.
     """
 
     decay: float = 1.0
@@ -67,6 +69,7 @@ class NeuronOptions:
     leak_spread: float = 0.4
     homeostasis: float = 0.1
     levels: int = 4
+    codes: str = "direct+first"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -161,6 +164,7 @@ MECHANISMS: dict[str, Mechanism] = {
     "ilif": Mechanism(
         _ilif, defaults={"decay": 1.0}, mark=IntegerLIF, own=("levels",), lacks=OF_LEVELS
     ),
+    "fusion": Mechanism(_lif, FusionEncoding, mark=FusionEncoding, own=("codes",)),
 }
 
 OPTIONS = tuple(option.name for option in fields(NeuronOptions))
@@ -202,6 +206,13 @@ class Builder:
     def largest_spike(self) -> int:
         """The largest value of a spike."""
         return self.options.levels if self.mechanism.mark is IntegerLIF else 1
+
+    def encoding(
+        self, in_chans: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+    ) -> DirectEncoding:
+        """The input code of images with so many channels, normalised by `mean` and `std`."""
+        codes = {"codes": self.options.codes} if "codes" in self.mechanism.own else {}
+        return self.mechanism.encoding(in_chans, self.steps, mean, std, **codes)
 
     def neurons(self, *shape: int, sensitivity: float = 1.0) -> nn.Module:
         """The neurons of a layer of the given shape for one sample, such as `(C, H, W)`.

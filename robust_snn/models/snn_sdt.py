@@ -11,14 +11,15 @@ from typing import Any
 from timm.models import generate_default_cfgs, register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import Readout
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.snn_spikformer import SPIKINGJELLY
 from robust_snn.models.spiking_attention import TransformerBlock, heads_of, pointwise
-from robust_snn.models.stages import Stages, halving_pool, in_heads
+from robust_snn.models.stages import Stages, halving_pool
 from robust_snn.models.time_layers import ConvSpike, Spike, fork
+from robust_snn.models.token_transformer import token_transformer
 
 
 @register_notrace_module
@@ -86,28 +87,8 @@ class PooledSpikes(nn.Module):
         return self.readout(self.spike(x.mean((-2, -1))))
 
 
-def spike_driven_transformer(
-    build: Builder,
-    entry: Input,
-    dim: int,
-    heads: int,
-    depth: int,
-    mlp_ratio: float = 4.0,
-    width: float = 1.0,
-) -> Trunk:
-    """Spike-driven transformer.
-
-    Args:
-        build: Builds the layers.
-        entry: What the network is built for.
-        dim: Channels of tokens.
-        heads: Attention heads.
-        depth: Transformer blocks.
-        mlp_ratio: Hidden channels of a block, over `dim`.
-        width: Factor on all channel counts.
-    """
-    channels = in_heads(dim, heads, width)
-    built, before = Stages(entry.size), entry.channels
+def embed(build: Builder, built: Stages, before: int, channels: int) -> None:
+    """Builds the convolutions from images to the currents of tokens, and those of the positions."""
     stage: list[nn.Module] = []
     for share in (8, 4, 2):
         after = max(1, channels // share)
@@ -125,18 +106,17 @@ def spike_driven_transformer(
         MembranePositions(build, channels, built.halve()),
     ]
     built.end(embedding, channels)
-    hidden = max(1, round(channels * mlp_ratio))
-    blocks: list[nn.Module] = [
-        TransformerBlock(
-            MaskAttention(build, channels, heads, built.size),
-            MembraneMLP(build, channels, hidden, built.size),
-        )
-        for _ in range(depth)
-    ]
-    built.end(blocks, channels)
-    head = PooledSpikes(Spike(build.neurons(channels), build.steps), entry.readout)
-    return built.trunk(nn.Identity(), head)
 
+
+spike_driven_transformer = token_transformer(
+    embed,
+    MaskAttention,
+    MembraneMLP,
+    TransformerBlock,
+    lambda build, entry, channels: PooledSpikes(
+        Spike(build.neurons(channels), build.steps), entry.readout
+    ),
+)
 
 default_cfgs = generate_default_cfgs(
     {name: default_cfg("stages.0.0.conv", 8) for name in variants("sdt")}

@@ -6,17 +6,19 @@ positions, and four blocks follow. A block adds spikes to spikes, so that its ou
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool
 from robust_snn.models.spiking_attention import SelfAttention, TokenMLP, TransformerBlock
-from robust_snn.models.stages import Stages, halving_pool, in_heads
+from robust_snn.models.stages import Stages, halving_pool
 from robust_snn.models.time_layers import ConvSpike, fork
+from robust_snn.models.token_transformer import token_transformer
 
 SPIKINGJELLY = {"decay": 0.5, "gain": 0.5}  # tau = 2, with the current decayed
 
@@ -34,28 +36,8 @@ class Positions(nn.Module):
         return other + self.conv(x)
 
 
-def spikformer(
-    build: Builder,
-    entry: Input,
-    dim: int,
-    heads: int,
-    depth: int,
-    mlp_ratio: float = 4.0,
-    width: float = 1.0,
-) -> Trunk:
-    """Spikformer.
-
-    Args:
-        build: Builds the layers.
-        entry: What the network is built for.
-        dim: Channels of tokens.
-        heads: Attention heads.
-        depth: Transformer blocks.
-        mlp_ratio: Hidden channels of a block, over `dim`.
-        width: Factor on all channel counts.
-    """
-    channels = in_heads(dim, heads, width)
-    built, before = Stages(entry.size), entry.channels
+def embed(build: Builder, built: Stages, before: int, channels: int) -> None:
+    """Builds the convolutions from images to tokens, and those of the positions."""
     stage: list[nn.Module] = []
     for share, pools in ((8, False), (4, False), (2, True), (1, True)):
         after = max(1, channels // share)
@@ -69,17 +51,15 @@ def spikformer(
             built.end(stage, after)
             stage = []
         before = after
-    hidden = max(1, round(channels * mlp_ratio))
-    blocks: list[nn.Module] = [
-        TransformerBlock(
-            SelfAttention(build, channels, heads, built.size, bias=True),
-            TokenMLP(build, channels, hidden, built.size),
-        )
-        for _ in range(depth)
-    ]
-    built.end(blocks, channels)
-    return built.trunk(nn.Identity(), MeanPool(entry.readout))
 
+
+spikformer = token_transformer(
+    embed,
+    partial(SelfAttention, bias=True),
+    TokenMLP,
+    TransformerBlock,
+    lambda build, entry, channels: MeanPool(entry.readout),
+)
 
 default_cfgs = generate_default_cfgs(
     {name: default_cfg("stages.0.0.conv", 8) for name in variants("spikformer")}

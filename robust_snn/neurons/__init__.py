@@ -1,7 +1,7 @@
 """Spiking neurons and stochastic gates as thin modules that keep nothing between calls."""
 
 from robust_snn.neurons.dlif import DLIF
-from robust_snn.neurons.encoder import LatencyEncoder, PhaseEncoder, PoissonEncoder
+from robust_snn.neurons.encoder import FirstEncoder, LatencyEncoder, PhaseEncoder, PoissonEncoder
 from robust_snn.neurons.event_filters import (
     BackgroundActivityFilter,
     HotPixelFilter,
@@ -46,6 +46,7 @@ __all__ = [
     "NOISES",
     "BackgroundActivityFilter",
     "EvolvingLeakLIF",
+    "FirstEncoder",
     "HomeostaticLIF",
     "HotPixelFilter",
     "IntegerLIF",

@@ -58,6 +58,22 @@ class LatencyEncoder(nn.Module):
         return differentiable(_Coded, x, (time == first).to(x.dtype))
 
 
+class FirstEncoder(nn.Module):
+    """Information-first coding: as many spikes as a rate code has, all of them in the first steps.
+
+        s[t] = [t < T x],   t = 0, ..., T - 1
+
+    A pixel so spikes `ceil(T x)` times, and a step shows what is brighter than its share of time
+    (Ding et al., Nature Communications 16:10175, 2025; `pre` in their code). The gradient is
+    straight through, and zero where x is outside [0, 1]; theirs passes where a pixel spiked.
+    """
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        """Maps pixels `[1, B, ...]` to spikes `[steps, B, ...]`."""
+        x, time = _presented(x, steps)
+        return differentiable(_Coded, x, (time < len(x) * x).to(x.dtype))
+
+
 class PhaseEncoder(nn.Module):
     """Phase coding: the bits of a pixel, from the most significant on, repeated after `bits` steps.
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,17 +56,13 @@ def finished_shards(
         InputError: If there is no cluster at the address.
     """
     require_ray()
-    import ray
     from ray.exceptions import RayError, RayTaskError
     from ray.util import ActorPool
 
     threads = torch.get_num_threads()
     if address == "local" and count is not None:
         threads = max(1, threads // count)
-    ours = not ray.is_initialized()
-    if ours:
-        _start(ray, address, (count or 1) * threads)
-    try:
+    with connected(address, (count or 1) * threads) as ray:
         # kept here, so that an actor can start again; a user's modules load before the network
         parcel = ray.put((loaded_modules(), job.on("cpu")))
         pool = ActorPool(_actors(ray, job, parcel, folder, count, threads))
@@ -86,6 +83,28 @@ def finished_shards(
                 left.discard(shard)
                 yield shard, complete_shard(job, folder, meter, shard)
         yield from finished_ones(job, folder, meter, sorted(left))
+
+
+@contextmanager
+def connected(address: str, cpus: int) -> Iterator[Any]:
+    """Ray itself, connected to a cluster, which is left again unless it was joined before.
+
+    Args:
+        address: `"local"` starts one on this machine, with so many `cpus`.
+        cpus: At least those of this machine.
+
+    Raises:
+        ImportError: If Ray is not installed.
+        InputError: If there is no cluster at the address.
+    """
+    require_ray()
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        _start(ray, address, cpus)
+    try:
+        yield ray
     finally:
         if ours:
             ray.shutdown()

@@ -84,30 +84,30 @@ def parse_suite(text: str, where: str) -> Suite:
     Raises:
         InputError: If it does not follow the schema.
     """
-    tree = _mapping(parse_yaml(text, f"suite '{where}'"), f"suite '{where}'")
+    tree = mapping(parse_yaml(text, f"suite '{where}'"), f"suite '{where}'")
     rows = tree.get("attacks", [] if "budget" in tree else None)
     if not isinstance(rows, list):
         raise InputError(f"suite '{where}' needs 'attacks', a list")
     tree["attacks"] = tuple(
-        _build(AttackSpec, row, f"attack {number} of suite '{where}'")
+        built(AttackSpec, row, f"attack {number} of suite '{where}'")
         for number, row in enumerate(rows, 1)
     )
-    tree["draws"] = _build(Draws, tree.get("draws", {}), f"'draws' of suite '{where}'")
+    tree["draws"] = built(Draws, tree.get("draws", {}), f"'draws' of suite '{where}'")
     tree["sweep"] = parse_axes(tree.get("sweep", {}), f"'sweep' of suite '{where}'")
     if "eps" in tree:
         tree["eps"] = number(tree["eps"], f"eps of suite '{where}'")
-    return _build(Suite, tree, f"suite '{where}'")
+    return built(Suite, tree, f"suite '{where}'")
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
+def mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise InputError(f"{where} must be a mapping from names to values, got {value!r:.60}")
     return dict(value)
 
 
-def _build(cls: type[T], value: Any, where: str) -> T:
+def built(cls: type[T], value: Any, where: str) -> T:
     """A dataclass from a mapping whose keys are its fields."""
-    value = _mapping(value, where)
+    value = mapping(value, where)
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     for key in value:
         if key not in known:

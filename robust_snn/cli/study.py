@@ -1,0 +1,74 @@
+"""`robust-snn study`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robust_snn.cli.app import app
+from robust_snn.cli.console import command, say, start_logging
+from robust_snn.cli.options import (
+    DATA,
+    DataRoot,
+    Device,
+    Quiet,
+    Threads,
+    chosen_device,
+    set_threads,
+)
+
+
+@app.command(
+    epilog="Example: robust-snn study --plan newer-defences --data cifar10 --out runs/study"
+)
+def study(
+    data: Annotated[str, typer.Option(help=f"What to train on: {DATA}.")],
+    out: Annotated[Path, typer.Option(help="Folder of all cells and of the page.")],
+    plan: Annotated[
+        str, typer.Option(help="newer-defences, or a .yaml file; see docs/defences.md.")
+    ] = "newer-defences",
+    test_data: Annotated[str | None, typer.Option(help="What to attack, likewise.")] = None,
+    data_root: DataRoot = None,
+    defence: Annotated[
+        list[str] | None, typer.Option(help="A defence of the plan instead of all; repeatable.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="A seed instead of the plan's; repeatable.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Images attacked.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Cells at the same time on a Ray cluster.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster, or local to start one.")
+    ] = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train and attack a matrix of defences, and write one page. The same command resumes it, and
+    shares the work with others that are at it."""
+    from robust_snn.cli.inputs import training_data
+    from robust_snn.eval.defence_study import study as run
+    from robust_snn.eval.protocol.study_plan import load_plan
+    from robust_snn.eval.reporting.study_page import render_study
+
+    set_threads(threads)
+    bar = start_logging(quiet)
+    asked = load_plan(plan).only(defence or [], seed or [], n)
+    images, test = training_data(data, test_data, data_root, asked.size, asked.trained_on)
+    found = run(
+        asked,
+        images,
+        test,
+        out=out,
+        device=chosen_device(device),
+        workers=workers,
+        ray=ray,
+        progress=bar,
+        command=command(),
+    )
+    say(render_study(found))
+    say(f"page in {out / 'study.html'}")

@@ -1,0 +1,195 @@
+"""`study`: a matrix of defences, seeds and suites, trained and attacked as far as nobody else has.
+
+A cell of the matrix is one training and its evaluations, in a folder of its own: both resume, so a
+study does. Any number of processes that are given the same folder share the cells, one at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from robust_snn.data import ImageSet
+from robust_snn.eval.evaluate import evaluate
+from robust_snn.eval.execution.folder_lock import locked
+from robust_snn.eval.execution.preflight import CALIBRATION
+from robust_snn.eval.execution.ray_workers import RETRIES, connected
+from robust_snn.eval.protocol.study_plan import Defence, StudyPlan, load_plan
+from robust_snn.eval.protocol.suite_files import load_suite
+from robust_snn.eval.reporting.study_page import write_study
+from robust_snn.eval.scoring.energy_use import measured_costs
+from robust_snn.eval.scoring.study_findings import StudyFindings, cell_folder, findings
+from robust_snn.training import Diverged, load_model, train
+from robust_snn.utils.argument_types import checked_types
+from robust_snn.utils.atomic_files import write_json
+from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_files import output_folder
+from robust_snn.victim import Victim
+
+_log = logging.getLogger("robust_snn")
+ENERGY_FILE, ENERGY_IMAGES = "energy.json", 32
+TESTED = 1000  # images on which a training shows its accuracy after every epoch
+
+
+class Cell(NamedTuple):
+    """One training and its evaluations."""
+
+    row: Defence
+    seed: int
+
+
+@checked_types
+def study(
+    plan: str | Path | StudyPlan,
+    data: ImageSet,
+    test: ImageSet,
+    *,
+    out: str | Path,
+    device: str = "cpu",
+    workers: int | None = None,
+    ray: str | None = None,
+    progress: bool = False,
+    command: str | None = None,
+) -> StudyFindings:
+    """Trains every defence of a plan from every seed, attacks it, and writes one page about all.
+
+    After a crash or Ctrl-C the same call resumes. Processes that are given the same folder, at the
+    same time or one after the other, on machines that all see it, share the work; each of them
+    waits for the last cell and writes the page.
+
+    Args:
+        plan: Name of a shipped plan, path of a YAML file, or a `StudyPlan`.
+        data: Images to train on.
+        test: Images whose first `plan.n` are attacked; those behind them choose the attacks of
+            adaptive suites.
+        out: Folder with a folder for each cell, and `study.html`, `study.md` and `study.json`.
+        device: Where to train and to attack.
+        workers: Cells at the same time on a Ray cluster.
+        ray: Address of a Ray cluster whose machines all see `out`; `"local"` starts one here.
+        progress: Show progress bars.
+        command: The command that ran the study, for the record.
+
+    Raises:
+        InputError: If an argument is wrong, or a folder holds another training or run.
+    """
+    plan = load_plan(plan)
+    if workers is not None and ray is None:
+        raise InputError(
+            "workers of a study are those of a Ray cluster: give ray='local' too, or start the "
+            "same study into the same folder as often as you like"
+        )
+    if len(test) < plan.n + CALIBRATION:
+        raise InputError(
+            f"a study on {plan.n} images needs {CALIBRATION} more that choose the attacks; there "
+            f"are {len(test)}: take a smaller n"
+        )
+    place = Path(out)
+    output_folder(place, "the study")
+    if ray is not None:
+        with connected(ray, (workers or 1) * torch.get_num_threads()) as cluster:
+            parcel, task = cluster.put((plan, data, test)), _task(cluster, device)
+            cluster.get([task.remote(parcel, str(place), device) for _ in range(workers or 1)])
+    _finish_cells((plan, data, test), place, device, progress)
+    found = findings(plan, place)
+    write_study(found, place, command)
+    return found
+
+
+def cells(plan: StudyPlan) -> list[Cell]:
+    """The cells in order: all defences of the first seed come first, so that they can be seen."""
+    return [Cell(row, seed) for seed in plan.seeds for row in plan.defences]
+
+
+def _task(cluster: Any, device: str) -> Any:
+    gpus = int(torch.device(device).type == "cuda")
+    settings = {"num_cpus": torch.get_num_threads(), "num_gpus": gpus, "max_retries": RETRIES}
+    return cluster.remote(**settings)(_finish_cells)
+
+
+def _finish_cells(
+    parcel: tuple[StudyPlan, ImageSet, ImageSet],
+    out: str | Path,
+    device: str,
+    progress: bool = False,
+) -> None:
+    """Finishes the cells that no other process is at, then waits for those of others.
+
+    Args:
+        parcel: The plan, the images to train on, and those to test on.
+        out: Folder of the study.
+        device: Where to train and to attack.
+        progress: Show progress bars.
+    """
+    plan, data, test = parcel
+    todo = cells(plan)
+    for number, cell in enumerate(_free(todo, Path(out)), 1):
+        _log.info("study: %s, seed %d (%d of %d)", cell.row.name, cell.seed, number, len(todo))
+        try:
+            _finish(plan, cell, data, test, Path(out), device, progress)
+        except Diverged as error:  # the other cells go on, and the page says it
+            _log.warning("%s, seed %d, is left out: %s", cell.row.name, cell.seed, error)
+
+
+def _free(todo: Sequence[Cell], out: Path) -> Iterator[Cell]:
+    """The cells, each locked while it is worked at: first the free ones, then those of others."""
+    waiting: list[Cell] = []
+    for wait, some in ((0.0, todo), (None, waiting)):
+        for cell in some:
+            folder = cell_folder(out, *cell)
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / "lock", wait) as ours:
+                if ours:
+                    yield cell
+                else:
+                    waiting.append(cell)
+
+
+def _finish(
+    plan: StudyPlan,
+    cell: Cell,
+    data: ImageSet,
+    test: ImageSet,
+    out: Path,
+    device: str,
+    progress: bool,
+) -> None:
+    """Trains and attacks one cell; what is there already is only read."""
+    row, seed = cell
+    folder, kwargs = cell_folder(out, row, seed), plan.kwargs(row)
+    where = folder / "training"
+    train(
+        row.model,
+        data,
+        test.take(min(TESTED, len(test))),
+        plan.recipe(row),
+        out=where,
+        model_kwargs=kwargs,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    net, card = load_model(where / "model.safetensors")
+    victim = Victim(net.to(device).eval())
+    attacked, others = slice(plan.n), slice(plan.n, plan.n + CALIBRATION)
+    for suite in map(load_suite, plan.suites_of(row)):
+        evaluate(
+            victim,
+            test.images[attacked],
+            test.labels[attacked],
+            suite=suite,
+            eps=plan.eps,
+            calibration=(test.images[others], test.labels[others]),
+            out=folder / suite.name,
+            model_info=card["model"],
+            data_info={"name": test.name, "split": test.split},
+            progress=progress,
+            report=False,  # `robust-snn report` makes the page of a run
+        )
+    if not (folder / ENERGY_FILE).exists():
+        some = test.images[: min(plan.n, ENERGY_IMAGES)].to(device)
+        costs = measured_costs(victim, some, torch.arange(len(some), device=device))
+        write_json(folder / ENERGY_FILE, {"joules": float(costs[:, 0].mean())})

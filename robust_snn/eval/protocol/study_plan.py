@@ -1,0 +1,206 @@
+"""A plan of a study as a YAML file: which defences, how each is trained, how all are attacked.
+
+    name: mine
+    source: what the study is about
+    eps: 4/255
+    seeds: [0, 1, 2]
+    training: {epochs: 10}
+    suites: [adaptive-small]
+    defences:
+      - {name: AT, model: snn_vgg5, recipe: at}
+      - {name: AT + TGO, model: snn_vgg5_nlif, recipe: tgo-at, baseline: AT}
+
+The keys are the fields of `StudyPlan`, those of a defence the fields of `Defence`. A new defence is
+a recipe, where none is there, and one row. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from robust_snn.eval.protocol.suite_files import built, load_suite, mapping
+from robust_snn.training import Recipe, load_recipe
+from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.file_texts import parse_yaml, read_text
+from robust_snn.utils.values import number, whole
+
+OWN_PROTOCOL = "own-surrogate"
+
+
+@dataclass(frozen=True)
+class PublishedGain:
+    """What a paper reports of a defence and of its baseline, in percent.
+
+    Attributes:
+        what: The attack, network and data.
+        baseline: Accuracy of the baseline under it.
+        defence: Accuracy of the defence.
+        source: The paper.
+    """
+
+    what: str
+    baseline: float
+    defence: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Defence:
+    """One row of a study.
+
+    Attributes:
+        name: What the page calls it; unique in the plan.
+        model: Registered name of the network.
+        recipe: Name of a shipped recipe, or path of a YAML file.
+        baseline: Name of the defence that it is compared with, if any.
+        protocol: Suite that attacks it, and its baseline beside it, as its paper does.
+        model_kwargs: Arguments of the network, beside those of the plan.
+        training: Values of the recipe, beside those of the plan.
+        published: What papers report.
+    """
+
+    name: str
+    model: str
+    recipe: str = "natural"
+    baseline: str | None = None
+    protocol: str = OWN_PROTOCOL
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    published: tuple[PublishedGain, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A matrix of defences, seeds and suites.
+
+    Attributes:
+        name: Its name.
+        defences: The rows, each after its baseline.
+        source: What it is about.
+        eps: Radius of the attacks, and of the perturbations of those recipes that have one.
+        seeds: Of weights, order and noise of the trainings.
+        suites: Suites beside each row's protocol.
+        size: Side to which images are resized; as they are if left out.
+        n: Images attacked, the first of the test images.
+        trained_on: Images to train on; all if left out.
+        model_kwargs: Arguments of every network.
+        training: Values of every recipe.
+    """
+
+    name: str
+    defences: tuple[Defence, ...]
+    source: str = ""
+    eps: float = 8 / 255
+    seeds: tuple[int, ...] = (0, 1, 2)
+    suites: tuple[str, ...] = ("adaptive-small",)
+    size: int | None = None
+    n: int = 500
+    trained_on: int | None = None
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        whole(self.n, "n of a study", 1)
+        if not self.seeds or not self.suites or not self.defences:
+            raise InputError("a study needs seeds, suites and defences: at least one of each")
+        known: list[str] = []
+        for row in self.defences:
+            if row.name in known:
+                raise InputError(f"two defences of the study are called '{row.name}'")
+            if row.baseline is not None and row.baseline not in known:
+                raise unknown(f"baseline of '{row.name}', a row above it,", row.baseline, known)
+            known.append(row.name)
+            self.recipe(row)
+        for row in self.defences:
+            for suite in self.suites_of(row):
+                load_suite(suite)
+
+    @cached_property
+    def rows(self) -> dict[str, Defence]:
+        """The defences by name."""
+        return {row.name: row for row in self.defences}
+
+    def recipe(self, row: Defence) -> Recipe:
+        """How a defence is trained."""
+        recipe, changes = load_recipe(row.recipe), {**self.training, **row.training}
+        perturbed = changes.get("perturbation", recipe.perturbation) != "none"
+        return recipe.replace(**({"eps": self.eps} if perturbed else {}), **changes)
+
+    def kwargs(self, row: Defence) -> dict[str, Any]:
+        """Arguments of the network of a defence."""
+        return {**self.model_kwargs, **row.model_kwargs}
+
+    def suites_of(self, row: Defence) -> tuple[str, ...]:
+        """What a defence goes through: its protocol, that of rows beside it, and the rest."""
+        beside = (other.protocol for other in self.defences if other.baseline == row.name)
+        return tuple(dict.fromkeys((row.protocol, *beside, *self.suites)))
+
+    def only(self, names: list[str], seeds: list[int], n: int | None) -> StudyPlan:
+        """A part of the study: some defences with their baselines, some seeds, other images.
+
+        An empty list, and None, leave what is planned.
+
+        Raises:
+            InputError: If there is no such defence.
+        """
+        kept = set(names or self.rows)
+        if wrong := kept - set(self.rows):
+            raise unknown("defence", sorted(wrong)[0], self.rows)
+        for row in reversed(self.defences):
+            if row.name in kept and row.baseline is not None:
+                kept.add(row.baseline)
+        rows = tuple(row for row in self.defences if row.name in kept)
+        return replace(
+            self, defences=rows, seeds=tuple(seeds) or self.seeds, n=self.n if n is None else n
+        )
+
+
+def shipped_plans() -> tuple[str, ...]:
+    """Names of the plans in the package."""
+    entries = (files(__package__) / "studies").iterdir()
+    return tuple(sorted(Path(e.name).stem for e in entries if e.name.endswith(".yaml")))
+
+
+def load_plan(plan: str | Path | StudyPlan) -> StudyPlan:
+    """Reads a plan of the package by name, or a user's own by the path of a YAML file.
+
+    Raises:
+        InputError: If there is none, or it does not follow the schema.
+    """
+    if isinstance(plan, StudyPlan):
+        return plan
+    if str(plan) in shipped_plans():
+        text = (files(__package__) / "studies" / f"{plan}.yaml").read_text(encoding="utf-8")
+    elif Path(plan).suffix in (".yaml", ".yml"):
+        text = read_text(Path(plan), "the plan of the study")
+    else:
+        raise unknown("plan of a study", str(plan), shipped_plans())
+    where = f"plan '{plan}'"
+    tree = mapping(parse_yaml(text, where), where)
+    if not isinstance(rows := tree.get("defences"), list):
+        raise InputError(f"{where} needs 'defences', a list")
+    tree["defences"] = tuple(
+        _defence(row, f"defence {count} of {where}") for count, row in enumerate(rows, 1)
+    )
+    if "eps" in tree:
+        tree["eps"] = number(tree["eps"], f"eps of {where}")
+    for key in ("seeds", "suites"):
+        if key in tree:
+            if not isinstance(tree[key], list):
+                raise InputError(f"{key} of {where} must be a list, got {tree[key]!r:.60}")
+            tree[key] = tuple(tree[key])
+    return built(StudyPlan, tree, where)
+
+
+def _defence(value: Any, where: str) -> Defence:
+    row = mapping(value, where)
+    published = row.get("published", [])
+    if not isinstance(published, list):
+        raise InputError(f"published of {where} must be a list, got {published!r:.60}")
+    where_published = f"published of {where}"
+    row["published"] = tuple(built(PublishedGain, each, where_published) for each in published)
+    return built(Defence, row, where)

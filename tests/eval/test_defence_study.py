@@ -1,0 +1,164 @@
+"""A study from plan to page: it resumes, shares its cells, and says what its numbers say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from robust_snn.data import load_dataset
+from robust_snn.eval import defence_study
+from robust_snn.eval.defence_study import study
+from robust_snn.eval.protocol.study_plan import load_plan
+from robust_snn.eval.reporting.study_page import study_text
+from robust_snn.eval.scoring.finished_run import load_run
+from robust_snn.training import Diverged
+from robust_snn.utils.errors import InputError
+
+SUITE = """
+name: NAME
+independent: true
+draws: {select: 1, report: 1}
+attacks:
+  - {name: fgsm, implementation: robust_snn, attack: fgsm, gradient: MODE}
+"""
+PLAN = """
+name: two
+eps: 0.1
+seeds: [0]
+suites: [other.yaml]
+n: 8
+training: {epochs: 1}
+defences:
+  - name: plain
+    model: snn_vgg5
+    protocol: own.yaml
+    model_kwargs: &small {T: 1, width: 0.0625, head_width: 8}
+  - name: trained
+    model: snn_vgg5
+    recipe: at
+    baseline: plain
+    protocol: own.yaml
+    model_kwargs: *small
+    published: [{what: PGD, baseline: 10, defence: 30.5, source: "a paper"}]
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, mode in (("own", "bptt"), ("other", "ste")):
+        (tmp_path / f"{name}.yaml").write_text(
+            SUITE.replace("NAME", name).replace("MODE", mode), encoding="utf-8"
+        )
+    (tmp_path / "plan.yaml").write_text(PLAN, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "plan.yaml"
+
+
+def test_it_measures_differs_and_resumes(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
+    found = study(plan, data, test, out="runs")
+    assert not found.missing
+    first, second = found.defences
+    verdict, predictions = load_run("runs/trained/seed-0/own")
+    own = second.of("own protocol")
+    assert own is not None and own.change is not None
+    assert own.estimate.value == pytest.approx(verdict.robust.accuracy)
+    before = first.of("own protocol")
+    assert before is not None and before.change is None
+    assert own.change.value == pytest.approx(own.estimate.value - before.estimate.value)
+    best = second.of("best known")
+    assert best is not None and best.estimate.value <= own.estimate.value
+    assert second.joules is not None and second.joules > 0
+    page, text = (Path("runs", f"study.{kind}").read_text("utf-8") for kind in ("html", "md"))
+    for shown in ("trained", "a paper", "10 to 30.5", "+20.5"):
+        assert shown in page and shown in text
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is trained or attacked twice")
+
+    monkeypatch.setattr(defence_study, "write_study", lambda *_: None)
+    for part in ("robust_snn.training.session.Session.run",):
+        monkeypatch.setattr(part, lambda self, state, listener: state)
+    monkeypatch.setattr("robust_snn.eval.execution.job.Job.attack", fail)
+    assert study_text(study(plan, data, test, out="runs")) == text
+
+
+def test_a_training_that_diverges_costs_its_own_cell(
+    plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def diverge(_: object, cell: defence_study.Cell, *rest: object) -> None:
+        tried.append(cell.row.name)
+        raise Diverged("the loss is not finite")
+
+    monkeypatch.setattr(defence_study, "_finish", diverge)
+    data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
+    found = study(plan, data, test, out="runs")
+    assert tried == ["plain", "trained"]
+    assert found.missing == (("plain", 0), ("trained", 0))
+    assert "Without an end: plain (seed 0), trained (seed 0)" in study_text(found)
+
+
+def test_cells_are_shared(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that meets a locked cell does the others first, and that one once it is free."""
+    from filelock import FileLock
+
+    held = FileLock("runs/plain/seed-0/lock")
+    Path("runs/plain/seed-0").mkdir(parents=True)
+    held.acquire()
+    done = []
+
+    def finish(_: object, cell: defence_study.Cell, *rest: object) -> None:
+        done.append(cell.row.name)
+        held.release()
+
+    monkeypatch.setattr(defence_study, "_finish", finish)
+    data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
+    study(plan, data, test, out="runs")
+    assert done == ["trained", "plain"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("baseline: plain", "baseline: plane"), "did you mean 'plain'"),
+        (("name: trained", "name: plain"), "two defences of the study are called 'plain'"),
+        (("recipe: at", "recipe: att"), "did you mean 'at'"),
+        (("suites: [other.yaml]", "suites: [quik]"), "did you mean 'quick'"),
+        (("seeds: [0]", "seeds: 0"), "seeds of plan 'plan.yaml' must be a list"),
+        (("n: 8", "images: 8"), "unknown key of plan"),
+        (("n: 8", "n: 0"), "n of a study must be at least 1"),
+        (("{epochs: 1}", "{epoch: 1}"), "did you mean 'epochs'"),
+        (('source: "a paper"', "sauce: x"), "did you mean 'source'"),
+    ],
+)
+def test_wrong_plans_are_refused(plan: Path, change: tuple[str, str], message: str) -> None:
+    assert change[0] in PLAN
+    plan.write_text(PLAN.replace(*change), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        load_plan("plan.yaml")
+
+
+def test_a_part_keeps_its_baselines(plan: Path) -> None:
+    whole = load_plan(plan)
+    assert [row.name for row in whole.only(["trained"], [7], 3).defences] == ["plain", "trained"]
+    assert whole.only([], [], None) == whole
+    assert whole.only([], [7], 3) == replace(whole, seeds=(7,), n=3)
+    with pytest.raises(InputError, match="did you mean 'trained'"):
+        whole.only(["trainned"], [], None)
+
+
+def test_wrong_arguments_are_refused(plan: Path) -> None:
+    data = load_dataset("digits", split="train", n=64)
+    with pytest.raises(InputError, match="needs 32 more"):
+        study(plan, data, load_dataset("digits", n=39), out="runs")
+    with pytest.raises(InputError, match="give ray='local' too"):
+        study(plan, data, load_dataset("digits", n=40), out="runs", workers=2)
+
+
+def test_the_shipped_plan_is_whole() -> None:
+    plan = load_plan("newer-defences")
+    assert {"TGO", "MPD-SGR", "RTE", "FEEL", "RandHet", "HoSNN", "StoG"} <= set(plan.rows)
