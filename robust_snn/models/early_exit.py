@@ -1,8 +1,9 @@
 """Early exit: a network that stops reading its spikes once it is sure.
 
 Ding et al., Nature Communications 16:10175 (2025), decode so to ignore what a perturbation does
-later on. Of their text we had the abstract; the rules here are the usual ones, on the logits
-averaged so far. Their order of the input code, and its fusion, are not here.
+later on. Of their text we had the abstract, and of their code what is common to its parts, without
+the decoders; the rules here are the usual ones, on the logits averaged so far. Their order of the
+input code, and its fusion, are `fusion_encoding`.
 """
 
 from __future__ import annotations

@@ -117,6 +117,8 @@ BAD = [
     ("", "report empty", "no verdict.json in 'empty'"),
     ("", "leaderboard empty", "cannot read the verdict"),
     ("", "leaderboard", "Missing argument"),
+    ("", "study --data digits --out out --plan newer-defence", "did you mean 'newer-defences'"),
+    ("", "study --data digits --out out --defence TGA", "did you mean 'TGO'"),
     ("", "evaluate --data digits --out out", "say what to evaluate"),
     ("", "evaluate --data digits --out out --checkpoint foreign.pth", "name the model"),
 ]
@@ -295,7 +297,7 @@ def test_models_are_chosen_by_a_pattern(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize(
     "command",
-    ["", "train", "evaluate", "models", "doctor", "demo", "report", "leaderboard"],
+    ["", "train", "evaluate", "models", "doctor", "demo", "report", "leaderboard", "study"],
 )
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:

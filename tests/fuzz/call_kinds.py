@@ -43,6 +43,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["compare", "run", "run"],
     ["leaderboard", "run", "--csv", "out/board.csv", "--json", "board.json"],
     ["report", "run"],
+    ["study", "--plan", "newer-defences", *DATA, "--out", "out", "--defence", "AT", "--seed", "1"],
     ["models", "snn_vgg5"],
     ["benchmark", "layers", "--rounds", "1", "--clock", "wall", "--out", "out"],
 )

@@ -9,6 +9,7 @@ from torch import nn
 from helpers import assert_close_rms
 from robust_snn.kernels import open_gates, sample_keys
 from robust_snn.neurons import (
+    FirstEncoder,
     LatencyEncoder,
     PhaseEncoder,
     PoissonEncoder,
@@ -110,6 +111,13 @@ def test_latency_coding_spikes_once_and_earlier_for_brighter_pixels() -> None:
     assert s.argmax(0).flatten()[1:].tolist() == [3, 3, 1, 0]
 
 
+def test_information_first_coding_is_a_rate_code_whose_spikes_come_first() -> None:
+    x = torch.tensor([-0.5, 0.0, 0.1, 0.25, 0.6, 1.0, 1.5]).view(1, 1, 7)
+    s = FirstEncoder()(x, steps=4)
+    assert s.sum(0).flatten().tolist() == [0, 0, 1, 1, 3, 4, 4]
+    assert (s.diff(dim=0) <= 0).all()
+
+
 def test_phase_coding_adds_up_to_the_pixel() -> None:
     x = torch.rand(1, 2, 50)
     s = PhaseEncoder(bits=6)(x, steps=12)
@@ -123,7 +131,7 @@ def test_phase_coding_adds_up_to_the_pixel() -> None:
         PhaseEncoder(0)
 
 
-@pytest.mark.parametrize("encoder", [LatencyEncoder(), PhaseEncoder()])
+@pytest.mark.parametrize("encoder", [LatencyEncoder(), PhaseEncoder(), FirstEncoder()])
 def test_deterministic_codes_pass_the_gradient_straight_through(encoder: nn.Module) -> None:
     x = torch.tensor([-0.1, 0.0, 0.4, 1.0, 1.1]).view(1, 1, 5).requires_grad_()
     encoder(x, steps=3).sum().backward()
