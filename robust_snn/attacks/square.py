@@ -107,7 +107,10 @@ class _Points:
 
     @torch.no_grad()
     def offer(self, x: Tensor, rows: Tensor) -> None:
-        """Projects points `[B, ...]` and takes those at `rows` that are harder."""
+        """Projects points `[B, ...]` and takes those at `rows` that are as hard, or harder.
+
+        A third of all squares changes no spike, and steps on such a plateau lead to its edge.
+        """
         tried, labels = copy(self), self.inputs.labels[rows]
         tried.x = self.ball.project(x)
         ids = self.inputs.ids[rows]
@@ -118,7 +121,8 @@ class _Points:
             self.margin.index_copy(0, rows, gap),
             self.wrong.index_copy(0, rows, wrong),
         )
-        self.take(tried, tried.margin > self.margin)
+        harder = torch.zeros_like(tried.wrong, dtype=torch.bool)
+        self.take(tried, harder.index_copy(0, rows, gap >= self.margin[rows]))
 
 
 class _Squares:

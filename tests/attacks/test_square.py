@@ -25,6 +25,15 @@ class Falling(StandIn):
         return torch.stack([x.flatten(1).mean(1), torch.full_like(x[:, 0, 0, 0], 0.45)], 1)
 
 
+class Stair(StandIn):
+    """Changes once both the left half has become darker and the right half lighter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        halves = x.flatten(1, 2).mean(1).unflatten(1, (2, -1)).mean(2)
+        both = torch.maximum(halves[:, 0], 1 - halves[:, 1])
+        return torch.stack([both, torch.full_like(both, 0.47)], 1)
+
+
 def gaps(victim: Victim, x: Tensor) -> Tensor:
     return margin(victim(x), torch.zeros(len(x), dtype=torch.long))
 
@@ -42,6 +51,11 @@ def test_moves_from_the_start_to_harder_points_in_the_ball(norm: str) -> None:
     assert (lengths <= EPS[norm]).all()
     assert (gaps(victim, made) >= gaps(victim, start)).all()
     assert norm != "Linf" or (gaps(victim, made) > 0).all()
+
+
+def test_crosses_a_plateau_that_no_single_square_leaves() -> None:
+    images, labels = torch.full((4, 1, 12, 12), 0.5), torch.zeros(4, dtype=torch.long)
+    assert Square(steps=200, start=images)(Victim(Stair()), images, labels, eps=0.1).success.all()
 
 
 def test_a_start_beyond_the_ball_is_projected() -> None:
