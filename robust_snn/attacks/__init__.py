@@ -24,6 +24,7 @@ from robust_snn.attacks.events.retiming_search import RetimingSearch
 from robust_snn.attacks.events.sda import SDA
 from robust_snn.attacks.events.soft_retiming import SoftRetiming
 from robust_snn.attacks.events.spikefool import SpikeFool
+from robust_snn.attacks.fmn import FMN
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.attacks.patch import Patch
@@ -41,6 +42,7 @@ __all__ = [
     "DO",
     "EVENT_ATTACKS",
     "FGSM",
+    "FMN",
     "G2S",
     "MIM",
     "PGD",

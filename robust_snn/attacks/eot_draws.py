@@ -21,12 +21,19 @@ class LossEstimate:
         loss: Expected loss, `[B]`.
         wrong: Share of the draws that misclassify, `[B]`.
         draws: Number of draws, `[B]`.
+        largest: What the gradient was divided by, `[B]`; None if it was not.
     """
 
     gradient: Tensor
     loss: Tensor
     wrong: Tensor
     draws: Tensor
+    largest: Tensor | None = None
+
+    def slope(self, norm: str) -> Tensor:
+        """By how much the loss rises at most on a step of length 1 in Linf or L2, `[B]`."""
+        steepest = self.gradient.flatten(1).norm(1 if norm == "Linf" else 2, dim=1)
+        return steepest if self.largest is None else steepest * self.largest
 
 
 OneDraw = Callable[[Tensor], LossEstimate]  # one draw for the given rows of a batch
@@ -106,8 +113,8 @@ def parse_draws(draws: int | str | FixedDraws | AdaptiveDraws) -> FixedDraws | A
 
 
 def _add(total: LossEstimate, rows: Tensor, other: LossEstimate) -> None:
-    for name, value in vars(other).items():
-        getattr(total, name)[rows] += value
+    for name in ("gradient", "loss", "wrong", "draws"):
+        getattr(total, name)[rows] += getattr(other, name)
 
 
 def _mean(total: LossEstimate) -> LossEstimate:

@@ -127,7 +127,7 @@ class Problem:
             signs = self.rng.uniform("sign", self.start, self._gradients).sign()
             gradient[useless] = signs[useless]
             self._victim.cost.count_replaced(int(useless.sum()))
-        return replace(estimate, gradient=gradient)
+        return replace(estimate, gradient=gradient, largest=largest)
 
     @torch.no_grad()
     def record(self, x: Tensor) -> None:

@@ -16,6 +16,7 @@ from robust_snn.attacks.events.retiming_search import RetimingSearch
 from robust_snn.attacks.events.sda import SDA
 from robust_snn.attacks.events.soft_retiming import SoftRetiming
 from robust_snn.attacks.events.spikefool import SpikeFool
+from robust_snn.attacks.fmn import FMN
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.square import Square
 from robust_snn.attacks.student import Student
@@ -24,7 +25,7 @@ from robust_snn.utils.errors import unknown
 
 ATTACKS: dict[str, type[Attack]] = {
     cls.name: cls
-    for cls in (FGSM, RFGSM, PGD, MIM, APGD, APGDT, SAPGD, DO, Transfer, Student, Square)
+    for cls in (FGSM, RFGSM, PGD, MIM, APGD, APGDT, SAPGD, DO, FMN, Transfer, Student, Square)
 }
 EVENT_ATTACKS: dict[str, type[Attack]] = {
     cls.name: cls

@@ -38,6 +38,8 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("sapgd", "Linf", {"steps": 9}),
     ("sapgd", "L2", {"steps": 9, "loss": "margin"}),
     ("do", "L2", {"steps": 9, "targets": "least-likely"}),
+    ("fmn", "Linf", {"steps": 9}),
+    ("fmn", "L2", {"steps": 9, "restarts": 2, "eot_loss": 2}),
     ("transfer", "Linf", {"steps": 5}),
     ("transfer", "L2", {"steps": 5, "source": "bptr"}),
     ("transfer", "Linf", {"steps": 3, "source": "bptr", "refine": 5}),
