@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -17,9 +19,21 @@ class Command(TyperCommand):
     """A command that loads the libraries when it runs, so that its help is there at once."""
 
     def invoke(self, ctx: Any) -> Any:
-        importlib.import_module("robust_snn.models")
+        with _nothing_collected():
+            importlib.import_module("robust_snn.models")
         with raising():
             return super().invoke(ctx)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """What is made meanwhile stays; no garbage collection walks it, now, later or at the end."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class App(typer.Typer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,8 @@ from robust_snn.cli.options import (
 )
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.optional_work import if_possible
+
+OF_LOADING = 1.7  # times loading the libraries: that, the report's own libraries and its figures
 
 if TYPE_CHECKING:
     from robust_snn.data import OpenImageSet
@@ -168,11 +171,12 @@ def _say_cost(
     from robust_snn.eval import estimate
     from robust_snn.eval.reporting.terminal import render_cost
 
+    loading = time.process_time()
     taken = ("suite", "eps", "norm", "draws", "steps", "eot", "source", "batch_size", "seed")
     asked = {key: settings[key] for key in (*taken, "keep", "calibration") if key in settings}
     cost = estimate(victim, images.images, images.labels, **asked)
     points = 1 + sum(len(values) for values in axes.values())
-    say(render_cost(cost, settings["workers"] or 1, points))
+    say(render_cost(cost, OF_LOADING * loading, settings["workers"] or 1, points))
 
 
 def _size(

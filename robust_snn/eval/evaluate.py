@@ -162,10 +162,9 @@ def evaluate(
         meter = Meter(checked.job, folder, listener)
         say_if_long(checked.job, meter.total - meter.finished, workers or 1)
         shards = _finish_shards(checked.job, folder, meter, workers, ray)
-        meter.say("looking for signs of a masked gradient")
         summary = summarise(checked.job, shards)
-        meter.say("measuring energy")
         energy = energy_use(checked.job, shards)
+        meter.say("looking for signs of a masked gradient")
         verdict = replace(_verdict(checked, config, summary, proven), energy=energy)
         meter.say("measuring what the report shows")
         folder.conclude(

@@ -180,11 +180,14 @@ def _measured(accuracy: float, interval: Interval) -> tuple[str, str]:
     return percent(accuracy), span(interval)
 
 
-def render_cost(cost: Estimate, workers: int = 1, points: int = 1) -> Group:
+def render_cost(
+    cost: Estimate, surroundings: float = 0.0, workers: int = 1, points: int = 1
+) -> Group:
     """What a run would cost, for a terminal.
 
     Args:
         cost: The cost of one evaluation.
+        surroundings: Seconds that the command takes before and after the evaluation.
         workers: Processes that share it.
         points: Evaluations, more than one in a sweep.
     """
@@ -193,13 +196,14 @@ def render_cost(cost: Estimate, workers: int = 1, points: int = 1) -> Group:
         table.add_column(column, justify="right")
     for row in cost.rows:
         table.add_row(row.name, str(row.images), f"{row.gradients:,}", _duration(row.seconds))
-    total = points * cost.seconds / workers
+    table.add_row("loading, and the report", "", "", _duration(surroundings))
+    total = surroundings + points * cost.seconds / workers
     text = f"About {_duration(total)} in all"
     text += f" on {workers} processes" if workers > 1 else ""
     text += f", for {points} evaluations of a sweep" if points > 1 else ""
     text += (
-        f"; {cost.gradients:,} gradients or queries; {cost.memory / 1e9:.2g} GB of memory for a "
-        f"batch, beside the libraries; at most {cost.disk / 1e9:.2g} GB of disk. Expect a "
+        f"; {cost.gradients:,} gradients or queries; {cost.memory / 1e6:,.0f} MB of memory for a "
+        f"batch, beside the libraries; at most {cost.disk / 1e6:,.0f} MB of disk. Expect a "
         "factor of two: images that fall early cost less. Nothing was run or written."
     )
     return Group(table, Text(text))
