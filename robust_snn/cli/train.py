@@ -45,6 +45,9 @@ def train(
     data_root: DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of images to train on.")] = None,
     model_kwargs: ModelKwargs = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Checkpoint to start from, instead of random weights.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
@@ -102,6 +105,7 @@ def train(
         chosen,
         out=out,
         model_kwargs=kwargs,
+        start=start,
         seed=seed,
         device=chosen_device(device),
         progress=bar,

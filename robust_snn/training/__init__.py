@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         load_model,
         save_checkpoint,
     )
+    from robust_snn.training.conversion import convert
     from robust_snn.training.loop import Diverged
     from robust_snn.training.recipe import Recipe, load_recipe
     from robust_snn.training.regularisers import gate_penalty
@@ -28,6 +29,7 @@ _MODULES = {
     "Recipe": "recipe",
     "Trained": "session",
     "TrainingProgress": "training_progress",
+    "convert": "conversion",
     "gate_penalty": "regularisers",
     "load_card": "checkpoint",
     "load_checkpoint": "checkpoint",
@@ -41,6 +43,7 @@ __all__ = [
     "Recipe",
     "Trained",
     "TrainingProgress",
+    "convert",
     "gate_penalty",
     "load_card",
     "load_checkpoint",

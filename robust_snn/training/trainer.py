@@ -17,6 +17,7 @@ from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
 from robust_snn.models import MECHANISMS, create_network, fitted_kwargs, recorded_kwargs
 from robust_snn.neurons import HomeostaticLIF, NoisyModule
+from robust_snn.training.checkpoint import load_checkpoint
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe, load_recipe
 from robust_snn.training.regularisers import gate_parameters, mean_rate, penalty_strength
@@ -26,6 +27,7 @@ from robust_snn.training.training_progress import Listener
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.known_device import known_device
+from robust_snn.utils.modules import weights_sha256
 from robust_snn.utils.progress_bar import progress_listener
 
 GATE_SETTINGS = ("gate_penalty", "gate_opening", "gate_share")
@@ -40,6 +42,7 @@ def train(
     *,
     out: str | Path,
     model_kwargs: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool | Listener = False,
@@ -63,6 +66,8 @@ def train(
         out: Folder of the training.
         model_kwargs: Arguments of the model. Channels, classes and image size follow from the data
             where they are left out.
+        start: Checkpoint whose weights it starts from, such as one of `convert`; random ones if
+            left out.
         seed: Seed of the weights, the order, the augmentation and all noise.
         device: Where to train.
         progress: Show a progress bar, or call this with every `TrainingProgress`.
@@ -78,6 +83,8 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "weights"))
         net = create_network(model, **kwargs)
+    if start is not None:
+        load_checkpoint(net, start)
     for images in (data, test):
         _check_data(net, images, kwargs)
     given = load_recipe(recipe)
@@ -86,6 +93,8 @@ def train(
     recipe = _resolved(given, net, split.train)
     processes.check_batch_size(min(recipe.batch_size, len(split.train)))
     config = _config(model, recorded_kwargs(net, kwargs), data, test, recipe, seed)
+    if start is not None:
+        config["start"] = weights_sha256(net)
     folder = TrainingFolder(out, config)
     state = folder.load()
     processes.wait()  # until all processes have seen the folder as it was
