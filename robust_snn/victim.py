@@ -14,7 +14,7 @@ from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mod
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
 from robust_snn.kernels.backend import runs_triton
 from robust_snn.models.readout import Readout
-from robust_snn.neurons.fixed_network import frozen_network
+from robust_snn.neurons.fixed_network import frozen
 from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.noise_source import (
     POLICIES,
@@ -205,15 +205,16 @@ class Victim(nn.Module):
         if not len(x):  # no layer has to know what to do with no image
             return self(_one_image(x)).narrow(-2, 0, 0)
         self._check_network(x)
-        drawn = self.eot > 1 and self.noise != "mean" and self.stochastic
+        modules = modules_of(self.net)
+        drawn = self.eot > 1 and self.noise != "mean" and any(map(is_random, modules))
         draws = self.eot if drawn else 1
         # backward passes of PyTorch follow what surrounds them, a replay does not
         surrounded = torch.is_autocast_enabled(x.device.type)
         surrounded = surrounded or (x.is_cuda and tf32_is_on() != self.tf32)
         replay = draws > 1 or surrounded
         with plain_context(self.tf32, x.device):
-            keys = self._next_keys(x, draws)
-            run = self._replayed_pass() if self.graph else self._attack_pass()
+            keys = self._next_keys(x, draws, modules)
+            run = self._replayed_pass(modules) if self.graph else self._attack_pass(modules)
             batch = self._draw_batch if draws > 1 and self._draws_apart() else ALONE
             logits = mean_logits(_Entry.apply(x), Draws(run, keys, batch, self.cost), replay)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
@@ -229,13 +230,13 @@ class Victim(nn.Module):
             check_on_images(self.net, x)
 
     @torch.compiler.disable  # it would compile anew for every number of a call
-    def _next_keys(self, x: Tensor, draws: int) -> list[Tensor]:
+    def _next_keys(self, x: Tensor, draws: int, modules: list[nn.Module]) -> list[Tensor]:
         """The keys `[B]` of the draws of a call, which is counted.
 
         They are zeros, which nothing reads, where the network draws nothing.
         """
         call = self._next_call()
-        if not any(isinstance(module, NoisyModule) for module in modules_of(self.net)):
+        if not any(isinstance(module, NoisyModule) for module in modules):
             return [torch.zeros(len(x), dtype=torch.int64, device=x.device)] * draws
         return [
             policy_keys(self.noise, self.seed, len(x), call, draw, x.device)
@@ -261,15 +262,15 @@ class Victim(nn.Module):
         takers = (m for m in self.net.modules() if hasattr(type(m), TakesModes.takes.__name__))
         return not (mode.accumulates or mode.mixes_images or any(takers))
 
-    def _attack_pass(self) -> Run:
+    def _attack_pass(self, modules: list[nn.Module]) -> Run:
         """One draw of the network as attacks see it: `run(x, keys) -> logits`."""
         net, steps = self.net, self.output == "steps"
         known = known_groupings(net)
         mode, statistics = layer_gradient(self).mode, self.statistics
         settings = PassSettings(
             mean_field=self.noise == "mean",
-            layers=layer_numbers(net),
-            gradients=layer_gradients(net, mode, statistics),
+            layers=layer_numbers(modules),
+            gradients=layer_gradients(net, mode, statistics, modules),
             fused_norm=True,
             sparse=self.sparse,
             every_step=steps,
@@ -284,16 +285,16 @@ class Victim(nn.Module):
                 check_steps(net, x)
             images = partial(_copied, x, channels_last=last and x.dim() == 4)
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
-            with frozen_network(net), half:
+            with frozen(modules), half:
                 dtype = torch.bfloat16 if bf16 else torch.float32
                 laid_out = dtype if last and runs_triton(x) else None
-                own = settings._replace(keys=keys, constants=layer_constants(net, laid_out))
+                own = settings._replace(keys=keys, constants=layer_constants(modules, laid_out))
                 logits = _checked(passed(net, images, own, known), net, len(x), steps).float()
             return logits.unflatten(0, (-1, len(x))) if steps else logits
 
         return run
 
-    def _replayed_pass(self) -> Run:
+    def _replayed_pass(self, modules: list[nn.Module]) -> Run:
         """The same, captured as a CUDA graph."""
         mode = layer_gradient(self).mode
         if mode.accumulates:
@@ -303,7 +304,8 @@ class Victim(nn.Module):
             )
         settings = (mode, *(getattr(self, name) for name in RECORDED))
         count = self.cost.count_forwards
-        return self.recordings.replayed(self.net, self._attack_pass, settings, count)
+        make_run = partial(self._attack_pass, modules)
+        return self.recordings.replayed(self.net, make_run, settings, count)
 
     @torch.no_grad()
     def sample(self, x: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report") -> Tensor:
@@ -327,13 +329,14 @@ class Victim(nn.Module):
         self._check_network(x)
         self.cost.count_forwards(len(x))
         with plain_context(False, x.device):
-            layers = layer_numbers(self.net)
+            modules = modules_of(self.net)
+            layers = layer_numbers(modules)
             keys = ids.to(x.device)  # nothing reads them where the network draws nothing
             if layers:
                 keys = sample_keys(derive_seed(self.seed, purpose), keys, draw)
             settings = PassSettings(keys, layers=layers)
             images, known = partial(_copied, x.float()), known_groupings(self.net)
-            with frozen_network(self.net):
+            with frozen(modules):
                 logits = passed(self.net, images, settings, known)
             return _checked(logits, self.net, len(x)).float()
 

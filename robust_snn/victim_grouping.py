@@ -17,6 +17,7 @@ from robust_snn.models.readout import Readout, check_readout
 from robust_snn.neurons.noise_source import GROUPINGS, RegroupedBatch, layer_numbers
 from robust_snn.neurons.pass_settings import PassSettings, use_settings
 from robust_snn.utils.errors import InputError, first_line
+from robust_snn.utils.modules import modules_of
 
 SAME = 1e-3  # of the size of the logits: what is rounding
 CLEARLY = 0.1  # of the difference under another grouping, where rounding moved a spike
@@ -128,7 +129,7 @@ def _pair(net: nn.Module, x: Tensor) -> tuple[Tensor, PassSettings]:
     """Two images, and the settings of a pass of them."""
     pair = x[:2] if len(x) > 1 else torch.cat([x, x.flip(-1)])
     keys = sample_keys(0, torch.arange(2, device=x.device))
-    return pair.detach(), PassSettings(keys, layers=layer_numbers(net))
+    return pair.detach(), PassSettings(keys, layers=layer_numbers(modules_of(net)))
 
 
 def _logits(net: nn.Module, x: Tensor, settings: PassSettings) -> Tensor:

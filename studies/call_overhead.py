@@ -23,6 +23,7 @@ from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.noise_source import layer_numbers, policy_keys
 from robust_snn.neurons.pass_settings import PassSettings, layer_gradients, use_settings
+from robust_snn.utils.modules import modules_of
 
 Work = Callable[[], object]
 NETS = {
@@ -35,8 +36,9 @@ NETS = {
 
 def tasks(net: nn.Module, x: Tensor) -> dict[str, tuple[Work, Work]]:
     """Pairs of functions, a victim's call and the same work done bare."""
+    modules = modules_of(net)
     victim, ids = Victim(net), torch.arange(len(x))
-    layers, seed = layer_numbers(net), derive_seed(0, "report")
+    layers, seed = layer_numbers(modules), derive_seed(0, "report")
     gradients = layer_gradients(net, victim.gradient, victim.statistics)
     images = x.clone().requires_grad_()
 
@@ -52,7 +54,7 @@ def tasks(net: nn.Module, x: Tensor) -> dict[str, tuple[Work, Work]]:
             gradients=gradients,
             fused_norm=True,
             sparse="never",
-            constants=layer_constants(net),
+            constants=layer_constants(modules),
         )
         with use_settings(settings):
             return torch.autograd.grad(net(images.clone()).sum(), images)

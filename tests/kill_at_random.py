@@ -2,10 +2,11 @@
 
     python tests/kill_at_random.py OUT --kills 200 --interrupts 100 --with-workers 20
 
-Every case is a fork of this process, which has loaded everything, that runs an evaluation, one with
-workers, or a training. It gets SIGKILL, SIGINT as a terminal sends it, or SIGTERM. An interrupt has
-to end it and all its processes within five seconds, with one line and no traceback. Started again,
-the command has to give what an undisturbed one gives, and to leave no draft of a file.
+Every case is a fork of this process, which has loaded everything, that runs an evaluation, a sweep,
+a training, or an evaluation with workers. It gets SIGKILL, SIGINT as a terminal sends it, or
+SIGTERM. An interrupt has to end it and all its processes within five seconds, with one line and no
+traceback. Started again, the command has to give what an undisturbed one gives, and to leave no
+draft of a file.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +43,7 @@ attacks:
 """
 NET = "--model snn_vgg5_stog --model-kwargs T=2 width=0.1 head_width=8 img_size=8"
 EVALUATE = f"evaluate {NET} in_chans=1 --data digits -n 12 --batch-size 3 --threads 1 --eps 0.1"
+SWEEP = "--sweep eps=0,0.05,0.1 --sweep steps=2,3"
 TRAIN = f"train {NET} --data digits -n 96 --epochs 4 --batch-size 16 --lr 0.02 --threads 1"
 
 
@@ -56,6 +60,11 @@ def _verdict(out: Path) -> str:
     )
 
 
+def _swept(out: Path) -> str:
+    runs = sorted(path.name for path in (out / "sweep").iterdir())
+    return f"{runs} {_verdict(out)} {(out / 'sweep.json').read_text()}"
+
+
 def _trained(out: Path) -> str:
     with (out / "history.csv").open(newline="") as file:
         rows = [row | {"seconds": ""} for row in csv.DictReader(file)]
@@ -64,9 +73,11 @@ def _trained(out: Path) -> str:
 
 COMMANDS = {
     "evaluate": Command(f"{EVALUATE} --suite suite.yaml", _verdict),
+    "sweep": Command(f"{EVALUATE} --suite suite.yaml {SWEEP}", _swept),
     "workers": Command(f"{EVALUATE} --suite suite.yaml --workers 2", _verdict),
     "train": Command(TRAIN, _trained),
 }
+ALONE = ("evaluate", "sweep", "train")
 
 
 def start(name: str, out: Path) -> int:
@@ -141,25 +152,25 @@ def check(out: Path, name: str, whole: str) -> None:
     assert not drafts, f"{out} is left with {drafts}"
 
 
-def campaign(folder: Path, counts: dict[tuple[str, str], int], seed: int) -> dict[str, int]:
-    """Ends commands so many times, by command and signal; returns how often each thing came."""
+def campaign(folder: Path, cases: list[tuple[str, str]], seed: int) -> Counter[str]:
+    """Ends commands by signals, in an order by chance; returns how often each thing came."""
     os.chdir(folder)
     Path("suite.yaml").write_text(SUITE)
     torch.set_num_threads(1)
     for module in LOADED:
         import_module(module)
-    rng, came = random.Random(seed), dict[str, int]()
+    rng, came = random.Random(seed), Counter[str]()
     lengths, wholes = dict[str, float](), dict[str, str]()
-    for name in {name for name, _ in counts}:
+    for name in dict(cases):
         out = folder / f"{name}-whole"
         lengths[name] = finish(name, out)
         wholes[name] = COMMANDS[name].result(out)
-    for (name, kind), count in counts.items():
-        for number in range(count):
-            out = folder / f"{name}-{kind}-{number}"
-            what = end(name, out, signal.Signals[kind], lengths[name] * rng.random())
-            came[f"{name} {kind} {what}"] = came.get(f"{name} {kind} {what}", 0) + 1
-            check(out, name, wholes[name])
+    for number, (name, kind) in enumerate(rng.sample(cases, len(cases))):
+        out = folder / f"{number}-{name}-{kind}"
+        what = end(name, out, signal.Signals[kind], lengths[name] * rng.random())
+        check(out, name, wholes[name])
+        came[f"{name} {kind} {what}"] += 1
+        print(f"{number + 1} of {len(cases)}: {name} {kind} {what}", file=sys.stderr)  # noqa: T201
     return came
 
 
@@ -171,13 +182,12 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    half = given.interrupts // 4
-    workers = given.with_workers // 3
-    asked = {
-        ("evaluate", "SIGKILL"): given.kills // 2,
-        ("train", "SIGKILL"): given.kills - given.kills // 2,
-        **{(name, kind): half for name in ("evaluate", "train") for kind in ("SIGINT", "SIGTERM")},
-        **{("workers", kind): workers for kind in ("SIGKILL", "SIGINT", "SIGTERM")},
-    }
-    for line, times in campaign(given.folder.resolve(), asked, given.seed).items():
+    signals = ("SIGINT", "SIGTERM")
+    asked = (
+        (given.kills, product(ALONE, ["SIGKILL"])),
+        (given.interrupts, product(ALONE, signals)),
+        (given.with_workers, product(["workers"], ["SIGKILL", *signals])),
+    )
+    cases = [case for times, kinds in asked for case in islice(cycle(kinds), times)]
+    for line, times in campaign(given.folder.resolve(), cases, given.seed).items():
         print(f"{times:4d} {line}", flush=True)  # noqa: T201

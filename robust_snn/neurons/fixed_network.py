@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
+from operator import attrgetter
 from threading import RLock
 from weakref import WeakKeyDictionary
 
@@ -14,11 +16,12 @@ from robust_snn.gradients import TakesModes
 from robust_snn.utils.fork_safe_lock import ForkSafeLock
 from robust_snn.utils.modules import modules_of
 from robust_snn.utils.plain_context import plain_context
-from robust_snn.utils.shared_flags import turned_off
+from robust_snn.utils.shared_flags import all_off, turned_off
 
 STATELESS = ("torch", "torchvision", "timm", "robust_snn")  # packages whose layers keep no state
 
 
+_parameters = attrgetter("_parameters")
 _turns: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
 _making_turns = ForkSafeLock()
 _kinds: WeakKeyDictionary[type[nn.Module], bool] = WeakKeyDictionary()
@@ -28,24 +31,24 @@ if hasattr(os, "register_at_fork"):  # a forked process has no thread that would
 
 @contextmanager
 def fixed_network(net: nn.Module) -> Iterator[None]:
-    """`frozen_network` in a plain context."""
+    """Keeps a network as `frozen` does, in a plain context."""
     first = next(net.parameters(), None)
-    with plain_context(device=None if first is None else first.device), frozen_network(net):
+    with plain_context(device=None if first is None else first.device), frozen(modules_of(net)):
         yield
 
 
 @contextmanager
-def frozen_network(net: nn.Module) -> Iterator[None]:
-    """Keeps a network in eval mode and its parameters frozen while it runs.
+def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Keeps the modules of a network in eval mode and its parameters frozen while it runs.
 
     Modules of other people keep a state while they run, so one thread at a time runs them.
     """
-    modules = modules_of(net)
-    own = [m._parameters for m in modules if m._parameters]
-    parameters = [p for each in own for p in each.values() if p is not None]
+    own = chain.from_iterable(map(dict.values, map(_parameters, modules)))
+    parameters = [parameter for parameter in own if parameter is not None]
     with ExitStack() as stack:
-        stack.enter_context(turned_off("training", modules))
-        stack.enter_context(turned_off("requires_grad", parameters))
+        for flag, owners in (("training", modules), ("requires_grad", parameters)):
+            if not all_off(flag, owners):  # a pass sets none, so that it need not look again
+                stack.enter_context(turned_off(flag, owners))
         if stateful := {kind for kind in set(map(type, modules)) if _may_keep_state(kind)}:
             taken = (module for module in modules if type(module) in stateful)
             for module in sorted(taken, key=id):  # in one order, whatever contains them

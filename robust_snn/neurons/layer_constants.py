@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from robust_snn.neurons.norm import TimeBatchNorm2d
 from robust_snn.neurons.pass_settings import LayerConstants
 from robust_snn.neurons.stochastic_gate import FLOOR, HIGHEST, StochasticGate
-from robust_snn.utils.modules import modules_of
 
 
 @torch.no_grad()
-def layer_constants(net: nn.Module, laid_out: torch.dtype | None = None) -> LayerConstants:
-    """The affine maps of the batch norms in `net`, and the opening probabilities of its gates.
+def layer_constants(
+    modules: Sequence[nn.Module], laid_out: torch.dtype | None = None
+) -> LayerConstants:
+    """The affine maps of the batch norms of a network, and the opening probabilities of its gates.
 
     Args:
-        net: The network, in eval mode.
+        modules: Those of the network, in eval mode.
         laid_out: Type of activations that lie channels-last: the weights of convolutions of images
             are given in that type and layout too.
 
@@ -31,19 +32,18 @@ def layer_constants(net: nn.Module, laid_out: torch.dtype | None = None) -> Laye
     gradient on parameters. They are made anew in every pass, since no version counter tells of a
     parameter that was changed through its `data`.
     """
-    modules = modules_of(net)
     norms = [m for m in modules if isinstance(m, TimeBatchNorm2d)]
     gates = [m for m in modules if isinstance(m, StochasticGate)]
     return LayerConstants(
         dict(zip(norms, _affine_maps(norms), strict=True)) if norms else {},
         dict(zip(gates, _openings(gates), strict=True)) if gates else {},
-        {} if laid_out is None else _channels_last_weights(net, laid_out),
+        {} if laid_out is None else _channels_last_weights(modules, laid_out),
     )
 
 
-def _channels_last_weights(net: nn.Module, dtype: torch.dtype) -> dict[nn.Module, Tensor]:
+def _channels_last_weights(modules: Iterable[nn.Module], dtype: torch.dtype) -> dict[nn.Module, Tensor]:
     """The weights of all two-dimensional convolutions, in three launches."""
-    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    convolutions = [m for m in modules if isinstance(m, nn.Conv2d)]
     if not convolutions:
         return {}
     shapes = tuple(m.weight.shape for m in convolutions)

@@ -10,6 +10,7 @@ made from its image's key, and two never share a draw.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 
 import torch
@@ -154,19 +155,19 @@ def _keys_of_copies(keys: Tensor, copies: Tensor) -> Tensor:
     return torch.where(copies == 0, keys, low | (high << 32))
 
 
-def layer_numbers(net: nn.Module) -> dict[nn.Module, int]:
-    """An address for every noisy module of `net`, in the order of `net.modules()`."""
-    return {module: layer for layer, module in enumerate(_noisy_modules(net))}
+def layer_numbers(modules: Iterable[nn.Module]) -> dict[nn.Module, int]:
+    """An address for every noisy one of the modules of a network, in their order."""
+    return {module: layer for layer, module in enumerate(_noisy(modules))}
 
 
 def number_layers(net: nn.Module) -> None:
     """Gives every noisy module of `net` its own address, for passes that bring none."""
-    for layer, module in enumerate(_noisy_modules(net)):
+    for layer, module in enumerate(_noisy(modules_of(net))):
         module.layer = layer
 
 
-def _noisy_modules(net: nn.Module) -> list[NoisyModule]:
-    return [module for module in modules_of(net) if isinstance(module, NoisyModule)]
+def _noisy(modules: Iterable[nn.Module]) -> list[NoisyModule]:
+    return [module for module in modules if isinstance(module, NoisyModule)]
 
 
 def is_random(module: nn.Module) -> bool:
@@ -184,7 +185,7 @@ def with_known_noise(net: nn.Module, seed: int = 0) -> nn.Module:
         InputError: If the network has no noise.
     """
     known = deepcopy(net)
-    noisy = [module for module in _noisy_modules(known) if module.stochastic]
+    noisy = [module for module in _noisy(modules_of(known)) if module.stochastic]
     if not noisy:
         raise InputError(f"{type(net).__name__} draws nothing at random, so no noise can be known")
     for module in noisy:

@@ -7,7 +7,7 @@ has to keep that one object.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -154,21 +154,25 @@ def gradient_mode(module: nn.Module, mode: str | GradientMode) -> Iterator[None]
 
 
 def layer_gradients(
-    module: nn.Module, mode: GradientMode, memory: SharpnessMemory
+    net: nn.Module,
+    mode: GradientMode,
+    memory: SharpnessMemory,
+    modules: Iterable[nn.Module] | None = None,
 ) -> dict[nn.Module, LayerGradient]:
-    """One gradient mode for every neuron inside `module`.
+    """One gradient mode for every neuron of a network or a part of one.
 
     Args:
-        module: A network or a part of it.
+        net: The network.
         mode: The mode.
         memory: Statistics of the attack run, for modes that accumulate some.
+        modules: Those of the network, where they are at hand.
     """
     if not mode.accumulates:
-        neurons = (neuron for neuron in modules_of(module) if is_neuron(neuron))
-        return dict.fromkeys(neurons, LayerGradient(mode))
+        modules = modules_of(net) if modules is None else modules
+        return dict.fromkeys(filter(is_neuron, modules), LayerGradient(mode))
     return {
         neuron: LayerGradient(mode, LayerStatistics(memory, name))
-        for name, neuron in module.named_modules()
+        for name, neuron in net.named_modules()
         if is_neuron(neuron)
     }
 

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -51,6 +52,13 @@ def turned_off(flag: str, owners: Iterable[Any]) -> Iterator[None]:
         yield
     finally:
         _turn_back(entry)
+
+
+@torch.compiler.disable
+def all_off(flag: str, owners: Iterable[Any]) -> bool:
+    """Whether a flag of all objects is off, and no thread keeps it off for a while."""
+    with _users.lock:
+        return not _users.counts[flag] and not any(map(attrgetter(flag), owners))
 
 
 # Compiled, these two would be compiled anew for every shape of a parameter.

@@ -22,7 +22,7 @@ def _network() -> torch.nn.Module:
 def test_layers_would_compute_the_same_bits() -> None:
     net = _network()
     for _ in range(2):
-        constants = layer_constants(net)
+        constants = layer_constants([*net.modules()])
         norms = [m for m in net.modules() if isinstance(m, TimeBatchNorm2d)]
         gates = [m for m in net.modules() if isinstance(m, StochasticGate)]
         assert set(constants.affine) == set(norms) and set(constants.opening) == set(gates)
@@ -36,7 +36,7 @@ def test_layers_would_compute_the_same_bits() -> None:
 
 def test_weights_are_laid_out_as_activations_are() -> None:
     net = _network()
-    weights = layer_constants(net, torch.bfloat16).weights
+    weights = layer_constants([*net.modules()], torch.bfloat16).weights
     convolutions = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
     assert set(weights) == set(convolutions)
     for module in convolutions:
@@ -45,4 +45,4 @@ def test_weights_are_laid_out_as_activations_are() -> None:
 
 
 def test_a_network_without_layers_has_no_constants() -> None:
-    assert layer_constants(torch.nn.ReLU(), torch.float32) == ({}, {}, {})
+    assert layer_constants([torch.nn.ReLU()], torch.float32) == ({}, {}, {})
