@@ -24,6 +24,7 @@ PAIRS = (
     ("x_{split}", "y_{split}"),
 )
 FEW = (1, 2, 3)  # channels
+MOST_CLASSES = 2**20  # a label beyond is a mistake, and every class up to it would get a name
 _log = logging.getLogger("robust_snn")
 
 
@@ -108,6 +109,11 @@ def label_array(values: Any, name: str) -> np.ndarray:
         raise InputError(
             f"labels of '{name}' must be whole numbers [N], got {labels.dtype} "
             f"{labels.shape}; of one-hot labels, take argmax(1)"
+        )
+    if labels.size and not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
+        raise InputError(
+            f"labels of '{name}' must lie in 0..{MOST_CLASSES - 1}, got {labels.min()} to "
+            f"{labels.max()}"
         )
     return labels.astype(np.int64)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from robust_snn.data.arrays import label_array
 from robust_snn.data.image_set import OpenImageSet, balanced
 from robust_snn.data.lazy_images import LazyImages
 from robust_snn.utils.errors import InputError, missing_extra
@@ -49,7 +49,7 @@ def load_datasets_folder(path: Path, split: str, size: int | None, n: int | None
     image = _column(path, kinds, [name for name in kinds if kinds[name] == "Image"], "an image")
     named = [name for name in kinds if kinds[name] == "ClassLabel"]
     label = _column(path, kinds, [n for n in _LABELS if n in kinds][:1] or named, "a label")
-    labels = np.asarray(data[label][:]).astype(np.int64)
+    labels = label_array(data[label][:], str(path))
     order = balanced(labels)[:n]
     column = ImageColumn(data, image, path)
     names: Sequence[str] | None = getattr(data.features[label], "names", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -79,20 +80,56 @@ def opened(data: Any, name: str, n: int | None = None, size: int | None = None) 
 def labels_of(data: Any, n: int | None = None) -> np.ndarray:
     """Labels `[N]` of a set, int64: those that it shows, or those of all its items.
 
+    A set may change labels as it hands out items, as `target_transform` does. So the labels that it
+    shows count only if an item of each class has the same.
+
     Raises:
         InputError: If it has none.
     """
     count = len(data) if n is None else min(n, len(data))
-    for place in _LABELS:
-        shown = getattr(data, place, None)
-        if shown is not None and len(shown) == len(data):
-            return np.asarray(shown).astype(np.int64)[:count]
-    if hasattr(data, "_samples"):
-        return np.asarray([sample[-1] for sample in data._samples]).astype(np.int64)[:count]
+    shown = _shown(data)
+    if shown is not None and getattr(data, "target_transform", None) is None:
+        firsts = np.unique(shown[:count], return_index=True)[1]
+        if all(_agrees(data, index, shown[index]) for index in firsts.tolist()):
+            return shown[:count]
     try:
-        return np.asarray([int(data[index][1]) for index in range(count)], np.int64)
-    except (TypeError, IndexError, ValueError, KeyError) as error:
-        raise InputError(f"the data set shows no labels ({error}): give labels") from None
+        labels = [operator.index(data[index][1]) for index in range(count)]
+        return label_array(labels, type(data).__name__)
+    except InputError:
+        raise
+    except Exception as error:  # whatever somebody's data set does
+        raise InputError(
+            f"the data set shows no labels ({first_line(error)}): give labels"
+        ) from None
+
+
+def _shown(data: Any) -> np.ndarray | None:
+    """The whole numbers, one for each item, that a set shows as its labels, if any."""
+    for place in (*_LABELS, "_samples"):
+        values = getattr(data, place, None)
+        try:
+            if place == "_samples":
+                values = [sample[-1] for sample in values or ()]
+            labels = label_array(values, place)
+        except (InputError, TypeError, IndexError, KeyError):
+            continue
+        if len(labels) == len(data):
+            return labels
+    return None
+
+
+def _agrees(data: Any, index: int, label: int) -> bool:
+    """Whether an item has the label that its set shows, as far as can be told."""
+    try:
+        item = data[index]
+    except Exception:  # what is wrong with it is said where its image is read
+        return True
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        return True
+    try:
+        return operator.index(item[1]) == label
+    except TypeError:
+        return False
 
 
 def with_labels(images: Images | MapStyle, labels: Tensor | None) -> tuple[Images, Tensor]:
@@ -107,6 +144,8 @@ def with_labels(images: Images | MapStyle, labels: Tensor | None) -> tuple[Image
         labels = torch.from_numpy(labels_of(images))
     if isinstance(images, LazyImages) or not is_map_style(images):
         return images, labels  # type: ignore[return-value]  # checked with all other input
+    if isinstance(labels, Tensor) and labels.shape[:1] != (len(images),):
+        check_labels(labels, len(images), 2)
     return opened(images, type(images).__name__), labels
 
 

@@ -19,6 +19,8 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
+from robust_snn.data.arrays import label_array
+from robust_snn.data.checks import check_labels
 from robust_snn.data.image_files import found_pictures
 from robust_snn.data.image_set import OpenImageSet, balanced
 from robust_snn.data.lazy_images import LazyImages
@@ -83,10 +85,11 @@ def load_packed(path: Path, split: str, size: int | None, n: int | None) -> Open
         raise InputError(f"'{path}' holds no packed images: {error}") from None
     if len(parts) < 2:
         raise InputError(f"'{path}' has the splits {', '.join(splits)}, none for '{split}'")
-    ends, labels = parts
+    ends, labels = parts[0], torch.from_numpy(label_array(parts[1], str(path)))
+    check_labels(labels, len(ends), len(classes))
     pictures = PackedPictures(path, split, ends.numpy())
     images = LazyImages(pictures.picture, np.arange(len(labels[:n])), size, pictures.name)
-    return OpenImageSet(path.stem, split, images, labels[:n].long(), classes)
+    return OpenImageSet(path.stem, split, images, labels[:n], classes)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePath
 
-import numpy as np
-
+from robust_snn.data.arrays import label_array
 from robust_snn.data.image_files import ENDINGS, PictureFiles, Place
 from robust_snn.data.image_set import OpenImageSet
 from robust_snn.utils.errors import InputError, first_line
@@ -48,9 +47,7 @@ def load_tar_shards(path: Path, tars: list[Path], size: int | None, n: int | Non
             labels.append(label)
     if not names:
         raise InputError(f"no pictures in '{path}'; expected {ENDINGS} beside {LABEL}")
-    known = np.array(labels, np.int64)
-    if known.min() < 0:
-        raise InputError(f"'{path}' has the class {known.min()}; expected 0 or more")
+    known = label_array(labels, str(path))
     classes = tuple(str(number) for number in range(int(known.max()) + 1))
     files = PictureFiles(path, tuple(names), tuple(places), classes, known)
     return files.opened(path.resolve().name, "all", size, n)

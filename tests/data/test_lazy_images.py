@@ -135,7 +135,7 @@ class Counted:
 def test_only_what_is_asked_for_is_read_and_once_in_a_row() -> None:
     data = Counted(targets=LABELS.tolist())
     images, labels = with_labels(data, None)
-    assert labels.tolist() == LABELS.tolist() and data.read == [0]  # its shape
+    assert labels.tolist() == LABELS.tolist() and data.read[-1] == 0  # its shape
     data.read.clear()
     assert torch.equal(images[4:8], PIXELS[4:8]) and data.read == [4, 5, 6, 7]
     assert torch.equal(images[torch.tensor([6, 4])], PIXELS[[6, 4]])
@@ -148,9 +148,26 @@ def test_only_what_is_asked_for_is_read_and_once_in_a_row() -> None:
 
 def test_labels_are_those_shown_or_those_of_the_items() -> None:
     shown = Counted(labels=LABELS)
-    assert labels_of(shown).tolist() == LABELS.tolist() and not shown.read
-    for hidden in (Counted(), Counted(targets=[1]), torch.utils.data.Subset(shown, range(COUNT))):
+    assert labels_of(shown).tolist() == LABELS.tolist()
+    assert len(shown.read) == len({*LABELS.tolist()})
+    for hidden in (
+        Counted(),
+        Counted(targets=[1]),
+        Counted(targets=(LABELS.max() - LABELS).tolist()),
+        Counted(targets=LABELS.max() - LABELS, target_transform=lambda label: LABELS.max() - label),
+        Counted(targets=LABELS + 0.6),
+        Counted(targets=np.eye(COUNT)),
+        Counted(labels=["a"] * COUNT),
+        Counted(y=abs),
+        Counted(_samples=[("a.png", None)] * COUNT),
+        torch.utils.data.Subset(shown, range(COUNT)),
+    ):
         assert labels_of(hidden).tolist() == LABELS.tolist()
+    for odd in (0.7, "0", None, -1, 10**9, np.eye(2)[0]):
+        with pytest.raises(InputError, match="labels"):
+            labels_of([(PIXELS[0], odd)])
+    with pytest.raises(InputError, match="12 images need labels"):
+        with_labels(shown, torch.zeros(3))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="shows no labels"):
         labels_of(PIXELS[:, None])
     with pytest.raises(InputError, match="labels are missing"):
@@ -217,7 +234,8 @@ IMAGE = png(BYTES[0])
     [
         ({"a.png": IMAGE, "b.png": IMAGE, "b.cls": b"1"}, "'a.png' has no class 'a.cls'"),
         ({"a.png": IMAGE, "a.cls": b"cat"}, "invalid literal"),
-        ({"a.png": IMAGE, "a.cls": b"-1"}, "has the class -1"),
+        ({"a.png": IMAGE, "a.cls": b"-1"}, "got -1 to -1"),
+        ({"a.png": IMAGE, "a.cls": b"99999999999"}, "got 99999999999 to"),
         ({"a.png": IMAGE, "a.jpg": IMAGE, "a.cls": b"1"}, "'a' has two pictures"),
         ({"a.txt": b"", "a.cls": b"1"}, "no pictures"),
         ({"a.png": b"no", "a.cls": b"1"}, "cannot read image 'a.tar/a.png'"),
@@ -234,6 +252,7 @@ def test_tars_that_are_refused(tmp_path: Path, content: dict[str, bytes], messag
     [
         ("labels", LABELS[:3], "12 images need labels"),
         ("labels", LABELS * 0.5, "must be whole numbers"),
+        ("labels", LABELS + 2**40, "labels of .* must lie in 0..1048575"),
         ("labels", None, "cannot read the arrays"),
         ("images", BYTES.astype(np.int32), "must be bytes or floats"),
     ],
