@@ -47,6 +47,7 @@ class LazyImages:
     ) -> None:
         self.read, self.order, self.size, self.name = read, order, size, name
         self.digests: tuple[str, ...] | None = None
+        self._unread = np.zeros(len(order), bool)  # whose digest is still to be compared
         self._one: tuple[int, ...] | None = None
         self._last: tuple[dict[int, int], Tensor] = NOTHING  # places of rows, and their images
         self._one = tuple(self._read(0).shape)
@@ -88,13 +89,28 @@ class LazyImages:
         """Some of the images, which are not read yet."""
         return self._like(self.order[rows], None)
 
-    def verified(self, digests: tuple[str, ...]) -> LazyImages:
-        """The images, each of which must have its digest whenever it is read."""
-        return self._like(self.order, digests)
+    def verified(self, digests: tuple[str, ...], read: bool = False) -> LazyImages:
+        """The images, each of which must have its digest whenever it is read.
+
+        Args:
+            digests: One for each image, `N`.
+            read: Whether they are those of the images as they are now.
+        """
+        new = self._like(self.order, digests)
+        new._unread = np.full(len(self), not read)
+        return new
+
+    def read_rest(self) -> None:
+        """Reads what was not read yet, so that each image has been compared with its digest."""
+        for row in np.flatnonzero(self._unread).tolist():
+            self._read(row)
 
     def _like(self, order: np.ndarray, digests: tuple[str, ...] | None) -> LazyImages:
         new = object.__new__(LazyImages)
-        new.__dict__.update(self.__dict__, order=order, digests=digests, _last=NOTHING)
+        unread = np.zeros(len(order), bool)
+        new.__dict__.update(
+            self.__dict__, order=order, digests=digests, _unread=unread, _last=NOTHING
+        )
         return new
 
     def _read(self, row: int) -> Tensor:
@@ -118,6 +134,7 @@ class LazyImages:
                 f"{self.name(index)} has changed since the run began; what is finished is safe: "
                 "restore it and start the same evaluation again, or choose another folder"
             )
+        self._unread[row] = False
         return image
 
     def _decoded(self, found: Any) -> Tensor:

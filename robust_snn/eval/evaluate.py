@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.attacks.threat_radius import own_radius
-from robust_snn.data.lazy_images import Images
+from robust_snn.data.lazy_images import Images, LazyImages
 from robust_snn.data.map_style import MapStyle, with_labels
 from robust_snn.diagnostics import Diagnostic, measured, reached_neurons
 from robust_snn.eval.execution import ray_workers
@@ -162,6 +162,9 @@ def evaluate(
         meter = Meter(checked.job, folder, listener)
         say_if_long(checked.job, meter.total - meter.finished, workers or 1)
         shards = _finish_shards(checked.job, folder, meter, workers, ray)
+        if isinstance(checked.job.images, LazyImages):
+            meter.say("reading images again")  # of shards that were finished before
+            checked.job.images.read_rest()
         summary = summarise(checked.job, shards)
         energy = energy_use(checked.job, shards)
         meter.say("looking for signs of a masked gradient")

@@ -125,10 +125,10 @@ def identified(checked: Preflight, known: DataDigests | None) -> Preflight:
         UnreadableImage: If one cannot be read.
     """
     job, images = checked.job, checked.job.images
-    if known is None or isinstance(images, Tensor):
+    if read := known is None or isinstance(images, Tensor):
         known = data_digests(images, job.labels)
     if isinstance(images, LazyImages):
-        images = images.verified(known.images)
+        images = images.verified(known.images, read)
     return replace(checked, job=replace(job, images=images, digests=known))
 
 
