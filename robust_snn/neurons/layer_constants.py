@@ -41,7 +41,9 @@ def layer_constants(
     )
 
 
-def _channels_last_weights(modules: Iterable[nn.Module], dtype: torch.dtype) -> dict[nn.Module, Tensor]:
+def _channels_last_weights(
+    modules: Iterable[nn.Module], dtype: torch.dtype
+) -> dict[nn.Module, Tensor]:
     """The weights of all two-dimensional convolutions, in three launches."""
     convolutions = [m for m in modules if isinstance(m, nn.Conv2d)]
     if not convolutions:
