@@ -16,6 +16,7 @@ from robust_snn.attacks.base import Adversarial, Attack, GradientAttack, Iterati
 from robust_snn.attacks.eot_draws import AdaptiveDraws
 from robust_snn.attacks.events.camera_patterns import CameraPatterns
 from robust_snn.attacks.events.event_frames import changed_entries, flips_needed
+from robust_snn.attacks.events.event_times import EventTimes
 from robust_snn.attacks.events.flip_search import FlipSearch
 from robust_snn.attacks.events.flips import EventPGD, RandomFlips
 from robust_snn.attacks.events.g2s import G2S
@@ -55,6 +56,7 @@ __all__ = [
     "BudgetedAttack",
     "CameraPatterns",
     "EventPGD",
+    "EventTimes",
     "FlipSearch",
     "GradientAttack",
     "IterativeAttack",

@@ -2,6 +2,7 @@
 
 from robust_snn.neurons.dlif import DLIF
 from robust_snn.neurons.encoder import FirstEncoder, LatencyEncoder, PhaseEncoder, PoissonEncoder
+from robust_snn.neurons.event_binning import EventBinning
 from robust_snn.neurons.event_filters import (
     BackgroundActivityFilter,
     HotPixelFilter,
@@ -45,6 +46,7 @@ __all__ = [
     "LIF",
     "NOISES",
     "BackgroundActivityFilter",
+    "EventBinning",
     "EvolvingLeakLIF",
     "FirstEncoder",
     "HomeostaticLIF",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from robust_snn.data.events.event_augment import augment_events
+from robust_snn.data.events.event_lists import event_lists
 from robust_snn.data.events.event_sets import EVENT_SETS, MIRRORED, load_events
 from robust_snn.data.events.frames import EVENT_DTYPE, make_events, to_frames
 from robust_snn.data.events.published_event_sets import EVENT_FILES
@@ -14,6 +15,7 @@ __all__ = [
     "EVENT_SETS",
     "MIRRORED",
     "augment_events",
+    "event_lists",
     "load_events",
     "make_events",
     "record_digits",

@@ -75,7 +75,7 @@ def to_frames(
         raise InputError(f"events take {duration} microseconds from first to last; is it damaged?")
     for start, part in _chunks(events):
         x, y = part["x"].astype(np.int64), part["y"].astype(np.int64)
-        _check_inside(x, y, sensor)
+        check_inside(x, y, sensor)
         clock = part["t"] - first if by == "time" else np.arange(start, start + len(part))
         place = clock * steps // duration * 2 + part["p"]
         place = place * height + y * height // sensor[0]
@@ -102,7 +102,12 @@ def _span(events: np.ndarray) -> tuple[int, int]:
     return int(min(lows)), int(max(highs)) - int(min(lows)) + 1
 
 
-def _check_inside(x: np.ndarray, y: np.ndarray, sensor: tuple[int, int]) -> None:
+def check_inside(x: np.ndarray, y: np.ndarray, sensor: tuple[int, int]) -> None:
+    """Refuses events outside the sensor, of height and width.
+
+    Raises:
+        InputError: With what came.
+    """
     for name, values, length in (("row", y, sensor[0]), ("column", x, sensor[1])):
         low, high = values.min(), values.max()
         if low < 0 or high >= length:

@@ -224,6 +224,7 @@ def _judge(victim: Victim, row: AttackSpec) -> Victim:
 IMPLEMENTATIONS = {
     "robust_snn": _of_ours(_own_attack, ("Linf", "L2", "L1")),
     "events": _of_ours(_event_attack, ("L0", "Linf")),
+    "event-lists": _of_ours(_only(attacks.EventTimes), attacks.EventTimes.norms),
     "universal": _of_ours(_only(attacks.Universal), attacks.Universal.norms),
     "patch": _of_ours(_only(attacks.Patch), attacks.Patch.norms),
     "energy": _of_ours(_only(EnergyAttack), EnergyAttack.norms),
