@@ -200,6 +200,48 @@ class DummyAttack(IterativeAttack):
         rows=("DummyAttack",),
         test='("dummyattack", "Linf", {"steps": 3})',
     ),
+    "attack of another threat": Addition(
+        "dummythreat",
+        file='''
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robust_snn.attacks.base import Attack
+from robust_snn.attacks.problem import AttackInputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class DummyThreat(Attack):
+    """Mirrors every image."""
+
+    name = "dummythreat"
+
+    def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
+        mirrored = inputs.images.flip(-1)
+        with torch.no_grad():
+            return mirrored, inputs.victim(mirrored).argmax(1) != inputs.labels
+''',
+        before="from robust_snn.attacks.dummythreat import DummyThreat",
+        rows=('"dummythreat": _of_ours(_only(DummyThreat), DummyThreat.norms)',),
+        test="""
+import torch
+from torch import nn
+
+import robust_snn
+from robust_snn.eval import AttackSpec, Suite
+
+
+def test_dummythreat_runs_in_a_suite(tmp_path):
+    net, images = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval(), torch.rand(4, 1, 4, 4)
+    suite = Suite("mirror", (AttackSpec("mirror", "dummythreat", "dummythreat"),), eps=1.0)
+    labels = net(images).argmax(1)
+    verdict = robust_snn.evaluate(net, images, labels, suite=suite, out=tmp_path)
+    turned = net(images.flip(-1)).argmax(1) == labels
+    assert verdict.robust.accuracy == turned.double().mean()
+""",
+    ),
     "attack on event frames": Addition(
         "dummyevents",
         file='''

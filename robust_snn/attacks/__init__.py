@@ -29,7 +29,9 @@ from robust_snn.attacks.fmn import FMN
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.attacks.patch import Patch
+from robust_snn.attacks.per_step import PerStep
 from robust_snn.attacks.registry import ATTACKS, EVENT_ATTACKS, make_attack
+from robust_snn.attacks.spatial import Flow, Spatial
 from robust_snn.attacks.square import Square
 from robust_snn.attacks.student import Student
 from robust_snn.attacks.transfer import Transfer
@@ -58,15 +60,18 @@ __all__ = [
     "EventPGD",
     "EventTimes",
     "FlipSearch",
+    "Flow",
     "GradientAttack",
     "IterativeAttack",
     "ModeTrial",
     "Patch",
+    "PerStep",
     "RandomFlips",
     "RankingEffort",
     "Retiming",
     "RetimingSearch",
     "SoftRetiming",
+    "Spatial",
     "SpikeFool",
     "Square",
     "Student",

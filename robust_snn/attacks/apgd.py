@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.apgd_l1 import ascend_from_larger_balls
+from robust_snn.attacks.apgd_l1 import ascend_from_larger_balls, sparse_ascent
 from robust_snn.attacks.base import IterativeAttack
 from robust_snn.attacks.norm_ball import per_image, where_images
 from robust_snn.attacks.problem import Problem
@@ -31,11 +31,18 @@ class APGD(IterativeAttack):
     name = "apgd"
     norms = ("Linf", "L2", "L1")
     rho: float = 0.75
+    takes_start = True
 
     def run(self, problem: Problem) -> None:
+        start = problem.given
         if problem.norm == "L1":
-            return ascend_from_larger_balls(problem, self.steps)
-        start = problem.ball.random_surface(problem.rng, problem.start)
+            if start is None:
+                ascend_from_larger_balls(problem, self.steps)
+            else:
+                sparse_ascent(problem, start, self.steps)
+            return
+        if start is None:
+            start = problem.ball.random_surface(problem.rng, problem.start)
         ascend(problem, start, self.steps, self.rho)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -29,6 +29,7 @@ from robust_snn.attacks.problem import AttackInputs, Problem, Run
 from robust_snn.attacks.threat_radius import NORMS, checked_radius
 from robust_snn.gradients import parse_mode
 from robust_snn.kernels import derive_seed
+from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.utils.argument_types import check_fields, checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, evaluating
@@ -38,6 +39,10 @@ from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_victim, checked_inputs
 from robust_snn.victim_scoring import fresh_logits
+
+# starts that suites fill in: the worst version of every image so far, and what the same attack
+# makes of the network of --source-checkpoint
+WORST, SOURCE = "worst", "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,10 @@ class GradientAttack(Attack):
         temperature: Divides the logits before the loss, which would saturate where they are large.
         target_order: `"logit"` for the likeliest targets first, `"malt"` for those of the nearest
             boundaries, see `malt_order`.
+        start: Where the first start begins, in attacks that `take_start`: images within the threat,
+            `[B, ...]`, or what the same attack makes of another victim, or of the variant of this
+            one with a noise policy such as `"mean"`, or a gradient mode. In a suite also `"worst"`
+            and `"checkpoint"`. The attack's own choice if None.
         mix: More gradient modes; every step adds their gradients, each over its mean size, to that
             of the victim's own mode (after MDSE, arXiv 2209.03358, whose weights are learned).
 
@@ -200,6 +209,8 @@ class GradientAttack(Attack):
     temperature: float = 1.0
     target_order: str = "logit"
     mix: list[str] | tuple[str, ...] = ()
+    start: Victim | Tensor | str | None = None
+    takes_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -218,6 +229,10 @@ class GradientAttack(Attack):
         elif isinstance(self.targets, str) and self.targets not in TARGET_RULES:
             raise unknown("choice of targets", self.targets, TARGET_RULES)
         parse_draws(self.eot_loss)
+        if self.start is not None and not self.takes_start:
+            raise InputError(f"{self.name} has starts of its own and takes no other")
+        if isinstance(self.start, str) and self.start not in (WORST, SOURCE, *POLICIES):
+            parse_mode(self.start)
 
     def run(self, problem: Problem) -> None:
         """The iteration from one start; whatever `problem` evaluates is a candidate."""
@@ -241,6 +256,7 @@ class GradientAttack(Attack):
             others = malt_order(victim, images, labels, inputs.norm) if ordered else None
             rounds = [*choose_targets(self.targets, clean, labels, inputs.rng, others)]
         mixed = tuple(victim.replace(gradient=mode, cost=victim.cost) for mode in self.mix)
+        given = self._given(inputs)
         candidates = Candidates(images, self.keep)
         for start in range(len(rounds) * self.restarts):
             rows = torch.arange(len(images), device=images.device)
@@ -256,8 +272,24 @@ class GradientAttack(Attack):
             keep = partial(candidates.offer, rows)
             before = clean[rows] if clean is not None and self.loss in SCHEDULES else None
             run = Run(getattr(self, "steps", 1), before, mixed)
+            if given is not None and start == 0:
+                run = run._replace(given=given[rows])
             self.run(Problem(inputs.subset(rows), start, goal, draws, keep, run))
         return candidates.choose(victim, labels, ids, select)
+
+    def _given(self, inputs: AttackInputs) -> Tensor | None:
+        """Where the first start begins, `[B, ...]`; None if the attack chooses."""
+        start, victim, images = self.start, inputs.victim, inputs.images
+        if start is None or isinstance(start, Tensor):
+            return None if start is None else checked_start(start, images)
+        if start in (WORST, SOURCE):
+            raise InputError(f"start='{start}' is for rows of suites; give images or a victim")
+        if isinstance(start, str):
+            changed = {"noise" if start in POLICIES else "gradient": start}
+            start = victim.replace(**changed, cost=victim.cost)
+        there = replace(self, start=None)
+        _, _, labels, ids, eps, norm, seed = inputs
+        return there.within(start, images, labels, eps, norm, seed, ids).images
 
     @property
     def least_classes(self) -> int:
@@ -276,6 +308,8 @@ class GradientAttack(Attack):
         shared = {name: value for name, value in values.items() if name in usual}
         if isinstance(self.targets, Tensor):
             shared["targets"] = "given"
+        if isinstance(self.start, Tensor | Victim):
+            shared["start"] = "given"
         return own | {name: value for name, value in shared.items() if value != usual[name]}
 
 
@@ -322,6 +356,20 @@ def on_device(
     device = device_of(victim, images)
     x = images.detach().to(device, torch.float32).clone(memory_format=torch.contiguous_format)
     return x, labels.to(device), ids.to(device).long()
+
+
+def checked_start(start: Tensor, images: Tensor) -> Tensor:
+    """Points to start from, where the images `[B, ...]` are.
+
+    Raises:
+        InputError: If they have another shape.
+    """
+    if start.shape != images.shape:
+        raise InputError(
+            f"start must have the shape of the images {tuple(images.shape)}, "
+            f"got {tuple(start.shape)}"
+        )
+    return start.to(images)
 
 
 def check_positive(name: str, value: Any) -> None:

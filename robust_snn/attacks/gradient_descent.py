@@ -18,9 +18,10 @@ class FGSM(GradientAttack):
     """One step of length `eps` (Goodfellow et al., ICLR 2015)."""
 
     name = "fgsm"
+    takes_start = True
 
     def run(self, problem: Problem) -> None:
-        _single_step(problem, problem.images, problem.eps)
+        _single_step(problem, _start(problem, False), problem.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class RFGSM(GradientAttack):
     """
 
     name = "rfgsm"
+    takes_start = True
     alpha: float | None = None
 
     def run(self, problem: Problem) -> None:
@@ -39,8 +41,11 @@ class RFGSM(GradientAttack):
         alpha = eps / 2 if self.alpha is None else self.alpha
         if not 0 <= alpha <= eps:
             raise InputError(f"alpha must be between 0 and eps, got {alpha}")
-        direction = ball.steepest(problem.rng.normal("start", problem.start))
-        _single_step(problem, ball.project(problem.images + alpha * direction), eps - alpha)
+        start = problem.given
+        if start is None:
+            direction = ball.steepest(problem.rng.normal("start", problem.start))
+            start = ball.project(problem.images + alpha * direction)
+        _single_step(problem, start, eps - alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,7 @@ class PGD(IterativeAttack):
     """
 
     name = "pgd"
+    takes_start = True
     steps: int = 20
     alpha: float | None = None
     random_start: bool = True
@@ -81,6 +87,7 @@ class MIM(IterativeAttack):
     """
 
     name = "mim"
+    takes_start = True
     steps: int = 10
     alpha: float | None = None
     decay: float = 1.0
@@ -112,10 +119,11 @@ class SAPGD(IterativeAttack):
     """
 
     name = "sapgd"
+    takes_start = True
 
     def run(self, problem: Problem) -> None:
         ball, halvings = problem.ball, set(halving_steps(self.steps))
-        x = ball.random_surface(problem.rng, problem.start)
+        x = _on_surface(problem)
         # in L2, the root of the number of pixels makes of a saturated step one of length `size`
         spread = 1.0 if problem.norm == "Linf" else problem.images[0].numel() ** -0.5
         size, momentum, square = problem.eps, torch.zeros_like(x), torch.zeros_like(x)
@@ -144,6 +152,7 @@ class DO(IterativeAttack):
     """
 
     name = "do"
+    takes_start = True
     norms = ("L2",)
     steps: int = 30
     lr: float | None = None
@@ -151,7 +160,7 @@ class DO(IterativeAttack):
     def run(self, problem: Problem) -> None:
         ball, eps = problem.ball, problem.eps
         length = 2.5 * eps / self.steps if self.lr is None else self.lr
-        x = ball.random_surface(problem.rng, problem.start)
+        x = _on_surface(problem)
         mean, square = torch.zeros_like(x), torch.zeros_like(x)
         for step in range(1, self.steps + 1):
             gradient = problem.loss_gradient(x).gradient
@@ -177,10 +186,18 @@ def halving_steps(steps: int) -> list[int]:
 
 
 def _start(problem: Problem, random: bool) -> Tensor:
-    """A random point of the ball, or the clean images, `[B, ...]`."""
+    """The given points, or random ones of the ball, or the clean images, `[B, ...]`."""
+    if problem.given is not None:
+        return problem.given
     if not random:
         return problem.images
     return problem.ball.random_inside(problem.rng, problem.start)
+
+
+def _on_surface(problem: Problem) -> Tensor:
+    """The given points, or random ones at the largest distance, `[B, ...]`."""
+    start = problem.given
+    return problem.ball.random_surface(problem.rng, problem.start) if start is None else start
 
 
 def _single_step(problem: Problem, x: Tensor, length: float) -> None:

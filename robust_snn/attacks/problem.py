@@ -59,11 +59,13 @@ class Run(NamedTuple):
         steps: Number of steps.
         clean: Logits of the clean images `[B, K]`, where the loss has a schedule.
         mixed: Variants of the victim whose gradients are added to its own.
+        given: Where to start, `[B, ...]`, in place of the attack's own choice.
     """
 
     steps: int = 1
     clean: Tensor | None = None
     mixed: tuple[Victim, ...] = ()
+    given: Tensor | None = None
 
 
 class Problem:
@@ -103,6 +105,11 @@ class Problem:
     def ball(self) -> NormBall:
         """The images that the threat allows, where its norm is not L0."""
         return NormBall(self.images, self.eps, self.norm)
+
+    @property
+    def given(self) -> Tensor | None:
+        """Where to start in place of the attack's own choice, within the threat, `[B, ...]`."""
+        return None if self._run.given is None else self.ball.project(self._run.given)
 
     def enlarged(self, factor: float) -> Problem:
         """The same in a larger ball, none of whose points are recorded."""

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
-from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.base import WORST, Attack, check_positive, checked_start
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.norm_ball import NormBall, where_images
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
-from robust_snn.victim_scoring import fresh_logits
 
-WORST = "worst"  # in a suite: the worst version of every image so far
 LARGEST = 0.8  # share of an image that the first squares cover
 SMALLER_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries, half of it
+FEW_DRAWS = 4  # after which a query may end; then after twice as many, and so on
+DEVIATIONS = 2.0  # of the mean difference by which a point is worse, for its query to end
 BLOCK = 100  # queries whose random numbers are drawn together
 
 
@@ -31,7 +31,9 @@ class Square(Attack):
     given points where those are harder than the stripes: attacks along gradients come near
     boundaries that they cross no more, and squares often do. In L2 and L1 a square has a length of
     twice the radius, and the result is projected. A noisy victim answers by its mean margin under
-    as many draws as its `eot`, which stay the same; a second search would fit the same draws.
+    as many draws as its `eot`, which stay the same; a second search would fit the same draws. A
+    query ends early where the draws so far say that the point is less hard than the present one,
+    by a paired test of the difference, so most queries take a few of many draws.
 
     Attributes:
         steps: Queries per start.
@@ -74,26 +76,24 @@ class Square(Attack):
             return images
         if isinstance(self.start, str):
             raise InputError(f"start='{WORST}' is for rows of suites; give images")
-        if self.start.shape != images.shape:
-            raise InputError(
-                f"start must have the shape of the images {tuple(images.shape)}, "
-                f"got {tuple(self.start.shape)}"
-            )
-        return self.start.to(images)
+        return checked_start(self.start, images)
 
 
 class _Points:
-    """A point of every image, with its mean margin and share of wrong answers, `[B]` each."""
+    """A point of every image, with its mean margin and share of wrong answers, `[B]` each.
+
+    Attributes:
+        gaps: The margins of all draws, `[B, draws]`.
+    """
 
     def __init__(self, inputs: AttackInputs) -> None:
         self.inputs, victim = inputs, inputs.victim
         self.draws = victim.eot if victim.stochastic else 1
         self.ball = NormBall(inputs.images, inputs.eps, inputs.norm)
-        self.x, self.wrong = (
-            inputs.images,
-            torch.zeros(len(inputs.images), device=inputs.images.device),
-        )
-        self.margin = torch.full_like(self.wrong, -torch.inf)
+        self.x, count = inputs.images, len(inputs.images)
+        self.gaps = torch.full((count, self.draws), -torch.inf, device=inputs.images.device)
+        self.margin = self.gaps.mean(1)
+        self.wrong = torch.zeros_like(self.margin)
 
     def open(self) -> Tensor:
         """The images that some draw answers rightly."""
@@ -102,6 +102,7 @@ class _Points:
     def take(self, other: _Points, condition: Tensor) -> None:
         """Takes the points of others where a condition `[B]` holds."""
         self.x = where_images(condition, other.x, self.x)
+        self.gaps = where_images(condition, other.gaps, self.gaps)
         self.margin = torch.where(condition, other.margin, self.margin)
         self.wrong = torch.where(condition, other.wrong, self.wrong)
 
@@ -111,18 +112,28 @@ class _Points:
 
         A third of all squares changes no spike, and steps on such a plateau lead to its edge.
         """
-        tried, labels = copy(self), self.inputs.labels[rows]
-        tried.x = self.ball.project(x)
-        ids = self.inputs.ids[rows]
-        logits = fresh_logits(self.inputs.victim, tried.x[rows], ids, self.draws, "square")
-        gap = torch.stack([margin(z, labels) for z in logits]).mean(0)
-        wrong = torch.stack([(z.argmax(1) != labels).float() for z in logits]).mean(0)
-        tried.margin, tried.wrong = (
-            self.margin.index_copy(0, rows, gap),
-            self.wrong.index_copy(0, rows, wrong),
-        )
-        harder = torch.zeros_like(tried.wrong, dtype=torch.bool)
-        self.take(tried, harder.index_copy(0, rows, gap >= self.margin[rows]))
+        tried, inputs = copy(self), self.inputs
+        tried.x, tried.gaps = self.ball.project(x), self.gaps.clone()
+        tried.margin, tried.wrong = self.margin.clone(), torch.zeros_like(self.wrong)
+        for draw in range(self.draws):
+            if draw >= FEW_DRAWS and draw & (draw - 1) == 0:
+                rows = rows[_may_be_harder(tried.gaps[rows, :draw] - self.gaps[rows, :draw])]
+            if not len(rows):
+                return
+            labels = inputs.labels[rows]
+            logits = inputs.victim.sample(tried.x[rows], inputs.ids[rows], draw, "square")
+            tried.gaps[rows, draw] = margin(logits, labels)
+            tried.wrong[rows] += (logits.argmax(1) != labels) / self.draws
+        tried.margin[rows] = tried.gaps[rows].mean(1)
+        harder = torch.zeros_like(tried.margin, dtype=torch.bool)
+        harder[rows] = tried.margin[rows] >= self.margin[rows]
+        self.take(tried, harder)
+
+
+def _may_be_harder(differences: Tensor) -> Tensor:
+    """Whether paired differences of margins `[B, draws]` leave open that they are not negative."""
+    error = differences.std(1) / differences.shape[1] ** 0.5
+    return ~(differences.mean(1) + DEVIATIONS * error < 0)  # of the first point, all are infinite
 
 
 class _Squares:

@@ -7,30 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.apgd import APGD, ascend
-from robust_snn.attacks.apgd_l1 import sparse_ascent
+from robust_snn.attacks.apgd import APGD
 from robust_snn.attacks.base import IterativeAttack
-from robust_snn.attacks.problem import AttackInputs, Problem
+from robust_snn.attacks.problem import AttackInputs
 from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
-
-
-@dataclass(frozen=True, kw_only=True)
-class _APGDFrom(APGD):
-    """APGD from given images, `[B, ...]`; restarts start at random points as usual."""
-
-    start: Tensor
-
-    def run(self, problem: Problem) -> None:
-        if problem.start:
-            return super().run(problem)
-        start = problem.ball.project(self.start)
-        if problem.norm == "L1":
-            sparse_ascent(problem, start, self.steps)
-        else:
-            ascend(problem, start, self.steps, self.rho)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +44,8 @@ class Transfer(IterativeAttack):
         apgd = APGD(steps=self.steps, **self.shared_options())
         crafted = apgd(source, images, labels, eps=eps, norm=norm, seed=seed, ids=ids).images
         if self.refine:
-            further = _APGDFrom(start=crafted, steps=self.refine, **self.shared_options())
-            return further.craft(inputs)
+            options = self.shared_options() | {"start": crafted}
+            return APGD(steps=self.refine, **options).craft(inputs)
         draws = self.select if victim.stochastic else 1
         logits = fresh_logits(victim, crafted, ids, draws, "choose")
         right = torch.stack([(z.argmax(1) == labels).double() for z in logits]).mean(0)

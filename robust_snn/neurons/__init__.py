@@ -11,6 +11,7 @@ from robust_snn.neurons.event_filters import (
 from robust_snn.neurons.evolving_leak_lif import EvolvingLeakLIF
 from robust_snn.neurons.homeostatic_lif import HomeostaticLIF
 from robust_snn.neurons.integer_lif import IntegerLIF
+from robust_snn.neurons.known_noise import with_known_noise
 from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.lif import LIF
 from robust_snn.neurons.noise_families import NOISES, parse_noise
@@ -18,7 +19,6 @@ from robust_snn.neurons.noise_source import (
     NoisyModule,
     number_layers,
     set_noise,
-    with_known_noise,
 )
 from robust_snn.neurons.noisy_lif import NoisyLIF
 from robust_snn.neurons.norm import (

@@ -11,7 +11,6 @@ made from its image's key, and two never share a draw.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -61,11 +60,12 @@ class NoisyModule(nn.Module):
             `number_layers` makes it unique in a net.
         noise: Policy while no caller gives keys: `"fresh"`, `"frozen"` or `"mean"`.
         seed: Seed of the module's own keys, taken from PyTorch's generator when it is built.
-        known_seed: Seed of the one draw that it repeats whatever keys a caller gives; see
-            `with_known_noise`.
+        known_seed: Seed of the draws that it repeats; see `with_known_noise`.
+        known_by_image: Whether those are the keys that a `Victim` gives, and not one for all.
     """
 
     known_seed: int | None = None
+    known_by_image = False
     draws_once_a_call = True  # so that every call of it passes other samples
 
     def __init__(self) -> None:
@@ -103,7 +103,8 @@ class NoisyModule(nn.Module):
         else:
             keys = policy_keys(self.noise, self.seed, batch, self._next_call(), device=device)
             drawn = DrawKeys(keys, self.noise == "mean", self.layer)
-        if self.known_seed is not None and not drawn.mean:
+        given = self.known_by_image and settings.keys is not None
+        if self.known_seed is not None and not given and not drawn.mean:
             known = policy_keys("frozen", self.known_seed, len(drawn.keys), 0, device=device)
             drawn = drawn._replace(keys=known)
         if settings.recorded is not None:
@@ -173,24 +174,6 @@ def _noisy(modules: Iterable[nn.Module]) -> list[NoisyModule]:
 def is_random(module: nn.Module) -> bool:
     """Whether two draws of a module can differ."""
     return isinstance(module, NoisyModule) and module.stochastic and module.known_seed is None
-
-
-def with_known_noise(net: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy of a noisy network that repeats one draw: an attacker knows its random numbers.
-
-    It is a deterministic function of each image, so every attack runs on it as on any network, and
-    what attacks leave holds without luck.
-
-    Raises:
-        InputError: If the network has no noise.
-    """
-    known = deepcopy(net)
-    noisy = [module for module in _noisy(modules_of(known)) if module.stochastic]
-    if not noisy:
-        raise InputError(f"{type(net).__name__} draws nothing at random, so no noise can be known")
-    for module in noisy:
-        module.known_seed = seed
-    return known
 
 
 def set_noise(net: nn.Module, noise: str, seed: int | None = None) -> None:

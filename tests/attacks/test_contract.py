@@ -43,6 +43,8 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("transfer", "Linf", {"steps": 5}),
     ("transfer", "L2", {"steps": 5, "source": "bptr"}),
     ("transfer", "Linf", {"steps": 3, "source": "bptr", "refine": 5}),
+    ("pgd", "Linf", {"steps": 3, "start": "bptr"}),
+    ("apgd", "L2", {"steps": 5, "start": "mean", "restarts": 2}),
     ("student", "Linf", {"steps": 3, "rounds": 2, "samples": 2}),
     ("square", "Linf", {"steps": 8, "restarts": 2}),
     ("square", "L2", {"steps": 8}),

@@ -13,6 +13,7 @@ from robust_snn import InputError, Victim, evaluate
 from robust_snn.attacks import PGD, Adversarial, Square
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.eval import AttackSpec, Suite
+from robust_snn.neurons import NoisyModule
 from victims import StandIn
 
 EPS = {"Linf": 0.1, "L2": 0.5, "L1": 2.0}
@@ -112,3 +113,22 @@ def test_in_a_suite_it_starts_from_the_worst_version_so_far(
         batch_size=3,
     )
     assert len(starts) == 2 and torch.equal(torch.cat(starts), torch.cat(made))
+
+
+class Luck(NoisyModule):
+    """The logits of `Falling` under noise of many times their difference."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        luck = self.draw(len(x), x.device).keys % 1009 / 1009 - 0.5
+        mean = x.flatten(1).mean(1)
+        return torch.stack([mean + luck, torch.full_like(mean, 0.45)], 1)
+
+
+def test_queries_end_as_soon_as_the_difference_is_clear() -> None:
+    """Most points are worse, and the draws are the same: a few of 64 show it."""
+    images, labels = torch.full((6, 1, 6, 6), 0.6), torch.zeros(6, dtype=torch.long)
+    victim = Victim(Luck(), eot=64)
+    assert victim.stochastic
+    made = Square(steps=60)(victim, images, labels, eps=0.1).images
+    assert victim.cost.forwards < 0.4 * 6 * 64 * 62
+    assert (made.mean((1, 2, 3)) < 0.56).all()  # the lowest mean within eps is 0.5

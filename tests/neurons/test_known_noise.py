@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.eval import AttackSpec, Suite
 from robust_snn.neurons import with_known_noise
+from robust_snn.neurons.known_noise import known_draws
 
 NETS = ["snn_vgg5_stog", "snn_vgg5_nlif", "snn_vgg5_poisson"]
 
@@ -39,6 +41,29 @@ def test_one_draw_whoever_asks(name: str) -> None:
     assert not torch.allclose(once, Victim(with_known_noise(net, 4))(x), atol=1e-5)
     assert not torch.allclose(known.replace(noise="mean")(x), once, atol=1e-5)
     assert Victim(net).stochastic  # the network that was given stays as it was
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_image_has_a_draw_of_its_own(name: str) -> None:
+    """Its versions share it, whatever batch they are in, in attacks and in scores."""
+    net, x = build(name), torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    known = Victim(with_known_noise(net, 3, x), seed=5, eot=4)
+    draws, ids = known_draws(known.net), torch.arange(6)
+    assert draws is not None and not known.stochastic
+    keys = draws.keys(x)
+    assert len(set(keys.tolist())) == 6
+    assert torch.equal(draws.keys((x + 0.1 * torch.randn_like(x).sign()).clamp(0, 1)), keys)
+    once, rows = known(x).detach(), torch.tensor([4, 1])
+    for other in (
+        known.replace(seed=9, noise="frozen")(x),
+        known.sample(x, ids + 7, draw=2),
+        known(x.flip(0)).flip(0),
+        pickle.loads(pickle.dumps(known))(x),
+    ):
+        assert torch.allclose(once, other, atol=1e-5)
+    assert torch.allclose(known(x[rows]), once[rows], atol=1e-5)
+    twice = Victim(with_known_noise(net, 3, torch.cat([1 - x[:1], x])))
+    assert not torch.allclose(twice(x), once, atol=1e-5)  # images of other places, other draws
 
 
 def test_a_network_without_noise_has_none_to_know() -> None:

@@ -20,7 +20,7 @@ from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.eval.protocol.implementation import Crafted
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
-from robust_snn.eval.protocol.suite import AttackSpec, Suite
+from robust_snn.eval.protocol.suite import SOURCE, AttackSpec, Suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.energy_use import measured_costs
 from robust_snn.eval.scoring.noise_draws import Score, harder, score
@@ -192,7 +192,8 @@ class Job:
         if self.source is None or not row.needs_source:
             return row
         source = self.source.replace(cost=attacker.cost)
-        return replace(row, options={**row.options, "source": source})
+        given = {key: source for key, value in row.options.items() if value == SOURCE}
+        return replace(row, options={**row.options, **given})
 
     def _hardest(
         self, candidates: Sequence[Tensor], labels: Tensor, ids: np.ndarray, row: AttackSpec

@@ -21,7 +21,7 @@ from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.protocol.implementations import (
     attacked_victim,
     implementation,
-    transferred_mode,
+    transferred_modes,
 )
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.scoring import verdict_checks
@@ -82,7 +82,8 @@ def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
         job = replace(job, images=images.detach().float())
     job = replace(job, labels=job.labels.detach().long())
     if job.suite.known_noise:
-        known = with_known_noise(job.victim.net, derive_seed(job.seed, "known noise"))
+        seed = derive_seed(job.seed, "known noise")
+        known = with_known_noise(job.victim.net, seed, job.images)
         job = replace(job, victim=job.victim.replace(net=known))
     if job.suite.budget is None:
         calibration = None
@@ -222,9 +223,7 @@ def _refusal(job: Job, row: AttackSpec, classes: int) -> str | None:
         return f"loss {row.options['loss']}: {why}"
     images, attacked = job.images[:TRIED_ON], attacked_victim(job.victim, row, job.seed)
     refusal = tried_reach(attacked, images.float(), backward=not runs.blind(row)).refusal
-    transferred = transferred_mode(row)
-    others = [*row.options.get("mix", ()), *([] if transferred is None else [transferred])]
-    for mode in others:
+    for mode in (*row.options.get("mix", ()), *transferred_modes(row)):
         reach = tried_reach(attacked.replace(gradient=mode), images.float())
         nothing = None if reach.neurons else f"{mode} reaches no neuron of this network"
         refusal = refusal or reach.refusal or nothing

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from robust_snn.data.common_corruptions import KINDS as COMMON
+from robust_snn.data.common_corruptions import SEVERITIES, corrupted
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.metrics import event_drop, hidden_flips
 from robust_snn.metrics.spike_noise import KINDS, MIXED, STRATEGIES, check_share
@@ -60,8 +62,41 @@ class SpikeFlip:
             return victim.sample(x, *draw)
 
 
-Corruption = EventDrop | SpikeFlip
-CORRUPTIONS: dict[str, type[Corruption]] = {"event-drop": EventDrop, "spike-flip": SpikeFlip}
+@dataclass(frozen=True)
+class CommonCorruption:
+    """Corruptions of ImageNet-C, see `robust_snn.data.common_corruptions`.
+
+    Attributes:
+        kind: Which.
+        severity: 1 to 5; if None, the draws take all five in turn, so that five draws, or ten,
+            are the mean over severities that the benchmark reports.
+    """
+
+    kind: str
+    severity: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.kind not in COMMON:
+            raise unknown("kind of common corruption", self.kind, COMMON)
+        if self.severity is not None and not 1 <= self.severity <= SEVERITIES:
+            raise InputError(f"severity must be from 1 to {SEVERITIES}, got {self.severity}")
+
+    def logits(
+        self, victim: Victim, x: Tensor, keys: Tensor, ids: Tensor, draw: int, purpose: str
+    ) -> Tensor:
+        """Logits of one corruption of every image, `[B, K]`."""
+        severity = draw % SEVERITIES + 1 if self.severity is None else self.severity
+        damaged = corrupted(x, self.kind, severity, keys.tolist())
+        return victim.sample(damaged, ids, draw, purpose)
+
+
+Corruption = EventDrop | SpikeFlip | CommonCorruption
+CORRUPTIONS: dict[str, type[Corruption]] = {
+    "event-drop": EventDrop,
+    "spike-flip": SpikeFlip,
+    "common": CommonCorruption,
+}
 
 
 def corruption(name: str, options: Mapping[str, Any]) -> Corruption:
@@ -78,7 +113,7 @@ def corruption(name: str, options: Mapping[str, Any]) -> Corruption:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
     if known[0] not in options:
-        raise InputError(f"{name} needs '{known[0]}', the share that it changes")
+        raise InputError(f"{name} needs '{known[0]}'")
     return kind(**options)
 
 

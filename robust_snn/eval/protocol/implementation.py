@@ -25,6 +25,7 @@ GRADIENT_FREE = (
     "flip-search",
     "camera-patterns",
     "student",
+    "spatial",
 )
 
 

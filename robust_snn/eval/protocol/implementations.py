@@ -53,11 +53,10 @@ def attacked_victim(victim: Victim, row: AttackSpec, seed: int) -> Victim:
     return victim.replace(gradient=gradient, eot=row.eot, noise=row.noise, seed=seed)
 
 
-def transferred_mode(row: AttackSpec) -> str | None:
-    """The gradient mode of the variant from which a row's attack transfers, if it is one."""
-    source = row.options.get("source")
-    transfers = row.attack == attacks.Transfer.name and isinstance(source, str)
-    return source if transfers and source not in (SOURCE, *POLICIES) else None
+def transferred_modes(row: AttackSpec) -> list[str]:
+    """The gradient modes of the variants from which a row's attack transfers or starts."""
+    own = row.implementation == "robust_snn"
+    return [name for name in row.sources if own and name not in (SOURCE, *POLICIES)]
 
 
 def _check_autoattack(row: AttackSpec, threat: Threat) -> None:
@@ -227,6 +226,9 @@ IMPLEMENTATIONS = {
     "event-lists": _of_ours(_only(attacks.EventTimes), attacks.EventTimes.norms),
     "universal": _of_ours(_only(attacks.Universal), attacks.Universal.norms),
     "patch": _of_ours(_only(attacks.Patch), attacks.Patch.norms),
+    "spatial": _of_ours(_only(attacks.Spatial), attacks.Spatial.norms),
+    "flow": _of_ours(_only(attacks.Flow), attacks.Flow.norms),
+    "per-step": _of_ours(_only(attacks.PerStep), attacks.PerStep.norms),
     "energy": _of_ours(_only(EnergyAttack), EnergyAttack.norms),
     "corruption": Implementation(
         "robust_snn",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robust_snn.attacks import BUDGETS
-from robust_snn.attacks.square import WORST
+from robust_snn.attacks.base import SOURCE, WORST
 from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.sweep_axes import Axes
 from robust_snn.utils.errors import InputError, unknown
@@ -15,7 +15,6 @@ from robust_snn.utils.user_function import is_reference
 from robust_snn.utils.values import whole
 
 MOST = 10**9  # draws, steps or restarts
-SOURCE = "checkpoint"  # in an attack's options: the network of --source-checkpoint
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,18 @@ class AttackSpec:
     @property
     def needs_source(self) -> bool:
         """Whether it attacks from another network, which the caller brings."""
-        return self.options.get("source") == SOURCE
+        return SOURCE in self.sources
 
     @property
     def needs_worst(self) -> bool:
         """Whether it starts from what the rows before it made."""
         return self.options.get("start") == WORST
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the networks or variants that its images or its first start come from."""
+        names = (self.options.get(key) for key in ("source", "start"))
+        return tuple(name for name in names if isinstance(name, str) and name != WORST)
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ class Suite:
         budget: A row of `robust_snn.attacks.BUDGETS`: a probe of the victim chooses attacks, which
             come before those of the suite.
         known_noise: Whether attackers know the random numbers of a noisy network: it then repeats
-            one draw, in attacks and in scores.
+            a draw of every image, in attacks and in scores.
     """
 
     name: str

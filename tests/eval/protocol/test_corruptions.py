@@ -6,13 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import robust_snn
 from robust_snn import InputError, Victim, evaluate
 from robust_snn.data import load_dataset
+from robust_snn.data.common_corruptions import KINDS, corrupted
 from robust_snn.eval import load_suite
 from robust_snn.eval.protocol.corruptions import (
     CORRUPTIONS,
@@ -51,6 +53,7 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("event-drop", {"rho": 0.4}),
     ("spike-flip", {"beta": 0.1}),
     ("spike-flip", {"beta": 0.1, "kind": "exact"}),
+    ("common", {"kind": "gaussian_noise", "severity": 3}),
 ]
 
 
@@ -62,12 +65,17 @@ def test_every_corruption_has_a_row() -> None:
 def test_every_draw_is_a_fresh_one_of_its_image(
     name: str, options: dict[str, Any], victim: Victim, events: tuple[Tensor, Tensor]
 ) -> None:
+    images = events[0]
+    if name == "common":
+        pytest.importorskip("corrupt_tta")
+        victim = Victim(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+        images = torch.rand(12, 1, 8, 8)
     corrupted, ids = Corrupted(victim, corruption(name, options)), torch.arange(12)
-    whole = corrupted.sample(events[0], ids, 1)
-    assert not torch.equal(whole, corrupted.sample(events[0], ids, 2))
-    assert not torch.equal(whole, corrupted.sample(events[0], ids, 1, "select"))
+    whole = corrupted.sample(images, ids, 1)
+    assert not torch.equal(whole, corrupted.sample(images, ids, 2))
+    assert not torch.equal(whole, corrupted.sample(images, ids, 1, "select"))
     rows = torch.tensor([7, 2])
-    assert torch.allclose(corrupted.sample(events[0][rows], rows, 1), whole[rows], atol=1e-5)
+    assert torch.allclose(corrupted.sample(images[rows], rows, 1), whole[rows], atol=1e-5)
 
 
 def test_measured_with_intervals(victim: Victim, events: tuple[Tensor, Tensor]) -> None:
@@ -125,6 +133,8 @@ def test_flips_of_a_deterministic_net_are_drawn_too(
         ("spike-flip", {"beta": 2}, r"in \[0, 1\]"),
         ("spike-flip", {"beta": 0.1, "kind": "exactly"}, "did you mean 'exact'"),
         ("event-drop", {"rho": 0.1, "strategy": "area2"}, "did you mean 'area'"),
+        ("common", {"kind": "gaussian"}, "did you mean 'gaussian_"),
+        ("common", {"kind": "fog", "severity": 6}, "from 1 to 5"),
     ],
 )
 def test_wrong_corruptions_are_refused(name: str, options: dict[str, Any], message: str) -> None:
@@ -145,3 +155,22 @@ def test_wrong_threats_are_refused(
     ]:
         with pytest.raises(InputError, match=message):
             evaluate(victim, images, events[1], suite=suite, out=tmp_path / "run")
+
+
+def test_the_suite_of_common_corruptions(tmp_path: Path) -> None:
+    """Every kind follows its seed alone, and the suite scores all severities."""
+    pytest.importorskip("corrupt_tta")
+    images, state = torch.rand(3, 3, 32, 32), np.random.get_state()[1].copy()
+    for kind in KINDS:
+        made = corrupted(images, kind, 3, [5, 6, 7])
+        assert made.shape == images.shape and made.min() >= 0 and made.max() <= 1
+        assert torch.equal(made[1:], corrupted(images[1:], kind, 3, [6, 7])), kind
+        assert not torch.equal(made, images)
+        assert corrupted(images[:, :1], kind, 1, [0, 0, 0]).shape == (3, 1, 32, 32)
+    assert (np.random.get_state()[1] == state).all()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4)).eval()
+    verdict = evaluate(net, images, torch.arange(3), suite="common-corruptions", out=tmp_path)
+    assert len(verdict.attacks) == 15 and verdict.draws["report"] == 10
+    assert all(row.ci[0] <= row.accuracy <= row.ci[1] for row in verdict.attacks)
+    with pytest.raises(InputError, match="1 or 3 channels"):
+        corrupted(torch.rand(1, 2, 8, 8), "fog", 1, [0])
