@@ -72,8 +72,8 @@ class Spatial(Attack):
 
     def grid(self) -> list[tuple[float, float, float]]:
         """Degrees, and shifts down and to the right as shares, of every point."""
-        ways = (_spread(self.degrees, self.angles), *[_spread(self.shift, self.places)] * 2)
-        return list(product(*ways))
+        turns, shifts = _spread(self.degrees, self.angles), _spread(self.shift, self.places)
+        return list(product(turns, shifts, shifts))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,8 +53,8 @@ class KnownDraws:
 def thumbnails(images: Tensor) -> Tensor:
     """Small versions of images `[B, C, H, W]` or frames `[B, T, C, H, W]`, `[B, n]`."""
     planes = images.detach().float().flatten(1, -3)
-    size = [min(side, SIDE) for side in planes.shape[2:]]
-    return F.adaptive_avg_pool2d(planes, size).flatten(1)
+    height, width = (min(side, SIDE) for side in planes.shape[2:])
+    return F.adaptive_avg_pool2d(planes, (height, width)).flatten(1)
 
 
 def with_known_noise(net: nn.Module, seed: int = 0, images: Sliced | None = None) -> nn.Module:
