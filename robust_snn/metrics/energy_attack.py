@@ -11,7 +11,7 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import Attack, check_positive
 from robust_snn.attacks.norm_ball import NormBall, where_images
-from robust_snn.attacks.problem import AttackInputs
+from robust_snn.attacks.problem import AttackInputs, of_mean_one
 from robust_snn.metrics.image_energy import recorded_costs
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
@@ -34,7 +34,8 @@ class EnergyAttack(Attack):
 
     Energy attacks on networks with sparse activations are sponge examples (Shumailov et al., 2021,
     arXiv 2006.03463); spikes are a network's energy. Steps go along the gradient of the costs
-    through the surrogates; where an answer must stay and another leads, they go back to it.
+    through the surrogates, and, of a network that stops early, away from what makes it sure, by equal
+    shares; where an answer must stay and another leads, they go back to it.
 
     Attributes:
         steps: Gradients per start.
@@ -83,7 +84,7 @@ class EnergyAttack(Attack):
     def _point(self, victim: Victim, x: Tensor, answers: Tensor, draws: int) -> _Point:
         cost = torch.zeros(len(x), device=x.device)
         kept = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        uphill, towards = torch.zeros_like(x), torch.zeros_like(x)
+        uphill, longer, towards = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
         for _ in range(draws):
             leaf = x.clone().requires_grad_()
             with recorded_costs(victim) as found:
@@ -92,7 +93,11 @@ class EnergyAttack(Attack):
                 raise InputError("energy attacks need spiking layers that are known here")
             expected, lead = found.expected(len(x)), -margin(logits, answers)
             uphill += torch.autograd.grad(expected.sum(), leaf, retain_graph=True)[0]
+            if (sure := found.sureness()) is not None:
+                longer -= torch.autograd.grad(sure.sum(), leaf, retain_graph=True)[0]
             towards += torch.autograd.grad(lead.sum(), leaf)[0]
             cost += found.costs(len(x)).picojoules.detach() / draws
             kept &= logits.argmax(1) == answers
+        if longer.any():
+            uphill = of_mean_one(uphill) + of_mean_one(longer)
         return _Point(cost, torch.nan_to_num(uphill), kept, torch.nan_to_num(towards))

@@ -64,6 +64,15 @@ class CostRecord:
             joules = joules * stops.flip(0).cumsum(0).flip(0)  # the chance that a step is read
         return joules.sum(0)
 
+    def sureness(self) -> Tensor | None:
+        """How sure images are where they stop early, `[B]`; None without an exit.
+
+        The soft exit of `expected` has next to no slope where a network is very sure; this has one.
+        """
+        if self.exit is None or self.logits is None:
+            return None
+        return self.exit.log_odds(self.logits)
+
     def _of_steps(self, batch: int) -> tuple[Tensor, Tensor]:
         """Picojoules and spike operations of every step, float `[T, B]`."""
         steps = len(self.activity.last.spikes)

@@ -121,6 +121,15 @@ class EarlyExit(nn.Module):
         """The chance to stop at every step, smooth in logits `[T, B, K]`, `[T, B]`."""
         return stopping(self._read(logits)[1] / self.width)
 
+    def log_odds(self, logits: Tensor) -> Tensor:
+        """Log-odds of the answer where a network stops early, 0 where it reads all steps, `[B]`."""
+        running, surplus = self._read(logits)
+        first = _first(surplus)
+        taken = running[first, torch.arange(len(first), device=first.device)]
+        top = taken.argmax(1, keepdim=True)
+        others = taken.scatter(1, top, -torch.inf).logsumexp(1)
+        return (taken.gather(1, top)[:, 0] - others) * (first < len(logits) - 1)
+
     def _read(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Logits averaged so far `[T, B, K]`, and how surer than need be they are, `[T, B]`."""
         count = torch.arange(1, len(logits) + 1, device=logits.device).view(-1, 1, 1)
