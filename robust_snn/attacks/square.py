@@ -123,8 +123,9 @@ class _Points:
             labels = inputs.labels[rows]
             logits = inputs.victim.sample(tried.x[rows], inputs.ids[rows], draw, "square")
             tried.gaps[rows, draw] = margin(logits, labels)
-            tried.wrong[rows] += (logits.argmax(1) != labels) / self.draws
+            tried.wrong[rows] += (logits.argmax(1) != labels).float()
         tried.margin[rows] = tried.gaps[rows].mean(1)
+        tried.wrong = tried.wrong / self.draws
         harder = torch.zeros_like(tried.margin, dtype=torch.bool)
         harder[rows] = tried.margin[rows] >= self.margin[rows]
         self.take(tried, harder)

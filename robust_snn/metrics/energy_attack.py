@@ -34,8 +34,8 @@ class EnergyAttack(Attack):
 
     Energy attacks on networks with sparse activations are sponge examples (Shumailov et al., 2021,
     arXiv 2006.03463); spikes are a network's energy. Steps go along the gradient of the costs
-    through the surrogates, and, of a network that stops early, away from what makes it sure, by equal
-    shares; where an answer must stay and another leads, they go back to it.
+    through the surrogates, and, of a network that stops early, by equal shares away from what makes
+    it sure; where an answer must stay and another leads, they go back to it.
 
     Attributes:
         steps: Gradients per start.
