@@ -32,6 +32,7 @@ class FMN(IterativeAttack):
     """
 
     name = "fmn"
+    takes_start = True
     loss: str = "margin"
     alpha: float | None = None
     gamma: float = 0.05
@@ -40,7 +41,9 @@ class FMN(IterativeAttack):
         images, norm = problem.images, problem.norm
         first = FIRST_STEPS[norm] if self.alpha is None else self.alpha
         unrecorded = problem.enlarged(1.0)
-        x = problem.ball.random_inside(problem.rng, problem.start) if problem.start else images
+        x = images if problem.given is None else problem.given
+        if problem.start:
+            x = problem.ball.random_inside(problem.rng, problem.start)
         nearest, least = x, torch.full_like(images.flatten(1)[:, 0], math.inf)
         radius = least
         for step in range(self.steps):

@@ -110,14 +110,18 @@ class _Points:
     def offer(self, x: Tensor, rows: Tensor) -> None:
         """Projects points `[B, ...]` and takes those at `rows` that are as hard, or harder.
 
-        A third of all squares changes no spike, and steps on such a plateau lead to its edge.
+        A third of all squares changes no spike, and steps on such a plateau lead to its edge. What
+        changes nothing in a few draws counts as such a step.
         """
         tried, inputs = copy(self), self.inputs
         tried.x, tried.gaps = self.ball.project(x), self.gaps.clone()
         tried.margin, tried.wrong = self.margin.clone(), torch.zeros_like(self.wrong)
         for draw in range(self.draws):
             if draw >= FEW_DRAWS and draw & (draw - 1) == 0:
-                rows = rows[_may_be_harder(tried.gaps[rows, :draw] - self.gaps[rows, :draw])]
+                differences = tried.gaps[rows, :draw] - self.gaps[rows, :draw]
+                level = (differences == 0).all(1)
+                self.x = self.x.index_copy(0, rows[level], tried.x[rows[level]])
+                rows = rows[~level & _may_be_harder(differences)]
             if not len(rows):
                 return
             labels = inputs.labels[rows]
