@@ -15,7 +15,10 @@ from robust_snn.cli.console import say, start_logging
 from robust_snn.cli.options import Quiet, Threads, set_threads
 from robust_snn.utils.errors import unknown
 
-CAPTION = "of one random image under initial weights; SOPs: additions that spikes cause"
+CAPTION = (
+    "of one random image under initial weights; SOPs: additions that spikes cause; trained: sets "
+    "of data whose weights are packaged, as in snn_vgg5.digits"
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class _Progress:
 
 @app.command(epilog="Example: robust-snn models 'snn_vgg*'")
 def models(
-    pattern: Annotated[str, typer.Argument(help="Which models, such as '*_stog'.")] = "snn_*",
+    pattern: Annotated[
+        str | None,
+        typer.Argument(help="Which models, such as '*_stog' or '*.digits'; backbones if left out."),
+    ] = None,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -40,16 +46,19 @@ def models(
     from rich.table import Table
 
     from robust_snn.metrics import profile
+    from robust_snn.models import MECHANISMS
     from robust_snn.utils.progress_bar import progress_listener
 
     set_threads(threads)
     bar: bool | Callable[[_Progress], None] = start_logging(quiet)
-    known = timm.list_models("snn_*")
-    names = fnmatch.filter(known, pattern)
-    if not names:
-        raise unknown("model", pattern, known)
-    table = Table("model", "parameters", "spikes", "SOPs", "MACs", caption=CAPTION)
-    for column in table.columns[1:]:
+    known, trained = timm.list_models("snn_*"), timm.list_models("snn_*", pretrained=True)
+    names = _chosen(pattern, known, trained)
+    caption = CAPTION
+    if pattern is None:
+        others = ", ".join(f"_{name}" for name in MECHANISMS if name != "none")
+        caption += f". Each has variants: {others}; robust-snn models '*' lists them all"
+    table = Table("model", "parameters", "spikes", "SOPs", "MACs", "trained", caption=caption)
+    for column in table.columns[1:5]:
         column.justify = "right"
     began = time.perf_counter()
     with progress_listener(bar) as show:
@@ -63,8 +72,19 @@ def models(
             counts = profile(net, image)
             parameters = sum(p.numel() for p in net.parameters())
             row = (parameters, counts.spikes, counts.sops, counts.macs)
-            table.add_row(name, *(_short(value) for value in row))
+            tags = (each.partition(".")[2] for each in trained if each.startswith(f"{name}."))
+            table.add_row(name, *(_short(value) for value in row), ", ".join(tags))
     say(table)
+
+
+def _chosen(pattern: str | None, known: list[str], trained: list[str]) -> list[str]:
+    """Names of models that match, themselves or with the tag of packaged weights."""
+    if pattern is None:
+        return [name for name in known if name.count("_") == 1]
+    matching = fnmatch.filter([*known, *trained], pattern)
+    if not matching:
+        raise unknown("model", pattern, known)
+    return sorted({name.partition(".")[0] for name in matching})
 
 
 def _short(value: float) -> str:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from robust_snn.utils.plain_text import one_line
 
 NAMED = 80  # characters of a name that came
+LISTED, SHOWN = 24, 8  # known names that are all listed; of more, so many, the nearest
 OUT_OF_MEMORY = (  # the last three are oneDNN's
     *("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed"),
     *("could not create a memory", "could not create a primitive", "could not execute a primitive"),
@@ -35,9 +36,11 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     """
     known, name = sorted(choices), f"{name!s:.{NAMED}}"
     spelled = {choice.lower(): choice for choice in known}
-    near = get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
+    near = get_close_matches(str(name).lower(), spelled, n=SHOWN, cutoff=0.5)
     hint = f"did you mean '{spelled[near[0]]}'? " if near else ""
-    return InputError(f"unknown {kind} '{name}': {hint}known: {', '.join(known)}")
+    shown = known if len(known) <= LISTED else [spelled[each] for each in near] or known[:SHOWN]
+    more = f" and {len(known) - len(shown)} more" if len(shown) < len(known) else ""
+    return InputError(f"unknown {kind} '{name}': {hint}known: {', '.join(shown)}{more}")
 
 
 def is_out_of_memory(error: Exception) -> bool:

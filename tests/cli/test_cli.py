@@ -280,15 +280,16 @@ def test_models_are_chosen_by_a_pattern(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         cli.main(["models", "snn_resnet20*"])
     shown = capsys.readouterr().out
-    assert shown.count("snn_") == len(MECHANISMS)
+    assert shown.count("snn_resnet20") == len(MECHANISMS)
     assert "272 k" in shown and "SOPs" in shown
     with pytest.raises(SystemExit):
-        cli.main(["models", "snn_resnet20_stog"])
+        cli.main(["models", "snn_resnet20_stog.digits"])
     alone = capsys.readouterr().out
     rows = [
         line.split() for text in (alone, shown) for line in text.splitlines() if "_stog" in line
     ]
     assert rows[0] == rows[1]  # the same weights and noise at every call
+    assert rows[0][-3:] == ["cifar10,", "digits", "│"]
     with pytest.raises(SystemExit) as left:
         cli.main(["models", "snn_resnet2O"])
     assert left.value.code == 2

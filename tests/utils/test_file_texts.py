@@ -97,3 +97,6 @@ def test_messages_are_one_bearable_line() -> None:
     assert len(str(InputError("x" * 10**6))) < 5000
     assert "unknown thing '[1, 2]'" in str(unknown("thing", [1, 2], ("a", "b")))
     assert len(str(unknown("thing", "y" * 10**6, ("a", "b")))) < 200
+    many = [f"name{number}" for number in range(200)]
+    assert "did you mean 'name77'? known: name77, name" in str(unknown("thing", "name-77", many))
+    assert str(unknown("thing", "?", many)).endswith("name104 and 192 more")
