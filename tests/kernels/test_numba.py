@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
 
+import numba
+import numpy as np
 import pytest
 import torch
 from numba.core.dispatcher import Dispatcher
@@ -17,6 +20,7 @@ from robust_snn.kernels import Dynamics, Gate, Recursion, Surrogate, sample_keys
 from robust_snn.kernels.convolution import event_driven as events
 from robust_snn.kernels.numba_tools import half_precision as half
 from robust_snn.kernels.numba_tools import threads as numba_threads
+from robust_snn.kernels.numba_tools.shares import run_shares
 from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.spiking.numba import backward, forward, slopes
 from robust_snn.kernels.spiking.numba import block_ops as passes
@@ -43,7 +47,7 @@ def _same(a, b):
 
 @pytest.fixture
 def threads(monkeypatch):
-    monkeypatch.setattr(numba_threads, "WORTH", WORTH)
+    monkeypatch.setattr(numba_threads, "worth_of_a_thread", lambda: WORTH)
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -64,17 +68,46 @@ def test_several_callers_at_once(threads):
         assert all(_same(found, alone) for found in pool.map(_spike, range(8)))
 
 
+@numba.njit(nogil=True)
+def _note(start, stop, visits, calls):
+    visits[start:stop] += 1
+    calls[start] = stop - start
+
+
+@numba.njit(nogil=True)
+def note_shares(shares, tasks, arguments):
+    """Counts the visits of every task, and notes the length of every share at its start."""
+    return run_shares(_note, shares, tasks, arguments)
+
+
+def _noted(tasks, work):
+    visits, calls = np.zeros(tasks, np.int64), np.zeros(tasks, np.int64)
+    run_blocks(note_shares, tasks, work, visits, calls)
+    assert (visits == 1).all()
+    return int((calls > 0).sum())
+
+
 @pytest.mark.parametrize(
     "tasks, shares, used", [(9, 0, 1), (9, 1.9, 1), (9, 2, 2), (9, 99, 3), (2, 99, 2)]
 )
-def test_little_work_stays_on_the_thread(tasks, shares, used, threads):
+def test_every_task_is_run_once_by_as_many_threads_as_pay(tasks, shares, used, threads):
     threads(3)
-    done = []
-    work = int(shares * WORTH)
-    run_blocks(lambda start, stop: done.append((start, stop, get_ident())), tasks, work)
-    assert len(done) == used
-    assert sorted(i for start, stop, _ in done for i in range(start, stop)) == list(range(tasks))
-    assert get_ident() in [thread for _, _, thread in done]
+    assert _noted(tasks, int(shares * WORTH)) == used
+
+
+def test_python_threads_call_as_openmp_does():
+    """Systems where PyTorch brings no OpenMP."""
+    called = []
+    share = numba_threads._Share(lambda data: called.append((data, get_ident())))
+    numba_threads._python_threads(ctypes.cast(share, ctypes.c_void_p).value, 7, 3, 0)
+    assert [data for data, _ in called] == [7, 7, 7]
+    assert get_ident() in [thread for _, thread in called]
+
+
+def test_a_thread_is_worth_what_it_costs_to_wake():
+    seconds = numba_threads._seconds_to_wake()
+    assert 0 < seconds < 1
+    assert 0 < numba_threads.worth_of_a_thread() < 2 * numba_threads.VALUES_PER_SECOND
 
 
 def test_every_compiled_function_has_a_name_of_its_own():
@@ -109,15 +142,13 @@ def test_transforms_are_refused_though_nothing_requires_a_gradient(transformed):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_starts_its_own_threads(threads):
-    """The pool alone: PyTorch's own threads do not survive a fork either."""
+def test_a_forked_child_runs_alone(threads):
+    """It has none of the threads, PyTorch's own, and would wait for them forever."""
     threads(2)
-    run_blocks(lambda start, stop: None, 2, 2 * WORTH)
+    assert _noted(5, 2 * WORTH) == 2
     child = os.fork()
     if child == 0:
-        done: list[int] = []
-        run_blocks(lambda start, stop: done.extend(range(start, stop)), 5, 2 * WORTH)
-        os._exit(0 if sorted(done) == list(range(5)) else 1)
+        os._exit(0 if _noted(5, 2 * WORTH) == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

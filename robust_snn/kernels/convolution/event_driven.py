@@ -13,7 +13,7 @@ dense sum: row, column, channel.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from robust_snn.kernels.large_pages import in_large_pages
 from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
+from robust_snn.kernels.numba_tools.half_precision import bit_patterns
+from robust_snn.kernels.numba_tools.shares import run_shares
 from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.numba_tools.vectors import (
     LANES,
@@ -195,7 +197,13 @@ def _sum_pixels(table, top, entries, ends, first_panel, bias, channel, out, firs
 
 
 @kernel
-def sum_event_weights(
+def sum_event_weights(shares, tasks, arguments, sources=SOURCES):
+    """Sums the weights of the spikes; the arguments are those of `_sum_groups`."""
+    return run_shares(_sum_groups, shares, tasks, arguments)
+
+
+@helper
+def _sum_groups(
     start,
     stop,
     group,  # images per task
@@ -209,7 +217,6 @@ def sum_event_weights(
     counts,
     out,  # float32 [images * out_height * out_width, outputs]
     odd,  # uint8 [tasks]: set where a value is neither 0 nor 1
-    sources=SOURCES,
 ):
     pixels = shape.out_height * shape.out_width
     padded = (shape.height + 2 * shape.padding) * (shape.width + 2 * shape.padding) + 1
@@ -248,28 +255,62 @@ def sum_event_weights(
 
 
 @kernel
-def block_weights(weight, channels, tops, table, sources=SOURCES):
-    """Copies weights `[outputs, places, channels as given]` to `[blocks, rows * LANES]`."""
-    outputs, places, given = weight.shape
-    flat = weight.reshape(-1)
+def block_weights(weight, steps, places, channels, tops, table, sources=SOURCES):
+    """Copies weights to `[blocks, rows * LANES]`.
+
+    `steps` are how far apart outputs, channels as given and places of the kernel lie in memory, and
+    how many of each of the first two there are.
+    """
+    output, channel, place, outputs, given = steps
     for block in range(len(table)):
         count, rows = min(LANES, outputs - block * LANES), table[block]
         panel, at = 0, 0
-        for place in range(places):
+        for p in range(places):
             for c in range(channels):
-                source = (block * LANES * places + place) * given + c
+                source = block * LANES * output + p * place + c * channel
                 if count == LANES and c < given:
                     for k in range(LANES):
-                        rows[at + k] = flat[source + k * places * given]
+                        rows[at + k] = weight[source + k * output]
                 else:
                     for k in range(LANES):
                         there = k < count and c < given
-                        rows[at + k] = flat[source + k * places * given] if there else _ZERO
+                        rows[at + k] = weight[source + k * output] if there else _ZERO
                 at += LANES
             if at == (tops[panel + 1] - 1) * LANES:
                 for k in range(LANES):
                     rows[at + k] = _ZERO
                 at, panel = at + LANES, panel + 1
+
+
+@kernel
+def _count_active(values, one, sources=SOURCES):
+    """How many values are not 0, and how many of those not 1."""
+    active, odd = 0, 0
+    for value in values:
+        active += value != 0
+        odd += (value != 0) & (value != one)
+    return active, odd
+
+
+def count_spikes(images: Tensor) -> int | None:
+    """The spikes of `[B, C, H, W]`, or None if a value is neither 0 nor 1; in one pass."""
+    total, one = 0, _one(images.dtype)
+    for image in images.permute(0, 2, 3, 1):
+        active, odd = _count_active(bit_patterns(_flat(image)), one)
+        if odd:
+            return None
+        total += active
+    return total
+
+
+def _one(dtype: torch.dtype) -> Any:
+    return bit_patterns(torch.ones(1, dtype=dtype))[0]
+
+
+def _flat(image: Tensor) -> Tensor:
+    """All values of `[H, W, C]` as they lie in memory, whichever way the channels do."""
+    first = image.permute(2, 0, 1)
+    return (first if first.is_contiguous() else image.contiguous()).view(-1)
 
 
 def event_driven_convolution(
@@ -306,14 +347,14 @@ def event_driven_convolution(
     start = torch.zeros(blocks * LANES)
     if bias is not None:
         start[:outputs] = bias
-    by_output = weight.detach().permute(0, 2, 3, 1).float().contiguous()
-    by_output = by_output.view(outputs, rows * columns, given)
     table = np.empty((blocks, panels.tops[-1] * LANES), np.float32)
-    block_weights(by_output.numpy(), shape.channels, panels.tops, table)
+    places, weight_ = rows * columns, weight.detach().float()
+    steps = (given * places, places, 1, outputs, given)
+    if not weight_.is_contiguous():
+        weight_, steps = weight_.permute(0, 2, 3, 1), (given * places, 1, given, outputs, given)
+    flat = weight_.contiguous().view(-1).numpy()
+    block_weights(flat, steps, places, shape.channels, panels.tops, table)
     spikes = x.permute(0, 2, 3, 1).contiguous().view(images, height * width, given)
-    one = torch.ones((), dtype=x.dtype)
-    if x.dtype in (torch.bfloat16, torch.float16):
-        spikes, one = spikes.view(torch.int16), one.view(torch.int16)
     out = in_large_pages(torch.empty(images * shape.out_height * shape.out_width, outputs))
     group = max(1, min(PIXELS // (height * width), images // torch.get_num_threads()))
     tasks = -(-images // group)
@@ -324,8 +365,8 @@ def event_driven_convolution(
         DEAR * max(spikes.numel(), out.numel()),
         group,
         shape,
-        spikes.numpy(),
-        one.numpy()[()],
+        bit_patterns(spikes),
+        _one(x.dtype),
         panels,
         table,
         start.numpy(),

@@ -254,7 +254,9 @@ def compiled_spiking_loop(
     if _is_plain(current) and _needs_no_gradient(current, sharpness_map, *tensors):
         if args.saves != Saved.NOTHING:
             args = args._replace(saves=int(Saved.NOTHING))
-        return _forward(current, *tensors, backend, *args)[0]
+        with ready_to_launch(backend, current):
+            spikes: Tensor = _kernels(backend).run_forward(args, current, tensors)[0]
+        return spikes
     return _SpikingLoop.apply(backend, args, sharpness_map, current, *tensors)
 
 

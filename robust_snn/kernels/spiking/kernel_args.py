@@ -56,7 +56,9 @@ class KernelArgs(NamedTuple):
     @property
     def saved_steps(self) -> int:
         """The bytes that a forward pass saves for each neuron."""
-        return {Saved.NOTHING: 0, Saved.MEMBRANE: self.steps}.get(Saved(self.saves), 1)
+        if self.saves == Saved.NOTHING:
+            return 0
+        return self.steps if self.saves == Saved.MEMBRANE else 1
 
     @property
     def recomputes(self) -> bool:

@@ -40,10 +40,19 @@ def layer_tables(
     args: KernelArgs, tensors: LayerTensors, stack: Tensor, channels_last: bool
 ) -> LayerTables:
     """The tables of a layer whose currents or spikes are `stack` `[T or 1, B, ...]`."""
+    return LayerTables(
+        step_table(args, tensors, stack.device),
+        affine_table(tensors, stack, channels_last),
+        *random_tables(args, tensors, stack, channels_last),
+    )
+
+
+def random_tables(
+    args: KernelArgs, tensors: LayerTensors, stack: Tensor, channels_last: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Opening probabilities, random keys and firing probabilities; see `LayerTables`."""
     batch, device = stack.shape[1], stack.device
     float32: dict[str, Any] = {"dtype": torch.float32, "device": device}
-    steps = step_table(args, tensors, device)
-    affine = affine_table(tensors, stack, channels_last)
     probability = torch.empty(0, **float32)
     if tensors.probability is not None:
         by_neuron = tensors.probability.detach()[None, None].float()
@@ -58,7 +67,7 @@ def layer_tables(
     firing = torch.empty(0, **float32)
     if args.firing != Randomness.NONE:
         firing = table_on(Shape(args.noise_shape).name.lower(), device)
-    return LayerTables(steps, affine, probability, keys, firing)
+    return probability, keys, firing
 
 
 def step_table(args: KernelArgs, tensors: LayerTensors, device: torch.device) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.half_precision import as_float
+from robust_snn.kernels.numba_tools.shares import run_shares
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Time
 from robust_snn.kernels.spiking.numba import block_ops
 from robust_snn.kernels.spiking.numba.forward import (
@@ -105,7 +106,13 @@ def _to_inputs(args, t, task, b, here, grad, current, steps, affine, befores, wi
 
 
 @kernel
-def spiking_backward(
+def spiking_backward(shares, tasks, arguments, sources=SOURCES):
+    """Gradients of any layer; the arguments are those of `_backward_blocks`."""
+    return run_shares(_backward_blocks, shares, tasks, arguments)
+
+
+@helper
+def _backward_blocks(
     start,
     stop,
     args,
@@ -123,7 +130,6 @@ def spiking_backward(
     grad_affine,  # float32 [2, B, N], zeros, or [2, B, 0]
     grad_probability,  # float32 [B, N], zeros, or [B, 0]
     grad_steps,  # float64 [blocks, 2, T], zeros, or [0, 2, T]
-    sources=SOURCES,
 ):
     T, N = args.steps, grad_current.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK

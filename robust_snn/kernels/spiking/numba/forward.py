@@ -8,6 +8,7 @@ import numpy as np
 
 from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.half_precision import as_float
+from robust_snn.kernels.numba_tools.shares import run_shares
 from robust_snn.kernels.philox import Purpose
 from robust_snn.kernels.spiking.codes import Randomness, Saved
 from robust_snn.kernels.spiking.numba import block_ops
@@ -68,7 +69,13 @@ def mark_mean_drive(args, total, saved_bytes):
 
 
 @kernel
-def spiking_forward(
+def spiking_forward(shares, tasks, arguments, sources=SOURCES):
+    """Spikes of any layer; the arguments are those of `_spiking_blocks`."""
+    return run_shares(_spiking_blocks, shares, tasks, arguments)
+
+
+@helper
+def _spiking_blocks(
     start,
     stop,
     args,
@@ -81,7 +88,6 @@ def spiking_forward(
     firing_table,  # float32: firing probabilities of the membrane noise
     out,  # [T, B, N], in the type of the current
     saved_bytes,  # uint8 [1 or T, B, N] zeros, or [0, B, N]; see `Saved`
-    sources=SOURCES,
 ):
     T, N = args.steps, out.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
@@ -129,11 +135,16 @@ def spiking_forward(
 
 
 @kernel
-def plain_forward(start, stop, args, current, steps, affine, out, saved_bytes, sources=SOURCES):
+def plain_forward(shares, tasks, arguments, sources=SOURCES):
     """`spiking_forward` without anything random and without saved membranes.
 
     It compiles in a fraction of the time, and keeps nothing but the membrane.
     """
+    return run_shares(_plain_blocks, shares, tasks, arguments)
+
+
+@helper
+def _plain_blocks(start, stop, args, current, steps, affine, out, saved_bytes):
     N = out.shape[2]
     blocks = (N + BLOCK - 1) // BLOCK
     work = np.empty((3, BLOCK), np.float32)
@@ -159,7 +170,13 @@ def plain_forward(start, stop, args, current, steps, affine, out, saved_bytes, s
 
 
 @kernel
-def membrane_trace(
+def membrane_trace(shares, tasks, arguments, sources=SOURCES):
+    """Membranes of any layer; the arguments are those of `_traced_blocks`."""
+    return run_shares(_traced_blocks, shares, tasks, arguments)
+
+
+@helper
+def _traced_blocks(
     start,
     stop,
     args,
@@ -170,7 +187,6 @@ def membrane_trace(
     neurons,
     firing_table,
     out,  # float32 [T, B, N]: membrane minus threshold
-    sources=SOURCES,
 ):
     N = out.shape[2]
     threshold = np.float32(args.threshold)

@@ -21,9 +21,8 @@ from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape, Time
 from robust_snn.kernels.spiking.kernel_args import Kept, KernelArgs, LayerTensors, Wanted
 from robust_snn.kernels.spiking.kernel_tables import (
-    affine_table,
     empty_gradients,
-    layer_tables,
+    random_tables,
     step_table,
     sum_gradients,
 )
@@ -36,6 +35,7 @@ from robust_snn.kernels.spiking.numba.forward import (
 )
 
 DEAR = 2  # times a plain forward pass at least: a backward pass, random draws
+_CPU = torch.device("cpu")
 _NO_AFFINE = np.empty((2, 0), np.float32)
 _ONE_SHARPNESS = np.zeros((0, 0, 0), np.float32)
 
@@ -70,29 +70,25 @@ def _blocks(stack: Tensor) -> int:
 def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tuple[Tensor, Tensor]:
     """Returns the spikes `[T, B, ...]` and the saved bytes `[0, 1 or T, B, N]`."""
     last, sample = is_channels_last(current), current.shape[2:]
-    out = empty_stack(current, args.steps)
+    stored = args.steps, current.shape[1], *storage_sample(sample, last)
+    out = in_large_pages(torch.empty(stored, dtype=current.dtype))
     sizes = args.saved_steps, current.shape[1], sample.numel()
     saved_bytes = torch.zeros(sizes, dtype=torch.uint8)
-    if args.firing == args.gating == Randomness.NONE and args.saves != Saved.MEMBRANE:
-        kernel = plain_forward
-        tables: tuple[np.ndarray, ...] = (
-            _step_array(args, tensors),
-            _affine_array(tensors, current, last),
-        )
-    else:
-        kernel, found = spiking_forward, layer_tables(args, tensors, current, last)
-        random = found.probability.numpy(), found.keys.numpy(), _neuron_numbers(sample, last)
-        tables = (found.steps.numpy(), found.affine.numpy(), *random, found.firing.numpy())
-    given, written = _array(current, last), _array(out, last)
-    work = out.numel() if kernel is plain_forward else DEAR * out.numel()
+    tables = _step_array(args, tensors), _affine_array(tensors, sample, last)
+    work, kernel = out.numel(), plain_forward
+    if not args.firing == args.gating == Randomness.NONE or args.saves == Saved.MEMBRANE:
+        work, kernel = DEAR * work, spiking_forward
+        tables = *tables, *_random_arrays(args, tensors, current, last)
+    given, written = _array(current, last), bit_patterns(_flat(out))
     run_blocks(kernel, _blocks(current), work, args, given, *tables, written, saved_bytes.numpy())
-    return out, saved_bytes
+    return logical_view(out, last), saved_bytes
 
 
 def _step_array(args: KernelArgs, tensors: LayerTensors) -> np.ndarray:
+    """Decay and input gain of each step; see `LayerTables`."""
     if tensors.membrane_gain is None and tensors.input_gain is None:
         return _equal_steps(args.steps, args.decay)
-    return step_table(args, tensors, torch.device("cpu")).numpy()
+    return step_table(args, tensors, _CPU).numpy()
 
 
 @lru_cache(maxsize=256)
@@ -101,28 +97,40 @@ def _equal_steps(steps: int, decay: float) -> np.ndarray:
     return np.array([[decay] * steps, [1.0] * steps], np.float32)
 
 
-def _affine_array(tensors: LayerTensors, stack: Tensor, channels_last: bool) -> np.ndarray:
-    if tensors.scale is None:
+def _affine_array(tensors: LayerTensors, sample: torch.Size, last: bool) -> np.ndarray:
+    """Scale and shift of each neuron; see `LayerTables`. NumPy takes a third of the time."""
+    if tensors.scale is None or tensors.shift is None:
         return _NO_AFFINE
-    return affine_table(tensors, stack, channels_last).numpy()
+    channels, pixels = sample[0], sample[1:].numel()
+    table = np.empty((2, pixels, channels) if last else (2, channels, pixels), np.float32)
+    for row, parameter in zip(table, (tensors.scale, tensors.shift), strict=True):
+        values = parameter.detach().float().numpy()
+        row[...] = values if last else values[:, None]
+    return table.reshape(2, channels * pixels)
+
+
+def _random_arrays(
+    args: KernelArgs, tensors: LayerTensors, stack: Tensor, last: bool
+) -> tuple[np.ndarray, ...]:
+    """Opening probabilities, keys, numbers of neurons, firing probabilities; see `LayerTables`."""
+    probability, keys, firing = random_tables(args, tensors, stack, last)
+    numbers = _neuron_numbers(stack.shape[2:], last)
+    return probability.numpy(), keys.numpy(), numbers, firing.numpy()
 
 
 def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> Tensor:
     """Returns `v - threshold` of every step, float32 `[T, B, ...]`."""
     last = is_channels_last(current)
     out = empty_stack(current, args.steps, torch.float32)
-    tables = layer_tables(args, tensors, current, last)
     run_blocks(
         membrane_trace,
         _blocks(current),
         DEAR * out.numel(),
         args,
         _array(current, last),
-        tables.steps.numpy(),
-        tables.affine.numpy(),
-        tables.keys.numpy(),
-        _neuron_numbers(current.shape[2:], last),
-        tables.firing.numpy(),
+        _step_array(args, tensors),
+        _affine_array(tensors, current.shape[2:], last),
+        *_random_arrays(args, tensors, current, last)[1:],
         _array(out, last),
     )
     return out
@@ -153,7 +161,7 @@ def run_backward(
     if kept.sharpness_map is not None:
         steps, samples = kept.sharpness_map.shape[:2]
         sharpness_map = _array(kept.sharpness_map.expand(steps, samples, *sample).float(), last)
-    tables = layer_tables(args, tensors, upstream, last)
+    probability, keys, numbers, firing = _random_arrays(args, tensors, upstream, last)
     gated, noisy = args.gating != Randomness.NONE, args.firing != Randomness.NONE
     run_blocks(
         spiking_backward,
@@ -164,12 +172,12 @@ def run_backward(
         _array(current, last),
         kept.saved_bytes.numpy(),
         sharpness_map,
-        tables.steps.numpy(),
-        tables.affine.numpy(),
-        tables.probability.numpy() if gated else None,  # what is not there is not compiled
-        tables.keys.numpy(),
-        _neuron_numbers(sample, last),
-        tables.firing.numpy() if noisy else None,
+        _step_array(args, tensors),
+        _affine_array(tensors, sample, last),
+        probability if gated else None,  # what is not there is not compiled
+        keys,
+        numbers,
+        firing if noisy else None,
         bit_patterns(_flat(grad_current)),
         sums.affine.numpy(),
         sums.probability.numpy(),
