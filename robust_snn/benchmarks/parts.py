@@ -26,6 +26,7 @@ from robust_snn.benchmarks.foreign_step_speed import measure_foreign_steps
 from robust_snn.benchmarks.fresh_process import measure_first_call
 from robust_snn.benchmarks.host_speed import host_speed
 from robust_snn.benchmarks.layer_speed import measure_layers
+from robust_snn.benchmarks.sparse_choice_speed import measure_sparse_choices
 from robust_snn.benchmarks.timing import Record
 from robust_snn.benchmarks.training_step_speed import measure_training
 from robust_snn.utils.errors import unknown
@@ -57,6 +58,7 @@ def _static(rounds: int, clock: str) -> list[Record]:
 PARTS: dict[str, tuple[Callable[[int, str], list[Record]], int]] = {
     "layers": (measure_layers, 15),
     "convolutions": (measure_convolutions, 15),
+    "sparse_choice": (measure_sparse_choices, 15),
     "steps": (measure_attack_steps, 7),
     "eot": (measure_eot, 3),
     "scaling": (measure_scaling, 3),

@@ -20,9 +20,9 @@ def benchmark(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="layers, convolutions, steps, eot, scaling, memory, foreign, training, "
-            "first_call; on a GPU layers, steps, eot, scaling, memory, training, kernels, "
-            "compiled.",
+            help="layers, convolutions, sparse_choice, steps, eot, scaling, memory, foreign, "
+            "training, first_call; on a GPU layers, steps, eot, scaling, memory, training, "
+            "kernels, compiled.",
             metavar="PART...",
         ),
     ] = None,

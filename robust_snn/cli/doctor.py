@@ -45,7 +45,15 @@ def installation() -> Table:
         if backend != "auto":
             table.add_row(f"backend {backend}", check_backend(backend))
     table.add_row("event-driven convolution", measured_choices())
+    table.add_row("layers on several threads", worthwhile_work())
     return table
+
+
+def worthwhile_work() -> str:
+    """How much work spiking layers and event-driven convolutions share out to threads here."""
+    from robust_snn.kernels.numba_tools.threads import worth_of_a_thread
+
+    return f"from {worth_of_a_thread():,} values for each, by what it costs to wake one"
 
 
 def measured_choices() -> str:

@@ -9,7 +9,14 @@ import torch
 
 from helpers import assert_close_rms
 from robust_snn import InputError, Victim, adapt
-from robust_snn.benchmarks import foreign_step_speed, host_speed, layer_speed, run_part, timing
+from robust_snn.benchmarks import (
+    foreign_step_speed,
+    host_speed,
+    layer_speed,
+    run_part,
+    sparse_choice_speed,
+    timing,
+)
 from robust_snn.benchmarks.published_network import (
     as_published,
     convolutions_alone,
@@ -75,6 +82,17 @@ def test_convolutions_alone_are_all_of_them():
     x = torch.rand(2, 3, 32, 32)
     found = convolutions_alone(net, x)["convolutions, forward"]()
     assert len(found) == sum(isinstance(m, torch.nn.Conv2d) for m in net.modules())
+
+
+def test_every_layer_that_reads_spikes_is_timed_both_ways(monkeypatch):
+    net = network_with_rates(2, width=0.1, batch=2)
+    monkeypatch.setattr(sparse_choice_speed, "_networks", lambda: {"small": (net, (3, 32, 32))})
+    table = sparse_choice_speed.measure_sparse_choices(1, "wall")
+    layers = sum(isinstance(m, torch.nn.Conv2d) for m in net.modules())
+    assert len(table) == layers - 1  # the first reads an image
+    for row in table:
+        assert 0 < row["spikes"] < 1
+        assert row["auto_by_better"] > 0
 
 
 def test_results_say_where_they_come_from(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from robust_snn.kernels import large_pages
 from robust_snn.kernels.large_pages import LARGE, in_large_pages
@@ -21,6 +22,12 @@ def test_only_large_results_ask(numbers, asks, monkeypatch):
         assert first % 4096 == 0
         begin = fresh.untyped_storage().data_ptr()
         assert begin <= first and first + size <= begin + fresh.nbytes
+
+
+def test_a_compiler_that_traces_asks_for_none(monkeypatch):
+    monkeypatch.setattr(large_pages, "_advise", lambda: pytest.fail)
+    with FakeTensorMode():
+        in_large_pages(torch.empty(LARGE, device="cpu"))
 
 
 @pytest.mark.cpu_only

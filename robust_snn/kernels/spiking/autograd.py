@@ -23,7 +23,7 @@ from robust_snn.kernels.layout import (
     logical_view,
     storage_sample,
 )
-from robust_snn.kernels.spiking.codes import Randomness, Saved, Time
+from robust_snn.kernels.spiking.codes import Randomness, Time
 from robust_snn.kernels.spiking.kernel_args import (
     Kept,
     KernelArgs,
@@ -250,13 +250,13 @@ def compiled_spiking_loop(
 ) -> Tensor:
     """Spikes `[T, B, ...]` from the kernels of a backend; see `spiking_loop`, which checks."""
     sharpness_map = rule.sharpness if isinstance(rule, Recursion) else None
-    args, tensors = kernel_args(dynamics, rule, inputs), layer_tensors(inputs)
+    tensors = layer_tensors(inputs)
     if _is_plain(current) and _needs_no_gradient(current, sharpness_map, *tensors):
-        if args.saves != Saved.NOTHING:
-            args = args._replace(saves=int(Saved.NOTHING))
+        args = kernel_args(dynamics, rule, inputs, saves=False)
         with ready_to_launch(backend, current):
             spikes: Tensor = _kernels(backend).run_forward(args, current, tensors)[0]
         return spikes
+    args = kernel_args(dynamics, rule, inputs)
     return _SpikingLoop.apply(backend, args, sharpness_map, current, *tensors)
 
 

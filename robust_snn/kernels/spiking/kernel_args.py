@@ -131,14 +131,20 @@ def layer_tensors(inputs: LayerInputs) -> LayerTensors:
     )
 
 
-def kernel_args(dynamics: Dynamics, rule: TimeRule, inputs: LayerInputs) -> KernelArgs:
-    """The numbers of one call; those of a layer that ran before are at hand."""
+def kernel_args(
+    dynamics: Dynamics, rule: TimeRule, inputs: LayerInputs, saves: bool = True
+) -> KernelArgs:
+    """The numbers of one call; those of a layer that ran before are at hand.
+
+    Args:
+        saves: Whether the forward pass saves what the rule reads of it, if it reads any.
+    """
     gate, noise = inputs.gate, inputs.noise
     gating = None if gate is None else (_randomness(gate), gate.layer)
     firing = None
     if noise is not None:
         firing = _randomness(noise), noise.layer, noise.family, noise.sharpness
-    given = dynamics, rule, inputs.steps, gating, firing
+    given = dynamics, rule, inputs.steps, gating, firing, saves
     # a compiler traces through the cache, which would also keep a map of sharpness alive
     if torch.compiler.is_compiling() or getattr(rule, "sharpness", None) is not None:
         return _kernel_args(*given)
@@ -151,10 +157,11 @@ def _kernel_args(
     steps: int,
     gating: tuple[int, int] | None,
     firing: tuple[int, int, str, float] | None,
+    saves: bool,
 ) -> KernelArgs:
     gate_code, gate_layer = gating or (int(Randomness.NONE), 0)
     noise_code, noise_layer, family, sharpness = firing or (int(Randomness.NONE), 0, "", 1.0)
-    return KernelArgs(
+    args = KernelArgs(
         steps=steps,
         decay=dynamics.decay,
         threshold=dynamics.threshold,
@@ -169,6 +176,7 @@ def _kernel_args(
         noise_sharpness=sharpness,
         noise_layer=noise_layer,
     )
+    return args if saves else args._replace(saves=int(Saved.NOTHING))
 
 
 _known_kernel_args = lru_cache(maxsize=1024)(_kernel_args)

@@ -37,6 +37,7 @@ from robust_snn.kernels.spiking.numba.forward import (
 DEAR = 2  # times a plain forward pass at least: a backward pass, random draws
 _CPU = torch.device("cpu")
 _NO_AFFINE = np.empty((2, 0), np.float32)
+_NOTHING = np.zeros((0, 0, 0), np.uint8)
 _ONE_SHARPNESS = np.zeros((0, 0, 0), np.float32)
 
 
@@ -73,14 +74,16 @@ def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tup
     stored = args.steps, current.shape[1], *storage_sample(sample, last)
     out = in_large_pages(torch.empty(stored, dtype=current.dtype))
     sizes = args.saved_steps, current.shape[1], sample.numel()
-    saved_bytes = torch.zeros(sizes, dtype=torch.uint8)
+    saved_bytes, saved = torch.empty(sizes, dtype=torch.uint8), _NOTHING
+    if sizes[0]:
+        saved = saved_bytes.zero_().numpy()
     tables = _step_array(args, tensors), _affine_array(tensors, sample, last)
     work, kernel = out.numel(), plain_forward
     if not args.firing == args.gating == Randomness.NONE or args.saves == Saved.MEMBRANE:
         work, kernel = DEAR * work, spiking_forward
         tables = *tables, *_random_arrays(args, tensors, current, last)
     given, written = _array(current, last), bit_patterns(_flat(out))
-    run_blocks(kernel, _blocks(current), work, args, given, *tables, written, saved_bytes.numpy())
+    run_blocks(kernel, _blocks(current), work, args, given, *tables, written, saved)
     return logical_view(out, last), saved_bytes
 
 
