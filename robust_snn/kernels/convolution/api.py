@@ -156,10 +156,13 @@ def _can_be_sparse(x: Tensor, geometry: Geometry) -> bool:
 
 def _is_sparse(images: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     """Whether so few neurons spike that events are faster, judged by a few of `[B, C, H, W]`."""
-    from robust_snn.kernels.convolution.event_driven import count_spikes
-
-    few = images[:: max(1, len(images) // SAMPLED)]
-    if weight.shape[1] < 16 or (spikes := count_spikes(few)) is None:
+    if weight.shape[1] < 16:
         return False
     most = break_even(images, weight, geometry.stride[0], geometry.padding[0])
-    return spikes < most * few.numel()
+    if most == 0:
+        return False
+    from robust_snn.kernels.convolution.event_driven import count_spikes
+
+    step = max(1, len(images) // SAMPLED)
+    spikes, values = count_spikes(images, step), images[::step].numel()
+    return spikes is not None and spikes < most * values

@@ -29,7 +29,7 @@ WORTH = 0.9  # of the dense time at most: what is gained must exceed what one ca
 IMAGES, PIXELS = 64, 16 * 32 * 32  # of the batch that is timed, at most
 ROUNDS, SECONDS = 7, 0.5  # of the timing, at most
 
-_known: dict[str, float] = {}
+_known: dict[tuple[Any, ...], float] = {}
 _measuring = Lock()
 
 
@@ -44,19 +44,28 @@ def break_even(images: Tensor, weight: Tensor, stride: int, padding: int) -> flo
     """
     count, (height, width) = len(images), images.shape[2:]
     batch = 1 << (max(1, min(count, IMAGES, PIXELS // (height * width))) - 1).bit_length()
-    kind = f"{batch} images, {height}x{width}, {list(weight.shape)}, {stride}, {padding}, " + str(
-        images.dtype
-    ).removeprefix("torch.")
-    here = _here()
-    with _measuring:
-        if (name := f"{here}: {kind}") not in _known:
-            kept = _read()
-            if kind not in kept.setdefault(here, {}):
+    sizes = batch, *images.shape[1:], *weight.shape, stride, padding
+    asked = sizes, images.dtype, torch.get_num_threads()
+    if asked not in _known:
+        with _measuring:
+            if asked not in _known:
+                dtype = str(images.dtype).removeprefix("torch.")
+                place = f"{height}x{width}, {list(weight.shape)}, {stride}, {padding}"
+                kind = f"{batch} images, {place}, {dtype}"
                 shape = (batch, *images.shape[1:])
-                kept[here][kind] = _measure(shape, images.dtype, weight, stride, padding)
-                _write(kept)
-            _known[name] = float(kept[here][kind])
-        return _known[name]
+                _known[asked] = _kept(
+                    kind, partial(_measure, shape, images.dtype, weight, stride, padding)
+                )
+    return _known[asked]
+
+
+def _kept(kind: str, measure: Callable[[], float]) -> float:
+    """What was measured of a kind of convolution, by whichever process came first."""
+    here, kept = _here(), _read()
+    if kind not in kept.setdefault(here, {}):
+        kept[here][kind] = measure()
+        _write(kept)
+    return float(kept[here][kind])
 
 
 def cache_file() -> Path:
@@ -132,7 +141,7 @@ def _measure(
     at_few, at_many, *dense = _least_seconds(work)
     slope = max(at_many - at_few, 1e-9) / (MANY - FEW)
     share = FEW + (WORTH * min(dense) - at_few) / slope
-    return round(min(max(share, 0.0), MANY), 4)
+    return 0.0 if share < FEW else round(min(share, MANY), 4)  # to count spikes costs time too
 
 
 def _least_seconds(work: list[Callable[[], object]]) -> list[float]:
