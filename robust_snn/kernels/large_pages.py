@@ -1,7 +1,9 @@
 """Memory for large results in pages of 2 MiB where Linux has them on request.
 
 The first touch of a page costs a fault, which on a virtual machine takes longer than to fill the
-page: three quarters of the time of a spiking layer, whose results are new memory each time.
+page: three quarters of the time of a spiking layer whose results are new memory each time. They are
+where the C library gives memory back to the system at once; smaller ones it keeps, and to ask for
+large pages there has made a layer half as slow again where memory was in pieces.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-LARGE = 1 << 22  # bytes of a tensor from which on it pays
+LARGE = 1 << 25  # bytes of a tensor, the most that glibc keeps
 _PAGE, _ON_REQUEST = 4096, 14  # MADV_HUGEPAGE
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from robust_snn.kernels.backend import runs_triton
-from robust_snn.kernels.large_pages import in_large_pages
 from robust_snn.kernels.layout import is_channels_last, is_one_step, storage_view
 
 
@@ -67,7 +66,7 @@ class Fork(torch.autograd.Function):
         first, second = upstream
         if one_step_suffices(first) and one_step_suffices(second):
             return (first[:1] + second[:1]).expand(first.shape)
-        return torch.add(first, second, out=_fresh(first, second))
+        return first + second
 
 
 class WeightedSum(torch.autograd.Function):
@@ -81,7 +80,7 @@ class WeightedSum(torch.autograd.Function):
             from robust_snn.kernels.convolution.fused_sums import weighted_sum
 
             return weighted_sum(a, b, weight)
-        return torch.mul(a, weight[0], out=_fresh(a, b)).addcmul_(b, weight[1])
+        return (weight[0] * a).addcmul_(b, weight[1])
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -94,29 +93,18 @@ class WeightedSum(torch.autograd.Function):
 
             parts: Iterable[Tensor] = weighted_shares(step, weight)
         else:
-            parts = (torch.mul(step, share, out=_fresh(step)) for share in weight)
+            parts = (share * step for share in weight)
         on_a, on_b = (part.expand(gradient.shape) for part in parts)
         shares = [_product(gradient, x).sum(dtype=weight.dtype) for x in branches]
         return on_a, on_b, torch.stack(shares) if shares else None
 
 
 def _runs_fused(*tensors: Tensor) -> bool:
-    """Whether Triton's kernels take the tensors as they lie in memory."""
-    return _lie_alike(*tensors) and runs_triton(tensors[0])
-
-
-def _lie_alike(*tensors: Tensor) -> bool:
-    """Whether the tensors are dense in memory and all in the same order."""
+    """Whether Triton's kernels take the tensors as they lie in memory: dense, and all alike."""
     first = tensors[0]
     dense = first.is_contiguous() or is_channels_last(first)
-    return dense and all(x.stride() == first.stride() for x in tensors)
-
-
-def _fresh(*tensors: Tensor) -> Tensor | None:
-    """Memory in large pages for a result of tensors, or None, which lets PyTorch allocate it."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not _lie_alike(*tensors):
-        return None
-    return in_large_pages(torch.empty_like(tensors[0]))
+    alike = all(x.stride() == first.stride() for x in tensors)
+    return dense and alike and runs_triton(first)
 
 
 def _product(gradient: Tensor, x: Tensor) -> Tensor:
