@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import timm
@@ -34,7 +35,9 @@ def measure_sparse_choices(rounds: int, clock: str) -> list[Record]:
         for number, (conv, x) in enumerate(layers):
             if len(x) == 1:
                 continue  # an image is no spikes
-            ways = {way: partial(convolve, x, conv, way) for way in ("never", "always", "auto")}
+            ways: dict[str, Callable[[], object]] = {
+                way: partial(convolve, x, conv, way) for way in ("never", "always", "auto")
+            }
             times = interleave(ways, rounds, CLOCKS[clock])
             ms = {way: median(t) for way, t in times.items()}
             found.append(

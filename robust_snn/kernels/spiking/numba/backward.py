@@ -1,6 +1,6 @@
 """Backward kernel: recomputes the membranes of a block of neurons, then goes back in time."""
 
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, disable-error-code="call-arg"
 # Numba infers the types of compiled functions.
 from __future__ import annotations
 

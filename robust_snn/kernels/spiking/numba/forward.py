@@ -1,6 +1,6 @@
 """Forward kernels: take a block of neurons through all time steps."""
 
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, disable-error-code="call-arg"
 # Numba infers the types of compiled functions.
 from __future__ import annotations
 

@@ -77,11 +77,11 @@ def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tup
     saved_bytes, saved = torch.empty(sizes, dtype=torch.uint8), _NOTHING
     if sizes[0]:
         saved = saved_bytes.zero_().numpy()
-    tables = _step_array(args, tensors), _affine_array(tensors, sample, last)
+    tables = [_step_array(args, tensors), _affine_array(tensors, sample, last)]
     work, kernel = out.numel(), plain_forward
     if not args.firing == args.gating == Randomness.NONE or args.saves == Saved.MEMBRANE:
         work, kernel = DEAR * work, spiking_forward
-        tables = *tables, *_random_arrays(args, tensors, current, last)
+        tables += _random_arrays(args, tensors, current, last)
     given, written = _array(current, last), bit_patterns(_flat(out))
     run_blocks(kernel, _blocks(current), work, args, given, *tables, written, saved)
     return logical_view(out, last), saved_bytes
