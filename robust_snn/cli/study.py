@@ -38,6 +38,9 @@ def study(
         list[int] | None, typer.Option(help="A seed instead of the plan's; repeatable.")
     ] = None,
     n: Annotated[int | None, typer.Option("-n", help="Images attacked.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say about how long it takes; keep nothing.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(help="Cells at the same time on a Ray cluster.")
     ] = None,
@@ -53,12 +56,17 @@ def study(
     from robust_snn.cli.inputs import training_data
     from robust_snn.eval.defence_study import study as run
     from robust_snn.eval.protocol.study_plan import load_plan
-    from robust_snn.eval.reporting.study_page import render_study
+    from robust_snn.eval.reporting.study_page import render_study, render_study_cost
+    from robust_snn.eval.study_cost import study_cost
 
     set_threads(threads)
     bar = start_logging(quiet)
     asked = load_plan(plan).only(defence or [], seed or [], n)
     images, test = training_data(data, test_data, data_root, asked.size, asked.trained_on)
+    if dry_run:
+        costs = study_cost(asked, images, test, chosen_device(device))
+        say(render_study_cost(costs, len(asked.seeds)))
+        return
     found = run(
         asked,
         images,

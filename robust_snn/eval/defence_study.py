@@ -91,8 +91,9 @@ def study(
     output_folder(place, "the study")
     if ray is not None:
         with connected(ray, (workers or 1) * torch.get_num_threads()) as cluster:
-            parcel, task = cluster.put((plan, data, test)), _task(cluster, device)
-            cluster.get([task.remote(parcel, str(place), device) for _ in range(workers or 1)])
+            parcel, kind = cluster.put((plan, data, test)), torch.device(device).type
+            task, shared = _task(cluster, kind), str(place.absolute())
+            cluster.get([task.remote(parcel, shared, kind) for _ in range(workers or 1)])
     _finish_cells((plan, data, test), place, device, progress)
     found = findings(plan, place)
     write_study(found, place, command)
@@ -104,8 +105,9 @@ def cells(plan: StudyPlan) -> list[Cell]:
     return [Cell(row, seed) for seed in plan.seeds for row in plan.defences]
 
 
-def _task(cluster: Any, device: str) -> Any:
-    gpus = int(torch.device(device).type == "cuda")
+def _task(cluster: Any, kind: str) -> Any:
+    """`_finish_cells` as a task of Ray, with a GPU of its own on such a device."""
+    gpus = int(kind == "cuda")
     settings = {"num_cpus": torch.get_num_threads(), "num_gpus": gpus, "max_retries": RETRIES}
     return cluster.remote(**settings)(_finish_cells)
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from robust_snn.data import load_dataset
 from robust_snn.eval import defence_study
 from robust_snn.eval.defence_study import study
 from robust_snn.eval.protocol.study_plan import load_plan
-from robust_snn.eval.reporting.study_page import study_text
+from robust_snn.eval.reporting.study_page import render_study_cost, study_text
 from robust_snn.eval.scoring.finished_run import load_run
+from robust_snn.eval.study_cost import study_cost
 from robust_snn.training import Diverged
 from robust_snn.utils.errors import InputError
 
@@ -157,6 +159,18 @@ def test_wrong_arguments_are_refused(plan: Path) -> None:
         study(plan, data, load_dataset("digits", n=39), out="runs")
     with pytest.raises(InputError, match="give ray='local' too"):
         study(plan, data, load_dataset("digits", n=40), out="runs", workers=2)
+
+
+def test_costs_follow_sizes(plan: Path) -> None:
+    data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
+    part = load_plan(plan).only(["plain"], [], None)
+    (cost,) = study_cost(part, data, test, "cpu")
+    assert cost.name == "plain"
+    assert 0 < cost.training < 60
+    assert 0 < cost.attacks < 60
+    shown = Console(width=100, record=True)
+    shown.print(render_study_cost([("plain", 3600.0, 7200.0)], 2))
+    assert "2.0 to 6.0 hours for 2 cells" in shown.export_text()
 
 
 def test_the_shipped_plan_is_whole() -> None:

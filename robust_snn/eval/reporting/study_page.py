@@ -109,6 +109,24 @@ def render_study(found: StudyFindings) -> Group:
     return Group(*shown, *missing)
 
 
+def render_study_cost(costs: Sequence[tuple[str, float, float]], seeds: int) -> Group:
+    """What the cells of a study would cost, for a terminal.
+
+    Args:
+        costs: Name of each defence, seconds of a training, and of its attacks at most.
+        seeds: Cells of each defence.
+    """
+    table = Table(title="minutes of a cell")
+    for name in ("defence", "training", "attacks, at most"):
+        table.add_column(name)
+    for name, training, attacks in costs:
+        table.add_row(name, f"{training / 60:.1f}", f"{attacks / 60:.1f}")
+    least = seeds * sum(training for _, training, _ in costs) / 3600
+    most = least + seeds * sum(attacks for *_, attacks in costs) / 3600
+    text = f"{least:.1f} to {most:.1f} hours for {seeds * len(costs)} cells, one after the other"
+    return Group(table, Text(f"{text}; images that fall early cost less"))
+
+
 def study_tables(found: StudyFindings) -> tuple[StudyTable, ...]:
     """All tables of the page; those without a row are left out."""
     tables = (_accuracies(found), _differences(found), _protocols(found), _reasons(found))
