@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -89,12 +89,10 @@ def study(
         )
     place = Path(out)
     output_folder(place, "the study")
+    parcel = (plan, data, test)
     if ray is not None:
-        with connected(ray, (workers or 1) * torch.get_num_threads()) as cluster:
-            parcel, kind = cluster.put((plan, data, test)), torch.device(device).type
-            task, shared = _task(cluster, kind), str(place.absolute())
-            cluster.get([task.remote(parcel, shared, kind) for _ in range(workers or 1)])
-    _finish_cells((plan, data, test), place, device, progress)
+        _finish_on_cluster(ray, parcel, place.absolute(), torch.device(device).type, workers or 1)
+    _finish_cells(parcel, place, device, progress)
     found = findings(plan, place)
     write_study(found, place, command)
     return found
@@ -105,11 +103,23 @@ def cells(plan: StudyPlan) -> list[Cell]:
     return [Cell(row, seed) for seed in plan.seeds for row in plan.defences]
 
 
-def _task(cluster: Any, kind: str) -> Any:
-    """`_finish_cells` as a task of Ray, with a GPU of its own on such a device."""
-    gpus = int(kind == "cuda")
-    settings = {"num_cpus": torch.get_num_threads(), "num_gpus": gpus, "max_retries": RETRIES}
-    return cluster.remote(**settings)(_finish_cells)
+def _finish_on_cluster(
+    address: str, parcel: tuple[StudyPlan, ImageSet, ImageSet], out: Path, device: str, workers: int
+) -> None:
+    """Finishes the cells in tasks of Ray; what none of them could is left to the caller."""
+    threads, gpus = torch.get_num_threads(), int(device == "cuda")
+    with connected(address, workers * threads) as ray:
+        from ray.exceptions import RayError, RayTaskError
+
+        kept = ray.put(parcel)
+        settings = {"num_cpus": threads, "num_gpus": gpus, "max_retries": RETRIES}
+        task = ray.remote(**settings)(_finish_cells)
+        try:
+            ray.get([task.remote(kept, out, device) for _ in range(workers)])
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayError as error:
+            _log.warning("cells are finished here, no worker could: %s", type(error).__name__)
 
 
 def _finish_cells(

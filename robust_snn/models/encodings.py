@@ -73,10 +73,14 @@ class DirectEncoding(nn.Module):
         if min(std) <= 0:
             raise InputError(f"std must be above 0 in every channel, got {min(std):g}")
         self.in_chans = in_chans
-        self.out_chans = in_chans
         self.steps = steps
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    @property
+    def out_chans(self) -> int:
+        """Channels of what it gives."""
+        return self.in_chans
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps `[B, C, H, W]` to `[1, B, C, H, W]`, or `[B, T, C, H, W]` to `[T, B, C, H, W]`."""

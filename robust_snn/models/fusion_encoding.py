@@ -48,7 +48,10 @@ class FusionEncoding(DirectEncoding):
             if name not in CODES:
                 raise unknown("code of an image", name, CODES)
         self.codes = nn.ModuleList(CODES[name]() for name in names)
-        self.out_chans = in_chans * len(names)
+
+    @property
+    def out_chans(self) -> int:
+        return self.in_chans * len(self.codes)
 
     def encode(self, x: Tensor) -> Tensor:
         x = x.expand(self.steps, *x.shape[1:]) if len(x) == 1 else x
