@@ -255,7 +255,7 @@ def in_words(each: DefenceFindings) -> str:
         return "gains" if claimed else "gains, though its own protocol does not show it"
     if best.change.ci[1] < 0:
         return "loses, and its own protocol shows a gain" if claimed else "loses"
-    return "a gain that the best attacks do not leave" if claimed else "not told apart"
+    return "a gain that the best attacks do not show" if claimed else "not told apart"
 
 
 def _accuracy(it: Measured | None) -> str:
@@ -299,7 +299,7 @@ def _changes(found: StudyFindings) -> Chart | None:
             axes.plot(change.value, at + shift, "o", color=colour, label=None if at else label)
             table.append((each.row.name, label, change.value, *change.ci))
     axes.set_yticks(range(len(pairs)), [short_label(pair[0].row.name) for pair in pairs])
-    axes.invert_yaxis()
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlabel("defence minus baseline; bars are 95% intervals")
     percent_axis(axes.xaxis)
     axes.grid(axis="x", alpha=0.3)

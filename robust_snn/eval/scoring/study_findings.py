@@ -21,7 +21,8 @@ from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.finished_run import load_run
 from robust_snn.eval.scoring.intervals import Estimate
 from robust_snn.eval.scoring.predictions import Predictions
-from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.eval.scoring.verdict import AttackResult, Verdict
+from robust_snn.gradients import parse_mode
 from robust_snn.utils.file_texts import read_json
 
 CLEAN, OWN, BEST = "clean", "own protocol", "best known"
@@ -54,7 +55,7 @@ class DefenceFindings:
         seeds: Those whose cells are finished.
         measured: Its quantities, in the order of `Measured.what`.
         broke: Share of the images that fell under the plan's suites, by the attack that made the
-            worst version, the largest first.
+            worst version and its gradient mode, the largest first.
         failed: Checks that failed, and in how many verdicts.
         warned: Checks that warn, likewise.
         joules: Of a clean inference, the mean over seeds.
@@ -213,9 +214,16 @@ def _broke(cells: Sequence[_Cell], suites: Sequence[str]) -> tuple[tuple[str, fl
             run, rows = cell.predictions[suite], cell.verdicts[suite].attacks
             labels = run.labels[:, None]
             fell = (_right(run.clean, labels) > 0.5) & (_right(run.worst, labels) < 0.5)
-            count.update(rows[by].name for by in run.by[fell & (run.by >= 0)])
+            count.update(_with_mode(rows[by]) for by in run.by[fell & (run.by >= 0)])
     total = sum(count.values())
     return tuple((name, fell / total) for name, fell in count.most_common())
+
+
+def _with_mode(row: AttackResult) -> str:
+    """An attack, and the gradient mode that it followed."""
+    if not row.backwards or row.gradient == "own":
+        return row.name
+    return f"{row.name} by {parse_mode(row.gradient).brief}"
 
 
 def _checks(cells: Sequence[_Cell], status: str) -> tuple[tuple[str, int], ...]:
