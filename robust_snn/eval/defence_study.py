@@ -1,4 +1,4 @@
-"""`study`: a matrix of defences, seeds and suites, trained and attacked as far as nobody else has.
+"""`study`: a matrix of defences, seeds and suites, trained and attacked cell by cell.
 
 A cell of the matrix is one training and its evaluations, in a folder of its own: both resume, so a
 study does. Any number of processes that are given the same folder share the cells, one at a time.
