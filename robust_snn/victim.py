@@ -45,7 +45,7 @@ OUTPUTS = ("logits", "probabilities", "steps")
 
 _counting = ForkSafeLock()
 NetworkCheck = Callable[[nn.Module], None]
-ImagesCheck = Callable[[nn.Module, Tensor], None]
+ImagesCheck = Callable[[nn.Module, Tensor, list[nn.Module]], None]
 _network_checks: list[tuple[NetworkCheck, ImagesCheck]] = []
 
 
@@ -54,7 +54,8 @@ def add_network_check(check: NetworkCheck, check_on_images: ImagesCheck) -> None
 
     Args:
         check: Called with the network; raises `InputError` where it is no plain function of images.
-        check_on_images: Called with the network and images before every pass; raises the same.
+        check_on_images: Called with the network, images and all modules of the network before every
+            pass; raises the same.
     """
     _network_checks.append((check, check_on_images))
 
@@ -123,6 +124,7 @@ class Victim(nn.Module):
         super().__init__()
         net = _in_one_thread(net)
         _refuse_victims(net)
+        _refuse_parameters(net)
         for check, _ in _network_checks:
             check(net)
         if noise not in POLICIES:
@@ -205,8 +207,8 @@ class Victim(nn.Module):
         _check_images(x)
         if not len(x):  # no layer has to know what to do with no image
             return self(_one_image(x)).narrow(-2, 0, 0)
-        self._check_network(x)
         modules = modules_of(self.net)
+        self._check_network(x, modules)
         drawn = self.eot > 1 and self.noise != "mean" and any(map(is_random, modules))
         draws = self.eot if drawn else 1
         # backward passes of PyTorch follow what surrounds them, a replay does not
@@ -226,9 +228,9 @@ class Victim(nn.Module):
         return logits.softmax(-1) if self.output == "probabilities" else logits
 
     @torch.compiler.disable
-    def _check_network(self, x: Tensor) -> None:
+    def _check_network(self, x: Tensor, modules: list[nn.Module]) -> None:
         for _, check_on_images in _network_checks:
-            check_on_images(self.net, x)
+            check_on_images(self.net, x, modules)
 
     @torch.compiler.disable  # it would compile anew for every number of a call
     def _next_keys(self, x: Tensor, draws: int, modules: list[nn.Module]) -> list[Tensor]:
@@ -329,10 +331,10 @@ class Victim(nn.Module):
         _check_images(x)
         if not len(x):
             return self.sample(_one_image(x), ids.new_zeros(1))[:0]
-        self._check_network(x)
+        modules = modules_of(self.net)
+        self._check_network(x, modules)
         self.cost.count_forwards(len(x))
         with plain_context(False, x.device):
-            modules = modules_of(self.net)
             layers = layer_numbers(modules)
             keys = ids.to(x.device)  # nothing reads them where the network draws nothing
             if layers:
@@ -412,6 +414,16 @@ def _refuse_victims(net: nn.Module) -> None:
             f"{type(net).__name__} holds a Victim, whose draws are its own; wrap the network "
             "inside, victim.net, and make a Victim of the whole"
         )
+
+
+def _refuse_parameters(net: nn.Module) -> None:
+    """Refuses a network that was built where it cannot be used."""
+    for name, parameter in net.named_parameters():
+        if parameter.is_inference():
+            raise InputError(
+                f"{name} of {type(net).__name__} was made in inference mode: build the network "
+                "outside of it"
+            )
 
 
 def _checked(logits: Any, net: nn.Module, batch: int, steps: bool = False) -> Tensor:

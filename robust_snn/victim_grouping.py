@@ -6,7 +6,7 @@ trying: under the right grouping, two images together give the logits that each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from robust_snn.kernels import sample_keys
 from robust_snn.models.readout import Readout, check_readout
+from robust_snn.neurons.fixed_network import may_keep_state
 from robust_snn.neurons.noise_source import GROUPINGS, RegroupedBatch, layer_numbers
 from robust_snn.neurons.pass_settings import PassSettings, use_settings
 from robust_snn.utils.errors import InputError, first_line
@@ -22,9 +23,12 @@ from robust_snn.utils.modules import modules_of
 SAME = 1e-3  # of the size of the logits: what is rounding
 CLEARLY = 0.1  # of the difference under another grouping, where rounding moved a spike
 
-Groupings = dict[torch.Size, str]  # by the shape of an image
+KEPT = 64  # groupings of a network
+PLAIN = (str, int)  # attributes that say how a wrapper works; bool is an int, and some enums
+
+Groupings = dict[Hashable, str]  # by the shape of an image and the form of the network
 _groupings: WeakKeyDictionary[nn.Module, Groupings] = WeakKeyDictionary()
-_stepwise: WeakKeyDictionary[nn.Module, set[torch.Size]] = WeakKeyDictionary()
+_stepwise: WeakKeyDictionary[nn.Module, set[Hashable]] = WeakKeyDictionary()
 
 
 @torch.compiler.disable
@@ -48,16 +52,20 @@ def passed(
         InputError: If it passes samples through noisy layers that cannot be told apart by image.
     """
     x = images()
-    settings = settings._replace(drawn={}, grouping=known.get(x.shape[1:]))
+    grouping = known.get(_case(net, x)) if known else None
+    settings = settings._replace(drawn={}, grouping=grouping)
     try:
         with use_settings(settings):
             out: Tensor = net(x)
             return out
     except RegroupedBatch:
-        if settings.grouping is not None:
+        if grouping is not None:
             raise _lost(net) from None
     x = images()
-    known[x.shape[1:]] = found = _grouping(net, x)
+    found = _grouping(net, x)
+    if len(known) >= KEPT:
+        known.clear()
+    known[_case(net, x)] = found
     with use_settings(settings._replace(drawn={}, grouping=found)):
         out = net(x)
         return out
@@ -75,8 +83,8 @@ def check_steps(net: nn.Module, x: Tensor) -> None:
         InputError: If it has no such readout, or a wrapper around it reads time for images.
     """
     check_readout(net)
-    checked = _stepwise.setdefault(net, set())
-    if x.shape[1:] in checked:
+    checked, case = _stepwise.setdefault(net, set()), _case(net, x)
+    if case in checked:
         return
     pair, settings = _pair(net, x)
     logits = passed(net, pair.clone, settings, known_groupings(net))
@@ -98,7 +106,21 @@ def check_steps(net: nn.Module, x: Tensor) -> None:
             f"the logits of every step do not average to those of {type(net).__name__}, which "
             "makes something else of [T * B, K] than of [B, K]; use another loss than tet"
         )
-    checked.add(x.shape[1:])
+    checked.add(case)
+
+
+def _case(net: nn.Module, x: Tensor) -> Hashable:
+    """What a grouping depends on: the shape of an image, the classes of the modules of a network,
+    and how those of other people are set up."""
+    modules = modules_of(net)
+    own = [vars(module) for module in modules if may_keep_state(type(module))]
+    setup = [
+        (name, value if isinstance(value, PLAIN) else id(value))
+        for attributes in own
+        for name, value in attributes.items()
+        if name != "training" and (isinstance(value, PLAIN) or callable(value))
+    ]
+    return x.shape[1:], tuple(map(type, modules)), tuple(setup)
 
 
 @torch.no_grad()

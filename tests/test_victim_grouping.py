@@ -100,6 +100,17 @@ def test_no_two_samples_share_a_draw(
     assert len(drawn) == len(set(drawn)) > 5
 
 
+@pytest.mark.parametrize("before", ["flips", "repeated", "one at a time"])
+def test_a_wrapper_that_changes_is_followed(before: str) -> None:
+    wrapper, ids = Wrapper(NETS["stog"], FOLLOWED[before]), torch.arange(5)
+    victim = Victim(wrapper)
+    victim.sample(IMAGES, ids)
+    for now in ("repeated", "flips"):
+        wrapper.shown = FOLLOWED[now]
+        alone = [victim.sample(IMAGES[i : i + 1], ids[i : i + 1]) for i in range(5)]
+        assert torch.allclose(victim.sample(IMAGES, ids), torch.cat(alone), atol=1e-5)
+
+
 @pytest.mark.parametrize("wrapper", LOST)
 def test_what_cannot_be_followed_is_refused(wrapper: str) -> None:
     victim = Victim(Wrapper(NETS["stog"], LOST[wrapper]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import Lock
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ HARMLESS = ("__init__", "__repr__", "extra_repr", "reset_parameters")  # of a su
 SHOWN = 3  # names of classes
 LOOKED_AT = 4  # images
 
-_looked_at: WeakSet[nn.Module] = WeakSet()
+_looked_at: WeakKeyDictionary[nn.Module, list[type]] = WeakKeyDictionary()  # of its modules
 _looking = Lock()
 
 
@@ -59,25 +60,31 @@ def refuse_unadapted(net: nn.Module) -> None:
         )
 
 
-def refuse_unreached(net: nn.Module, images: Tensor) -> None:
+def refuse_unreached(net: nn.Module, images: Tensor, modules: Sequence[nn.Module]) -> None:
     """Refuses a network of ours in which something else fires, or keeps a state between calls.
 
-    Only networks with classes that nobody knows are run, once in a process, on a few images. What
-    a bridge crosses is its own work.
+    Only networks with classes that nobody knows are run, on a few images, once in a process and
+    again where a module of another class was put in. What a bridge crosses is its own work.
+
+    Args:
+        net: The network.
+        images: Some images, `[B, ...]`.
+        modules: All modules of the network.
 
     Raises:
         InputError: If `what_is_not_ours` says something.
     """
     if isinstance(net, Bridged):
         net = net.net
-    if net in _looked_at:
+    kinds = list(map(type, modules))
+    if _looked_at.get(net) == kinds:
         return
     with _looking:
-        if net in _looked_at:
+        if _looked_at.get(net) == kinds:
             return
         if (found := what_is_not_ours(net, images)) is not None:
             raise InputError(f"{found}; use robust_snn.adapt(net) instead of Victim(net)")
-        _looked_at.add(net)
+        _looked_at[net] = kinds
 
 
 def what_is_not_ours(net: nn.Module, images: Tensor) -> str | None:

@@ -49,14 +49,15 @@ def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
         for flag, owners in (("training", modules), ("requires_grad", parameters)):
             if not all_off(flag, owners):  # a pass sets none, so that it need not look again
                 stack.enter_context(turned_off(flag, owners))
-        if stateful := {kind for kind in set(map(type, modules)) if _may_keep_state(kind)}:
+        if stateful := {kind for kind in set(map(type, modules)) if may_keep_state(kind)}:
             taken = (module for module in modules if type(module) in stateful)
             for module in sorted(taken, key=id):  # in one order, whatever contains them
                 stack.enter_context(_turn(module))
         yield
 
 
-def _may_keep_state(kind: type[nn.Module]) -> bool:
+def may_keep_state(kind: type[nn.Module]) -> bool:
+    """Whether modules of a class are of other people, or run such modules."""
     if kind not in _kinds:
         takes = hasattr(kind, TakesModes.takes.__name__)  # isinstance takes 10 us
         _kinds[kind] = takes or kind.__module__.partition(".")[0] not in STATELESS

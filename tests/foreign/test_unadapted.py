@@ -149,6 +149,18 @@ def test_what_else_is_in_a_network_of_ours_is_found_on_the_first_images(
     for call in (lambda victim: victim(IMAGES), lambda victim: victim.sample(IMAGES, IMAGES[:, 0])):
         with pytest.raises(InputError, match=f"{found}.*{CALL}"):
             call(Victim(Snn(head)))
+        victim = Victim(Snn())
+        call(victim)
+        victim.net.head[0] = head()
+        with pytest.raises(InputError, match=f"{found}.*{CALL}"):
+            call(victim)
+
+
+def test_networks_that_were_built_in_inference_mode() -> None:
+    with torch.inference_mode():
+        net = Snn()
+    with pytest.raises(InputError, match=r"inputs\.weight of Snn was made .* outside of it"):
+        Victim(net)
 
 
 def test_adapt_takes_a_network_of_ours_with_its_other_parts() -> None:
