@@ -28,6 +28,7 @@ from robust_snn.cli.options import (
 )
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.optional_work import if_possible
+from robust_snn.utils.places import place
 
 OF_LOADING = 1.7  # times loading the libraries: that, the report's own libraries and its figures
 
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
 )
 def evaluate(
     data: Annotated[str, typer.Option(help=f"What to attack: {DATA}.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run and its verdict.json.")],
+    out: Annotated[
+        str,
+        typer.Option(help="Folder of the run and its verdict.json, or a URL as s3://bucket/run."),
+    ],
     model: Model = None,
     model_kwargs: ModelKwargs = None,
     checkpoint: Checkpoint = None,
@@ -119,7 +123,7 @@ def evaluate(
 
     set_threads(threads)
     bar = start_logging(quiet, log_json)
-    asked, place = load_suite(suite), chosen_device(device)
+    asked, where = load_suite(suite), chosen_device(device)
     axes = asked.sweep if sweep is None else read_axes(sweep, "--sweep")
     n, draws = _size(precision, pilot, n, draws)
     settings: dict[str, Any] = {
@@ -139,7 +143,7 @@ def evaluate(
         "progress": bar or log_lines(),
     }
     if source_checkpoint is not None:
-        settings["source"] = load_model(source_checkpoint)[0].to(place)
+        settings["source"] = load_model(source_checkpoint)[0].to(where)
     some = n if asked.budget is None else None
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, some, adapting)
     images = subject.images
@@ -149,7 +153,7 @@ def evaluate(
     settings["model_info"] = subject.info
     settings["data_info"] = {"name": images.name, "split": images.split}
     settings["report"] = {"command": command(), "classes": images.classes}
-    victim = subject.victim(place, seed=seed)
+    victim = subject.victim(where, seed=seed)
     if dry_run:
         _say_cost(victim, images, settings, axes)
         return
@@ -161,7 +165,7 @@ def evaluate(
         from robust_snn.eval import evaluate as run
 
         verdict = run(victim, images.images, images.labels, **settings)
-    _show(verdict, out)
+    _show(verdict, place(out))
 
 
 def _say_cost(

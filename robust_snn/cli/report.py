@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,9 @@ from robust_snn.cli.console import say
 
 
 @app.command(epilog="Example: robust-snn report runs/verdict")
-def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+def report(
+    run: Annotated[str, typer.Argument(help="Folder of a finished run, or its URL.")],
+) -> None:
     """Write a run's report.html again. It is one page that works offline and prints."""
     from robust_snn.eval.reporting.html import write_report
 

@@ -14,6 +14,7 @@ from robust_snn.data.checks import check_pixels
 from robust_snn.data.image_digests import image_digest
 from robust_snn.data.pictures import from_bytes, pixels_of, resized, say_resized
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.large_blocks import LARGE, give_back_large_blocks
 
 NOTHING: tuple[dict[int, int], Tensor] = {}, torch.empty(0)
 Read: TypeAlias = Callable[[int], Image.Image | np.ndarray | Tensor]
@@ -73,6 +74,8 @@ class LazyImages:
         places, images = self._last
         if not set(rows.tolist()) <= places.keys():
             images = torch.empty(len(rows), *self.shape[1:])
+            if images.nbytes >= LARGE:
+                give_back_large_blocks()
             for place, row in enumerate(rows.tolist()):
                 images[place] = self._read(row)
             self._last = {row: place for place, row in enumerate(rows.tolist())}, images

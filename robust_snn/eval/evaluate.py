@@ -104,7 +104,8 @@ def evaluate(
             `open_dataset` and arrays that are mapped into memory.
         labels: `[N]`, integers; those of the data set if left out.
         suite: Name of a shipped suite, path of a YAML file, or a `Suite`.
-        out: Folder of the run. `verdict.json` is written there at the end.
+        out: Folder of the run, or its URL, such as `s3://bucket/run`, which fsspec has to know.
+            `verdict.json` is written there at the end.
         eps: Radius of the norm ball; the suite's if left out, where the norm is the suite's.
         norm: Instead of the suite's norm: `"Linf"`, `"L2"` or `"L1"`.
         draws: Instead of the suite's report draws.

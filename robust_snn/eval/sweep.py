@@ -32,6 +32,7 @@ from robust_snn.models import create_network
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import undisturbed
+from robust_snn.utils.places import place
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
@@ -106,7 +107,7 @@ def sweep(
             point = CurvePoint.of(value, verdict)
         else:
             _log.info("sweep: %s = %s", axis, value)
-            run = Path(out) / "sweep" / re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{axis}={value}")
+            run = str(place(out) / "sweep" / re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{axis}={value}"))
             arguments = {**around, **changed, "images": images, "labels": labels, "out": run}
             arguments["certificates"] = None  # they are of the point alone
             point = CurvePoint.of(value, evaluate(**arguments))

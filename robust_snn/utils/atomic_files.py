@@ -7,6 +7,7 @@ draft is removed by the next one that writes into the folder.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -19,10 +20,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from robust_snn.utils.places import is_remote, on_this_machine, remote_errors
 from robust_snn.utils.user_files import check_place
 
 OLD = 3600.0  # seconds after which a draft of another machine, whose processes are not seen, is old
-_DRAFT = re.compile(r"\..+\.draft-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}")
+_MARK = re.compile(r"([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}")
+_DRAFT = re.compile(rf"\..+\.draft-({_MARK.pattern})")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -31,11 +34,12 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         InputError: If the place is a folder, or a device, a pipe or a socket, which stay.
     """
+    if is_remote(path):
+        _write_remote(path, write)
+        return
     check_place(path)
     remove_drafts(path.parent)
-    process = os.getpid()
-    mark = f"{_machine()}-{process}-{_started(process)}-{secrets.token_hex(4)}"
-    draft = path.with_name(f".{path.name}.draft-{mark}")
+    draft = path.with_name(f".{path.name}.draft-{process_mark()}")
     try:
         with draft.open("wb") as file:
             write(file)
@@ -47,6 +51,18 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         if isinstance(error, OSError) and error.filename is None:  # such as a full disk
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _write_remote(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes an object, which is there as a whole or not at all once it is sent."""
+    if (local := on_this_machine(path)) is not None:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(local, write)
+        return
+    content = io.BytesIO()
+    write(content)
+    with remote_errors(path):
+        path.write_bytes(content.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,18 +78,33 @@ def write_json(path: Path, tree: Any) -> None:
 
 def remove_drafts(folder: Path) -> None:
     """Removes drafts in a folder whose process is gone, or which are old and from elsewhere."""
+    if is_remote(folder):
+        return
     with suppress(OSError):  # a folder that is not there, or not ours
         for entry in list(os.scandir(folder)):
             match = _DRAFT.fullmatch(entry.name)
-            if match is not None and not _at_work(entry, *match.groups()):
+            if match is None:
+                continue
+            old = time.time() - entry.stat().st_mtime > OLD and not is_of_here(match[1])
+            if old or is_gone(match[1]):
                 Path(entry.path).unlink(missing_ok=True)
 
 
-def _at_work(entry: os.DirEntry[str], machine: str, process: str, started: str) -> bool:
-    """Whether the process that writes a draft may still be there."""
-    if machine != _machine():
-        return time.time() - entry.stat().st_mtime < OLD
-    return _started(int(process)) == int(started)
+def process_mark() -> str:
+    """What tells this process from every other one on any machine, and the moment from others."""
+    process = os.getpid()
+    return f"{_machine()}-{process}-{_started(process)}-{secrets.token_hex(4)}"
+
+
+def is_gone(mark: str) -> bool:
+    """Whether the process that made a mark was one of this machine, and has ended."""
+    match = _MARK.fullmatch(mark)
+    return match is not None and is_of_here(mark) and _started(int(match[2])) != int(match[3])
+
+
+def is_of_here(mark: str) -> bool:
+    """Whether a process of this machine made a mark."""
+    return mark.startswith(f"{_machine()}-")
 
 
 @lru_cache

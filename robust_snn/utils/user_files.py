@@ -6,8 +6,10 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.places import is_remote, remote_errors
 
 _ENDLESS = {
     stat.S_IFIFO: "a pipe",
@@ -29,6 +31,9 @@ def is_there(path: str | Path, what: str = "the path") -> bool:
             system takes the text for no path.
     """
     try:
+        if is_remote(path):
+            with remote_errors(there := cast(Path, path)):
+                return there.exists()
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False

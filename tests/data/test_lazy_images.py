@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from robust_snn import InputError
-from robust_snn.data import load_dataset, open_dataset, pack_images
+from robust_snn.data import lazy_images, load_dataset, open_dataset, pack_images
 from robust_snn.data.image_digests import image_digests
 from robust_snn.data.image_set import balanced
 from robust_snn.data.lazy_images import LazyImages, UnreadableImage
@@ -264,3 +264,16 @@ def test_arrays_that_are_refused(tmp_path: Path, name: str, array: Any, message:
         np.save(path / f"{name}.npy", array)
     with pytest.raises(InputError, match=message):
         open_dataset(path)
+
+
+@pytest.mark.parametrize("side, given_back", [(8, False), (512, True)])
+def test_large_batches_are_given_back(
+    side: int, given_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(lazy_images, "give_back_large_blocks", lambda: asked.append(True))
+    images = lazy_images.LazyImages(
+        lambda index: torch.zeros(1, side, side), np.arange(4), None, "image {}".format
+    )
+    assert images[:].shape == (4, 1, side, side)
+    assert bool(asked) == given_back

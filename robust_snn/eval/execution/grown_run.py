@@ -10,6 +10,7 @@ from torch import Tensor
 from robust_snn.data.image_digests import DataDigests
 from robust_snn.utils.checked_files import DamagedFile, read_record
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.places import place
 
 CONFIG = "config.json"
 IMAGES = "images"  # in a configuration: digest and label of every image, in order
@@ -19,7 +20,7 @@ GROWS = ("n", "sha256")  # what else of the data changes with their number
 def known_images(run: str | Path, labels: Tensor) -> DataDigests | None:
     """What the run in a folder says of its images, if they have these labels `[N]`."""
     try:
-        config = read_record(Path(run) / CONFIG)
+        config = read_record(place(run) / CONFIG)
         known = config[IMAGES]
         if known["labels"] == labels.tolist():
             return DataDigests(str(config["data"]["sha256"]), tuple(map(str, known["digests"])))

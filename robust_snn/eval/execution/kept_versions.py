@@ -21,6 +21,7 @@ from robust_snn.eval.execution.run_folder import VERSIONS, RunFolder
 from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
 from robust_snn.utils.checked_files import DamagedFile, read_arrays, write_arrays
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.places import is_remote
 
 KEEPS = ("worst", "all", "none")
 ANSWER = 64  # bytes of a result per image beside its predictions, about
@@ -207,7 +208,8 @@ class KeptVersions:
         arrays: dict[str, Any] = {"positions": positions, "rows": rows, **self.bound._asdict()}
         path = versions_file(self.folder.path, self.names[row])
         with self.folder.reported():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not is_remote(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
             write_arrays(path, {**arrays, **pack(list(versions.values()))})
 
 

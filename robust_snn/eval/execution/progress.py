@@ -13,7 +13,8 @@ from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
 
 USUAL_STEPS = 100  # what AutoAttack takes where a row does not say
-LOOK_EVERY = 1.0  # seconds between two looks at what other processes have done
+LOOK_EVERY = 1.0  # seconds between two looks at what other processes have done, at least
+LOOKING = 0.005  # share of the time that looks may take, which list every result of the run
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,19 @@ class Meter:
         }
         self.total = sum(self.left.values())
         self.finished = self.here = 0.0
+        started = time.perf_counter()
         self.count(folder.finished(), computed=False)
-        self.began = self.looked = time.perf_counter()
+        self.began = time.perf_counter()
+        self.look_at = self.began + max(LOOK_EVERY, (self.began - started) / LOOKING)
         self.right: dict[int, np.ndarray] = {}
+
+    def longest_first(self, shards: Iterable[int]) -> list[int]:
+        """Shards by the work that was left of them when this began; those begun come last."""
+
+        def left(shard: int) -> float:
+            return sum(self.left.get(name, 0.0) for name in self.job.names(shard))
+
+        return sorted(shards, key=left, reverse=True)
 
     def begin(self, attack: AttackSpec | None, shard: int) -> None:
         """Reports what begins now; None is the clean images."""
@@ -96,9 +107,10 @@ class Meter:
 
     def _report(self, doing: str, *, timed: bool = True) -> None:
         now = time.perf_counter()
-        if now - self.looked > LOOK_EVERY:
+        if now > self.look_at:
             self.count(self.folder.finished(), computed=True)
-            self.looked = now
+            took = time.perf_counter() - now
+            self.look_at = now + max(LOOK_EVERY, took / LOOKING)
         seconds, left = now - self.began, self.total - self.finished
         known = [*self.right.values()]
         self.listener(

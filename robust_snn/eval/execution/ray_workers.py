@@ -27,7 +27,7 @@ from robust_snn.utils.modules import device_of
 from robust_snn.utils.user_code import loaded_modules
 
 _log = logging.getLogger("robust_snn")
-RETRIES = 3
+RETRIES = 3  # of a shard; an actor starts again whenever its machine comes back
 
 
 def require_ray() -> None:
@@ -67,7 +67,7 @@ def finished_shards(
         parcel = ray.put((loaded_modules(), job.on("cpu")))
         pool = ActorPool(_actors(ray, job, parcel, folder, count, threads))
         left = set(range(job.shards))
-        for shard in sorted(left):
+        for shard in meter.longest_first(sorted(left)):
             pool.submit(lambda actor, value: actor.finish.remote(value), shard)
         while pool.has_next():
             try:
@@ -136,9 +136,9 @@ def _actors(
     if count is None:
         there = ray.cluster_resources()
         count = int(there.get("GPU", 0) if gpus else there.get("CPU", 1) // threads)
-    actor = ray.remote(
-        num_cpus=threads, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES
-    )(Worker)
+    actor = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(
+        Worker
+    )
     count = max(1, min(count, job.shards))
     return [actor.remote(parcel, folder, bool(gpus), threads) for _ in range(count)]
 

@@ -2,7 +2,8 @@
 
 Any number of processes may work into one folder. A shard belongs to the process that has locked it;
 the system unlocks what a dead process had locked. Locks only save work: a result is the same
-whoever computes it, so nothing is wrong where the file system has none.
+whoever computes it, so nothing is wrong where the file system has none. Where the folder is a URL,
+claims stand for locks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from robust_snn.eval.execution.folder_lock import locked
 from robust_snn.eval.execution.grown_run import CONFIG, IMAGES, grown, without_images
+from robust_snn.eval.execution.lease import leased
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.foreign.identity import changes, without_behaviour
 from robust_snn.utils.atomic_files import remove_drafts
@@ -31,6 +33,7 @@ from robust_snn.utils.checked_files import (
 )
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.places import is_remote, place
 from robust_snn.utils.user_files import is_there
 
 _log = logging.getLogger("robust_snn")
@@ -47,7 +50,7 @@ class RunFolder:
     """A folder that holds one configuration and the results finished under it.
 
     Args:
-        path: The folder; made if it is not there.
+        path: The folder, or its URL; made if it is not there.
         config: Everything that the numbers depend on, as JSON values.
         room: Bytes that the results of the whole run may take.
         keep: Which adversarial images are kept: `"worst"`, `"all"` or `"none"`.
@@ -66,7 +69,7 @@ class RunFolder:
     def __init__(
         self, path: str | Path, config: dict[str, Any], room: int = 0, keep: str = "worst"
     ) -> None:
-        self.path = Path(path)
+        self.path = place(path)
         config = json.loads(json.dumps({"robust_snn_run": RUN_FORMAT, **config}))
         self.config, self.keep = config, keep
         self.address = self.piece_address = _digest(without_images(without_behaviour(config)))
@@ -74,13 +77,14 @@ class RunFolder:
         self._agreed(config)
         self.check_room(room)
         try:
-            for name in (PIECES, VERSIONS, LOCKS):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
+            if not is_remote(self.path):
+                for name in (PIECES, VERSIONS, LOCKS):
+                    (self.path / name).mkdir(parents=True, exist_ok=True)
+                (self.path / PIECES / ".probe").touch()
+                (self.path / PIECES / ".probe").unlink(missing_ok=True)
             with self.lock():
                 config = self._agreed(config)  # again: another process may have been faster
                 write_record(self.path / CONFIG, config)  # again: it shows whether this is possible
-            (self.path / PIECES / ".probe").touch()
-            (self.path / PIECES / ".probe").unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"cannot write a run to '{self.path}': {error.strerror}") from None
 
@@ -147,6 +151,8 @@ class RunFolder:
 
     def check_room(self, room: int) -> None:
         """Raises `InputError` unless the disk has room for results of so many bytes."""
+        if is_remote(self.path):
+            return  # nobody says how much room there is
         stored = [self.path.glob(f"{part}/*/*.npz") for part in (PIECES, VERSIONS)]
         there = sum(path.stat().st_size for path in chain(*stored))
         place = next(p for p in (self.path, *self.path.absolute().parents) if p.is_dir())
@@ -182,7 +188,8 @@ class RunFolder:
 
     @contextmanager
     def _locked(self, name: str, wait: float | None = None) -> Iterator[bool]:
-        with locked(self.lock_file(name), wait) as ours:
+        claim = leased if is_remote(self.path) else locked
+        with claim(self.lock_file(name), wait) as ours:
             yield ours
 
     def lock_file(self, name: str) -> Path:
@@ -239,7 +246,8 @@ class RunFolder:
         """
         bound = {"run": self.address, "address": self.piece_address, "name": name, "of": of}
         with self.reported():
-            self._file(name).parent.mkdir(exist_ok=True)
+            if not is_remote(self.path):
+                self._file(name).parent.mkdir(exist_ok=True)
             write_arrays(self._file(name), {**result.arrays(), **bound})
 
     def conclude(self, *writers: Callable[[Path], None]) -> None:

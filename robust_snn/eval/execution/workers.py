@@ -76,7 +76,7 @@ def finished_shards(
         InputError: If the network cannot be sent to another process.
     """
     with worker_processes(job, folder, min(count or 1, job.shards) - 1):
-        yield from finished_ones(job, folder, meter, range(job.shards))
+        yield from finished_ones(job, folder, meter, meter.longest_first(range(job.shards)))
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _work(receiver: Connection, device: str, threads: int) -> None:
         _, job, folder = pickle.loads(parcel)  # noqa: S301  from our own parent, no file
         job = job.on(device)
         meter = Meter(job, folder, lambda _: None)
-        for _ in finished_ones(job, folder, meter, range(job.shards)):
+        for _ in finished_ones(job, folder, meter, meter.longest_first(range(job.shards))):
             pass
     except UnreadableImage:  # the parent says it
         pass

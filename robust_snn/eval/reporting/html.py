@@ -25,6 +25,7 @@ from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.places import place
 
 REPORT_FILE = "report.html"
 ABOUT = "about.json"
@@ -48,7 +49,7 @@ def write_report(
         InputError: If the folder has no verdict, or its files are damaged.
         ImportError: If Jinja2 or matplotlib is not installed.
     """
-    run = Path(run)
+    run = place(run)
     if not (run / "verdict.json").exists():
         raise InputError(f"no verdict.json in '{run}': give the folder of a finished run")
     verdict, counted = load_verdict(run)

@@ -12,6 +12,7 @@ from robust_snn.eval.scoring.verdict import AttackResult, Verdict
 from robust_snn.utils.checked_files import check_record, write_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.places import place
 from robust_snn.utils.user_files import is_there
 
 CURVES_FILE = "sweep.json"
@@ -61,7 +62,7 @@ def save_curves(curves: Curves, run: str | Path, verdict: Verdict) -> None:
     """Writes curves around a verdict into its run's folder, whole or not at all."""
     axes = {axis: [_point_tree(point) for point in points] for axis, points in curves.items()}
     tree = {"schema": CURVES_SCHEMA, "around": _around(verdict), "axes": axes}
-    write_record(Path(run) / CURVES_FILE, tree)
+    write_record(place(run) / CURVES_FILE, tree)
 
 
 def _around(verdict: Verdict) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def load_curves(run: str | Path, verdict: Verdict | None = None) -> Curves:
     Raises:
         InputError: If `sweep.json` is damaged, or another run's.
     """
-    path = Path(run) / CURVES_FILE
+    path = place(run) / CURVES_FILE
     try:
         if not is_there(path):
             return {}

@@ -13,6 +13,7 @@ from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.predictions import NAME, Predictions
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.places import place
 
 SLACK = 1e-6  # what writing a share as text may cost
 Numbers = float | tuple[float, float]
@@ -45,8 +46,9 @@ def load_verdict(run: str | Path) -> tuple[Verdict, bool]:
 
 def verdict_path(run: str | Path) -> Path:
     """The verdict of a run, which its folder or the file itself names."""
-    named = Path(run).suffix == ".json" and not Path(run).is_dir()
-    return Path(run) if named else Path(run) / "verdict.json"
+    run = place(run)
+    named = run.suffix == ".json" and not run.is_dir()
+    return run if named else run / "verdict.json"
 
 
 def check_agreement(verdict: Verdict, predictions: Predictions, path: Path) -> None:

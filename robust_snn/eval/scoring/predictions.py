@@ -9,6 +9,7 @@ import numpy as np
 
 from robust_snn.utils.checked_files import DamagedFile, read_arrays, write_arrays
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.places import place
 
 NAME = "results.npz"
 
@@ -63,7 +64,7 @@ class Predictions:
         Raises:
             InputError: If the folder has none that can be read.
         """
-        path = Path(folder) / NAME
+        path = place(folder) / NAME
         try:
             arrays = read_arrays(path, digested=False)
             found = cls(**{f.name: arrays[f.name] for f in fields(cls)})

@@ -15,6 +15,7 @@ from robust_snn.eval.scoring.verdict_form import check_verdict, known_fields
 from robust_snn.utils.checked_files import check_record, write_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.places import place
 
 SCHEMA = 1
 Interval = tuple[float, float]
@@ -229,9 +230,9 @@ class Verdict:
         Raises:
             InputError: If there is no such file, it is not a verdict of this schema, or is damaged.
         """
-        tree = read_json(Path(path), "the verdict")
+        tree = read_json(path := place(path), "the verdict")
         verdict = cls.from_dict(tree)
-        check_record(tree, Path(path))
+        check_record(tree, path)
         return verdict
 
 

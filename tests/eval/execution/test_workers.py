@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from multiprocessing import Process, get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from robust_snn import InputError, Verdict, evaluate
 from robust_snn.eval import AttackSpec, Draws, FolderError, Progress, Suite
+from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shards import locked_shards
 from robust_snn.utils import atomic_files
@@ -74,6 +76,13 @@ def test_a_shard_belongs_to_one(tmp_path: Path) -> None:
 
     assert list(locked_shards(range(3), folder, idle)) == [1, 2, 0]
     assert waits == [1]
+
+
+def test_shards_with_most_left_come_first() -> None:
+    meter = object.__new__(Meter)
+    meter.job = SimpleNamespace(names=lambda n: [f"clean/{n}", f"pgd/{n}"])  # type: ignore[assignment]
+    meter.left = {"pgd/0": 3, "clean/1": 1, "pgd/1": 3, "clean/3": 1, "pgd/3": 3}
+    assert meter.longest_first(range(4)) == [1, 3, 0, 2]
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
