@@ -53,7 +53,7 @@ def check_pixels(images: Tensor) -> None:
         raise InputError(f"images must be [B, C, H, W] or [B, T, C, H, W], got shape {shape}")
     if images.dtype not in PIXEL_TYPES:
         raise InputError(
-            f"pixels must be floats in [0, 1], got {images.dtype}; divide bytes by 255"
+            f"pixels must be floats in [0, 1], got {images.dtype}; {_scaled(images)}"
         )
     if not len(images):
         return
@@ -70,8 +70,18 @@ def check_pixels(images: Tensor) -> None:
                 "repair or remove these images"
             )
     raise InputError(
-        f"pixels must lie in [0, 1], got {low:.6g} to {high:.6g}; divide bytes by 255, "
+        f"pixels must lie in [0, 1], got {low:.6g} to {high:.6g}; {_scaled(images)}, "
         "and leave normalisation to the model"
+    )
+
+
+def _scaled(images: Tensor) -> str:
+    """How pixels come to lie in [0, 1]."""
+    if images.ndim == 4:
+        return "divide bytes by 255"
+    return (
+        "divide counts of events by 255, so that 1/255 is one event, and give a network that was "
+        "trained on counts these again: adapt(net, mean=0, std=1/255)"
     )
 
 

@@ -148,36 +148,40 @@ def has_jump(function: Function, arguments: Sequence[Any], out: Any) -> bool:
         arguments: What it was called with.
         out: What came back.
     """
-    tensors = [place for place, v in enumerate(arguments) if isinstance(v, Tensor)]
-    if tensors != membranes_of(arguments, out) or len(tensors) != 1:
-        return False
-    membrane = arguments[tensors[0]].detach()
-    shape = (-1, *[1] * (membrane.dim() - 1))
+    return any(_jumps_along(function, arguments, place) for place in membranes_of(arguments, out))
+
+
+def _jumps_along(function: Function, arguments: Sequence[Any], place: int) -> bool:
+    """Whether a function jumps along one argument, the others being as they are for one image."""
+    membrane = arguments[place].detach()
+    given = [
+        v[:1] if isinstance(v, Tensor) and v.shape == membrane.shape else v for v in arguments
+    ]
 
     def at(points: Tensor) -> Tensor | None:
-        return call_in_double(function, arguments, tensors[0], points.view(shape))
+        """Values at some points `[P, N]`, of which each neuron has its own."""
+        rows = (point.view_as(membrane[:1]) for point in points)
+        values = [call_in_double(function, given, place, row) for row in rows]
+        known = [value for value in values if value is not None]
+        return torch.stack(known) if len(known) == len(values) else None
 
     low, high = membrane.min().item(), membrane.max().item()
-    grid = torch.linspace(low, high, GRID, dtype=torch.float64, device=membrane.device)
-    values = _steady(at, grid + OFF_ROUND)
+    line = torch.linspace(low, high, GRID // 8, dtype=torch.float64, device=membrane.device)
+    grid = (line + OFF_ROUND)[:, None].expand(-1, membrane[:1].numel())
+    values = _steady(at, grid)
     if values is None or not values.isfinite().all():
         return False
-    rises = values.diff().abs()
-    place = int(rises.argmax())
-    left, right = grid[place : place + 1] + OFF_ROUND, grid[place + 1 : place + 2] + OFF_ROUND
-    for _ in range(HALVINGS // 2):  # where most of the rise is
+    rises, places = values.diff(dim=0).abs().max(0)
+    left, right = (grid.gather(0, places[None] + step) for step in (0, 1))
+    for _ in range(HALVINGS // 2):  # where most of the rise of each neuron is
         middle = (left + right) / 2
-        ends = [at(point) for point in (left, middle, right)]
-        if any(end is None for end in ends):
+        ends = at(torch.cat([left, middle, right]))
+        if ends is None:
             return False
-        before, half, after = (end for end in ends if end is not None)
-        if (half - before).abs() >= (after - half).abs():
-            right = middle
-        else:
-            left = middle
-    ends = [at(point) for point in (left, right)]
-    jump = (ends[1] - ends[0]).abs() if ends[0] is not None and ends[1] is not None else 0
-    return bool(jump > 0.5 * rises[place]) and bool(rises[place] > 0)
+        first = (ends[1] - ends[0]).abs() >= (ends[2] - ends[1]).abs()
+        left, right = torch.where(first, left, middle), torch.where(first, middle, right)
+    ends = at(torch.cat([left, right]))
+    return ends is not None and bool(((ends[1] - ends[0]).abs() > 0.5 * rises)[rises > 0].any())
 
 
 def _levels(out: Tensor) -> list[float]:

@@ -14,6 +14,7 @@ from robust_snn.utils.errors import InputError
 
 IMAGES = torch.linspace(0, 1, 4 * 3 * 8 * 8).reshape(4, 3, 8, 8)
 LABELS = torch.tensor([0, 1, 9, 3])
+FRAMES = torch.zeros(4, 2, 3, 8, 8).index_fill(2, torch.tensor(0), 1)
 
 
 def put(value: float) -> Tensor:
@@ -49,6 +50,8 @@ def test_good_images(prepare: Callable[[Tensor], Tensor]) -> None:
         (put(1.5), LABELS, r"must lie in \[0, 1\], got 0 to 1.5"),
         (put(-1e-3), LABELS, r"must lie in \[0, 1\], got -0.001 to 1"),
         (IMAGES.mul(255).byte(), LABELS, "floats in .* torch.uint8; divide bytes by 255"),
+        (FRAMES * 2, LABELS, "got 0 to 2; divide counts of events by 255"),
+        (FRAMES.long(), LABELS, "got torch.int64; divide counts of events by 255"),
         (IMAGES[:, :1], LABELS, "takes 3 channels, the images have 1"),
         (IMAGES[0], LABELS[:1], r"must be \[B, C, H, W\]"),
         (IMAGES[:0], LABELS[:0], "no images to work on"),
