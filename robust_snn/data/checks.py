@@ -52,9 +52,7 @@ def check_pixels(images: Tensor) -> None:
     if images.ndim not in (4, 5):
         raise InputError(f"images must be [B, C, H, W] or [B, T, C, H, W], got shape {shape}")
     if images.dtype not in PIXEL_TYPES:
-        raise InputError(
-            f"pixels must be floats in [0, 1], got {images.dtype}; {_scaled(images)}"
-        )
+        raise InputError(f"pixels must be floats in [0, 1], got {images.dtype}; {_scaled(images)}")
     if not len(images):
         return
     if not images.numel():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes
+from robust_snn.foreign.few_values import made_of_spikes
 from robust_snn.foreign.masks import CASTS
 from robust_snn.foreign.spike_recording import line_of_network
 from robust_snn.foreign.squashed_values import Root, Value, find_root, nth_origin
@@ -64,6 +65,8 @@ class Comparison:
         self.compared = compared
         self.fires = fires
         self.of_spikes = _is_spikes(compared)
+        self.of_few_values = made_of_spikes(compared)
+        self.made_of = compared.grad_fn  # a view of what is written to later has another then
         self.where = line_of_network()
         self.membrane: Tensor | None = None
         self.spikes: Tensor | None = None

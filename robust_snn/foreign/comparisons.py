@@ -8,7 +8,7 @@ of the comparison and another gradient, and such a tensor is taken for the spike
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -27,7 +27,7 @@ from robust_snn.foreign.comparison import (
     is_whole,
     parts_of,
 )
-from robust_snn.foreign.exchanged_spikes import Fired, Kind, rounded
+from robust_snn.foreign.exchanged_spikes import Kind, rounded
 from robust_snn.foreign.few_values import (
     are_close,
     has_few_values,
@@ -35,8 +35,6 @@ from robust_snn.foreign.few_values import (
     made_of_spikes,
     takes_few_values_only,
 )
-from robust_snn.foreign.graph_walk import children_of, reaches_others
-from robust_snn.foreign.interception import nodes_of
 from robust_snn.foreign.loose_ends import LooseEnds
 from robust_snn.foreign.masks import (
     ARITHMETIC,
@@ -49,8 +47,10 @@ from robust_snn.foreign.masks import (
     Masks,
     is_gate,
 )
+from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.spike_recording import running_lines
 from robust_snn.foreign.squashed_values import (
+    SQUASHING,
     NoOrigin,
     Root,
     Values,
@@ -64,8 +64,10 @@ SHAPES = (*RESHAPING, "stack", "cat", "max_pool2d")
 SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
 MARKS = (
-    *("_attached", "_comparison", "_loose", "_numbers", "_of_mask", "_place", "_spiky", "_unsure"),
+    *("_attached", "_comparison", "_hides", "_loose", "_numbers", "_of_mask", "_place", "_spiky"),
+    "_unsure",
 )
+BENDING = ("relu", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "pow", "hardtanh")
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 
@@ -82,6 +84,7 @@ class Comparisons(TorchFunctionMode):
         self, places: Places | None = None, running: Callable[[], str] = lambda: ""
     ) -> None:
         super().__init__()
+        self._running = running
         self._loose = LooseEnds(self._mark, running) if places is None else None
         self._found: dict[float, Place] = {}
         self._places = places
@@ -162,8 +165,8 @@ class Comparisons(TorchFunctionMode):
         if name == "detach" and isinstance(args[0], Tensor):
             self._mark(out, "_attached", getattr(args[0], "_attached", args[0]))
         by_number = name in SCALES and isinstance(args[-1], int | float)
-        if (by_number or name in NEGATIONS) and not is_whole(args[0]):
-            comparison = getattr(args[0], "_comparison", None)
+        if (by_number or name in (*NEGATIONS, *BENDING)) and not is_whole(args[0]):
+            comparison = getattr(args[0], "_comparison", None) or comparison
         if comparison is not None:
             self._mark(out, "_comparison", comparison)
         spikes = self._look(name, args, out) if self._places is None else self._exchange(out)
@@ -245,14 +248,15 @@ class Comparisons(TorchFunctionMode):
         """
         exchanged, comparison = out, getattr(out, "_comparison", None)
         here = comparison is not None and comparison.number == self._count
-        if comparison is not None and out.is_floating_point() and (here or is_whole(args[0])):
+        here = here or name in BENDING or is_whole(args[0])
+        if comparison is not None and out.is_floating_point() and here:
             if comparison.spikes is None:
                 comparison.spikes = out.detach().clone()
                 self._hard.append(comparison)
             self._found[self._count] = Place(Form.COMPARED, comparison.number)
             exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
-            self._spots[self._count] = exchanged.grad_fn, tuple(running_lines())
+            self._spots[self._count] = exchanged.grad_fn, self._line()
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -262,9 +266,11 @@ class Comparisons(TorchFunctionMode):
                     self._gates.add(getattr(one, "_place", 0))
         if out.requires_grad:
             parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
-            kept = name in KEEPING and all(map(made_of_spikes, parts))
+            kept = name in (*KEEPING, *SQUASHING) and all(map(made_of_spikes, parts))
             self._mark(out, "_spiky", kept and has_few_values(out))
         if name in SUMS and out.requires_grad:
+            if has_hidden_values(args, out):
+                self._mark(out, "_hides", True)
             return self._sum(args, out, exchanged)
         return exchanged
 
@@ -313,7 +319,13 @@ class Comparisons(TorchFunctionMode):
             comparison.look_at(root)
             self._roots[comparison.number] = root
         self._found[self._count] = Place(Form.STRAIGHT_THROUGH, comparison.number)
-        return fired(out, comparison)
+        spikes = fired(out, comparison)
+        self._spots[self._count] = spikes.grad_fn, self._line()
+        return spikes
+
+    def _line(self) -> tuple[Any, ...]:
+        """The line that is running, which the steps of a neuron share."""
+        return self._running(), *running_lines()
 
     def _unknown(self, out: Tensor) -> Tensor:
         """Notes spikes of a membrane that is not known."""
@@ -327,36 +339,39 @@ class Comparisons(TorchFunctionMode):
         kept = {at: p for at, p in found.items() if last.get(p.made, at) == at}
         return {place: self._rooted(p) for place, p in kept.items()}
 
-    def places(self, spikes: Collection[Node], outputs: Sequence[Tensor]) -> dict[float, Place]:
+    def places(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> dict[float, Place]:
         """What was found and does more than to reset a membrane.
 
         A comparison without a gradient may serve a reset. It is one of spikes where these reach
         more than the membrane that is compared.
 
         Args:
-            spikes: The other spikes.
+            spikes: The other spikes, and the lines that make them.
             outputs: What the network returned.
         """
-        children = children_of(nodes_of(outputs))
-        ends = {*spikes, *filter(_is_fired, children)}
+        onward = self._onward(spikes, outputs)
         places, others = self._candidates(), set[Any]()
         compared = {p: self._made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
-        beside = bool(spikes) or len(compared) < len(places)
-        is_few = has_few_values if beside else made_of_spikes
         for place, made in compared.items():  # a line may be dead in its last step, or silent
             node, line = self._spots[place]
-            reaches = node in children and not is_few(made.compared)
-            if reaches and reaches_others(node, made.compared.grad_fn, ends, children):
+            if node not in onward.children or made.of_few_values:
+                continue
+            made_of = made.made_of
+            membranes = [] if made_of is None else [made_of, *onward.fired_by(made_of)]
+            if onward.reaches_others(onward.children[node], membranes, node):
                 others.add(line)
         return {p: f for p, f in places.items() if p not in compared or self._spots[p][1] in others}
 
     def loose_ends(
-        self, spikes: Collection[Node], outputs: Sequence[Tensor]
-    ) -> list[tuple[str, str]]:
-        """Paths and places of jumps that nothing reaches; see `places`."""
-        children = children_of(nodes_of(outputs))
-        ends = {*spikes, *filter(_is_fired, children)}
-        return [] if self._loose is None else self._loose.that_matter(ends, children)
+        self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]
+    ) -> list[tuple[str, str, str]]:
+        """Paths and places of jumps that nothing reaches, and why; see `places`."""
+        if self._loose is None:
+            return []
+        return self._loose.that_matter(self._onward(spikes, outputs))
+
+    def _onward(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> Onward:
+        return Onward(outputs, {**dict(self._spots.values()), **spikes})
 
     @property
     def leaves(self) -> bool:
@@ -371,10 +386,6 @@ class Comparisons(TorchFunctionMode):
         if made is None or made.spikes is None or made.fires is None:
             return place
         return place._replace(root=made.root(depth_alone(made.fires), made.spikes))
-
-
-def _is_fired(node: Node) -> bool:
-    return getattr(node, "_forward_cls", None) is Fired
 
 
 def _likeliness(staircase: Staircase) -> tuple[bool, bool]:

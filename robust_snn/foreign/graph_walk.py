@@ -9,22 +9,23 @@ drive, ends the walk.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from torch import Tensor
 from torch.autograd.graph import Node
 
+SPACE = r"(torch::autograd::)?"
 ELEMENTWISE = re.compile(
-    r"(Add|Sub|Rsub|Mul|Div|Neg|Where|MaskedFill|Clone|ToCopy|Alias|Clamp\w*|Pow|Lerp|Addcmul"
+    SPACE
+    + r"(Add|Sub|Rsub|Mul|Div|Neg|Where|MaskedFill|Clone|ToCopy|Alias|Clamp\w*|Pow|Lerp|Addcmul"
     r"|Maximum|Minimum|Copy|Sigmoid|Tanh|Exp|Expand|Jumped)Backwards?\d*"
 )
 SHAPING = re.compile(
-    r"(View|Reshape\w*|UnsafeView|Squeeze|Unsqueeze|Permute|Transpose|T|Select|Slice|Index|Stack|Cat"
-    r"|Unbind|Split\w*|IndexPut\w*|MaskedScatter)Backward\d*|CopySlices"
+    SPACE + r"((View|Reshape\w*|UnsafeView|Squeeze|Unsqueeze|Permute|Transpose|T|Select|Slice|Index"
+    r"|Stack|Cat|Unbind|Split\w*|IndexPut\w*|MaskedScatter)Backward\d*|CopySlices)"
 )
-REDUCING = re.compile(r"(Sum|Mean)Backward\d*")
 MOST_WAYS = 1000
 DEEPEST = 64  # operations between two steps of a neuron
 Path = tuple[int, ...]
@@ -174,56 +175,6 @@ def sources(after: Walk) -> list[Output]:
             elif parent is not None:
                 found[parent, output] = None
     return list(found)
-
-
-def reaches_others(
-    source: Node, membrane: Node | None, ends: Collection[Node], children: Mapping[Node, set[Node]]
-) -> bool:
-    """Whether something leaves the neuron that made it, and does more than to reset its membrane.
-
-    A membrane that is read at the end may have been reset; one that enters a layer is no membrane.
-
-    Args:
-        source: What made it, such as a comparison.
-        membrane: What was compared.
-        ends: Spike functions, where a neuron ends.
-        children: What every operation enters, see `children_of`.
-    """
-    own = set() if membrane is None else set(walk(membrane).chain)
-    known: dict[Node, bool] = {source: False}
-
-    def is_own(node: Node, depth: int = 0) -> bool:
-        """Whether the membrane is a part of it, beside the source."""
-        if node not in known:
-            inner = depth < DEEPEST and node not in ends and ELEMENTWISE.fullmatch(node.name())
-            known[node] = node in own or bool(
-                inner and any(is_own(parent, depth + 1) for parent in parents(node))
-            )
-        return known[node]
-
-    todo, seen = [(source, False)], {source}
-    while todo:
-        node, joined = todo.pop()
-        if not children.get(node) and not joined:
-            return True  # an output
-        for child in children.get(node, set()) - seen:
-            seen.add(child)
-            with_own = joined or any(is_own(p) for p in parents(child) if p not in seen)
-            if child in ends or (with_own and REDUCING.fullmatch(child.name())):
-                continue
-            if not (ELEMENTWISE.fullmatch(child.name()) or SHAPING.fullmatch(child.name())):
-                return True
-            todo.append((child, with_own))
-    return False
-
-
-def children_of(nodes: Collection[Node]) -> dict[Node, set[Node]]:
-    """What every operation of a graph enters."""
-    children: dict[Node, set[Node]] = {node: set() for node in nodes}
-    for node in nodes:
-        for parent in parents(node):
-            children[parent].add(node)
-    return children
 
 
 def follow(top: Node, path: Path) -> Node | None:

@@ -132,11 +132,12 @@ def open_function(function: AutogradFunction) -> bool:
     separate = setup is not torch.autograd.function._SingleLevelFunction.setup_context
 
     def run(ctx: Any, *arguments: Any) -> Any:
-        if not separate:
-            return forward(ctx, *arguments)
-        out = forward(*arguments)
-        setup(ctx, arguments, out)
-        return out
+        with listening(None):  # a function that it inherits from is heard no second time
+            if not separate:
+                return forward(ctx, *arguments)
+            out = forward(*arguments)
+            setup(ctx, arguments, out)
+            return out
 
     def heard(ctx: Any, *arguments: Any) -> Any:
         listener = _listener.get()

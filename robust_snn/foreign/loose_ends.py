@@ -6,7 +6,7 @@ missing there shows nowhere, so what such a jump enters is followed through the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.graph_walk import ELEMENTWISE, parents, reaches_others
+from robust_snn.foreign.few_values import has_few_values, made_of_spikes
+from robust_snn.foreign.masks import ARITHMETIC, RESHAPING
+from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.spike_recording import line_of_network
 
 COMPARED = (
@@ -30,6 +32,13 @@ ROUNDED = (
     *("floordiv", "floor_divide", "remainder", "mod", "fmod", "frac"),
     "hardshrink",
 )
+CHOOSING = ("topk", "sort", "argsort", "max", "min")  # whose places are numbers without a gradient
+READING = ("gather", "take_along_dim")  # what is at such a place has a gradient
+WRITING = ("copy", "setitem")
+SOFT = ("sigmoid", "tanh", "softmax", "div", "truediv", "erf", "pow", "exp")
+UNREACHED = "it has no gradient, and becomes no spikes that could have one"
+DETACHED = "its spikes are detached on their way to others"
+FEWEST = 32  # values of a function by which it is judged
 OUTSIDE = ("numpy", "tolist")  # where nothing is seen of what becomes of a tensor
 
 
@@ -42,12 +51,14 @@ class _End:
         where: The operation and its line.
         jumps: What jumps where, as an operation of the graph.
         enters: Operations of the graph that take part of it.
+        detached: Whether it is spikes without their gradient.
     """
 
     path: str
     where: str
     jumps: Node
     enters: set[Node]
+    detached: bool
 
 
 class LooseEnds:
@@ -73,19 +84,34 @@ class LooseEnds:
         if not given:
             return
         made = [value for value in tree_leaves(out) if isinstance(value, Tensor)] or given[:1]
-        loose = frozenset[int]().union(*(getattr(value, "_loose", ()) for value in given))
+        takes = given[:1] if name in READING else given
+        loose = frozenset[int]().union(*(getattr(value, "_loose", ()) for value in takes))
         source = _made_by(given[0])
         if source is not None and name in OUTSIDE:
             self.leaves |= given[0].numel() > 1
+        elif source is not None and name in CHOOSING:
+            made = [value for value in made if not value.is_floating_point()]
+            loose |= {self._end(name, source)} if made else set()
         elif source is not None and _jumps(name, args, options, made[0]):
-            loose |= {len(self._ends)}
-            self._ends.append(_End(self._running(), _place(name), source, set()))
+            loose |= {self._end(name, source)}
+        elif source is not None and name in SOFT and _acts_as_step(given[0], made[0]):
+            loose |= {self._end(f"the step-like {name}", source)}
+        elif not loose:
+            loose |= {
+                self._end(name, spikes, detached=True) for spikes in _lost(name, given, made[0])
+            }
         for value in made if loose else ():
+            written = getattr(value, "_attached", value) if name in WRITING else value
             if value.grad_fn is None:
                 self._mark(value, "_loose", loose)
-            else:
+            if written.grad_fn is not None:
                 for number in loose:
-                    self._ends[number].enters.add(value.grad_fn)
+                    self._ends[number].enters.add(written.grad_fn)
+
+    def _end(self, name: str, source: Node, detached: bool = False) -> int:
+        """The number of a new jump."""
+        self._ends.append(_End(self._running(), _place(name), source, set(), detached))
+        return len(self._ends) - 1
 
     def note_hidden(self, name: str, args: Any) -> None:
         """Learns of an operation inside of `torch.vmap`, which shows nothing of its operands."""
@@ -93,24 +119,21 @@ class LooseEnds:
         if name in (*COMPARED, *ROUNDED, "bernoulli") and next(slopes, None) is not None:
             self._hidden[self._running(), f"{_place(name)}, inside torch.vmap"] = None
 
-    def that_matter(
-        self, ends: Collection[Node], children: Mapping[Node, set[Node]]
-    ) -> list[tuple[str, str]]:
-        """Paths and places of the jumps that do more than to reset a membrane.
+    def that_matter(self, onward: Onward) -> list[tuple[str, str, str]]:
+        """Paths and places of the jumps that do more than to reset a membrane, and what is wrong.
 
         Args:
-            ends: Spike functions, where a neuron ends.
-            children: What every operation enters, see `graph_walk.children_of`.
+            onward: Follows what they enter.
         """
-        found = dict(self._hidden)
+        found = dict.fromkeys(self._hidden, UNREACHED)
         for end in self._ends:
-            alive = {node for node in end.enters if node in children}
-            start: Any = end  # it is no operation of the graph
-            below = {**children, start: alive}
-            tops = _membranes(end.jumps, ends) if alive else ()
-            if tops and all(reaches_others(start, top, ends, below) for top in tops):
-                found[end.path, end.where] = None
-        return [*found]
+            entered = {node for node in end.enters if node in onward.children}
+            spikes_of = onward.fired_by(end.jumps) if entered else []
+            if not entered or (end.detached and not spikes_of):
+                continue
+            if onward.reaches_others(entered, [end.jumps, *spikes_of]):
+                found[end.path, end.where] = DETACHED if end.detached else UNREACHED
+        return [(*place, why) for place, why in found.items()]
 
 
 class Elsewhere(TorchFunctionMode):
@@ -145,15 +168,21 @@ def _jumps(name: str, args: Any, options: Any, out: Tensor) -> bool:
     return name in (*COMPARED, *ROUNDED) or rounds
 
 
-def _membranes(source: Node, ends: Collection[Node]) -> Sequence[Node]:
-    """The membranes that something is compared in, also by the spikes that they have made."""
-    todo, seen, found = [source], {source}, list[Node]()
-    while todo:
-        node = todo.pop()
-        if node in ends:
-            found += parents(node)
-        elif ELEMENTWISE.fullmatch(node.name()):
-            above = [parent for parent in parents(node) if parent not in seen]
-            seen.update(above)
-            todo += above
-    return found or [source]
+def _acts_as_step(value: Tensor, out: Tensor) -> bool:
+    """Whether a smooth function of many values gives two, so that its gradient vanishes."""
+    if not out.requires_grad or value.shape != out.shape or out.numel() < FEWEST:
+        return False
+    levels = out.detach().mul(1e4).round().unique()
+    return len(levels) == 2 and not has_few_values(value)
+
+
+def _lost(name: str, given: Sequence[Tensor], out: Tensor) -> list[Node]:
+    """What made the spikes whose gradient an operation leaves out."""
+    if name in WRITING and hasattr(given[0], "_attached"):  # by way of its `data`
+        return [value.grad_fn for value in given[1:] if value.grad_fn and made_of_spikes(value)]
+    if name != "detach" and (torch.is_grad_enabled() or name not in (*ARITHMETIC, *RESHAPING)):
+        return []
+    if out.requires_grad:
+        return []
+    known = (value for value in given if value.grad_fn is not None and made_of_spikes(value))
+    return [value.grad_fn for value in known]

@@ -100,10 +100,13 @@ def find_reading(
     if dims == 3 and axis == 1:
         return Reading(element, stacked, 0)
     if dims == 3 and axis == 0:
-        known, sizes = steps(), {at: first.shape[at] for at in (1, 2)}
+        sizes = {at: first.shape[at] for at in (1, 2)}
+        if 1 in sizes.values():  # a single class is none
+            return Reading(element, stacked, min(sizes, key=lambda at: sizes[at]))
+        known = steps()
         fits = [at for at, size in sizes.items() if size == known]
         if not fits and known:  # one neuron that serves several layers is called more often
-            fits = [at for at, size in sizes.items() if size > 1 and known % size == 0]
+            fits = [at for at, size in sizes.items() if known % size == 0]
         if len(fits) == 1:
             return Reading(element, stacked, fits[0])
         raise NotRead(f"which axis of {tuple(first.shape)} is time cannot be told")

@@ -14,7 +14,6 @@ COMPARISON = "a comparison"  # the form of neurons that call no autograd functio
 ROUNDING = "a straight-through rounding"
 SCRIPTED = "torch.jit.script"
 JUMP = "a jump"
-UNREACHED = "it has no gradient, and becomes no spikes that could have one"
 HIDDEN = "scripted code shows nothing of what fires in it; give adapt the module before it"
 
 

@@ -30,6 +30,7 @@ class Recorded(NamedTuple):
         where: The lines of code that were running, and the module that had run last.
         writes: Whether it wrote to its arguments.
         alive: Whether the output of the network depends on it.
+        number: Which of several outputs `out` is; None if there is one.
     """
 
     call: Call
@@ -40,6 +41,12 @@ class Recorded(NamedTuple):
     where: tuple[Any, ...]
     writes: bool
     alive: bool = True
+    number: int | None = None
+
+    def repeat(self, *arguments: Any) -> Any:
+        """The call with other arguments; nothing of it is kept."""
+        out = self.call.repeat(*arguments)
+        return out if self.number is None else out[self.number]
 
     @property
     def node(self) -> Node:

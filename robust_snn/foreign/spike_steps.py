@@ -36,12 +36,19 @@ def find_steps(
     found: dict[Any, Staircase] = {}
     steps: list[Step | None] = []
     between: set[Node] = set()  # calls that make no spikes, such as of a reset
-    for place, recorded in enumerate(calls):
-        if known is not None:
-            before = known[place]
-            fires, staircase = before is not None, before and before.staircase
-        else:
-            fires, staircase = _fires(recorded, found)
+    calls = [*map(_firing, calls)]
+    if known is not None:
+        firing = [(step is not None, step and step.staircase) for step in known]
+    else:
+        firing = [_fires(recorded, found) for recorded in calls]
+    # which the values of a single call may not show
+    jump = {
+        c.call.function
+        for c, (fires, staircase) in zip(calls, firing, strict=True)
+        if fires and not staircase
+    }
+    for recorded, (fires, staircase) in zip(calls, firing, strict=True):
+        fires = fires or (recorded.call.function in jump and _matters(recorded))
         if staircase is not None:
             top = recorded.tops[staircase.argument]
             way = None if top is None else walk(top, between)
@@ -56,7 +63,7 @@ def find_steps(
 def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Staircase | None]:
     """Whether a call makes spikes, and by which staircase; `found` has those of other calls."""
     call, arguments, out = recorded.call, recorded.arguments, recorded.out
-    if not any(call.needs) or not recorded.alive:
+    if not _matters(recorded):
         return False, None
     if call.function is Rounded:
         return True, None
@@ -65,6 +72,8 @@ def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Stair
         return True, read_spikes(membrane, out, kind)
     if recorded.writes:  # it cannot be called again
         return _takes_few_levels(out), None
+    if recorded.number is not None:  # whose other outputs a surrogate would have to reach too
+        return _takes_few_levels(out) or has_jump(recorded.repeat, arguments, out), None
     key = (call.function, *(v for v in arguments if isinstance(v, int | float)))
     staircase, fires = found.get(key), False
     if staircase is None or not _suits(staircase, arguments, out):
@@ -76,6 +85,22 @@ def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Stair
     if staircase is not None:
         found[key] = staircase
     return fires or staircase is not None, staircase
+
+
+def _matters(recorded: Recorded) -> bool:
+    """Whether a call makes a tensor that has to do with images and logits."""
+    return any(recorded.call.needs) and recorded.alive and isinstance(recorded.out, Tensor)
+
+
+def _firing(recorded: Recorded) -> Recorded:
+    """A call that gives several tensors with the one that seems to be spikes in their place."""
+    if not isinstance(recorded.out, tuple | list):
+        return recorded
+    slopes = [place for place, out in enumerate(recorded.out) if _is_float(out)]
+    spikes = [place for place in slopes if _takes_few_levels(recorded.out[place])]
+    number = next(iter(spikes or slopes), None)
+    out = None if number is None else recorded.out[number].detach()
+    return recorded._replace(out=out, number=number)
 
 
 def walks_of(steps: Sequence[Step]) -> list[Walk]:
@@ -113,6 +138,10 @@ def _moving_staircase(members: Sequence[Step]) -> Staircase | None:
         if all(_suits(moving, s.recorded.arguments, s.recorded.out) for s in members):
             return moving
     return None
+
+
+def _is_float(out: Any) -> bool:
+    return isinstance(out, Tensor) and out.is_floating_point()
 
 
 def _takes_few_levels(out: Any) -> bool:

@@ -92,7 +92,7 @@ def read_staircase(
             at_zero = Staircase(0, None, (0.0,), pair, chance)
             if at_zero.agrees(membrane, values):
                 return at_zero
-    if chance or not 2 <= len(levels) <= LEVELS:
+    if chance or not 2 <= len(levels) <= LEVELS or not membrane.isfinite().all():
         return None
     at = [membrane.detach()[values == level] for level in levels]
     unit = min(high - low for low, high in pairwise(levels))
@@ -154,9 +154,7 @@ def has_jump(function: Function, arguments: Sequence[Any], out: Any) -> bool:
 def _jumps_along(function: Function, arguments: Sequence[Any], place: int) -> bool:
     """Whether a function jumps along one argument, the others being as they are for one image."""
     membrane = arguments[place].detach()
-    given = [
-        v[:1] if isinstance(v, Tensor) and v.shape == membrane.shape else v for v in arguments
-    ]
+    given = [v[:1] if isinstance(v, Tensor) and v.shape == membrane.shape else v for v in arguments]
 
     def at(points: Tensor) -> Tensor | None:
         """Values at some points `[P, N]`, of which each neuron has its own."""
@@ -166,7 +164,10 @@ def _jumps_along(function: Function, arguments: Sequence[Any], place: int) -> bo
         return torch.stack(known) if len(known) == len(values) else None
 
     low, high = membrane.min().item(), membrane.max().item()
-    line = torch.linspace(low, high, GRID // 8, dtype=torch.float64, device=membrane.device)
+    margin = max(1.0, high - low)
+    line = torch.linspace(
+        low - margin, high + margin, GRID // 8, dtype=torch.float64, device=membrane.device
+    )
     grid = (line + OFF_ROUND)[:, None].expand(-1, membrane[:1].numel())
     values = _steady(at, grid)
     if values is None or not values.isfinite().all():

@@ -24,7 +24,7 @@ from robust_snn.foreign.graph_walk import (
 )
 from robust_snn.foreign.interception import functions_of, listening, nodes_of, open_function
 from robust_snn.foreign.library import find_nodes
-from robust_snn.foreign.loose_ends import Elsewhere
+from robust_snn.foreign.loose_ends import UNREACHED, Elsewhere
 from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import SILENT, Recurrence, Traces, Unrecognised, fit, stirred_fit
 from robust_snn.foreign.scripted_code import scripted_neurons
@@ -34,7 +34,6 @@ from robust_snn.foreign.spike_plan import (
     JUMP,
     ROUNDING,
     SCRIPTED,
-    UNREACHED,
     PlannedCall,
     SpikeNeuron,
     SpikePlan,
@@ -74,7 +73,7 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
-        spikes = {s.recorded.node for s in others}
+        spikes = {s.recorded.node: (s.recorded.path, *s.recorded.where[1:]) for s in others}
         places = looking.places(spikes, outputs)
         loose = [*looking.loose_ends(spikes, outputs), *_elsewhere(looking, run, leaf, outputs)]
         if places:
@@ -94,7 +93,7 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
 
 def _elsewhere(
     looking: Comparisons, run: Run, leaf: Tensor, outputs: Sequence[Tensor]
-) -> list[tuple[str, str]]:
+) -> list[tuple[str, str, str]]:
     """Names what leaves PyTorch, if the outputs depend on it."""
     if not looking.leaves:
         return []
@@ -104,7 +103,7 @@ def _elsewhere(
     except Exception:  # whatever a network does with values that are none of its own
         again = []
     changed = len(again) != len(outputs) or not all(map(torch.equal, outputs, again))
-    return [("", "values that leave PyTorch")] if changed else []
+    return [("", "values that leave PyTorch", UNREACHED)] if changed else []
 
 
 class _Pass(NamedTuple):
@@ -155,7 +154,7 @@ def _plan(
     steps: Sequence[Step | None],
     groups: Groups,
     places: Places,
-    loose: Sequence[tuple[str, str]],
+    loose: Sequence[tuple[str, str, str]],
 ) -> SpikePlan:
     paths = [pass_.calls[group[0][0]].path for group in groups]
     neurons: list[SpikeNeuron] = []
@@ -170,8 +169,8 @@ def _plan(
     neurons += [SpikeNeuron(path, SCRIPTED, 1, None, HIDDEN) for path in scripted_neurons(net)]
     known = find_nodes(net)
     neurons += [
-        SpikeNeuron(f"{path or type(net).__name__}#{where}", JUMP, 1, None, UNREACHED)
-        for path, where in loose
+        SpikeNeuron(f"{path or type(net).__name__}#{where}", JUMP, 1, None, why)
+        for path, where, why in loose
         if not (path and inside(path, *known))
     ]
     calls = [

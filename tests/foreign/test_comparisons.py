@@ -41,6 +41,8 @@ WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
     "where": lambda v: torch.where(v > 1, torch.ones_like(v), torch.zeros_like(v)),
     "heaviside": lambda v: torch.heaviside(v - 1, torch.zeros(())),
     "sign": lambda v: (torch.sign(v - 1) + 1) / 2,
+    "sign, clamped": lambda v: torch.sign(v - 1).clamp(min=0),
+    "sign, squared": lambda v: ((torch.sign(v - 1) + 1) / 2) ** 2,
     "turned round": lambda v: torch.lt(torch.ones(()), v).float(),
     "operands by name": lambda v: torch.gt(input=v, other=torch.ones(())).float(),
     "a factor by name": lambda v: torch.mul(torch.gt(v, 1), other=1.0),

@@ -198,7 +198,7 @@ def _sums(z: Tensor, pooled: list[int]) -> tuple[Tensor, Tensor]:
     rows = max(1, BLOCK // z[0].numel()) if z.device.type == "cpu" else len(z)
     sums = []
     for part in z.split(rows):  # its double stays in the cache
-        double = part.double()
+        double = part.to(torch.float64, copy=True)  # it is changed in place
         total = double.sum(pooled, keepdim=True)
         sums.append([total, double.square_().sum(pooled, keepdim=True)])
     total, square = map(torch.cat, zip(*sums, strict=True))
