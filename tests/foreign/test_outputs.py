@@ -38,6 +38,7 @@ OUTPUTS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "[T, B, K]": lambda s, v: s,
     "[B, T, K]": lambda s, v: s.transpose(0, 1),
     "[B, K, T]": lambda s, v: s.permute(1, 2, 0),
+    "[B, 1, K]": lambda s, v: s.mean(0)[:, None],
     "list of steps": lambda s, v: list(s.unbind(0)),
     "spikes and membranes": lambda s, v: (s, v),
     "logits and extras": lambda s, v: (s.mean(0), {"T": T}),
