@@ -63,6 +63,7 @@ from robust_snn.utils.operands import by_position
 SHAPES = (*RESHAPING, "stack", "cat", "max_pool2d")
 SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
+COUNTING = ("sum", "mean")  # of spikes
 MARKS = (
     *("_attached", "_comparison", "_hides", "_loose", "_numbers", "_of_mask", "_place", "_spiky"),
     "_unsure",
@@ -266,7 +267,7 @@ class Comparisons(TorchFunctionMode):
                     self._gates.add(getattr(one, "_place", 0))
         if out.requires_grad:
             parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
-            kept = name in (*KEEPING, *SQUASHING) and all(map(made_of_spikes, parts))
+            kept = name in (*KEEPING, *SQUASHING, *COUNTING) and all(map(made_of_spikes, parts))
             self._mark(out, "_spiky", kept and has_few_values(out))
         if name in SUMS and out.requires_grad:
             if has_hidden_values(args, out):
