@@ -179,10 +179,9 @@ def _acts_as_step(value: Tensor, out: Tensor) -> bool:
 def _lost(name: str, given: Sequence[Tensor], out: Tensor) -> list[Node]:
     """What made the spikes whose gradient an operation leaves out."""
     if name in WRITING and hasattr(given[0], "_attached"):  # by way of its `data`
-        return [value.grad_fn for value in given[1:] if value.grad_fn and made_of_spikes(value)]
-    if name != "detach" and (torch.is_grad_enabled() or name not in (*ARITHMETIC, *RESHAPING)):
+        given = given[1:]
+    elif name != "detach" and (torch.is_grad_enabled() or name not in (*ARITHMETIC, *RESHAPING)):
         return []
-    if out.requires_grad:
+    elif out.requires_grad:
         return []
-    known = (value for value in given if value.grad_fn is not None and made_of_spikes(value))
-    return [value.grad_fn for value in known]
+    return [v.grad_fn for v in given if v.grad_fn is not None and made_of_spikes(v)]
