@@ -178,10 +178,9 @@ def _acts_as_step(value: Tensor, out: Tensor) -> bool:
 
 def _lost(name: str, given: Sequence[Tensor], out: Tensor) -> list[Node]:
     """What made the spikes whose gradient an operation leaves out."""
-    if name in WRITING and hasattr(given[0], "_attached"):  # by way of its `data`
-        given = given[1:]
-    elif name != "detach" and (torch.is_grad_enabled() or name not in (*ARITHMETIC, *RESHAPING)):
+    written = name in WRITING and hasattr(given[0], "_attached")  # by way of its `data`
+    without = not torch.is_grad_enabled() and name in (*ARITHMETIC, *RESHAPING)
+    if not written and (out.requires_grad or not (without or name == "detach")):
         return []
-    elif out.requires_grad:
-        return []
-    return [v.grad_fn for v in given if v.grad_fn is not None and made_of_spikes(v)]
+    sources = given[1:] if written else given
+    return [v.grad_fn for v in sources if v.grad_fn is not None and made_of_spikes(v)]
