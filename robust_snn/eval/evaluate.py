@@ -347,9 +347,9 @@ def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
             verdict_checks.gradient_masking, *some(first), summary.modes, job.threat, seed=seed
         ),
     )
-    kept = np.flatnonzero(right & left)
-    kept = kept[-DIAGNOSED:]  # the last, since the first were looked at
+    kept_of_all = np.flatnonzero(right & left)
+    kept = kept_of_all[-DIAGNOSED:]  # the last, since the first were looked at
     if len(kept) < FEWEST or set(kept) == set(first):
         return notes
     on_kept = verdict_checks.follows_margin(*some(kept), summary.modes, job.threat, seed=seed)
-    return notes + [replace(note, name=f"{note.name} on survivors") for note in on_kept]
+    return notes + verdict_checks.on_survivors(on_kept, len(kept_of_all) / int(right.sum()))

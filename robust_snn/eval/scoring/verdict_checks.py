@@ -21,6 +21,7 @@ from robust_snn.eval.scoring.noise_draws import PROBE_DRAWS, SAME_LOGITS
 from robust_snn.gradients import Own, parse_mode
 from robust_snn.victim import Victim
 
+FEW_LEFT = 0.25  # share of the right answers below which survivors are few
 NAMED_MODES = 4  # with a flaw, that a diagnostic names
 GREY = 0.5  # a radius in Linf within which every image can be made grey
 UNFOLLOWED = "; no attack followed this gradient"
@@ -359,3 +360,20 @@ def follows_margin(
     size: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed, "modes": modes}
     measure = partial(finite_differences, victim, images, labels, **size)
     return measured("finite differences", measure)
+
+
+def on_survivors(notes: Sequence[Diagnostic], share: float) -> list[Diagnostic]:
+    """What `follows_margin` says of images that every attack left, milder where these are few.
+
+    A handful is left because gradients fail on it, on any network: it says nothing about the
+    others.
+
+    Args:
+        notes: What it says.
+        share: Share of the images that were right before the attacks.
+    """
+    milder = {"fail": "warn", "warn": "pass"} if share < FEW_LEFT else {}
+    return [
+        replace(n, name=f"{n.name} on survivors", status=milder.get(n.status, n.status))  # type: ignore[arg-type]
+        for n in notes
+    ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from robust_snn import Victim
+from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.noise_draws import score
-from robust_snn.eval.scoring.verdict_checks import attacked, clean_accuracy, reach
+from robust_snn.eval.scoring.verdict_checks import attacked, clean_accuracy, on_survivors, reach
 from victims import StandIn
 
 
@@ -22,6 +25,21 @@ def test_a_network_no_better_than_chance_fails(accuracy: float, classes: int, fa
     found = clean_accuracy(accuracy, classes)
     assert [note.status for note in found] == (["fail"] if fails else [])
     assert all("labels shifted" in note.why for note in found)
+
+
+@pytest.mark.parametrize(
+    ("said", "share", "status"),
+    [
+        ("fail", 0.5, "fail"),
+        ("warn", 0.5, "warn"),
+        ("fail", 0.1, "warn"),
+        ("warn", 0.1, "pass"),
+        ("pass", 0.1, "pass"),
+    ],
+)
+def test_few_survivors_say_less_than_many(said: Any, share: float, status: str) -> None:
+    (found,) = on_survivors([Diagnostic("finite differences", 0.0, said, "why")], share)
+    assert (found.name, found.status) == ("finite differences on survivors", status)
 
 
 @pytest.mark.parametrize(("images", "statuses"), [(0, ["fail"]), (1, [])])
