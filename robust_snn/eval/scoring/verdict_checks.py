@@ -374,6 +374,6 @@ def on_survivors(notes: Sequence[Diagnostic], share: float) -> list[Diagnostic]:
     """
     milder = {"fail": "warn", "warn": "pass"} if share < FEW_LEFT else {}
     return [
-        replace(n, name=f"{n.name} on survivors", status=milder.get(n.status, n.status))  # type: ignore[arg-type]
+        replace(n, name=f"{n.name} on survivors", status=milder.get(n.status, n.status))
         for n in notes
     ]
