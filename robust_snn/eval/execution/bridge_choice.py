@@ -56,22 +56,31 @@ def choose_bridge(
             return None
 
     own = judged(victim)
-    if own is not None and own.status == "pass" and own.value >= GOOD:
+    if own is not None and _is_good(own):
         return BridgeChoice(None, {})
-    least = BETTER if own is None else max(own.value, 0.0) + BETTER
+    least = (False, BETTER) if own is None else (_passes(own), max(own.value, 0.0) + BETTER)
     best = None
     for bridge in _bridges(victim, images):
         note = judged(bridge.across(victim), str(bridge))
-        if note is not None and note.value > least:
+        # a small part of the network may have a true gradient of its own, which moves little
+        if note is not None and note.value > BETTER and (_passes(note), note.value) > least:
             try:
                 crossing = named(bridge, victim, images)
             except InputError as error:  # attacks could not cross it either
                 left_out[str(bridge)] = first_line(error)
                 continue
-            best, least = crossing, note.value
-            if note.status == "pass" and note.value >= GOOD:
+            best, least = crossing, (_passes(note), note.value)
+            if _is_good(note):
                 break
     return BridgeChoice(best, left_out)
+
+
+def _passes(note: Diagnostic) -> bool:
+    return note.status == "pass"
+
+
+def _is_good(note: Diagnostic) -> bool:
+    return _passes(note) and note.value >= GOOD
 
 
 def _bridges(victim: Victim, images: Tensor) -> Iterator[Bridge]:
