@@ -62,7 +62,7 @@ class Watched(torch.nn.Module):
 
 def watched(memory: int = 1000, **settings: object) -> tuple[Victim, list[int]]:
     net = Watched(tiny_victim(noisy=True).net, memory)
-    refuse_unreached(net, torch.rand(1, *SHAPE))  # as the first images of a network do
+    refuse_unreached(net, torch.rand(1, *SHAPE), list(net.modules()))  # as a first image does
     net.sizes.clear()
     return Victim(net, eot=5, **settings), net.sizes
 

@@ -43,7 +43,7 @@ def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
 
     Modules of other people keep a state while they run, so one thread at a time runs them.
     """
-    own = chain.from_iterable(map(dict.values, map(_parameters, modules)))
+    own = chain.from_iterable(parts.values() for parts in map(_parameters, modules))
     parameters = [parameter for parameter in own if parameter is not None]
     with ExitStack() as stack:
         for flag, owners in (("training", modules), ("requires_grad", parameters)):

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from robust_snn.utils.plain_text import one_line
 
 NAMED = 80  # characters of a name that came
-LISTED, SHOWN = 24, 8  # known names that are all listed; of more, so many, the nearest
+LISTED, SHOWN = 64, 8  # known names that are all listed; of more, so many, the nearest
 OUT_OF_MEMORY = (  # the last three are oneDNN's
     *("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed"),
     *("could not create a memory", "could not create a primitive", "could not execute a primitive"),
