@@ -111,8 +111,8 @@ def adapt(
         elif images is not None:
             obj.study(images)
             _tell(obj)
-    if isinstance(obj, ForeignSNN):
-        settings = {"gradient": obj.own_mode(), **settings}
+    if isinstance(obj, ForeignSNN) and "gradient" not in settings:
+        settings["gradient"] = obj.own_mode()
     return Victim(obj, **settings)
 
 

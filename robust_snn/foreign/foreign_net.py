@@ -20,10 +20,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from robust_snn.foreign.changes import Watch
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.describe import summary
 from robust_snn.foreign.interception import listening
-from robust_snn.foreign.library import Unreadable
+from robust_snn.foreign.library import Library, Unreadable
 from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.shown_net import ShownNet
@@ -32,6 +33,7 @@ from robust_snn.foreign.spike_pass import SpikePass
 from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
 from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, study
 from robust_snn.foreign.time_average import averaged_over_time
+from robust_snn.foreign.twin import UNCHECKED
 from robust_snn.foreign.twin_check import (
     COMPARED,
     Finding,
@@ -82,6 +84,9 @@ class ForeignSNN(ShownNet):
         self.checked: set[torch.Size] = set()
         self.studies: dict[torch.Size, Study] = {}
         self._tries = 0
+        self._watch: Watch | None = None  # None before a study, and where a run changes the net
+        self._given: set[GradientMode] = set()
+        self._outdated: set[GradientMode] = set()
 
     @property
     def refusals(self) -> dict[str, str]:
@@ -93,24 +98,36 @@ class ForeignSNN(ShownNet):
         return {path: reason for path, reason in reasons.items() if reason is not None}
 
     def own_mode(self) -> GradientMode:
-        """The gradient mode that the net has by itself."""
+        """The gradient mode that the net has by itself, for a victim to keep."""
         if self.ours:
             return BPTT()
-        found = set()
-        for twin in self.members:
-            try:
-                found.add(twin.owner.own_mode(twin.node))
-            except Unreadable as reason:
-                _log.info("keeping the net's own gradient: %s", reason)
-                return Own()
+        try:
+            found = self._own_modes()
+        except Unreadable as reason:
+            _log.info("keeping the net's own gradient: %s", reason)
+            return Own()
         if self._plan.no_gradient is not None and self._plan.reached:
             return BPTT()
-        return found.pop() if len(found) == 1 else Own()
+        if len(found) != 1:
+            return Own()
+        self._given |= found
+        return found.pop()
+
+    def _own_modes(self) -> set[GradientMode]:
+        """Those of the neurons of known libraries."""
+        return {twin.owner.own_mode(twin.node) for twin in self.members}
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
         gradient = layer_gradient(self)
+        self._notice_changes()
         found = self.study(x)
+        if self._outdated and gradient.mode in self._outdated:
+            raise InputError(
+                f"{gradient.mode} was the gradient of {self.name} itself when it was adapted, and "
+                "its surrogates were changed since; adapt the net again, robust_snn.adapt(net), or "
+                "choose a gradient mode"
+            )
         own = isinstance(gradient.mode, Own)
         if not own and self.members and self.whole_refusal is None:
             self.check(x)
@@ -143,10 +160,12 @@ class ForeignSNN(ShownNet):
             x = x.detach().clone()
             if shape not in self.studies:
                 found = study(self, x)
+                watch = self._new_watch()
                 self.studies[shape] = found._replace(plan=self._tried(x, found))
                 _ready.add(self)
                 if self.members and self.whole_refusal is None:
                     self.check(x)
+                self._watch = self._new_watch() if watch.unchanged(self.net) else None
                 return self.studies[shape]
             found = self.studies[shape]
             if self not in _ready:
@@ -158,6 +177,47 @@ class ForeignSNN(ShownNet):
                 tried = self._tried(x, found._replace(plan=plan))
                 self.studies[shape] = found._replace(plan=tried)
         return self.studies[shape]
+
+    def _notice_changes(self) -> None:
+        """Forgets what was found of a net whose modules were set up anew.
+
+        Raises:
+            InputError: If a module was exchanged.
+        """
+        if self._watch is None or self._watch.unchanged(self.net):
+            return
+        if (other := self._watch.other_module(self.net)) is not None:
+            raise InputError(
+                f"{self.name} was changed since it was adapted: {other}; adapt the net again, "
+                "robust_snn.adapt(net)"
+            )
+        _log.info("%s was changed and is looked at again", self.name)
+        self.studies, self.checked, self.whole_refusal, self._tries = {}, set(), None, 0
+        for twin in self.members:
+            twin.refusal = UNCHECKED
+        self._watch = None
+        try:
+            own = self._own_modes()
+        except Unreadable:
+            own = set()
+        self._outdated = {mode for mode in self._given if own != {mode}}
+
+    def _new_watch(self) -> Watch:
+        """The net as it is now, without what moves in its calls."""
+        moving, modules = dict[nn.Module, set[str]](), dict(self.net.named_modules())
+        for path, name in self.rest:
+            if path in modules:
+                moving.setdefault(modules[path], set()).add(name)
+        return Watch(self.net, moving, () if self.refusals else [node for node, _ in self.nodes()])
+
+    def _states(self) -> list[tuple[nn.Module, Library]]:
+        return super()._states() if self._watch is None else self._watch.states()
+
+    def _replicate_for_data_parallel(self) -> ForeignSNN:
+        """A replica of `nn.DataParallel`, whose modules are copies."""
+        replica: ForeignSNN = super()._replicate_for_data_parallel()
+        replica._watch = None
+        return replica
 
     def _looks_again(self, shape: torch.Size) -> bool:
         """Whether other images of a shape may show more of a neuron that was silent."""

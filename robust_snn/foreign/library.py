@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -119,6 +119,12 @@ def find_states(net: nn.Module) -> list[tuple[nn.Module, Library]]:
     """The modules of a net that keep something between calls."""
     known = _libraries().values()
     return [(m, library) for m in net.modules() for library in known if library.stateful(m)]
+
+
+def with_libraries(states: Iterable[tuple[nn.Module, str]]) -> list[tuple[nn.Module, Library]]:
+    """The same as `find_states` found, of which names of libraries were kept."""
+    known = _libraries()
+    return [(module, known[name]) for module, name in states]
 
 
 def takes_all_steps(net: nn.Module) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.foreign.hidden_state import Key, restore
-from robust_snn.foreign.library import Library, find_states
+from robust_snn.foreign.library import Library
 from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.neurons import one_pass
 
@@ -19,6 +19,7 @@ from robust_snn.neurons import one_pass
 @contextmanager
 def at_rest(
     net: nn.Module,
+    states: Sequence[tuple[nn.Module, Library]],
     broken: Sequence[nn.Module],
     rest: Mapping[Key, Any],
     seed: int | None,
@@ -28,12 +29,12 @@ def at_rest(
 
     Args:
         net: The net.
+        states: Its modules that keep something between calls; see `find_states`.
         broken: Neurons that have a gradient in train mode only.
         rest: Attributes that move in a call, with the values that they have before.
         seed: Seed of the global generators, whose states come back; None leaves them alone.
         device: Where the net runs.
     """
-    states = find_states(net)
     parts = [module for node in broken for module in node.modules()]  # surrogates ask too
     modes = [module.training for module in parts]
     try:

@@ -178,7 +178,11 @@ class ShownNet(NoisyModule):
         """The net at rest, with gradients, and with the random numbers of the victim's keys."""
         seed = int(self.draw(len(x), x.device)[0][0]) if self.random else None
         broken = [self.net.get_submodule(path) for path in self.without_eval_gradient]
-        return at_rest(self.net, broken, self.rest, seed, x.device)
+        return at_rest(self.net, self._states(), broken, self.rest, seed, x.device)
+
+    def _states(self) -> list[tuple[nn.Module, Library]]:
+        """The modules of the net that keep something between calls."""
+        return find_states(self.net)
 
     def _with_own_neurons(self, x: Tensor, found: Study) -> Tensor:
         """The net as its author runs it."""
