@@ -22,8 +22,8 @@ Setup = dict[nn.Module, dict[str, Any]]
 class Watch:
     """The modules of other people in a network, and how they are set up when it is made.
 
-    That is their numbers, words and functions, and their tensors of one number. Other weights are
-    not looked at: nothing that a study finds depends on them.
+    That is their numbers, words and functions, and their tensors of one number. Larger tensors are
+    not looked at: they are weights, which every pass reads anew, but for a leak per channel.
 
     Args:
         net: The network, at rest.
@@ -33,7 +33,7 @@ class Watch:
 
     def __init__(self, net: nn.Module, moving: Names, live: Collection[nn.Module]) -> None:
         self._moving = moving
-        self._live = live
+        self._live = frozenset(live)
         self._setup = self._look(net)
         # with the names of libraries, which can be sent to other processes
         self._states = [(module, owner.name) for module, owner in find_states(net)]
