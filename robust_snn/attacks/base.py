@@ -355,7 +355,8 @@ def on_device(
         raise InputError(f"{len(images)} images need as many ids, got {tuple(ids.shape)}")
     device = device_of(victim, images)
     x = images.detach().to(device, torch.float32).clone(memory_format=torch.contiguous_format)
-    return x, labels.to(device), ids.to(device).long()
+    # copies, for tensors of inference mode cannot be saved for a backward pass
+    return x, labels.to(device).clone(), ids.to(device).long().clone()
 
 
 def checked_start(start: Tensor, images: Tensor) -> Tensor:

@@ -47,6 +47,11 @@ class Patch(Attack):
         super().check_inputs(images, eps, norm)
         if images.ndim != 4:
             raise InputError(f"patch needs images [B, C, H, W], got {tuple(images.shape)}")
+        if eps < images.shape[1]:
+            raise InputError(
+                f"a patch of one pixel changes {images.shape[1]} entries, got eps={eps:g}; "
+                "usual is 75, which is 5x5 pixels in color"
+            )
 
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
         victim, images, labels, ids = inputs[:4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -17,8 +18,9 @@ from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
 from robust_snn.utils.errors import InputError
 
-CERTIFICATE_FORMAT = 2  # of the rows; a folder with others is refused
+CERTIFICATE_FORMAT = 3  # of the rows; a folder with others is refused
 ROWS, RECORD = "certificates.csv", "certificate.json"
+DIGEST = "sha256"  # column that binds a row to its numbers and to the configuration
 Row = dict[str, Any]
 
 
@@ -62,10 +64,23 @@ class CertificateFolder:
         file = self.path / ROWS
         if not file.exists():
             return []
-        rows: list[Row] = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
-        if [row.get("image") for row in rows] != [str(i) for i in range(len(rows))]:
-            raise InputError(f"{file} is damaged; delete it, and it is made again")
+        try:
+            rows: list[Row] = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+        except (OSError, UnicodeError, csv.Error):
+            rows = [{}]
+        told = [row.pop(DIGEST, None) for row in rows]
+        if told != [self._digest(row) for row in rows] or [row["image"] for row in rows] != [
+            str(i) for i in range(len(rows))
+        ]:
+            raise InputError(
+                f"'{file}' is damaged, of another run or of an earlier version; delete it, and it "
+                "is made again"
+            )
         return rows
+
+    def _digest(self, row: Row) -> str:
+        parts = [self.configuration, list(map(list, row.items()))]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def finish(
         self,
@@ -90,9 +105,9 @@ class CertificateFolder:
                 {"image": str(i), **row} for i, row in zip(ids.tolist(), texts, strict=True)
             ]
             table = io.StringIO()
-            writer = csv.DictWriter(table, list(self.rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(table, [*self.rows[0], DIGEST], lineterminator="\n")
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows({**row, DIGEST: self._digest(row)} for row in self.rows)
             write_text(self.path / ROWS, table.getvalue())
             show(len(self.rows))
         return self.rows
@@ -118,10 +133,7 @@ def read_certificates(path: Path) -> tuple[dict[str, Any], list[Row]]:
         raise InputError(f"'{path}' is damaged: {error}") from None
     if configuration.get("method") not in ("bounds", "smoothing"):
         raise InputError(f"'{path / RECORD}' says no method that certifies")
-    rows = CertificateFolder(path, configuration).rows
-    if rows and configuration["method"] == "bounds" and "digest" not in rows[0]:
-        raise InputError(f"'{path}' was made by an earlier version; certify into another --out")
-    return configuration, rows
+    return configuration, CertificateFolder(path, configuration).rows
 
 
 def _text(value: Any) -> str:

@@ -23,6 +23,7 @@ from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.reporting.study_page import write_study
 from robust_snn.eval.scoring.energy_use import measured_costs
 from robust_snn.eval.scoring.study_findings import StudyFindings, cell_folder, findings
+from robust_snn.models import create_network, fitted_kwargs
 from robust_snn.training import Diverged, load_model, train
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.atomic_files import write_json
@@ -87,6 +88,7 @@ def study(
             f"a study on {plan.n} images needs {CALIBRATION} more that choose the attacks; there "
             f"are {len(test)}: take a smaller n"
         )
+    _check_networks(plan, data)
     place = Path(out)
     output_folder(place, "the study")
     parcel = (plan, data, test)
@@ -96,6 +98,13 @@ def study(
     found = findings(plan, place)
     write_study(found, place, command)
     return found
+
+
+def _check_networks(plan: StudyPlan, data: ImageSet) -> None:
+    """Builds every network once, so that a wrong one is refused before the first is trained."""
+    with torch.random.fork_rng(devices=()):
+        for row in plan.defences:
+            create_network(row.model, **fitted_kwargs(row.model, plan.kwargs(row), data))
 
 
 def cells(plan: StudyPlan) -> list[Cell]:
@@ -202,6 +211,6 @@ def _finish(
             report=False,  # `robust-snn report` makes the page of a run
         )
     if not (folder / ENERGY_FILE).exists():
-        some = test.images[: min(plan.n, ENERGY_IMAGES)].to(device)
+        some = test.images[:ENERGY_IMAGES].to(device)
         costs = measured_costs(victim, some, torch.arange(len(some), device=device))
         write_json(folder / ENERGY_FILE, {"joules": float(costs[:, 0].mean())})

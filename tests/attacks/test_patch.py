@@ -45,4 +45,19 @@ def test_a_suite_of_patches(tmp_path: Path) -> None:
     assert verdict.threat == {"norm": "L0", "eps": 18.0} and verdict.robust.accuracy < 1
     with pytest.raises(InputError, match="needs images"):
         Patch()(Victim(net), images[:, None], labels, eps=8)
-    assert torch.equal(Patch()(Victim(net), images, labels, eps=1).images, images)
+    with pytest.raises(InputError, match="changes 2 entries, got eps=1"):
+        Patch()(Victim(net), images, labels, eps=1)
+    assert Patch()(Victim(net), images[:0], labels[:0], eps=8).images.shape == (0, 2, 6, 6)
+
+
+def test_labels_of_inference_mode() -> None:
+    torch.manual_seed(0)
+    victim, images = (
+        Victim(nn.Sequential(nn.Flatten(), nn.Linear(72, 4)).eval()),
+        torch.rand(4, 2, 6, 6),
+    )
+    labels = torch.arange(4)
+    attack = Patch(steps=2, places=2)
+    with torch.inference_mode():
+        inside = attack(victim, images.clone(), labels.clone(), eps=8)
+    assert torch.equal(inside.images, attack(victim, images, labels, eps=8).images)

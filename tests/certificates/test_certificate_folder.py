@@ -47,6 +47,10 @@ def test_folders_of_another_configuration_are_refused(tmp_path: Path) -> None:
         ("certificate.json", '{"configuration"', "damaged"),
         ("certificates.csv", "image,label\n1,2\n", "damaged"),
         ("certificates.csv", "label\n2\n", "damaged"),
+        ("certificates.csv", "image,label,lead\n0,1,2\n", "earlier version"),
+        ("certificates.csv", "image,label,lead,sha256\n0,0,0,00\n", "another run"),
+        ("certificates.csv", "image,label,lead,sha256\n0,0,0,00,1,1\n", "damaged"),
+        ("certificates.csv", "image\n\0\n", "damaged"),
     ],
 )
 def test_damaged_folders_are_refused(tmp_path: Path, file: str, text: str, said: str) -> None:
@@ -54,3 +58,26 @@ def test_damaged_folders_are_refused(tmp_path: Path, file: str, text: str, said:
     (tmp_path / file).write_text(text)
     with pytest.raises(InputError, match=said):
         finished(tmp_path)
+
+
+@pytest.mark.parametrize("change", [("0,0,0", "0,1,0"), ("\n1,1,0.1", "\n1,1,0.9")])
+def test_a_changed_row_is_refused(tmp_path: Path, change: tuple[str, str]) -> None:
+    finished(tmp_path)
+    rows_file = tmp_path / "certificates.csv"
+    text = rows_file.read_text()
+    assert change[0] in text
+    rows_file.write_text(text.replace(*change))
+    with pytest.raises(InputError, match="damaged"):
+        finished(tmp_path)
+
+
+def test_rows_of_another_folder_are_refused(tmp_path: Path) -> None:
+    finished(tmp_path / "a", config=2)
+    (tmp_path / "a" / "certificate.json").unlink()
+    with pytest.raises(InputError, match="of another run"):
+        finished(tmp_path / "a")
+    finished(tmp_path / "b")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "b" / "certificates.csv").rename(tmp_path / "c" / "certificates.csv")
+    with pytest.raises(InputError, match="of another run"):
+        finished(tmp_path / "c", config=2)

@@ -135,6 +135,26 @@ def test_cells_are_shared(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("n: 8", "n: 0"), "n of a study must be at least 1"),
         (("{epochs: 1}", "{epoch: 1}"), "did you mean 'epochs'"),
         (('source: "a paper"', "sauce: x"), "did you mean 'source'"),
+        (("baseline: 10,", "baseline: .nan,"), "baseline of what 'a paper' published must be"),
+        (("name: trained", "name: PLAIN"), "the folder of a defence comes twice: 'plain'"),
+        (("name: trained", "name: ..."), "name of a defence names a file"),
+        (("name: trained", "name: [x]"), "name must be text"),
+        (("name: trained", "name: study.html"), "a page of the study is called 'study.html'"),
+        (
+            ("model: snn_vgg5\n    recipe", "model: snn_vgg6\n    recipe"),
+            "did you mean 'snn_vgg16'",
+        ),
+        (("model_kwargs: *small", "model_kwargs: 3"), "model_kwargs must be dict"),
+        (("training: {epochs: 1}", "training: {1: 2}"), "training of a study must be a mapping"),
+        (("training: {epochs: 1}", "training: x"), "training must be dict"),
+        (("eps: 0.1", "eps: 8"), "must be in .0, 1., got 8"),
+        (("seeds: [0]", "seeds: [x]"), "a seed of a study must be a whole number"),
+        (("seeds: [0]", "seeds: [1, 1]"), "a seed of the study comes twice: '1'"),
+        (("suites: [other.yaml]", "suites: [1]"), "a suite of a study must be a name, got 1"),
+        (("suites: [other.yaml]", "suites: [adaptive, adaptive-medium]"), "comes twice"),
+        (("n: 8", "size: 1.5"), "size of a study must be a whole number"),
+        (("n: 8", "trained_on: -1"), "trained_on of a study must be at least 1"),
+        (("own.yaml\n    model_kwargs: &", "7\n    model_kwargs: &"), "protocol must be text"),
     ],
 )
 def test_wrong_plans_are_refused(plan: Path, change: tuple[str, str], message: str) -> None:
@@ -142,6 +162,22 @@ def test_wrong_plans_are_refused(plan: Path, change: tuple[str, str], message: s
     plan.write_text(PLAN.replace(*change), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         load_plan("plan.yaml")
+
+
+@pytest.mark.parametrize("name", ["training", "../../x", "energy.json"])
+def test_suites_keep_to_folders_of_their_own(plan: Path, name: str) -> None:
+    suite = SUITE.replace("NAME", name).replace("MODE", "ste")
+    plan.with_name("other.yaml").write_text(suite, encoding="utf-8")
+    with pytest.raises(InputError, match="comes twice|names a file"):
+        load_plan(plan)
+
+
+def test_networks_are_built_before_the_first_training(plan: Path) -> None:
+    plan.write_text(PLAN.replace("*small", "{T: 0}"), encoding="utf-8")
+    data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
+    with pytest.raises(InputError, match="T must be at least 1"):
+        study(plan, data, test, out="runs")
+    assert not Path("runs").exists()
 
 
 def test_a_part_keeps_its_baselines(plan: Path) -> None:

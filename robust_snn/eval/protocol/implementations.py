@@ -199,6 +199,11 @@ def _of_ours(
 
 def _check_corruption(row: AttackSpec, threat: Threat) -> None:
     corruption(row.attack, row.options)
+    if threat.eps != 0:
+        raise InputError(
+            f"'{row.name}' corrupts at random, by its own options and within no radius: eps must "
+            f"be 0, got {threat.eps:g}"
+        )
 
 
 def _corrupt(

@@ -16,19 +16,28 @@ a recipe, where none is there, and one row. Unknown keys are refused.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import timm
+
+from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.eval.protocol.suite_files import built, load_suite, mapping
 from robust_snn.training import Recipe, load_recipe
+from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.file_texts import parse_yaml, read_text
-from robust_snn.utils.values import number, whole
+from robust_snn.utils.values import file_name, number, whole
 
 OWN_PROTOCOL = "own-surrogate"
+PAGES = ("study.html", "study.md", "study.json")
+KEPT = ("training", "lock", "energy.json")  # in the folder of a cell, beside its runs
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,12 @@ class PublishedGain:
     baseline: float
     defence: float
     source: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for key in ("baseline", "defence"):
+            percent = number(getattr(self, key), f"{key} of what '{self.source}' published")
+            object.__setattr__(self, key, percent)
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,21 @@ class Defence:
     model_kwargs: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     published: tuple[PublishedGain, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for key in ("model_kwargs", "training"):
+            mapping(getattr(self, key), f"{key} of '{self.name}'")
+        file_name(self.folder, "name of a defence")
+        if self.folder in PAGES:
+            raise InputError(f"a page of the study is called '{self.folder}'; rename the defence")
+        if not timm.is_model(self.model.partition(".")[0]):
+            raise unknown(f"model of '{self.name}'", self.model, timm.list_models("snn_*"))
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its cells."""
+        return re.sub(r"[^A-Za-z0-9.=-]+", "_", self.name)
 
 
 @dataclass(frozen=True)
@@ -104,9 +134,17 @@ class StudyPlan:
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        whole(self.n, "n of a study", 1)
+        check_fields(self)
+        for key in ("n", "size", "trained_on"):
+            if (value := getattr(self, key)) is not None:
+                whole(value, f"{key} of a study", 1)
         if not self.seeds or not self.suites or not self.defences:
             raise InputError("a study needs seeds, suites and defences: at least one of each")
+        for key in ("model_kwargs", "training"):
+            mapping(getattr(self, key), f"{key} of a study")
+        for seed in self.seeds:
+            whole(seed, "a seed of a study")
+        _check_once(self.seeds, "a seed of the study")
         known: list[str] = []
         for row in self.defences:
             if row.name in known:
@@ -115,9 +153,18 @@ class StudyPlan:
                 raise unknown(f"baseline of '{row.name}', a row above it,", row.baseline, known)
             known.append(row.name)
             self.recipe(row)
+        # not all file systems tell large letters from small ones
+        _check_once([row.folder.lower() for row in self.defences], "the folder of a defence")
         for row in self.defences:
-            for suite in self.suites_of(row):
-                load_suite(suite)
+            self._check_suites(row)
+
+    def _check_suites(self, row: Defence) -> None:
+        names = []
+        for given in self.suites_of(row):
+            suite = load_suite(given)
+            checked_radius(self.eps, suite.norm, f"eps of a study, under suite '{suite.name}',")
+            names.append(file_name(suite.name, "name of a suite of a study"))
+        _check_once([*names, *KEPT], f"in the folder of '{row.name}', what a suite is called")
 
     @cached_property
     def rows(self) -> dict[str, Defence]:
@@ -136,6 +183,9 @@ class StudyPlan:
 
     def suites_of(self, row: Defence) -> tuple[str, ...]:
         """What a defence goes through: its protocol, that of rows beside it, and the rest."""
+        for suite in (row.protocol, *self.suites):
+            if not isinstance(suite, str):
+                raise InputError(f"a suite of a study must be a name, got {suite!r:.60}")
         beside = (other.protocol for other in self.defences if other.baseline == row.name)
         return tuple(dict.fromkeys((row.protocol, *beside, *self.suites)))
 
@@ -204,3 +254,10 @@ def _defence(value: Any, where: str) -> Defence:
     where_published = f"published of {where}"
     row["published"] = tuple(built(PublishedGain, each, where_published) for each in published)
     return built(Defence, row, where)
+
+
+def _check_once(values: Sequence[Any], what: str) -> None:
+    """Refuses a value that comes twice."""
+    value, times = Counter(values).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{what} comes twice: '{value}'; rename one or leave it out")

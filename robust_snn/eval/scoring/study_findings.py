@@ -7,7 +7,6 @@ difference between these networks is, and the seeds beside it how much networks 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ from robust_snn.eval.scoring.intervals import Estimate
 from robust_snn.eval.scoring.predictions import Predictions
 from robust_snn.eval.scoring.verdict import AttackResult, Verdict
 from robust_snn.gradients import parse_mode
+from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.values import number
 
 CLEAN, OWN, BEST = "clean", "own protocol", "best known"
 
@@ -111,7 +112,7 @@ class _Cell:
 
 def cell_folder(out: Path, row: Defence, seed: int) -> Path:
     """Where a cell lies."""
-    return out / re.sub(r"[^A-Za-z0-9.=-]+", "_", row.name) / f"seed-{seed}"
+    return out / row.folder / f"seed-{seed}"
 
 
 def findings(plan: StudyPlan, out: Path) -> StudyFindings:
@@ -143,13 +144,20 @@ def _read(plan: StudyPlan, row: Defence, folder: Path) -> _Cell | None:
     if not all((folder / name / "verdict.json").exists() for name in names):
         return None
     runs = {name: load_run(folder / name) for name in names}
-    energy = folder / "energy.json"
-    joules = read_json(energy, "the energy")["joules"] if energy.exists() else None
     return _Cell(
         {name: run[0] for name, run in runs.items()},
         {name: run[1] for name, run in runs.items()},
-        joules,
+        _joules(folder / "energy.json"),
     )
+
+
+def _joules(file: Path) -> float | None:
+    if not file.exists():
+        return None
+    energy = read_json(file, "the energy")
+    if not isinstance(energy, dict) or "joules" not in energy:
+        raise InputError(f"'{file}' holds no energy; delete it, and it is measured again")
+    return number(energy["joules"], f"joules in '{file}'")
 
 
 def _findings(plan: StudyPlan, row: Defence, read: dict[str, dict[int, _Cell]]) -> DefenceFindings:

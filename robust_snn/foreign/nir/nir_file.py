@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 
 KINDS = (
@@ -169,6 +171,9 @@ def _flatten(graph: Any, prefix: str, nodes: dict[str, Node], edges: list[tuple[
             _flatten(node, f"{full}.", nodes, edges)
             ends[name] = _only(node, full, "Input"), _only(node, full, "Output")
             continue
+        for field, value in vars(node).items():
+            if np.iscomplexobj(value):
+                raise InputError(f"NIR node '{full}' ({kind}): {field} holds complex numbers")
         inner = prefix and kind in ("Input", "Output")
         nodes[full] = Node("Pass" if inner else kind, vars(node))
         ends[name] = full, full

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_snn import InputError, Victim, evaluate
-from robust_snn.certificates.certificate_folder import CertificateFolder
+from robust_snn.certificates.certificate_folder import CertificateFolder, read_certificates
 from robust_snn.certificates.certificate_tasks import BoundsTask
 from robust_snn.data import ImageSet
 from robust_snn.eval import AttackSpec, Draws, Suite, Verdict
@@ -65,11 +64,12 @@ def test_the_bracket_is_in_everything_that_is_shown(tmp_path: Path) -> None:
 
 def forge(folder: Path, status: str) -> None:
     """Gives every certificate of a folder a status."""
-    rows = list(csv.DictReader((folder / "certificates.csv").open()))
-    with (folder / "certificates.csv").open("w") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({**row, "status": status} for row in rows)
+    configuration, rows = read_certificates(folder)
+    (folder / "certificates.csv").unlink()
+    forged = [{**row, "status": status} for row in rows]
+    CertificateFolder(folder, configuration).finish(
+        len(rows), len(rows), lambda _: forged, lambda _: None
+    )
 
 
 @pytest.mark.parametrize(("eps", "known"), [(EPS, 1.0), (2 * EPS, 0.0)])

@@ -151,6 +151,8 @@ def test_wrong_threats_are_refused(
         (replace(load_suite("events-sparse"), eps=0.5), events[0], "number of entries"),
         (replace(load_suite("events-sparse"), norm="L2", eps=1.0), events[0], "knows no norm L2"),
         (load_suite("nsnn-table2"), torch.rand(12, 2, 8, 8), "needs event frames"),
+        (replace(load_suite("nsnn-table2"), eps=8 / 255), events[0], "eps must be 0, got 0.0313"),
+        (replace(load_suite("nsnn-table2"), eps=75, norm="L0"), events[0], "eps must be 0, got 75"),
         (Suite("s", (replace(theirs, attack="PGD"),)), events[0], "static images"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -52,6 +52,10 @@ def more(added: dict[str, Any], *ways: tuple[str, str]) -> Change:
 
 GRAPHS: dict[str, tuple[Change, str]] = {
     "unknown node": (node("w", nir.Delay(ONE)), "'w' 'Delay': known"),
+    "complex weights": (
+        node("w", nir.Linear(np.ones((4, 4), complex))),
+        r"'w' \(Linear\): weight holds complex",
+    ),
     "missing node": (more({}, ("lif", "gone")), "names 'gone'"),
     "loop without a neuron": (
         more({"a": LINEAR, "b": LINEAR}, ("w", "a"), ("a", "b"), ("b", "a"), ("b", "lif")),
