@@ -30,6 +30,7 @@ try:
     from art.attacks import evasion
 
     from robust_snn.adapters._art_classifier import SNNClassifier
+    from robust_snn.adapters._art_sign_opt import BatchedSignOPT
 except ImportError as error:
     raise missing_extra("adversarial-robustness-toolbox", "art") from error
 
@@ -75,6 +76,9 @@ ATTACKS = tuple(
 NORMS = {"inf": "Linf", "2": "L2", "1": "L1"}  # by ART's name
 # They fail on batches; BrendelBethgeAttack on all images where one has no start.
 ONE_BY_ONE = ("BrendelBethgeAttack", "ShadowAttack", "SimBA", "ZooAttack")
+# They ask about an image at a time, so that on CPUs, too, the draws of a query pass together.
+ON_DECISIONS = ("BoundaryAttack", "HopSkipJump", "SignOPTAttack")
+QUERIES_TOGETHER = 16
 ON_PROBABILITIES = ("SimBA", "VirtualAdversarialMethod")
 # Attacks that follow gradients; all others compare calls of the victim with each other.
 GRADIENTS = (
@@ -155,7 +159,7 @@ def attack(
         raise InputError(f"ART's {name} cannot run here: {EXCLUDED[name]}")
     if name not in ATTACKS:
         raise unknown("ART attack", name, ATTACKS)
-    kind = getattr(evasion, name)
+    kind = BatchedSignOPT if name == "SignOPTAttack" else getattr(evasion, name)
     accepted = signature(kind.__init__).parameters
     for argument in arguments:
         if argument not in accepted:
@@ -170,6 +174,10 @@ def attack(
         eps = arguments["eps"]
         arguments["eps"] = number(eps, "eps") if norm is None else checked_radius(eps, norm)
     attacked = attacked_variant(victim, noise, name not in GRADIENTS)
+    if name in ON_DECISIONS:
+        arguments.setdefault("batch_size", QUERIES_TOGETHER)
+        if victim.eot_batch == "auto":
+            attacked = attacked.replace(eot_batch=victim.eot, cost=victim.cost)
 
     def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
         if images.ndim != 4:

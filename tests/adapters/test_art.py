@@ -19,6 +19,7 @@ pytest.importorskip("art")
 import art.attacks.evasion as evasion  # noqa: E402
 from art.estimators.classification import PyTorchClassifier  # noqa: E402
 
+from robust_snn.adapters._art_sign_opt import BatchedSignOPT  # noqa: E402
 from robust_snn.adapters.art import (  # noqa: E402
     ATTACKS,
     EXCLUDED,
@@ -369,3 +370,20 @@ def test_seed_fixes_the_start(name: str) -> None:
         attack(victim, name, seed=seed, **arguments)(images, labels) for seed in (0, 0, 1)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_sign_opt_asks_about_directions_together(victim: Victim) -> None:
+    images, _ = told_by(victim, 1)
+    x = images[0].numpy()
+    estimator = to_art(victim.replace(noise="frozen"), input_shape=SHAPE)
+    label = int(estimator.predict(x[None]).argmax())
+    gradients = []
+    for kind in (BatchedSignOPT, evasion.SignOPTAttack):
+        np.random.seed(0)
+        theta = np.random.randn(*SHAPE).astype(np.float32)
+        gradient, queries = kind(estimator, targeted=False, k=40)._sign_grad(
+            x, label, 0.3, theta / np.linalg.norm(theta), 1.5, None
+        )
+        assert queries == 40
+        gradients.append(gradient)
+    np.testing.assert_allclose(*gradients, atol=1e-6)
