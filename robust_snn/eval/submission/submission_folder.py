@@ -164,8 +164,8 @@ def _read(folder: Path, hashes: dict[str, Any]) -> Submission:
 
 
 def is_submission(folder: Path) -> bool:
-    """Whether a folder holds a submission, rather than a run."""
-    return (folder / HASHES).exists()
+    """Whether a folder holds a submission, or what is left of one, rather than a run."""
+    return any((folder / name).exists() for name in (HASHES, NETWORK, IMAGES))
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

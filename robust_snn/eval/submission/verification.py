@@ -36,6 +36,7 @@ from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.modules import device_of
+from robust_snn.utils.values import whole
 from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import checked_inputs
@@ -96,6 +97,7 @@ def verify(
     Raises:
         InputError: If the folder is no submission, or network and images do not fit each other.
     """
+    seed = whole(seed, "seed")
     try:
         submission = load_submission(folder)
     except RefusedSubmission as error:

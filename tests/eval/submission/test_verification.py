@@ -20,6 +20,7 @@ from robust_snn import InputError, Victim, cli, evaluate
 from robust_snn.data import load_dataset
 from robust_snn.data.exact_differences import encode, pack
 from robust_snn.eval import AttackSpec, Draws, Predictions, Suite, Verdict
+from robust_snn.eval.reporting.leaderboard import rank_runs
 from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.verdict import Robust
 from robust_snn.eval.submission import load_submission, submit, verify
@@ -318,7 +319,14 @@ def test_what_is_no_submission_is_said(honest: Case, tmp_path: Path) -> None:
     for place, message in ((tmp_path / "mine", "is no folder"), (tmp_path, "holds something else")):
         with pytest.raises(InputError, match=message):
             submit(run, place)
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        verify(*honest, seed="one")  # type: ignore[arg-type]
+    # a board takes a submission without its hashes for no run of its own
+    shutil.copytree(honest.folder, tmp_path / "part")
+    (tmp_path / "part" / HASHES).unlink()
+    assert rank_runs([tmp_path / "part"]).entries[0].verified is False
     shutil.copytree(run, tmp_path / "run")
+    assert rank_runs([tmp_path / "run"]).entries[0].verified is None
     shutil.rmtree(tmp_path / "run" / "versions")
     with pytest.raises(InputError, match="no adversarial images .* start the evaluation again"):
         submit(tmp_path / "run")
