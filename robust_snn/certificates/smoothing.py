@@ -35,6 +35,7 @@ from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_victim
 
 ABSTAINS = -1  # the prediction where no class is sure to win
+LARGEST = 100.0  # sigma, of pixels in [0, 1]: under an endless one all radii are endless
 UNIFORM = 2.0**-24  # between two of the uniform numbers that pixels are compared with
 
 
@@ -70,8 +71,8 @@ class GaussianNoise(Textual):
     sigma: float = 0.25
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise InputError(f"sigma must be positive, got {self.sigma:g}")
+        if not 0 < self.sigma <= LARGEST:
+            raise InputError(f"sigma must be positive and at most {LARGEST:g}, got {self.sigma:g}")
 
     def radius(self, probability: Tensor, victim: Victim, pixels: int) -> Tensor:
         """The radius that a probability of the winner certifies."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robust_snn import Victim
 from robust_snn.certificates import ABSTAINS, smooth
+from robust_snn.certificates.smoothing import parse_noise
 from robust_snn.models.encodings import PoissonEncoding
 from robust_snn.utils.errors import InputError
 from victims import StandIn
@@ -103,3 +104,9 @@ def test_certificates_do_not_depend_on_batches(noise: str) -> None:
 def test_what_cannot_be_smoothed_is_refused(arguments: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         smooth(Victim(Halfspace()), torch.rand(1, 1, 2, 2), **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sigma", ["inf", "nan", "0", "-1", "1e30"])
+def test_noise_without_a_size_is_refused(sigma: str) -> None:
+    with pytest.raises(InputError, match="sigma must be positive and at most 100"):
+        parse_noise(f"gaussian(sigma={sigma})")
