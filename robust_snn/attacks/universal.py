@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from robust_snn.attacks.problem import AttackInputs
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
+
+_log = logging.getLogger("robust_snn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ class Universal(Attack):
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
         victim, images, labels, ids = inputs[:4]
         adversarial, first = images.clone(), halves(labels, ids)
+        if len(images) and (first.all() or not first.any()):
+            _log.warning("%s: %d images met no others and stay clean", self.name, len(images))
         for fitted in (first, ~first):
             if fitted.any() and not fitted.all():
                 change = self.fit(inputs.subset(fitted.nonzero()[:, 0]))

@@ -31,6 +31,7 @@ from robust_snn.models.encodings import PoissonEncoding
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.text_form import Textual, parse
+from robust_snn.utils.values import number, whole
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_victim
 
@@ -159,9 +160,13 @@ def smooth(
     check_victim(victim)
     check_some_pixels(images)
     noise.check(victim)
-    if choose < 1 or draws < 1 or not 0 < alpha < 1:
-        raise InputError("choose and draws must be at least 1, and alpha between 0 and 1")
-    ids = torch.arange(len(images)) if ids is None else ids
+    choose, draws = whole(choose, "choose", 1), whole(draws, "draws", 1)
+    batch_size, alpha = whole(batch_size, "batch_size", 1), number(alpha, "alpha")
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha must be between 0 and 1, got {alpha:g}")
+    ids = torch.arange(len(images)) if ids is None else torch.as_tensor(ids)
+    if ids.shape != (len(images),) or ids.is_floating_point():
+        raise InputError(f"ids must be {len(images)} whole numbers, one for each image")
     rows = []
     with undisturbed(victim):
         for x, key in zip(images.split(1), ids.tolist(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import product
 from pathlib import Path
 
@@ -68,10 +69,14 @@ def test_halves_share_out_every_class() -> None:
     assert halves(labels[:0], labels[:0]).shape == (0,)
 
 
-def test_a_single_image_stays_and_the_suite_runs(tmp_path: Path) -> None:
+def test_a_single_image_stays_and_the_suite_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     net, images, labels = tiny(0)
-    alone = Universal()(Victim(net), images[:1], labels[:1], eps=0.1).images
+    with caplog.at_level(logging.WARNING, logger="robust_snn"):
+        alone = Universal()(Victim(net), images[:1], labels[:1], eps=0.1).images
     assert torch.equal(alone, images[:1])
+    assert "universal: 1 images met no others" in caplog.text
     verdict = robust_snn.evaluate(
         net, images, labels, suite="universal", eps=0.2, steps=5, out=tmp_path
     )

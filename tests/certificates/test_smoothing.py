@@ -98,7 +98,13 @@ def test_certificates_do_not_depend_on_batches(noise: str) -> None:
         ({"noise": "gausian(sigma=1)"}, "did you mean"),
         ({"noise": "gaussian(sigma=0)"}, "sigma must be positive"),
         ({"draws": 0}, "at least 1"),
+        ({"draws": 1.5}, "draws must be a whole number"),
+        ({"choose": True}, "choose must be a whole number"),
+        ({"batch_size": 0}, "at least 1"),
         ({"alpha": 1.0}, "between 0 and 1"),
+        ({"alpha": "x"}, "alpha must be a number"),
+        ({"ids": torch.zeros(2, dtype=torch.long)}, "ids must be 1 whole numbers"),
+        ({"ids": torch.zeros(1)}, "ids must be 1 whole numbers"),
     ],
 )
 def test_what_cannot_be_smoothed_is_refused(arguments: dict[str, object], said: str) -> None:
