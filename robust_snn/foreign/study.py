@@ -22,7 +22,7 @@ from robust_snn.foreign.outputs import NotRead, Reading, find_reading
 from robust_snn.foreign.outside_state import moved_outside, outside
 from robust_snn.foreign.spike_plan import SpikePlan
 from robust_snn.foreign.survey import survey, tensors_of
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, is_out_of_memory
 
 BATCHES = (3, 2)  # sizes of the batches that tell the axes of an output apart
 SURVEYED = 16  # images at most, and pixels, on which spike functions are looked for
@@ -124,9 +124,11 @@ def study(subject: Runnable, x: Tensor) -> Study:
         except InputError:
             raise
         except Exception as error:  # whatever a network does with what it is not made for
+            restore_all(subject.net, before)
+            if is_out_of_memory(error):  # a smaller batch may do
+                raise
             mixes = mixes or isinstance(error, ImagesMix)
             failures.append(f"shown {layout.value}: {error}")
-            restore_all(subject.net, before)
             continue
         if subject.T is None:
             _refuse_one_step(subject, images, found)
