@@ -6,7 +6,6 @@ import math
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -16,7 +15,8 @@ from robust_snn.training.perturb import phases
 from robust_snn.training.recipe_effects import check_effects, idle_settings
 from robust_snn.training.training_losses import DISTANCES, TASK_LOSSES
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.file_texts import parse_yaml, read_text
+from robust_snn.utils.file_texts import parse_yaml
+from robust_snn.utils.shipped_files import shipped_names, yaml_text
 from robust_snn.utils.values import assignments, number
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -195,8 +195,7 @@ _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Recip
 
 def shipped() -> tuple[str, ...]:
     """Names of the recipes in the package."""
-    entries = (files(__package__) / "recipes").iterdir()
-    return tuple(sorted(Path(e.name).stem for e in entries if e.name.endswith(".yaml")))
+    return shipped_names(__package__, "recipes")
 
 
 def load_recipe(recipe: str | Path | Recipe) -> Recipe:
@@ -207,14 +206,8 @@ def load_recipe(recipe: str | Path | Recipe) -> Recipe:
     """
     if isinstance(recipe, Recipe):
         return recipe
-    name = str(recipe)
-    if name in shipped():
-        text = (files(__package__) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    elif Path(name).suffix in (".yaml", ".yml"):
-        text = read_text(Path(name), "the recipe")
-    else:
-        raise unknown("recipe", name, shipped())
-    return _parse(text, f"recipe '{name}'")
+    text = yaml_text(str(recipe), "recipe", __package__, "recipes")
+    return _parse(text, f"recipe '{recipe}'")
 
 
 def _parse(text: str, where: str) -> Recipe:

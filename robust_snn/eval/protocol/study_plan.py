@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,8 @@ from robust_snn.eval.protocol.suite_files import built, load_suite, mapping
 from robust_snn.training import Recipe, load_recipe
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.file_texts import parse_yaml, read_text
+from robust_snn.utils.file_texts import parse_yaml
+from robust_snn.utils.shipped_files import shipped_names, yaml_text
 from robust_snn.utils.values import file_name, number, whole
 
 OWN_PROTOCOL = "own-surrogate"
@@ -211,8 +211,7 @@ class StudyPlan:
 
 def shipped_plans() -> tuple[str, ...]:
     """Names of the plans in the package."""
-    entries = (files(__package__) / "studies").iterdir()
-    return tuple(sorted(Path(e.name).stem for e in entries if e.name.endswith(".yaml")))
+    return shipped_names(__package__, "studies")
 
 
 def load_plan(plan: str | Path | StudyPlan) -> StudyPlan:
@@ -223,12 +222,7 @@ def load_plan(plan: str | Path | StudyPlan) -> StudyPlan:
     """
     if isinstance(plan, StudyPlan):
         return plan
-    if str(plan) in shipped_plans():
-        text = (files(__package__) / "studies" / f"{plan}.yaml").read_text(encoding="utf-8")
-    elif Path(plan).suffix in (".yaml", ".yml"):
-        text = read_text(Path(plan), "the plan of the study")
-    else:
-        raise unknown("plan of a study", str(plan), shipped_plans())
+    text = yaml_text(str(plan), "plan of a study", __package__, "studies")
     where = f"plan '{plan}'"
     tree = mapping(parse_yaml(text, where), where)
     if not isinstance(rows := tree.get("defences"), list):

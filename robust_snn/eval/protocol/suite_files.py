@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +26,8 @@ from robust_snn.eval.protocol.given_images import is_given
 from robust_snn.eval.protocol.suite import AttackSpec, Draws, Suite
 from robust_snn.eval.protocol.sweep_axes import parse_axes
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.file_texts import parse_yaml, read_text
+from robust_snn.utils.file_texts import parse_yaml
+from robust_snn.utils.shipped_files import shipped_names, yaml_text
 from robust_snn.utils.user_function import absolute_reference, is_reference
 from robust_snn.utils.values import number
 
@@ -37,8 +37,7 @@ T = TypeVar("T")
 
 def shipped_suites() -> tuple[str, ...]:
     """Names of the suites in the package."""
-    entries = (files(__package__) / "suites").iterdir()
-    return tuple(sorted(Path(e.name).stem for e in entries if e.name.endswith(".yaml")))
+    return shipped_names(__package__, "suites")
 
 
 def load_suite(suite: str | Path | Suite) -> Suite:
@@ -50,14 +49,9 @@ def load_suite(suite: str | Path | Suite) -> Suite:
     if isinstance(suite, Suite):
         return suite
     suite = ALIASES.get(str(suite), suite)
-    if str(suite) in shipped_suites():
-        text = (files(__package__) / "suites" / f"{suite}.yaml").read_text(encoding="utf-8")
-    elif Path(suite).suffix in (".yaml", ".yml"):
-        text = read_text(Path(suite), "the suite")
-        return _with_files_of(Path(suite).parent, parse_suite(text, str(suite)))
-    else:
-        raise unknown("suite", str(suite), shipped_suites())
-    return parse_suite(text, str(suite))
+    read = parse_suite(yaml_text(str(suite), "suite", __package__, "suites"), str(suite))
+    own = str(suite) not in shipped_suites()
+    return _with_files_of(Path(suite).parent, read) if own else read
 
 
 def _with_files_of(folder: Path, suite: Suite) -> Suite:
