@@ -204,6 +204,7 @@ def _finish(
             suite=suite,
             eps=plan.eps,
             calibration=(test.images[others], test.labels[others]),
+            batch_size=plan.n if device == "cuda" else None,  # halved where memory is short
             out=folder / suite.name,
             model_info=card["model"],
             data_info={"name": test.name, "split": test.split},
