@@ -4,9 +4,9 @@ python studies/eight_networks.py --train CIFAR-TRAIN --test CIFAR-TEST --out run
 
 Trains each network, attacks the same images with AutoAttack, with everything that reviewers name
 and with the adaptive suites, and prints for each: robust accuracy, its interval, gradients, queries
-and seconds, on a CPU of the processor; the union of all; the images that others broke and it did not; and whether it is
-above AutoAttack by more than chance (McNemar's exact test). Folders or tars of class folders will
-do, or the name of a data set for both. A killed run resumes.
+and seconds (on a CPU those of the processor); the union of all; the images that others broke and it
+did not; and whether it is above AutoAttack by more than chance (McNemar's exact test). Folders or
+tars of class folders will do, or the name of a data set for both. A killed run resumes.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def network(net: Net, data: ImageSet, test: ImageSet, folder: Path, device: str)
 
 
 class Found(NamedTuple):
-    """What a suite found: its verdict, what holds, bool `[N]`, and its seconds, on a CPU of the processor."""
+    """What a suite found: its verdict, what holds, bool `[N]`, and its seconds."""
 
     verdict: Verdict
     holds: np.ndarray
