@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from robust_snn.data.checks import check_labels, check_pixels
+from robust_snn.data.lazy_images import Images
 from robust_snn.utils.errors import InputError, first_line, is_out_of_memory
 from robust_snn.utils.modules import device_of, evaluating
 from robust_snn.victim import Victim
 
+SHOWN = 8  # images on disk that a network is tried on
 ASKED = 2  # images on which a network is tried: one would not tell [B, K] from [1, K]
 
 
@@ -50,6 +52,22 @@ def checked_inputs(victim: Victim, images: Tensor, labels: Tensor) -> CheckedInp
     classes = count_classes(victim, images)
     check_labels(labels, len(images), classes)
     return CheckedInputs(images, labels.long(), classes)
+
+
+def shown(images: Images) -> Tensor:
+    """All images in memory, and the first of those on disk, which are checked as they are read."""
+    return images if isinstance(images, Tensor) else images[:SHOWN]
+
+
+def checked_set(victim: Victim, images: Images, labels: Tensor) -> tuple[Tensor, int]:
+    """Checks a set as `checked_inputs` does, which may lie on disk; returns labels and classes."""
+    if isinstance(images, Tensor):
+        return checked_inputs(victim, images, labels)[1:]
+    if getattr(labels, "shape", None) != (len(images),):
+        check_labels(labels, len(images), 2)  # which says what is wrong
+    _, _, classes = checked_inputs(victim, shown(images), labels[:SHOWN])
+    check_labels(labels, len(images), classes)
+    return labels.long(), classes
 
 
 def check_victim(victim: Any) -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robust_snn.data.lazy_images import Images
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import check_finite, checked_inputs, count_classes
+from robust_snn.victim_inputs import check_finite, checked_set, count_classes, shown
 
 __all__ = ["SCORING_DRAWS", "accuracy", "correct", "count_classes", "fresh_logits"]
 
@@ -41,7 +42,7 @@ def fresh_logits(
 @checked_types
 def correct(
     victim: Victim,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     *,
     draws: int = SCORING_DRAWS,
@@ -55,7 +56,7 @@ def correct(
 
     Args:
         victim: The victim.
-        images: `[N, C, H, W]`; batches of them move to the network's device.
+        images: `[N, C, H, W]`, in memory or on disk; batches of them move to the network's device.
         labels: `[N]`.
         draws: Number of draws; a deterministic victim is scored once.
         ids: Index of each image in the evaluated set, `[N]`; positions if left out.
@@ -68,16 +69,17 @@ def correct(
     Raises:
         InputError: If there is nothing to score, or the images and labels do not suit the victim.
     """
-    images, labels, _ = checked_inputs(victim, images, labels)
+    labels, _ = checked_set(victim, images, labels)
     if not len(images):
         raise InputError("no images to score")
     batch_size, draws = whole(batch_size, "batch_size", 1), whole(draws, "draws", 1)
     draws = draws if victim.stochastic else 1
     ids = torch.arange(len(images), device="cpu") if ids is None else ids
-    device, right = device_of(victim, images), list[Tensor]()
+    device, right = device_of(victim, shown(images)), list[Tensor]()
     with undisturbed(victim):
-        for x, y, rows in zip(*(t.split(batch_size) for t in (images, labels, ids)), strict=True):
-            logits = fresh_logits(victim, x.to(device), rows, draws, purpose)
+        for start in range(0, len(images), batch_size):
+            x, y, of = (each[start : start + batch_size] for each in (images, labels, ids))
+            logits = fresh_logits(victim, x.to(device), of, draws, purpose)
             for drawn in logits:
                 check_finite(drawn)
             predicted = torch.stack([z.argmax(1) for z in logits], 1)
@@ -88,7 +90,7 @@ def correct(
 @checked_types
 def accuracy(
     victim: Victim,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     *,
     draws: int = SCORING_DRAWS,

@@ -28,7 +28,7 @@ ROWS = (
 )
 
 
-def run(out: Path, **sharing: Any) -> dict[str, Any]:
+def run(out: Path | str, **sharing: Any) -> dict[str, Any]:
     torch.set_num_threads(1)
     victim = tiny_victim(True)
     settings: dict[str, Any] = {"suite": Suite("tiny", ROWS, draws=Draws(20, 20)), "eps": 0.05}

@@ -16,7 +16,7 @@ from torch import nn
 from robust_snn.cli.adapt_text import adapt_arguments, parse_adapt
 from robust_snn.cli.options import NAMED_SETS
 from robust_snn.cli.own_network import make_network
-from robust_snn.data import ImageSet, OpenImageSet, load_dataset, open_dataset
+from robust_snn.data import ImageSet, OpenImageSet, open_dataset
 from robust_snn.foreign import adapt
 from robust_snn.foreign.nir import NIRNet, is_nir, load_nir
 from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs, zoo
@@ -47,7 +47,7 @@ def training_data(
     img_size: Any,
     n: int | None,
     steps: int | None = None,
-) -> tuple[ImageSet, ImageSet]:
+) -> tuple[OpenImageSet, OpenImageSet]:
     """Images to train and to test on.
 
     Args:
@@ -60,9 +60,9 @@ def training_data(
         steps: Frames per recording of an event set, if the model was asked to have some.
     """
     size = _square(img_size)
-    images = load_dataset(source, split="train", root=root, size=size, steps=steps)
+    images = open_dataset(source, split="train", root=root, size=size, steps=steps)
     if test is not None or images.split != "all":
-        tested = load_dataset(test or source, split="test", root=root, size=size, steps=steps)
+        tested = open_dataset(test or source, split="test", root=root, size=size, steps=steps)
     else:
         images, tested = _hold_out_tenth(images)
     _check_classes(images.classes, tested)
@@ -199,7 +199,7 @@ def _is_packaged(model: str, checkpoint: Path | None) -> bool:
     return checkpoint is None and model in zoo.trained()
 
 
-def fitting_width(model: str, kwargs: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
+def fitting_width(model: str, kwargs: Mapping[str, Any], images: OpenImageSet) -> dict[str, Any]:
     """Arguments that make a model as narrow as few training images ask for; none where given.
 
     Args:
@@ -268,7 +268,7 @@ def _agreed_values(
     return dict(known)
 
 
-def _hold_out_tenth(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+def _hold_out_tenth(images: OpenImageSet) -> tuple[OpenImageSet, OpenImageSet]:
     """All but the last tenth of every class, and those tenths."""
     kept = len(images) - len(images) // 10
     if kept == len(images):

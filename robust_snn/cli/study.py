@@ -62,7 +62,8 @@ def study(
     set_threads(threads)
     bar = start_logging(quiet)
     asked = load_plan(plan).only(defence or [], seed or [], n)
-    images, test = training_data(data, test_data, data_root, asked.size, asked.trained_on)
+    found_data = training_data(data, test_data, data_root, asked.size, asked.trained_on)
+    images, test = (each.loaded() for each in found_data)  # which every cell reads again
     if dry_run:
         costs = study_cost(asked, images, test, chosen_device(device))
         say(render_study_cost(costs, len(asked.seeds)))

@@ -73,8 +73,7 @@ def verify(
         adapting,
     )
     count, apart = int(about["n"]), int(submission.network["data"].get("calibration", 0))
-    chosen = kept_apart(subject.images, count, apart)[0] if apart else subject.images.take(count)
-    images = chosen.loaded()
+    images = kept_apart(subject.images, count, apart)[0] if apart else subject.images.take(count)
     victim = subject.victim(chosen_device(device), seed=seed)
     log = logging.getLogger("robust_snn.cli")
     found = found_by(folder, victim, images.images, images.labels, seed=seed, progress=log.info)

@@ -90,7 +90,8 @@ class LazyImages:
 
     def subset(self, rows: np.ndarray) -> LazyImages:
         """Some of the images, which are not read yet."""
-        return self._like(self.order[rows], None)
+        digests = None if self.digests is None else tuple(self.digests[row] for row in rows)
+        return self._like(self.order[rows], digests)
 
     def verified(self, digests: tuple[str, ...], read: bool = False) -> LazyImages:
         """The images, each of which must have its digest whenever it is read.

@@ -77,6 +77,19 @@ def opened(data: Any, name: str, n: int | None = None, size: int | None = None) 
     return LazyImages(pairs.image, np.arange(count), size, pairs.name)
 
 
+def open_set(data: Any, name: str, split: str, n: int | None, size: int | None) -> OpenImageSet:
+    """The first `n` images of a map-style data set with their labels; it may name its classes.
+
+    Raises:
+        InputError: If it holds no images, no labels, or more than its classes.
+    """
+    labels = labels_of(data, n)
+    known = getattr(data, "classes", None) or range(int(labels.max(initial=0)) + 1)
+    images, every = opened(data, name, n, size), torch.from_numpy(labels)
+    check_labels(every, len(images), len(known))
+    return OpenImageSet(name, split, images, every, tuple(map(str, known)))
+
+
 def labels_of(data: Any, n: int | None = None) -> np.ndarray:
     """Labels `[N]` of a set, int64: those that it shows, or those of all its items.
 

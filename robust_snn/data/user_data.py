@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from robust_snn.data.arrays import array_set
-from robust_snn.data.checks import check_labels
 from robust_snn.data.image_set import ImageSet, OpenImageSet
-from robust_snn.data.map_style import is_map_style, labels_of, opened
+from robust_snn.data.map_style import is_map_style, open_set
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_function import load_function, short_reference
 
@@ -31,11 +28,7 @@ def load_user_data(reference: str, size: int | None, n: int | None) -> OpenImage
     if isinstance(found, ImageSet):
         found = found.images, found.labels
     elif is_map_style(found):
-        labels = labels_of(found, n)
-        names = classes or [str(number) for number in range(int(labels.max(initial=0)) + 1)]
-        images, every = opened(found, name, n, size), torch.from_numpy(labels)
-        check_labels(every, len(images), len(names))
-        return OpenImageSet(name, "all", images, every, tuple(map(str, names)))
+        return open_set(found, name, "all", n, size)
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise InputError(f"{name} returned {type(found).__name__}, expected {EXPECTED}")
     names = None if classes is None else [str(each) for each in classes]

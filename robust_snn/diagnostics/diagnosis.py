@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
+from robust_snn.data.lazy_images import Images, loaded
+from robust_snn.data.map_style import MapStyle, with_labels
 from robust_snn.diagnostics.all_checks import full
 from robust_snn.diagnostics.attack_sanity import Curves
 from robust_snn.diagnostics.diagnostic import Diagnostic
@@ -18,6 +20,7 @@ from robust_snn.diagnostics.margin_curve import MarginCurve, margin_curve
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
 from robust_snn.foreign import adapt
 from robust_snn.utils.argument_types import checked_types
+from robust_snn.utils.modules import device_of
 from robust_snn.utils.optional_work import Attempts
 from robust_snn.victim import Victim
 
@@ -86,8 +89,8 @@ class Diagnosis:
 @checked_types
 def diagnose(
     victim: Victim | nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images | MapStyle,
+    labels: Tensor | None = None,
     *,
     eps: float,
     norm: str = "Linf",
@@ -98,8 +101,9 @@ def diagnose(
 
     Args:
         victim: The victim, with the gradient mode to be judged; or a network, with its own.
-        images: A few dozen images `[B, C, H, W]` in [0, 1]; without the clean errors.
-        labels: `[B]`.
+        images: A few dozen images `[B, C, H, W]` in [0, 1], without the clean errors; or a
+            map-style data set of as many, all of which are read.
+        labels: `[B]`; those of the data set if left out.
         eps: Radius of the ball.
         norm: `"Linf"` or `"L2"`.
         seed: Seed of all noise and random numbers.
@@ -109,6 +113,9 @@ def diagnose(
         InputError: If the images, the labels or the threat are wrong.
     """
     victim = adapt(victim)
+    found, labels = with_labels(images, labels)
+    images = found if isinstance(found, Tensor) else loaded(found).to(device_of(victim))
+    labels = labels if isinstance(found, Tensor) else labels.to(images.device)
     of = victim, images, labels
     threat: dict[str, Any] = {"norm": norm, "eps": eps}
     curves: Curves = {}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robust_snn.attacks import PGD
-from robust_snn.data import ImageSet, augment, augment_events, cut_out
+from robust_snn.data import OpenImageSet, augment, augment_events, cut_out
 from robust_snn.data.events import MIRRORED
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.models.readout import OneStep
@@ -63,7 +63,7 @@ class Learner:
 
 def train_epoch(
     learner: Learner,
-    data: ImageSet,
+    data: OpenImageSet,
     recipe: Recipe,
     processes: Processes,
     *,
@@ -223,7 +223,7 @@ def _update(
 
 @torch.no_grad()
 def clean_accuracy(
-    net: nn.Module, data: ImageSet, *, batch_size: int, seed: int
+    net: nn.Module, data: OpenImageSet, *, batch_size: int, seed: int
 ) -> tuple[float, float]:
     """Accuracy with one noise draw per image, and the mean firing rate of all LIF neurons."""
     spikes = _SpikeCount(net)
@@ -234,7 +234,7 @@ def clean_accuracy(
 
 
 def attacked_accuracy(
-    net: nn.Module, data: ImageSet, eps: float, *, batch_size: int, seed: int
+    net: nn.Module, data: OpenImageSet, eps: float, *, batch_size: int, seed: int
 ) -> float:
     """Accuracy after a cheap attack, PGD with 5 steps: to choose weights by, no verdict."""
     victim = Victim(net, seed=derive_seed(seed, "check"))

@@ -17,9 +17,9 @@ from typing import Any
 import timm
 import torch
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
-from robust_snn.data import ImageSet
+from robust_snn.data import OpenImageSet
 from robust_snn.metrics import mean_opening
 from robust_snn.training.checkpoint import save_checkpoint
 from robust_snn.training.loop import (
@@ -53,9 +53,9 @@ class TrainingData:
         test: Images to measure accuracy on; they decide nothing.
     """
 
-    train: ImageSet
-    held_out: ImageSet | None
-    test: ImageSet
+    train: OpenImageSet
+    held_out: OpenImageSet | None
+    test: OpenImageSet
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Session:
     def _epoch(
         self,
         learner: Learner,
-        train: ImageSet,
+        train: OpenImageSet,
         epoch: int,
         history: tuple[Epoch, ...],
         after_step: Callable[[int], None],
@@ -269,11 +269,14 @@ def _best_epoch(history: tuple[Epoch, ...]) -> Epoch:
     return max(history, key=lambda row: row.held_out_accuracy or 0.0)
 
 
-def _placed(data: ImageSet, device: torch.device) -> ImageSet:
+def _placed(data: OpenImageSet, device: torch.device) -> OpenImageSet:
     """The images on a GPU with ample room for them, where no step then waits for them."""
-    if device.type != "cuda" or data.images.nbytes > torch.cuda.mem_get_info(device)[0] // 8:
+    images = data.images
+    if device.type != "cuda" or not isinstance(images, Tensor):
         return data
-    return replace(data, images=data.images.to(device), labels=data.labels.to(device))
+    if images.nbytes > torch.cuda.mem_get_info(device)[0] // 8:
+        return data
+    return replace(data, images=images.to(device), labels=data.labels.to(device))
 
 
 def _enable_checkpointing(net: nn.Module) -> None:

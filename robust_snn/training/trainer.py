@@ -12,7 +12,11 @@ from timm.layers import to_2tuple
 from torch import nn
 
 from robust_snn.certificates.bounded_network import check_bounded
-from robust_snn.data import ImageSet, check_images
+from robust_snn.data import OpenImageSet, check_images, check_labels
+from robust_snn.data.image_digests import data_digests
+from robust_snn.data.image_set import ImageSet
+from robust_snn.data.lazy_images import LazyImages
+from robust_snn.data.map_style import MapStyle, is_map_style, open_set
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
 from robust_snn.models import MECHANISMS, create_network, fitted_kwargs, recorded_kwargs
@@ -29,15 +33,17 @@ from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.known_device import known_device
 from robust_snn.utils.modules import weights_sha256
 from robust_snn.utils.progress_bar import progress_listener
+from robust_snn.victim_inputs import shown
 
+IN_MEMORY = 2**30  # bytes of images on disk up to which a training keeps them in memory
 GATE_SETTINGS = ("gate_penalty", "gate_opening", "gate_share")
 
 
 @checked_types
 def train(
     model: str,
-    data: ImageSet,
-    test: ImageSet,
+    data: OpenImageSet | MapStyle,
+    test: OpenImageSet | MapStyle,
     recipe: str | Path | Recipe = "natural",
     *,
     out: str | Path,
@@ -60,7 +66,8 @@ def train(
 
     Args:
         model: Registered name.
-        data: Images to train on.
+        data: Images to train on; or a map-style data set of images or pictures with labels. Where
+            they lie on disk and are more than 1 GiB, they are read as they are needed.
         test: Images to measure accuracy on; they decide nothing.
         recipe: Name of a shipped recipe, path of a YAML file, or a `Recipe`.
         out: Folder of the training.
@@ -79,6 +86,7 @@ def train(
             the epoch before.
         ImportError: If TensorBoard is wanted and not installed.
     """
+    data, test = _opened(data, "train"), _opened(test, "test")
     place, kwargs = known_device(device), fitted_kwargs(model, model_kwargs or {}, data)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "weights"))
@@ -87,12 +95,19 @@ def train(
         load_checkpoint(net, start)
     for images in (data, test):
         _check_data(net, images, kwargs)
+    (data, described), (test, tested) = map(_identified, (data, test))
     given = load_recipe(recipe)
     processes = Processes(place, given.precision)
     split = _hold_out(data, given.held_out, test)
     recipe = _resolved(given, net, split.train)
     processes.check_batch_size(min(recipe.batch_size, len(split.train)))
-    config = _config(model, recorded_kwargs(net, kwargs), data, test, recipe, seed)
+    config = {
+        "model": {"name": model, "kwargs": recorded_kwargs(net, kwargs)},
+        "data": {**described, "classes": list(data.classes)},
+        "test": tested,
+        "recipe": asdict(recipe),
+        "seed": seed,
+    }
     if start is not None:
         config["start"] = weights_sha256(net)
     folder = TrainingFolder(out, config)
@@ -106,11 +121,34 @@ def train(
         return session.run(state, listener)
 
 
-def _check_data(net: nn.Module, data: ImageSet, kwargs: Mapping[str, Any]) -> None:
+def _opened(data: OpenImageSet | MapStyle, split: str) -> OpenImageSet:
+    """The images as a set; in memory where they are few, since every epoch reads them again."""
+    if not isinstance(data, OpenImageSet):
+        if not is_map_style(data):
+            raise InputError(f"images to {split} are no set with labels, but {type(data).__name__}")
+        data = open_set(data, type(data).__name__, split, None, None)
+    small = 4 * data.images.shape.numel() <= IN_MEMORY
+    return data.loaded() if small and isinstance(data.images, LazyImages) else data
+
+
+def _identified(data: OpenImageSet) -> tuple[OpenImageSet, dict[str, Any]]:
+    """The images, which have to stay what they are, and what the card says of them.
+
+    Those on disk are all read for it.
+    """
+    if isinstance(data, ImageSet):
+        sha256 = data.sha256
+    else:
+        sha256, digests = data_digests(data.images, data.labels)
+        if isinstance(data.images, LazyImages):
+            data = replace(data, images=data.images.verified(digests, read=True))
+    return data, {"name": data.name, "split": data.split, "n": len(data), "sha256": sha256}
+
+
+def _check_data(net: nn.Module, data: OpenImageSet, kwargs: Mapping[str, Any]) -> None:
     """Refuses images that do not suit the network, before anything is written."""
-    check_images(
-        data.images, data.labels, in_chans=kwargs["in_chans"], num_classes=kwargs["num_classes"]
-    )
+    check_images(shown(data.images), data.labels, in_chans=kwargs["in_chans"], num_classes=None)
+    check_labels(data.labels, len(data), kwargs["num_classes"])
     size, found = to_2tuple(kwargs.get("img_size", data.images.shape[-2:])), data.images.shape[-2:]
     if tuple(size) != tuple(found):
         raise InputError(
@@ -119,7 +157,7 @@ def _check_data(net: nn.Module, data: ImageSet, kwargs: Mapping[str, Any]) -> No
         )
 
 
-def _resolved(recipe: Recipe, net: nn.Module, data: ImageSet) -> Recipe:
+def _resolved(recipe: Recipe, net: nn.Module, data: OpenImageSet) -> Recipe:
     """The recipe as it will be done: without augmentation where images are not shifted, and with
     the strength of the gates' penalty that it leads to.
 
@@ -166,7 +204,7 @@ def _check_mechanism(recipe: Recipe, net: nn.Module) -> None:
         )
 
 
-def _check_subjects(recipe: Recipe, net: nn.Module, data: ImageSet) -> None:
+def _check_subjects(recipe: Recipe, net: nn.Module, data: OpenImageSet) -> None:
     """Refuses settings that are about something that the network or the images do not have."""
     if recipe.certified:
         check_bounded(net)
@@ -185,7 +223,7 @@ def _check_subjects(recipe: Recipe, net: nn.Module, data: ImageSet) -> None:
             raise InputError(f"{name} of recipe '{recipe.name}' is for {subject}: leave it out")
 
 
-def _hold_out(data: ImageSet, share: float, test: ImageSet) -> TrainingData:
+def _hold_out(data: OpenImageSet, share: float, test: OpenImageSet) -> TrainingData:
     """Holds the last images of every class out; none if the share is 0."""
     kept = len(data) - round(share * len(data))
     if not share:
@@ -204,25 +242,3 @@ def _board(folder: Path, state: State | None) -> Any:
         raise missing_extra("TensorBoard", "tensorboard") from error
     done = 0 if state is None else len(state.history)
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
-
-
-def _config(
-    model: str,
-    kwargs: dict[str, Any],
-    data: ImageSet,
-    test: ImageSet,
-    recipe: Recipe,
-    seed: int,
-) -> dict[str, Any]:
-    """Everything that the weights depend on, as the card states it."""
-    return {
-        "model": {"name": model, "kwargs": kwargs},
-        "data": {**_described(data), "classes": list(data.classes)},
-        "test": _described(test),
-        "recipe": asdict(recipe),
-        "seed": seed,
-    }
-
-
-def _described(data: ImageSet) -> dict[str, Any]:
-    return {"name": data.name, "split": data.split, "n": len(data), "sha256": data.sha256}

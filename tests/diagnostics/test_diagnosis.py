@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from torch.utils.data import TensorDataset
 
 from picky import Picky, pictures, reaches_nothing, refuses_rates
 from robust_snn import Victim
@@ -28,4 +29,6 @@ def test_a_diagnosis_of_a_network_that_takes_few_modes(step: Callable) -> None:
     assert [x for x, _ in found.curves["random points"]] == list(range(1, 21))
     assert found.failed == tuple(note.name for note in found.notes if note.status == "fail")
     if step is reaches_nothing:
+        pairs = TensorDataset(*of[1:])
+        assert diagnose(of[0], pairs, eps=0.1) == found
         assert "reached neurons" in found.failed

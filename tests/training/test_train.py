@@ -277,3 +277,46 @@ def test_colour_images_are_augmented(tmp_path: Path) -> None:
     ]
     assert losses[0].train_loss != losses[1].train_loss
     assert losses[0].opening == pytest.approx(losses[1].opening, abs=0.1)
+
+
+class Items:
+    """A map-style data set, which counts what is read."""
+
+    def __init__(self, data: ImageSet) -> None:
+        self.data, self.read = data, 0
+        self.targets, self.classes = data.labels.tolist(), data.classes
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.read += 1
+        return self.data.images[index], self.targets[index]
+
+
+def test_images_that_are_read_as_they_are_needed(
+    small: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They train the very weights; few enough are read once; one that changes is named."""
+    data, options = (small[0].take(32), small[1].take(8)), {"check_every": 1, "held_out": 0.25}
+    run(data, tmp_path / "memory", recipe(**options))
+    few = Items(data[0])
+    run((few, Items(data[1])), tmp_path / "few", recipe(**options))
+    assert few.read < 2 * len(few)  # its labels' items, and each image once
+    monkeypatch.setattr("robust_snn.training.trainer.IN_MEMORY", 0)
+    many = Items(data[0])
+    run((many, Items(data[1])), tmp_path / "many", recipe(**options))
+    assert many.read > 2 * len(many)
+    weights = [(tmp_path / name / "model.safetensors") for name in ("memory", "few", "many")]
+    assert len({path.read_bytes()[-1000:] for path in weights}) == 1
+    many.read, whole = 0, Items.__getitem__
+
+    def changing(self: Items, index: int) -> tuple[torch.Tensor, int]:
+        image, label = whole(self, index)
+        return (1 - image if index == 5 and self.read > 2 * len(self) else image), label
+
+    monkeypatch.setattr(Items, "__getitem__", changing)
+    with pytest.raises(InputError, match="image 5 of 'Items' has changed"):
+        run((many, Items(data[1])), tmp_path / "changed", recipe(epochs=4))
+    with pytest.raises(InputError, match="images to train are no set with labels, but Tensor"):
+        run((data[0].images, data[1]), tmp_path / "tensor", recipe())  # type: ignore[arg-type]

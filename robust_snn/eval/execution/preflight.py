@@ -11,7 +11,7 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import STEPWISE
 from robust_snn.attacks.mode_reach import TRIED_ON, tried_reach
 from robust_snn.attacks.threat_radius import check_reach
-from robust_snn.data.checks import check_labels, check_some_pixels
+from robust_snn.data.checks import check_some_pixels
 from robust_snn.data.image_digests import DataDigests, data_digests
 from robust_snn.data.image_set import held_out
 from robust_snn.data.lazy_images import LazyImages, chosen
@@ -32,10 +32,15 @@ from robust_snn.metrics import image_costs
 from robust_snn.neurons import with_known_noise
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
-from robust_snn.victim_inputs import checked_inputs, count_classes, steps_refusal
+from robust_snn.victim_inputs import (
+    checked_inputs,
+    checked_set,
+    count_classes,
+    shown,
+    steps_refusal,
+)
 
 Calibration = tuple[Tensor, Tensor]  # images with their labels
-SHOWN = 8  # images on disk that the network is tried on
 CALIBRATION = 32  # images on which a suite with a budget chooses its attacks
 
 
@@ -72,15 +77,14 @@ def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
     Raises:
         InputError: If the job cannot run as a whole.
     """
-    images = _shown(job)
+    images = shown(job.images)
     check_some_pixels(images)
-    _, _, classes = checked_inputs(job.victim, images, job.labels[: len(images)])
-    check_labels(job.labels, len(job.images), classes)
+    labels, classes = checked_set(job.victim, job.images, job.labels)
     count_classes(job.victim, images[:1])  # attacks meet a single image where one is left
     check_reach(job.threat.eps, job.threat.norm, images)
     if isinstance(job.images, Tensor):
         job = replace(job, images=images.detach().float())
-    job = replace(job, labels=job.labels.detach().long())
+    job = replace(job, labels=labels.detach())
     if job.suite.known_noise:
         seed = derive_seed(job.seed, "known noise")
         known = with_known_noise(job.victim.net, seed, job.images)
@@ -133,11 +137,6 @@ def identified(checked: Preflight, known: DataDigests | None) -> Preflight:
     return replace(checked, job=replace(job, images=images, digests=known))
 
 
-def _shown(job: Job) -> Tensor:
-    """All images in memory, and the first of those on disk, which are checked as they are read."""
-    return job.images if isinstance(job.images, Tensor) else job.images[:SHOWN]
-
-
 def _spread(job: Job) -> float:
     """How much draws differ on the first batch, in parts where memory does not suffice."""
     images, device = job.images[: job.batch_size], device_of(job.victim)
@@ -174,7 +173,7 @@ def _check_attack(job: Job, row: AttackSpec) -> None:
             f"{which} knows no norm {job.threat.norm}; it can be {' or '.join(runs.norms)}"
         )
     runs.check(row, job.threat)
-    runs.check_images(row, _shown(job), job.threat)
+    runs.check_images(row, shown(job.images), job.threat)
     if runs.given is not None:
         runs.given.check(job.images, job.threat, row.name)
     if job.images.ndim == 5 and not runs.events:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-import torch
 from torch import Tensor
 
 from robust_snn.attacks import APGD
@@ -11,45 +12,34 @@ from robust_snn.eval.scoring.verdict import AttackResult
 from robust_snn.eval.submission.submission_folder import Submission
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 
 STEPS = 10
-BATCH = 64
 
 
 def short_attack(
-    submission: Submission,
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    worst: Tensor,
-    accuracy: np.ndarray,
-) -> Tensor | None:
-    """Attacks the images that are still right, with the gradient mode that broke most of them.
+    submission: Submission, victim: Victim, events: bool
+) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """An attack with the gradient mode that broke most images; None where none of ours fits.
 
     Args:
         submission: Whose threat and attacks count.
         victim: The network.
-        images: The clean images, `[N, C, H, W]`.
-        labels: `[N]`.
-        worst: The worst versions so far, `[N, C, H, W]`.
-        accuracy: Their accuracies on fresh draws, `[N]`.
+        events: Whether the images are event frames.
 
     Returns:
-        `worst` with other versions of those images; None where no attack of ours fits.
+        A function of images `[B, C, H, W]`, labels `[B]` and which images they are `[B]`.
     """
-    threat = submission.verdict.threat
-    attack = APGD(steps=STEPS)
-    if threat["norm"] not in attack.norms or images.ndim != 4:
+    threat, attack = submission.verdict.threat, APGD(steps=STEPS)
+    if threat["norm"] not in attack.norms or events:
         return None
     attacker = _with_mode(victim, submission)
-    found, device = worst.clone(), device_of(victim)
-    for rows in torch.from_numpy(np.flatnonzero(accuracy > 0)).split(BATCH):
-        batch = images[rows].to(device), labels[rows].to(device)
-        made = attack(attacker, *batch, eps=threat["eps"], norm=threat["norm"], ids=rows)
-        found[rows] = made.images.cpu()
-    return found
+
+    def attacked(images: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        made = attack(attacker, images, labels, eps=threat["eps"], norm=threat["norm"], ids=ids)
+        return made.images
+
+    return attacked
 
 
 def _with_mode(victim: Victim, submission: Submission) -> Victim:

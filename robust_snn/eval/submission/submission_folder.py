@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +60,28 @@ class Submission:
     positions: np.ndarray
     digest: str
 
-    def versions(self, images: Tensor) -> Tensor:
-        """The worst versions of the images at `positions` of the data, `[M, C, H, W]`.
+    def worst(self, clean: Tensor, rows: np.ndarray) -> Tensor:
+        """The worst versions of some images, float32 `[B, C, H, W]`; others stay clean.
+
+        Args:
+            clean: The images, `[B, C, H, W]`.
+            rows: Which of the evaluated images they are, `[B]`.
 
         Raises:
             InputError: If one is no version of its image.
         """
-        worst = images[torch.from_numpy(self.positions)].cpu().float().numpy()
+        found = clean.cpu().float().numpy().copy()
         try:
-            for n, content in enumerate(self.differences):
-                worst[n] = decode(content, worst[n])
+            for place, row in enumerate(rows.tolist()):
+                if row in self._places:
+                    found[place] = decode(self.differences[self._places[row]], found[place])
         except ValueError as error:
             raise InputError(f"'{self.folder / IMAGES}': {error}") from None
-        return torch.from_numpy(worst)
+        return torch.from_numpy(found)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {at: place for place, at in enumerate(self.positions.tolist())}
 
 
 def submit(run: str | Path, out: str | Path | None = None) -> Path:

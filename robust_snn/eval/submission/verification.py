@@ -16,12 +16,13 @@ import torch
 from scipy.stats import fisher_exact
 from torch import Tensor
 
-from robust_snn.data import ImageSet
+from robust_snn.data.image_digests import data_digests
+from robust_snn.data.lazy_images import Images, LazyImages
+from robust_snn.data.map_style import MapStyle, with_labels
 from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat
 from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.finished_run import check_agreement
-from robust_snn.eval.scoring.noise_draws import Score, harder, score
-from robust_snn.eval.submission.short_attack import short_attack
+from robust_snn.eval.submission.fresh_scores import Scoring, batches
 from robust_snn.eval.submission.submission_folder import (
     HASHES,
     VERDICT,
@@ -35,17 +36,15 @@ from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
-from robust_snn.utils.modules import device_of
 from robust_snn.utils.values import whole
 from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import checked_inputs
+from robust_snn.victim_inputs import checked_set
 
 RECORD = "verification.json"
 SLACK = 1e-6  # what writing a share as text may cost
 OTHER_ANSWERS = 0.05  # share of images whose answers rounding on another machine may turn
 UNLIKELY = 1e-4  # that the draws of any image would differ so under one network
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class Verification:
 def verify(
     folder: str | Path,
     victim: Victim,
-    images: Tensor,
-    labels: Tensor,
+    images: Images | MapStyle,
+    labels: Tensor | None = None,
     *,
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
@@ -89,8 +88,9 @@ def verify(
     Args:
         folder: The submission.
         victim: The network that it is about, from its own checkpoint.
-        images: The evaluated images, `[N, C, H, W]`, from the data set itself.
-        labels: `[N]`.
+        images: The evaluated images, `[N, C, H, W]`, from the data set itself; or a map-style data
+            set, whose images are read as they are needed, as are those of `open_dataset`.
+        labels: `[N]`; those of the data set if left out.
         seed: Seed of the fresh noise, together with the submission's hashes.
         progress: Called with a line for every step.
 
@@ -105,10 +105,14 @@ def verify(
         return Verification((str(error),))
     (submission.folder / RECORD).unlink(missing_ok=True)
     reasons = [*_changed_files(submission), *_contradictions(submission)]
-    reasons += _other_data(submission, images, labels)
+    images, labels = with_labels(images, labels)
+    digests = data_digests(images, labels)
+    reasons += _other_data(submission, digests.sha256, labels)
     if reasons:
         return Verification(tuple(reasons))
-    images, labels, _ = checked_inputs(victim, images, labels)
+    if isinstance(images, LazyImages):
+        images = images.verified(digests.images, read=True)
+    labels, _ = checked_set(victim, images, labels)
     try:
         reasons = _outside(submission, images)
     except InputError as error:
@@ -117,7 +121,8 @@ def verify(
     others, notes = _other_network(submission, victim, images)
     if reasons or others:
         return Verification((*reasons, *others), tuple(notes))
-    found = _rescored(submission, victim, images, labels, seed, progress)
+    judge = victim.replace(seed=derive_seed(seed, "verify", submission.digest))
+    found = _rescored(Scoring(submission, judge, images, labels), progress)
     found = replace(found, notes=(*notes, *found.notes))
     if found.accepted:
         write_json(submission.folder / RECORD, _record(submission, found))
@@ -180,36 +185,38 @@ def _contradictions(submission: Submission) -> list[str]:
     return found
 
 
-def _other_data(submission: Submission, images: Tensor, labels: Tensor) -> list[str]:
-    verdict, data = submission.verdict, ImageSet("", "", images, labels, ())
-    if len(images) == verdict.data["n"] and data.sha256 == verdict.data["sha256"]:
+def _other_data(submission: Submission, sha256: str, labels: Tensor) -> list[str]:
+    verdict = submission.verdict
+    if len(labels) == verdict.data["n"] and sha256 == verdict.data["sha256"]:
         if np.array_equal(labels.cpu().numpy(), submission.predictions.labels):
             return []
         return ["the labels are not those of the data"]
     return [
-        f"the {len(images)} images are not the {verdict.data['n']} of {verdict.data['name']} that "
+        f"the {len(labels)} images are not the {verdict.data['n']} of {verdict.data['name']} that "
         "were evaluated"
     ]
 
 
-def _outside(submission: Submission, images: Tensor) -> list[str]:
+def _outside(submission: Submission, images: Images) -> list[str]:
     """Which adversarial images the threat model does not allow."""
     threat = Threat(submission.verdict.threat["norm"], submission.verdict.threat["eps"])
     outside, why = [], ""
-    for at, version in zip(submission.positions, submission.versions(images), strict=True):
-        try:
-            clean = images[int(at)][None].cpu().float()
-            threat.check(version[None], clean, f"adversarial image {at}")
-        except ConstraintViolation as error:
-            outside.append(int(at))
-            why = why or str(error)
+    for rows in batches(submission.positions):
+        clean = images[torch.from_numpy(rows)].cpu().float()
+        versions = submission.worst(clean, rows)
+        for at, version, image in zip(rows.tolist(), versions, clean, strict=True):
+            try:
+                threat.check(version[None], image[None], f"adversarial image {at}")
+            except ConstraintViolation as error:
+                outside.append(at)
+                why = why or str(error)
     if not outside:
         return []
     return [f"{len(outside)} adversarial images are outside the threat model: {why}"]
 
 
 def _other_network(
-    submission: Submission, victim: Victim, images: Tensor
+    submission: Submission, victim: Victim, images: Images
 ) -> tuple[list[str], list[str]]:
     """How the network is another one, and what else differs: reasons and notes."""
     then, now = submission.network["victim"], identity(victim, images)
@@ -237,26 +244,13 @@ def _public(tree: Any) -> Any:
     return tree
 
 
-def _rescored(
-    submission: Submission,
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    seed: int,
-    progress: Callable[[str], None],
-) -> Verification:
+def _rescored(scoring: Scoring, progress: Callable[[str], None]) -> Verification:
+    submission = scoring.submission
     verdict, predictions = submission.verdict, submission.predictions
-    judge = victim.replace(seed=derive_seed(seed, "verify", submission.digest))
-    worst = images.cpu().float().clone()
-    worst[torch.from_numpy(submission.positions)] = submission.versions(images)
-
-    def scored(of: Tensor, purpose: str) -> Score:
-        return _scored(judge, of, labels, verdict.draws[purpose], purpose)
-
-    progress(f"scoring {len(images)} clean images")
-    clean = scored(images, "report")
+    progress(f"scoring {len(scoring.labels)} clean images")
+    clean = scoring.clean("report")
     progress(f"scoring {len(submission.positions)} adversarial images")
-    robust = scored(worst, "report")
+    robust = scoring.worst("report")
     answers = {"clean": (predictions.clean, clean), "robust": (predictions.worst, robust)}
     estimates = {
         name: intervals.accuracy_estimate(now.predictions == predictions.labels[:, None])
@@ -284,16 +278,10 @@ def _rescored(
     if reasons:
         return found
     progress("a short attack on the images that are still right")
-    select = scored(worst, "select")
-    stronger = short_attack(submission, judge, images, labels, worst, select.accuracy)
-    if stronger is None:
+    attacked = scoring.attacked(robust.predictions)
+    if attacked is None:
         return replace(found, notes=("no short attack: none of ours is for this threat",))
-    again = scored(stronger, "select")
-    at = harder(again.accuracy, again.margin, select.accuracy, select.margin)
-    worst[torch.from_numpy(at)] = stronger[torch.from_numpy(at)]
-    after = intervals.accuracy_estimate(
-        scored(worst, "report").predictions == predictions.labels[:, None]
-    )
+    after = intervals.accuracy_estimate(attacked == predictions.labels[:, None])
     low, high = verdict.robust.ci
     left_out = (
         f"a short attack of the verification leaves {after.value:.1%}, below the submission's "
@@ -321,15 +309,3 @@ def _other_answers(
             f"the network answers otherwise on {differ.sum()} of {len(labels)} {name} images than "
             "the submission says"
         )
-
-
-def _scored(judge: Victim, images: Tensor, labels: Tensor, draws: int, purpose: str) -> Score:
-    device, parts = device_of(judge), []
-    for start in range(0, len(images), BATCH):
-        rows = slice(start, start + BATCH)
-        ids = torch.arange(len(images), device=device)[rows]
-        batch = images[rows].to(device), labels[rows].to(device)
-        parts.append(score(judge, *batch, ids, draws=draws, purpose=purpose))
-    return Score(
-        *(np.concatenate([getattr(part, key) for part in parts]) for key in Score.__annotations__)
-    )

@@ -65,7 +65,7 @@ def test_what_is_kept(kept: Path, tmp_path: Path) -> None:
     for keep in ("worst", "all"):
         submission = load_submission(submit(kept / keep, tmp_path / keep))
         assert submission.positions.tolist() == np.flatnonzero(by >= 0).tolist()
-        found.append(submission.versions(IMAGES))
+        found.append(submission.worst(IMAGES[by >= 0], submission.positions))
     assert torch.equal(*found) and 0 < (found[0] - IMAGES[by >= 0]).abs().max() <= EPS + 1e-6
     with pytest.raises(InputError, match="no adversarial images .* --keep worst"):
         submit(kept / "none")

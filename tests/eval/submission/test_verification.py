@@ -19,11 +19,12 @@ from torch import Tensor
 from robust_snn import InputError, Victim, cli, evaluate
 from robust_snn.data import load_dataset
 from robust_snn.data.exact_differences import encode, pack
+from robust_snn.data.lazy_images import LazyImages
 from robust_snn.eval import AttackSpec, Draws, Predictions, Suite, Verdict
 from robust_snn.eval.reporting.leaderboard import rank_runs
 from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.verdict import Robust
-from robust_snn.eval.submission import load_submission, submit, verify
+from robust_snn.eval.submission import fresh_scores, load_submission, submit, verify
 from robust_snn.eval.submission.submission_folder import HASHES, file_hashes
 from robust_snn.eval.submission.verification import is_verified
 from robust_snn.foreign.identity import identity
@@ -80,6 +81,36 @@ def test_an_honest_one_is_accepted_until_it_changes(copy: Case) -> None:
     assert not is_verified(copy.folder)
 
 
+class Pairs:
+    """The data as a map-style set."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.targets = case, case.labels.tolist()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.case.images[index], self.targets[index]
+
+
+def test_images_on_disk_are_read_a_batch_at_a_time(
+    copy: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, taken = verify(*copy, seed=7), list[int]()
+    monkeypatch.setattr(fresh_scores, "BATCH", 5)
+    read = LazyImages.__getitem__
+
+    def noted(images: LazyImages, at: Any) -> Tensor:
+        found = read(images, at)
+        taken.append(len(found))
+        return found
+
+    monkeypatch.setattr(LazyImages, "__getitem__", noted)
+    assert verify(copy.folder, copy.victim, Pairs(copy), seed=7) == whole
+    assert max(taken) <= 8 and sum(taken) > 2 * len(copy.images)  # 8 are shown to the network
+
+
 def edit_verdict(case: Case, **changes: Any) -> None:
     path = case.folder / "verdict.json"
     replace(Verdict.load(path), **changes).save(path)
@@ -102,7 +133,7 @@ def edit_images(case: Case, change: Callable[[dict[str, np.ndarray]], dict[str, 
     """Changes the adversarial images or their positions."""
     submission, path = load_submission(case.folder), case.folder / "adversarial.npz"
     found = {
-        "images": submission.versions(case.images).numpy(),
+        "images": submission.worst(case.images[submission.positions], submission.positions).numpy(),
         "positions": submission.positions,
     }
     found |= change(found)
