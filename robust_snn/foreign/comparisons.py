@@ -35,7 +35,7 @@ from robust_snn.foreign.few_values import (
     made_of_spikes,
     takes_few_values_only,
 )
-from robust_snn.foreign.loose_ends import LooseEnds
+from robust_snn.foreign.loose_ends import Elsewhere, LooseEnds
 from robust_snn.foreign.masks import (
     ARITHMETIC,
     CASTS,
@@ -66,7 +66,7 @@ KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a fe
 COUNTING = ("sum", "mean")  # of spikes
 MARKS = (
     *("_attached", "_comparison", "_hides", "_loose", "_numbers", "_of_mask", "_place", "_spiky"),
-    "_unsure",
+    *("_unsure", "_varied"),
 )
 BENDING = ("relu", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "pow", "hardtanh")
 BETWEEN = 1 / 1024  # of one operation of the network and the next
@@ -108,6 +108,8 @@ class Comparisons(TorchFunctionMode):
         super().__exit__(*raised)
         for reference in self._marked:  # a network may keep tensors of a pass, and be copied
             if (tensor := reference()) is not None:
+                if self._loose is not None:
+                    self._loose.keep(tensor)
                 for mark in MARKS:
                     tensor.__dict__.pop(mark, None)
 
@@ -222,9 +224,10 @@ class Comparisons(TorchFunctionMode):
         return out if made is None else fired(out, made)
 
     def _compared(self, name: str, args: Any, options: Any, out: Tensor) -> Comparison | None:
-        """What an operation compares, if it does."""
+        """What an operation compares, if it does; what it overwrites is not known any more."""
         found = parts_of(name, args, options, out)
-        if found is None:
+        overwrites = args[0] is out or (options.get("out") is out and out.is_floating_point())
+        if found is None or overwrites:
             return None
         above, threshold, kind = found
         above = getattr(above, "_attached", above)
@@ -369,15 +372,16 @@ class Comparisons(TorchFunctionMode):
         """Paths and places of jumps that nothing reaches, and why; see `places`."""
         if self._loose is None:
             return []
-        return self._loose.that_matter(self._onward(spikes, outputs))
+        return self._loose.that_matter(self._onward(spikes, outputs), outputs)
 
     def _onward(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> Onward:
         return Onward(outputs, {**dict(self._spots.values()), **spikes})
 
-    @property
-    def leaves(self) -> bool:
-        """Whether something that depends on the image leaves PyTorch."""
-        return self._loose is not None and self._loose.leaves
+    def elsewhere(self) -> Elsewhere | None:
+        """A look at what leaves PyTorch; None where nothing does that depends on the image."""
+        if self._loose is None or not self._loose.leaves:
+            return None
+        return Elsewhere(self._loose.singly)
 
     def _rooted(self, place: Place) -> Place:
         """A place with what its spikes are a staircase of."""

@@ -54,3 +54,14 @@ def has_few_values(values: Tensor) -> bool:
         if part.mul(1e4).round().unique().numel() > most:
             return False
     return True
+
+
+def has_two_values(values: Tensor) -> bool:
+    """Whether a tensor holds two values, each of them several times, whatever their size."""
+    flat = values.detach().flatten().nan_to_num()
+    scaled = flat / flat.abs().amax().clamp(min=1e-30)
+    for part in (scaled[:FEW_SEEN], scaled):
+        levels, counts = part.mul(1e4).round().unique(return_counts=True)
+        if len(levels) > 2:
+            return False
+    return len(levels) == 2 and int(counts.min()) > 1

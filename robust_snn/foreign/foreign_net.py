@@ -228,7 +228,8 @@ class ForeignSNN(ShownNet):
         few = x[:2].detach().clone().requires_grad_()
         plan = replace(found.plan, no_gradient=self._without_gradient(few, found))
         if not plan.reached:
-            return plan if plan.no_gradient is None else replace(plan, unreached=self._behind())
+            behind = self._behind(plan)
+            return plan if plan.no_gradient is None else replace(plan, unreached=behind)
 
         def go_back(mode: GradientMode, plan: SpikePlan) -> bool:
             """Whether a gradient reaches the image."""
@@ -250,7 +251,7 @@ class ForeignSNN(ShownNet):
                 why = str(error).split(". ")[0]
                 return replace(plan, unreached=f"no gradient passes through {self.name} ({why})")
         if not reached:
-            return replace(plan, unreached=self._behind())
+            return replace(plan, unreached=self._behind(plan))
         if not plan.unrecognised:
             try:
                 go_back(HART(), plan)
@@ -260,7 +261,16 @@ class ForeignSNN(ShownNet):
                 plan = replace(plan, feedback=f"it does not go back layer by layer ({error})")
         return plan
 
-    def _behind(self) -> str:
+    def _behind(self, plan: SpikePlan) -> str:
+        """Why no gradient reaches the image."""
+        if plan.jumps:
+            (place, why), *others = plan.jumps.items()
+            more = f" (and {len(others)} more)" if others else ""
+            return (
+                f"no gradient of {self.name} reaches the image: {place}: {why}{more}; write it as "
+                "a step whose result is a number, such as (v >= 1).float(), or attack it without "
+                "gradients"
+            )
         return (
             f"no gradient of {self.name} reaches the image, as behind torch.no_grad() or a random "
             "encoder of its own; encode outside of it: adapt(net, T=..., encoder='poisson'), or "

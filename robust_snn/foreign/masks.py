@@ -16,8 +16,8 @@ from torch import Tensor
 Numbers = Callable[[torch.dtype], Tensor]  # a mask as numbers with a gradient
 
 CASTS = (
-    *("float", "double", "half", "bfloat16", "int", "long", "to", "type", "type_as"),
-    *("clone", "contiguous"),
+    *("float", "double", "half", "bfloat16", "int", "long", "short", "char", "byte", "bool"),
+    *("to", "type", "type_as", "clone", "contiguous"),
 )
 NEGATIONS = ("invert", "logical_not", "bitwise_not", "neg")
 PRODUCTS = ("mul", "rmul", "imul")
@@ -32,6 +32,7 @@ JOINING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     **dict.fromkeys(("or", "ror", "logical_or", "bitwise_or", "add"), lambda a, b: a + b - a * b),
     **dict.fromkeys(("xor", "rxor", "logical_xor", "bitwise_xor"), lambda a, b: a + b - 2 * a * b),
 }
+COUNTED = ("add", "mul")  # whole numbers are added, where booleans are joined
 NEAREST = 4  # neurons at least, whose membranes are nearest to the threshold
 STEEPER = 4.0  # than on most neurons, from which on a change at the threshold is a jump
 
@@ -76,6 +77,9 @@ class Masks:
         """A mask as numbers with a gradient."""
         made: Numbers = getattr(mask, "_numbers", partial(self._cast, mask))
         return made(dtype)
+
+    def _numbers(self, value: Tensor | int, dtype: torch.dtype) -> Any:
+        return self.numbers(value, dtype) if isinstance(value, Tensor) else value
 
     def instead(
         self, name: str, func: Callable[..., Any], args: Sequence[Any], plain: Callable[[], Any]
@@ -126,10 +130,13 @@ class Masks:
         if not any(map(is_mask, args)):
             return None
         first = args[0]
-        both = [a for a in args[:2] if isinstance(a, Tensor) and a.dtype is torch.bool]
-        if name in JOINING and len(both) == 2:
-            one, other = (partial(self.numbers, mask) for mask in both)
-            return lambda dtype: JOINING[name](one(dtype), other(dtype))
+        both = [a for a in args[:2] if _is_whole(a)]
+        if len(both) == 2:
+            one, other = (partial(self._numbers, mask) for mask in both)
+            if name in JOINING and _joins(name, both):
+                return lambda dtype: JOINING[name](one(dtype), other(dtype))
+            if name in (*PRODUCTS, *SUMS):
+                return lambda dtype: func(one(dtype), other(dtype), *args[2:])
         if name in RESHAPING and is_mask(first):
             return lambda dtype: func(self.numbers(first, dtype), *args[1:])
         if name in ARITHMETIC and is_mask(first) and type(args[-1]) is int:
@@ -167,6 +174,23 @@ def is_gate(jump: Any, membranes: Sequence[Tensor]) -> bool:
     nearest = distance.argsort()[: max(NEAREST, len(distance) // 50)]
     usual = steep.median()
     return bool(steep[nearest].max() <= STEEPER * usual) if usual > 0 else not bool(jump.any())
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is whole: a tensor of masks or counts, or a number."""
+    if isinstance(value, Tensor):
+        return not value.is_floating_point()
+    return type(value) in (int, bool)
+
+
+def _joins(name: str, values: Sequence[Any]) -> bool:
+    """Whether an operation joins masks: of zeros and ones, whatever their type is."""
+    booleans = all(isinstance(v, bool) or getattr(v, "dtype", None) is torch.bool for v in values)
+    if booleans or name in COUNTED:
+        return booleans
+    return all(
+        0 <= int(torch.as_tensor(v).amin()) <= int(torch.as_tensor(v).amax()) <= 1 for v in values
+    )
 
 
 def _has_slope(value: Any) -> bool:

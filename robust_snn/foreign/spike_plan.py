@@ -96,6 +96,11 @@ class SpikePlan:
         }
 
     @property
+    def jumps(self) -> dict[str, str]:
+        """Where values of the image go on without a gradient that could be exchanged, and why."""
+        return {n.name: str(n.recurrence) for n in self.neurons if n.form == JUMP}
+
+    @property
     def unrecognised(self) -> dict[str, str]:
         """Why the recursion of neurons is not known, by their names."""
         return {

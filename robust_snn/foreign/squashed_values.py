@@ -31,6 +31,7 @@ COMPARING = ("gt", "ge", "lt", "le", "greater", "less", "greater_equal", "less_e
 FIRING: dict[str, Callable[..., Any] | None] = {  # to what they do where it is not by chance
     **dict.fromkeys(("heaviside", "sign", "sgn"), torch.sign),
     **dict.fromkeys(("round", "floor", "ceil", "trunc")),
+    **dict.fromkeys(("int", "long", "short", "char", "byte"), torch.trunc),
     "bernoulli": lambda chance: chance >= 0.5,
 }
 ADDITIVE = ("Add", "Sub", "Rsub", "Neg", "Mul", "Div", "Clone", "Alias", "ToCopy")

@@ -6,6 +6,7 @@ taken in which every image gets logits of its own, whatever images are beside it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from robust_snn.foreign.hidden_state import restore_all, same, snapshot
 from robust_snn.foreign.interception import Call, functions_of, listening, open_function
@@ -27,7 +29,10 @@ from robust_snn.utils.errors import InputError, is_out_of_memory
 BATCHES = (3, 2)  # sizes of the batches that tell the axes of an output apart
 SURVEYED = 16  # images at most, and pixels, on which spike functions are looked for
 PIXELS = 400_000
+WEIGHTED = ("linear", "matmul", "bmm", "einsum", "conv1d", "conv2d", "conv3d")
 INFLUENCE = 0.05  # of the logits, which another place in the batch may change by rounding
+
+_log = logging.getLogger("robust_snn")
 
 
 class Layout(Enum):
@@ -147,6 +152,17 @@ def study(subject: Runnable, x: Tensor) -> Study:
         f"({'; '.join(failures)}); say robust_snn.{call}, or which part of its output to read: "
         "adapt(net, output=function); what it keeps outside of its modules its forward has to reset"
     )
+
+
+class _Regained(TorchFunctionMode):
+    """Gives the inputs of layers with weights a gradient, where an encoder has left none."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in WEIGHTED and isinstance(args[0], Tensor):
+            value = args[0]
+            if value.is_floating_point() and not value.requires_grad:
+                args = (value.detach().requires_grad_(), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 def spike_plan(subject: Runnable, x: Tensor, layout: Layout) -> SpikePlan:
@@ -277,12 +293,13 @@ def _refuse_own_steps(subject: Runnable, images: Tensor) -> None:
 
 
 def _own_steps(subject: Runnable, images: Tensor, found: Study) -> int:
-    """How many steps a network runs that is shown images alone."""
+    """How many steps a network runs that is shown images alone; 0 if no neuron of it was found."""
     nodes = [node for node, _ in subject.nodes()]
     with counting_calls(nodes) as calls, torch.no_grad():
         out = found.reading.steps(subject.raw(images, Layout.IMAGES))
-    plan = spike_plan(subject, images, Layout.IMAGES)
-    stacked = len(out) if found.reading.time is not None else 1
+    with _Regained():
+        plan = spike_plan(subject, images, Layout.IMAGES)
+    stacked = len(out) if found.reading.time is not None else 0
     return max([stacked, plan.loop] if plan.neurons else [stacked, *calls])
 
 
@@ -292,7 +309,14 @@ def _refuse_one_step(subject: Runnable, images: Tensor, found: Study) -> None:
     one_step = bool(nodes) and all(owner.takes_one_step(node) for node, owner in nodes)
     if not (one_step or (found.stateful and not nodes)) or found.layout is not Layout.IMAGES:
         return
-    if _own_steps(subject, images, found) == 1:
+    steps = _own_steps(subject, images, found)
+    if steps == 0:
+        _log.warning(
+            "the time steps of %s could not be counted, since no neuron of it was found; if it "
+            "runs one for a call, say robust_snn.adapt(net, T=...)",
+            subject.name,
+        )
+    if steps == 1:
         raise InputError(
             f"{subject.name} runs a single time step: every neuron was called once "
             "for an image; say robust_snn.adapt(net, T=...) with its number of time steps"

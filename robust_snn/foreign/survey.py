@@ -24,7 +24,7 @@ from robust_snn.foreign.graph_walk import (
 )
 from robust_snn.foreign.interception import functions_of, listening, nodes_of, open_function
 from robust_snn.foreign.library import find_nodes
-from robust_snn.foreign.loose_ends import UNREACHED, Elsewhere
+from robust_snn.foreign.loose_ends import UNREACHED
 from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import SILENT, Recurrence, Traces, Unrecognised, fit, stirred_fit
 from robust_snn.foreign.scripted_code import scripted_neurons
@@ -95,10 +95,11 @@ def _elsewhere(
     looking: Comparisons, run: Run, leaf: Tensor, outputs: Sequence[Tensor]
 ) -> list[tuple[str, str, str]]:
     """Names what leaves PyTorch, if the outputs depend on it."""
-    if not looking.leaves:
+    other = looking.elsewhere()
+    if other is None:
         return []
     try:
-        with torch.no_grad(), watching(Elsewhere()):
+        with torch.no_grad(), watching(other):
             again = run(leaf)
     except Exception:  # whatever a network does with values that are none of its own
         again = []

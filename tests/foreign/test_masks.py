@@ -90,6 +90,10 @@ REACHED: tuple[tuple[Form, Form], ...] = (
     (lambda v: 1.0 - (~(v > 0.5)).int(), lambda v: step(v - 0.5)),
     (lambda v: sum((v > k).float() for k in (0.5, 1.0)), lambda v: step(v - 0.5) + step(v - 1)),
     (lambda v: (torch.isfinite(v) * (v > 0.5)).float(), lambda v: step(v - 0.5)),
+    (lambda v: ((v > 0.5).int() & (v < 9).int()).float(), lambda v: step(v - 0.5)),
+    (lambda v: ((v > 0.5).byte() & 1).float(), lambda v: step(v - 0.5)),
+    (lambda v: ((v > 0.5).int() + (v > 1).int()) * 1.0, lambda v: step(v - 0.5) + step(v - 1)),
+    (lambda v: (v + 0.5).clamp(0, 1).int().float(), lambda v: step(v - 0.5)),
 )
 GATES: tuple[Form, ...] = (
     lambda v: v * (v > 0),

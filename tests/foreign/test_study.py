@@ -168,6 +168,36 @@ def test_what_cannot_be_run_is_refused_with_the_way_out(name: str) -> None:
         adapt(build(), images=IMAGES, **arguments)
 
 
+class Encoded(nn.Module):
+    """A network that runs some steps itself, behind an encoder that passes no gradient."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.body, self.steps = body(), steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        for cell in self.body[2::2] if self.steps > 1 else ():
+            cell.v = None
+        with torch.no_grad():
+            x = (x * 255).round() / 255
+        return sum(self.body(x) for _ in range(self.steps))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("steps", "T", "message"),
+    [(1, None, "runs a single time step"), (4, 4, "runs 4 time steps"), (4, None, ""), (1, 4, "")],
+)
+def test_steps_are_counted_behind_an_encoder_without_a_gradient(
+    steps: int, T: int | None, message: str
+) -> None:
+    if message:
+        with pytest.raises(InputError, match=message):
+            adapt(Encoded(steps), T=T, images=IMAGES)
+        return
+    victim = adapt(Encoded(steps), T=T, images=IMAGES)
+    assert "no gradient of Encoded reaches" in (victim.takes("bptt").refusal or "")
+
+
 def test_a_random_net_that_says_so() -> None:
     victim = adapt(Random(), images=IMAGES, random=True)
     first, second = (victim.sample(IMAGES, torch.arange(6), draw=draw) for draw in (0, 1))
