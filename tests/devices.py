@@ -9,21 +9,36 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from robust_snn import Victim
 
 # Under the interpreter Triton's kernels run on CPU tensors, slowly; `test_triton` starts it.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available() and not INTERPRETED
 DEVICES = ["cpu", *([pytest.param("cuda", marks=pytest.mark.gpu)] if GPU else [])]
 HELPERS = "loops", "victims", "zoo"  # modules of the tests that make tensors
+FACTORIES = "create_model", "create_network"  # what makes networks
 CREATORS = (
     *("arange", "empty", "eye", "from_numpy", "full", "linspace", "ones"),
     *("rand", "randint", "randn", "randperm", "tensor", "zeros"),
 )
 
 
-class TorchOn(ModuleType):
+class On(ModuleType):
+    """A library whose networks are made on the CPU and moved, for the modules of a test alone."""
+
+    def __init__(self, device: str, library: ModuleType) -> None:
+        super().__init__(library.__name__)
+        self._device, self._library = device, library
+
+    def __getattr__(self, name: str) -> Any:
+        return on_device(self._device, name, getattr(self._library, name))
+
+
+class TorchOn(On):
     """PyTorch with a default device, for the modules of a test alone.
 
     The package keeps PyTorch as it is, so a tensor that it makes on the wrong device is found.
@@ -31,13 +46,37 @@ class TorchOn(ModuleType):
     """
 
     def __init__(self, device: str) -> None:
-        super().__init__("torch")
+        super().__init__(device, torch)
         self.get_default_device = lambda: torch.device(device)
         for name in CREATORS:
             setattr(self, name, _created_on(device, getattr(torch, name)))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
+
+class Moved(type):
+    """A class of networks that are moved to a device once they are made."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return type.__call__(vars(cls).get("_original", cls), *args, **kwargs).to(cls._device)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        original = vars(cls).get("_original")
+        if original is None:  # a class that a test derived
+            return super().__instancecheck__(instance)
+        return isinstance(instance, original)
+
+
+def on_device(device: str, name: str, value: Any) -> Any:
+    """What a name of a test's module means on a device: networks made by it are there."""
+    if value is torch:
+        return TorchOn(device)
+    if value is nn or value is timm:
+        return On(device, value)
+    if name in FACTORIES:
+        return lambda *args, **kwargs: value(*args, **kwargs).to(device)
+    is_net = isinstance(value, type) and issubclass(value, nn.Module)
+    if is_net and value not in (nn.Module, Victim) and not isinstance(value, Moved):
+        return Moved(value.__name__, (value,), {"_original": value, "_device": device})
+    return value
 
 
 def _created_on(device: str, create: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -52,13 +91,14 @@ def _created_on(device: str, create: Callable[..., Tensor]) -> Callable[..., Ten
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """A device; what the test's module and helpers create is there, see `TorchOn`."""
+    """A device; what the test's module and helpers create is there, see `on_device`."""
     chosen = torch.device(request.param)
     if chosen.type != "cpu":
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
         for module in (request.module, *(sys.modules[n] for n in HELPERS if n in sys.modules)):
-            if hasattr(module, "torch"):
-                monkeypatch.setattr(module, "torch", TorchOn(request.param))
+            for name, value in list(vars(module).items()):
+                if (there := on_device(request.param, name, value)) is not value:
+                    monkeypatch.setattr(module, name, there)
     return chosen
 
 

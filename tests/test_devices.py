@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 
-from devices import GPU, TorchOn
+import robust_snn  # noqa: F401  registers the models
+
+from devices import GPU, TorchOn, on_device
 
 
 @pytest.mark.gpu
@@ -25,4 +28,19 @@ def test_a_device_that_is_named_is_kept():
     elsewhere = TorchOn("meta")
     assert elsewhere.zeros(2).device.type == elsewhere.tensor([1]).device.type == "meta"
     assert elsewhere.zeros(2, device="cpu").device.type == "cpu"
-    assert elsewhere.nn is torch.nn
+
+
+def test_networks_are_made_on_the_device():
+    elsewhere = TorchOn("meta")
+    linear = elsewhere.nn.Linear(2, 3)
+    assert type(linear) is torch.nn.Linear and isinstance(linear, elsewhere.nn.Linear)
+    assert linear.weight.device.type == "meta"
+
+    class Mine(elsewhere.nn.Linear):
+        pass
+
+    assert Mine(2, 3).weight.device.type == "meta"
+    assert isinstance(Mine(2, 3), Mine) and not isinstance(linear, Mine)
+    assert elsewhere.nn.Module is torch.nn.Module
+    built = on_device("meta", "timm", timm).create_model("snn_vgg5", T=2, width=0.125, img_size=8)
+    assert next(built.parameters()).device.type == "meta"

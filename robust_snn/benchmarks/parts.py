@@ -31,7 +31,7 @@ from robust_snn.benchmarks.timing import Record
 from robust_snn.benchmarks.training_step_speed import measure_training
 from robust_snn.utils.errors import unknown
 from robust_snn.utils.figures import new_figure, save_figure
-from robust_snn.utils.machine import processor
+from robust_snn.utils.machine import gpu_driver, processor
 from robust_snn.utils.user_files import output_folder
 
 
@@ -137,14 +137,9 @@ def _card(device: torch.device) -> dict[str, Any]:
     """The name of the GPU, and the versions of what runs on it."""
     if device.type != "cuda":
         return {}
-    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        driver = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        driver = "unknown"
     return {
         "card": torch.cuda.get_device_name(device),
-        "driver": driver,
+        "driver": gpu_driver(),
         "cuda": torch.version.cuda or torch.version.hip,
         "triton": _version("triton"),
     }

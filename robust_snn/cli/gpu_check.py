@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from robust_snn.utils.machine import gpu_driver
+
 TF32_SINCE = (8, 0)  # compute capability of the first cards that have it
 
 
@@ -71,8 +73,7 @@ def _versions() -> str:
 
     if torch.version.hip:
         return f"ROCm {torch.version.hip}"
-    driver: int = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
-    return f"runtime {torch.version.cuda}, driver for {driver // 1000}.{driver % 1000 // 10}"
+    return f"runtime {torch.version.cuda}, driver {gpu_driver()}"
 
 
 def _tf32() -> str:

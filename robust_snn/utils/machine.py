@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from pathlib import Path
 
 
@@ -29,3 +30,12 @@ def caches() -> str:
         if kind != "Instruction":
             found.append(f"L{level} {size}")
     return ", ".join(found)
+
+
+def gpu_driver() -> str:
+    """Version of the driver of NVIDIA's GPUs, as their own tool gives it."""
+    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown"

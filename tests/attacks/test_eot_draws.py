@@ -40,7 +40,7 @@ def test_images_without_gradient_get_two_draws() -> None:
     def draw(rows: Tensor) -> LossEstimate:
         return LossEstimate(torch.zeros(len(rows), 5), *torch.ones(3, len(rows)))
 
-    result = AdaptiveDraws().estimate(draw, 3, torch.device("cpu"))
+    result = AdaptiveDraws().estimate(draw, 3, torch.get_default_device())
     assert result.draws.tolist() == [2, 2, 2] and (result.gradient == 0).all()
 
 

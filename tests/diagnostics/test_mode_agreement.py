@@ -16,7 +16,7 @@ def test_two_modes_have_one_cosine(digits: Any) -> None:
     modes = ("bptt", "bptr", "hart")
     names, cosines = gradient_cosines(digits.victim, *batch, modes)
     assert len(names) == 3 and torch.equal(cosines, cosines.T)
-    assert torch.allclose(cosines.diagonal(), torch.ones(3).double())
+    assert torch.allclose(cosines.diagonal(), cosines.new_ones(3))
     note = mode_agreement(digits.victim, *batch, modes=modes)
     assert note.value == cosines[0, 1:].max()
 

@@ -48,7 +48,7 @@ def random_lists(batch: int, events: int, seed: int = 0) -> Tensor:
 def test_lists_are_binned_as_recordings_are() -> None:
     recordings = record_digits(load_dataset("digits", n=6), 6)
     frames = torch.from_numpy(np.stack([to_frames(each, 10, (16, 16)) for each in recordings]))
-    lists = event_lists(recordings, (16, 16))
+    lists = event_lists(recordings, (16, 16)).to(frames.device)
     assert lists.min() >= 0 and lists.max() <= 1
     counts = (EventBinning(10, 16, 16, binary=False)(lists) * 255).round().long()
     assert torch.equal(counts.sum(1), frames.sum(1))
