@@ -7,7 +7,6 @@ import timm
 import torch
 
 import robust_snn  # noqa: F401  registers the models
-
 from devices import GPU, TorchOn, on_device
 
 
