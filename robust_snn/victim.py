@@ -36,7 +36,16 @@ from robust_snn.utils.fork_safe_lock import ForkSafeLock
 from robust_snn.utils.modules import modules_of
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from robust_snn.utils.values import whole
-from robust_snn.victim_draws import ALONE, Cost, DrawBatch, Draws, Run, mean_logits
+from robust_snn.victim_draws import (
+    ALONE,
+    CPU_PIXELS,
+    Cost,
+    DrawBatch,
+    Draws,
+    Run,
+    logits_of_draws,
+    mean_logits,
+)
 from robust_snn.victim_graphs import Recordings
 from robust_snn.victim_grouping import check_steps, known_groupings, passed
 
@@ -150,6 +159,7 @@ class Victim(nn.Module):
         self.statistics = SharpnessMemory()
         self.recordings = Recordings()
         self._draw_batch = DrawBatch(eot_batch)
+        self._query_batch = DrawBatch(eot_batch, CPU_PIXELS)
         self.training = net.training
 
     @property
@@ -218,7 +228,7 @@ class Victim(nn.Module):
         with plain_context(self.tf32, x.device):
             keys = self._next_keys(x, draws, modules)
             run = self._replayed_pass(modules) if self.graph else self._attack_pass(modules)
-            batch = self._draw_batch if draws > 1 and self._draws_apart() else ALONE
+            batch = self._draw_batch if draws > 1 and self._draws_apart(gradients=True) else ALONE
             logits = mean_logits(_Entry.apply(x), Draws(run, keys, batch, self.cost), replay)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
             raise InputError(
@@ -261,11 +271,12 @@ class Victim(nn.Module):
         replica.calls = call
         return replica
 
-    def _draws_apart(self) -> bool:
-        """Whether an image's draw is the same with other draws in its batch."""
+    def _draws_apart(self, gradients: bool) -> bool:
+        """Whether an image's logits, and gradients, are the same with other draws in its batch."""
         mode = layer_gradient(self).mode
+        mixed = gradients and (mode.accumulates or mode.mixes_images)
         takers = (m for m in self.net.modules() if hasattr(type(m), TakesModes.takes.__name__))
-        return not (mode.accumulates or mode.mixes_images or any(takers))
+        return not (mixed or any(takers))
 
     def _attack_pass(self, modules: list[nn.Module]) -> Run:
         """One draw of the network as attacks see it: `run(x, keys) -> logits`."""
@@ -312,7 +323,6 @@ class Victim(nn.Module):
         make_run = partial(self._attack_pass, modules)
         return self.recordings.replayed(self.net, make_run, settings, count)
 
-    @torch.no_grad()
     def sample(self, x: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report") -> Tensor:
         """Scores images with one draw of the plain float32 network.
 
@@ -328,24 +338,52 @@ class Victim(nn.Module):
         Returns:
             Logits `[B, K]`.
         """
+        return self.samples(x, ids, range(draw, draw + 1), purpose)[0]
+
+    @torch.no_grad()
+    def samples(self, x: Tensor, ids: Tensor, draws: range, purpose: str = "report") -> Tensor:
+        """Scores images with several draws, which pass together as `eot_batch` says.
+
+        Under `"auto"`, small images do so on CPUs, too: as many as are 32,768 pixels.
+
+        Args:
+            x: Images `[B, C, H, W]`.
+            ids: Index of each image in the evaluated set, `[B]`.
+            draws: Numbers of the draws.
+            purpose: Name of the stream.
+
+        Returns:
+            Logits of every draw as of `sample`, `[draws, B, K]`.
+        """
         _check_images(x)
         if not len(x):
-            return self.sample(_one_image(x), ids.new_zeros(1))[:0]
+            return self.samples(_one_image(x), ids.new_zeros(1), draws, purpose)[:, :0]
         modules = modules_of(self.net)
         self._check_network(x, modules)
-        self.cost.count_forwards(len(x))
         with plain_context(False, x.device):
-            layers = layer_numbers(modules)
-            keys = ids.to(x.device)  # nothing reads them where the network draws nothing
-            if layers:
-                known = known_draws(self.net)
-                keys = sample_keys(derive_seed(self.seed, purpose), keys, draw)
-                keys = keys if known is None else known.keys(x)
+            ids = ids.to(x.device)
+            keys = [ids] * len(draws)  # nothing reads them where the network draws nothing
+            if any(isinstance(module, NoisyModule) for module in modules):
+                seed, known = derive_seed(self.seed, purpose), known_draws(self.net)
+                keys = [
+                    sample_keys(seed, ids, draw) if known is None else known.keys(x)
+                    for draw in draws
+                ]
+            together = len(draws) > 1 and self._draws_apart(gradients=False)
+            run, batch = self._scoring_pass(modules), self._query_batch if together else ALONE
+            return logits_of_draws(x, Draws(run, keys, batch, self.cost))
+
+    def _scoring_pass(self, modules: list[nn.Module]) -> Run:
+        """One draw of the plain float32 network: `run(x, keys) -> logits`."""
+        net, known, layers = self.net, known_groupings(self.net), layer_numbers(modules)
+
+        def run(x: Tensor, keys: Tensor) -> Tensor:
             settings = PassSettings(keys, layers=layers)
-            images, known = partial(_copied, x.float()), known_groupings(self.net)
             with frozen(modules):
-                logits = passed(self.net, images, settings, known)
-            return _checked(logits, self.net, len(x)).float()
+                logits = passed(net, partial(_copied, x.float()), settings, known)
+            return _checked(logits, net, len(x)).float()
+
+        return run
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in SETTINGS)

@@ -24,6 +24,7 @@ from robust_snn.utils.plain_context import plain_context, tf32_is_on
 Run = Callable[[Tensor, Tensor], Tensor]  # images and keys to logits
 Result = TypeVar("Result")
 MOST_IMAGES = 1024  # that pass together unless asked for; so many fill any GPU
+CPU_PIXELS = 2**15  # that pass together on CPUs in queries: fewer waste calls, more leave caches
 
 _counting = ForkSafeLock()
 
@@ -67,16 +68,17 @@ class DrawBatch:
     Args:
         setting: That many, or `"auto"`: on a GPU as many as fit into its memory, else one. A count
             that does not fit is halved as well.
+        cpu_pixels: Pixels that pass together on CPUs under `"auto"`, if that is more than one draw.
 
     Raises:
         InputError: If it is neither.
     """
 
-    def __init__(self, setting: int | str) -> None:
+    def __init__(self, setting: int | str, cpu_pixels: int = 0) -> None:
         is_count = isinstance(setting, int) and not isinstance(setting, bool) and setting >= 1
         if not is_count and setting != "auto":
             raise InputError(f"eot_batch must be 'auto' or a count of draws, got {setting!r}")
-        self._setting = setting
+        self._setting, self._cpu_pixels = setting, cpu_pixels
         self._images = MOST_IMAGES if setting == "auto" else sys.maxsize
 
     def fitting(self, x: Tensor, draws: int, work: Callable[[int], Result]) -> Result:
@@ -102,7 +104,7 @@ class DrawBatch:
         if isinstance(self._setting, int):
             wanted = self._setting
         else:
-            wanted = MOST_IMAGES if x.device.type == "cuda" else 1
+            wanted = MOST_IMAGES if x.device.type == "cuda" else self._cpu_pixels // x.numel()
         return max(1, min(wanted, self._images // len(x)))
 
 
@@ -125,6 +127,18 @@ class Draws(NamedTuple):
     cost: Cost
 
 
+def logits_of_draws(x: Tensor, draws: Draws) -> Tensor:
+    """Logits of every draw, `[draws, B, K]`, without a graph.
+
+    Args:
+        x: Images `[B, ...]`.
+        draws: Their draws.
+    """
+    run, keys, batch, cost = draws
+    cost.count_forwards(len(x) * len(keys))
+    return torch.stack(batch.fitting(x, len(keys), partial(_of_parts, run, x, keys)))
+
+
 def mean_logits(x: Tensor, draws: Draws, replay: bool) -> Tensor:
     """Logits averaged over draws, `[B, K]` or of every step `[T, B, K]`.
 
@@ -142,15 +156,15 @@ def mean_logits(x: Tensor, draws: Draws, replay: bool) -> Tensor:
     if len(keys) == 1:
         logits = run(x, keys[0])
     else:
-        logits = batch.fitting(x, len(keys), partial(_mean_of_parts, run, x, keys))
+        logits = torch.stack(batch.fitting(x, len(keys), partial(_of_parts, run, x, keys))).mean(0)
     if logits.requires_grad:
         logits.register_hook(lambda _: cost.count_backwards(len(x)))
     return logits
 
 
-def _mean_of_parts(run: Run, x: Tensor, keys: list[Tensor], count: int) -> Tensor:
+def _of_parts(run: Run, x: Tensor, keys: list[Tensor], count: int) -> list[Tensor]:
     parts = [keys[i : i + count] for i in range(0, len(keys), count)]
-    return torch.stack([z for part in parts for z in _Part(run, x, part).each]).mean(0)
+    return [z for part in parts for z in _Part(run, x, part).each]
 
 
 class _Part:

@@ -9,6 +9,7 @@ from torch import Tensor
 from helpers import assert_close_rms
 from robust_snn import InputError, Victim
 from robust_snn.foreign.unadapted import refuse_unreached
+from robust_snn.victim_draws import CPU_PIXELS, DrawBatch
 from victims import SHAPE, tiny_victim
 
 VIEWS = (
@@ -83,6 +84,30 @@ def test_as_many_draws_pass_together_as_may(settings: dict, sizes: list, images:
     step(victim, images)
     assert seen == sizes
     assert victim.cost.forwards == sum(sizes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({}, [15]),
+        ({"gradient": "assg"}, [15]),  # no gradient, no mixing
+        ({"eot_batch": 2}, [6, 6, 3]),
+        ({"eot_batch": 1}, [3, 3, 3, 3, 3]),
+    ],
+)
+def test_draws_of_scores_pass_together(settings: dict, sizes: list, images: Tensor) -> None:
+    victim, seen = watched(**settings)
+    ids = torch.tensor([7, 3, 9])
+    drawn = victim.samples(images, ids, range(2, 7), "query")
+    assert seen == sizes
+    assert victim.cost.forwards == 15
+    for draw, logits in zip(range(2, 7), drawn, strict=True):
+        assert_close_rms(logits, victim.sample(images, ids, draw, "query"))
+
+
+def test_large_images_are_scored_a_draw_at_a_time_on_cpus() -> None:
+    assert DrawBatch("auto", CPU_PIXELS).fitting(torch.zeros(8, 1, 16, 16), 64, int) == 16
+    assert DrawBatch("auto", CPU_PIXELS).fitting(torch.zeros(12, 3, 32, 32), 64, int) == 1
 
 
 def test_draws_that_do_not_fit_are_halved_once(images: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -116,23 +117,35 @@ class _Points:
         tried, inputs = copy(self), self.inputs
         tried.x, tried.gaps = self.ball.project(x), self.gaps.clone()
         tried.margin, tried.wrong = self.margin.clone(), torch.zeros_like(self.wrong)
-        for draw in range(self.draws):
-            if draw >= FEW_DRAWS and draw & (draw - 1) == 0:
-                differences = tried.gaps[rows, :draw] - self.gaps[rows, :draw]
+        for drawn in _rounds(self.draws):
+            if drawn.start:
+                differences = tried.gaps[rows, : drawn.start] - self.gaps[rows, : drawn.start]
                 level = (differences == 0).all(1)
                 self.x = self.x.index_copy(0, rows[level], tried.x[rows[level]])
                 rows = rows[~level & _may_be_harder(differences)]
             if not len(rows):
                 return
             labels = inputs.labels[rows]
-            logits = inputs.victim.sample(tried.x[rows], inputs.ids[rows], draw, "square")
-            tried.gaps[rows, draw] = margin(logits, labels)
-            tried.wrong[rows] += (logits.argmax(1) != labels).float()
+            for draw, logits in zip(
+                drawn,
+                inputs.victim.samples(tried.x[rows], inputs.ids[rows], drawn, "square"),
+                strict=True,
+            ):
+                tried.gaps[rows, draw] = margin(logits, labels)
+                tried.wrong[rows] += (logits.argmax(1) != labels).float()
         tried.margin[rows] = tried.gaps[rows].mean(1)
         tried.wrong = tried.wrong / self.draws
         harder = torch.zeros_like(tried.margin, dtype=torch.bool)
         harder[rows] = tried.margin[rows] >= self.margin[rows]
         self.take(tried, harder)
+
+
+def _rounds(draws: int) -> list[range]:
+    """The draws of a query, in parts after which it may end."""
+    ends = [FEW_DRAWS]
+    while ends[-1] < draws:
+        ends.append(2 * ends[-1])
+    return [range(a, min(b, draws)) for a, b in pairwise([0, *ends])]
 
 
 def _may_be_harder(differences: Tensor) -> Tensor:

@@ -130,7 +130,10 @@ class Corrupted(Victim):
         self.whole, self.damage = victim, damage
 
     @torch.no_grad()
-    def sample(self, x: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report") -> Tensor:
-        seed = derive_seed(self.seed, "corruption", purpose)
-        keys = sample_keys(seed, ids.to(x.device), draw)
-        return self.damage.logits(self.whole, x, keys, ids, draw, purpose)
+    def samples(self, x: Tensor, ids: Tensor, draws: range, purpose: str = "report") -> Tensor:
+        seed, at = derive_seed(self.seed, "corruption", purpose), ids.to(x.device)
+        each = [
+            self.damage.logits(self.whole, x, sample_keys(seed, at, draw), ids, draw, purpose)
+            for draw in draws
+        ]
+        return torch.stack(each)
