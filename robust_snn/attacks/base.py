@@ -68,10 +68,12 @@ class Attack(ABC):
     Attributes:
         name: Its name in suites.
         norms: The norms of the threats that it knows; the first is the default.
+        least_images: Fewest images that it attacks at once.
     """
 
     name: ClassVar[str]
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2")
+    least_images: ClassVar[int] = 1
 
     @checked_types
     def __call__(
@@ -120,6 +122,11 @@ class Attack(ABC):
         with attack_variant(victim, seed) as variant:
             x, y, ids = on_device(variant, images, labels, ids)
             self.check_inputs(images, eps, norm)
+            if 0 < len(images) < self.least_images:
+                raise InputError(
+                    f"{self.name} needs {self.least_images} images at once, got {len(images)}: "
+                    "what is put on one is made on others"
+                )
             made, success = self.craft(AttackInputs(variant, x, y, ids, eps, norm, seed))
         return Adversarial(made.to(images.device), success.to(images.device))
 

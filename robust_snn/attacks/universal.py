@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import torch
@@ -17,17 +16,15 @@ from robust_snn.utils.argument_types import check_fields
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
-_log = logging.getLogger("robust_snn")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Universal(Attack):
     """A universal perturbation (Moosavi-Dezfooli et al., CVPR 2017), by gradient ascent.
 
     The images of every class are dealt into two halves in turn. The perturbation of either half is
-    fitted on the other, so that no image has a part in what is put on it; images that are attacked
-    alone stay as they are. A step follows the gradient over the images that are still right. In L0,
-    on binary event frames, the same `eps` entries flip in all recordings.
+    fitted on the other, so that no image has a part in what is put on it; so there must be two. A
+    step follows the gradient over the images that are still right. In L0, on binary event frames,
+    the same `eps` entries flip in all recordings.
 
     Attributes:
         steps: Gradients per start.
@@ -37,6 +34,7 @@ class Universal(Attack):
 
     name = "universal"
     norms = ("Linf", "L2", "L0")
+    least_images = 2
     steps: int = 50
     restarts: int = 2
     eot_loss: int = 4
@@ -55,14 +53,11 @@ class Universal(Attack):
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
         victim, images, labels, ids = inputs[:4]
         adversarial, first = images.clone(), halves(labels, ids)
-        if len(images) and (first.all() or not first.any()):
-            _log.warning("%s: %d images met no others and stay clean", self.name, len(images))
-        for fitted in (first, ~first):
-            if fitted.any() and not fitted.all():
-                change = self.fit(inputs.subset(fitted.nonzero()[:, 0]))
-                adversarial[~fitted] = changed(images[~fitted], change, inputs.eps, inputs.norm)
         if not len(images):
             return adversarial, torch.zeros_like(labels, dtype=torch.bool)
+        for fitted in (first, ~first):
+            change = self.fit(inputs.subset(fitted.nonzero()[:, 0]))
+            adversarial[~fitted] = changed(images[~fitted], change, inputs.eps, inputs.norm)
         draws = 10 if victim.stochastic else 1
         logits = fresh_logits(victim, adversarial, ids, draws, "choose")
         right = torch.stack([(z.argmax(1) == labels).double() for z in logits]).mean(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from robust_snn import InputError, Victim
 from robust_snn.attacks import Universal, changed_entries
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.attacks.universal import halves
+from robust_snn.eval.protocol.suite_files import load_suite
 
 
 def tiny(seed: int) -> tuple[nn.Module, Tensor, Tensor]:
@@ -69,14 +70,27 @@ def test_halves_share_out_every_class() -> None:
     assert halves(labels[:0], labels[:0]).shape == (0,)
 
 
-def test_a_single_image_stays_and_the_suite_runs(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_single_image_has_no_others_to_be_fitted_on(tmp_path: Path) -> None:
     net, images, labels = tiny(0)
-    with caplog.at_level(logging.WARNING, logger="robust_snn"):
-        alone = Universal()(Victim(net), images[:1], labels[:1], eps=0.1).images
-    assert torch.equal(alone, images[:1])
-    assert "universal: 1 images met no others" in caplog.text
+    with pytest.raises(InputError, match="universal needs 2 images at once, got 1"):
+        Universal()(Victim(net), images[:1], labels[:1], eps=0.1)
+    suite = {"suite": "universal", "eps": 0.2, "steps": 2}
+    for many, batch in ((1, 4), (9, 4)):
+        with pytest.raises(InputError, match="1 of . is left for the last batch"):
+            out = tmp_path / "refused"
+            robust_snn.evaluate(
+                net, images[:many], labels[:many], batch_size=batch, out=out, **suite
+            )
+    wrong = torch.cat([labels[:1], (labels[1:4] + 1) % 3])  # one image is left to attack
+    suite["suite"] = replace(load_suite("universal"), independent=False)
+    verdict = robust_snn.evaluate(net, images[:4], wrong, out=tmp_path / "one", **suite)
+    assert verdict.robust.accuracy == 0.25
+    said = [d.why for d in verdict.diagnostics if "no other was left" in d.why]
+    assert said and "universal-bptt: 1 image" in said[0]
+
+
+def test_the_suite_runs(tmp_path: Path) -> None:
+    net, images, labels = tiny(0)
     verdict = robust_snn.evaluate(
         net, images, labels, suite="universal", eps=0.2, steps=5, out=tmp_path
     )

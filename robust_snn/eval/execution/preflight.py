@@ -173,6 +173,13 @@ def _check_attack(job: Job, row: AttackSpec) -> None:
             f"{which} knows no norm {job.threat.norm}; it can be {' or '.join(runs.norms)}"
         )
     runs.check(row, job.threat)
+    last = len(job.ids(job.shards - 1))
+    if last < runs.least_images(row):
+        raise InputError(
+            f"{which} needs {runs.least_images(row)} images at once, and {last} of "
+            f"{len(job.images)} is left for the last batch; take another number of images or "
+            f"--batch-size, which is {job.batch_size}"
+        )
     runs.check_images(row, shown(job.images), job.threat)
     if runs.given is not None:
         runs.given.check(job.images, job.threat, row.name)

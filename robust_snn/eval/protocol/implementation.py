@@ -70,6 +70,7 @@ class Implementation:
         craft: Attacks a batch; the seed decides every random number of the attack, in attacks of
             this package with an image's place in its shard, int64 `[B]`.
         least_classes: Fewest classes that an attack can handle.
+        least_images: Fewest images that an attack needs together.
         check_images: Refuses images that a row's attack cannot change, likewise.
         events: Whether its attacks take event frames `[B, T, C, H, W]` too.
         norms: Norms of the threats that it knows.
@@ -85,6 +86,7 @@ class Implementation:
     check: Callable[[AttackSpec, Threat], None]
     craft: Callable[[Victim, Tensor, Tensor, AttackSpec, Threat, int, Tensor], Crafted]
     least_classes: Callable[[AttackSpec], int]
+    least_images: Callable[[AttackSpec], int] = lambda row: 1
     check_images: Callable[[AttackSpec, Tensor, Threat], None] = lambda row, images, threat: None
     events: bool = False
     norms: tuple[str, ...] = ("Linf", "L2")

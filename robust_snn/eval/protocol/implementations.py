@@ -182,7 +182,11 @@ def _of_ours(
         places: Tensor,
     ) -> Crafted:
         threat_and_seed: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed}
-        made = make(row)(victim, images, labels, ids=places, **threat_and_seed)
+        attack = make(row)
+        if len(images) < attack.least_images:
+            alone = f"{row.name}: {len(images)} image that no other was left to go with stays clean"
+            return Crafted((images,), torch.ones_like(labels, dtype=torch.bool), (alone,))
+        made = attack(victim, images, labels, ids=places, **threat_and_seed)
         return Crafted((made.images,), ~made.success)
 
     return Implementation(
@@ -190,6 +194,7 @@ def _of_ours(
         lambda row, threat: make(row).check_norm(threat.norm),
         craft,
         lambda row: make(row).least_classes,
+        lambda row: make(row).least_images,
         lambda row, images, threat: make(row).check_inputs(images, threat.eps, threat.norm),
         events=True,
         norms=norms,

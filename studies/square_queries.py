@@ -1,0 +1,59 @@
+"""Square, ours beside AutoAttack's, at equal numbers of queries.
+
+    python studies/square_queries.py
+
+From the clean image, as a black-box attacker begins. On a noisy network a query of AutoAttack's
+Square is the mean of `DRAWS` draws, the same in every query; ours ends a query as soon as its draws
+say that the point is no harder, so it has as many passes, and not as many queries.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from robust_snn import Victim
+from robust_snn.adapters.autoattack import autoattack
+from robust_snn.attacks import Square
+from robust_snn.data import load_dataset
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from compared_attacks import judged, packaged, row, timed  # noqa: E402
+
+NETS = {"snn_vgg5.digits": (0.1, 0.15), "snn_vgg5_stog.digits": (0.15,)}
+IMAGES, QUERIES, NOISY, DRAWS = 100, (250, 1000), 30, 16
+
+
+def theirs(queries: int, eps: float, images: Tensor, labels: Tensor, victim: Victim) -> Tensor:
+    """Images of the Square of AutoAttack."""
+    view = victim.replace(noise="frozen", eot=DRAWS, cost=victim.cost)
+    return autoattack(view, images, labels, eps, attacks=["square"], n_queries=queries).images
+
+
+def ours(queries: int, eps: float, images: Tensor, labels: Tensor, victim: Victim) -> Tensor:
+    """Images of ours."""
+    view = victim.replace(noise="frozen", eot=DRAWS, cost=victim.cost)
+    return Square(steps=queries)(view, images, labels, eps=eps).images
+
+
+def main() -> None:
+    for name, radii in NETS.items():
+        victim = packaged(name)
+        images = NOISY if victim.stochastic else IMAGES
+        data = load_dataset("digits", n=images)
+        for eps in radii:
+            print(f"\n{name}, eps {eps}\n\n| Square | right | gradients | passes | seconds |")
+            print("|---|---|---|---|---|", flush=True)
+            for queries in QUERIES:
+                for text, attack in (("AutoAttack's", theirs), ("ours", ours)):
+                    made = partial(attack, queries, eps, data.images, data.labels)
+                    done = timed(victim, made)
+                    right = judged(victim, done.images, data.labels)
+                    print(row(f"{text}, {queries:,} queries", right, done, images), flush=True)
+
+
+if __name__ == "__main__":
+    main()
