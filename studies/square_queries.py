@@ -23,36 +23,32 @@ from robust_snn.data import load_dataset
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from compared_attacks import judged, packaged, row, timed  # noqa: E402
 
-NETS = {"snn_vgg5.digits": (0.1, 0.15), "snn_vgg5_stog.digits": (0.15,)}
-IMAGES, QUERIES, NOISY, DRAWS = 100, (250, 1000), 30, 16
+NETS = {"snn_vgg5.digits": (100, (250, 1000)), "snn_vgg5_stog.digits": (25, (250,))}
+EPS, DRAWS = 0.15, 16
 
 
-def theirs(queries: int, eps: float, images: Tensor, labels: Tensor, victim: Victim) -> Tensor:
+def theirs(queries: int, images: Tensor, labels: Tensor, victim: Victim) -> Tensor:
     """Images of the Square of AutoAttack."""
     view = victim.replace(noise="frozen", eot=DRAWS, cost=victim.cost)
-    return autoattack(view, images, labels, eps, attacks=["square"], n_queries=queries).images
+    return autoattack(view, images, labels, EPS, attacks=["square"], n_queries=queries).images
 
 
-def ours(queries: int, eps: float, images: Tensor, labels: Tensor, victim: Victim) -> Tensor:
+def ours(queries: int, images: Tensor, labels: Tensor, victim: Victim) -> Tensor:
     """Images of ours."""
     view = victim.replace(noise="frozen", eot=DRAWS, cost=victim.cost)
-    return Square(steps=queries)(view, images, labels, eps=eps).images
+    return Square(steps=queries)(view, images, labels, eps=EPS).images
 
 
 def main() -> None:
-    for name, radii in NETS.items():
-        victim = packaged(name)
-        images = NOISY if victim.stochastic else IMAGES
-        data = load_dataset("digits", n=images)
-        for eps in radii:
-            print(f"\n{name}, eps {eps}\n\n| Square | right | gradients | passes | seconds |")
-            print("|---|---|---|---|---|", flush=True)
-            for queries in QUERIES:
-                for text, attack in (("AutoAttack's", theirs), ("ours", ours)):
-                    made = partial(attack, queries, eps, data.images, data.labels)
-                    done = timed(victim, made)
-                    right = judged(victim, done.images, data.labels)
-                    print(row(f"{text}, {queries:,} queries", right, done, images), flush=True)
+    for name, (images, budgets) in NETS.items():
+        victim, data = packaged(name), load_dataset("digits", n=images)
+        print(f"\n{name}, eps {EPS}\n\n| Square | right | gradients | passes | seconds |")
+        print("|---|---|---|---|---|", flush=True)
+        for queries in budgets:
+            for text, attack in (("AutoAttack's", theirs), ("ours", ours)):
+                done = timed(victim, partial(attack, queries, data.images, data.labels))
+                right = judged(victim, done.images, data.labels)
+                print(row(f"{text}, {queries:,} queries", right, done, images), flush=True)
 
 
 if __name__ == "__main__":

@@ -60,11 +60,11 @@ def by_art(attacker: str, victim: Victim, images: Tensor, labels: Tensor) -> Ten
 
 def ours(gradients: int, victim: Victim, images: Tensor, labels: Tensor) -> Tensor:
     """Our perturbation from so many gradients of single images, `[1, ...]`."""
-    draws = DRAWS if victim.stochastic else 1
-    attack = Universal(steps=max(1, gradients // (2 * len(images) * draws) - 1), eot_loss=DRAWS)
-    return attack.fit(
-        AttackInputs(victim, images, labels, torch.arange(len(images)), EPS, "Linf", 0)
-    )
+    inputs = AttackInputs(victim, images, labels, torch.arange(len(images)), EPS, "Linf", 0)
+    batches = gradients // (len(images) * (DRAWS if victim.stochastic else 1))
+    restarts = 2 if batches > 20 else 1
+    steps = max(3, batches // restarts - 1)  # and one gradient where it ends
+    return Universal(steps=steps, restarts=restarts, eot_loss=DRAWS).fit(inputs)
 
 
 def random_signs(victim: Victim, images: Tensor, labels: Tensor) -> Tensor:

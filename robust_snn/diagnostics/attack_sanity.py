@@ -160,5 +160,5 @@ def compare_strength(
     """
     excess = stronger - weaker
     status = grade(excess, two_errors(images) / 2, two_errors(images))
-    why = f"{strong} leaves {stronger:.1%} of images, {weak} {weaker:.1%}"
+    why = f"{stronger:.1%} of images are left by {strong}, {weaker:.1%} by {weak}"
     return Diagnostic(name, excess, status, why)

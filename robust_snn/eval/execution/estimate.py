@@ -15,9 +15,9 @@ from robust_snn.attacks import APGD, attacks_of_budget
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, registered_modes
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
-from robust_snn.eval.execution.progress import USUAL_STEPS
+from robust_snn.eval.execution.row_passes import ADAPTIVE_DRAWS, is_blind, row_passes
 from robust_snn.eval.protocol.implementation import OWN
-from robust_snn.eval.protocol.implementations import attacked_victim, implementation
+from robust_snn.eval.protocol.implementations import attacked_victim
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
@@ -26,7 +26,6 @@ from robust_snn.victim import Victim
 
 TIMED = 32  # images of a timed pass, at most
 TRIED, TRIED_STEPS = 16, 10  # images and steps of the short attack that guesses who survives
-ADAPTIVE_DRAWS = 4  # that an attack which chooses their number takes, about
 GUESSED = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "rga", "hart", "assg")
 DIAGNOSED, CHECKS = 16, 40  # images of the checks after the attacks; gradients per image and mode
 WORTH_TIMING = 1e6  # passes of single images below which nothing takes an hour
@@ -99,12 +98,12 @@ def estimate_cost(checked: Preflight, room: int) -> Estimate:
     left = timed.clean
     for row in rows:
         met = count if job.suite.independent else round(count * left)
-        steps = _passes(row)
-        per_pass = timed.forward() if _is_blind(row) else timed.gradient(row)
+        steps = row_passes(row)
+        per_pass = timed.forward() if is_blind(row) else timed.gradient(row)
         scoring = (select * _candidates(row, checked.stochastic) + report) * score
         costs.append(RowEstimate(row.name, met, steps, met * (steps * per_pass + scoring)))
         left = min(left, survivors)
-    modes = len({row.gradient for row in rows if not _is_blind(row)})
+    modes = len({row.gradient for row in rows if not is_blind(row)})
     looked = min(DIAGNOSED, count)
     checks = CHECKS * max(1, modes)
     costs.append(RowEstimate("checks", looked, checks, looked * checks * timed.gradient(None)))
@@ -155,22 +154,6 @@ def _probe(checked: Preflight, timed: _Timer) -> RowEstimate:
     draws = ADAPTIVE_DRAWS if checked.stochastic else 1
     steps = trials * effort.steps * draws
     return RowEstimate("probe", images, steps, images * steps * timed.gradient(None))
-
-
-def _is_blind(row: AttackSpec) -> bool:
-    return implementation(row).blind(row)
-
-
-def _passes(row: AttackSpec) -> int:
-    """Gradients, or queries, that a row takes of an image that it does not break."""
-    if implementation(row).given is not None or implementation(row).judge is not None:
-        return 1
-    inner = row.options.get("eot_loss", row.options.get("eot_iter", 1))
-    draws = inner if isinstance(inner, int) else ADAPTIVE_DRAWS
-    targets = row.options.get("targets", 9 if row.attack.endswith("-t") else 1)
-    mixed = 1 + len(row.options.get("mix", ()))
-    steps = 1 if "fgsm" in row.attack.lower() else row.steps or USUAL_STEPS
-    return int((steps + 1) * (row.restarts or 1) * targets * mixed * draws * row.eot)
 
 
 def _candidates(row: AttackSpec, stochastic: bool) -> int:
@@ -242,7 +225,7 @@ class _Timer:
 
         self.clean = right(images)
         threat, attack = self.job.threat, APGD(steps=TRIED_STEPS)
-        followed = [row for row in rows if not _is_blind(row)]
+        followed = [row for row in rows if not is_blind(row)]
         if threat.norm not in attack.norms or images.ndim != 4 or not followed:
             return self.clean
         victim = attacked_victim(self.job.attacked, replace(followed[0], eot=1), 0)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.row_passes import is_blind, row_passes
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
 
-USUAL_STEPS = 100  # what AutoAttack takes where a row does not say
 LOOK_EVERY = 1.0  # seconds between two looks at what other processes have done, at least
 LOOKING = 0.005  # share of the time that looks may take, which list every result of the run
 
@@ -129,7 +129,4 @@ def _passes(job: Job, attack: AttackSpec | None) -> float:
     scoring = job.suite.draws.select + job.suite.draws.report
     if attack is None:
         return scoring
-    per_step = 1 if attack.attack.lower() == "square" else 3
-    targets = 9 if attack.attack.endswith("-t") else 1
-    steps = (attack.steps or USUAL_STEPS) * (attack.restarts or 1) * targets
-    return steps * attack.eot * per_step + scoring
+    return row_passes(attack) * (1 if is_blind(attack) else 3) + scoring

@@ -184,7 +184,10 @@ def _checks(
         *verdict_checks.claims_under_other_noise({attacks[n].name: claimed[n] for n in others}),
         *verdict_checks.selection(worst, {attacks[n].name: right[n] for n in rows}),
         *verdict_checks.black_box(
-            list(zip(course, used_gradients, strict=True)), len(job.labels), continued
+            list(zip(course, used_gradients, strict=True)),
+            len(job.labels),
+            continued,
+            [attacks[n].accuracy for n in rows if used[n] and job.suite.independent],
         ),
         *verdict_checks.warnings(warnings),
     )

@@ -26,6 +26,17 @@ GRADIENT_FREE = (
     "camera-patterns",
     "student",
     "spatial",
+    # of ART and foolbox
+    "boundaryattack",
+    "hopskipjump",
+    "hopskipjumpattack",
+    "pixelattack",
+    "pointwiseattack",
+    "signoptattack",
+    "simba",
+    "squareattack",
+    "thresholdattack",
+    "zooattack",
 )
 
 

@@ -21,7 +21,6 @@ from robust_snn.eval.scoring.curves import CurvePoint, load_curves
 from robust_snn.eval.scoring.finished_run import load_verdict
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.scoring.verdict_checks import is_first_look, weakens_attacks
-from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
@@ -98,7 +97,7 @@ def render_page(
         attacks=[
             {
                 "row": row,
-                "gradient": parse_mode(row.gradient).brief,
+                "gradient": row.mode,
                 "alone": verdict.is_alone(row),
                 "after": row.worst_so_far,
                 "passes": passes_per_image(verdict, row),

@@ -15,7 +15,6 @@ from robust_snn.eval.reporting.terminal import passes_per_image, radius_text
 from robust_snn.eval.scoring.finished_run import load_verdict, verdict_path
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.submission.submission_folder import FILES
-from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_files import output_folder
@@ -102,7 +101,7 @@ def _rendered(page: SitePage, copied: Sequence[str]) -> str:
     attacks = [
         {
             "row": row,
-            "gradient": parse_mode(row.gradient).brief,
+            "gradient": row.mode,
             "after": row.worst_so_far,
             "passes": passes_per_image(page.verdict, row),
         }

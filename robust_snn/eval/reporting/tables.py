@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from robust_snn.eval.scoring.verdict import Interval, Verdict
-from robust_snn.gradients import parse_mode
 
 SPECIAL = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -46,7 +45,7 @@ def csv_text(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def _rows(verdict: Verdict) -> Iterator[tuple[str, str, float, Interval]]:
     yield "none", "", verdict.clean.accuracy, verdict.clean.ci
     for row in verdict.attacks:
-        yield row.name, parse_mode(row.gradient).brief, *row.worst_so_far
+        yield row.name, row.mode, *row.worst_so_far
     yield "worst case", "", verdict.robust.accuracy, verdict.robust.ci
 
 

@@ -10,7 +10,6 @@ from robust_snn.eval.execution.estimate import Estimate
 from robust_snn.eval.reporting.published import PublishedResults
 from robust_snn.eval.scoring.energy_use import EnergyUse
 from robust_snn.eval.scoring.verdict import AttackResult, Interval, Verdict
-from robust_snn.gradients import parse_mode
 
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
@@ -32,7 +31,7 @@ def render_verdict(verdict: Verdict) -> Group:
         alone, met = verdict.is_alone(attack), attack.images
         table.add_row(
             f"{number}. {attack.name}",
-            parse_mode(attack.gradient).brief,
+            attack.mode,
             "" if met is None else str(met),
             percent(attack.claimed) if alone else "",
             percent(attack.accuracy) if alone else "",

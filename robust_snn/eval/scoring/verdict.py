@@ -12,6 +12,7 @@ from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.scoring.energy_use import EnergyUse, read_energy
 from robust_snn.eval.scoring.larger_budget import LargerBudget
 from robust_snn.eval.scoring.verdict_form import check_verdict, known_fields
+from robust_snn.gradients import parse_mode
 from robust_snn.utils.checked_files import check_record, write_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
@@ -108,6 +109,11 @@ class AttackResult:
     images: int | None = None
     after: float | None = None
     after_ci: Interval | None = None
+
+    @property
+    def mode(self) -> str:
+        """Its gradient mode in short; nothing where it took no gradient of what it met."""
+        return parse_mode(self.gradient).brief if self.backwards or not self.images else ""
 
     @property
     def worst_so_far(self) -> tuple[float, Interval]:

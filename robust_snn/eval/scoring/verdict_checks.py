@@ -155,7 +155,10 @@ def selection(worst: np.ndarray, attacks: Mapping[str, np.ndarray]) -> list[Diag
 
 
 def black_box(
-    left: Sequence[tuple[float, bool]], images: int, continued: bool = False
+    left: Sequence[tuple[float, bool]],
+    images: int,
+    continued: bool = False,
+    alone: Sequence[float] = (),
 ) -> list[Diagnostic]:
     """Attacks without a gradient must not break what attacks with one did not.
 
@@ -165,12 +168,14 @@ def black_box(
         images: Number of images.
         continued: Whether those without a gradient start from what the others found. On honest
             networks they break more then too, so that one step less is said.
+        alone: What attacks with gradients left of all images, where they met all: those without,
+            which came before them, then broke nothing that these did not.
     """
     blind = [before[0] - after[0] for before, after in pairwise(left) if not after[1]]
     if not blind or len(blind) == len(left) - 1:
         return []
     end, name = left[-1][0], "white-box against black-box"
-    white = end + sum(blind)
+    white = min([end + sum(blind), *alone])
     note = compare_strength(name, white, end, images, "gradients", "all attacks")
     if continued and note.status != "pass":
         status = "warn" if note.status == "fail" else "pass"

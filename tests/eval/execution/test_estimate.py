@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from robust_snn import InputError, evaluate
 from robust_snn.eval import AttackSpec, Draws, Suite, estimate
 from robust_snn.eval.execution import estimate as module
 from robust_snn.eval.execution.estimate import say_if_long
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.row_passes import QUERIES, is_blind, row_passes
+from robust_snn.eval.protocol.implementations import implementation
 from robust_snn.eval.protocol.threat_model import Threat
 from victims import tiny_victim, told_by
 
@@ -50,6 +53,25 @@ def test_gradients_are_those_that_were_taken(tmp_path: Path) -> None:
     (row,) = evaluate(victim, images, labels, suite=suite, out=tmp_path / "run").attacks
     told = next(each for each in cost.rows if each.name == "a")
     assert 0.8 < row.backwards / (told.images * told.gradients) < 1.25
+
+
+DECISIONS = {
+    "HopSkipJump": (20, {"max_eval": 200, "init_eval": 20}),
+    "SignOPTAttack": (20, {"targeted": False, "k": 20, "num_trial": 10, "query_limit": 1000}),
+    "BoundaryAttack": (30, {"targeted": False, "sample_size": 10}),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_queries_on_decisions_are_about_those_that_were_taken(name: str) -> None:
+    pytest.importorskip("art")
+    steps, options = DECISIONS[name]
+    row = AttackSpec("a", "art", name, steps=steps, options=options)
+    assert is_blind(row)
+    victim = tiny_victim(False)
+    images, labels = told_by(victim, 2)
+    implementation(row).craft(victim, images, labels, row, Threat("L2", 1.0), 0, torch.arange(2))
+    assert 0.5 < victim.cost.forwards / (2 * row_passes(row)) < 2
 
 
 def test_what_would_be_refused_is_refused() -> None:

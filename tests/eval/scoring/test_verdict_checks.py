@@ -13,7 +13,13 @@ from robust_snn import Victim
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.noise_draws import score
-from robust_snn.eval.scoring.verdict_checks import attacked, clean_accuracy, on_survivors, reach
+from robust_snn.eval.scoring.verdict_checks import (
+    attacked,
+    black_box,
+    clean_accuracy,
+    on_survivors,
+    reach,
+)
 from victims import StandIn
 
 
@@ -25,6 +31,17 @@ def test_a_network_no_better_than_chance_fails(accuracy: float, classes: int, fa
     found = clean_accuracy(accuracy, classes)
     assert [note.status for note in found] == (["fail"] if fails else [])
     assert all("labels shifted" in note.why for note in found)
+
+
+@pytest.mark.parametrize(
+    ("alone", "status"),
+    [((), "fail"), ((0.48,), "warn"), ((0.3, 0.9), "pass")],  # the worst of all is 0.4
+)
+def test_what_came_before_the_gradients_hides_nothing(alone: Any, status: str) -> None:
+    """Where every attack met all images, a search before the gradients has not broken more."""
+    course = [(0.9, True), (0.5, False), (0.4, True)]
+    (found,) = black_box(course, 50, alone=alone)
+    assert found.status == status
 
 
 @pytest.mark.parametrize(
