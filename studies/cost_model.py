@@ -1,6 +1,6 @@
 """What a run costs on paper, and whether small measured runs agree.
 
-    python studies/cost_model.py --check
+    python studies/cost_model.py --check quick adaptive-small
 
 A run costs its probe, and for every image what its attacks take: those on images that fall to the
 first attack little, those on survivors all that the suite allows. So
@@ -11,7 +11,8 @@ where a gradient takes three passes. Times of a pass on an H100 are measured for
 (`benchmarks/cuda/steps.csv`) and scaled by floating-point operations for others.
 
 With `--check`, pilots on a few images, which tell what an image costs, predict a run on four times
-as many; processor time is compared, which other work changes little.
+as many, under a fixed suite and under one that chooses its attacks on some images first. Processor
+time is compared, which other work changes little.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from robust_snn.eval.protocol.implementations import implementation
 
 NET = "snn_vgg5_stog.digits"
 GRADIENT = 3  # passes
+CHOOSING = 32  # images on which a suite with a budget chooses its attacks
 H100 = 32.116e-3 / 64  # seconds of a gradient of an image, float32, gated WRN-16-4 with T = 8
 PRICE = 2.5  # dollars of a GPU-hour, to be replaced by one's own
 
@@ -90,23 +92,26 @@ def flops(name: str, side: int, **kwargs: Any) -> int:
     return int(counter.get_total_flops())
 
 
-def measured(images: int, seed: int, skip: int = 0) -> dict[str, float]:
+def measured(suite: str, images: int, seed: int, skip: int = 0) -> dict[str, float]:
     """A real run on a packaged network: passes of its attacks, and processor seconds."""
-    data = load_dataset("digits", n=skip + images)
-    victim = adapt(NET)
+    apart = load_dataset("digits", n=CHOOSING)
+    data = load_dataset("digits", n=CHOOSING + skip + images)
+    choosing = {"calibration": (apart.images, apart.labels)} if load_suite(suite).budget else {}
+    skip, victim = CHOOSING + skip, adapt(NET)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as place:
         verdict = evaluate(
             victim,
             data.images[skip:],
             data.labels[skip:],
-            suite="quick",
+            suite=suite,
             eps=0.1,
             draws=20,
             out=Path(place) / "run",
             seed=seed,
             batch_size=16,
             report=False,
+            **choosing,
         )
     spent = sum(row.forwards + 2 * row.backwards for row in verdict.attacks)
     return {
@@ -115,23 +120,25 @@ def measured(images: int, seed: int, skip: int = 0) -> dict[str, float]:
     }
 
 
-def check() -> None:
+def check(suite: str) -> None:
     """Predicts a run on 128 images from pilots on 16 and 32 others."""
-    measured(8, 9)  # compiles
-    small, large, found = measured(16, 0), measured(32, 0, 16), measured(128, 1, 48)
+    measured(suite, 8, 9)  # compiles
+    small, large = measured(suite, 16, 0), measured(suite, 32, 0, 16)
+    found = measured(suite, 128, 1, 48)
     per_image = (large["processor_seconds"] - small["processor_seconds"]) / 16
     predicted = {
         "passes": 4 * large["passes"],
         "processor_seconds": large["processor_seconds"] + 96 * per_image,
     }
     for what, value in predicted.items():
-        line = {"what": what, "predicted": round(value, 1), "measured": round(found[what], 1)}
-        print(json.dumps({**line, "ratio": round(value / found[what], 3)}), flush=True)  # noqa: T201
+        line = {"predicted": round(value, 1), "measured": round(found[what], 1)}
+        line["ratio"] = round(value / found[what], 3)
+        print(json.dumps({"suite": suite, "what": what, **line}), flush=True)  # noqa: T201
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="run pilots and what they predict")
+    parser.add_argument("--check", nargs="*", default=[], help="suites of pilots to run")
     given = parser.parse_args()
     gated = flops("snn_wrn16_stog", 32, T=8)
     former = flops("snn_resformer", 224, num_classes=1000, img_size=224, stem="imagenet")
@@ -142,8 +149,8 @@ def main() -> None:
         Case("ImageNet, SpikingResformer", 5_000, "adaptive-medium", False, 1000, 0.05, scaled),
     ):
         print(json.dumps(on_paper(case)), flush=True)  # noqa: T201
-    if given.check:
-        check()
+    for suite in given.check:
+        check(suite)
 
 
 if __name__ == "__main__":

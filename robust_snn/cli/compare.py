@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: robust-snn compare runs/plain runs/gated --out runs/comparison")
 def compare(
-    first: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    second: Annotated[Path, typer.Argument(help="Folder of another one on the same images.")],
+    first: Annotated[str, typer.Argument(help="Folder of a finished run, or its URL.")],
+    second: Annotated[str, typer.Argument(help="Folder of another one on the same images.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of comparison.html and comparison.json.")
     ] = None,

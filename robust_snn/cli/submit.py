@@ -13,9 +13,10 @@ from robust_snn.cli.console import say
 
 @app.command(epilog="Example: robust-snn submit runs/verdict --out runs/submission")
 def submit(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[str, typer.Argument(help="Folder of a finished run, or its URL.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to make; RUN-submission if left out.")
+        Path | None,
+        typer.Option(help="Folder to make; beside a folder, RUN-submission if left out."),
     ] = None,
 ) -> None:
     """Make a folder of a run that others can verify and a leaderboard can take."""

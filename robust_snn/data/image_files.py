@@ -86,7 +86,7 @@ class PictureFiles:
         return OpenImageSet(
             name=name,
             split=split,
-            images=LazyImages(self.picture, order, size, self.name),
+            images=LazyImages(self.picture, order, size, self.name, apart=True),
             labels=torch.from_numpy(self.labels[order]),
             classes=self.classes,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,12 +18,36 @@ from robust_snn.data.pictures import from_bytes, pixels_of, resized, say_resized
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.large_blocks import LARGE, give_back_large_blocks
 
-NOTHING: tuple[dict[int, int], Tensor] = {}, torch.empty(0)
+Batch: TypeAlias = tuple[dict[int, int], Tensor]  # places of rows, and their images
+NOTHING: Batch = {}, torch.empty(0)
 Read: TypeAlias = Callable[[int], Image.Image | np.ndarray | Tensor]
 
 
 class UnreadableImage(InputError):
     """An image cannot be read, or is no longer what it was."""
+
+
+class ReadAhead:
+    """Images that a thread reads meanwhile.
+
+    Args:
+        read: Reads images.
+        rows: Which ones.
+    """
+
+    def __init__(self, read: Callable[[list[int]], Batch], rows: list[int]) -> None:
+        self.rows, self._read, self._found = rows, read, NOTHING
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with suppress(Exception):  # who asks for the images reads them again, and meets it
+            self._found = self._read(self.rows)
+
+    def result(self) -> Batch | None:
+        """The images; None where they cannot be had so."""
+        self._thread.join()
+        return self._found if self._found[0] else None
 
 
 class LazyImages:
@@ -36,6 +62,7 @@ class LazyImages:
         order: Indices of the images in the source, `[N]`; at least one.
         size: Side of the square that pictures are resized to, if any.
         name: What messages call the image at an index of the source.
+        apart: Whether `read` may run in another thread, beside whatever else happens.
 
     Raises:
         UnreadableImage: If the first image cannot be read; later the same of any other.
@@ -44,13 +71,21 @@ class LazyImages:
     device = torch.device("cpu")
 
     def __init__(
-        self, read: Read, order: np.ndarray, size: int | None, name: Callable[[int], str]
+        self,
+        read: Read,
+        order: np.ndarray,
+        size: int | None,
+        name: Callable[[int], str],
+        *,
+        apart: bool = False,
     ) -> None:
         self.read, self.order, self.size, self.name = read, order, size, name
+        self.apart = apart
         self.digests: tuple[str, ...] | None = None
         self._unread = np.zeros(len(order), bool)  # whose digest is still to be compared
         self._one: tuple[int, ...] | None = None
-        self._last: tuple[dict[int, int], Tensor] = NOTHING  # places of rows, and their images
+        self._last: Batch = NOTHING
+        self._ahead: ReadAhead | None = None
         self._one = tuple(self._read(0).shape)
 
     @property
@@ -71,22 +106,22 @@ class LazyImages:
             return self[rows[None]][0]
         if not len(rows):
             return torch.empty(0, *self.shape[1:])
+        asked = rows.tolist()
+        if not set(asked) <= self._last[0].keys():
+            self._last = self._read_before(asked) or self._together(asked)
         places, images = self._last
-        if not set(rows.tolist()) <= places.keys():
-            images = torch.empty(len(rows), *self.shape[1:])
-            if images.nbytes >= LARGE:
-                give_back_large_blocks()
-            for place, row in enumerate(rows.tolist()):
-                images[place] = self._read(row)
-            self._last = {row: place for place, row in enumerate(rows.tolist())}, images
-            return images.clone()  # which a caller may change
-        return images[[places[row] for row in rows.tolist()]]
+        return images[[places[row] for row in asked]]  # a copy, which a caller may change
+
+    def read_ahead(self, rows: np.ndarray) -> None:
+        """Begins to read images that are asked for next, where that may happen in a thread."""
+        if self.apart:
+            self._ahead = ReadAhead(self._together, rows.tolist())
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self._read(row) for row in range(len(self)))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_last": NOTHING}
+        return {**self.__dict__, "_last": NOTHING, "_ahead": None}
 
     def subset(self, rows: np.ndarray) -> LazyImages:
         """Some of the images, which are not read yet."""
@@ -113,9 +148,22 @@ class LazyImages:
         new = object.__new__(LazyImages)
         unread = np.zeros(len(order), bool)
         new.__dict__.update(
-            self.__dict__, order=order, digests=digests, _unread=unread, _last=NOTHING
+            self.__dict__, order=order, digests=digests, _unread=unread, _last=NOTHING, _ahead=None
         )
         return new
+
+    def _read_before(self, rows: list[int]) -> Batch | None:
+        """What was read ahead, if all that is asked for is part of it."""
+        ahead, self._ahead = self._ahead, None
+        return None if ahead is None or not set(rows) <= set(ahead.rows) else ahead.result()
+
+    def _together(self, rows: list[int]) -> Batch:
+        images = torch.empty(len(rows), *self.shape[1:])
+        if images.nbytes >= LARGE:
+            give_back_large_blocks()
+        for place, row in enumerate(rows):
+            images[place] = self._read(row)
+        return {row: place for place, row in enumerate(rows)}, images
 
     def _read(self, row: int) -> Tensor:
         index = int(self.order[row])

@@ -73,8 +73,9 @@ def opened(data: Any, name: str, n: int | None = None, size: int | None = None) 
     count = len(data) if n is None else min(n, len(data))
     if not count:
         raise InputError(f"'{name}' holds no images")
-    pairs = Pairs(MappedArray.of(data) if isinstance(data, np.memmap) else data, name)
-    return LazyImages(pairs.image, np.arange(count), size, pairs.name)
+    mapped = isinstance(data, np.memmap)  # code of others may mind the thread that it runs in
+    pairs = Pairs(MappedArray.of(data) if mapped else data, name)
+    return LazyImages(pairs.image, np.arange(count), size, pairs.name, apart=mapped)
 
 
 def open_set(data: Any, name: str, split: str, n: int | None, size: int | None) -> OpenImageSet:

@@ -88,7 +88,8 @@ def load_packed(path: Path, split: str, size: int | None, n: int | None) -> Open
     ends, labels = parts[0], torch.from_numpy(label_array(parts[1], str(path)))
     check_labels(labels, len(ends), len(classes))
     pictures = PackedPictures(path, split, ends.numpy())
-    images = LazyImages(pictures.picture, np.arange(len(labels[:n])), size, pictures.name)
+    order = np.arange(len(labels[:n]))
+    images = LazyImages(pictures.picture, order, size, pictures.name, apart=True)
     return OpenImageSet(path.stem, split, images, labels[:n], classes)
 
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from robust_snn.attacks import PGD
 from robust_snn.data import OpenImageSet, augment, augment_events, cut_out
 from robust_snn.data.events import MIRRORED
+from robust_snn.data.lazy_images import LazyImages
 from robust_snn.kernels import derive_seed, sample_keys
 from robust_snn.models.readout import OneStep
 from robust_snn.neurons import LIF, keyed
@@ -108,10 +109,13 @@ def train_epoch(
     tally = _Tally(epoch, processes.device)
     with torch.random.fork_rng():  # dropout draws from the global generator
         torch.manual_seed(derive_seed(seed, "global", epoch))
-        for step, batch in enumerate(shuffled.split(recipe.batch_size)[:steps]):
+        batches = shuffled.split(recipe.batch_size)[:steps]
+        for step, batch in enumerate(batches):
             part = processes.own_rows(len(batch))
             rows = batch.to(data.images.device, non_blocking=True)
             clean = data.images[rows]
+            if isinstance(data.images, LazyImages) and step + 1 < steps:
+                data.images.read_ahead(batches[step + 1].numpy())
             if recipe.augment and clean.ndim == 5:
                 clean = augment_events(clean, shifts, flip=data.name in MIRRORED)
             elif recipe.augment and clean.shape[1] == 3:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,29 @@ def test_large_batches_are_given_back(
     )
     assert images[:].shape == (4, 1, side, side)
     assert bool(asked) == given_back
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_images_are_read_ahead_where_that_may_be(apart: bool) -> None:
+    """In a thread, once; what cannot be read is said to whoever asks for it."""
+    threads = dict[int, list[str]]()
+
+    def read(index: int) -> torch.Tensor:
+        threads.setdefault(index, []).append(threading.current_thread().name)
+        if index == 9:
+            raise OSError("no such file")
+        return PIXELS[index]
+
+    images = LazyImages(read, np.arange(COUNT), None, str, apart=apart)
+    here = threading.current_thread().name
+    first = images[:4]
+    images.read_ahead(np.arange(4, 8))
+    assert torch.equal(first, PIXELS[:4]) and torch.equal(images[4:7], PIXELS[4:7])
+    first += 1
+    assert torch.equal(images[torch.tensor([7, 4])], PIXELS[[7, 4]])
+    assert (here in threads[4]) is not apart and len(threads[4]) == (1 if apart else 2)
+    images.read_ahead(np.arange(8, 12))
+    assert torch.equal(images[:2], PIXELS[:2])  # asked for other ones
+    images.read_ahead(np.arange(8, 12))
+    with pytest.raises(UnreadableImage, match="cannot read 9: no such file"):
+        images[8:12]

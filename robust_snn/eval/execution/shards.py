@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
-from robust_snn.data.lazy_images import UnreadableImage
+from robust_snn.data.lazy_images import LazyImages, UnreadableImage
 from robust_snn.eval.execution.dropped_rows import dropped_rows, scouts
 from robust_snn.eval.execution.folder_lock import SAY_AFTER, say_locked
 from robust_snn.eval.execution.job import Job
@@ -70,10 +71,11 @@ def finished_ones(
     Raises:
         UnreadableImage: In the end, if there are others.
     """
-    unreadable = None
+    unreadable, shards = None, list(shards)
+    following = dict(pairwise(shards))
     for shard in locked_shards(shards, folder, meter.wait):
         try:
-            done = complete_shard(job, folder, meter, shard)
+            done = complete_shard(job, folder, meter, shard, following.get(shard))
         except UnreadableImage as error:
             _log.warning("shard %d is left out, the others go on: %s", shard, error)
             unreadable = unreadable or error
@@ -83,8 +85,12 @@ def finished_ones(
         raise unreadable
 
 
-def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> FinishedShard:
+def complete_shard(
+    job: Job, folder: RunFolder, meter: Meter, shard: int, following: int | None = None
+) -> FinishedShard:
     """Computes and stores the results of a shard that the folder lacks, and reads the others.
+
+    The images of a shard that is likely to follow are read beside the attacks.
 
     The adversarial images stay in the folder; they are not returned. In an adaptive suite, the
     first shards are finished before the others, whose rows they may drop, and images that are
@@ -107,6 +113,8 @@ def complete_shard(job: Job, folder: RunFolder, meter: Meter, shard: int) -> Fin
     clean = found(None, first, np.arange(len(job.ids(shard))))
     if clean is None:
         clean = job.clean(shard)
+        if following is not None and isinstance(job.images, LazyImages):
+            job.images.read_ahead(job.ids(following))
         folder.save(first, clean, of)
         meter.count([first], computed=True)
     worst, attacks = WorstCase(clean), list[ShardResult | None]()

@@ -29,6 +29,7 @@ from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.checked_files import DamagedFile, read_arrays, read_record, write_arrays
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.places import is_remote, place
 from robust_snn.utils.user_files import output_folder
 
 VERDICT, NETWORK, IMAGES = "verdict.json", "network.json", "adversarial.npz"
@@ -88,7 +89,7 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
     """Makes a submission of a finished run.
 
     Args:
-        run: The folder of the run, with the adversarial images in it.
+        run: The folder of the run, or its URL, with the adversarial images in it.
         out: The folder to make, beside the run and called `RUN-submission` if left out.
 
     Returns:
@@ -98,7 +99,9 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
         InputError: If the run is not finished, its files do not agree or are gone, it only corrupts
             at random, or the place is taken.
     """
-    run = Path(run)
+    run = place(run)
+    if out is None and is_remote(run):
+        raise InputError(f"name the folder of this machine to make (--out) from '{run}'")
     folder = run.with_name(f"{run.resolve().name}-submission") if out is None else Path(out)
     verdict, predictions = load_run(run)
     try:
@@ -209,8 +212,8 @@ def _worst_versions(
     for shard in np.unique(shards).tolist():
         rows = enumerate((attack.name for attack in verdict.attacks), 1)
         kept = read_versions(run, [piece_name(number, name, shard) for number, name in rows])
-        for at, place in zip(positions[shards == shard], places[shards == shard], strict=True):
-            content = kept.get((int(place), int(predictions.by[at])))
+        for at, row in zip(positions[shards == shard], places[shards == shard], strict=True):
+            content = kept.get((int(row), int(predictions.by[at])))
             if content is None:
                 raise InputError(f"'{run}': {LOST.format(f'image {at}')}")
             contents.append(content)

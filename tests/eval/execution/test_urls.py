@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from robust_snn import InputError, evaluate
+from robust_snn import InputError, cli, evaluate
 from robust_snn.eval import AttackSpec, Draws, FolderError, Suite, sweep
 from robust_snn.eval.execution import lease
 from robust_snn.eval.execution.lease import leased
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.reporting.html import write_report
+from robust_snn.eval.submission import load_submission, submit
 from robust_snn.utils import atomic_files
 from robust_snn.utils.places import place
 from tests.victims import tiny_victim, told_by
@@ -73,7 +74,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run(tmp_path_factory.mktemp("whole"))
 
 
-def test_the_verdict_is_that_of_a_folder(bucket: str, whole: dict[str, Any]) -> None:
+def test_the_verdict_is_that_of_a_folder(
+    bucket: str, tmp_path: Path, whole: dict[str, Any]
+) -> None:
     out = f"{bucket}/run"
     assert run(out) == whole
     assert not list(place(out).glob("locks/*"))
@@ -82,6 +85,13 @@ def test_the_verdict_is_that_of_a_folder(bucket: str, whole: dict[str, Any]) -> 
     with pytest.raises(InputError, match="holds a run with another configuration"):
         run(out, seed=1)
     assert str(write_report(out)) == f"{out}/report.html"
+    for words in (["compare", out, out], ["submit", out, "--out", str(tmp_path / "submission")]):
+        with pytest.raises(SystemExit) as left:
+            cli.main(words)
+        assert left.value.code == 0
+    assert load_submission(tmp_path / "submission").verdict.data["n"] == 8
+    with pytest.raises(InputError, match="name the folder of this machine"):
+        submit(out)
     piece = next(iter(place(out).glob("pieces/01-pgd/*.npz")))
     piece.write_bytes(piece.read_bytes()[:-99])
     (place(out) / "verdict.json").unlink()
