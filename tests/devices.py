@@ -56,7 +56,7 @@ class Moved(type):
     """A class of networks that are moved to a device once they are made."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        return type.__call__(vars(cls).get("_original", cls), *args, **kwargs).to(cls._device)
+        return _moved(cls._device, type.__call__(vars(cls).get("_original", cls), *args, **kwargs))
 
     def __instancecheck__(cls, instance: Any) -> bool:
         original = vars(cls).get("_original")
@@ -72,11 +72,14 @@ def on_device(device: str, name: str, value: Any) -> Any:
     if value is nn or value is timm:
         return On(device, value)
     if name in FACTORIES:
-        return lambda *args, **kwargs: value(*args, **kwargs).to(device)
-    is_net = isinstance(value, type) and issubclass(value, nn.Module)
-    if is_net and value not in (nn.Module, Victim) and not isinstance(value, Moved):
+        return lambda *args, **kwargs: _moved(device, value(*args, **kwargs))
+    if type(value) is type and issubclass(value, nn.Module) and value not in (nn.Module, Victim):
         return Moved(value.__name__, (value,), {"_original": value, "_device": device})
     return value
+
+
+def _moved(device: str, net: nn.Module) -> nn.Module:
+    return net if any(value.is_meta for value in net.parameters()) else net.to(device)
 
 
 def _created_on(device: str, create: Callable[..., Tensor]) -> Callable[..., Tensor]:
