@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from types import NoneType
 from typing import Any
 from weakref import WeakSet
 
@@ -29,7 +30,7 @@ from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.shown_net import ShownNet
 from robust_snn.foreign.spike_function import in_its_precision, step_of, swapping
-from robust_snn.foreign.spike_pass import SpikePass
+from robust_snn.foreign.spike_pass import Outdated, SpikePass
 from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
 from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, study
 from robust_snn.foreign.time_average import averaged_over_time
@@ -84,7 +85,8 @@ class ForeignSNN(ShownNet):
         self.checked: set[torch.Size] = set()
         self.studies: dict[torch.Size, Study] = {}
         self._tries = 0
-        self._watch: Watch | None = None  # None before a study, and where a run changes the net
+        self._watch: Watch | None = None  # before a study
+        self._verify = False  # whether its numbers are others than in the study
         self._given: set[GradientMode] = set()
         self._outdated: set[GradientMode] = set()
 
@@ -121,6 +123,15 @@ class ForeignSNN(ShownNet):
         """Maps images `[B, C, H, W]` or event frames `[B, T, C, H, W]` to logits `[B, K]`."""
         gradient = layer_gradient(self)
         self._notice_changes()
+        try:
+            return self._answer(x, gradient)
+        except Outdated:
+            self._forget()
+            return self._answer(x, gradient)
+
+    def _answer(self, x: Tensor, gradient: LayerGradient) -> Tensor:
+        """The logits of a net that is set up as it was when it was studied."""
+        self._notice_numbers(gradient.mode)
         found = self.study(x)
         if self._outdated and gradient.mode in self._outdated:
             raise InputError(
@@ -165,7 +176,7 @@ class ForeignSNN(ShownNet):
                 _ready.add(self)
                 if self.members and self.whole_refusal is None:
                     self.check(x)
-                self._watch = self._new_watch() if watch.unchanged(self.net) else None
+                self._watch = self._watch or watch.without_moved(self.net)
                 return self.studies[shape]
             found = self.studies[shape]
             if self not in _ready:
@@ -179,7 +190,7 @@ class ForeignSNN(ShownNet):
         return self.studies[shape]
 
     def _notice_changes(self) -> None:
-        """Forgets what was found of a net whose modules were set up anew.
+        """Forgets what was found of a net that was set up anew.
 
         Raises:
             InputError: If a module was exchanged.
@@ -191,11 +202,35 @@ class ForeignSNN(ShownNet):
                 f"{self.name} was changed since it was adapted: {other}; adapt the net again, "
                 "robust_snn.adapt(net)"
             )
+        self._forget()
+
+    def _notice_numbers(self, mode: GradientMode) -> None:
+        """Forgets recursions that were fitted to other numbers in tensors, if a mode needs them.
+
+        Other modes need the thresholds, which the pass verifies: a training that learns a leak does
+        not wait for a study in every step.
+        """
+        self._verify = self._watch is not None and not self._watch.same_numbers(self.net)
+        if not self._verify:
+            return
+        rule = None if isinstance(mode, Own) else mode.rule(Dynamics())
+        if isinstance(rule, Recursion | AdaptiveSurrogate | NoneType):
+            self._note_own_modes()
+        else:
+            self._forget()
+            self._verify = False
+
+    def _forget(self) -> None:
+        """Forgets what was found of the net."""
         _log.info("%s was changed and is looked at again", self.name)
         self.studies, self.checked, self.whole_refusal, self._tries = {}, set(), None, 0
         for twin in self.members:
             twin.refusal = UNCHECKED
         self._watch = None
+        self._note_own_modes()
+
+    def _note_own_modes(self) -> None:
+        """Notes which modes are not that of the net itself any more."""
         try:
             own = self._own_modes()
         except Unreadable:
@@ -462,7 +497,7 @@ class ForeignSNN(ShownNet):
             plan = plan.outside(self.paths)
 
         def run(image: Tensor) -> tuple[Tensor, SpikePass]:
-            spike_pass = SpikePass(plan, lambda neuron: _rule_of(neuron, gradient))
+            spike_pass = SpikePass(plan, lambda n: _rule_of(n, gradient), self._verify)
             comparing = [Comparisons(plan.comparisons)] if plan.comparisons else []
             with swapped, listening(spike_pass), watching(*comparing):
                 logits = self._with_own_neurons(image, found)

@@ -104,7 +104,7 @@ def copied(value: Any, depth: int = 0) -> Any:
         return _Object(value, kept | {name: inner(v) for name, v in vars(value).items()})
     if isinstance(value, CellType):
         return _Object(value, {"cell_contents": inner(_contents(value))})
-    if _is_plain_object(value):
+    if is_plain_object(value):
         return _Object(value, {name: inner(v) for name, v in attributes_of(value).items()})
     return value
 
@@ -181,7 +181,8 @@ def _contents(cell: CellType) -> Any:
         return MISSING
 
 
-def _is_plain_object(value: Any) -> bool:
+def is_plain_object(value: Any) -> bool:
+    """Whether a value is an object of somebody's own class, whose attributes may be a state."""
     kind = type(value)
     if isinstance(value, nn.Module | Tensor | type | str | bytes | ModuleType | MethodType):
         return False

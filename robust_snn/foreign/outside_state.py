@@ -6,6 +6,7 @@ code. A network that keeps something there is refused, and this says where.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, GeneratorType, ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from robust_snn.foreign.hidden_state import copied, same
 from robust_snn.neurons.fixed_network import STATELESS
 
 CALLS = 3  # functions in functions that are followed
+HIDDEN = frozenset(("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__"))
 INSTALLED = ("site-packages", "dist-packages")  # folders of code that is not the user's
 
 
@@ -36,6 +38,49 @@ def outside(net: nn.Module) -> dict[str, Any]:
             elif not name.startswith("__") and _is_data(value):
                 found[f"the class variable {cls.__name__}.{name}"] = copied(value)
     return found
+
+
+def places_outside(net: nn.Module) -> list[tuple[Mapping[str, Any], str]]:
+    """Where the user's code of a network's modules has names that it reads: tables, and the names.
+
+    These are variables of classes and of files, of files that it imports and of spike functions.
+    """
+    found: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
+    todo: list[Any] = [cls for module in net.modules() for cls in type(module).__mro__]
+    seen = set[Any]()
+
+    def note(where: Mapping[str, Any], name: str, owner: Any) -> None:
+        found.setdefault((id(owner), name), (where, name))
+        value = where[name]
+        inner = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+        if isinstance(inner, FunctionType | type):
+            todo.append(inner)
+
+    while todo:
+        item = todo.pop()
+        if item in seen or not _is_of_user(item.__module__ or ""):
+            continue
+        seen.add(item)
+        if isinstance(item, type):
+            for name in vars(item).keys() - HIDDEN:
+                note(vars(item), name, item)
+            continue
+        names = {*_names(item.__code__)}
+        for name in names & item.__globals__.keys():
+            note(item.__globals__, name, item.__globals__)
+            value = item.__globals__[name]
+            if isinstance(value, ModuleType) and _is_of_user(value.__name__):
+                for inner in names & vars(value).keys():
+                    note(vars(value), inner, value)
+    return list(found.values())
+
+
+def _is_of_user(name: str) -> bool:
+    """Whether a module of Python is neither installed nor a part of Python or of this package."""
+    top = name.partition(".")[0]
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    known = top in STATELESS or top in sys.stdlib_module_names - {"__main__"}
+    return not (known or any(folder in file for folder in INSTALLED))
 
 
 def moved_outside(before: Mapping[str, Any], net: nn.Module) -> str:

@@ -28,16 +28,22 @@ from robust_snn.utils.errors import InputError
 RuleOf = Callable[[SpikeNeuron], Rule]
 
 
+class Outdated(Exception):
+    """A spike function is another than when the network was first run."""
+
+
 class SpikePass:
     """Listens to a forward pass and gives its spike functions the backward pass of a rule.
 
     Args:
         plan: The calls to expect.
         rule_of: The rule of a neuron.
+        verify: Whether spikes are compared with the functions of the plan.
     """
 
-    def __init__(self, plan: SpikePlan, rule_of: RuleOf) -> None:
+    def __init__(self, plan: SpikePlan, rule_of: RuleOf, verify: bool = False) -> None:
         self.plan = plan
+        self._verify = verify
         self.rules = [None if n.staircase is None else rule_of(n) for n in plan.neurons]
         # by step, of which several calls may fire by one membrane
         self.membranes: list[dict[int, Tensor]] = [{} for _ in plan.neurons]
@@ -68,6 +74,8 @@ class SpikePass:
             return call.run(), None
         others = any(need for i, need in enumerate(call.needs) if i != staircase.argument)
         out = call.run() if others else call.repeat(*call.arguments)
+        if self._verify and not staircase.agrees(staircase.membrane(call.arguments).detach(), out):
+            raise Outdated
         if not others:
             call.ctx.set_materialize_grads(False)
         exchange = self._exchange(call, known, others, out)

@@ -1,0 +1,209 @@
+"""Constants of neurons that somebody keeps elsewhere than in attributes, changed after `adapt`."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robust_snn import InputError, Victim, adapt
+from robust_snn.foreign import ForeignSNN
+from tests.foreign.own_step import Fire
+
+IMAGES = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+DECAY, THRESHOLD = 0.5, torch.tensor(1.0)
+Constants = tuple[Any, Any]
+
+
+@dataclass
+class Settings:
+    decay: float = 0.5
+
+
+class Numbers:
+    decay = 0.5
+
+
+class Thresholded(torch.autograd.Function):
+    """A step whose threshold is a variable of its class."""
+
+    threshold = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        ctx.save_for_backward(v)
+        return (v >= Thresholded.threshold).to(v)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0]
+
+
+class Lif(nn.Module):
+    """A neuron whose leak, or threshold, is kept in one of many places."""
+
+    of_class = 0.5
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.constants, self.table = kind, [[0.5]], {"lif": {"decay": 0.5}}
+        self.settings, self.array = Settings(), np.array([0.5])
+        self.scaled = partial(torch.mul, other=torch.tensor(0.5))
+        self.plain, self.per_channel = torch.tensor(0.5), torch.full((12,), 0.5)
+        self.learnt = nn.Parameter(torch.full((12,), 0.5))
+        self.set, self.closed = enclosed(0.5)
+
+    def decay(self) -> Any:
+        if self.kind == "list":
+            return self.constants[0][0]
+        if self.kind == "dict":
+            return self.table["lif"]["decay"]
+        if self.kind in ("object", "array"):
+            return self.settings.decay if self.kind == "object" else float(self.array[0])
+        if self.kind == "closure":
+            return self.closed()
+        if self.kind in ("class variable", "another class"):
+            return self.of_class if self.kind == "class variable" else Numbers.decay
+        if self.kind == "global variable":
+            return DECAY
+        if self.kind in ("tensor", "channels", "learnt"):
+            return {"tensor": self.plain, "channels": self.per_channel, "learnt": self.learnt}[
+                self.kind
+            ]
+        return 0.5
+
+    def forward(self, v: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
+        v = (self.scaled(v) if self.kind == "partial" else self.decay() * v) + current
+        if self.kind == "threshold of a function":
+            spikes = Thresholded.apply(v)
+        else:
+            spikes = Fire.apply(v - (THRESHOLD if self.kind == "global tensor" else 1.0))
+        return spikes, v * (1 - spikes)
+
+
+def enclosed(value: float) -> tuple[Callable[[float], None], Callable[[], float]]:
+    def change(other: float) -> None:
+        nonlocal value
+        value = other
+
+    return change, lambda: value
+
+
+class Net(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.neuron = nn.Linear(16, 12), nn.Linear(12, 3), Lif(kind)
+        self.first.weight.data *= 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros(()), torch.zeros(())
+        for _ in range(5):
+            spikes, v = self.neuron(v, self.first(x.flatten(1)))
+            out = out + self.last(spikes)
+        return out
+
+
+def leaking(module: nn.Module, arguments: Any) -> Any:
+    return 0.5 * arguments[0], arguments[1]
+
+
+CHANGES: dict[str, Callable[[Lif], Any]] = {
+    "list": lambda n: n.constants[0].__setitem__(0, 0.9),
+    "dict": lambda n: n.table["lif"].update(decay=0.9),
+    "object": lambda n: setattr(n.settings, "decay", 0.9),
+    "array": lambda n: n.array.__imul__(1.8),
+    "partial": lambda n: n.scaled.keywords.update(other=torch.tensor(0.9)),
+    "tensor": lambda n: setattr(n, "plain", torch.tensor(0.9)),
+    "channels": lambda n: n.per_channel[:6].mul_(0.2),
+    "learnt": lambda n: n.learnt.data[:6].mul_(0.2),
+    "closure": lambda n: n.set(0.9),
+    "hook": lambda n: n.register_forward_pre_hook(leaking),
+    "class variable": lambda n: setattr(Lif, "of_class", 0.9),
+    "another class": lambda n: setattr(Numbers, "decay", 0.9),
+    "global variable": lambda n: setattr(sys.modules[__name__], "DECAY", 0.9),
+    "global tensor": lambda n: THRESHOLD.mul_(0.7),
+    "threshold of a function": lambda n: setattr(Thresholded, "threshold", 0.7),
+}
+
+
+def answers(victim: Victim, mode: str) -> tuple[Tensor, Tensor] | str:
+    x = IMAGES.clone().requires_grad_()
+    try:
+        logits = victim.replace(gradient=mode)(x)
+    except InputError as error:
+        return str(error)
+    return logits, torch.autograd.grad((logits * torch.arange(1.0, 4.0)).sum(), x)[0]
+
+
+@pytest.fixture
+def constants() -> Any:
+    """Puts the constants of classes and of this file back."""
+    yield
+    Lif.of_class = Numbers.decay = 0.5
+    Thresholded.threshold, sys.modules[__name__].DECAY = 1.0, 0.5  # type: ignore[attr-defined]
+    THRESHOLD.fill_(1.0)
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_constant_is_followed_wherever_it_is_kept(kind: str, constants: Any) -> None:
+    net = Net(kind)
+    victim = adapt(net, images=IMAGES)
+    before = answers(victim, "bptr")
+    CHANGES[kind](net.neuron)
+    anew = adapt(net, images=IMAGES)
+    for mode in ("bptr", "pdsg", "bptt(surrogate=triangle(gamma=1))"):
+        expected, found = answers(anew, mode), answers(victim, mode)
+        if isinstance(expected, str) or isinstance(found, str):
+            assert found == expected and kind in ("channels", "learnt")
+            continue
+        assert not isinstance(before, str) and not torch.equal(found[1], before[1])
+        for ours, theirs in zip(found, expected, strict=True):
+            assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max(), mode
+
+
+def test_a_training_that_learns_a_leak_studies_it_for_rates_alone() -> None:
+    net = Net("learnt")
+    victim = adapt(net, images=IMAGES)
+    assert isinstance(victim.net, ForeignSNN)
+    answers(victim, "bptt")
+    studies = victim.net.studies
+    for factor in (0.9, 0.8):
+        net.neuron.learnt.data.mul_(factor)
+        expected = answers(adapt(net, images=IMAGES), "bptt")
+        found = answers(victim, "bptt")
+        assert torch.equal(found[1], expected[1])  # type: ignore[arg-type]
+        assert victim.net.studies is studies
+    answers(victim, "bptr")
+    assert victim.net.studies is not studies
+
+
+def test_a_watch_is_sent_with_its_network() -> None:
+    victim = adapt(Net("list"), images=IMAGES)
+    net = victim.net
+    assert isinstance(net, ForeignSNN)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(adapt(Sent(), images=IMAGES).net))):
+        other(IMAGES)
+        studies = other.studies
+        other(IMAGES)
+        assert other.studies is studies
+        other.net.neuron.constants[0][0] = 0.9
+        other(IMAGES)
+        assert other.studies is not studies
+
+
+class Sent(Net):
+    """A network without functions of functions."""
+
+    def __init__(self) -> None:
+        super().__init__("list")
+        del self.neuron.set, self.neuron.closed
