@@ -20,7 +20,7 @@ from robust_snn.utils.modules import modules_of
 
 PLAIN = (str, int, float, NoneType, bytes, type, property, classmethod, staticmethod)
 IGNORED = frozenset(vars(nn.Module()))  # bookkeeping of every module, and its mode
-DEEPEST = 4  # containers in containers that are looked into
+DEEPEST = 5  # containers in containers, beyond which nothing is looked into
 READ = 1024  # entries of a tensor at most whose values are kept; of a larger one their sum is
 MISSING = "missing"
 SHARED = ("_places", "_outside")  # of copies of a network
@@ -45,6 +45,9 @@ class Watch:
 
     def __init__(self, net: nn.Module, moving: Names, live: Collection[nn.Module]) -> None:
         self._moving = moving
+        # with the names of libraries, which can be sent to other processes
+        self._states = [(module, owner.name) for module, owner in find_states(net)]
+        self._resting = frozenset(module for module, _ in self._states)
         self._live = frozenset(live)
         self._even = {module: _even_tensors(module) for module in _modules(net)}
         self._moved: frozenset[Any] = frozenset()
@@ -52,8 +55,6 @@ class Watch:
         self._setup, self._numbers = self._look(net)
         self._outside = self._look_outside()
         self._modules: list[nn.Module] | None = _modules(net)
-        # with the names of libraries, which can be sent to other processes
-        self._states = [(module, owner.name) for module, owner in find_states(net)]
 
     def without_moved(self, net: nn.Module) -> Watch:
         """The watch without what a run of the network has changed."""
@@ -107,9 +108,11 @@ class Watch:
             if not may_keep_state(type(module)):
                 continue
             moving, tensors = self._moving.get(module, ()), list[Any]()
+            # a library keeps states in tensors and containers, which need not be at rest
+            depth = DEEPEST if module in self._resting else 0
             for name, value in vars(module).items():
                 if name not in IGNORED and name not in moving:
-                    setup[module, name] = described(value, tensors)
+                    setup[module, name] = described(value, tensors, depth)
             if module not in self._live:
                 even = self._even.get(module, ())
                 own = {n: t for n, t in _tensors(module) if n in even and n not in moving}
@@ -149,10 +152,12 @@ def described(value: Any, tensors: list[Any], depth: int = 0) -> Any:
     """
     if isinstance(value, PLAIN):
         return value
+    if isinstance(value, nn.Module):  # which is looked at by itself
+        return None
+    if depth >= DEEPEST:
+        return value if callable(value) else None
     if isinstance(value, Tensor):
         tensors.append(_value(value))
-        return None
-    if isinstance(value, nn.Module) or depth > DEEPEST:  # which is looked at by itself
         return None
 
     def inner(item: Any) -> Any:

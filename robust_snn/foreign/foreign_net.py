@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from robust_snn.foreign.changes import Watch
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.describe import summary
+from robust_snn.foreign.hidden_state import restore
 from robust_snn.foreign.interception import listening
-from robust_snn.foreign.library import Library, Unreadable
+from robust_snn.foreign.library import Library, Unreadable, find_states
 from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.shown_net import ShownNet
@@ -221,12 +222,15 @@ class ForeignSNN(ShownNet):
             self._verify = False
 
     def _forget(self) -> None:
-        """Forgets what was found of the net."""
+        """Forgets what was found of the net, but how it is brought to rest, and does that."""
         _log.info("%s was changed and is looked at again", self.name)
         self.studies, self.checked, self.whole_refusal, self._tries = {}, set(), None, 0
         for twin in self.members:
             twin.refusal = UNCHECKED
         self._watch = None
+        for module, owner in find_states(self.net):
+            owner.reset(module)
+        restore(self.net, self.rest)
         self._note_own_modes()
 
     def _note_own_modes(self) -> None:

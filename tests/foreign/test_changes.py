@@ -251,3 +251,14 @@ def test_what_a_network_moves_by_itself_is_no_change(
             net.train()(torch.rand(batch, 1, 4, 4))
         victim(IMAGES[:batch])
     assert victim.net.studies is studies
+
+
+def test_a_network_that_was_left_in_a_state_is_looked_at_again_from_rest() -> None:
+    for make, change in ((spikingjelly, put("2", tau=4.0)), (Written, put("", T=9))):
+        net = brought(make)
+        victim = adapted(net)
+        victim(IMAGES)
+        with torch.no_grad():
+            net(torch.rand(2, 1, 4, 4))
+        change(net)
+        assert torch.equal(victim(IMAGES[:3]), adapted(net)(IMAGES[:3]))
