@@ -14,6 +14,7 @@ from robust_snn.certificates.interval import box_around, least_lead
 from robust_snn.certificates.linear_relaxation import relaxed_differences
 from robust_snn.data.checks import check_labels, check_some_pixels
 from robust_snn.utils.modules import device_of
+from robust_snn.utils.values import whole
 
 MANY = 64  # undecided neurons of the first layer, up to which branch and bound is tried
 
@@ -62,10 +63,11 @@ def certify(
         tolerance: Rounding of membranes for which the proof holds; see `BoundedNetwork`.
 
     Raises:
-        InputError: If `eps` is no radius, the images or labels are none that the network could be
+        InputError: If `eps` is no radius, a count is out of range, the images or labels are none that the network could be
             asked about, or it draws random numbers or is not built of this package's layers.
     """
     eps = checked_radius(eps, "Linf")
+    nodes, batch_size = whole(nodes, "nodes", 0), whole(batch_size, "batch_size", 1)
     network, device = BoundedNetwork(net, tolerance), device_of(net)
     check_some_pixels(images)
     images = images.to(device)

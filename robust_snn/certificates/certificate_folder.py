@@ -17,6 +17,7 @@ from robust_snn.foreign.identity import changes
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.user_files import output_folder
 
 CERTIFICATE_FORMAT = 3  # of the rows; a folder with others is refused
 ROWS, RECORD = "certificates.csv", "certificate.json"
@@ -33,7 +34,8 @@ class CertificateFolder:
             values.
 
     Raises:
-        InputError: If the folder holds certificates of another configuration, or damaged ones.
+        InputError: If the folder holds certificates of another configuration, or damaged ones, or
+            cannot be made.
     """
 
     def __init__(self, path: Path, configuration: Mapping[str, Any]) -> None:
@@ -43,7 +45,7 @@ class CertificateFolder:
         if record.exists():
             self._check(record)
         else:
-            path.mkdir(parents=True, exist_ok=True)
+            output_folder(path, "the certificates")
             write_record(record, {"configuration": self.configuration})
         self.rows = self._read()
 

@@ -12,10 +12,11 @@ from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.certificates.bounded_network import check_bounded
 from robust_snn.certificates.bounds import certify
 from robust_snn.certificates.certificate_folder import Row
-from robust_snn.certificates.smoothing import ABSTAINS, parse_noise, smooth
+from robust_snn.certificates.smoothing import ABSTAINS, checked_draws, parse_noise, smooth
 from robust_snn.data import ImageSet
 from robust_snn.data.image_digests import image_digests
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import checked_inputs
 
@@ -46,7 +47,7 @@ class BoundsTask:
         nodes: Combinations of spike trains that are tried per image.
 
     Raises:
-        InputError: If `eps` is not positive, or the network has no bounds or takes other images.
+        InputError: If `eps` is not positive, `nodes` is no number of them, or the network has no bounds or takes other images.
     """
 
     def __init__(self, victim: Victim, images: ImageSet, eps: float, nodes: int) -> None:
@@ -60,7 +61,7 @@ class BoundsTask:
             "method": "bounds",
             "norm": "Linf",
             "eps": eps,
-            "nodes": nodes,
+            "nodes": whole(nodes, "nodes", 0),
         }
 
     def rows(self, ids: Tensor) -> list[Row]:
@@ -93,7 +94,8 @@ class SmoothingTask:
         draws: Draws that bound a class's probability.
 
     Raises:
-        InputError: If the noise is not known or not the network's, or the images do not suit it.
+        InputError: If the noise is not known or not the network's, the draws are too few, or the
+            images do not suit it.
     """
 
     choose, alpha = 100, 0.001
@@ -101,6 +103,7 @@ class SmoothingTask:
     def __init__(self, victim: Victim, images: ImageSet, noise: str, draws: int) -> None:
         kind = parse_noise(noise)
         kind.check(victim)
+        draws = checked_draws(draws, self.alpha)
         checked_inputs(victim, images.images, images.labels)
         self.victim, self.images = victim, images
         self.settings: dict[str, Any] = {

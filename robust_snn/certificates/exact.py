@@ -23,6 +23,7 @@ from robust_snn.certificates.interval import Interval, box_around, least_lead
 from robust_snn.certificates.spike_bounds import step_factors
 from robust_snn.neurons import LIF
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 
 BATCH = 64  # combinations that are bounded together
 INFEASIBLE = 2  # SciPy's status of a linear program without a solution
@@ -122,9 +123,9 @@ def decide(
         nodes: Combinations of spike trains to bound before it is given up.
 
     Raises:
-        InputError: If the first layer's currents change over time, as those of event frames do.
+        InputError: If `nodes` is no number of them, or the first layer's currents change over time, as those of event frames do.
     """
-    return _Search(network, image[None].double(), label, eps).run(nodes)
+    return _Search(network, image[None].double(), label, eps).run(whole(nodes, "nodes", 0))
 
 
 class _Search:

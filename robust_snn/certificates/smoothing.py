@@ -19,6 +19,7 @@ code holds for a single step; a network that tells one spike from none breaks it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import floor, log
 from typing import NamedTuple
 
 import torch
@@ -125,6 +126,22 @@ def parse_noise(text: str) -> GaussianNoise | RateNoise:
     return parse(text, "noise", NOISES, {})
 
 
+def checked_draws(draws: int, alpha: float) -> int:
+    """Refuses so few draws that no image would be certified even if all of them agreed.
+
+    Raises:
+        InputError: If they are too few, or no number of draws.
+    """
+    draws = whole(draws, "draws", 1)
+    needed = floor(log(alpha) / log(0.5)) + 1  # of which alpha ** (1 / draws) is above 1/2
+    if draws < needed:
+        raise InputError(
+            f"{draws} draws certify nothing at alpha={alpha:g}, even where all of them agree: at "
+            f"least {needed} can, and the usual number is 1000"
+        )
+    return draws
+
+
 def smooth(
     victim: Victim,
     images: Tensor,
@@ -160,10 +177,11 @@ def smooth(
     check_victim(victim)
     check_some_pixels(images)
     noise.check(victim)
-    choose, draws = whole(choose, "choose", 1), whole(draws, "draws", 1)
-    batch_size, alpha = whole(batch_size, "batch_size", 1), number(alpha, "alpha")
+    choose, batch_size = whole(choose, "choose", 1), whole(batch_size, "batch_size", 1)
+    alpha = number(alpha, "alpha")
     if not 0 < alpha < 1:
         raise InputError(f"alpha must be between 0 and 1, got {alpha:g}")
+    draws = checked_draws(draws, alpha)
     ids = torch.arange(len(images)) if ids is None else torch.as_tensor(ids)
     if ids.shape != (len(images),) or ids.is_floating_point():
         raise InputError(f"ids must be {len(images)} whole numbers, one for each image")

@@ -63,18 +63,28 @@ def without_behaviour(tree: Any) -> Any:
     return tree
 
 
-def changes(old: Any, new: Any, key: str = "") -> list[str]:
-    """What differs between two trees of JSON values that hold identities, in words."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for name in {**old, **new}:
-            inner, before, after = ".".join(filter(None, (key, name))), old.get(name), new.get(name)
-            if name == BEHAVIOUR and isinstance(before, dict) and isinstance(after, dict):
-                found += _answers(before, after, inner)
-            else:
-                found += changes(before, after, inner)
-        return found
-    return list(differences(old, new, key))
+def changes(old: Any, new: Any) -> list[str]:
+    """What differs between two trees of JSON values that hold identities, in words; answers are
+    named where nothing else differs, since those of other images, say, are no news."""
+    told = list(differences(without_behaviour(old), without_behaviour(new)))
+    return told or _behaviour(old, new, "")
+
+
+def _behaviour(old: Any, new: Any, key: str) -> list[str]:
+    """Where answers differ, in trees that are the same otherwise."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return []
+    found = []
+    for name in {**old, **new}:
+        inner, before, after = ".".join(filter(None, (key, name))), old.get(name), new.get(name)
+        known = isinstance(before, dict) and isinstance(after, dict)
+        if name != BEHAVIOUR:
+            found += _behaviour(before, after, inner)
+        elif known:
+            found += _answers(before, after, inner)
+        else:
+            found += differences(before, after, inner)
+    return found
 
 
 def _answers(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> list[str]:

@@ -60,6 +60,17 @@ def test_damaged_folders_are_refused(tmp_path: Path, file: str, text: str, said:
         finished(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("file", "is no folder"), ("file/inside", "is no folder"), ("/dev/full", "is no folder")],
+)
+def test_places_that_are_no_folders_are_refused(tmp_path: Path, place: str, said: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=said):
+        CertificateFolder(tmp_path / place, {})
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize("change", [("0,0,0", "0,1,0"), ("\n1,1,0.1", "\n1,1,0.9")])
 def test_a_changed_row_is_refused(tmp_path: Path, change: tuple[str, str]) -> None:
     finished(tmp_path)

@@ -98,6 +98,8 @@ def test_certificates_do_not_depend_on_batches(noise: str) -> None:
         ({"noise": "gausian(sigma=1)"}, "did you mean"),
         ({"noise": "gaussian(sigma=0)"}, "sigma must be positive"),
         ({"draws": 0}, "at least 1"),
+        ({"draws": 9}, "certify nothing at alpha=0.001, .* at least 10 can"),
+        ({"draws": 1, "alpha": 0.5}, "at least 2 can"),
         ({"draws": 1.5}, "draws must be a whole number"),
         ({"choose": True}, "choose must be a whole number"),
         ({"batch_size": 0}, "at least 1"),

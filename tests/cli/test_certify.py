@@ -48,6 +48,10 @@ def test_certificates_are_written_and_kept(
         (["--noise", "rate"], "codes no pixels as random spikes"),
         (["--eps", "much"], "much"),
         (["--eps", "-0.1"], "positive"),
+        (["--eps", "0.1", "--nodes", "-1"], "nodes must be at least 0"),
+        (["--eps", "0.1", "--nodes", "99999999999"], "nodes must be at most"),
+        (["--noise", "gaussian", "--draws", "0"], "draws must be at least 1"),
+        (["--noise", "gaussian", "--draws", "5"], "5 draws certify nothing"),
     ],
 )
 def test_wrong_options_are_named(

@@ -163,6 +163,13 @@ def test_answers_of_another_machine_may_round_otherwise(known: dict[str, Any]) -
     assert "apart on the same images" in moved(1.0, "elsewhere")[0]
 
 
+def test_answers_are_named_where_nothing_else_differs(known: dict[str, Any]) -> None:
+    moved = {"behaviour": {**known["behaviour"], "logits": [[0.0]]}}
+    run, other = {"data": "a", "victim": known}, {"data": "b", "victim": {**known, **moved}}
+    assert changes(run, other) == ['data: "a", now "b"']
+    assert "apart on the same images" in changes(run, {**other, "data": "a"})[0]
+
+
 def test_arguments_of_adapt_show() -> None:
     class Steps(nn.Module):
         def __init__(self) -> None:

@@ -11,19 +11,24 @@ import numpy as np
 import pytest
 import timm
 import torch
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.preprocessing import MinMaxScaler
 
 import robust_snn
 from robust_snn.adapters.art import to_art
 
 SHAPE = (1, 28, 28)
+ABSENT = ("tensorflow", "tensorflow.keras", "tensorflow.keras.callbacks", "keras", "keras.backend")
+TABLES = {"iris": load_iris, "diabetes": load_diabetes}
 
 # ART's tests import them, whatever is tested
-for _name in ("tensorflow", "keras", "keras.backend"):
+for _name in ABSENT:
     _absent = ModuleType(_name)
     _absent.__spec__ = ModuleSpec(_name, None)
     vars(_absent).update(__version__="2.0", __path__=[])
     sys.modules[_name] = _absent
 vars(sys.modules["keras"])["backend"] = sys.modules["keras.backend"]
+vars(sys.modules["tensorflow.keras.callbacks"])["LearningRateScheduler"] = object
 
 
 def configure(config: pytest.Config) -> None:
@@ -46,9 +51,14 @@ def image_classifier(from_logits: bool = False, **kwargs: Any) -> Any:
 
 
 def load_dataset(name: str) -> tuple[Any, Any, float, float]:
-    """Digits as ART's `load_dataset("mnist")` gives MNIST."""
+    """Digits as ART's `load_dataset("mnist")` gives MNIST, and tables that its test classes load."""
+    if name in TABLES:
+        table = TABLES[name]()
+        rows = MinMaxScaler().fit_transform(table.data).astype(np.float32)
+        answers = np.eye(3, dtype=np.float32)[table.target] if name == "iris" else table.target
+        return (rows, answers), (rows, answers), 0.0, 1.0
     if name != "mnist":
-        pytest.skip(f"{name} is no data set of images that is at hand")
+        pytest.skip(f"{name} is no data set that is at hand")
     parts = []
     for split in ("train", "test"):
         data = robust_snn.data.load_dataset("digits", split=split, size=28)
