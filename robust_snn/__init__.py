@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from robust_snn.utils.errors import InputError
 from robust_snn.utils.interrupts import is_command, leave_while_loading
-from robust_snn.utils.version import __version__
+
+leave_while_loading()  # first of all: libraries load for seconds
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from robust_snn.utils.errors import InputError  # noqa: E402
+from robust_snn.utils.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from robust_snn import models, neurons
@@ -64,6 +67,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'robust_snn' has no attribute '{name}'")
 
 
-leave_while_loading()  # libraries load for seconds
 if not is_command():  # which prints its help at once, and loads the models with its inputs
     importlib.import_module("robust_snn.models")  # registers them in timm

@@ -35,7 +35,7 @@ from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, evaluating
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.text_form import call_text
-from robust_snn.utils.values import whole
+from robust_snn.utils.values import number, whole
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_victim, checked_inputs
 from robust_snn.victim_scoring import fresh_logits
@@ -43,6 +43,7 @@ from robust_snn.victim_scoring import fresh_logits
 # starts that suites fill in: the worst version of every image so far, and what the same attack
 # makes of the network of --source-checkpoint
 WORST, SOURCE = "worst", "checkpoint"
+POSITIVE = ("alpha", "lr", "temperature")  # of all attacks that have them
 
 
 @dataclass(frozen=True)
@@ -221,10 +222,11 @@ class GradientAttack(Attack):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for f in fields(self):
+            if f.type in ("float", "float | None") and getattr(self, f.name) is not None:
+                _check_number(f.name, getattr(self, f.name))
         for name in ("restarts", "keep", "select"):
             check_positive(name, getattr(self, name))
-        if not 0 < self.temperature < float("inf"):
-            raise InputError(f"temperature must be a positive number, got {self.temperature!r}")
         if self.loss not in LOSSES:
             raise unknown("loss", str(self.loss), LOSSES)
         if self.target_order not in TARGET_ORDERS:
@@ -378,6 +380,12 @@ def checked_start(start: Tensor, images: Tensor) -> Tensor:
             f"got {tuple(start.shape)}"
         )
     return start.to(images)
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Refuses what is no finite number, and steps that lead nowhere or downhill."""
+    if not number(value, name) > 0 and name in POSITIVE:
+        raise InputError(f"{name} must be a positive number, got {value!r}")
 
 
 def check_positive(name: str, value: Any) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.text_form import Textual, parse
 
+MOST = 10**9
+
 
 @dataclass
 class LossEstimate:
@@ -76,8 +78,10 @@ class AdaptiveDraws(Textual):
     def __post_init__(self) -> None:
         if not 0 < self.error < 1:
             raise InputError(f"error of adaptive draws must lie between 0 and 1, got {self.error}")
-        if not (self.most >= 2 and float(self.most).is_integer()):
-            raise InputError(f"most of adaptive draws must be a number of at least 2: {self.most}")
+        if not (2 <= self.most <= MOST and float(self.most).is_integer()):
+            raise InputError(
+                f"most of adaptive draws must be a whole number from 2 to {MOST}: {self.most}"
+            )
 
     def estimate(self, draw: OneDraw, batch: int, device: torch.device) -> LossEstimate:
         """Means over as many draws as each image of a batch needs, at least two."""
@@ -107,8 +111,10 @@ def parse_draws(draws: int | str | FixedDraws | AdaptiveDraws) -> FixedDraws | A
         return draws
     if isinstance(draws, str):
         return parse(draws, "number of draws", {"adaptive": AdaptiveDraws}, {})
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise InputError(f"draws must be a whole number of at least 1 or 'adaptive', got {draws!r}")
+    if isinstance(draws, bool) or not isinstance(draws, int) or not 1 <= draws <= MOST:
+        raise InputError(
+            f"draws must be a whole number from 1 to {MOST} or 'adaptive', got {draws!r:.40}"
+        )
     return FixedDraws(draws)
 
 

@@ -36,11 +36,14 @@ class RFGSM(GradientAttack):
     takes_start = True
     alpha: float | None = None
 
+    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
+        super().check_inputs(images, eps, norm)
+        if self.alpha is not None and self.alpha > eps:
+            raise InputError(f"alpha of {self.name} must be at most eps = {eps:g}: {self.alpha:g}")
+
     def run(self, problem: Problem) -> None:
         eps, ball = problem.eps, problem.ball
         alpha = eps / 2 if self.alpha is None else self.alpha
-        if not 0 <= alpha <= eps:
-            raise InputError(f"alpha must be between 0 and eps, got {alpha}")
         start = problem.given
         if start is None:
             direction = ball.steepest(problem.rng.normal("start", problem.start))

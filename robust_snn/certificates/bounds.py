@@ -63,8 +63,9 @@ def certify(
         tolerance: Rounding of membranes for which the proof holds; see `BoundedNetwork`.
 
     Raises:
-        InputError: If `eps` is no radius, a count is out of range, the images or labels are none that the network could be
-            asked about, or it draws random numbers or is not built of this package's layers.
+        InputError: If `eps` is no radius, a count is out of range, the images or labels are none
+            that the network could be asked about, or it draws random numbers or is not built of
+            this package's layers.
     """
     eps = checked_radius(eps, "Linf")
     nodes, batch_size = whole(nodes, "nodes", 0), whole(batch_size, "batch_size", 1)

@@ -47,7 +47,8 @@ class BoundsTask:
         nodes: Combinations of spike trains that are tried per image.
 
     Raises:
-        InputError: If `eps` is not positive, `nodes` is no number of them, or the network has no bounds or takes other images.
+        InputError: If `eps` is not positive, `nodes` is no number of them, or the network has no
+            bounds or takes other images.
     """
 
     def __init__(self, victim: Victim, images: ImageSet, eps: float, nodes: int) -> None:

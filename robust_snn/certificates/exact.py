@@ -123,7 +123,8 @@ def decide(
         nodes: Combinations of spike trains to bound before it is given up.
 
     Raises:
-        InputError: If `nodes` is no number of them, or the first layer's currents change over time, as those of event frames do.
+        InputError: If `nodes` is no number of them, or the first layer's currents change over
+            time, as those of event frames do.
     """
     return _Search(network, image[None].double(), label, eps).run(whole(nodes, "nodes", 0))
 

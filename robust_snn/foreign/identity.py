@@ -63,28 +63,21 @@ def without_behaviour(tree: Any) -> Any:
     return tree
 
 
-def changes(old: Any, new: Any) -> list[str]:
+def changes(old: Any, new: Any, key: str = "") -> list[str]:
     """What differs between two trees of JSON values that hold identities, in words; answers are
     named where nothing else differs, since those of other images, say, are no news."""
-    told = list(differences(without_behaviour(old), without_behaviour(new)))
-    return told or _behaviour(old, new, "")
+    told = list(differences(without_behaviour(old), without_behaviour(new), key))
+    return told or _behaviour(old, new, key)
 
 
 def _behaviour(old: Any, new: Any, key: str) -> list[str]:
     """Where answers differ, in trees that are the same otherwise."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
-        return []
-    found = []
-    for name in {**old, **new}:
-        inner, before, after = ".".join(filter(None, (key, name))), old.get(name), new.get(name)
-        known = isinstance(before, dict) and isinstance(after, dict)
-        if name != BEHAVIOUR:
-            found += _behaviour(before, after, inner)
-        elif known:
-            found += _answers(before, after, inner)
-        else:
-            found += differences(before, after, inner)
-    return found
+        return list(differences(old, new, key))
+    if key.split(".")[-1] == BEHAVIOUR:
+        return _answers(old, new, key)
+    parts = [(old.get(n), new.get(n), f"{key}.{n}" if key else n) for n in {**old, **new}]
+    return [line for part in parts for line in _behaviour(*part)]
 
 
 def _answers(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +17,8 @@ from robust_snn.utils.user_files import is_there
 LARGEST = 64 * 2**20  # bytes of a text that a person or this package wrote
 LONGEST_YAML = 2**18  # characters; the parser reads some 100,000 in a second
 DEEPEST_YAML = 50  # levels; the parser's time grows with their square
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_MISREAD = re.compile(r"[-+]?(0[0-7_]*[0-7]|[\d_]+(:[\d_]+)+(\.\d*)?)")  # octal, or to base 60
 MOST_NODES = 100_000  # values of a YAML text once its aliases are written out
 
 
@@ -70,8 +73,9 @@ def parse_yaml(text: str, where: str) -> Any:
         where: What messages call it.
 
     Raises:
-        InputError: If it is none, names a key twice, is too long or nests too deeply, or its
-            aliases write out to more than a person would.
+        InputError: If it is none, names a key twice, holds a number that YAML reads in another
+            base, is too long or nests too deeply, or its aliases write out to more than a person
+            would.
     """
     if len(text) > LONGEST_YAML:
         raise InputError(f"{where} has more than {LONGEST_YAML} characters")
@@ -105,6 +109,11 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
         return found
     known[id(node)] = 0
     parts: list[yaml.Node] = []
+    if node.tag in _NUMBERS and _MISREAD.fullmatch(str(node.value)):
+        raise InputError(
+            f"holds {node.value}, which YAML reads as a number in another base; write the number "
+            "without leading zeros and colons, or a text in quotes"
+        )
     if isinstance(node, yaml.SequenceNode):
         parts = node.value
     elif isinstance(node, yaml.MappingNode):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from _thread import interrupt_main, start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,7 +18,7 @@ LINE = "interrupted; start the same command again to resume"
 
 def is_command() -> bool:
     """Whether this process is the command `robust-snn` itself, and not a worker of it."""
-    name = Path(sys.argv[0]).name if sys.argv else ""
+    name = os.path.basename(sys.argv[0]) if sys.argv else ""  # `pathlib` loads for milliseconds
     return (
         name in ("robust-snn", "robust-snn.exe") and "--multiprocessing-fork" not in sys.orig_argv
     )
@@ -109,4 +107,6 @@ def _handled(handler: Any) -> Iterator[None]:
 
 
 def _can_handle() -> bool:
+    import threading  # here, since it loads for milliseconds in which no signal is handled yet
+
     return threading.current_thread() is threading.main_thread()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from robust_snn.utils.errors import InputError
@@ -55,6 +55,21 @@ def whole(value: Any, what: str, least: int | None = None) -> int:
     if abs(result) > most:
         raise InputError(f"{what} must be at most {most} in size, got {_shown(result)}")
     return result
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is what JSON holds, with numbers that are finite and of at most 64 bits."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and is_plain(part) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return value is None or isinstance(value, str) or _is_finite(value)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def time_steps(value: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import subprocess
 import sys
 import time
 import weakref
@@ -69,3 +70,26 @@ def test_an_interrupt_that_python_drops_is_raised_again(
             time.sleep(0.01)
     assert sys.unraisablehook is hook
     assert not capsys.readouterr().err
+
+
+IMPORTS = """
+import signal, sys
+sys.argv = ["robust-snn"]
+unhandled = []
+class Watch:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            unhandled.append(name)
+sys.meta_path.insert(0, Watch)
+import robust_snn.cli
+print(*unhandled)
+"""
+
+
+def test_a_command_handles_interrupts_before_it_loads_anything() -> None:
+    said = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
+    loaded = said.stdout.split()
+    ours = [name for name in loaded if name.startswith("robust_snn")]
+    assert ours == ["robust_snn", "robust_snn.utils", "robust_snn.utils.interrupts"]
+    assert not {"threading", "pathlib", "typer"} & set(loaded)

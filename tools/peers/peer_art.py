@@ -51,7 +51,7 @@ def image_classifier(from_logits: bool = False, **kwargs: Any) -> Any:
 
 
 def load_dataset(name: str) -> tuple[Any, Any, float, float]:
-    """Digits as ART's `load_dataset("mnist")` gives MNIST, and tables that its test classes load."""
+    """Digits as ART's `load_dataset("mnist")` gives MNIST, and tables that its tests load."""
     if name in TABLES:
         table = TABLES[name]()
         rows = MinMaxScaler().fit_transform(table.data).astype(np.float32)

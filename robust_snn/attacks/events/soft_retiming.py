@@ -9,7 +9,6 @@ from torch import Tensor
 
 from robust_snn.attacks.events.retiming import EventMoves, event_value, later
 from robust_snn.attacks.problem import Problem
-from robust_snn.utils.errors import InputError
 
 LARGEST = 10.0  # logit of a shift
 # The release weighs 20 and 5 to 10 against gradients of any size. Against a gradient whose largest
@@ -34,11 +33,6 @@ class SoftRetiming(EventMoves):
 
     name = "soft-retiming"
     alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.alpha < float("inf"):
-            raise InputError(f"alpha of {self.name} must be a positive number, got {self.alpha}")
 
     def run(self, problem: Problem) -> None:
         clean, moves = problem.images, int(problem.eps) // 2

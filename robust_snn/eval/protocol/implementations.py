@@ -15,6 +15,7 @@ from robust_snn.eval.protocol.corruptions import Corrupted, corruption
 from robust_snn.eval.protocol.given_images import GIVEN, given_implementation, is_given
 from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
 from robust_snn.eval.protocol.library_attacks import ART, FOOLBOX
+from robust_snn.eval.protocol.library_options import check_options, naming_options
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.protocol.user_attack import user_attack
@@ -22,6 +23,7 @@ from robust_snn.metrics import EnergyAttack
 from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.user_function import is_reference
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import correct
 
@@ -67,6 +69,7 @@ def _check_autoattack(row: AttackSpec, threat: Threat) -> None:
     for key in row.options:
         if key != "eot_iter":
             raise unknown(f"option of '{row.name}'", key, ("eot_iter",))
+        whole(row.options[key], f"{key} of '{row.name}'", 1)
 
 
 def _autoattack(
@@ -105,6 +108,8 @@ def _least_classes_autoattack(row: AttackSpec) -> int:
 
 
 def _check_torchattacks(row: AttackSpec, threat: Threat) -> None:
+    import torchattacks
+
     from robust_snn.adapters.torchattacks import parameters
 
     accepted = parameters(row.attack)
@@ -118,6 +123,7 @@ def _check_torchattacks(row: AttackSpec, threat: Threat) -> None:
     for key in row.options:
         if key not in accepted:
             raise unknown(f"option of '{row.name}'", key, accepted)
+    check_options(row, signature(getattr(torchattacks, row.attack)).parameters)
     if row.restarts is not None and "n_restarts" not in accepted:
         raise InputError(f"'{row.name}': torchattacks' {row.attack} has no restarts")
     if row.steps is not None and not {"steps", "n_queries"} & set(accepted):
@@ -147,8 +153,9 @@ def _torchattacks(
         arguments["norm"] = threat.norm
     if "alpha" in accepted:
         arguments["alpha"] = accepted["alpha"].default * threat.eps / accepted["eps"].default
-    craft = attack(victim, row.attack, seed=seed, **(arguments | row.options))
-    adversarial = craft(images, labels)
+    with naming_options("torchattacks", row):
+        craft = attack(victim, row.attack, seed=seed, **(arguments | row.options))
+        adversarial = craft(images, labels)
     with torch.no_grad():
         claimed_robust = victim(adversarial).argmax(1) == labels
     return Crafted((adversarial,), claimed_robust)

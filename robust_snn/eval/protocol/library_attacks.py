@@ -18,6 +18,7 @@ from torch import Tensor
 
 from robust_snn.adapters._crafting import Craft
 from robust_snn.eval.protocol.implementation import Crafted, Implementation
+from robust_snn.eval.protocol.library_options import check_options, naming_options
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import NORM_TOLERANCE, Threat
 from robust_snn.utils.errors import InputError, unknown
@@ -35,6 +36,7 @@ def _art(victim: Victim, row: AttackSpec, threat: Threat, seed: int) -> Craft:
     given: dict[str, Any] = {"max_iter": row.steps, "num_random_init": row.restarts}
     given = {name: value for name, value in given.items() if value is not None}
     _check_accepted("ART", row, {**given, **row.options}, accepted)
+    check_options(row, accepted)
     if "eps" in accepted:
         given["eps"] = threat.eps
         if "eps_step" in accepted:  # the library's own, in proportion to eps
@@ -58,6 +60,7 @@ def _foolbox(victim: Victim, row: AttackSpec, threat: Threat, seed: int) -> Craf
     if row.restarts is not None:
         raise InputError(f"'{row.name}': foolbox's {row.attack} has no restarts")
     _check_accepted("foolbox", row, {**given, **row.options}, accepted)
+    check_options(row, accepted)
     distances = library.distances
     by_norm = {"Linf": distances.linf, "L2": distances.l2, "L1": distances.l1, "L0": distances.l0}
     if "distance" in accepted:
@@ -94,7 +97,8 @@ def _implementation(
     package: str, norms: tuple[str, ...], make: Callable[[Victim, AttackSpec, Threat, int], Craft]
 ) -> Implementation:
     def check(row: AttackSpec, threat: Threat) -> None:
-        make(Victim(torch.nn.Flatten()), row, threat, 0)
+        with naming_options(package, row):
+            make(Victim(torch.nn.Flatten()), row, threat, 0)
 
     def craft(
         victim: Victim,
@@ -105,7 +109,8 @@ def _implementation(
         seed: int,
         places: Tensor,
     ) -> Crafted:
-        made = make(victim, row, threat, seed)(images, labels).detach().float()
+        with naming_options(package, row):
+            made = make(victim, row, threat, seed)(images, labels).detach().float()
         made, beyond = held_to_budget(made, images, threat)
         message = f"{beyond} of {len(images)} images lay beyond eps and count as not attacked"
         warnings = (f"{row.name}: {message}",) if beyond else ()

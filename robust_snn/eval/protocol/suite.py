@@ -12,7 +12,7 @@ from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.sweep_axes import Axes
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.user_function import is_reference
-from robust_snn.utils.values import whole
+from robust_snn.utils.values import is_plain, whole
 
 MOST = 10**9  # draws, steps or restarts
 
@@ -72,7 +72,7 @@ class AttackSpec:
         for key in ("name", "implementation", "attack", "noise"):
             if not isinstance(value := getattr(self, key), str) or not value:
                 raise InputError(f"{key} of {which} must be a word, got {value!r}")
-        if not isinstance(self.gradient, str | None):
+        if not isinstance(self.gradient, str | None) or self.gradient == "":
             raise InputError(f"gradient of {which} must be text, got {self.gradient!r}")
         if not isinstance(self.options, Mapping) or not all(
             isinstance(key, str) for key in self.options
@@ -81,6 +81,12 @@ class AttackSpec:
                 f"options of {which} must be a mapping from names to values, "
                 f"got {self.options!r:.60}"
             )
+        for key, value in self.options.items():
+            if not is_plain(value):
+                raise InputError(
+                    f"option '{key}' of {which} must be text, a finite number, true or false, or a "
+                    f"list or mapping of these, got {type(value).__name__} {value!r:.60}"
+                )
         _positive(self.eot, f"eot of {which}")
         for key in ("steps", "restarts"):
             if (value := getattr(self, key)) is not None:
@@ -157,7 +163,7 @@ class Suite:
                 raise InputError(f"{key} of {where} must be true or false, got {value!r}")
         _positive(self.draws.select, f"draws.select of {where}")
         _positive(self.draws.report, f"draws.report of {where}")
-        if self.budget is not None and self.budget not in BUDGETS:
+        if self.budget is not None and str(self.budget) not in BUDGETS:
             raise unknown(f"budget of {where}", str(self.budget), BUDGETS)
         if not self.attacks and self.budget is None:
             raise InputError(f"{where} has no attacks")

@@ -49,7 +49,7 @@ class LeaderboardEntry:
         failed: Names of the diagnostics that failed.
         warned: Names of those that warn.
         missing: What was not done without which a number means little: `attacked`, `attacked beyond
-            a first look`, `diagnosed`.
+            a first look`, `diagnosed`, and `verified` of a submission.
         counted: Whether predictions beside the verdict confirm it.
         certified: Accuracy that no attack can take, where certificates were given.
         verified: Whether `robust-snn verify` accepted the submission; None where it is a run's own
@@ -103,8 +103,8 @@ def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
         runs: Folders of runs, or `verdict.json` files.
 
     Raises:
-        InputError: If there is none, one cannot be read, one comes twice, or they differ in threat
-            model or images.
+        InputError: If there is none, one cannot be read, one comes twice, also as a copy or as the
+            submission of a run, or they differ in threat model or images.
     """
     if not runs:
         raise InputError("a leaderboard needs at least one run")
@@ -114,7 +114,14 @@ def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
     for path in paths:
         if path.resolve() in [other.resolve() for other in verdicts]:
             raise InputError(f"'{path}' is given twice")
-        verdicts[path], counted[path] = load_verdict(path)
+        verdict, counted[path] = load_verdict(path)
+        for other, known in verdicts.items():
+            if _evidence(verdict) == _evidence(known):
+                raise InputError(
+                    f"'{path.parent}' and '{other.parent}' are one run: the same attacks of one "
+                    "network with one seed and result; leave one out"
+                )
+        verdicts[path] = verdict
     _check_same(verdicts)
     by_run = {str(path.parent): verdict for path, verdict in verdicts.items()}
     entries = [_entry(path, verdict, counted[path]) for path, verdict in verdicts.items()]
@@ -206,7 +213,6 @@ def render_leaderboard(board: Leaderboard) -> Table:
         notes += [f"failed: {', '.join(entry.failed)}"] if entry.failed else []
         notes += [f"{len(entry.warned)} warn"] if entry.warned else []
         notes += [] if entry.counted else ["no results.npz to check it by"]
-        notes += ["not verified"] if entry.verified is False else []
         shown.add_row(
             "-" if entry.rank is None else str(entry.rank),
             entry.model,
@@ -252,7 +258,14 @@ def _warned(verdict: Verdict) -> tuple[str, ...]:
     return tuple(note.name for note in notes if note.name not in failed)
 
 
-def _missing(verdict: Verdict) -> tuple[str, ...]:
+def _evidence(verdict: Verdict) -> dict[str, Any]:
+    """What a verdict says, without what differs when the same is done again."""
+    tree = verdict.to_dict()
+    rows = [{**row, "seconds": None} for row in tree["attacks"]]
+    return {**tree, "attacks": rows, "seconds": None, "environment": None}
+
+
+def _missing(verdict: Verdict, verified: bool | None) -> tuple[str, ...]:
     """What was not done of that without which a number means little."""
     attacked = any(row.images is None or row.images > 0 for row in verdict.attacks)
     broken = verdict.clean.accuracy == 0  # nothing was left to attack
@@ -260,6 +273,7 @@ def _missing(verdict: Verdict) -> tuple[str, ...]:
         "attacked": attacked or broken,
         "attacked beyond a first look": not attacked or not is_first_look(verdict.suite),
         "diagnosed": bool(verdict.diagnostics),
+        "verified": verified is not False,
     }
     return tuple(word for word, was in done.items() if not was)
 
@@ -289,6 +303,7 @@ def _ranked(
 
 
 def _entry(path: Path, verdict: Verdict, counted: bool) -> LeaderboardEntry:
+    verified = is_verified(path.parent) if is_submission(path.parent) else None
     passes = sum(row.forwards + row.backwards for row in verdict.attacks) / verdict.data["n"]
     return LeaderboardEntry(
         rank=None,
@@ -304,10 +319,10 @@ def _entry(path: Path, verdict: Verdict, counted: bool) -> LeaderboardEntry:
         passes=passes,
         failed=_failed(verdict),
         warned=_warned(verdict),
-        missing=_missing(verdict),
+        missing=_missing(verdict, verified),
         counted=counted,
         certified=None if verdict.certified is None else verdict.certified.accuracy,
-        verified=is_verified(path.parent) if is_submission(path.parent) else None,
+        verified=verified,
     )
 
 
