@@ -4,7 +4,9 @@ that is no result has no rank."""
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,7 +20,7 @@ from robust_snn.eval.reporting.page_templates import page_script, template
 from robust_snn.eval.reporting.tables import guarded
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.eval.scoring.finished_run import load_verdict
-from robust_snn.eval.scoring.predictions import NAME
+from robust_snn.eval.scoring.predictions import NAME, Predictions
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.eval.scoring.verdict_checks import is_first_look, weakens_attacks
 from robust_snn.eval.submission.submission_folder import is_submission
@@ -111,17 +113,18 @@ def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
     paths = [Path(run) / "verdict.json" if Path(run).is_dir() else Path(run) for run in runs]
     verdicts: dict[Path, Verdict] = {}
     counted: dict[Path, bool] = {}
+    evidence: dict[str, Path] = {}
     for path in paths:
         if path.resolve() in [other.resolve() for other in verdicts]:
             raise InputError(f"'{path}' is given twice")
         verdict, counted[path] = load_verdict(path)
-        for other, known in verdicts.items():
-            if _evidence(verdict) == _evidence(known):
-                raise InputError(
-                    f"'{path.parent}' and '{other.parent}' are one run: the same attacks of one "
-                    "network with one seed and result; leave one out"
-                )
         verdicts[path] = verdict
+        same = evidence.setdefault(_evidence(path, verdict), path)
+        if same != path:
+            raise InputError(
+                f"'{path.parent}' and '{same.parent}' are one run: the same attacks of one network "
+                "with one seed and the same answers; leave one out"
+            )
     _check_same(verdicts)
     by_run = {str(path.parent): verdict for path, verdict in verdicts.items()}
     entries = [_entry(path, verdict, counted[path]) for path, verdict in verdicts.items()]
@@ -258,11 +261,16 @@ def _warned(verdict: Verdict) -> tuple[str, ...]:
     return tuple(note.name for note in notes if note.name not in failed)
 
 
-def _evidence(verdict: Verdict) -> dict[str, Any]:
-    """What a verdict says, without what differs when the same is done again."""
+def _evidence(path: Path, verdict: Verdict) -> str:
+    """What a run found, as a text, without what differs when the same is done again."""
     tree = verdict.to_dict()
-    rows = [{**row, "seconds": None} for row in tree["attacks"]]
-    return {**tree, "attacks": rows, "seconds": None, "environment": None}
+    tree["attacks"] = [{**row, "seconds": 0} for row in tree["attacks"]]
+    told = json.dumps({**tree, "seconds": 0, "environment": {}}, sort_keys=True)
+    if not (path.parent / NAME).exists():
+        return told
+    predictions = Predictions.load(path.parent)
+    answers = b"".join(array.tobytes() for array in (predictions.worst, predictions.attacks))
+    return told + hashlib.sha256(answers).hexdigest()
 
 
 def _missing(verdict: Verdict, verified: bool | None) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from robust_snn import InputError, cli
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.reporting.leaderboard import rank_runs
 from robust_snn.eval.reporting.leaderboard_site import write_site
+from robust_snn.eval.scoring.verdict import Verdict
 from runs import finished_run
 
 pytest.importorskip("jinja2")
@@ -65,6 +68,29 @@ def test_only_what_is_verified_counts(runs: list[Path], tmp_path: Path) -> None:
     (runs[1] / "hashes.json").write_text("{}")  # a submission that nobody verified
     html = write_site(runs, tmp_path / "site").read_text()
     assert html.count('data-value="0.5">50.0%') == 0 and "<td>no</td>" in html
+    board = rank_runs(runs[:3])
+    assert [(entry.rank, entry.missing) for entry in board.entries] == [
+        (1, ()),
+        (2, ()),
+        (None, ("verified",)),
+    ]
+    assert board.entries[-1].run == str(runs[1])
+
+
+@pytest.mark.parametrize("how", ["copied", "again", "submitted", "without predictions"])
+def test_one_run_counts_once(runs: list[Path], tmp_path: Path, how: str) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs[0], other)
+    if how == "again":  # on another day
+        verdict = Verdict.load(other / "verdict.json")
+        replace(verdict, seconds=9.0, environment={"python": "x"}).save(other / "verdict.json")
+    if how == "submitted":
+        (other / "hashes.json").write_text("{}")
+    if how == "without predictions":
+        (other / "results.npz").unlink()
+        (runs[0] / "results.npz").unlink()
+    with pytest.raises(InputError, match="'.*other' and '.*a' are one run"):
+        rank_runs([runs[0], runs[1], other])
 
 
 def test_wrong_places_and_options(runs: list[Path], tmp_path: Path) -> None:
