@@ -60,6 +60,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_measures_differs_and_resumes(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
+    plan.write_text(plan.read_text().replace('"a paper"', r'"a paper\e[2J|\n"'))
     found = study(plan, data, test, out="runs")
     assert not found.missing
     first, second = found.defences
@@ -76,6 +77,7 @@ def test_it_measures_differs_and_resumes(plan: Path, monkeypatch: pytest.MonkeyP
     page, text = (Path("runs", f"study.{kind}").read_text("utf-8") for kind in ("html", "md"))
     for shown in ("trained", "a paper", "10 to 30.5", "+20.5"):
         assert shown in page and shown in text
+    assert "\x1b" not in page + text and "a paper\\x1b[2J/ |" in text
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("nothing is trained or attacked twice")
@@ -97,11 +99,14 @@ def test_a_training_that_diverges_costs_its_own_cell(
         raise Diverged("the loss is not finite")
 
     monkeypatch.setattr(defence_study, "_finish", diverge)
+    plan.write_text(plan.read_text().replace("name: two", 'name: "two\\e[31m"'))
     data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
     found = study(plan, data, test, out="runs")
     assert tried == ["plain", "trained"]
     assert found.missing == (("plain", 0), ("trained", 0))
-    assert "Without an end: plain (seed 0), trained (seed 0)" in study_text(found)
+    text = study_text(found)
+    assert "Without an end: plain (seed 0), trained (seed 0)" in text
+    assert text.startswith("two\\x1b[31m:") and "\x1b" not in Path("runs/study.html").read_text()
 
 
 def test_cells_are_shared(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:

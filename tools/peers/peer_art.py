@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from robust_snn.adapters.art import to_art
 
 SHAPE = (1, 28, 28)
 ABSENT = ("tensorflow", "tensorflow.keras", "tensorflow.keras.callbacks", "keras", "keras.backend")
+OTHERS = ("tensorflow", "keras", "scikit", "iris", "tabular", "feature_vectors")
 TABLES = {"iris": load_iris, "diabetes": load_diabetes}
 
 # ART's tests import them, whatever is tested
@@ -29,6 +30,7 @@ for _name in ABSENT:
     sys.modules[_name] = _absent
 vars(sys.modules["keras"])["backend"] = sys.modules["keras.backend"]
 vars(sys.modules["tensorflow.keras.callbacks"])["LearningRateScheduler"] = object
+vars(sys.modules["tensorflow"])["random"] = SimpleNamespace(set_seed=lambda seed: None)
 
 
 def configure(config: pytest.Config) -> None:
@@ -41,6 +43,11 @@ def configure(config: pytest.Config) -> None:
     for name in ("tests.utils", "conftest"):
         module = vars(sys.modules[name])
         module.update({key: value for key, value in changes.items() if key in module})
+
+
+def keeps(item: pytest.Item) -> bool:
+    """Whether a test is of a classifier of images under PyTorch."""
+    return not any(word in item.name for word in OTHERS)
 
 
 def image_classifier(from_logits: bool = False, **kwargs: Any) -> Any:

@@ -32,6 +32,15 @@ class Peer(NamedTuple):
     options: tuple[str, ...] = ()
 
 
+ART_FIXTURES = (
+    *("auto_attack", "auto_conjugate_gradient", "auto_projected_gradient_descent", "boundary"),
+    *("brendel_and_bethge", "fast_gradient", "momentum_iterative_method"),
+    *("rescaling_auto_conjugate_gradient", "shadow_attack", "sign_opt", "square_attack"),
+)
+ART_CASES = (
+    *("carlini", "deepfool", "elastic_net", "hop_skip_jump", "pixel_attack"),
+    *("projected_gradient_descent", "simba", "spatial_transformation", "threshold_attack"),
+)
 PEERS = {
     "timm": Peer(("tests/test_models.py",)),
     "torchattacks": Peer(("code_coverage/test_atks.py",)),
@@ -52,10 +61,10 @@ PEERS = {
         )
     ),
     "art": Peer(
-        (
-            "tests/attacks/evasion/test_boundary.py",
-            "tests/attacks/evasion/test_fast_gradient.py",
-            "tests/attacks/evasion/test_square_attack.py",
+        (  # those whose images are upright; in others ART turns MNIST round, as its own network is
+            *(f"tests/attacks/evasion/test_{name}.py" for name in ART_FIXTURES),
+            *(f"tests/attacks/test_{name}.py" for name in ART_CASES),
+            "tests/estimators/classification/test_deeplearning_common.py",
         ),
         ("--framework=pytorch",),
     ),

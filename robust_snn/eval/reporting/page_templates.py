@@ -10,10 +10,11 @@ from typing import Any
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import missing_extra
+from robust_snn.utils.plain_text import plain
 
 
 def template(name: str) -> Any:
-    """A template of this room; every string that it prints is escaped.
+    """A template of this room; every string that it prints is escaped, and plain.
 
     Raises:
         ImportError: If Jinja2 is not installed.
@@ -27,6 +28,7 @@ def template(name: str) -> Any:
         loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_plain,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -52,6 +54,11 @@ def with_prefix(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g} {prefix}".rstrip()
     return f"{value / 1e-9:.3g} n" if value else "0"
+
+
+def _plain(value: Any) -> Any:
+    """A text of strangers without control characters; markup of this room as it is."""
+    return plain(value) if type(value) is str else value
 
 
 def _at(value: Any, axis: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Group
@@ -32,6 +32,7 @@ from robust_snn.eval.scoring.study_findings import (
 )
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.optional_work import if_possible
+from robust_snn.utils.plain_text import one_line
 from robust_snn.utils.version import __version__
 
 STUDY_SCHEMA = 1
@@ -128,9 +129,14 @@ def render_study_cost(costs: Sequence[tuple[str, float, float]], seeds: int) -> 
 
 
 def study_tables(found: StudyFindings) -> tuple[StudyTable, ...]:
-    """All tables of the page; those without a row are left out."""
+    """All tables of the page, with the names of others made plain; those without a row are left
+    out."""
     tables = (_accuracies(found), _differences(found), _protocols(found), _reasons(found))
-    return tuple(table for table in (*tables, _published(found)) if table.rows)
+    return tuple(
+        replace(table, rows=tuple(tuple(map(one_line, row)) for row in table.rows))
+        for table in (*tables, _published(found))
+        if table.rows
+    )
 
 
 def _lead(found: StudyFindings) -> str:
@@ -141,7 +147,7 @@ def _lead(found: StudyFindings) -> str:
         f"eps = {radius_text(plan.eps)}."
     )
     missing = ", ".join(f"{name} (seed {seed})" for name, seed in found.missing)
-    return f"{lead} Without an end: {missing}." if missing else lead
+    return one_line(f"{lead} Without an end: {missing}." if missing else lead)
 
 
 def _finished(found: StudyFindings) -> Iterator[DefenceFindings]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -59,6 +60,7 @@ def plan(graph: Graph, scheme: Scheme, dt: float) -> Plan:
             else:
                 layers[name] = layer(node)
     shapes = _shapes(graph, layers, membranes, start)
+    _check_output(end, graph.nodes[end], shapes[end])
     neurons = {name: _neuron(membrane, name in loops) for name, membrane in membranes.items()}
     modules = {name: {**layers, **neurons}[name] for name in graph.nodes}
     return Plan(modules, shapes, graph.edges, order, start, end)
@@ -132,6 +134,17 @@ def _shapes(
         except InputError as error:
             failures.append(error)
     raise failures[0]
+
+
+def _check_output(name: str, node: Node, shape: Shape) -> None:
+    """Refuses an output that says another number of values than it gets: the graph is cut, or two
+    were mixed up. Writers leave it open, or count a batch in."""
+    given = node.values["output_type"]["output"]
+    declared = () if given is None else tuple(int(n) for n in np.ravel(given))
+    if declared and math.prod(shape) not in (math.prod(declared), math.prod(declared[1:])):
+        raise InputError(
+            f"NIR node '{name}' (Output) says the shape {list(declared)}, and gets {list(shape)}"
+        )
 
 
 def _propagate(

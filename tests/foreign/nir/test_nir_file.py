@@ -69,6 +69,12 @@ GRAPHS: dict[str, tuple[Change, str]] = {
         r"'lif' .LIF. gets shapes \[4\] and \[3\]",
     ),
     "weights of another shape": (node("w", nir.Linear(np.ones((4, 5)))), "'w' .Linear"),
+    "an output of another shape": (
+        node("out", nir.Output([5])),
+        r"'out' .Output. says the shape \[5\], and gets \[4\]",
+    ),
+    "an output of nothing": (node("out", nir.Output([0])), r"says the shape \[0\]"),
+    "an output cut from another": (node("out", nir.Output([3, 2])), "says the shape"),
     "parameters of another shape": (node("lif", nir.LIF(*(np.ones(3),) * 4)), "'lif'.*do not fit"),
     "a step beyond tau": (node("lif", lif(tau=1e-5 * ONE)), "'lif'.*does not suit its time const"),
     "tau of zero": (node("lif", lif(tau=0 * ONE)), "'lif'.*must be positive"),
@@ -101,6 +107,12 @@ def test_a_graph_that_does_not_fit_is_refused_by_name(name: str) -> None:
     change, message = GRAPHS[name]
     with pytest.raises(InputError, match=message):
         adapt(graph(change), T=2, scheme="euler", dt=1e-4)
+
+
+@pytest.mark.parametrize("shape", [[4], [1, 4], [16, 4], [2, 2], None])
+def test_an_output_may_count_a_batch_or_say_nothing(shape: list[int] | None) -> None:
+    changed = graph(node("out", nir.Output(shape)))
+    assert adapt(changed, T=2, scheme="euler", dt=1e-4)
 
 
 def broken(path: Path, change: Callable[[Any], None]) -> Path:
