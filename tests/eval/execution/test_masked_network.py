@@ -57,11 +57,13 @@ def test_a_masked_gradient_shows_and_is_no_defence(tmp_path: Path, monkeypatch: 
         F.cross_entropy(net(train.images[rows]), train.labels[rows]).backward()
         optimizer.step()
     verdicts = []
-    for width in (0.5, 0.002):
+    for width, suite in ((0.5, "quick"), (0.002, "adaptive-small")):
         monkeypatch.setattr(Window, "width", width)
         out, victim = tmp_path / str(width), adapt(net.eval())
-        verdicts.append(evaluate(victim, test.images, test.labels, suite="quick", eps=0.1, out=out))
+        verdicts.append(evaluate(victim, test.images, test.labels, suite=suite, eps=0.1, out=out))
     honest, masked = verdicts
-    assert masked.clean.accuracy > 0.8 and masked.robust == honest.robust
+    low, _ = masked.robust.ci
+    assert masked.clean.accuracy > 0.8
+    assert low <= masked.robust.accuracy <= honest.robust.accuracy < 0.5  # of a weaker suite
     failed = {note.name for note in masked.diagnostics if note.status == "fail"}
     assert len(failed) >= 2 and all(name.endswith("under own") for name in failed), failed
