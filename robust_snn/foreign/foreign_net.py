@@ -321,10 +321,16 @@ class ForeignSNN(ShownNet):
         with torch.enable_grad():
             logits = self._with_own_neurons(x, found)
             try:
-                torch.autograd.grad(_weighed(logits), x)
+                (gradient,) = torch.autograd.grad(_weighed(logits), x)
             except Exception as error:  # whatever a network does that has no gradient
                 reason = str(error).split(". ")[0]
                 return f"{self.name} has no gradient by itself ({reason})"
+        if not gradient.any():
+            _log.warning(
+                "the own gradient of %s is zero on the first images, and attacks that follow it go "
+                "nowhere; choose another, such as adapt(net, gradient='bptt')",
+                self.name,
+            )
         return None
 
     @property

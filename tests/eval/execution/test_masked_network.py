@@ -62,8 +62,8 @@ def test_a_masked_gradient_shows_and_is_no_defence(tmp_path: Path, monkeypatch: 
         out, victim = tmp_path / str(width), adapt(net.eval())
         verdicts.append(evaluate(victim, test.images, test.labels, suite=suite, eps=0.1, out=out))
     honest, masked = verdicts
-    low, _ = masked.robust.ci
-    assert masked.clean.accuracy > 0.8
-    assert low <= masked.robust.accuracy <= honest.robust.accuracy < 0.5  # of a weaker suite
+    low, high = masked.robust.ci  # of fewer images: some choose the attacks
+    assert masked.clean.accuracy > 0.8 and masked.robust.accuracy < 0.5
+    assert low <= honest.robust.accuracy <= high
     failed = {note.name for note in masked.diagnostics if note.status == "fail"}
     assert len(failed) >= 2 and all(name.endswith("under own") for name in failed), failed
