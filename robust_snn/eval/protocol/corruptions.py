@@ -36,10 +36,14 @@ class EventDrop:
         if self.strategy not in (MIXED, *STRATEGIES):
             raise unknown("strategy of EventDrop", self.strategy, (MIXED, *STRATEGIES))
 
-    def logits(self, victim: Victim, x: Tensor, keys: Tensor, *draw: Any) -> Tensor:
-        """Logits of one corruption of every sample, `[B, K]`."""
+    def check_images(self, x: Tensor) -> None:
+        """Refuses samples that are no event frames."""
         if x.ndim != 5:
             raise InputError(f"EventDrop needs event frames [B, T, C, H, W], got {tuple(x.shape)}")
+
+    def logits(self, victim: Victim, x: Tensor, keys: Tensor, *draw: Any) -> Tensor:
+        """Logits of one corruption of every sample, `[B, K]`."""
+        self.check_images(x)
         return victim.sample(event_drop(x, self.rho, keys, self.strategy), *draw)
 
 
@@ -55,6 +59,9 @@ class SpikeFlip:
         check_share("beta", self.beta)
         if self.kind not in KINDS:
             raise unknown("kind of flips", self.kind, KINDS)
+
+    def check_images(self, x: Tensor) -> None:
+        """Takes any samples: spikes flip, not they."""
 
     def logits(self, victim: Victim, x: Tensor, keys: Tensor, *draw: Any) -> Tensor:
         """Logits under one corruption of the spikes of every sample, `[B, K]`."""
@@ -81,6 +88,10 @@ class CommonCorruption:
             raise unknown("kind of common corruption", self.kind, COMMON)
         if self.severity is not None and not 1 <= self.severity <= SEVERITIES:
             raise InputError(f"severity must be from 1 to {SEVERITIES}, got {self.severity}")
+
+    def check_images(self, x: Tensor) -> None:
+        """Corrupts one, so that wrong images, and a library that is not there, are refused."""
+        corrupted(x[:1], self.kind, 1, [0])
 
     def logits(
         self, victim: Victim, x: Tensor, keys: Tensor, ids: Tensor, draw: int, purpose: str

@@ -252,6 +252,7 @@ IMPLEMENTATIONS = {
         _check_corruption,
         _corrupt,
         lambda row: 2,
+        check_images=lambda row, x, _: corruption(row.attack, row.options).check_images(x),
         events=True,
         norms=NORMS,
         blind=lambda row: True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,16 @@ def test_wrong_threats_are_refused(
     ]:
         with pytest.raises(InputError, match=message):
             evaluate(victim, images, events[1], suite=suite, out=tmp_path / "run")
+
+
+def test_what_cannot_be_corrupted_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    net, labels = nn.Sequential(nn.Flatten(), nn.Linear(32, 4)).eval(), torch.arange(3)
+    monkeypatch.setitem(sys.modules, "corrupt_tta", None)
+    with pytest.raises(ImportError, match="corruptions"):
+        evaluate(net, torch.rand(3, 2, 4, 4), labels, suite="common-corruptions", out=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_suite_of_common_corruptions(tmp_path: Path) -> None:
