@@ -50,6 +50,13 @@ def timed(victim: Victim, attack: Callable[[Victim], Tensor]) -> Compared:
     return Compared(images, view.cost, time.process_time() - start)
 
 
+def total(runs: list[Compared]) -> Compared:
+    """The last images of several runs, with the passes of all and the mean time."""
+    costs = [run.cost for run in runs]
+    cost = Cost(sum(c.forwards for c in costs), sum(c.backwards for c in costs))
+    return Compared(runs[-1].images, cost, sum(run.seconds for run in runs) / len(runs))
+
+
 def judged(victim: Victim, images: Tensor, labels: Tensor) -> np.ndarray:
     """Whether every image is right under each fresh draw, `[B, draws]`."""
     return correct(victim, images, labels, draws=DRAWS).numpy()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,10 @@ from robust_snn.attacks.attack_losses import margin
 from robust_snn.data import load_dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from compared_attacks import judged, packaged, row, timed  # noqa: E402
+from compared_attacks import judged, packaged, percent, row, timed  # noqa: E402
 
-NETS = ("snn_vgg5.digits", "snn_vgg5_stog.digits")
-SIDE, IMAGES, GRADIENTS, DRAWS = 4, 40, 160, 4
+NETS = {"snn_vgg5.digits": 40, "snn_vgg5_stog.digits": 15}  # images
+SIDE, GRADIENTS, DRAWS = 4, 160, 4
 RATE = 0.1  # of ART's steps; the range of pixels is 1
 
 
@@ -78,25 +79,32 @@ def hardest(victim: Victim, patch: Tensor, x: Tensor, label: Tensor) -> Tensor:
     return tried[int(torch.stack(draws).mean(0).argmax())][None]
 
 
+def ours(victim: Victim, images: Tensor, labels: Tensor) -> Tensor:
+    """Images with our patches."""
+    return Patch(eot_loss=DRAWS)(victim, images, labels, eps=SIDE**2).images
+
+
+def compare(name: str, count: int) -> None:
+    """Prints the table of a network."""
+    victim, data = packaged(name), load_dataset("digits", n=count)
+    images, labels = data.images, data.labels
+    print(f"\n{name}, clean {percent(judged(victim, images, labels))}\n", flush=True)
+    print("| patch | right | gradients | passes | seconds |\n|---|---|---|---|---|")
+    attacks = {
+        "ART, in the middle": partial(by_art, (images.shape[-1] - SIDE) // 2),
+        "ART, random places, then the best": partial(by_art, None),
+        "ours": ours,
+    }
+    for text, attack in attacks.items():
+        done = timed(victim, partial(attack, images=images, labels=labels))
+        assert (done.images != images).flatten(1).sum(1).max() <= SIDE**2
+        print(row(text, judged(victim, done.images, labels), done, count), flush=True)
+
+
 def main() -> None:
     warnings.filterwarnings("ignore")
-    data = load_dataset("digits", n=IMAGES)
-    images, labels = data.images, data.labels
-    middle = (images.shape[-1] - SIDE) // 2
-    for name in NETS:
-        victim = packaged(name)
-        print(f"\n{name}, clean {judged(victim, images, labels).mean():.1%}\n", flush=True)
-        print("| patch | right | gradients | passes | seconds |\n|---|---|---|---|---|")
-        attacks = {
-            "ART, in the middle": lambda v: by_art(middle, v, images, labels),
-            "ART, random places, then the best": lambda v: by_art(None, v, images, labels),
-            "ours": lambda v: Patch(eot_loss=DRAWS)(v, images, labels, eps=SIDE**2).images,
-        }
-        for text, attack in attacks.items():
-            done = timed(victim, attack)
-            changed = (done.images != images).flatten(1).sum(1)
-            assert changed.max() <= SIDE**2
-            print(row(text, judged(victim, done.images, labels), done, IMAGES), flush=True)
+    for name, count in NETS.items():
+        compare(name, count)
 
 
 if __name__ == "__main__":

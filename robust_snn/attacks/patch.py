@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import isqrt
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import Attack, check_positive
@@ -17,18 +17,23 @@ from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
 from robust_snn.victim_scoring import fresh_logits
 
+TRIED = 200  # places, at most
+FIRST = 0.5  # length of a first step; the range of pixels is 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Patch(Attack):
     """Replaces a square of every image (after Brown et al., 2017, arXiv 1712.09665).
 
     `eps` counts changed entries, as all of L0: the side is the largest whose square, times the
-    channels, fits. Places are tried in the order of the gradient inside them; the pixels of each
-    climb the margin with steps along its sign. The hardest place by fresh draws is returned.
+    channels, fits. All places, or a grid of some 200, are tried with every pixel inside at the
+    opposite end of its range, which needs no gradient: where gradients are large, a patch often
+    does little. The pixels of the hardest ones climb the margin with steps along its sign. The
+    hardest place by fresh draws is returned.
 
     Attributes:
         steps: Gradients per place.
-        places: Places tried.
+        places: Places whose pixels are optimised.
         eot_loss: Draws that a gradient averages, of a noisy victim.
     """
 
@@ -61,12 +66,11 @@ class Patch(Attack):
             return best, wrong
         draws = 10 if victim.stochastic else 1
         hardest = torch.full((len(images),), -torch.inf, device=images.device)
-        gradient = margin_gradient(victim, images, labels, self.eot_loss)
-        for mask in self._masks(gradient, side):
+        for mask in self._hardest_places(inputs, side):
             x = images
             for step in range(self.steps):
                 ascent = margin_gradient(victim, x, labels, self.eot_loss).sign()
-                x = (x + mask * ascent * (1 - step / self.steps)).clamp(0, 1)
+                x = (x + FIRST * (1 - step / self.steps) * mask * ascent).clamp(0, 1)
             logits = fresh_logits(victim, x, ids, draws, "choose")
             errors = torch.stack([(z.argmax(1) != labels).float() for z in logits]).mean(0)
             found = errors + 1e-3 * torch.stack([margin(z, labels) for z in logits]).mean(0).tanh()
@@ -75,17 +79,37 @@ class Patch(Attack):
             wrong = torch.where(better, errors > 0.5, wrong)
         return best, wrong
 
-    def _masks(self, gradient: Tensor, side: int) -> list[Tensor]:
-        """Squares of the largest gradients, `[B, 1, H, W]` each, the best place first."""
-        size = gradient.abs().sum(1, keepdim=True)
-        inside = F.avg_pool2d(size, side, stride=1)
-        width = inside.shape[-1]
-        order = inside.flatten(1).argsort(1, descending=True)[:, : self.places]
-        y = torch.arange(size.shape[2], device=size.device).view(1, 1, -1, 1)
-        x = torch.arange(size.shape[3], device=size.device).view(1, 1, 1, -1)
+    @torch.no_grad()
+    def _hardest_places(self, inputs: AttackInputs, side: int) -> list[Tensor]:
+        """Squares `[B, 1, H, W]` of every image, the hardest first."""
+        victim, images, labels, ids = inputs[:4]
+        draws, opposite = self.eot_loss if victim.stochastic else 1, 1 - images.round()
+        corners, margins = _grid(images.shape[2] - side + 1, images.shape[3] - side + 1), []
+        for top, left in corners:
+            x = images.clone()
+            inside = (..., slice(top, top + side), slice(left, left + side))
+            x[inside] = opposite[inside]
+            drawn = victim.samples(x, ids, range(draws), "places")
+            margins.append(torch.stack([margin(logits, labels) for logits in drawn]).mean(0))
+        order = torch.stack(margins, 1).argsort(dim=1, descending=True, stable=True)
+        at = torch.tensor(corners, device=images.device)[order[:, : self.places]]
+        y = torch.arange(images.shape[2], device=images.device).view(1, 1, -1, 1)
+        x = torch.arange(images.shape[3], device=images.device).view(1, 1, 1, -1)
         masks = []
-        for place in order.T:
-            top, left = per_image(place // width, size), per_image(place % width, size)
+        for place in at.unbind(1):
+            top, left = (per_image(place[:, axis], images) for axis in (0, 1))
             square = (y >= top) & (y < top + side) & (x >= left) & (x < left + side)
             masks.append(square.float())
         return masks
+
+
+def _grid(rows: int, columns: int) -> list[tuple[int, int]]:
+    """All places, or some `TRIED` at equal distances, with the last row and column."""
+    stride = 1
+    while len(_steps(rows, stride)) * len(_steps(columns, stride)) > TRIED:
+        stride += 1
+    return list(product(_steps(rows, stride), _steps(columns, stride)))
+
+
+def _steps(count: int, stride: int) -> list[int]:
+    return sorted({*range(0, count, stride), count - 1})

@@ -13,6 +13,7 @@ import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.attacks import Patch
 from robust_snn.attacks.attack_losses import margin
+from robust_snn.attacks.patch import _grid
 
 
 def test_against_every_place() -> None:
@@ -31,10 +32,19 @@ def test_against_every_place() -> None:
     found = margin(net(made.images), labels)
     assert (found <= best + 1e-5).all() and (found > best - 0.05).float().mean() >= 0.75
     assert torch.equal(made.success, found > 0)
+    few = Patch(places=3)(Victim(net), images, labels, eps=8)  # the hardest of 25 by trial
+    assert (margin(net(few.images), labels) > best - 0.05).float().mean() >= 0.5
     changed = (made.images != images).any(1)
     for rows in changed:
         at = rows.nonzero()
         assert len(at) <= 4 and (at.amax(0) - at.amin(0) <= 1).all()
+
+
+@pytest.mark.parametrize("side", [1, 5, 14, 15, 28, 224])
+def test_places_that_are_tried(side: int) -> None:
+    places = _grid(side, side)
+    assert len(places) == side**2 if side < 15 else 50 < len(places) <= 200
+    assert {(0, 0), (side - 1, side - 1)} <= set(places)
 
 
 def test_a_suite_of_patches(tmp_path: Path) -> None:
