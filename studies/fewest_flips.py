@@ -57,9 +57,8 @@ def _spikefool(victim: Victim, clean: Tensor, label: int, scale: float) -> Tenso
             if int(victim(x).argmax()) != label:
                 return x
         beyond, other = _deepfool(victim, x, label)
-        point = clean + scale * (beyond - clean)
-        normal = _slope(victim, point, label, other)[0]
-        x = _solved(clean, normal, point).round()
+        point = x + scale * (beyond - x)
+        x = _solved(x, _slope(victim, point, label, other), point)
     return x
 
 
@@ -86,7 +85,7 @@ def _deepfool(victim: Victim, x: Tensor, label: int) -> tuple[Tensor, int]:
 def _slope(victim: Victim, x: Tensor, label: int, other: int) -> Tensor:
     leaf = x.detach().requires_grad_()
     logits = victim(leaf)[0]
-    return torch.autograd.grad(logits[other] - logits[label], leaf)[0][None]
+    return torch.autograd.grad(logits[other] - logits[label], leaf)[0]
 
 
 def _solved(clean: Tensor, normal: Tensor, point: Tensor) -> Tensor:
