@@ -97,9 +97,9 @@ class Patch(Attack):
         x = torch.arange(images.shape[3], device=images.device).view(1, 1, 1, -1)
         masks = []
         for place in at.unbind(1):
-            top, left = (per_image(place[:, axis], images) for axis in (0, 1))
-            square = (y >= top) & (y < top + side) & (x >= left) & (x < left + side)
-            masks.append(square.float())
+            above, before = (per_image(place[:, axis], images) for axis in (0, 1))
+            rows, columns = (y >= above) & (y < above + side), (x >= before) & (x < before + side)
+            masks.append((rows & columns).float())
         return masks
 
 
