@@ -69,6 +69,7 @@ MARKS = (
     *("_unsure", "_varied"),
 )
 BENDING = ("relu", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "pow", "hardtanh")
+LIMITING = ("minimum", "maximum", "fmin", "fmax", "min", "max")  # with a number, as `clamp` does
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 
@@ -168,7 +169,7 @@ class Comparisons(TorchFunctionMode):
         if name == "detach" and isinstance(args[0], Tensor):
             self._mark(out, "_attached", getattr(args[0], "_attached", args[0]))
         by_number = name in SCALES and isinstance(args[-1], int | float)
-        if (by_number or name in (*NEGATIONS, *BENDING)) and not is_whole(args[0]):
+        if (by_number or name in NEGATIONS or _bends(name, args)) and not is_whole(args[0]):
             comparison = getattr(args[0], "_comparison", None) or comparison
         if comparison is not None:
             self._mark(out, "_comparison", comparison)
@@ -252,7 +253,7 @@ class Comparisons(TorchFunctionMode):
         """
         exchanged, comparison = out, getattr(out, "_comparison", None)
         here = comparison is not None and comparison.number == self._count
-        here = here or name in BENDING or is_whole(args[0])
+        here = here or _bends(name, args) or is_whole(args[0])
         if comparison is not None and out.is_floating_point() and here:
             if comparison.spikes is None:
                 comparison.spikes = out.detach().clone()
@@ -391,6 +392,12 @@ class Comparisons(TorchFunctionMode):
         if made is None or made.spikes is None or made.fires is None:
             return place
         return place._replace(root=made.root(depth_alone(made.fires), made.spikes))
+
+
+def _bends(name: str, args: Sequence[Any]) -> bool:
+    """Whether an operation makes of spikes others that are a function of them alone."""
+    limited = name in LIMITING and len(args) == 2 and isinstance(args[1], Tensor)
+    return name in BENDING or (limited and args[1].numel() == 1 and not args[1].requires_grad)
 
 
 def _likeliness(staircase: Staircase) -> tuple[bool, bool]:

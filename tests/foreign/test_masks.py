@@ -94,6 +94,10 @@ REACHED: tuple[tuple[Form, Form], ...] = (
     (lambda v: ((v > 0.5).byte() & 1).float(), lambda v: step(v - 0.5)),
     (lambda v: ((v > 0.5).int() + (v > 1).int()) * 1.0, lambda v: step(v - 0.5) + step(v - 1)),
     (lambda v: (v + 0.5).clamp(0, 1).int().float(), lambda v: step(v - 0.5)),
+    (
+        lambda v: torch.minimum(torch.fmax((v + 0.5).floor(), torch.zeros(())), torch.ones(())),
+        lambda v: step(v - 0.5),
+    ),
 )
 GATES: tuple[Form, ...] = (
     lambda v: v * (v > 0),
