@@ -46,6 +46,7 @@ class Codebase:
         logits: The authors' way from the network and images to logits `[B, K]`.
         surrogate: The gradient mode that the authors have; None where it is none of ours.
         adapt: Arguments of `robust_snn.adapt`.
+        images: How many images the suites get; fewer where a network is slow.
     """
 
     make: Make
@@ -56,6 +57,7 @@ class Codebase:
     logits: Logits
     surrogate: str | None
     adapt: dict[str, Any]
+    images: int
 
 
 CODEBASES: dict[str, Codebase] = {}
@@ -87,6 +89,7 @@ def codebase(
     surrogate: str | None = None,
     packages: tuple[str, ...] = (),
     steps: int | None = None,
+    images: int = 3,
     **adapt: Any,
 ) -> Callable[[Make], Make]:
     """Registers a function that builds a network with the authors' modules on `sys.path`.
@@ -100,6 +103,7 @@ def codebase(
         surrogate: See `Codebase`.
         packages: Folders below `packages/` that come before what is installed.
         steps: `T` of `robust_snn.adapt`, for a network that does not repeat images itself.
+        images: See `Codebase`.
         **adapt: See `Codebase`.
     """
     if steps is not None:
@@ -118,7 +122,7 @@ def codebase(
             return with_weights_of(used, build())
 
         CODEBASES[build.__name__] = Codebase(
-            make, repository, commit, T, image, logits, surrogate, adapt
+            make, repository, commit, T, image, logits, surrogate, adapt, images
         )
         return make
 

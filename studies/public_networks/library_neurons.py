@@ -154,6 +154,7 @@ def sltt() -> nn.Module:
 @codebase(
     "HuuYuLong/Complementary-LIF",
     "d76af59",
+    images=2,
     T=4,
     logits=shown_one_step,
     surrogate=RECTANGLE,
@@ -172,6 +173,7 @@ def clif() -> nn.Module:
 @codebase(
     "Intelligent-Computing-Lab-Yale/Neural-Architecture-Search-for-Spiking-Neural-Networks",
     "4980409",
+    images=2,
     T=2,
     image=(3, 8, 8),
     surrogate=ATAN,

@@ -60,13 +60,13 @@ class Row(dict[str, Any]):
         self[name] = self.measure(name, function)
 
 
-def measure(name: str, number: int, data: str, out: Path) -> Row:
+def measure(name: str, data: str, out: Path) -> Row:
     """Everything but the suites."""
     codebase = CODEBASES[name]
     net = codebase.make()
     row = Row(name=name, repository=codebase.repository, commit=codebase.commit, T=codebase.T)
     row["class"] = type(net).__name__
-    x = images_for(codebase, number, data)
+    x = images_for(codebase, data)
     logits, gradient = authors_pass(codebase, net, x)
     victim = row.measure("adapt", lambda: robust_snn.adapt(net, images=x, **codebase.adapt))
     if victim is None:
@@ -106,10 +106,10 @@ def measure(name: str, number: int, data: str, out: Path) -> Row:
     return row
 
 
-def images_for(codebase: Codebase, number: int, data: str) -> Tensor:
-    """Test images `[number, C, H, W]` of the size that a network takes."""
+def images_for(codebase: Codebase, data: str) -> Tensor:
+    """Test images `[B, C, H, W]` of the size that a network takes."""
     channels, size = codebase.image[0], codebase.image[1]
-    images = load_dataset("digits" if channels == 1 else data, size=size, n=number).images
+    images = load_dataset("digits" if channels == 1 else data, size=size, n=codebase.images).images
     return torch.as_tensor(images).float()[:, :channels].contiguous()
 
 
@@ -174,12 +174,11 @@ def moved(x: Tensor, adversarial: Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=list(CODEBASES))
-    parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--data", default="cifar10", help="CIFAR-10, for networks of colour images")
     parser.add_argument("--out", type=Path, default=Path("runs/public"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    row = measure(arguments.name, arguments.images, arguments.data, arguments.out)
+    row = measure(arguments.name, arguments.data, arguments.out)
     target = arguments.out / f"{arguments.name}.json"
     target.write_text(json.dumps(row, indent=1, default=str))
 

@@ -118,6 +118,7 @@ def nda() -> nn.Module:
 @codebase(
     f"{YALE}/BNTT-Batch-Normalization-Through-Time",
     "bdf5250",
+    images=2,
     T=2,
     image=(3, 8, 8),
     random=True,
@@ -170,6 +171,7 @@ def mlf() -> nn.Module:
 @codebase(
     "genema/Noisy-Spiking-Neuron-Nets",
     "6a3c312",
+    images=1,
     T=2,
     image=(3, 8, 8),
     logits=mean_of_batch_first,

@@ -3,8 +3,8 @@
 PUBLIC_NETWORKS=FOLDER python studies/public_networks/table.py --out runs/public [NAME ...]
 
 Every network is measured in a process of its own with a time limit (`measure.py`), and evaluated by
-the command `robust-snn evaluate --model FILE:NAME`. What is there already is not run again. In the
-end `table.csv` holds the table, and `table.md` its form for the page.
+the command `robust-snn evaluate --model FILE:NAME`. What is there already is not run again. After
+every network `table.csv` holds the table so far, and `table.md` its form for the page.
 """
 
 from __future__ import annotations
@@ -140,11 +140,16 @@ def main() -> None:
         suites = [(suite, arguments.out, arguments.limit) for suite in SUITES if usable]
         rows.append(row_of(found, {suite[0]: evaluated(name, *suite) for suite in suites}))
         print(rows[-1], flush=True)
-    with (arguments.out / "table.csv").open("w") as file:
+        write(rows, arguments.out)
+
+
+def write(rows: list[dict[str, Any]], out: Path) -> None:
+    """Writes the table."""
+    with (out / "table.csv").open("w") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    (arguments.out / "table.md").write_text(page(rows))
+    (out / "table.md").write_text(page(rows))
 
 
 def page(rows: list[dict[str, Any]]) -> str:

@@ -86,6 +86,7 @@ def spike_driven_transformer() -> nn.Module:
 @codebase(
     "BICLab/Spike-Driven-Transformer-V2",
     "35f245f",
+    images=2,
     T=2,
     image=(3, 16, 16),
     surrogate=SIGMOID,
