@@ -28,6 +28,8 @@ from robust_snn.training import Diverged, load_model, train
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.modules import device_of, weights_sha256
 from robust_snn.utils.user_files import output_folder
 from robust_snn.victim import Victim
 
@@ -146,7 +148,8 @@ def _finish_cells(
         progress: Show progress bars.
     """
     plan, data, test = parcel
-    todo = cells(plan)
+    # what is there already comes first: if it is of another plan, that is said before any training
+    todo = sorted(cells(plan), key=lambda cell: not cell_folder(Path(out), *cell).exists())
     for number, cell in enumerate(_free(todo, Path(out)), 1):
         _log.info("study: %s, seed %d (%d of %d)", cell.row.name, cell.seed, number, len(todo))
         try:
@@ -211,7 +214,15 @@ def _finish(
             progress=progress,
             report=False,  # `robust-snn report` makes the page of a run
         )
-    if not (folder / ENERGY_FILE).exists():
-        some = test.images[:ENERGY_IMAGES].to(device)
-        costs = measured_costs(victim, some, torch.arange(len(some), device=device))
-        write_json(folder / ENERGY_FILE, {"joules": float(costs[:, 0].mean())})
+    _measure_energy(victim, test.take(min(ENERGY_IMAGES, len(test))), folder / ENERGY_FILE)
+
+
+def _measure_energy(victim: Victim, images: ImageSet, file: Path) -> None:
+    """Writes what an inference costs, unless it is known of this network and these images."""
+    of = {"weights": weights_sha256(victim.net), "images": images.sha256}
+    if file.exists() and read_json(file, "the energy").get("of") == of:
+        return
+    device = device_of(victim)
+    some = images.images[torch.arange(len(images))].to(device)
+    costs = measured_costs(victim, some, torch.arange(len(some), device=device))
+    write_json(file, {"of": of, "joules": float(costs[:, 0].mean())})

@@ -47,6 +47,18 @@ defences:
 """
 
 
+NEW = """defences:
+  - {name: new, model: snn_vgg5, protocol: own.yaml, model_kwargs: {T: 1, width: 0.0625}}"""
+CHANGED = [
+    ("plan.yaml", ("epochs: 1", "epochs: 2"), "recipe.epochs: 1, now 2"),
+    ("plan.yaml", ("T: 1", "T: 2"), "kwargs.T: 1, now 2"),
+    ("plan.yaml", ("eps: 0.1", "eps: 0.2"), "eps: 0.1, now 0.2"),
+    ("plan.yaml", ("recipe: at", "recipe: trades"), "trained/seed-0/training' holds"),
+    ("plan.yaml", ("model: snn_vgg5\n    recipe", "model: snn_vgg11\n    recipe"), "snn_vgg11"),
+    ("other.yaml", ("gradient: ste", "gradient: bptr"), "ste.*bptr"),
+]
+
+
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, mode in (("own", "bptt"), ("other", "ste")):
@@ -86,6 +98,21 @@ def test_it_measures_differs_and_resumes(plan: Path, monkeypatch: pytest.MonkeyP
     for part in ("robust_snn.training.session.Session.run",):
         monkeypatch.setattr(part, lambda self, state, listener: state)
     monkeypatch.setattr("robust_snn.eval.execution.job.Job.attack", fail)
+    assert study_text(study(plan, data, test, out="runs")) == text
+
+    for file, change, said in CHANGED:
+        path = plan.with_name(file)
+        before = path.read_text()
+        assert change[0] in before
+        path.write_text(before.replace(*change))
+        with_new_row = plan.read_text().replace("defences:", NEW)  # which is not trained before
+        (mixed := plan.with_name("mixed.yaml")).write_text(with_new_row)
+        with pytest.raises(InputError, match=said):
+            study(mixed, data, test, out="runs")
+        assert not Path("runs/new").exists()
+        path.write_text(before)
+    energy = Path("runs/plain/seed-0/energy.json")
+    energy.write_text('{"joules": 1e9}')  # of another network
     assert study_text(study(plan, data, test, out="runs")) == text
 
 
