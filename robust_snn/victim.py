@@ -19,7 +19,6 @@ from robust_snn.neurons.known_noise import known_draws
 from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.noise_source import (
     POLICIES,
-    NoisyModule,
     is_random,
     layer_numbers,
     policy_keys,
@@ -225,9 +224,11 @@ class Victim(nn.Module):
         surrounded = torch.is_autocast_enabled(x.device.type)
         surrounded = surrounded or (x.is_cuda and tf32_is_on() != self.tf32)
         replay = draws > 1 or surrounded
+        layers = layer_numbers(modules)
         with plain_context(self.tf32, x.device):
-            keys = self._next_keys(x, draws, modules)
-            run = self._replayed_pass(modules) if self.graph else self._attack_pass(modules)
+            keys = self._next_keys(x, draws, bool(layers))
+            make_run = self._replayed_pass if self.graph else self._attack_pass
+            run = make_run(modules, layers)
             batch = self._draw_batch if draws > 1 and self._draws_apart(gradients=True) else ALONE
             logits = mean_logits(_Entry.apply(x), Draws(run, keys, batch, self.cost), replay)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
@@ -243,13 +244,13 @@ class Victim(nn.Module):
             check_on_images(self.net, x, modules)
 
     @torch.compiler.disable  # it would compile anew for every number of a call
-    def _next_keys(self, x: Tensor, draws: int, modules: list[nn.Module]) -> list[Tensor]:
+    def _next_keys(self, x: Tensor, draws: int, noisy: bool) -> list[Tensor]:
         """The keys `[B]` of the draws of a call, which is counted.
 
         They are zeros, which nothing reads, where the network draws nothing.
         """
         call = self._next_call()
-        if not any(isinstance(module, NoisyModule) for module in modules):
+        if not noisy:
             return [torch.zeros(len(x), dtype=torch.int64, device=x.device)] * draws
         if (known := known_draws(self.net)) is not None:
             return [known.keys(x)] * draws
@@ -278,14 +279,14 @@ class Victim(nn.Module):
         takers = (m for m in self.net.modules() if hasattr(type(m), TakesModes.takes.__name__))
         return not (mixed or any(takers))
 
-    def _attack_pass(self, modules: list[nn.Module]) -> Run:
+    def _attack_pass(self, modules: list[nn.Module], layers: dict[nn.Module, int]) -> Run:
         """One draw of the network as attacks see it: `run(x, keys) -> logits`."""
         net, steps = self.net, self.output == "steps"
         known = known_groupings(net)
         mode, statistics = layer_gradient(self).mode, self.statistics
         settings = PassSettings(
             mean_field=self.noise == "mean",
-            layers=layer_numbers(modules),
+            layers=layers,
             gradients=layer_gradients(net, mode, statistics, modules),
             fused_norm=True,
             sparse=self.sparse,
@@ -310,7 +311,7 @@ class Victim(nn.Module):
 
         return run
 
-    def _replayed_pass(self, modules: list[nn.Module]) -> Run:
+    def _replayed_pass(self, modules: list[nn.Module], layers: dict[nn.Module, int]) -> Run:
         """The same, captured as a CUDA graph."""
         mode = layer_gradient(self).mode
         if mode.accumulates:
@@ -320,7 +321,7 @@ class Victim(nn.Module):
             )
         settings = (mode, *(getattr(self, name) for name in RECORDED))
         count = self.cost.count_forwards
-        make_run = partial(self._attack_pass, modules)
+        make_run = partial(self._attack_pass, modules, layers)
         return self.recordings.replayed(self.net, make_run, settings, count)
 
     def sample(self, x: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report") -> Tensor:
@@ -360,22 +361,24 @@ class Victim(nn.Module):
             return self.samples(_one_image(x), ids.new_zeros(1), draws, purpose)[:, :0]
         modules = modules_of(self.net)
         self._check_network(x, modules)
+        layers = layer_numbers(modules)
         with plain_context(False, x.device):
             ids = ids.to(x.device)
             keys = [ids] * len(draws)  # nothing reads them where the network draws nothing
-            if any(isinstance(module, NoisyModule) for module in modules):
+            if layers:
                 seed, known = derive_seed(self.seed, purpose), known_draws(self.net)
                 keys = [
                     sample_keys(seed, ids, draw) if known is None else known.keys(x)
                     for draw in draws
                 ]
             together = len(draws) > 1 and self._draws_apart(gradients=False)
-            run, batch = self._scoring_pass(modules), self._query_batch if together else ALONE
+            run = self._scoring_pass(modules, layers)
+            batch = self._query_batch if together else ALONE
             return logits_of_draws(x, Draws(run, keys, batch, self.cost))
 
-    def _scoring_pass(self, modules: list[nn.Module]) -> Run:
+    def _scoring_pass(self, modules: list[nn.Module], layers: dict[nn.Module, int]) -> Run:
         """One draw of the plain float32 network: `run(x, keys) -> logits`."""
-        net, known, layers = self.net, known_groupings(self.net), layer_numbers(modules)
+        net, known = self.net, known_groupings(self.net)
 
         def run(x: Tensor, keys: Tensor) -> Tensor:
             settings = PassSettings(keys, layers=layers)

@@ -136,6 +136,8 @@ def logits_of_draws(x: Tensor, draws: Draws) -> Tensor:
     """
     run, keys, batch, cost = draws
     cost.count_forwards(len(x) * len(keys))
+    if len(keys) == 1:
+        return run(x, keys[0])[None]
     return torch.stack(batch.fitting(x, len(keys), partial(_of_parts, run, x, keys)))
 
 

@@ -58,10 +58,10 @@ def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 def may_keep_state(kind: type[nn.Module]) -> bool:
     """Whether modules of a class are of other people, or run such modules."""
-    if kind not in _kinds:
+    if (known := _kinds.get(kind)) is None:
         takes = hasattr(kind, TakesModes.takes.__name__)  # isinstance takes 10 us
-        _kinds[kind] = takes or kind.__module__.partition(".")[0] not in STATELESS
-    return _kinds[kind]
+        known = _kinds[kind] = takes or kind.__module__.partition(".")[0] not in STATELESS
+    return known
 
 
 def _turn(module: nn.Module) -> RLock:

@@ -179,7 +179,8 @@ def layer_gradients(
 
 def is_neuron(module: nn.Module) -> bool:
     """Whether a module has a gradient mode that the settings of a pass can replace."""
-    return isinstance(vars(module).get("gradient"), GradientMode)
+    found = vars(module).get("gradient")
+    return found is not None and isinstance(found, GradientMode)  # which asks abstract classes
 
 
 def layer_gradient(neuron: nn.Module) -> LayerGradient:
