@@ -16,7 +16,7 @@ from robust_snn import InputError, Victim
 from robust_snn.gradients import MODES
 from robust_snn.models import MECHANISMS
 from robust_snn.neurons import set_noise
-from robust_snn.neurons.noise_source import POLICIES, policy_keys
+from robust_snn.neurons.noise_source import POLICIES, layer_numbers, policy_keys
 from victims import SHAPE, tiny_victim
 from zoo import narrow
 
@@ -79,7 +79,8 @@ def test_rule_2_eot_inside_averages_logits_and_gradients(view: dict, images: Ten
     victim = build(**view)
     keys = [policy_keys(victim.noise, victim.seed, 3, 0, draw, images.device) for draw in range(4)]
     x = images.clone().requires_grad_()
-    run = victim._attack_pass([*victim.net.modules()])
+    modules = [*victim.net.modules()]
+    run = victim._attack_pass(modules, layer_numbers(modules))
     plain = sum(run(x, key) for key in keys) / 4
     (expected,) = torch.autograd.grad(plain[:, 0].sum(), x)
     logits = victim(x)
