@@ -7,8 +7,8 @@ first attack little, those on survivors all that the suite allows. So
 
     seconds = images * (clean scoring + first row + survivors * (other rows + their scoring)) * pass
 
-where a gradient takes three passes. Times of a pass on an H100 are measured for WRN-16-4
-(`benchmarks/cuda/steps.csv`) and scaled by floating-point operations for others.
+where a gradient takes three passes. Times of a gradient are measured: on an H100 for WRN-16-4
+(`benchmarks/cuda/steps.csv`), on an H200 for the transformer.
 
 With `--check`, pilots on a few images, which tell what an image costs, predict a run on four times
 as many, under a fixed suite and under one that chooses its attacks on some images first. Processor
@@ -24,23 +24,22 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from robust_snn import adapt, evaluate
 from robust_snn.attacks import attacks_of_budget
 from robust_snn.attacks.mode_ranking import ModeTrial
 from robust_snn.data import load_dataset
 from robust_snn.eval import AttackSpec, load_suite
-from robust_snn.eval.execution import estimate
+from robust_snn.eval.execution.estimate import GUESSED
+from robust_snn.eval.execution.row_passes import is_blind, row_passes
 from robust_snn.eval.protocol.implementation import OWN
-from robust_snn.eval.protocol.implementations import implementation
 
 NET = "snn_vgg5_stog.digits"
 GRADIENT = 3  # passes
 CHOOSING = 32  # images on which a suite with a budget chooses its attacks
-H100 = 32.116e-3 / 64  # seconds of a gradient of an image, float32, gated WRN-16-4 with T = 8
+# seconds of a gradient of an image in float32: gated WRN-16-4 with T = 8; snn_resformer with T = 4
+H100, H200 = 32.116e-3 / 64, 4.01e-3
 PRICE = 2.5  # dollars of a GPU-hour, to be replaced by one's own
 
 
@@ -59,7 +58,7 @@ class Case(NamedTuple):
 def passes(case: Case) -> tuple[float, float, float]:
     """Passes of an image: scoring it clean, its first attack, and all others where it survives."""
     suite = load_suite(case.suite)
-    trials = tuple(ModeTrial(mode, 0.0, 0.0, 0.0, torch.empty(0)) for mode in estimate.GUESSED)
+    trials = tuple(ModeTrial(mode, 0.0, 0.0, 0.0, torch.empty(0)) for mode in GUESSED)
     chosen = attacks_of_budget(
         suite.budget or "", trials, stochastic=case.noisy, classes=case.classes, norm=suite.norm
     )
@@ -67,8 +66,8 @@ def passes(case: Case) -> tuple[float, float, float]:
     draws = suite.draws.select + suite.draws.report if case.noisy else 2
     costs = []
     for row in rows:
-        each = 1 if implementation(row).blind(row) else GRADIENT
-        costs.append(estimate._passes(row) * each + draws)
+        each = 1 if is_blind(row) else GRADIENT
+        costs.append(row_passes(row) * each + draws)
     return float(draws), float(costs[0]), float(sum(costs[1:]))
 
 
@@ -82,14 +81,6 @@ def on_paper(case: Case) -> dict[str, Any]:
         "gpu_hours": round(hours, 1),
         "dollars": round(hours * PRICE),
     }
-
-
-def flops(name: str, side: int, **kwargs: Any) -> int:
-    """Floating-point operations of a forward pass of one image."""
-    net = timm.create_model(name, **kwargs).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(torch.rand(1, 3, side, side))
-    return int(counter.get_total_flops())
 
 
 def measured(suite: str, images: int, seed: int, skip: int = 0) -> dict[str, float]:
@@ -127,7 +118,7 @@ def check(suite: str) -> None:
     found = measured(suite, 128, 1, 48)
     per_image = (large["processor_seconds"] - small["processor_seconds"]) / 16
     predicted = {
-        "passes": 4 * large["passes"],
+        "passes": 128 / 48 * (small["passes"] + large["passes"]),
         "processor_seconds": large["processor_seconds"] + 96 * per_image,
     }
     for what, value in predicted.items():
@@ -140,13 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", nargs="*", default=[], help="suites of pilots to run")
     given = parser.parse_args()
-    gated = flops("snn_wrn16_stog", 32, T=8)
-    former = flops("snn_resformer", 224, num_classes=1000, img_size=224, stem="imagenet")
-    print(json.dumps({"gflops_wrn16": gated / 1e9, "gflops_resformer": former / 1e9}))  # noqa: T201
-    scaled = H100 * former / gated
     for case in (
         Case("CIFAR-10, gated WRN-16-4", 10_000, "adaptive-large", True, 10, 0.25, H100),
-        Case("ImageNet, SpikingResformer", 5_000, "adaptive-medium", False, 1000, 0.05, scaled),
+        Case("ImageNet, SpikingResformer", 5_000, "adaptive-medium", False, 1000, 0.05, H200),
     ):
         print(json.dumps(on_paper(case)), flush=True)  # noqa: T201
     for suite in given.check:

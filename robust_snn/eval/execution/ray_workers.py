@@ -1,8 +1,8 @@
 """A run on a Ray cluster: shards are tasks, every worker is an actor with its own network.
 
-Results go through the run's folder, which all machines must see under the same path. Ray restarts
-an actor that dies and gives its task back to it. Shards that even then are not finished are done in
-the calling process.
+Results go through the run's folder, which all machines must see under the same path. An actor gets
+a shard once it has started, however late its machine comes. Ray restarts an actor that dies and
+gives its task back to it. Shards that even then are not finished are done in the calling process.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Generator, Iterator
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from robust_snn.data.lazy_images import UnreadableImage
+from robust_snn.eval.execution.folder_lock import SAY_AFTER
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
@@ -28,6 +31,7 @@ from robust_snn.utils.user_code import loaded_modules
 
 _log = logging.getLogger("robust_snn")
 RETRIES = 3  # of a shard; an actor starts again whenever its machine comes back
+TAIL = 10.0  # seconds of silence after which the caller looks for shards that nobody works on
 
 
 def require_ray() -> None:
@@ -56,33 +60,58 @@ def finished_shards(
         InputError: If there is no cluster at the address.
     """
     require_ray()
-    from ray.exceptions import RayError, RayTaskError
-    from ray.util import ActorPool
-
     threads = torch.get_num_threads()
     if address == "local" and count is not None:
         threads = max(1, threads // count)
     with connected(address, (count or 1) * threads) as ray:
         # kept here, so that an actor can start again; a user's modules load before the network
         parcel = ray.put((loaded_modules(), job.on("cpu")))
-        pool = ActorPool(_actors(ray, job, parcel, folder, count, threads))
+        actors = _actors(ray, job, parcel, folder, count, threads)
         left = set(range(job.shards))
-        for shard in meter.longest_first(sorted(left)):
-            pool.submit(lambda actor, value: actor.finish.remote(value), shard)
-        while pool.has_next():
+        for shard in _handed_out(ray, actors, meter, meter.longest_first(sorted(left))):
+            left.discard(shard)
+            yield shard, complete_shard(job, folder, meter, shard)
+        yield from finished_ones(job, folder, meter, sorted(left))
+
+
+def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]) -> Iterator[int]:
+    """Hands shards to actors that have started; yields those that are finished.
+
+    Once all are handed out, it ends when nothing is heard for a while: an actor may wait for a
+    machine that does not come back. Shards that others work on are locked by then.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    queue, heard, started = deque(shards), time.monotonic(), False
+    busy: dict[Any, tuple[Any, int | None]] = {a.started.remote(): (a, None) for a in actors}
+    while busy:
+        silent, working = time.monotonic() - heard, {shard for _, shard in busy.values()} - {None}
+        if not queue and (not working or silent > TAIL):
+            return
+        ready, _ = ray.wait(list(busy), timeout=PATIENCE)
+        if not ready:
+            meter.wait()
+            if not started and silent > SAY_AFTER:
+                started = True  # said once
+                _log.warning("no worker could start yet: the cluster has no room for one")
+        for result in ready:
+            heard, (actor, shard) = time.monotonic(), busy.pop(result)
             try:
-                shard = pool.get_next_unordered(timeout=PATIENCE)
-            except TimeoutError:
-                meter.wait()
+                ray.get(result)
             except RayTaskError as error:
                 if not isinstance(error.cause, UnreadableImage):  # which the end tries here
                     raise error.cause from None
             except RayError as error:
                 _log.warning("a shard is done here, no worker could: %s", type(error).__name__)
+                if shard is None:
+                    continue
             else:
-                left.discard(shard)
-                yield shard, complete_shard(job, folder, meter, shard)
-        yield from finished_ones(job, folder, meter, sorted(left))
+                started = True
+                if shard is not None:
+                    yield shard
+            if queue:
+                following = queue.popleft()
+                busy[actor.finish.remote(following)] = actor, following
 
 
 @contextmanager
@@ -160,8 +189,10 @@ class Worker:
         self.folder = folder
         self.meter = Meter(job, folder, lambda _: None)
 
-    def finish(self, shard: int) -> int:
-        """Finishes a shard; returns its number."""
+    def started(self) -> None:
+        """Returns once this process is there."""
+
+    def finish(self, shard: int) -> None:
+        """Finishes a shard."""
         for free in locked_shards([shard], self.folder, self.meter.wait):
             complete_shard(self.job, self.folder, self.meter, free)
-        return shard

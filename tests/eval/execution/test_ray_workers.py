@@ -1,0 +1,88 @@
+"""How shards are handed to actors of which some come late, never, or do not come back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from robust_snn.eval.execution import ray_workers
+
+pytest.importorskip("ray")
+
+
+class Call:
+    """A method of an actor: a call of it is answered after some time, or never."""
+
+    def __init__(self, after: float | None, error: Exception | None = None) -> None:
+        self.after, self.error = after, error
+
+    def remote(self, *shard: int) -> Call:
+        call = Call(self.after, self.error)
+        call.due = float("inf") if self.after is None else time.monotonic() + self.after
+        return call
+
+    due = float("inf")
+
+
+class Actor:
+    def __init__(self, starts: float | None, finishes: float | None, **fails: Exception) -> None:
+        self.started, self.finish = Call(starts), Call(finishes, **fails)
+
+
+class Cluster:
+    """What stands for Ray."""
+
+    def wait(self, calls: list[Call], timeout: float) -> tuple[list[Call], list[Call]]:
+        end = time.monotonic() + min(timeout, 0.05)
+        while time.monotonic() < end:
+            if ready := [call for call in calls if call.due <= time.monotonic()]:
+                return ready[:1], []
+            time.sleep(0.002)
+        return [], calls
+
+    def get(self, call: Call) -> None:
+        if call.error is not None:
+            raise call.error
+
+
+class Meter:
+    def wait(self) -> None:
+        pass
+
+
+def finished(*actors: Actor, shards: int = 6) -> list[int]:
+    meter: Any = Meter()
+    return list(ray_workers._handed_out(Cluster(), list(actors), meter, range(shards)))
+
+
+def test_shards_go_to_actors_that_have_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import ActorUnavailableError
+
+    monkeypatch.setattr(ray_workers, "TAIL", 0.2)
+    never, late, gone = Actor(None, 0), Actor(0.05, 0.01), Actor(0, None)
+    assert sorted(finished(Actor(0, 0.01), never, late)) == list(range(6))
+    began = time.monotonic()
+    assert finished(gone, late) == list(range(1, 6))  # the first is left to the caller
+    assert 0.2 < time.monotonic() - began < 2
+    lost = Actor(0, 0, error=ActorUnavailableError("gone", b"0" * 16))
+    assert finished(lost, shards=3) == []
+
+
+def test_errors_of_the_work_are_raised() -> None:
+    from ray.exceptions import RayTaskError
+
+    error = RayTaskError("finish", "trace", ValueError("no such file"))
+    with pytest.raises(ValueError, match="no such file"):
+        finished(Actor(0, 0, error=error))
+
+
+def test_a_cluster_without_room_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray_workers, "SAY_AFTER", 0.1)
+    assert finished(Actor(0.4, 0), shards=2) == [0, 1]
+    assert [record.message for record in caplog.records] == [
+        "no worker could start yet: the cluster has no room for one"
+    ]
