@@ -88,6 +88,7 @@ def measured(suite: str, images: int, seed: int, skip: int = 0) -> dict[str, flo
     apart = load_dataset("digits", n=CHOOSING)
     data = load_dataset("digits", n=CHOOSING + skip + images)
     choosing = {"calibration": (apart.images, apart.labels)} if load_suite(suite).budget else {}
+    torch.manual_seed(0)  # which the network's own noise follows
     skip, victim = CHOOSING + skip, adapt(NET)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as place:

@@ -25,12 +25,13 @@ from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard
 from robust_snn.eval.execution.shards import PATIENCE, complete_shard, finished_ones, locked_shards
-from robust_snn.utils.errors import InputError, missing_extra
+from robust_snn.utils.errors import InputError, first_line, missing_extra
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.user_code import loaded_modules
 
 _log = logging.getLogger("robust_snn")
 RETRIES = 3  # of a shard; an actor starts again whenever its machine comes back
+REST = 2.0  # seconds after which an actor that was lost is asked again
 TAIL = 10.0  # seconds of silence after which the caller looks for shards that nobody works on
 
 
@@ -77,38 +78,49 @@ def finished_shards(
 def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]) -> Iterator[int]:
     """Hands shards to actors that have started; yields those that are finished.
 
-    Once all are handed out, it ends when nothing is heard for a while: an actor may wait for a
-    machine that does not come back. Shards that others work on are locked by then.
+    An actor whose machine was lost gets nothing until it has started again, elsewhere. Once all are
+    handed out, it ends when nothing is heard for a while: machines may not come back. Shards that
+    others work on are locked by then.
     """
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
     queue, heard, started = deque(shards), time.monotonic(), False
-    busy: dict[Any, tuple[Any, int | None]] = {a.started.remote(): (a, None) for a in actors}
-    while busy:
-        silent, working = time.monotonic() - heard, {shard for _, shard in busy.values()} - {None}
+    busy: dict[Any, tuple[Any, int | None]] = {}  # by what is awaited
+    absent = [(heard, actor) for actor in actors]  # and when each is asked whether it is there
+    while busy or absent:
+        asked = [each for each in absent if each[0] <= time.monotonic()]
+        absent = [each for each in absent if each not in asked]
+        busy |= {actor.started.remote(): (actor, None) for _, actor in asked}
+        silent, working = time.monotonic() - heard, any(s is not None for _, s in busy.values())
         if not queue and (not working or silent > TAIL):
             return
-        ready, _ = ray.wait(list(busy), timeout=PATIENCE)
+        ready = ray.wait(list(busy), timeout=PATIENCE)[0] if busy else []
         if not ready:
+            time.sleep(0 if busy else PATIENCE)
             meter.wait()
             if not started and silent > SAY_AFTER:
                 started = True  # said once
                 _log.warning("no worker could start yet: the cluster has no room for one")
         for result in ready:
-            heard, (actor, shard) = time.monotonic(), busy.pop(result)
+            actor, shard = busy.pop(result)
             try:
                 ray.get(result)
             except RayTaskError as error:
                 if not isinstance(error.cause, UnreadableImage):  # which the end tries here
                     raise error.cause from None
             except RayError as error:
-                _log.warning("a shard is done here, no worker could: %s", type(error).__name__)
-                if shard is None:
-                    continue
+                if shard is not None:
+                    _log.warning("a shard is done here, no worker could: %s", type(error).__name__)
+                if isinstance(error, ActorDiedError):  # it cannot even be made
+                    _log.warning("a worker is left out: %s", first_line(error))
+                else:
+                    absent.append((time.monotonic() + REST, actor))
+                continue
             else:
                 started = True
                 if shard is not None:
                     yield shard
+            heard = time.monotonic()
             if queue:
                 following = queue.popleft()
                 busy[actor.finish.remote(following)] = actor, following

@@ -58,16 +58,28 @@ def finished(*actors: Actor, shards: int = 6) -> list[int]:
 
 
 def test_shards_go_to_actors_that_have_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray.exceptions import ActorUnavailableError
-
     monkeypatch.setattr(ray_workers, "TAIL", 0.2)
     never, late, gone = Actor(None, 0), Actor(0.05, 0.01), Actor(0, None)
     assert sorted(finished(Actor(0, 0.01), never, late)) == list(range(6))
     began = time.monotonic()
     assert finished(gone, late) == list(range(1, 6))  # the first is left to the caller
     assert 0.2 < time.monotonic() - began < 2
-    lost = Actor(0, 0, error=ActorUnavailableError("gone", b"0" * 16))
-    assert finished(lost, shards=3) == []
+
+
+def test_an_actor_that_is_lost_gets_no_more_until_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.exceptions import ActorDiedError, ActorUnavailableError
+
+    error = ActorUnavailableError("gone", b"0" * 16)
+    lost, absent = Actor(0, 0, error=error), Actor(0, 0)
+    absent.started.error = error
+    monkeypatch.setattr(ray_workers, "REST", 60.0)
+    assert finished(lost, Actor(0, 0.02), shards=5) == [1, 2, 3, 4]  # the first for the caller
+    monkeypatch.setattr(ray_workers, "REST", 0.01)
+    assert finished(absent, Actor(0, 0.02), shards=5) == [0, 1, 2, 3, 4]
+    died = Actor(0, 0, error=ActorDiedError())
+    assert finished(died, shards=3) == []
 
 
 def test_errors_of_the_work_are_raised() -> None:
