@@ -100,7 +100,7 @@ def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]
             meter.wait()
             if not started and silent > SAY_AFTER:
                 started = True  # said once
-                _log.warning("no worker could start yet: the cluster has no room for one")
+                _log.warning("no worker has started yet: the cluster may have no room for one")
         for result in ready:
             actor, shard = busy.pop(result)
             try:

@@ -96,5 +96,5 @@ def test_a_cluster_without_room_is_said(
     monkeypatch.setattr(ray_workers, "SAY_AFTER", 0.1)
     assert finished(Actor(0.4, 0), shards=2) == [0, 1]
     assert [record.message for record in caplog.records] == [
-        "no worker could start yet: the cluster has no room for one"
+        "no worker has started yet: the cluster may have no room for one"
     ]
