@@ -13,16 +13,17 @@ import timm
 import torch
 from torch import Tensor, nn
 
+import robust_snn
 from robust_snn import Victim
 
 # Under the interpreter Triton's kernels run on CPU tensors, slowly; `test_triton` starts it.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available() and not INTERPRETED
 DEVICES = ["cpu", *([pytest.param("cuda", marks=pytest.mark.gpu)] if GPU else [])]
-HELPERS = "loops", "victims", "zoo"  # modules of the tests that make tensors
-FACTORIES = "create_model", "create_network"  # what makes networks
+HELPERS = "loops", "masks", "picky", "victims", "zoo"  # modules of the tests that make tensors
+FACTORIES = "adapt", "create_model", "create_network"  # what makes networks
 CREATORS = (
-    *("arange", "empty", "eye", "from_numpy", "full", "linspace", "ones"),
+    *("arange", "empty", "eye", "from_numpy", "full", "linspace", "logspace", "ones"),
     *("rand", "randint", "randn", "randperm", "tensor", "zeros"),
 )
 
@@ -69,7 +70,7 @@ def on_device(device: str, name: str, value: Any) -> Any:
     """What a name of a test's module means on a device: networks made by it are there."""
     if value is torch:
         return TorchOn(device)
-    if value is nn or value is timm:
+    if value in (nn, timm, robust_snn):
         return On(device, value)
     if name in FACTORIES:
         return lambda *args, **kwargs: _moved(device, value(*args, **kwargs))

@@ -374,7 +374,7 @@ def test_seed_fixes_the_start(name: str) -> None:
 
 def test_sign_opt_asks_about_directions_together(victim: Victim) -> None:
     images, _ = told_by(victim, 1)
-    x = images[0].numpy()
+    x = images[0].cpu().numpy()
     estimator = to_art(victim.replace(noise="frozen"), input_shape=SHAPE)
     label = int(estimator.predict(x[None]).argmax())
     gradients = []

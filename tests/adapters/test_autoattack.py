@@ -407,7 +407,7 @@ def test_the_state_is_that_of_the_original(seen: Victim, tmp_path: Path) -> None
     state = EvaluationState.from_disk(path)
     assert state.attacks_to_run == state.run_attacks == {"square"}
     assert state.clean_accuracy == pytest.approx(0.8)
-    assert torch.equal(state.robust_flags, answers == labels)
+    assert torch.equal(state.robust_flags, (answers == labels).cpu())
     assert torch.equal(engine.run_standard_evaluation(images, labels, 2, state_path=path), found)
     path.write_text(path.read_text().replace('["square"]', "\"{'square'}\"", 1))  # as it writes it
     assert EvaluationState.from_disk(path).attacks_to_run == {"square"}

@@ -26,6 +26,7 @@ def test_import_loads_no_library() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.cpu_only
 def test_every_library_is_a_dependency_or_an_extra_of_its_name() -> None:
     required = requires("robust-snn") or []
     for module, distribution in LIBRARIES.items():

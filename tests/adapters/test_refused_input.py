@@ -67,7 +67,7 @@ def test_arts_estimator_refuses_other_ranges(
     victim = tiny_victim(False)
     images, labels = told_by(victim, 2)
     estimator = art.to_art(victim, input_shape=tuple(images.shape[1:]))
-    more = () if method == "predict" else (labels.numpy(),)
+    more = () if method == "predict" else (labels.cpu().numpy(),)
     with pytest.raises(InputError, match=r"pixels must (lie|be floats) in \[0, 1\]"):
-        getattr(estimator, method)(scale(images).numpy(), *more)
-    getattr(estimator, method)(images.numpy() + 0.1, *more)  # as an attack may look
+        getattr(estimator, method)(scale(images).cpu().numpy(), *more)
+    getattr(estimator, method)(images.cpu().numpy() + 0.1, *more)  # as an attack may look

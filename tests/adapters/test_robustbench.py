@@ -26,7 +26,7 @@ SHORT = {"n_iter": 2, "n_queries": 2}
 def victim_of_digits(noisy: bool) -> Victim:
     name = "snn_vgg5_stog" if noisy else "snn_vgg5"
     net = narrow(name, "fresh", T=2, img_size=16, in_chans=1, num_classes=10)
-    return Victim(awake(net, load_dataset("digits", n=8).images))
+    return Victim(awake(net, load_dataset("digits", n=8).images.to(torch.get_default_device())))
 
 
 class Threat(Enum):

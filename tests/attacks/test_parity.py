@@ -58,7 +58,7 @@ def test_apgd_takes_the_released_steps(net: nn.Module, norm: str, loss: str, ste
     ascend(trace.problem, start, steps)
 
     engine = APGDAttack_targeted if targets is not None else APGDAttack
-    released: Any = engine(net, n_iter=steps, norm=norm, eps=EPS[norm], device="cpu")
+    released: Any = engine(net, n_iter=steps, norm=norm, eps=EPS[norm], device=x.device)
     released.loss, released.y_target = loss, targets
     released.init_hyperparam(x)
     hardest, _, highest, _ = released.attack_single_run(x, labels, x_init=start)
@@ -75,7 +75,7 @@ def test_apgd_in_l1_is_as_strong_as_the_release(net: nn.Module, eps: float) -> N
     x = torch.rand(60, 1, 8, 8)
     labels = net(x).argmax(1)
     released: Any = APGDAttack(
-        *(net, 100, "L1", 1, eps, 0), loss="ce", device="cpu", use_largereps=True
+        *(net, 100, "L1", 1, eps, 0), loss="ce", device=x.device, use_largereps=True
     )
     theirs = (net(released.perturb(x, labels)).argmax(1) == labels).float().mean()
     ours = APGD(steps=100)(Victim(net), x, labels, eps=eps, norm="L1").images

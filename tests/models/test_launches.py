@@ -11,6 +11,7 @@ from robust_snn import Victim
 from robust_snn.kernels.convolution import api
 
 BUDGET = 60
+pytestmark = pytest.mark.cpu_only  # it counts what a GPU would launch
 HALF = {"bf16": True, "channels_last": True}
 MODES = ("bptt", "bptr", "rga", "hart", "ste", "bptt(save=compact)")
 

@@ -90,8 +90,10 @@ def test_an_epoch_as_timms_script_runs_it(name: str, folder: Path, tmp_path: Pat
     )
     before = {key: value.clone() for key, value in model.state_dict().items()}
 
+    device = torch.get_default_device()
     model.train()
-    for step, (images, labels) in enumerate(loaders["train"]):
+    for step, batch in enumerate(loaders["train"]):
+        images, labels = (part.to(device) for part in batch)
         loss = nn.functional.cross_entropy(model(images), labels, label_smoothing=0.1)
         scaler(loss, optimizer, clip_grad=1.0, clip_mode="agc", parameters=list(model.parameters()))
         ema.update(model, step=step)
@@ -101,7 +103,8 @@ def test_an_epoch_as_timms_script_runs_it(name: str, folder: Path, tmp_path: Pat
     model.eval()
     top1 = AverageMeter()
     with torch.no_grad():
-        for images, labels in loaders["validation"]:
+        for batch in loaders["validation"]:
+            images, labels = (part.to(device) for part in batch)
             top1.update(accuracy(model(images), labels)[0].item(), len(labels))
             assert ema(images).shape == (len(labels), 2)
     metrics = {"top1": top1.avg}

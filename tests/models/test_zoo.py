@@ -45,8 +45,9 @@ def test_a_trained_network_is_as_accurate_as_its_card_says(name: str, shared) ->
     source = card["data"]["name"]
     data = loaded(shared(ELSEWHERE[source]) if source in ELSEWHERE else source)
     assert card["test"]["sha256"] == data.sha256
+    batches = data.images.to(torch.get_default_device()).split(500)
     with torch.no_grad():
-        found = torch.cat([net(images).argmax(1) for images in data.images.split(500)])
+        found = torch.cat([net(images).argmax(1).cpu() for images in batches])
     accuracy = (found == data.labels).float().mean().item()
     # two draws of the noise on 500 images; at 90 % their difference deviates by 0.02
     noisy = "poisson" in name or "nlif" in name or "stog" in name

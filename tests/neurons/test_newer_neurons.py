@@ -45,16 +45,17 @@ def test_every_neuron_has_a_leak_of_its_own_at_every_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "plain",
+    "build",
     [
-        EvolvingLeakLIF(SHAPE, 6, decay=0.5),
-        HomeostaticLIF(SHAPE, 6, rate=0.0).eval(),
-        RandomLeakLIF(spread=0.0),
+        lambda: EvolvingLeakLIF(SHAPE, 6, decay=0.5),
+        lambda: HomeostaticLIF(SHAPE, 6, rate=0.0).eval(),
+        lambda: RandomLeakLIF(spread=0.0),
     ],
-    ids=lambda neuron: type(neuron).__name__,
+    ids=["evolving", "homeostatic", "random"],
 )
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "activation"])
-def test_without_what_they_add_they_are_plain_neurons(plain: LIF, mode: str) -> None:
+def test_without_what_they_add_they_are_plain_neurons(build: Callable[[], LIF], mode: str) -> None:
+    plain = build()
     one = torch.rand(6, 2, *SHAPE).requires_grad_()
     other = one.detach().clone().requires_grad_()
     upstream = torch.rand(6, 2, *SHAPE)
