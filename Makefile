@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-peers notebooks docs fuzz lint clean
+.PHONY: help demo test test-gpu test-devices test-peers notebooks docs fuzz lint clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,12 @@ test: lint ## lint, then every test, the slow ones too
 test-gpu: export OMP_NUM_THREADS ?= 1
 test-gpu: $(READY) ## the tests that run on a GPU, there
 	$(BIN)/python -m pytest -m "gpu and not slow" --numprocesses 8 --dist worksteal
+
+test-devices: export OMP_NUM_THREADS ?= 1
+test-devices: $(READY) ## the same without one: a device that only says that it is another
+	$(BIN)/python -m pip install --quiet ninja setuptools
+	TEST_DEVICE=mirror PYTHONPATH=tools/mirror_device $(BIN)/python -m pytest -p mirror_device \
+		-m "gpu and not slow" --numprocesses auto --dist worksteal
 
 test-peers: export OMP_NUM_THREADS ?= 1
 test-peers: $(READY) ## tests of timm, ART, torchattacks, foolbox on ours; ROBUST_SNN_TIMM=CHECKOUT and so on

@@ -18,8 +18,10 @@ from robust_snn import Victim
 
 # Under the interpreter Triton's kernels run on CPU tensors, slowly; `test_triton` starts it.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GPU = torch.cuda.is_available() and not INTERPRETED
-DEVICES = ["cpu", *([pytest.param("cuda", marks=pytest.mark.gpu)] if GPU else [])]
+OTHER = os.environ.get("TEST_DEVICE")  # one that stands for a GPU, see tools/mirror_device
+GPU = OTHER is None and torch.cuda.is_available() and not INTERPRETED
+BESIDE = OTHER or ("cuda" if GPU else None)
+DEVICES = ["cpu", *([pytest.param(BESIDE, marks=pytest.mark.gpu)] if BESIDE else [])]
 HELPERS = "loops", "masks", "picky", "victims", "zoo"  # modules of the tests that make tensors
 FACTORIES = "adapt", "create_model", "create_network"  # what makes networks
 CREATORS = (
@@ -114,8 +116,10 @@ def on_every_device(device: torch.device) -> None:
 def runs(item: pytest.Item) -> bool:
     """Whether a test has something to run on its device."""
     values = item.callspec.params if hasattr(item, "callspec") else {}
-    on_gpu = values.get("device") == "cuda"
+    beside = values.get("device", "cpu") != "cpu"
     backend = values.get("backend")
-    if item.get_closest_marker("gpu_only" if not on_gpu else "cpu_only"):
+    if item.get_closest_marker("gpu_only" if not beside else "cpu_only"):
         return False
-    return INTERPRETED or backend not in ("numba", "triton") or (backend == "triton") == on_gpu
+    if INTERPRETED or backend not in ("numba", "triton"):
+        return True
+    return not (beside and OTHER) and (backend == "triton") == beside

@@ -36,7 +36,9 @@ def test_the_l1_projection_is_the_nearest_point(eps: float) -> None:
     x[0], x[1] = 0, 1
     far = x + torch.randn_like(x) * torch.logspace(-3, 1, 16).view(-1, 1, 1, 1)
     found = NormBall(x, eps, "L1").project(far)
-    released = far + L1_projection(x.cpu(), (far - x).cpu(), eps).to(x.device)  # which leaves the ball by rounding errors
+    released = far + L1_projection(x.cpu(), (far - x).cpu(), eps).to(
+        x.device
+    )  # which leaves the ball by rounding errors
     ours, theirs = ((p.double() - far.double()).flatten(1).norm(dim=1) for p in (found, released))
     assert (ours <= theirs * (1 + 1e-4) + 1e-6).all()
 
