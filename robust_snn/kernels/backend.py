@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 
 import torch
@@ -18,7 +18,6 @@ from robust_snn.utils.exporting import to_onnx
 BACKENDS = ("auto", "triton", "numba", "torch")
 OLDEST_TRITON = (3, 2)  # which PyTorch 2.6 brings
 _log = logging.getLogger("robust_snn")
-_READY = nullcontext()
 _COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -81,16 +80,20 @@ def runs_triton(tensor: Tensor) -> bool:
 def ready_to_launch(backend: str, tensor: Tensor) -> AbstractContextManager[None]:
     """Launches on the GPU of a tensor, whichever is the current one.
 
+    What prepares a launch is no operation of the network, and no mode that follows its operations
+    sees it.
+
     Raises:
         InputError: If Triton cannot compile or launch its kernels here.
     """
-    return _on_its_gpu(tensor) if backend == "triton" else _READY
+    unseen: AbstractContextManager[None] = torch._C.DisableTorchFunction()
+    return _on_its_gpu(tensor, unseen) if backend == "triton" else unseen
 
 
 @contextmanager
-def _on_its_gpu(tensor: Tensor) -> Iterator[None]:
+def _on_its_gpu(tensor: Tensor, unseen: AbstractContextManager[None]) -> Iterator[None]:
     try:
-        with torch.cuda.device_of(tensor):
+        with unseen, torch.cuda.device_of(tensor):
             yield
     except Exception as error:  # compilers, drivers and what they call raise anything
         capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
