@@ -40,9 +40,10 @@ def test_the_pair_is_that_of_autoattack(tmp_path: Path, monkeypatch: pytest.Monk
         clean, adversarial = benchmark(
             victim, 12, "digits", Threat.Linf, True, "tiny", eps=0.05, **SHORT
         )
-    answers = victim(data.images).argmax(1)
-    assert clean == pytest.approx(float((answers == data.labels).float().mean()))
-    result = autoattack(victim, data.images, data.labels, 0.05, batch_size=32, **SHORT)
+    images, labels = (part.to(torch.get_default_device()) for part in (data.images, data.labels))
+    answers = victim(images).argmax(1)
+    assert clean == pytest.approx(float((answers == labels).float().mean()))
+    result = autoattack(victim, images, labels, 0.05, batch_size=32, **SHORT)
     assert adversarial == pytest.approx(result.claimed)
     card = (tmp_path / "model_info" / "digits" / "Linf" / "tiny.md").read_text()
     assert f"**Robust accuracy**: {adversarial:.2%}" in card and "## tiny" in card
