@@ -9,15 +9,13 @@ last ones are left alone.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import time
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-from kill_ray_at_random import run
+from kill_ray_at_random import arguments, run
 from robust_snn.utils.places import place
 
 SHARING = 2  # processes
@@ -39,11 +37,7 @@ def work() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = arguments(__doc__)
     rng, spawn = random.Random(given.seed), get_context("spawn")
     ours, theirs = spawn.Pipe()
     server = spawn.Process(target=serve, args=(theirs,), daemon=True)

@@ -41,6 +41,15 @@ def run(out: Path | str, **sharing: Any) -> dict[str, Any]:
     }
 
 
+def arguments(description: str | None) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
 def on_ray(out: Path) -> None:
     run(out, ray="local", workers=2)
 
@@ -58,11 +67,7 @@ def actors(driver: Any) -> list[psutil.Process]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = arguments(__doc__)
     rng, spawn = random.Random(given.seed), get_context("spawn")
     heads = workers = 0
     pieces = given.folder / "ray" / "pieces"

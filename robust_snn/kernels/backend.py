@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 
@@ -86,14 +86,16 @@ def ready_to_launch(backend: str, tensor: Tensor) -> AbstractContextManager[None
     Raises:
         InputError: If Triton cannot compile or launch its kernels here.
     """
-    unseen: AbstractContextManager[None] = torch._C.DisableTorchFunction()
-    return _on_its_gpu(tensor, unseen) if backend == "triton" else unseen
+    return _on_its_gpu(tensor) if backend == "triton" else _unseen()
+
+
+_unseen: Callable[[], AbstractContextManager[None]] = torch._C.DisableTorchFunction
 
 
 @contextmanager
-def _on_its_gpu(tensor: Tensor, unseen: AbstractContextManager[None]) -> Iterator[None]:
+def _on_its_gpu(tensor: Tensor) -> Iterator[None]:
     try:
-        with unseen, torch.cuda.device_of(tensor):
+        with _unseen(), torch.cuda.device_of(tensor):
             yield
     except Exception as error:  # compilers, drivers and what they call raise anything
         capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

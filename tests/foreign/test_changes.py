@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robust_snn import InputError, Victim, adapt
 from robust_snn.foreign import ForeignSNN
+from tests.foreign.own_step import logits_and_gradient
 
 IMAGES = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 MODES = ("own", "bptt", "bptr", "rga", "hart", "pdsg")
@@ -101,13 +102,7 @@ def adapted(net: nn.Module, **settings: Any) -> Victim:
 
 
 def answers(victim: Victim, mode: str) -> tuple[Tensor, Tensor] | str:
-    """Logits and their gradient, or why there are none."""
-    x = IMAGES.clone().requires_grad_()
-    try:
-        logits = victim.replace(gradient=mode)(x)
-    except InputError as error:
-        return str(error)
-    return logits, torch.autograd.grad((logits * torch.arange(1.0, 4.0)).sum(), x)[0]
+    return logits_and_gradient(victim, IMAGES, mode)
 
 
 def put(path: str, **values: Any) -> Callable[[nn.Module], None]:

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_snn import InputError, Victim, adapt
+from robust_snn import adapt
 from robust_snn.foreign import ForeignSNN
-from tests.foreign.own_step import Fire
+from tests.foreign.own_step import Fire, logits_and_gradient
 
 IMAGES = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 DECAY, THRESHOLD = 0.5, torch.tensor(1.0)
@@ -136,15 +136,6 @@ CHANGES: dict[str, Callable[[Lif], Any]] = {
 }
 
 
-def answers(victim: Victim, mode: str) -> tuple[Tensor, Tensor] | str:
-    x = IMAGES.clone().requires_grad_()
-    try:
-        logits = victim.replace(gradient=mode)(x)
-    except InputError as error:
-        return str(error)
-    return logits, torch.autograd.grad((logits * torch.arange(1.0, 4.0)).sum(), x)[0]
-
-
 @pytest.fixture
 def constants() -> Any:
     """Puts the constants of classes and of this file back."""
@@ -158,11 +149,14 @@ def constants() -> Any:
 def test_a_constant_is_followed_wherever_it_is_kept(kind: str, constants: Any) -> None:
     net = Net(kind)
     victim = adapt(net, images=IMAGES)
-    before = answers(victim, "bptr")
+    before = logits_and_gradient(victim, IMAGES, "bptr")
     CHANGES[kind](net.neuron)
     anew = adapt(net, images=IMAGES)
     for mode in ("bptr", "pdsg", "bptt(surrogate=triangle(gamma=1))"):
-        expected, found = answers(anew, mode), answers(victim, mode)
+        expected, found = (
+            logits_and_gradient(anew, IMAGES, mode),
+            logits_and_gradient(victim, IMAGES, mode),
+        )
         if isinstance(expected, str) or isinstance(found, str):
             assert found == expected and kind in ("channels", "learnt")
             continue
@@ -175,15 +169,15 @@ def test_a_training_that_learns_a_leak_studies_it_for_rates_alone() -> None:
     net = Net("learnt")
     victim = adapt(net, images=IMAGES)
     assert isinstance(victim.net, ForeignSNN)
-    answers(victim, "bptt")
+    logits_and_gradient(victim, IMAGES, "bptt")
     studies = victim.net.studies
     for factor in (0.9, 0.8):
         net.neuron.learnt.data.mul_(factor)
-        expected = answers(adapt(net, images=IMAGES), "bptt")
-        found = answers(victim, "bptt")
+        expected = logits_and_gradient(adapt(net, images=IMAGES), IMAGES, "bptt")
+        found = logits_and_gradient(victim, IMAGES, "bptt")
         assert torch.equal(found[1], expected[1])  # type: ignore[arg-type]
         assert victim.net.studies is studies
-    answers(victim, "bptr")
+    logits_and_gradient(victim, IMAGES, "bptr")
     assert victim.net.studies is not studies
 
 

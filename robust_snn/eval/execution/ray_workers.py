@@ -84,7 +84,7 @@ def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]
     """
     from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-    queue, heard, started = deque(shards), time.monotonic(), False
+    queue, heard, quiet = deque(shards), time.monotonic(), False
     busy: dict[Any, tuple[Any, int | None]] = {}  # by what is awaited
     absent = [(heard, actor) for actor in actors]  # and when each is asked whether it is there
     while busy or absent:
@@ -98,8 +98,8 @@ def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]
         if not ready:
             time.sleep(0 if busy else PATIENCE)
             meter.wait()
-            if not started and silent > SAY_AFTER:
-                started = True  # said once
+            if not quiet and silent > SAY_AFTER:
+                quiet = True  # it is said once, and not where one has started
                 _log.warning("no worker has started yet: the cluster may have no room for one")
         for result in ready:
             actor, shard = busy.pop(result)
@@ -117,7 +117,7 @@ def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]
                     absent.append((time.monotonic() + REST, actor))
                 continue
             else:
-                started = True
+                quiet = True
                 if shard is not None:
                     yield shard
             heard = time.monotonic()
