@@ -32,6 +32,10 @@ def test_demo_writes_verdicts_and_a_picture(
         written = json.loads((tmp_path / model / "verdict" / "verdict.json").read_text())
         assert written["model"]["name"] == model
         assert written["robust"]["accuracy"] == verdicts[model].robust.accuracy
+    again = demo.run_demo(tmp_path)  # as the same command does
+    assert {name: v.robust for name, v in again.items()} == {
+        name: v.robust for name, v in verdicts.items()
+    }
     console = Console(width=140, record=True)
     console.print(demo.render_demo(verdicts))
     assert console.export_text().count("worst case") == len(demo.MODELS)
