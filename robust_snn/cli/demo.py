@@ -70,7 +70,6 @@ def run_demo(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
     from robust_snn.eval.reporting.report_figures import save_robustness_curves
     from robust_snn.foreign import adapt
     from robust_snn.models import zoo
-    from robust_snn.utils.modules import built_alike
 
     out = Path(out)
     verdicts, curves = {}, {}
@@ -78,8 +77,7 @@ def run_demo(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
     data = load_dataset("digits", split="test", n=IMAGES)
     for model in MODELS:
         folder = out / model / "verdict"
-        with built_alike():
-            victim = adapt(model, pretrained=True)
+        victim = adapt(model, pretrained=True)
         verdicts[model], by_axis = sweep(
             victim,
             data.images,

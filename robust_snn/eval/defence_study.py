@@ -29,7 +29,7 @@ from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
-from robust_snn.utils.modules import built_alike, device_of, weights_sha256
+from robust_snn.utils.modules import device_of, weights_sha256
 from robust_snn.utils.user_files import output_folder
 from robust_snn.victim import Victim
 
@@ -196,8 +196,7 @@ def _finish(
         device=device,
         progress=progress,
     )
-    with built_alike():
-        net, card = load_model(where / "model.safetensors")
+    net, card = load_model(where / "model.safetensors")
     victim = Victim(net.to(device).eval())
     attacked, others = slice(plan.n), slice(plan.n, plan.n + CALIBRATION)
     for suite in map(load_suite, plan.suites_of(row)):

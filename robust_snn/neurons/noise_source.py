@@ -67,6 +67,7 @@ class NoisyModule(nn.Module):
     known_seed: int | None = None
     known_by_image = False
     draws_once_a_call = True  # so that every call of it passes other samples
+    described_without = ("seed", "noise")  # of draws without a victim, which gives keys
 
     def __init__(self) -> None:
         super().__init__()

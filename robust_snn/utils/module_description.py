@@ -43,7 +43,8 @@ _INSTALLED.add(str(Path(__file__).resolve().parents[1]))
 def describe_modules(net: nn.Module) -> dict[str, Any]:
     """Class and attributes of every module by its path, as JSON values.
 
-    A module with `described_by`, a tuple of names, is described by those attributes alone.
+    A module with `described_by`, a tuple of names, is described by those attributes alone; one with
+    `described_without` by all but those.
     """
     found = _Describer().modules(net)
     described: dict[str, Any] = json.loads(json.dumps(found))
@@ -103,7 +104,9 @@ class _Describer:
             own = {**{n: v for n, v in constants.items() if not n.startswith("__")}, **own}
         if named is not None:
             own = {name: value for name, value in own.items() if name in named}
-        own.pop("described_by", None)
+        without = getattr(module, "described_without", ())
+        for name in ("described_by", "described_without", *without):
+            own.pop(name, None)
         for name in getattr(module, "_non_persistent_buffers_set", ()):
             own[name] = module._buffers.get(name)
         hooks = [f for kind in HOOKS for f in getattr(module, kind, {}).values()]

@@ -84,7 +84,7 @@ def weights_sha256(net: nn.Module) -> str:
 
 @contextmanager
 def built_alike() -> Iterator[None]:
-    """The same call builds the same network, its noisy layers' own seeds too: runs resume."""
+    """The same call builds the same network, drawn weights included, so that runs resume."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from robust_snn import Victim, adapt
 from robust_snn.foreign.identity import changes, identity, without_behaviour
+from robust_snn.models import create_network
 from robust_snn.neurons import LIF
 
 IMAGES = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(3))
@@ -147,6 +148,17 @@ def test_a_constant_beside_the_class_shows(
 def test_settings_of_the_victim_show(known: dict[str, Any], setting: str, value: Any) -> None:
     found = changes(known, told(Net(), **{setting: value}))
     assert any(line.startswith(f"settings.{setting}: ") for line in found)
+
+
+def test_seeds_that_a_victim_does_not_use_are_no_change() -> None:
+    first, second = (
+        create_network("snn_vgg5_stog", width=0.125, T=2, num_classes=3, in_chans=1, img_size=8)
+        for _ in "12"
+    )
+    second.load_state_dict(first.state_dict())
+    images = torch.rand(2, 1, 8, 8)
+    here, there = (identity(Victim(net.eval()), images) for net in (first, second))
+    assert not changes(here, there)
 
 
 def test_answers_of_another_machine_may_round_otherwise(known: dict[str, Any]) -> None:
