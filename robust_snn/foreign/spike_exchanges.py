@@ -12,6 +12,7 @@ from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.staircase import Staircase
 from robust_snn.kernels import RateSlope, Recursion
 from robust_snn.kernels.blocks import blocks, blockwise, blockwise_product
+from robust_snn.kernels.spiking.one_step import in_one_pass, running_drive, slope_product
 from robust_snn.kernels.spiking.reference import slope_at
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
 
@@ -33,14 +34,12 @@ class Surrogated(Exchange):
 
     def backward(self, ctx: Any, upstream: Tensor) -> Tensor:
         membrane = ctx.saved_tensors[0] if self.kept is None else self.kept
-        return blockwise_product(self._slope, upstream, membrane)
-
-    def _slope(self, membrane: Tensor) -> Tensor:
-        surrogate, slopes = self.rule.surrogate, []
-        for edge, jump in zip(self.staircase.edges, self.staircase.jumps, strict=True):
-            slope = derivative(above(membrane, edge), surrogate, surrogate.sharpness)
-            slopes.append(slope if jump == 1 else jump * slope)
-        return sum(slopes[1:], slopes[0])
+        surrogate = self.rule.surrogate
+        first, *others = (
+            slope_product(upstream, membrane, edge, jump, surrogate, surrogate.sharpness)
+            for edge, jump in zip(self.staircase.edges, self.staircase.jumps, strict=True)
+        )
+        return sum(others, first)
 
 
 class Adapted(Exchange):
@@ -59,9 +58,12 @@ class Adapted(Exchange):
         self.sharpness: Tensor | None = None
 
     def backward(self, ctx: Any, upstream: Tensor) -> Tensor:
-        assert self.sharpness is not None
+        assert self.rule is not None and self.sharpness is not None
         membrane = ctx.saved_tensors[0] if self.kept is None else self.kept
-        return blockwise_product(self._slope, upstream, membrane, self.sharpness)
+        if len(self.staircase.edges) > 1:
+            return blockwise_product(self._slope, upstream, membrane, self.sharpness)
+        place = self.staircase.edges[0], self.staircase.jumps[0]
+        return slope_product(upstream, membrane, *place, self.rule.surrogate, self.sharpness)
 
     def _slope(self, membrane: Tensor, sharpness: Tensor) -> Tensor:
         assert self.rule is not None
@@ -122,7 +124,13 @@ class RateSoFar:
         if self._drive is None or self._carried is None:
             self._drive = torch.zeros_like(membrane)
             self._carried = torch.full_like(membrane, -self.recurrence.threshold)
-        for at, fired, drive, carried in blocks(membrane, spikes, self._drive, self._carried):
+        steps = membrane, spikes, self._drive, self._carried
+        if in_one_pass(*steps):
+            fires = self.staircase.edges[0], self.staircase.levels[0], self.staircase.jumps[0]
+            decay, drop, clear, threshold = self.recurrence[:4]
+            running_drive(*steps, *fires, decay, clear, drop, (1 - decay) * threshold)
+            return
+        for at, fired, drive, carried in blocks(*steps):
             z = above(at, self.staircase.edges[0])
             drive += z - carried
             carried.copy_(self.recurrence.carried(z, self._zero_or_one(fired)))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.kernels.blocks import BLOCK, blocks, blockwise
+from robust_snn.kernels.spiking.one_step import in_one_pass, row_sums, running_distances
 from robust_snn.kernels.spiking.rules import Recursion, Surrogate
 
 Steps: TypeAlias = Tensor | Sequence[Tensor]  # of every step, also where those are apart
@@ -94,6 +95,7 @@ class SharpnessMemory:
         finally:
             self.layers, self.learned, self.images = kept
 
+    @torch.no_grad()
     def update(self, layer: str, z: Steps, beta: float) -> tuple[Tensor, Tensor]:
         """Mean of the distance `|z|` `[T, B, ...]` and mean deviation from it, with this pass."""
         shape = len(z), *z[0].shape
@@ -104,6 +106,9 @@ class SharpnessMemory:
             return before
         after = z[0].new_empty(shape), z[0].new_empty(shape)
         for step, *running in zip(z, *before, *after, strict=True):
+            if in_one_pass(step, *running):
+                running_distances(step, *running, beta)
+                continue
             for part, mean, deviation, new_mean, new_deviation in blocks(step, *running):
                 distance = part.abs()
                 torch.mul(mean, beta, out=new_mean).add_((1 - beta) * distance)
@@ -195,6 +200,11 @@ def _spread(z: Steps, scope: str) -> Tensor:
 
 def _sums(z: Tensor, pooled: list[int]) -> tuple[Tensor, Tensor]:
     """Sums of `z` `[B, ...]` and of its square over some dimensions, in double precision."""
+    if in_one_pass(z):
+        kept = [1 if d in pooled else n for d, n in enumerate(z.shape)]
+        return tuple(
+            s.view(kept) for s in row_sums(z, torch.Size(z.shape[d] for d in pooled).numel())
+        )
     rows = max(1, BLOCK // z[0].numel()) if z.device.type == "cpu" else len(z)
     sums = []
     for part in z.split(rows):  # its double stays in the cache
