@@ -89,7 +89,7 @@ def codebase(
     surrogate: str | None = None,
     packages: tuple[str, ...] = (),
     steps: int | None = None,
-    images: int = 3,
+    images: int = 2,
     **adapt: Any,
 ) -> Callable[[Make], Make]:
     """Registers a function that builds a network with the authors' modules on `sys.path`.
