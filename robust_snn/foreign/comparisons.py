@@ -119,6 +119,8 @@ class Comparisons(TorchFunctionMode):
     ) -> Any:
         if torch._C._functorch.peek_interpreter_stack() is not None:  # as in torch.vmap
             return self._hidden(func, args, kwargs or {})
+        if any(isinstance(arg, Tensor) and arg.is_complex() for arg in args):  # has no order
+            return func(*args, **(kwargs or {}))
         given, options = by_position(args, kwargs or {})
         name = "detach" if func == DATA else getattr(func, "__name__", "").strip("_")
         numbers = self._masks.made_of(name, func, given)  # before it changes them
@@ -157,7 +159,7 @@ class Comparisons(TorchFunctionMode):
         """An operation as it is, or with spikes in the place of what it gives."""
         out = self._last = run()
         self._count = math.floor(self._count) + 1.0 if number is None else number
-        if not isinstance(out, Tensor) or not args:
+        if not isinstance(out, Tensor) or not args or out.is_complex():
             return out
         if self._values is not None:
             self._values.note(self._count, name, func, args, options, out, uses=number is None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partialmethod
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -84,6 +85,32 @@ class _Unkept:
     def set_materialize_grads(self, value: bool) -> None: ...
 
 
+class _Deferred:
+    """A context of an autograd function that is there before PyTorch's own, which gets it all."""
+
+    def __init__(self, needs: tuple[bool, ...]) -> None:
+        self._calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.needs_input_grad = needs
+
+    def pass_on(self, ctx: Any) -> None:
+        """Does to a context what was done to this one."""
+        for name, arguments in self._calls:
+            getattr(ctx, name)(*arguments)
+        for name, value in vars(self).items():
+            if name not in ("_calls", "needs_input_grad"):
+                setattr(ctx, name, value)
+
+    def _note(self, name: str, *arguments: Any) -> None:
+        self._calls.append((name, arguments))
+
+    save_for_backward = partialmethod(_note, "save_for_backward")
+    save_for_forward = partialmethod(_note, "save_for_forward")
+    mark_dirty = partialmethod(_note, "mark_dirty")
+    mark_non_differentiable = partialmethod(_note, "mark_non_differentiable")
+    set_materialize_grads = partialmethod(_note, "set_materialize_grads")
+
+
+_waiting: ContextVar[Call | None] = ContextVar("waiting_call", default=None)
 _listener: ContextVar[Listener | None] = ContextVar("spike_listener", default=None)
 _open: WeakSet[AutogradFunction] = WeakSet()
 
@@ -147,6 +174,27 @@ def open_function(function: AutogradFunction) -> bool:
             out, ctx.exchange = listener.call(Call(function, run, arguments, ctx))
         return out
 
+    def heard_apart(*arguments: Any) -> Any:
+        """`heard` of a function whose forward pass gets no context, as `torch.vmap` needs it."""
+        listener = _listener.get()
+        if listener is None or torch._C._are_functorch_transforms_active():
+            return forward(*arguments)
+        needs = tuple(isinstance(v, Tensor) and v.requires_grad for v in arguments)
+        call = Call(function, run, arguments, _Deferred(needs))
+        with torch._C.DisableTorchFunction():
+            out, call.ctx.exchange = listener.call(call)
+        _waiting.set(call)
+        return out
+
+    def set_up(ctx: Any, arguments: Any, out: Any) -> None:
+        call = _waiting.get()
+        _waiting.set(None)
+        if call is None:
+            setup(ctx, arguments, out)
+        else:
+            deferred, call.ctx = call.ctx, ctx
+            deferred.pass_on(ctx)
+
     def answered(ctx: Any, *upstream: Any) -> Any:
         exchange = getattr(ctx, "exchange", None)
         if exchange is None:
@@ -160,10 +208,10 @@ def open_function(function: AutogradFunction) -> bool:
             gradients[exchange.argument] = exchange.backward(ctx, upstream[0])
         return tuple(gradients)
 
-    function.forward = staticmethod(heard)  # type: ignore[method-assign]
+    function.forward = staticmethod(heard_apart if separate else heard)  # type: ignore[method-assign]
     function.backward = staticmethod(answered)  # type: ignore[method-assign]
-    if separate:  # `heard` keeps everything itself
-        function.setup_context = torch.autograd.function._SingleLevelFunction.setup_context  # type: ignore[method-assign]
+    if separate:
+        function.setup_context = staticmethod(set_up)  # type: ignore[method-assign]
     return True
 
 
