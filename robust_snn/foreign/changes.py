@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import FunctionType, NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,46 +25,50 @@ READ = 1024  # entries of a tensor at most whose values are kept; of a larger on
 MISSING = "missing"
 SHARED = ("_places", "_outside")  # of copies of a network
 
-Names = Mapping[nn.Module, Collection[str]]
-Known = dict[Any, Any]  # what was found, by where it was found
+HOOKS = "hooks"
+Place = tuple[Any, ...]  # a module, an attribute, and the way inside of that
+Meet = Callable[[nn.Module], None]
+Known = dict[Place, Any]  # what was found, by where it was found
+
+
+class Numbers(NamedTuple):
+    """What a tensor holds."""
+
+    held: Any
 
 
 class Watch:
     """The modules of other people in a network and their code, as they are when it is made.
 
     That is their numbers, words, functions and hooks, containers and objects of these, variables of
-    their classes and of their files, and their tensors. Weights are not looked at, since every pass
+    their classes and of their files, and their tensors. Modules that are in containers belong to
+    them. Weights are not looked at, since every pass
     reads them anew: parameters and buffers with several values, for a recursion that is the same
     for all neurons does not follow from these.
 
     Args:
         net: The network, at rest.
-        moving: Attributes that it changes by itself.
+        moving: What it changes by itself: a module, an attribute, and the place in that.
         live: Modules whose tensors are read anew in every pass.
     """
 
-    def __init__(self, net: nn.Module, moving: Names, live: Collection[nn.Module]) -> None:
-        self._moving = moving
+    def __init__(
+        self, net: nn.Module, moving: Iterable[Place], live: Collection[nn.Module]
+    ) -> None:
         # with the names of libraries, which can be sent to other processes
         self._states = [(module, owner.name) for module, owner in find_states(net)]
         self._resting = frozenset(module for module, _ in self._states)
         self._live = frozenset(live)
-        self._even = {module: _even_tensors(module) for module in _modules(net)}
-        self._moved: frozenset[Any] = frozenset()
+        self._even: dict[nn.Module, list[str]] = {}
+        self._moved = frozenset(moving)
         self._places: list[tuple[Mapping[str, Any], str]] | None = places_outside(net)
-        self._setup, self._numbers = self._look(net)
+        self._found = self._look(net)
         self._outside = self._look_outside()
         self._modules: list[nn.Module] | None = _modules(net)
 
     def without_moved(self, net: nn.Module) -> Watch:
         """The watch without what a run of the network has changed."""
-        setup, numbers = self._look(net)
-        pairs = (
-            (self._setup, setup),
-            (self._numbers, numbers),
-            (self._outside, self._look_outside()),
-        )
-        self._moved = frozenset(key for then, now in pairs for key in _differences(then, now))
+        self._moved |= {place for place, _ in self._differences(net)}
         if self.other_module(net) is not None:  # it builds some in its calls
             self._modules = None
         return self
@@ -75,14 +79,11 @@ class Watch:
             self._places = places_outside(net)
             self._outside = self._look_outside()
         same = self._modules is None or set(self._modules) == set(_modules(net))
-        return same and not (
-            _differences(self._setup, self._look(net)[0], self._moved)
-            or _differences(self._outside, self._look_outside(), self._moved)
-        )
+        return same and all(numbers for _, numbers in self._differences(net))
 
     def same_numbers(self, net: nn.Module) -> bool:
         """Whether the tensors hold what they held."""
-        return not _differences(self._numbers, self._look(net)[1], self._moved)
+        return not any(self._differences(net))
 
     def other_module(self, net: nn.Module) -> str | None:
         """Which module is another one, if one is."""
@@ -99,32 +100,48 @@ class Watch:
         """What `find_states` finds in the network while it is unchanged."""
         return with_libraries(self._states)
 
-    def _look(self, net: nn.Module) -> tuple[Known, Known]:
+    def _differences(self, net: nn.Module) -> Iterator[tuple[Place, bool]]:
+        """What differs now and is not known to move, and whether it is the numbers of a tensor."""
+        pairs = (self._found, self._look(net)), (self._outside, self._look_outside())
+        for then, now in pairs:
+            for place, numbers in _differences(then, now):
+                read_anew = numbers and place[0] in self._live
+                moves = (place[:end] in self._moved for end in range(1, len(place) + 1))
+                if not (read_anew or any(moves)):
+                    yield place, numbers
+
+    def _look(self, net: nn.Module) -> Known:
         """How the modules are set up, and what their tensors hold."""
-        setup, numbers = Known(), Known()
-        for module in modules_of(net):
+        found, modules = Known(), dict.fromkeys(modules_of(net))
+        todo = list(modules)
+
+        def meet(module: nn.Module) -> None:
+            for inner in modules_of(module):
+                if inner not in modules:
+                    modules[inner] = None
+                    todo.append(inner)
+
+        for module in todo:  # which grows
             if module._forward_hooks or module._forward_pre_hooks:
-                setup[module, "hooks"] = _hooks(module)
+                found[module, HOOKS] = _hooks(module, meet)
             if not may_keep_state(type(module)):
                 continue
-            moving, tensors = self._moving.get(module, ()), list[Any]()
             # a library keeps states in tensors and containers, which need not be at rest
             depth = DEEPEST if module in self._resting else 0
             for name, value in vars(module).items():
-                if name not in IGNORED and name not in moving:
-                    setup[module, name] = described(value, tensors, depth)
+                if name not in IGNORED:
+                    found[module, name] = described(value, meet, depth)
             if module not in self._live:
-                even = self._even.get(module, ())
-                own = {n: t for n, t in _tensors(module) if n in even and n not in moving}
-                numbers[module] = [*tensors, *map(_value, own.values())]
-        return setup, numbers
+                if module not in self._even:
+                    self._even[module] = _even_tensors(module)
+                for name, tensor in _tensors(module):
+                    if name in self._even[module]:
+                        found[module, name] = Numbers(_value(tensor))
+        return found
 
     def _look_outside(self) -> Known:
-        found = Known()
-        for place, (where, name) in enumerate(self._places or ()):
-            tensors = list[Any]()
-            found[place] = described(where.get(name, MISSING), tensors), tensors
-        return found
+        places = enumerate(self._places or ())
+        return {(n,): described(where.get(name, MISSING)) for n, (where, name) in places}
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_places": None, "_outside": {}}
@@ -142,54 +159,54 @@ def _modules(net: nn.Module) -> list[nn.Module]:
     return [module for module in modules_of(net) if may_keep_state(type(module))]
 
 
-def described(value: Any, tensors: list[Any], depth: int = 0) -> Any:
+def described(value: Any, meet: Meet = lambda module: None, depth: int = 0) -> Any:
     """A value as something to compare; None of what changes nothing that was found.
 
     Args:
         value: Any value.
-        tensors: Gets what the tensors in it hold.
+        meet: Gets the modules in it, which are looked at by themselves.
         depth: How many containers it is in.
     """
     if isinstance(value, PLAIN):
         return value
-    if isinstance(value, nn.Module):  # which is looked at by itself
-        return None
+    if isinstance(value, nn.Module):
+        meet(value)
+        return value
+    if isinstance(value, Tensor):
+        return Numbers(_value(value)) if depth < DEEPEST else None
     if depth >= DEEPEST:
         return value if callable(value) else None
-    if isinstance(value, Tensor):
-        tensors.append(_value(value))
-        return None
 
     def inner(item: Any) -> Any:
-        return described(item, tensors, depth + 1)
+        return described(item, meet, depth + 1)
 
     if isinstance(value, np.ndarray):
         return value.tobytes() if value.size <= READ else float(value.sum())
     if isinstance(value, Collection) and len(value) > READ:
         return type(value), len(value)
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
         return [*map(inner, value)]
     if isinstance(value, Mapping):
         return {key: inner(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return {place: inner(item) for place, item in enumerate(value)}
     if isinstance(value, FunctionType):
-        return value, inner(value.__defaults__), inner(value.__kwdefaults__), _cells(value, inner)
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        held = {name: {k: inner(v) for k, v in attributes_of(cell).items()} for name, cell in cells}
+        given = {"defaults": inner(value.__defaults__), "words": inner(value.__kwdefaults__)}
+        return {"function": value, **given, **held}
     if isinstance(value, partial):
-        return [inner(part) for part in (value.func, value.args, value.keywords)]
+        return {"function": inner(value.func), 0: inner(value.args), 1: inner(value.keywords)}
     if is_plain_object(value):
-        return type(value), inner(attributes_of(value))
+        return {"": type(value), **{name: inner(v) for name, v in attributes_of(value).items()}}
     return value if callable(value) else None
 
 
-def _cells(function: FunctionType, inner: Any) -> list[Any]:
-    return [inner(attributes_of(cell)["cell_contents"]) for cell in function.__closure__ or ()]
-
-
-def _hooks(module: nn.Module) -> list[Any]:
+def _hooks(module: nn.Module, meet: Meet) -> dict[int, Any]:
     """The hooks that change what a module gives, but for ours, which only look."""
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     theirs = [h for h in hooks if not getattr(h, "__module__", "").startswith("robust_snn")]
-    tensors = list[Any]()
-    return [*(described(hook, tensors) for hook in theirs), tensors]
+    return {place: described(hook, meet) for place, hook in enumerate(theirs)}
 
 
 def _even_tensors(module: nn.Module) -> list[str]:
@@ -221,10 +238,15 @@ def _value(tensor: Tensor) -> Any:
     return tuple(tensor.shape), tensor.tolist()
 
 
-def _differences(then: Known, now: Known, besides: Collection[Any] = ()) -> list[Any]:
-    """Where two looks differ."""
-    if then == now:
-        return []
-    both = then.keys() & now.keys()
-    keys = (then.keys() ^ now.keys()) | {key for key in both if then[key] != now[key]}
-    return [key for key in keys if key not in besides]
+def _differences(then: Any, now: Any, place: Place = ()) -> Iterator[tuple[Place, bool]]:
+    """Where two looks differ, and whether only in the numbers of a tensor."""
+    if then is now or then == now:
+        return
+    if isinstance(then, dict) and isinstance(now, dict) and not place:
+        for key in dict.fromkeys((*then, *now)):
+            yield from _differences(then.get(key, MISSING), now.get(key, MISSING), key)
+    elif isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
+        for key in then:
+            yield from _differences(then[key], now[key], (*place, key))
+    else:
+        yield place, isinstance(then, Numbers) and isinstance(now, Numbers)

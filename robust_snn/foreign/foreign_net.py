@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from robust_snn.foreign.changes import Watch
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.describe import summary
-from robust_snn.foreign.hidden_state import restore
+from robust_snn.foreign.hidden_state import moving_places, restore
 from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import Library, Unreadable, find_states
 from robust_snn.foreign.network_modes import watching
@@ -243,10 +243,10 @@ class ForeignSNN(ShownNet):
 
     def _new_watch(self) -> Watch:
         """The net as it is now, without what moves in its calls."""
-        moving, modules = dict[nn.Module, set[str]](), dict(self.net.named_modules())
-        for path, name in self.rest:
+        modules, moving = dict(self.net.named_modules()), list[tuple[Any, ...]]()
+        for (path, name), kept in self.rest.items():
             if path in modules:
-                moving.setdefault(modules[path], set()).add(name)
+                moving += [(modules[path], name, *place) for place in moving_places(kept)]
         return Watch(self.net, moving, () if self.refusals else [node for node, _ in self.nodes()])
 
     def _states(self) -> list[tuple[nn.Module, Library]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from types import CellType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,36 @@ def moved(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> list[Key]:
     return [key for key in after if key not in before or not same(before[key], after[key])]
 
 
+def pruned(before: Any, after: Any) -> Any:
+    """A copy of which everything that did not move stays as it will be, such as a leak."""
+    if same(before, after):
+        return Unmoved(before)
+    if isinstance(before, _Object) and isinstance(after, _Object):
+        if before.value is after.value:
+            now = after.attributes
+            attributes = {n: pruned(v, now.get(n, MISSING)) for n, v in before.attributes.items()}
+            return _Object(before.value, attributes, pruned(before.items, after.items))
+    elif type(before) is type(after) is dict:
+        return {key: pruned(item, after.get(key, MISSING)) for key, item in before.items()}
+    elif type(before) is type(after) in (list, tuple) and len(before) == len(after):
+        return type(before)(map(pruned, before, after))
+    return before
+
+
+def moving_places(kept: Any) -> Iterator[tuple[Any, ...]]:
+    """Where in what `pruned` gave something moves: keys, positions and names of attributes."""
+    if isinstance(kept, _Object):
+        yield from moving_places(kept.attributes)
+        yield from () if kept.items is None else moving_places(kept.items)
+        return
+    parts = dict(enumerate(kept)) if type(kept) in (list, tuple) else kept
+    if not isinstance(parts, dict):
+        yield from () if isinstance(kept, Unmoved) else ((),)
+        return
+    for key, part in parts.items():
+        yield from ((key, *place) for place in moving_places(part))
+
+
 def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
     """Gives a network the values of a snapshot back; what it lacked is deleted."""
     for (path, name), value in rest.items():
@@ -54,7 +84,7 @@ def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
         elif name in module._buffers:
             module._buffers[name] = _like(value, module._buffers[name])
         else:
-            vars(module)[name] = _like(value, vars(module).get(name))
+            vars(module)[name] = _like(value, vars(module).get(name, MISSING))
 
 
 def restore_all(net: nn.Module, before: Mapping[Key, Any]) -> None:
@@ -74,6 +104,12 @@ class _Missing:
 
 
 MISSING = _Missing()
+
+
+class Unmoved(NamedTuple):
+    """What a call leaves as it is: it keeps the value that it has, and this one if it has none."""
+
+    value: Any
 
 
 def copied(value: Any, depth: int = 0) -> Any:
@@ -148,11 +184,11 @@ class _Object:
                 attribute.restore()
             elif isinstance(self.value, CellType):
                 if attribute is not MISSING:
-                    self.value.cell_contents = _like(attribute, now.get(name))
+                    self.value.cell_contents = _like(attribute, now.get(name, MISSING))
             else:  # not by `setattr` of its class, which frozen objects refuse
-                object.__setattr__(self.value, name, _like(attribute, now.get(name)))
-        if self.items is not None:
-            fresh = _like(self.items, None)
+                object.__setattr__(self.value, name, _like(attribute, now.get(name, MISSING)))
+        if self.items is not None and not isinstance(self.items, Unmoved):
+            fresh = _like(self.items, type(self.items)(self.value))
             self.value.clear()
             if isinstance(fresh, dict):
                 self.value.update(fresh)
@@ -192,12 +228,17 @@ def is_plain_object(value: Any) -> bool:
 
 def _like(value: Any, current: Any) -> Any:
     """A fresh copy of a value, on the device and in the precision of what stands there now."""
+    if isinstance(value, Unmoved):
+        return _like(value.value, MISSING) if current is MISSING else current
     if isinstance(value, _Object):
         return value.restore()
     if type(value) in (list, tuple):
-        return type(value)(_like(item, None) for item in value)
+        alike = type(current) is type(value) and len(current) == len(value)
+        held = current if alike else [MISSING] * len(value)
+        return type(value)(map(_like, value, held))
     if type(value) is dict:
-        return {key: _like(item, None) for key, item in value.items()}
+        known = current if isinstance(current, dict) else {}
+        return {key: _like(item, known.get(key, MISSING)) for key, item in value.items()}
     fresh = copied(value)
     if isinstance(fresh, Tensor) and isinstance(current, Tensor) and fresh.is_floating_point():
         return fresh.to(current.device, current.dtype if current.is_floating_point() else None)
@@ -231,8 +272,9 @@ def find_state(
         if any(_is_state(net, key, before[key], known) for key in left):
             raise _not_at_rest(net, left) from None
         first = run(images[0])
-    keys = moved(before, snapshot(net))
-    rest = {key: before.get(key, MISSING) for key in keys}
+    after = snapshot(net)
+    keys = moved(before, after)
+    rest = {key: pruned(before.get(key, MISSING), after[key]) for key in keys}
     theirs = [key for key in keys if _owner(net, key) not in known]
     if any(_left_over(rest[key]) for key in theirs):
         _reset(net)

@@ -211,7 +211,7 @@ def open_function(function: AutogradFunction) -> bool:
     function.forward = staticmethod(heard_apart if separate else heard)  # type: ignore[method-assign]
     function.backward = staticmethod(answered)  # type: ignore[method-assign]
     if separate:
-        function.setup_context = staticmethod(set_up)  # type: ignore[method-assign]
+        function.setup_context = staticmethod(set_up)  # type: ignore[method-assign, assignment]
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +58,7 @@ class Lif(nn.Module):
         super().__init__()
         self.kind, self.constants, self.table = kind, [[0.5]], {"lif": {"decay": 0.5}}
         self.settings, self.array = Settings(), np.array([0.5])
+        self.queue, self.numbers = deque([0.5]), range(5, 9)
         self.scaled = partial(torch.mul, other=torch.tensor(0.5))
         self.plain, self.per_channel = torch.tensor(0.5), torch.full((12,), 0.5)
         self.learnt = nn.Parameter(torch.full((12,), 0.5))
@@ -67,6 +69,8 @@ class Lif(nn.Module):
             return self.constants[0][0]
         if self.kind == "dict":
             return self.table["lif"]["decay"]
+        if self.kind in ("queue", "range"):
+            return self.queue[0] if self.kind == "queue" else self.numbers[0] / 10
         if self.kind in ("object", "array"):
             return self.settings.decay if self.kind == "object" else float(self.array[0])
         if self.kind == "closure":
@@ -121,6 +125,8 @@ CHANGES: dict[str, Callable[[Lif], Any]] = {
     "list": lambda n: n.constants[0].__setitem__(0, 0.9),
     "dict": lambda n: n.table["lif"].update(decay=0.9),
     "object": lambda n: setattr(n.settings, "decay", 0.9),
+    "queue": lambda n: n.queue.__setitem__(0, 0.9),
+    "range": lambda n: setattr(n, "numbers", range(9, 12)),
     "array": lambda n: n.array.__imul__(1.8),
     "partial": lambda n: n.scaled.keywords.update(other=torch.tensor(0.9)),
     "tensor": lambda n: setattr(n, "plain", torch.tensor(0.9)),
@@ -152,7 +158,7 @@ def test_a_constant_is_followed_wherever_it_is_kept(kind: str, constants: Any) -
     before = logits_and_gradient(victim, IMAGES, "bptr")
     CHANGES[kind](net.neuron)
     anew = adapt(net, images=IMAGES)
-    for mode in ("bptr", "pdsg", "bptt(surrogate=triangle(gamma=1))"):
+    for mode in ("bptr", "rga", "pdsg", "bptt(surrogate=triangle(gamma=1))"):
         expected, found = (
             logits_and_gradient(anew, IMAGES, mode),
             logits_and_gradient(victim, IMAGES, mode),
@@ -163,6 +169,73 @@ def test_a_constant_is_followed_wherever_it_is_kept(kind: str, constants: Any) -
         assert not isinstance(before, str) and not torch.equal(found[1], before[1])
         for ours, theirs in zip(found, expected, strict=True):
             assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max(), mode
+
+
+class Bare:
+    """A neuron that is no module, which keeps a leak beside its state."""
+
+    def __init__(self, decay: float = 0.5) -> None:
+        self.decay, self.v = decay, torch.zeros(())
+
+    def __call__(self, current: Tensor) -> Tensor:
+        self.v = self.decay * self.v + current
+        spikes: Tensor = Fire.apply(self.v - 1.0)
+        self.v = self.v * (1 - spikes)
+        return spikes
+
+
+class Cell(nn.Module):
+    def __init__(self, decay: float = 0.5) -> None:
+        super().__init__()
+        self.inner = Bare(decay)
+
+    def forward(self, current: Tensor) -> Tensor:
+        return self.inner(current)
+
+
+class Holding(nn.Module):
+    """Its neuron is in containers, of which PyTorch knows nothing."""
+
+    def __init__(self, neuron: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(16, 12), nn.Linear(12, 3)
+        self.held = {"stages": [nn.ModuleList([neuron]) if isinstance(neuron, Cell) else [neuron]]}
+        self.first.weight.data *= 4
+
+    def bare(self) -> Bare:
+        neuron = self.held["stages"][0][0]
+        return neuron.inner if isinstance(neuron, Cell) else neuron
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.bare().v = torch.zeros(())
+        call = self.held["stages"][0][0]
+        return torch.stack([self.last(call(self.first(x.flatten(1)))) for _ in range(5)]).sum(0)
+
+
+HELD: dict[str, tuple[Any, Callable[[Holding], Any]]] = {
+    "a module": (Cell, lambda net: setattr(net.bare(), "decay", 0.9)),
+    "another module": (Cell, lambda net: net.held["stages"][0].__setitem__(0, Cell(0.9))),
+    "no module": (Bare, lambda net: setattr(net.bare(), "decay", 0.9)),
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_neurons_in_containers_are_followed(kind: str) -> None:
+    make, change = HELD[kind]
+    victim = adapt(Holding(make()), images=IMAGES)
+    changed = Holding(make(0.9))
+    assert isinstance(victim.net, ForeignSNN)
+    logits_and_gradient(victim, IMAGES, "rga")
+    studies = victim.net.studies
+    logits_and_gradient(victim, IMAGES, "rga")
+    assert victim.net.studies is studies
+    change(victim.net.net)  # type: ignore[arg-type]
+    found, expected = (
+        logits_and_gradient(v, IMAGES, "rga") for v in (victim, adapt(changed, images=IMAGES))
+    )
+    assert all(map(torch.equal, found, expected))
+    assert torch.equal(victim(IMAGES), changed(IMAGES))
 
 
 def test_a_training_that_learns_a_leak_studies_it_for_rates_alone() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_snn import adapt
+from robust_snn import Victim, adapt
 from robust_snn.diagnostics.reached_neurons import reached_neurons
 from tests.helpers import assert_close_rms
 
@@ -225,3 +225,60 @@ def test_what_fires_inside_of_vmap_is_named() -> None:
     (missed,) = reach.missed
     assert "gt" in missed and "inside torch.vmap" in missed
     assert torch.equal(victim(IMAGES), victim.net.net(IMAGES))
+
+
+class Apart(torch.autograd.Function):
+    """A step whose forward pass gets no context, so that `torch.vmap` takes it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(v: Tensor) -> Tensor:
+        return (v >= 0).to(v.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        return upstream * (1 - ctx.saved_tensors[0].abs()).clamp(min=0)
+
+
+def test_a_function_without_a_context_is_reached_and_stays_as_vmap_needs_it() -> None:
+    victim = adapt(Sites([Apart.apply, Apart.apply]), images=IMAGES)
+    assert len(victim.takes("bptt").neurons) == 2
+    v = torch.linspace(-1, 1, 6).view(2, 3).requires_grad_()
+    mapped = torch.vmap(Apart.apply)(v)
+    (slope,) = torch.autograd.grad(mapped.sum(), v)
+    assert torch.equal(mapped, (v >= 0).float()) and torch.equal(slope, 1 - v.abs())
+    own, bptt = (input_gradient(victim.replace(gradient=m)) for m in ("own", "bptt"))
+    assert torch.equal(own, bptt)
+    assert not torch.equal(own, input_gradient(victim.replace(gradient="bptt(surrogate=atan)")))
+
+
+def input_gradient(victim: Victim) -> Tensor:
+    x = IMAGES.clone().requires_grad_()
+    return torch.autograd.grad(victim(x).square().sum(), x)[0]
+
+
+class Resonating(Sites):
+    """Its membranes are complex numbers, whose real part fires."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros(len(x), 12, dtype=torch.complex64), torch.zeros(1)
+        turn = torch.polar(torch.tensor(0.8), torch.tensor(0.7))
+        for _ in range(3):
+            v = turn * v + 3 * self.layers[0](x.flatten(1))
+            spikes = Apart.apply(v.real - 0.5)
+            v = v - spikes
+            out = out + self.last(spikes)
+        return out
+
+
+def test_complex_membranes_are_taken() -> None:
+    net = Resonating([step, step])
+    victim = adapt(net, images=IMAGES)
+    assert len(victim.takes("bptt").neurons) == 1 and torch.equal(victim(IMAGES), net(IMAGES))
+    own, bptt = (input_gradient(victim.replace(gradient=m)) for m in ("own", "bptt"))
+    assert torch.equal(own, bptt)

@@ -107,7 +107,7 @@ class SharpnessMemory:
         after = z[0].new_empty(shape), z[0].new_empty(shape)
         for step, *running in zip(z, *before, *after, strict=True):
             if in_one_pass(step, *running):
-                running_distances(step, *running, beta)
+                running_distances(step, running, beta)
                 continue
             for part, mean, deviation, new_mean, new_deviation in blocks(step, *running):
                 distance = part.abs()
@@ -201,10 +201,9 @@ def _spread(z: Steps, scope: str) -> Tensor:
 def _sums(z: Tensor, pooled: list[int]) -> tuple[Tensor, Tensor]:
     """Sums of `z` `[B, ...]` and of its square over some dimensions, in double precision."""
     if in_one_pass(z):
-        kept = [1 if d in pooled else n for d, n in enumerate(z.shape)]
-        return tuple(
-            s.view(kept) for s in row_sums(z, torch.Size(z.shape[d] for d in pooled).numel())
-        )
+        shape = *z.shape[: pooled[0]], *[1] * len(pooled)  # these are its last dimensions
+        total, square = row_sums(z, z.shape[pooled[0] :].numel())
+        return total.view(shape), square.view(shape)
     rows = max(1, BLOCK // z[0].numel()) if z.device.type == "cpu" else len(z)
     sums = []
     for part in z.split(rows):  # its double stays in the cache

@@ -5,6 +5,7 @@ Large float32 steps on a CPU go through Numba in one pass over memory, all other
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,11 +113,15 @@ def row_sums(z: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return out[0], out[1]
 
 
-def running_distances(
-    z: Tensor, mean: Tensor, deviation: Tensor, new_mean: Tensor, new_deviation: Tensor, beta: float
-) -> None:
-    """A step of the running mean of the distance `|z|` and of the mean deviation from it."""
-    _over_blocks("distances", (beta, 1 - beta), z, mean, deviation, new_mean, new_deviation)
+def running_distances(z: Tensor, running: Sequence[Tensor], beta: float) -> None:
+    """A step of the running mean of the distance `|z|` and of the mean deviation from it.
+
+    Args:
+        z: The step.
+        running: Mean and deviation before it, and memory for those after it.
+        beta: Decay.
+    """
+    _over_blocks("distances", (beta, 1 - beta), z, *running)
 
 
 def running_drive(
