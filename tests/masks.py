@@ -46,8 +46,20 @@ class Beside(nn.Module):
         self.neuron, self.out = LIF(), nn.Linear(32, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        spikes = self.neuron(3 * self.decoy(x).expand(4, len(x), -1)).mean(0)
-        return self.after(self.net(x)) + self.share * self.out(spikes)
+        return self.after(self.net(x)) + self.share * self.beside(x)
+
+    def beside(self, x: Tensor) -> Tensor:
+        return self.out(self.neuron(3 * self.decoy(x).expand(4, len(x), -1)).mean(0))
+
+
+class Unrecorded(Beside):
+    """Answers without a graph, and with the whole gradient of another network."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits = self.net(x)
+        beside = self.beside(x)
+        return logits + beside - beside.detach()
 
 
 class Own(torch.autograd.Function):
@@ -92,6 +104,19 @@ def noisy(x: Tensor) -> Tensor:
 def outliers(logits: Tensor) -> Tensor:
     rare = (torch.rand(len(logits), 1, device=logits.device) < 0.05).float()
     return logits + 1e4 * rare * torch.randn_like(logits)
+
+
+def flipped(x: Tensor) -> Tensor:
+    x = x.clone()
+    if x.requires_grad:
+        x.register_hook(lambda gradient: gradient.flip(-1))
+    return x
+
+
+def hooked() -> nn.Module:
+    module = nn.Identity()
+    module.register_full_backward_hook(lambda _, gradients, __: (gradients[0].flip(-1),))
+    return module
 
 
 def own(function: Any, backward: Any) -> Callable[[Tensor], Tensor]:
@@ -147,6 +172,9 @@ MASKS: dict[str, Callable[[nn.Module], Any]] = {
     "one-hot with decoy": lambda net: Beside(net, one_hot, 0.05),
     "detached branch": lambda net: Beside(net, Tensor.detach, 0.5),
     "reversed gradient": lambda net: Around(net, own(same, Tensor.neg)),
+    "hook of a tensor": lambda net: Around(net, flipped),
+    "hook of a module": lambda net: Around(net, hooked()),
+    "without a graph": lambda net: Unrecorded(net, same, 1.0),
     "sinusoidal input": lambda net: Around(net, lambda x: x + 0.01 * (1e3 * x).sin()),
     "rounded input": lambda net: Around(net, rounded),
     "rounded logits": lambda net: Around(net, after=torch.round),

@@ -21,6 +21,7 @@ from robust_snn.victim_scoring import fresh_logits
 NAME = "finite differences"
 WEAK = 0.05  # cosine with the true gradient below which most of a step is wasted
 SLOW = 0.15  # speed of the margin along a gradient, in that towards images of other classes
+SLUGGISH = 0.5  # the same of a gradient that other attacks may well beat
 FLAT = 0.5  # the same along the true gradient; at least 1 where the network is linear
 DRAWS = 8  # of the gradients and margins of a noisy victim
 PLACES = 4  # in the ball around an image of a victim without noise
@@ -195,15 +196,17 @@ def _judged(
     square = max(float(product.mean()), chance**2 / product.numel() ** 0.5)
     scale = (square * pixels) ** 0.5  # of the rise along the true gradient's direction
     cosine, uncertain = (rise / scale, 2 * error / scale) if scale else (0.0, 0.0)
-    pace = rise / speed if speed > 0 else torch.inf
-    best = scale / speed if speed > 0 else torch.inf
+    pace, best, unsure = (
+        (rise / speed, scale / speed, 2 * error / speed) if speed > 0 else (torch.inf,) * 3
+    )
     why = f"along the signs of {mode} the expected margin moves as if the cosine were {cosine:.2f}"
     if pace < torch.inf:
         why += f", {pace:.2f} times as fast as towards images of other classes"
-    if pace + 2 * error / speed < SLOW or best < FLAT:
+    if pace + unsure < SLOW or best < FLAT:
         return Diagnostic(NAME, cosine, "fail", f"{why}: what it follows decides little")
     if rise > 2 * error:
-        return Diagnostic(NAME, cosine, "warn" if cosine < WEAK else "pass", why)
+        weak = cosine < WEAK or pace + unsure < SLUGGISH
+        return Diagnostic(NAME, cosine, "warn" if weak else "pass", why)
     if cosine + uncertain < WEAK or not along.any():
         return Diagnostic(NAME, cosine, "fail", f"{why}, no better than along random signs")
     why = f"{why}, give or take {uncertain:.2f}: {along.shape[1]} {TOO_FEW}"

@@ -7,8 +7,9 @@ are; the numbers of the forward pass stay what they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.hooks import RemovableHandle
 
 from robust_snn.foreign.comparison import ABOVE, BELOW, ROUNDINGS
 from robust_snn.foreign.foreign_net import ForeignSNN
@@ -30,6 +32,7 @@ from robust_snn.foreign.interception import (
     open_function,
 )
 from robust_snn.foreign.masks import ARITHMETIC, CASTS, RESHAPING
+from robust_snn.foreign.spike_recording import called_by_us
 from robust_snn.utils.operands import by_position
 from robust_snn.victim import Victim
 
@@ -48,8 +51,8 @@ class Bridge:
 
     Attributes:
         operations: Whether roundings, comparisons and casts do, and autograd functions that hardly
-            change their argument, whatever their backward pass is.
-        detached: Whether `detach` does.
+            change their argument, whatever their backward pass is; hooks change no gradient then.
+        detached: Whether `detach` and blocks of `no_grad` do.
         readout: Path of the module whose output attacks see instead of the logits, which name the
             same class but hide how near others are; "" for the logits.
         crossed: Names of the operations and functions that were met; see `named`.
@@ -92,6 +95,7 @@ class Bridged(nn.Module):
         with ExitStack() as stack:
             if torch.is_grad_enabled() and x.requires_grad:
                 if bridge.operations:
+                    stack.enter_context(_without_hooks(self.net))
                     self._open_functions(x)
                     stack.enter_context(listening(_Functions(current_listener())))
                 stack.enter_context(_Operations(bridge))
@@ -134,6 +138,12 @@ class _Operations(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        if self.bridge.operations and func is Tensor.register_hook:
+            _note("register_hook")
+            return RemovableHandle(OrderedDict())
+        if self.bridge.detached and _is_no_grad(func, args) and not called_by_us():
+            _note("no_grad")
+            return None
         out = func(*args, **(kwargs or {}))
         args, options = by_position(args, kwargs or {})
         if not (torch.is_grad_enabled() and isinstance(out, Tensor) and args):
@@ -177,6 +187,27 @@ class _Operations(TorchFunctionMode):
             linear: Tensor = func(*smooth, **{k: v for k, v in options.items() if k != "dtype"})
             return linear
         return None
+
+
+def _is_no_grad(func: Callable[..., Any], args: Sequence[Any]) -> bool:
+    return func is torch._C._set_grad_enabled and not args[0]
+
+
+@contextmanager
+def _without_hooks(net: nn.Module) -> Iterator[None]:
+    """No module of a network changes its gradients by hooks."""
+    kept = []
+    for path, module in net.named_modules():
+        for name in ("_backward_hooks", "_backward_pre_hooks"):
+            if hooks := getattr(module, name):
+                _note(f"backward hooks of {path or 'the network'}")
+                kept.append((module, name, hooks))
+                setattr(module, name, OrderedDict())
+    try:
+        yield
+    finally:
+        for module, name, hooks in kept:
+            setattr(module, name, hooks)
 
 
 class _Functions:

@@ -18,6 +18,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
+from torch.nn.modules._functions import BackwardHookFunction
 
 AutogradFunction = type[torch.autograd.Function]
 
@@ -131,9 +132,11 @@ def current_listener() -> Listener | None:
 
 
 def functions_of(outputs: Sequence[Tensor]) -> set[AutogradFunction]:
-    """Classes of the custom autograd functions in the graph of some outputs, but for ours."""
+    """Classes of the custom autograd functions in the graph of some outputs, but for ours, and the
+    identities by which PyTorch calls the backward hooks of modules."""
     classes = {getattr(node, "_forward_cls", None) for node in nodes_of(outputs)}
-    return {f for f in classes if f is not None and not f.__module__.startswith("robust_snn.")}
+    found = {f for f in classes if f not in (None, BackwardHookFunction)}
+    return {f for f in found if not f.__module__.startswith("robust_snn.")}
 
 
 def nodes_of(outputs: Sequence[Tensor]) -> set[Node]:

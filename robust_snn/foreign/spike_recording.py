@@ -142,11 +142,24 @@ def running_lines() -> Iterator[tuple[Any, int]]:
 def line_of_network() -> tuple[str, int, int]:
     """The file, the line and the place in the compiled code of a network that is running."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in AROUND:
+    while frame is not None and _package(frame) in AROUND:
         frame = frame.f_back
     return (
         ("", 0, 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno, frame.f_lasti)
     )
+
+
+def called_by_us() -> bool:
+    """Whether a function of PyTorch that is running was called by code of this package."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and (package := _package(frame)) == "torch":
+        frame = frame.f_back
+    return frame is not None and package == "robust_snn"
+
+
+def _package(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
 
 
 AROUND = ("robust_snn", "torch")  # code between a line of a network and what it calls
