@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import torch
 
-from robust_snn.kernels.numba_tools.shares import RUN
+from robust_snn.kernels.numba_tools.shares import COUNT, NUMBER, RUN
 
 VALUES_PER_SECOND = 8e9  # that a thread passes over in its cache
 PYTHON_WAKES = 1e-4  # seconds, of a Python thread
@@ -30,7 +31,9 @@ TRIES, GAP = 9, 1e-4  # of the measurement: wakings, seconds of the caller alone
 
 _Pointer, _Number = ctypes.c_void_p, ctypes.c_uint
 _Share = ctypes.CFUNCTYPE(None, _Pointer)
+_Own = ctypes.CFUNCTYPE(_Number)
 _pool: ThreadPoolExecutor | None = None
+_place = threading.local()  # of a Python thread among those that share a kernel
 _forked = False
 
 
@@ -41,22 +44,33 @@ def _python_threads(function: int, data: int, threads: int, flags: int) -> None:
     if _pool is None:
         _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="robust_snn")
     share = _Share(function)
-    others = [_pool.submit(share, data) for _ in range(threads - 1)]
-    share(data)
+
+    def take(number: int) -> None:
+        _place.number, _place.count = number, threads
+        share(data)
+
+    others = [_pool.submit(take, number) for number in range(1, threads)]
+    take(0)
     for other in others:
         other.result()
 
 
-def _openmp() -> Any:
-    """`GOMP_parallel` of the library that PyTorch itself calls, or None."""
+_PYTHON = _python_threads, _Own(lambda: _place.number), _Own(lambda: _place.count)
+
+
+def _openmp() -> tuple[Any, ...] | None:
+    """`GOMP_parallel` of the library that PyTorch itself calls, and what tells threads apart."""
     try:
-        return ctypes.CDLL(str(Path(torch.__file__).parent / "lib/libtorch_cpu.so")).GOMP_parallel
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib/libtorch_cpu.so"))
+        return library.GOMP_parallel, library.omp_get_thread_num, library.omp_get_num_threads
     except (OSError, AttributeError):  # another system, or PyTorch without OpenMP
         return None
 
 
-_run = _openmp() or _python_threads
-llvm.add_symbol(RUN, ctypes.cast(_run, _Pointer).value)
+_functions = _openmp() or _PYTHON
+_run = _functions[0]
+for _symbol, _function in zip((RUN, NUMBER, COUNT), _functions, strict=True):
+    llvm.add_symbol(_symbol, ctypes.cast(_function, _Pointer).value)
 
 
 def _stay_alone() -> None:
