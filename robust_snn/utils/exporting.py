@@ -16,7 +16,8 @@ def exporting() -> bool:
 
 def to_onnx() -> bool:
     """Whether the network that runs now is converted to ONNX, which knows no operator of ours."""
-    return torch.onnx.is_in_onnx_export()
+    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return recorded and torch.onnx.is_in_onnx_export()  # which imports modules to say it
 
 
 # PyTorch 2.6 does not say it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -76,16 +75,25 @@ def spiking_loop(
     backend = choose_backend(backend, *tensors, lacking=_not_compiled(dynamics, inputs))
     if isinstance(rule, Activate):
         return reference_activation(current, dynamics, rule, inputs)
-    run, membranes = reference_spiking_loop, reference_membranes
-    if backend != "torch":
-        run = partial(compiled_spiking_loop, backend)
-        membranes = partial(compiled_membranes, backend)
     if isinstance(rule, AdaptiveSurrogate):
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            rule = rule.recursion(membranes(current, dynamics, inputs))
-        else:
-            rule = TRIANGLE_RECURSION  # no gradient will pass
-    return run(current, dynamics, rule, inputs)
+        needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        rule = _adapted(rule, backend, current, dynamics, inputs) if needed else TRIANGLE_RECURSION
+    if backend == "torch":
+        return reference_spiking_loop(current, dynamics, rule, inputs)
+    return compiled_spiking_loop(backend, current, dynamics, rule, inputs)
+
+
+def _adapted(
+    rule: AdaptiveSurrogate,
+    backend: str,
+    current: Tensor,
+    dynamics: Dynamics,
+    inputs: LayerInputs,
+) -> Recursion:
+    """The rule with a sharpness from the membranes of this call."""
+    if backend == "torch":
+        return rule.recursion(reference_membranes(current, dynamics, inputs))
+    return rule.recursion(compiled_membranes(backend, current, dynamics, inputs))
 
 
 def _check_compact(rule: Recursion, noise: NoisyFiring | None) -> None:

@@ -73,13 +73,21 @@ _library = torch.library.Library("robust_snn", "DEF")
 _library.define(f"spiking_forward(Tensor current, {_CALL}) -> (Tensor, Tensor)")
 _library.define(f"membranes(Tensor current, {_CALL}) -> Tensor")
 _library.define(
-    "spiking_backward(Tensor upstream, Tensor? current, Tensor saved_bytes, "
+    "spiking_backward(Tensor upstream, Tensor? current, Tensor? saved_bytes, "
     f"Tensor? sharpness_map, {_schema(Wanted, 'bool').replace('bool ', 'bool wants_')}, {_CALL}) "
     f"-> ({', '.join(['Tensor'] * 6)})"
 )
 
 
 def _forward(current: Tensor, *flat: Any) -> tuple[Tensor, Tensor]:
+    out, saved_bytes = _forward_or_none(current, *flat)
+    if saved_bytes is None:
+        sizes = 0, current.shape[1], current.shape[2:].numel()
+        saved_bytes = current.new_empty(sizes, dtype=torch.uint8)
+    return out, saved_bytes
+
+
+def _forward_or_none(current: Tensor, *flat: Any) -> tuple[Tensor, Tensor | None]:
     call = _call(flat)
     with ready_to_launch(call.backend, current):
         return call.kernels.run_forward(call.args, current, call.tensors)
@@ -100,7 +108,7 @@ def _backward(*flat: Any) -> tuple[Tensor, ...]:
 def _backward_or_none(
     upstream: Tensor,
     current: Tensor | None,
-    saved_bytes: Tensor,
+    saved_bytes: Tensor | None,
     sharpness_map: Tensor | None,
     summed: bool,
     channels_last: bool,
@@ -137,7 +145,7 @@ def _membranes_fake(current: Tensor, *flat: Any) -> Tensor:
 def _backward_fake(
     upstream: Tensor,
     current: Tensor | None,
-    saved_bytes: Tensor,
+    saved_bytes: Tensor | None,
     sharpness_map: Tensor | None,
     summed: bool,
     channels_last: bool,
@@ -181,7 +189,9 @@ class _SpikingLoop(torch.autograd.Function):
         current: Tensor,
         *tensors: Tensor | None,
     ) -> Tensor:
-        run: Any = _forward if _is_plain(current) else torch.ops.robust_snn.spiking_forward
+        run: Any = _forward_or_none
+        if not _is_plain(current):
+            run = torch.ops.robust_snn.spiking_forward
         out, saved_bytes = run(current, *tensors, backend, *args)
         needs: Any = LayerTensors(*ctx.needs_input_grad[-len(tensors) :])
         ctx.wants = (
@@ -203,14 +213,11 @@ class _SpikingLoop(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         current, saved_bytes, sharpness_map, *tensors = ctx.saved_tensors
         args, gradient = ctx.args, upstream[0]
-        if saved_bytes is None:
-            sizes = 0, gradient.shape[1], gradient.shape[2:].numel()
-            saved_bytes = gradient.new_empty(sizes, dtype=torch.uint8)
         once = not ctx.constant and _gives_same_steps(args, gradient, LayerTensors(*tensors))
         wanted = Wanted(ctx.constant or once, ctx.channels_last, *ctx.wants)
-        run: Any = torch.ops.robust_snn.spiking_backward
-        if _is_plain(gradient) and not torch.is_grad_enabled():  # else the operator refuses
-            run = _backward_or_none
+        run: Any = _backward_or_none
+        if not _is_plain(gradient) or torch.is_grad_enabled():  # then the operator refuses
+            run = torch.ops.robust_snn.spiking_backward
         on_current, *on_tensors = run(
             gradient, current, saved_bytes, sharpness_map, *wanted, *tensors, ctx.backend, *args
         )

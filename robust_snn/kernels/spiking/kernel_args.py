@@ -83,12 +83,12 @@ class Kept(NamedTuple):
 
     Attributes:
         current: Currents `[T or 1, B, ...]`; None where no membrane is recomputed.
-        saved_bytes: uint8 `[1 or T, B, N]`, see `Saved`, or `[0, B, N]` where nothing is saved.
+        saved_bytes: uint8 `[1 or T, B, N]`, see `Saved`; None where nothing is saved.
         sharpness_map: Sharpness of the surrogate, broadcasts to `[T, B, ...]`; None if it is one.
     """
 
     current: Tensor | None
-    saved_bytes: Tensor
+    saved_bytes: Tensor | None
     sharpness_map: Tensor | None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,7 @@ from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape, Time
 from robust_snn.kernels.spiking.kernel_args import Kept, KernelArgs, LayerTensors, Wanted
 from robust_snn.kernels.spiking.kernel_tables import (
+    ParameterGradients,
     empty_gradients,
     random_tables,
     step_table,
@@ -37,8 +39,11 @@ from robust_snn.kernels.spiking.numba.forward import (
 DEAR = 2  # times a plain forward pass at least: a backward pass, random draws
 _CPU = torch.device("cpu")
 _NO_AFFINE = np.empty((2, 0), np.float32)
-_NOTHING = np.zeros((0, 0, 0), np.uint8)
-_ONE_SHARPNESS = np.zeros((0, 0, 0), np.float32)
+_NO_BYTES = np.empty((0, 0, 0), np.uint8)
+_ONE_SHARPNESS = np.empty((0, 0, 0), np.float32)
+# what a backward kernel does not read
+_NO_DRAWS = None, np.empty((2, 0), np.int64), np.empty(0, np.uint32), None
+_NO_SUMS = np.empty((2, 0, 0), np.float32), np.empty((0, 0), np.float32), np.empty((0, 2, 0))
 
 
 def _array(tensor: Tensor, channels_last: bool) -> np.ndarray:
@@ -48,12 +53,14 @@ def _array(tensor: Tensor, channels_last: bool) -> np.ndarray:
     """
     if tensor.stride(0) == 0:
         tensor = tensor[:1]
-    return bit_patterns(_flat(storage_view(tensor.detach(), channels_last)))
+    return _flat(storage_view(tensor.detach(), channels_last))
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    """`[T, B, ...]` as `[T, B, N]`, also where a dimension is zero."""
-    return tensor.reshape(*tensor.shape[:2], tensor.shape[2:].numel())
+def _flat(tensor: Tensor) -> np.ndarray:
+    """A contiguous `[T, B, ...]` as `[T, B, N]`, also where a dimension is zero."""
+    array = bit_patterns(tensor)
+    steps, batch, *sample = array.shape
+    return array.reshape(steps, batch, math.prod(sample))
 
 
 @lru_cache(maxsize=64)
@@ -68,22 +75,25 @@ def _blocks(stack: Tensor) -> int:
     return stack.shape[1] * -(-stack.shape[2:].numel() // BLOCK)
 
 
-def run_forward(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> tuple[Tensor, Tensor]:
-    """Returns the spikes `[T, B, ...]` and the saved bytes `[0, 1 or T, B, N]`."""
+def run_forward(
+    args: KernelArgs, current: Tensor, tensors: LayerTensors
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the spikes `[T, B, ...]` and the saved bytes `[1 or T, B, N]`, if there are any."""
     last, sample = is_channels_last(current), current.shape[2:]
     stored = args.steps, current.shape[1], *storage_sample(sample, last)
     out = in_large_pages(torch.empty(stored, dtype=current.dtype))
-    sizes = args.saved_steps, current.shape[1], sample.numel()
-    saved_bytes, saved = torch.empty(sizes, dtype=torch.uint8), _NOTHING
-    if sizes[0]:
-        saved = saved_bytes.zero_().numpy()
+    saved_bytes, saved = None, _NO_BYTES
+    if args.saves != Saved.NOTHING:
+        sizes = args.saved_steps, current.shape[1], sample.numel()
+        saved_bytes = torch.zeros(sizes, dtype=torch.uint8)
+        saved = saved_bytes.numpy()
     tables = [_step_array(args, tensors), _affine_array(tensors, sample, last)]
     work, kernel = out.numel(), plain_forward
     if not args.firing == args.gating == Randomness.NONE or args.saves == Saved.MEMBRANE:
         work, kernel = DEAR * work, spiking_forward
         tables += _random_arrays(args, tensors, current, last)
-    given, written = _array(current, last), bit_patterns(_flat(out))
-    run_blocks(kernel, _blocks(current), work, args, given, *tables, written, saved)
+    given = _array(current, last)
+    run_blocks(kernel, _blocks(current), work, args, given, *tables, _flat(out), saved)
     return logical_view(out, last), saved_bytes
 
 
@@ -158,14 +168,20 @@ def run_backward(
     )
     stored = (1 if wanted.summed else args.steps, batch, *storage_sample(sample, last))
     grad_current = in_large_pages(allocate(stored, dtype=dtype))
-    sums = empty_gradients(upstream, wanted, _blocks(upstream), torch.zeros, torch.float64)
     current = upstream.new_empty(0, *upstream.shape[1:]) if kept.current is None else kept.current
     sharpness_map = None if _is_common(args) else _ONE_SHARPNESS
     if kept.sharpness_map is not None:
         steps, samples = kept.sharpness_map.shape[:2]
         sharpness_map = _array(kept.sharpness_map.expand(steps, samples, *sample).float(), last)
-    probability, keys, numbers, firing = _random_arrays(args, tensors, upstream, last)
     gated, noisy = args.gating != Randomness.NONE, args.firing != Randomness.NONE
+    probability, keys, numbers, firing = _NO_DRAWS
+    if gated or noisy:
+        probability, keys, numbers, firing = _random_arrays(args, tensors, upstream, last)
+    sums: ParameterGradients | None = None
+    added: tuple[np.ndarray, ...] = _NO_SUMS
+    if wanted.parameters:
+        sums = empty_gradients(upstream, wanted, _blocks(upstream), torch.zeros, torch.float64)
+        added = tuple(gradient.numpy() for gradient in sums)
     run_blocks(
         spiking_backward,
         _blocks(upstream),
@@ -173,7 +189,7 @@ def run_backward(
         args,
         _array(upstream, last),
         _array(current, last),
-        kept.saved_bytes.numpy(),
+        _NO_BYTES if kept.saved_bytes is None else kept.saved_bytes.numpy(),
         sharpness_map,
         _step_array(args, tensors),
         _affine_array(tensors, sample, last),
@@ -181,9 +197,8 @@ def run_backward(
         keys,
         numbers,
         firing if noisy else None,
-        bit_patterns(_flat(grad_current)),
-        sums.affine.numpy(),
-        sums.probability.numpy(),
-        sums.steps.numpy(),
+        _flat(grad_current),
+        *added,
     )
-    return logical_view(grad_current, last), *sum_gradients(args, sums, wanted, sample)
+    on_tensors = (None,) * 5 if sums is None else sum_gradients(args, sums, wanted, sample)
+    return logical_view(grad_current, last), *on_tensors

@@ -214,6 +214,9 @@ def run_backward(
     stored = upstream.new_empty(
         (steps, upstream.shape[1], *storage_sample(sample, last)), dtype=dtype
     )
+    saved_bytes = kept.saved_bytes
+    if saved_bytes is None:
+        saved_bytes = upstream.new_empty(0, dtype=torch.uint8)
     numbers = factors(args)
     programs = _programs(upstream, backward_block(args.steps))
     sums = empty_gradients(upstream, wanted, programs, torch.empty, torch.float32)
@@ -228,7 +231,7 @@ def run_backward(
         spiking_backward[(programs,)](
             _stack(upstream, last),
             current,
-            kept.saved_bytes,
+            saved_bytes,
             sharpness,
             *layer_arguments(args, tensors, upstream.device),
             stored,
