@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.utils.errors import InputError, is_out_of_memory, unknown
-from robust_snn.utils.exporting import to_onnx
+from robust_snn.utils.exporting import recorded
 
 BACKENDS = ("auto", "triton", "numba", "torch")
 OLDEST_TRITON = (3, 2)  # which PyTorch 2.6 brings
@@ -54,7 +54,7 @@ def choose_backend(backend: str, *tensors: Tensor | None, lacking: str = "") -> 
 
 def why_not(backend: str, tensors: list[Tensor]) -> str:
     """Why a compiled backend cannot take these tensors, or nothing if it can."""
-    if torch.jit.is_tracing() or to_onnx():
+    if recorded():
         return "torch.jit.trace and ONNX record operations of PyTorch and no others"
     device = "cpu" if backend == "numba" or _interprets() else "cuda"
     for tensor in tensors:

@@ -14,10 +14,15 @@ def exporting() -> bool:
     return torch.jit.is_tracing() or _in_torch_export()
 
 
+def recorded() -> bool:
+    """Whether what records the network that runs now knows no operator of ours."""
+    return torch.jit.is_tracing() or to_onnx()
+
+
 def to_onnx() -> bool:
     """Whether the network that runs now is converted to ONNX, which knows no operator of ours."""
-    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    return recorded and torch.onnx.is_in_onnx_export()  # which imports modules to say it
+    followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return followed and torch.onnx.is_in_onnx_export()  # which looks for modules to say it
 
 
 # PyTorch 2.6 does not say it

@@ -287,9 +287,10 @@ def _count_active(values, size, step, one, sources=SOURCES):
     """How many values of every `step`-th image are not 0, and how many of those not 1."""
     active, odd = 0, 0
     for start in range(0, values.size, size * step):
-        for value in values[start : start + size]:
-            active += value != 0
-            odd += (value != 0) & (value != one)
+        image = values[start : start + size]
+        for j in range(image.size):  # by number, which LLVM makes vectors of
+            active += image[j] != 0
+            odd += (image[j] != 0) & (image[j] != one)
     return active, odd
 
 
