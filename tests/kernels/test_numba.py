@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+from numba import types
 from numba.core.dispatcher import Dispatcher
 
 from loops import run
@@ -20,7 +21,7 @@ from robust_snn.kernels import Dynamics, Gate, Recursion, Surrogate, sample_keys
 from robust_snn.kernels.convolution import event_driven as events
 from robust_snn.kernels.numba_tools import half_precision as half
 from robust_snn.kernels.numba_tools import threads as numba_threads
-from robust_snn.kernels.numba_tools.shares import run_shares
+from robust_snn.kernels.numba_tools.shares import NUMBER, run_shares
 from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.spiking.numba import backward, forward, slopes
 from robust_snn.kernels.spiking.numba import block_ops as passes
@@ -98,10 +99,30 @@ def test_every_task_is_run_once_by_as_many_threads_as_pay(tasks, shares, used, t
 def test_python_threads_call_as_openmp_does():
     """Systems where PyTorch brings no OpenMP."""
     called = []
-    share = numba_threads._Share(lambda data: called.append((data, get_ident())))
+    number, count = numba_threads._PYTHON[1:]
+    share = numba_threads._Share(lambda data: called.append((data, number(), count(), get_ident())))
     numba_threads._python_threads(ctypes.cast(share, ctypes.c_void_p).value, 7, 3, 0)
-    assert [data for data, _ in called] == [7, 7, 7]
-    assert get_ident() in [thread for _, thread in called]
+    assert sorted(call[:3] for call in called) == [(7, 0, 3), (7, 1, 3), (7, 2, 3)]
+    assert get_ident() in [call[3] for call in called if call[1] == 0]
+
+
+def test_a_thread_keeps_its_share_from_call_to_call(threads):
+    """So that a layer finds in the cache of each processor what it touched before."""
+    threads(2)
+    thread = types.ExternalFunction(NUMBER, types.uint32())
+
+    @numba.njit(nogil=True)
+    def note(start, stop, found):
+        found[start:stop] = thread()
+
+    @numba.njit(nogil=True)
+    def note_threads(shares, tasks, arguments):
+        return run_shares(note, shares, tasks, arguments)
+
+    for _ in range(9):
+        found = np.full(6, 9, np.int64)
+        run_blocks(note_threads, 6, 2 * WORTH, found)
+        assert found.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_thread_is_worth_what_it_costs_to_wake():
