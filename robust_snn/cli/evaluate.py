@@ -109,6 +109,9 @@ def evaluate(
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster, or local to start one.")
     ] = None,
+    gpu_share: Annotated[
+        float, typer.Option(help="Of a GPU that each worker on a Ray cluster takes, as 0.5.")
+    ] = 1.0,
     quiet: Quiet = False,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Log lines as JSON, for machines.")
@@ -140,6 +143,7 @@ def evaluate(
         "seed": seed,
         "workers": workers,
         "ray": ray,
+        "gpu_share": gpu_share,
         "progress": bar or log_lines(),
     }
     if source_checkpoint is not None:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
-from robust_snn.data.lazy_images import Images, loaded
+from robust_snn.data.checks import check_labels
+from robust_snn.data.image_set import balanced
+from robust_snn.data.lazy_images import Images, LazyImages
 from robust_snn.data.map_style import MapStyle, with_labels
 from robust_snn.diagnostics.all_checks import full
 from robust_snn.diagnostics.attack_sanity import Curves
@@ -20,10 +23,13 @@ from robust_snn.diagnostics.margin_curve import MarginCurve, margin_curve
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
 from robust_snn.foreign import adapt
 from robust_snn.utils.argument_types import checked_types
+from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.optional_work import Attempts
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import correct
 
+LOOKED_AT = 64  # images of a data set, at most
 COMPARED = 8  # gradient modes whose directions are compared: those that attack best
 
 
@@ -101,8 +107,9 @@ def diagnose(
 
     Args:
         victim: The victim, with the gradient mode to be judged; or a network, with its own.
-        images: A few dozen images `[B, C, H, W]` in [0, 1], without the clean errors; or a
-            map-style data set of as many, all of which are read.
+        images: A few dozen images `[B, C, H, W]` in [0, 1], without the clean errors; or a data set
+            on disk or a map-style one, of which 64 are read, an equal share of every class, and the
+            clean errors are left out.
         labels: `[B]`; those of the data set if left out.
         eps: Radius of the ball.
         norm: `"Linf"` or `"L2"`.
@@ -110,13 +117,14 @@ def diagnose(
         progress: Is told what begins.
 
     Raises:
-        InputError: If the images, the labels or the threat are wrong.
+        InputError: If the images, the labels or the threat are wrong, or none of those that were
+            read is classified correctly.
     """
     victim = adapt(victim)
     found, labels = with_labels(images, labels)
-    images = found if isinstance(found, Tensor) else loaded(found).to(device_of(victim))
-    labels = labels if isinstance(found, Tensor) else labels.to(images.device)
-    of = victim, images, labels
+    if isinstance(found, LazyImages):
+        found, labels = _few(victim, found, labels)
+    of = victim, found, labels
     threat: dict[str, Any] = {"norm": norm, "eps": eps}
     curves: Curves = {}
     attempt = Attempts()
@@ -145,7 +153,7 @@ def diagnose(
     )
     return Diagnosis(
         gradient=own,
-        images=len(images),
+        images=len(found),
         stochastic=victim.stochastic,
         threat=threat,
         seed=seed,
@@ -157,6 +165,18 @@ def diagnose(
         margin=margin,
         missing=tuple(attempt.missing),
     )
+
+
+def _few(victim: Victim, images: LazyImages, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Some images of a data set, without the clean errors, on the victim's device."""
+    check_labels(labels, len(images), int(labels.max()) + 1)
+    rows = np.sort(balanced(labels.cpu().numpy())[:LOOKED_AT])
+    device = device_of(victim)
+    some, answers = images.subset(rows)[:].to(device), labels[torch.from_numpy(rows)].to(device)
+    right = correct(victim, some, answers, draws=1)[:, 0]
+    if not right.any():
+        raise InputError(f"the network reads none of {len(rows)} images right: nothing to attack")
+    return some[right], answers[right]
 
 
 def _without_nan(row: list[float]) -> tuple[float | None, ...]:

@@ -44,11 +44,12 @@ from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.foreign import adapt
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.argument_types import checked_types
+from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.progress_bar import progress_listener
-from robust_snn.utils.values import whole
+from robust_snn.utils.values import number, whole
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
@@ -78,6 +79,7 @@ def evaluate(
     keep: str = "worst",
     workers: int | None = None,
     ray: str | None = None,
+    gpu_share: float = 1.0,
     model_info: Mapping[str, Any] | None = None,
     data_info: Mapping[str, Any] | None = None,
     progress: bool | Callable[[Progress], None] = False,
@@ -124,6 +126,8 @@ def evaluate(
         workers: Processes that share the work, this one among them; 1 by default. On a Ray cluster:
             actors, by default as many as it has GPUs, or as its CPUs allow.
         ray: Address of a Ray cluster whose machines all see `out`; `"local"` starts one here.
+        gpu_share: Of a GPU, in (0, 1], that each worker on a Ray cluster takes, whose memory must
+            suffice for all that share it.
         model_info: `name`, `kwargs`, `weights_sha256` and arguments of `adapt` (`adapt`) of the
             model, for the record.
         data_info: `name` and `split` of the data, for the record.
@@ -139,6 +143,7 @@ def evaluate(
         FolderError: If `out` cannot be written to in the middle of the run.
     """
     workers = None if workers is None else whole(workers, "workers", 1)
+    gpu_share = _share(gpu_share, ray)
     check_keep(keep)
     protocol = _protocol(suite, eps, norm, draws, steps, eot)
     with ExitStack() as entered:
@@ -162,7 +167,7 @@ def evaluate(
             folder.check_room(room(checked.job, keep))
         meter = Meter(checked.job, folder, listener)
         say_if_long(checked.job, meter.total - meter.finished, workers or 1)
-        shards = _finish_shards(checked.job, folder, meter, workers, ray)
+        shards = _finish_shards(checked.job, folder, meter, workers, ray, gpu_share)
         if isinstance(checked.job.images, LazyImages):
             meter.say("reading images again")  # of shards that were finished before
             checked.job.images.read_rest()
@@ -178,6 +183,16 @@ def evaluate(
         )
     write_page(out, report)
     return verdict
+
+
+def _share(value: float, ray: str | None) -> float:
+    """The checked share of a GPU."""
+    share = number(value, "gpu_share")
+    if not 0 < share <= 1:
+        raise InputError(f"gpu_share must lie in (0, 1], got {share:g}")
+    if ray is None and share < 1:
+        raise InputError(f"gpu_share={share:g} is for workers of a Ray cluster: give ray, too")
+    return share
 
 
 def write_page(run: str | Path, report: bool | Mapping[str, Any]) -> None:
@@ -267,13 +282,18 @@ def _job(
 
 
 def _finish_shards(
-    job: Job, folder: RunFolder, meter: Meter, workers: int | None, ray: str | None
+    job: Job,
+    folder: RunFolder,
+    meter: Meter,
+    workers: int | None,
+    ray: str | None,
+    gpu_share: float,
 ) -> Sequence[FinishedShard]:
     """The results of all shards in order, whoever finishes them."""
     if ray is None:
         shards = local_workers.finished_shards(job, folder, meter, workers)
     else:
-        shards = ray_workers.finished_shards(job, folder, meter, workers, ray)
+        shards = ray_workers.finished_shards(job, folder, meter, workers, ray, gpu_share)
     try:
         with closing(shards):
             done = dict(shards)

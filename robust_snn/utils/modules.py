@@ -73,6 +73,11 @@ def device_of(module: nn.Module, images: torch.Tensor | None = None) -> torch.de
     return torch.device("cpu") if images is None else images.device
 
 
+def device_name(device: torch.device) -> str:
+    """What a device is called: the name of a GPU's kind, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
 def weights_sha256(net: nn.Module) -> str:
     """SHA-256, in hexadecimal, of every named tensor of a network's state."""
     digest = hashlib.sha256()

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 
 import pytest
+import torch
 from torch.utils.data import TensorDataset
 
 from picky import Picky, pictures, reaches_nothing, refuses_rates
 from robust_snn import Victim
-from robust_snn.diagnostics import diagnose, full
+from robust_snn.diagnostics import diagnose, diagnosis, full
 
 
 @pytest.mark.parametrize("step", [reaches_nothing, refuses_rates])
@@ -32,3 +33,27 @@ def test_a_diagnosis_of_a_network_that_takes_few_modes(step: Callable) -> None:
         pairs = TensorDataset(*of[1:])
         assert diagnose(of[0], pairs, eps=0.1) == found
         assert "reached neurons" in found.failed
+
+
+def test_a_diagnosis_reads_few_images_of_a_large_data_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, read = Picky(reaches_nothing), list[int]()
+    images, labels = pictures(net, 8)
+    wrong = (labels + 1) % 3
+
+    class Large:
+        targets = torch.cat([labels, wrong] * 500).tolist()
+
+        def __len__(self) -> int:
+            return len(self.targets)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            read.append(index)
+            return images[index % len(images)], self.targets[index]
+
+    asked = list[int]()
+    monkeypatch.setattr(diagnosis, "full", lambda victim, x, y, **_: asked.append(len(x)) or [])
+    found = diagnosis.diagnose(Victim(net), Large(), eps=0.1)
+    assert len(read) < 2 * diagnosis.LOOKED_AT
+    assert asked == [found.images] and 0 < found.images < diagnosis.LOOKED_AT

@@ -25,7 +25,7 @@ from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.energy_use import measured_costs
 from robust_snn.eval.scoring.noise_draws import Score, harder, score
 from robust_snn.kernels import derive_seed
-from robust_snn.utils.modules import device_of
+from robust_snn.utils.modules import device_name, device_of
 from robust_snn.victim import Victim
 
 
@@ -137,7 +137,8 @@ class Job:
         started = time.perf_counter()
         parts = in_parts(lambda start, stop: work(ids[start:stop]), 0, len(ids))
         seconds = time.perf_counter() - started
-        return replace(ShardResult.join(parts), positions=positions, seconds=seconds)
+        where = device_name(device_of(self.victim))
+        return replace(ShardResult.join(parts), positions=positions, seconds=seconds, device=where)
 
     def _clean(self, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)

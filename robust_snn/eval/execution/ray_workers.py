@@ -28,6 +28,7 @@ from robust_snn.eval.execution.shards import PATIENCE, complete_shard, finished_
 from robust_snn.utils.errors import InputError, first_line, missing_extra
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.user_code import loaded_modules
+from robust_snn.utils.version import __version__
 
 _log = logging.getLogger("robust_snn")
 RETRIES = 3  # of a shard; an actor starts again whenever its machine comes back
@@ -42,7 +43,12 @@ def require_ray() -> None:
 
 
 def finished_shards(
-    job: Job, folder: RunFolder, meter: Meter, count: int | None, address: str
+    job: Job,
+    folder: RunFolder,
+    meter: Meter,
+    count: int | None,
+    address: str,
+    gpu_share: float = 1.0,
 ) -> Generator[tuple[int, FinishedShard]]:
     """Finishes all shards on a cluster.
 
@@ -50,8 +56,9 @@ def finished_shards(
         job: What to do.
         folder: The folder of the run, under a path that all machines see.
         meter: Reports the progress.
-        count: Number of workers; by default one per GPU, or as many as the CPUs allow.
+        count: Number of workers; by default as many as the GPUs, or else the CPUs, allow.
         address: `"local"` starts a cluster on this machine; others are those of `ray.init`.
+        gpu_share: Of a GPU, for each worker of a network that is on one.
 
     Yields:
         Number and results of every shard, once.
@@ -67,7 +74,8 @@ def finished_shards(
     with connected(address, (count or 1) * threads) as ray:
         # kept here, so that an actor can start again; a user's modules load before the network
         parcel = ray.put((loaded_modules(), job.on("cpu")))
-        actors = _actors(ray, job, parcel, folder, count, threads)
+        gpu = gpu_share if device_of(job.victim).type == "cuda" else 0.0
+        actors = _actors(ray, job, parcel, folder, count, threads, gpu)
         left = set(range(job.shards))
         for shard in _handed_out(ray, actors, meter, meter.longest_first(sorted(left))):
             left.discard(shard)
@@ -104,7 +112,7 @@ def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]
         for result in ready:
             actor, shard = busy.pop(result)
             try:
-                ray.get(result)
+                answer = ray.get(result)
             except RayTaskError as error:
                 if not isinstance(error.cause, UnreadableImage):  # which the end tries here
                     raise error.cause from None
@@ -120,10 +128,19 @@ def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]
                 quiet = True
                 if shard is not None:
                     yield shard
+                elif answer != _versions():
+                    _log.warning("a worker is left out: it has %s, not %s", answer, _versions())
+                    continue
             heard = time.monotonic()
             if queue:
                 following = queue.popleft()
-                busy[actor.finish.remote(following)] = actor, following
+                named = actor.finish.options(name=f"shard {following + 1}")  # on Ray's dashboard
+                busy[named.remote(following)] = actor, following
+
+
+def _versions() -> dict[str, str]:
+    """Versions on which numbers depend, in this process."""
+    return {"robust_snn": __version__, "torch": torch.__version__}
 
 
 @contextmanager
@@ -171,17 +188,22 @@ def _start(ray: Any, address: str, cpus: int) -> None:
 
 
 def _actors(
-    ray: Any, job: Job, parcel: Any, folder: RunFolder, count: int | None, threads: int
+    ray: Any,
+    job: Job,
+    parcel: Any,
+    folder: RunFolder,
+    count: int | None,
+    threads: int,
+    gpu: float,
 ) -> list[Any]:
-    gpus = int(device_of(job.victim).type == "cuda")
     if count is None:
         there = ray.cluster_resources()
-        count = int(there.get("GPU", 0) if gpus else there.get("CPU", 1) // threads)
-    actor = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(
-        Worker
-    )
+        each = int(1 / gpu) if gpu else 0  # a share of two GPUs is of no use
+        count = int(there.get("GPU", 0)) * each if gpu else int(there.get("CPU", 1) // threads)
+    settings = {"max_restarts": -1, "max_task_retries": RETRIES}
+    actor = ray.remote(num_cpus=threads, num_gpus=gpu, **settings)(Worker)
     count = max(1, min(count, job.shards))
-    return [actor.remote(parcel, folder, bool(gpus), threads) for _ in range(count)]
+    return [actor.remote(parcel, folder, bool(gpu), threads) for _ in range(count)]
 
 
 class Worker:
@@ -201,8 +223,9 @@ class Worker:
         self.folder = folder
         self.meter = Meter(job, folder, lambda _: None)
 
-    def started(self) -> None:
-        """Returns once this process is there."""
+    def started(self) -> dict[str, str]:
+        """The versions of what decides here, once this process is there."""
+        return _versions()
 
     def finish(self, shard: int) -> None:
         """Finishes a shard."""

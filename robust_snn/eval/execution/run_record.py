@@ -18,7 +18,7 @@ from robust_snn.eval.protocol.implementations import implementation
 from robust_snn.foreign import adaptation
 from robust_snn.foreign.identity import identity
 from robust_snn.kernels.backend import choose_backend
-from robust_snn.utils.modules import device_of
+from robust_snn.utils.modules import device_name, device_of
 from robust_snn.utils.version import __version__
 
 
@@ -74,12 +74,11 @@ def configuration(
 
 def environment(job: Job) -> dict[str, Any]:
     """Versions, device, kernel backend, threads and roundings, as in `verdict.json`."""
-    device = device_of(job.victim)
     return {
         "robust_snn": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "device": device_name(device_of(job.victim)),
         "backend": _backend(job),
         "threads": torch.get_num_threads(),
         **_rounding(job),

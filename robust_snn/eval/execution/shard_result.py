@@ -30,6 +30,7 @@ class ShardResult:
         seconds: Time, scoring included.
         warnings: Warnings of the attack's library.
         costs: Joules, spike operations and steps of an inference, `[A, 3]`, if they are measured.
+        device: Name of what it was computed on; "" where it was made before that was kept.
     """
 
     positions: np.ndarray
@@ -43,6 +44,7 @@ class ShardResult:
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     costs: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
+    device: str = ""
 
     @classmethod
     def join(cls, parts: Sequence[ShardResult]) -> ShardResult:
@@ -52,12 +54,12 @@ class ShardResult:
         values: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)
-            if f.name not in ("forwards", "backwards", "seconds", "warnings")
+            if f.name not in ("forwards", "backwards", "seconds", "warnings", "device")
         }
         for name in ("forwards", "backwards", "seconds"):
             values[name] = sum(getattr(part, name) for part in parts)
         values["warnings"] = tuple(text for part in parts for text in part.warnings)
-        return cls(**values)
+        return cls(**values, device=parts[0].device)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The fields as arrays by name, to be stored, without the images."""
@@ -72,7 +74,11 @@ class ShardResult:
             KeyError: If one is missing.
             ValueError: If one is no number that should be.
         """
-        values: dict[str, Any] = {f.name: arrays[f.name] for f in fields(cls) if f.name != "images"}
+        apart = ("images", "device")
+        values: dict[str, Any] = {
+            f.name: arrays[f.name] for f in fields(cls) if f.name not in apart
+        }
+        values["device"] = str(arrays.get("device", ""))
         values |= {key: int(values[key]) for key in ("forwards", "backwards")}
         values["seconds"] = float(values["seconds"])
         values["warnings"] = tuple(map(str, values["warnings"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -189,5 +190,12 @@ def _checks(
             continued,
             [attacks[n].accuracy for n in rows if used[n] and job.suite.independent],
         ),
+        *verdict_checks.devices(_devices(shards)),
         *verdict_checks.warnings(warnings),
     )
+
+
+def _devices(shards: Sequence[FinishedShard]) -> Counter[str]:
+    """How many results were computed on which kind of device, as far as that is known."""
+    results = (result for shard in shards for result in (shard.clean, *shard.attacks))
+    return Counter(result.device for result in results if result is not None and result.device)

@@ -211,6 +211,15 @@ def dropped(met: Mapping[str, int]) -> list[Diagnostic]:
     return [Diagnostic("dropped attacks", float(len(met)), "pass", why)]
 
 
+def devices(results: Mapping[str, int]) -> list[Diagnostic]:
+    """Results that were not all computed on the same kind of device: how many on each."""
+    if len(results) < 2:
+        return []
+    told = ", ".join(f"{name} ({count} results)" for name, count in sorted(results.items()))
+    why = f"computed on {told}, which round differently: other machines may give other numbers"
+    return [Diagnostic("mixed devices", float(len(results)), "warn", why)]
+
+
 def not_tried(reasons: Mapping[str, str]) -> list[Diagnostic]:
     """Gradient modes that a probe did not try: why, by mode; one diagnostic for each reason."""
     modes: dict[str, list[str]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,20 +16,30 @@ pytest.importorskip("ray")
 class Call:
     """A method of an actor: a call of it is answered after some time, or never."""
 
+    answer: Any = None
+
     def __init__(self, after: float | None, error: Exception | None = None) -> None:
         self.after, self.error = after, error
 
     def remote(self, *shard: int) -> Call:
         call = Call(self.after, self.error)
+        call.answer = self.answer
         call.due = float("inf") if self.after is None else time.monotonic() + self.after
         return call
+
+    def options(self, name: str) -> Call:
+        assert name.startswith("shard ")
+        return self
 
     due = float("inf")
 
 
 class Actor:
-    def __init__(self, starts: float | None, finishes: float | None, **fails: Exception) -> None:
+    def __init__(
+        self, starts: float | None, finishes: float | None, versions: Any = None, **fails: Exception
+    ) -> None:
         self.started, self.finish = Call(starts), Call(finishes, **fails)
+        self.started.answer = versions or ray_workers._versions()
 
 
 class Cluster:
@@ -42,9 +53,10 @@ class Cluster:
             time.sleep(0.002)
         return [], calls
 
-    def get(self, call: Call) -> None:
+    def get(self, call: Call) -> Any:
         if call.error is not None:
             raise call.error
+        return call.answer
 
 
 class Meter:
@@ -82,6 +94,13 @@ def test_an_actor_that_is_lost_gets_no_more_until_it_is_back(
     assert finished(died, shards=3) == []
 
 
+def test_a_worker_with_other_versions_gets_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    other = Actor(0, 0, {"robust_snn": "0.0", "torch": "1.0"})
+    assert finished(other, Actor(0.02, 0)) == list(range(6))
+    assert finished(other) == []  # the caller does them all
+    assert "a worker is left out: it has {'robust_snn': '0.0'" in caplog.text
+
+
 def test_errors_of_the_work_are_raised() -> None:
     from ray.exceptions import RayTaskError
 
@@ -98,3 +117,34 @@ def test_a_cluster_without_room_is_said(
     assert [record.message for record in caplog.records] == [
         "no worker has started yet: the cluster may have no room for one"
     ]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "threads", "count", "made"),
+    [
+        (1.0, 1, None, 3),
+        (0.5, 1, None, 6),
+        (0.4, 1, None, 6),  # two on each GPU
+        (0.5, 1, 4, 4),
+        (0.5, 1, 99, 8),  # as many as there are shards
+        (0.0, 2, None, 2),
+    ],
+)
+def test_workers_take_a_share_of_a_gpu(
+    gpu: float, threads: int, count: int | None, made: int
+) -> None:
+    asked: dict[str, Any] = {}
+
+    class Ray:
+        def cluster_resources(self) -> dict[str, float]:
+            return {"GPU": 3.0, "CPU": 5.0}
+
+        def remote(self, **resources: Any) -> Any:
+            asked.update(resources)
+            return lambda _: Call(None)
+
+    job: Any = SimpleNamespace(shards=8)
+    folder: Any = None
+    actors = ray_workers._actors(Ray(), job, None, folder, count, threads, gpu)
+    assert len(actors) == made
+    assert (asked["num_gpus"], asked["num_cpus"]) == (gpu, threads)

@@ -17,6 +17,7 @@ from robust_snn.eval.scoring.verdict_checks import (
     attacked,
     black_box,
     clean_accuracy,
+    devices,
     on_survivors,
     reach,
 )
@@ -98,3 +99,10 @@ def test_predictions_hold_every_class(classes: int, device: torch.device) -> Non
     images = (labels / classes).view(2, 1, 1, 1)
     found = score(victim, images, labels, torch.arange(2), draws=1, purpose="report")
     assert np.array_equal(found.predictions[:, 0], labels.cpu()) and found.accuracy.all()
+
+
+def test_results_of_several_kinds_of_device_are_named() -> None:
+    assert not devices({"NVIDIA H100": 4}) and not devices({})
+    (note,) = devices({"NVIDIA H200": 1, "NVIDIA H100": 4})
+    assert note.status == "warn"
+    assert "NVIDIA H100 (4 results), NVIDIA H200 (1 results)" in note.why
