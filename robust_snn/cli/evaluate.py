@@ -59,7 +59,8 @@ def evaluate(
         typer.Option(help="Instead of -n and --draws: half the interval's width, such as 0.01."),
     ] = None,
     pilot: Annotated[
-        Path | None, typer.Option(help="Folder of an earlier run that --precision learns from.")
+        str | None,
+        typer.Option(help="Folder of an earlier run, or its URL, that --precision learns from."),
     ] = None,
     suite: Annotated[
         str,
@@ -188,7 +189,7 @@ def _say_cost(
 
 
 def _size(
-    precision: float | None, pilot: Path | None, n: int | None, draws: int | None
+    precision: float | None, pilot: str | None, n: int | None, draws: int | None
 ) -> tuple[int | None, int | None]:
     """Images and report draws: those given, or what a wanted precision needs."""
     if precision is None:
