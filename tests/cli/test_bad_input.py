@@ -127,7 +127,7 @@ CASES = [
     ("workers", f"{EVALUATE} --workers 0", "workers must be at least 1, got 0"),
     ("workers", f"{EVALUATE} --workers two", "Invalid value for '--workers'"),
     ("gpu-share", f"{EVALUATE} --gpu-share 0.5", "gpu_share=0.5 is for .* give ray"),
-    ("gpu-share", f"{EVALUATE} --gpu-share 2 --ray local", r"gpu_share must lie in \(0, 1\], got 2"),
+    ("gpu-share", f"{EVALUATE} --gpu-share 2 --ray local", "gpu_share must lie in .*, got 2"),
     ("url", f"{EVALUATE} --certificates s3://b/c", "certificates takes a path of this machine"),
     ("url", "leaderboard runs/a s3://b/c", "runs takes a path of this machine"),
     ("seed", f"{EVALUATE} --seed x", "Invalid value for '--seed'"),
