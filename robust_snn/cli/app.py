@@ -24,7 +24,8 @@ class Command(TyperCommand):
     """A command that loads the libraries when it runs, so that its help is there at once."""
 
     def invoke(self, ctx: Any) -> Any:
-        _refuse_urls(self.callback, ctx.params)
+        if self.callback is not None:
+            _refuse_urls(self.callback, ctx.params)
         with _nothing_collected():
             importlib.import_module("robust_snn.models")
         with raising():
