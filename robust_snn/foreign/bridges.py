@@ -141,6 +141,10 @@ class _Operations(TorchFunctionMode):
         if self.bridge.operations and func is Tensor.register_hook:
             _note("register_hook")
             return RemovableHandle(OrderedDict())
+        if (
+            func is torch.autograd.grad
+        ):  # of the network's own, whose graph the attack's goes through
+            kwargs = {**(kwargs or {}), "retain_graph": True}
         if self.bridge.detached and _is_no_grad(func, args) and not called_by_us():
             _note("no_grad")
             return None

@@ -75,6 +75,7 @@ def refuse_unreached(net: nn.Module, images: Tensor, modules: Sequence[nn.Module
         InputError: If `what_is_not_ours` says something.
     """
     if isinstance(net, Bridged):
+        modules = [module for module in modules if module is not net]
         net = net.net
     kinds = list(map(type, modules))
     if _looked_at.get(net) == kinds:

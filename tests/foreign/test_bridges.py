@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import robust_snn
-from masks import Around, own, same
+from masks import Around, flipped, hooked, own, same
+from robust_snn.foreign import unadapted
 from robust_snn.foreign.bridges import Bridge, named, readouts
+from robust_snn.models import create_network
 
 OPERATIONS, DETACHED = Bridge(operations=True), Bridge(operations=True, detached=True)
 
@@ -20,6 +22,19 @@ class Squares(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)[:, :4].square()
+
+
+def unrecorded(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return 1 * x
+
+
+def by_its_own_gradient(x: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        squares = x.square()
+        torch.autograd.grad(squares.sum(), x)
+    return squares.sqrt()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +58,11 @@ class Squares(nn.Module):
         (own(same, torch.neg), OPERATIONS),
         (own(lambda x: (16 * x).round() / 16, torch.zeros_like), OPERATIONS),
         (own(same, torch.randn_like), OPERATIONS),
+        (flipped, OPERATIONS),
+        (hooked(), OPERATIONS),
         (lambda x: x.detach(), DETACHED),
+        (unrecorded, DETACHED),
+        (by_its_own_gradient, DETACHED),
         (lambda x: 0.01 * x + 0.99 * x.detach(), DETACHED),
     ],
 )
@@ -58,6 +77,18 @@ def test_what_has_no_gradient_passes_one_on(
     (gradient,) = torch.autograd.grad(bridged(leaf).sum(), leaf)
     assert torch.allclose(gradient, 2 * x, atol=0.15), gradient - 2 * x
     assert named(bridge, victim, x).crossed and "pass gradients on" in str(bridge)
+
+
+def test_a_network_of_ours_that_was_looked_at_needs_no_look_behind_a_bridge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    victim = robust_snn.Victim(
+        Around(create_network("snn_vgg5", width=0.1, T=2, img_size=8, in_chans=1)).eval()
+    )
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    logits = victim(x)
+    monkeypatch.setattr(unadapted, "what_is_not_ours", lambda *_: "it looked")
+    assert torch.equal(OPERATIONS.across(victim)(x), logits)
 
 
 def test_attacks_see_the_layer_before_a_readout_that_hides() -> None:
