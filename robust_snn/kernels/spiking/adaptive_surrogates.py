@@ -97,27 +97,29 @@ class SharpnessMemory:
 
     @torch.no_grad()
     def update(self, layer: str, z: Steps, beta: float) -> tuple[Tensor, Tensor]:
-        """Mean of the distance `|z|` `[T, B, ...]` and mean deviation from it, with this pass."""
+        """Mean of the distance `|z|` `[T, B, ...]` and mean deviation from it, with this pass.
+
+        The next pass changes both in place.
+        """
         shape = len(z), *z[0].shape
-        before = self.layers.get(layer)
-        if before is None or before[0].shape != shape:
-            before = z[0].new_ones(()).expand(shape), z[0].new_zeros(()).expand(shape)
+        running = self.layers.get(layer)
+        if running is None or running[0].shape != shape:
+            running = z[0].new_ones(shape), z[0].new_zeros(shape)
         elif layer in self.learned:
-            return before
-        after = z[0].new_empty(shape), z[0].new_empty(shape)
-        for step, *running in zip(z, *before, *after, strict=True):
-            if in_one_pass(step, *running):
-                running_distances(step, running, beta)
+            return running
+        for step, *parts in zip(z, *running, strict=True):
+            if in_one_pass(step, *parts):
+                running_distances(step, parts, beta)
                 continue
-            for part, mean, deviation, new_mean, new_deviation in blocks(step, *running):
+            for part, mean, deviation in blocks(step, *parts):
                 distance = part.abs()
-                torch.mul(mean, beta, out=new_mean).add_((1 - beta) * distance)
-                distance.sub_(new_mean).abs_().mul_(1 - beta)
-                torch.mul(deviation, beta, out=new_deviation).add_(distance)
-        self.layers[layer] = after
+                mean.mul_(beta).add_((1 - beta) * distance)
+                distance.sub_(mean).abs_().mul_(1 - beta)
+                deviation.mul_(beta).add_(distance)
+        self.layers[layer] = running
         if self.images is not None:
             self.learned.add(layer)
-        return after
+        return running
 
 
 class LayerStatistics(NamedTuple):

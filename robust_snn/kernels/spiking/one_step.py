@@ -118,7 +118,7 @@ def running_distances(z: Tensor, running: Sequence[Tensor], beta: float) -> None
 
     Args:
         z: The step.
-        running: Mean and deviation before it, and memory for those after it.
+        running: Mean and deviation; they change.
         beta: Decay.
     """
     _over_blocks("distances", (beta, 1 - beta), z, *running)

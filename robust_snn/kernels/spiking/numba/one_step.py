@@ -74,15 +74,15 @@ def sums(shares, tasks, arguments, _sources=SOURCES):
 
 
 @helper
-def _distances(start, stop, constants, z, mean, deviation, new_mean, new_deviation):
+def _distances(start, stop, constants, z, mean, deviation):
     kept, fresh = constants
     for task in range(start, stop):
         first, last = task * BLOCK, min(z.size, (task + 1) * BLOCK)
         for j in range(first, last):
             distance = abs(z[j])
             middle = mean[j] * kept + fresh * distance
-            new_mean[j] = middle
-            new_deviation[j] = deviation[j] * kept + abs(distance - middle) * fresh
+            mean[j] = middle
+            deviation[j] = deviation[j] * kept + abs(distance - middle) * fresh
 
 
 @kernel
