@@ -110,11 +110,11 @@ def test_assg_statistics_follow_the_images():
     images = torch.rand(3, 1, 4, 4)
     distance = torch.rand(5, 3, 7)
     memory.observe(images)
-    first = memory.update("layer", distance, 0.9)
+    first = [running.clone() for running in memory.update("layer", distance, 0.9)]
     memory.observe(images)  # another EOT draw of the same iterate
     assert torch.equal(memory.update("layer", 2 * distance, 0.9)[0], first[0])
     memory.observe(images + 0.01)  # the attack has moved
-    moved = memory.update("layer", distance, 0.9)[0]
+    moved = memory.update("layer", distance, 0.9)[0].clone()
     assert_close_rms(moved, 0.9 * first[0] + 0.1 * distance)
     other = images.clone()
     other[1] = 1 - images[1].round()
