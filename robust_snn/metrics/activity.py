@@ -82,10 +82,18 @@ class Activity:
     Attributes:
         layers: Spiking layers by name, in the order of the forward pass.
         synapses: Layers with weights by name, in that order.
+        images: Number of images that the network gets, where `record` was told.
     """
 
     layers: dict[str, LayerActivity] = field(default_factory=dict)
     synapses: dict[str, Synapse] = field(default_factory=dict)
+    images: int | None = None
+
+    @property
+    def regrouped(self) -> bool:
+        """Whether layers got other batches than the images: flips of them too, or one by one."""
+        batches = {layer.spikes.shape[1] for layer in self.layers.values()}
+        return self.images is not None and batches != {self.images}
 
     @property
     def last(self) -> LayerActivity:
@@ -100,7 +108,7 @@ class Activity:
 
 
 @contextmanager
-def record(net: nn.Module) -> Iterator[Activity]:
+def record(net: nn.Module, images: int | None = None) -> Iterator[Activity]:
     """Records the activity of a network; its hooks are removed at the end.
 
         with record(net) as activity:
@@ -112,8 +120,9 @@ def record(net: nn.Module) -> Iterator[Activity]:
 
     Args:
         net: A network of `robust_snn` neurons, or a `Victim`, of whose draws the last one counts.
+        images: Number of images that it gets, if its layers may get other batches.
     """
-    recorder = _Recorder()
+    recorder = _Recorder(images)
     whole = net.net if isinstance(net, Victim) else net
     with ExitStack() as stack:
         for name, module in net.named_modules():
@@ -130,8 +139,8 @@ def record(net: nn.Module) -> Iterator[Activity]:
 class _Recorder:
     """Makes the hooks."""
 
-    def __init__(self) -> None:
-        self.activity, self.pooled = Activity(), PooledSpikes()
+    def __init__(self, images: int | None) -> None:
+        self.activity, self.pooled = Activity(images=images), PooledSpikes()
         self.in_pass = False
 
     def begin(self, module: nn.Module, args: Any) -> None:

@@ -94,12 +94,14 @@ def operations(
         if counts:
             sops += float((events.detach() * fan).sum(dtype=torch.float64)) * repeats
         else:
-            macs += float(fan.sum()) * _rows(synapse) * repeats
-    return Operations(spikes / batch, sops / batch, macs / batch)
+            macs += float(fan.sum()) * rows_of(synapse) * repeats
+    images = batch if activity.images is None else activity.images
+    return Operations(spikes / images, sops / images, macs / images)
 
 
 def profile(net: nn.Module, x: Tensor) -> Operations:
-    """Operations per image of one pass of a network over images or event frames `x`."""
+    """Operations per image of one pass of a network over images or event frames `x`, of which its
+    layers get the same batches."""
     with torch.no_grad(), record(net) as activity:
         net(x)
     return operations(activity)
@@ -117,10 +119,9 @@ def input_shape(synapse: Synapse) -> tuple[int, ...]:
     return tuple(synapse.x.shape[-axes:])
 
 
-def _rows(synapse: Synapse) -> int:
+def rows_of(synapse: Synapse) -> int:
     """Inputs that the layer saw: images times steps."""
-    shape = input_shape(synapse)
-    return synapse.x.numel() // torch.Size(shape).numel()
+    return synapse.x.numel() // torch.Size(input_shape(synapse)).numel()
 
 
 def events_of(synapse: Synapse) -> tuple[Tensor, bool]:

@@ -87,7 +87,7 @@ class EnergyAttack(Attack):
         uphill, longer, towards = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
         for _ in range(draws):
             leaf = x.clone().requires_grad_()
-            with recorded_costs(victim) as found:
+            with recorded_costs(victim, len(x)) as found:
                 logits = victim(leaf)
             if not found.activity.layers:
                 raise InputError("energy attacks need spiking layers that are known here")

@@ -16,6 +16,7 @@ from robust_snn.metrics.energy import (
     events_of,
     fan_out,
     input_shape,
+    rows_of,
 )
 from robust_snn.models.early_exit import EarlyExit
 from robust_snn.utils.errors import InputError
@@ -74,7 +75,17 @@ class CostRecord:
         return self.exit.log_odds(self.logits)
 
     def _of_steps(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Picojoules and spike operations of every step, float `[T, B]`."""
+        """Picojoules and spike operations of every step, float `[T, B]`.
+
+        Raises:
+            InputError: If layers got other batches than these images, and which is which is not
+                known.
+        """
+        if self.activity.regrouped and batch > 1:
+            raise InputError(
+                "layers of the network get other batches than its images (flips, crops, or one "
+                "image at a time), so that what an image costs is known of single images alone"
+            )
         steps = len(self.activity.last.spikes)
         first = self.activity.last.spikes
         joules = torch.zeros(steps, batch, device=first.device)
@@ -87,18 +98,19 @@ class CostRecord:
                 each = each if len(each) == steps else (each.sum(0) / steps).expand(steps, batch)
                 sops, joules = sops + each, joules + SOP_PICOJOULES * each
             else:
-                joules = joules + MAC_PICOJOULES * float(fan.sum())
+                often = rows_of(synapse) / batch / (1 if synapse.x.shape[0] == 1 else steps)
+                joules = joules + MAC_PICOJOULES * float(fan.sum()) * often
         return joules, sops
 
 
 @contextmanager
-def recorded_costs(victim: Victim) -> Iterator[CostRecord]:
-    """Records the costs of passes of a victim, whose last one counts.
+def recorded_costs(victim: Victim, images: int) -> Iterator[CostRecord]:
+    """Records the costs of passes of a victim over so many images, whose last one counts.
 
     Raises:
         InputError: If no spiking layer that is known here ran.
     """
-    with record(victim) as activity:
+    with record(victim, images) as activity:
         found = CostRecord(activity)
         hooks = []
         for module in victim.net.modules():
@@ -134,8 +146,31 @@ def image_costs(
     Raises:
         InputError: If the network has no spiking layers that are known here.
     """
-    with recorded_costs(victim) as found:
+    found = _recorded(victim, images, ids, draw, purpose)
+    if found.activity.regrouped and len(images) > 1:
+        pairs = zip(images.split(1), ids.split(1), strict=True)
+        single = [image_costs(victim, image, one, draw, purpose) for image, one in pairs]
+        return ImageCosts(*map(torch.cat, zip(*single, strict=True)))
+    return found.costs(len(images))
+
+
+@torch.no_grad()
+def refuse_unknown_costs(victim: Victim, image: Tensor) -> None:
+    """Refuses a network whose costs an attack could not follow, on an image `[1, ...]`.
+
+    Raises:
+        InputError: If no spiking layer that is known here runs, or layers get other batches than
+            the network.
+    """
+    pair = torch.cat([image, image])
+    _recorded(victim, pair, torch.arange(2, device=image.device)).costs(2)
+
+
+def _recorded(
+    victim: Victim, images: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report"
+) -> CostRecord:
+    with recorded_costs(victim, len(images)) as found:
         victim.sample(images, ids, draw, purpose)
     if not found.activity.layers:
         raise InputError("no spiking layer that is known here ran, so its energy is not known")
-    return found.costs(len(images))
+    return found

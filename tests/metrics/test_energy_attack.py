@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.eval import AttackSpec, Suite, Verdict
+from robust_snn.eval.scoring.spiking_activity import spiking_activity
 from robust_snn.metrics import EnergyAttack, energy, image_costs, profile
 from robust_snn.neurons import LIF
 
@@ -71,6 +73,36 @@ def test_costs_are_those_of_the_profile_up_to_the_exit() -> None:
     )
     soon = image_costs(Victim(small(early_exit="confidence(at=0.01)")), x, ids)
     assert soon.steps.tolist() == [1, 1, 1] and (soon.picojoules < plain.picojoules / 2).all()
+
+
+class OneByOne(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.net(image) for image in x.split(1)])
+
+
+class Flipped(OneByOne):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(torch.cat([x, x.flip(-1)])).unflatten(0, (2, -1)).mean(0)
+
+
+@pytest.mark.parametrize(("around", "passes"), [(OneByOne, 1), (Flipped, 2)])
+def test_costs_are_of_images_whatever_batches_layers_get(
+    around: type[OneByOne], passes: int, tmp_path: Path
+) -> None:
+    net, x, ids = small(), torch.rand(5, 1, 8, 8), np.arange(5)
+    x = x + x.flip(-1)  # so that both cost the same
+    plain, other = (spiking_activity(Victim(n.eval()), x, ids) for n in (net, around(net)))
+    assert other.costs == pytest.approx(passes * plain.costs)
+    assert other.rates == pytest.approx(plain.rates)
+    first, second = (image_costs(Victim(n.eval()), x, torch.arange(5)) for n in (net, around(net)))
+    assert torch.allclose(second.picojoules, passes * first.picojoules)
+    suite = Suite("e", (AttackSpec("energy", "energy", "energy", steps=5),))
+    with pytest.raises(InputError, match="other batches than its images"):
+        robust_snn.evaluate(around(net), x / 2, torch.arange(5), suite=suite, eps=0.1, out=tmp_path)
 
 
 def test_a_suite_says_what_inferences_cost(tmp_path: Path) -> None:

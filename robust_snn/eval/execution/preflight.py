@@ -28,7 +28,7 @@ from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, noise_spread
 from robust_snn.eval.scoring.verdict import ProbeCost
 from robust_snn.kernels import derive_seed
-from robust_snn.metrics import image_costs
+from robust_snn.metrics.image_energy import refuse_unknown_costs
 from robust_snn.neurons import with_known_noise
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
@@ -208,10 +208,9 @@ def _runnable(job: Job, classes: int) -> tuple[Suite, dict[str, str]]:
 
 
 def _unknown_energy(job: Job) -> str | None:
-    """Why the energy of the victim cannot be measured; None if it can."""
-    image = job.images[:1].float().to(device_of(job.victim))
+    """Why attacks cannot follow the energy of the victim; None if they can."""
     try:
-        image_costs(job.victim, image, torch.zeros(1, dtype=torch.long, device=image.device))
+        refuse_unknown_costs(job.victim, job.images[:1].float().to(device_of(job.victim)))
     except InputError as error:
         return str(error)
     return None

@@ -44,8 +44,11 @@ def spiking_activity(victim: Victim, images: Tensor, ids: np.ndarray) -> Spiking
         images: `[B, C, H, W]`, where the network is.
         ids: Index of every image in the evaluated set, `[B]`.
     """
-    starts = range(0, len(ids), TOGETHER)
-    parts = [slice(start, start + TOGETHER) for start in starts]
+    together = (
+        1 if _regrouped(victim, images[:1].repeat(2, *[1] * (images.dim() - 1))) else TOGETHER
+    )
+    starts = range(0, len(ids), together)
+    parts = [slice(start, start + together) for start in starts]
     runs = [_one_pass(victim, images[part], ids[part]) for part in parts]
     weights = np.array([len(ids[part]) for part in parts], float)
     return SpikingActivity(
@@ -68,10 +71,13 @@ def spike_raster(victim: Victim, pair: Tensor, image: int) -> tuple[np.ndarray, 
         Whether a neuron fired, bool `[2, R, T]`, and the number of its layer from 1 on, `[R]`.
 
     Raises:
-        InputError: If no layer that is known here computes all time steps at once.
+        InputError: If no layer that is known here computes all time steps at once, or layers get
+            other batches than these two.
     """
-    with record(victim.net) as activity:
+    with record(victim.net, len(pair)) as activity:
         victim.sample(pair, torch.tensor([image, image]), purpose="activity")
+    if activity.regrouped:
+        raise InputError("layers of the network get other batches than its images")
     fired = {n: layer.spikes.flatten(2) for n, layer in enumerate(activity.layers.values(), 1)}
     steps = max((len(spikes) for spikes in fired.values()), default=0)
     if steps < 2:
@@ -87,11 +93,19 @@ def spike_raster(victim: Victim, pair: Tensor, image: int) -> tuple[np.ndarray, 
 
 
 @torch.no_grad()
+def _regrouped(victim: Victim, images: Tensor) -> bool:
+    """Whether layers get other batches than the network, which differ between batches of it."""
+    with record(victim.net, len(images)) as activity:
+        victim.sample(images, torch.arange(len(images)), purpose="activity")
+    return activity.regrouped
+
+
+@torch.no_grad()
 def _one_pass(
     victim: Victim, images: Tensor, ids: np.ndarray
 ) -> tuple[dict[str, float], tuple[float, ...]]:
     """Rate by layer, and the four costs per image."""
-    with record(victim.net) as activity:
+    with record(victim.net, len(images)) as activity:
         victim.sample(images, torch.from_numpy(ids), purpose="activity")
     if not activity.layers:
         return {}, (0.0, 0.0, 0.0, 0.0)
