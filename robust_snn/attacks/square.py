@@ -18,7 +18,7 @@ from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
 
 LARGEST = 0.8  # share of an image that the first squares cover
-SMALLER_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries, half of it
+SMALLER_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries, half of it
 FEW_DRAWS = 4  # after which a query may end; then after twice as many, and so on
 DEVIATIONS = 2.0  # of the mean difference by which a point is worse, for its query to end
 BLOCK = 100  # queries whose random numbers are drawn together
@@ -28,8 +28,9 @@ BLOCK = 100  # queries whose random numbers are drawn together
 class Square(Attack):
     """Squares of constant change at random places, kept where they raise the margin.
 
-    The search of Andriushchenko et al. (ECCV 2020), with its sizes and its first stripes, but from
-    given points where those are harder than the stripes: attacks along gradients come near
+    The search of Andriushchenko et al. (ECCV 2020), with its first stripes and its sizes of a
+    search of 10,000 queries whatever the budget, but from given points where those are harder than
+    the stripes: attacks along gradients come near
     boundaries that they cross no more, and squares often do. In L2 and L1 a square has a length of
     twice the radius, and the result is projected. A noisy victim answers by its mean margin under
     as many draws as its `eot`, which stay the same; a second search would fit the same draws. A
@@ -68,7 +69,7 @@ class Square(Attack):
                 rows = rows[at.wrong[rows] < 1]
                 if not len(rows):
                     break
-                at.offer(at.x + squares.change(step, self.steps), rows)
+                at.offer(at.x + squares.change(step), rows)
             found.take(at, at.margin > found.margin)
         return found.x, found.wrong > 0.5
 
@@ -175,12 +176,12 @@ class _Squares:
         signs = self.inputs.rng.uniform("stripes", self.start).sign()[..., :1, :].expand_as(images)
         return images + self._length(images[0].numel()) / 2 * signs
 
-    def change(self, step: int, steps: int) -> Tensor:
+    def change(self, step: int) -> Tensor:
         """A square of constant change per channel, which shrinks over the steps, `[B, ...]`."""
         if step % BLOCK == 0:
             self.block = self.rng.uniform("squares", self.start, step // BLOCK)
         numbers = self.block[:, step % BLOCK]
-        halvings = sum(step * 10_000 / steps > after for after in SMALLER_AFTER)
+        halvings = sum(step > after for after in SMALLER_AFTER)
         side = round((LARGEST / 2**halvings * self.height * self.width) ** 0.5)
         side = max(1, min(side, self.height, self.width))
         down = _span(numbers[:, 0], self.height, side)[:, None, :, None]

@@ -43,11 +43,11 @@ class SpikeFool(RecordingFlips):
     ) -> tuple[Tensor, bool]:
         recording = _Recording(victim, clean, label, may_change(clean, self.only).flatten())
         flips = torch.zeros(0, dtype=torch.long, device=clean.device)
-        fooled = not bool(recording.holds(flips[None])[0])
+        fooled = not bool(recording.holds(flips)[0])
         if not fooled:
             ways = [recording.walk(self.steps, reach, budget) for reach in REACHES]
             flips, fooled = min(ways, key=lambda way: (not way[1], len(way[0])))
-        return recording.frames(flips[None])[0], fooled
+        return recording.frames(flips)[0], fooled
 
 
 class _Recording:
@@ -68,13 +68,13 @@ class _Recording:
             flips, gains = torch.cat([flips, more[:room]]), torch.cat([gains, gained[:room]])
             order = gains.argsort(stable=True)  # the least useful first
             flips, gains = flips[order], gains[order]
-            if not bool(self.holds(flips[None])[0]):
+            if not bool(self.holds(flips)[0]):
                 flips = self.needed(flips)
                 break
             if not len(more) or len(flips) >= most:
                 break
         flips = flips[max(0, len(flips) - budget) :]
-        return flips, not bool(self.holds(flips[None])[0])
+        return flips, not bool(self.holds(flips)[0])
 
     def towards_boundary(self, flips: Tensor, reach: float) -> tuple[Tensor, Tensor]:
         """The fewest further flips that a linear model needs for another answer, and their gains.
@@ -83,7 +83,7 @@ class _Recording:
             flips: Entries that are flipped, `[n]`.
             reach: Multiple of the label's lead that they must undo.
         """
-        x = self.frames(flips[None])
+        x = self.frames(flips)
         with torch.enable_grad():
             leaf = x.expand(self.classes, *x.shape[1:]).detach().clone().requires_grad_()
             logits = self.victim(leaf)
@@ -108,18 +108,22 @@ class _Recording:
     def needed(self, flips: Tensor) -> Tensor:
         """The flips that remain when parts that are not needed are taken back, the largest first.
 
+        Parts that can each be spared are taken back together, as many as can be.
+
         Args:
             flips: Flips that change the answer, the least useful first, `[n]`.
         """
         size = len(flips)
         while len(flips) > 1:
             size = min(size, len(flips) // 2)
-            parts = flips.split(size)
-            rest = [torch.cat([*parts[:i], *parts[i + 1 :]]) for i in range(len(parts))]
-            held = [self.holds(torch.stack(rest[:-1])), self.holds(rest[-1][None])]
-            fine = (~torch.cat(held)).nonzero()[:, 0]
-            if len(fine):
-                flips = rest[int(fine[0])]
+            parts = torch.arange(len(flips), device=flips.device) // size
+            alone = parts != parts.unique()[:, None]
+            spared = alone[~self.holds(flips, alone)]
+            if len(spared):
+                together = spared.cumprod(0).bool()
+                spared = together[~self.holds(flips, together)]
+            if len(spared):
+                flips = flips[spared[-1]]
             elif size == 1:
                 break
             else:
@@ -127,12 +131,21 @@ class _Recording:
         return flips
 
     @torch.no_grad()
-    def holds(self, sets: Tensor) -> Tensor:
-        """Whether the label is the answer under every set of flips `[n, size]`, bool `[n]`."""
-        parts = [self.victim(self.frames(part)).argmax(1) for part in sets.split(BATCH)]
-        return torch.cat(parts) == self.label
+    def holds(self, flips: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Whether the label is the answer under every part of the flips `[n]`, bool `[P]`.
 
-    def frames(self, sets: Tensor) -> Tensor:
-        """The frames under every set of flips `[n, size]`, `[n, T, C, H, W]`."""
-        frames = self.clean.flatten().repeat(len(sets), 1)
-        return frames.scatter(1, sets, 1 - frames.gather(1, sets)).view(-1, *self.clean.shape)
+        Args:
+            flips: Entries that are flipped, `[n]`.
+            kept: The flips of every part, bool `[P, n]`; one part of all if None.
+        """
+        frames = self.frames(flips, kept)
+        return torch.cat([self.victim(x).argmax(1) for x in frames.split(BATCH)]) == self.label
+
+    def frames(self, flips: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The frames under every part of the flips, as in `holds`, `[P, T, C, H, W]`."""
+        if kept is None:
+            kept = torch.ones(1, len(flips), dtype=torch.bool, device=flips.device)
+        frames = self.clean.flatten().repeat(len(kept), 1)
+        entries = frames[:, flips]
+        frames[:, flips] = torch.where(kept, 1 - entries, entries)
+        return frames.view(-1, *self.clean.shape)
