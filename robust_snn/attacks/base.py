@@ -44,6 +44,7 @@ from robust_snn.victim_scoring import fresh_logits
 # makes of the network of --source-checkpoint
 WORST, SOURCE = "worst", "checkpoint"
 POSITIVE = ("alpha", "lr", "temperature")  # of all attacks that have them
+SHARES = ("rho", "gamma")
 
 
 @dataclass(frozen=True)
@@ -233,10 +234,11 @@ class GradientAttack(Attack):
             raise unknown("order of targets", self.target_order, TARGET_ORDERS)
         for mode in self.mix:
             parse_mode(mode)
-        if isinstance(self.targets, int):
+        if isinstance(self.targets, str):
+            if self.targets not in TARGET_RULES:
+                raise unknown("choice of targets", self.targets, TARGET_RULES)
+        elif self.targets is not None and not isinstance(self.targets, Tensor):
             check_positive("targets", self.targets)
-        elif isinstance(self.targets, str) and self.targets not in TARGET_RULES:
-            raise unknown("choice of targets", self.targets, TARGET_RULES)
         parse_draws(self.eot_loss)
         if self.start is not None and not self.takes_start:
             raise InputError(f"{self.name} has starts of its own and takes no other")
@@ -386,6 +388,8 @@ def _check_number(name: str, value: Any) -> None:
     """Refuses what is no finite number, and steps that lead nowhere or downhill."""
     if not number(value, name) > 0 and name in POSITIVE:
         raise InputError(f"{name} must be a positive number, got {value!r}")
+    if name in SHARES and not 0 < value <= 1:
+        raise InputError(f"{name} must be a share above 0 and at most 1, got {value!r}")
 
 
 def check_positive(name: str, value: Any) -> None:

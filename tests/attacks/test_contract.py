@@ -220,6 +220,9 @@ def test_wrong_options_are_refused_by_name(name: str, images: Tensor, labels: Te
         ({"loss": "mse"}, "mse"),
         ({"eot_loss": "adaptiv"}, "adaptive"),
         ({"target_order": "mal"}, "malt"),
+        ({"targets": 2.5}, "targets"),
+        ({"rho": -1.0}, "rho"),
+        ({"gamma": 2.0}, "gamma"),
         ({"mix": ["hartt"]}, "hart"),
     ]:
         options = {key: value for key, value in wrong.items() if key != "norm"}

@@ -14,9 +14,11 @@ from robust_snn.attacks.events.event_frames import (
     check_budget,
     check_frames,
     check_only,
+    is_binary,
     may_change,
 )
 from robust_snn.attacks.problem import Problem
+from robust_snn.utils.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,11 @@ class EventPGD(IterativeAttack):
         check_frames(self.name, images)
         if norm == "L0":
             check_budget(self.name, eps)
+        elif is_binary(images) and images.any():
+            raise InputError(
+                f"{self.name} moves counts of 1/255 per event in {norm}, and these frames are "
+                "binary: take L0, or a set by count"
+            )
 
     def run(self, problem: Problem) -> None:
         clean, latent, eps = problem.images, torch.zeros_like(problem.images), problem.eps

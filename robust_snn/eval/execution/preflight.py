@@ -180,6 +180,12 @@ def _check_attack(job: Job, row: AttackSpec) -> None:
             f"{len(job.images)} is left for the last batch; take another number of images or "
             f"--batch-size, which is {job.batch_size}"
         )
+    draws, together = job.suite.draws.report, runs.draws_together(row)
+    if draws % together:
+        raise InputError(
+            f"{which} is the mean of {together} severities, one a draw: take {together} report "
+            f"draws, {2 * together} and so on, or name a severity; got {draws}"
+        )
     runs.check_images(row, shown(job.images), job.threat)
     if runs.given is not None:
         runs.given.check(job.images, job.threat, row.name)

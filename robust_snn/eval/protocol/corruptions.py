@@ -7,8 +7,8 @@ fresh corruption of the image, or of the spikes inside the network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,13 +20,17 @@ from robust_snn.metrics import event_drop, hidden_flips
 from robust_snn.metrics.spike_noise import KINDS, MIXED, STRATEGIES, check_share
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
+
+LEVELS = range(1, SEVERITIES + 1)
 
 
 @dataclass(frozen=True)
 class EventDrop:
     """Removed events, see `robust_snn.metrics.event_drop`."""
 
+    draws_together: ClassVar[int] = 1
     rho: float
     strategy: str = MIXED
 
@@ -51,6 +55,7 @@ class EventDrop:
 class SpikeFlip:
     """Flipped spikes of every hidden layer, see `robust_snn.metrics.hidden_flips`."""
 
+    draws_together: ClassVar[int] = 1
     beta: float
     kind: Literal["independent", "exact"] = "independent"
 
@@ -86,8 +91,12 @@ class CommonCorruption:
         check_fields(self)
         if self.kind not in COMMON:
             raise unknown("kind of common corruption", self.kind, COMMON)
-        if self.severity is not None and not 1 <= self.severity <= SEVERITIES:
+        if self.severity is not None and whole(self.severity, "severity") not in LEVELS:
             raise InputError(f"severity must be from 1 to {SEVERITIES}, got {self.severity}")
+
+    @property
+    def draws_together(self) -> int:
+        return SEVERITIES if self.severity is None else 1
 
     def check_images(self, x: Tensor) -> None:
         """Corrupts one, so that wrong images, and a library that is not there, are refused."""
@@ -97,7 +106,7 @@ class CommonCorruption:
         self, victim: Victim, x: Tensor, keys: Tensor, ids: Tensor, draw: int, purpose: str
     ) -> Tensor:
         """Logits of one corruption of every image, `[B, K]`."""
-        severity = draw % SEVERITIES + 1 if self.severity is None else self.severity
+        severity = LEVELS[draw % SEVERITIES] if self.severity is None else self.severity
         damaged = corrupted(x, self.kind, severity, keys.tolist())
         return victim.sample(damaged, ids, draw, purpose)
 
@@ -119,7 +128,7 @@ def corruption(name: str, options: Mapping[str, Any]) -> Corruption:
     if name not in CORRUPTIONS:
         raise unknown("corruption", name, CORRUPTIONS)
     kind = CORRUPTIONS[name]
-    known = tuple(kind.__dataclass_fields__)
+    known = tuple(field.name for field in fields(kind))
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)

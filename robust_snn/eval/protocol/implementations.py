@@ -15,7 +15,11 @@ from robust_snn.eval.protocol.corruptions import Corrupted, corruption
 from robust_snn.eval.protocol.given_images import GIVEN, given_implementation, is_given
 from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
 from robust_snn.eval.protocol.library_attacks import ART, FOOLBOX
-from robust_snn.eval.protocol.library_options import check_options, naming_options
+from robust_snn.eval.protocol.library_options import (
+    check_budget_options,
+    check_options,
+    naming_options,
+)
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.protocol.user_attack import user_attack
@@ -120,6 +124,7 @@ def _check_torchattacks(row: AttackSpec, threat: Threat) -> None:
         raise InputError(
             f"'{row.name}': torchattacks' {row.attack} perturbs in {native}, not {threat.norm}"
         )
+    check_budget_options(row)
     for key in row.options:
         if key not in accepted:
             raise unknown(f"option of '{row.name}'", key, accepted)
@@ -175,7 +180,7 @@ def _only(kind: type[attacks.Attack]) -> Callable[[AttackSpec], attacks.Attack]:
 
 
 def _of_ours(
-    make: Callable[[AttackSpec], attacks.Attack], norms: tuple[str, ...]
+    make: Callable[[AttackSpec], attacks.Attack], norms: tuple[str, ...], own_bounds: bool = False
 ) -> Implementation:
     """The implementation of attacks of this package, which `make` builds from a row."""
 
@@ -203,6 +208,7 @@ def _of_ours(
         lambda row: make(row).least_classes,
         lambda row: make(row).least_images,
         lambda row, images, threat: make(row).check_inputs(images, threat.eps, threat.norm),
+        own_bounds=own_bounds,
         events=True,
         norms=norms,
         settings=lambda row: make(row).settings(),
@@ -243,8 +249,8 @@ IMPLEMENTATIONS = {
     "event-lists": _of_ours(_only(attacks.EventTimes), attacks.EventTimes.norms),
     "universal": _of_ours(_only(attacks.Universal), attacks.Universal.norms),
     "patch": _of_ours(_only(attacks.Patch), attacks.Patch.norms),
-    "spatial": _of_ours(_only(attacks.Spatial), attacks.Spatial.norms),
-    "flow": _of_ours(_only(attacks.Flow), attacks.Flow.norms),
+    "spatial": _of_ours(_only(attacks.Spatial), attacks.Spatial.norms, own_bounds=True),
+    "flow": _of_ours(_only(attacks.Flow), attacks.Flow.norms, own_bounds=True),
     "per-step": _of_ours(_only(attacks.PerStep), attacks.PerStep.norms),
     "energy": _of_ours(_only(EnergyAttack), EnergyAttack.norms),
     "corruption": Implementation(
@@ -252,6 +258,8 @@ IMPLEMENTATIONS = {
         _check_corruption,
         _corrupt,
         lambda row: 2,
+        draws_together=lambda row: corruption(row.attack, row.options).draws_together,
+        own_bounds=True,
         check_images=lambda row, x, _: corruption(row.attack, row.options).check_images(x),
         events=True,
         norms=NORMS,

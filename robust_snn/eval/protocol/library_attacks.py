@@ -18,14 +18,19 @@ from torch import Tensor
 
 from robust_snn.adapters._crafting import Craft
 from robust_snn.eval.protocol.implementation import Crafted, Implementation
-from robust_snn.eval.protocol.library_options import check_options, naming_options
+from robust_snn.eval.protocol.library_options import (
+    FROM_THREAT,
+    check_budget_options,
+    check_options,
+    naming_options,
+)
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import NORM_TOLERANCE, Threat
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import Victim
 
+TWO_NORMS = {"HopSkipJump": ("Linf", "L2")}  # what ART's own check says only once it runs
 ART_NORMS = {"Linf": np.inf, "L2": 2, "L1": 1}
-FROM_THREAT = ("eps", "norm")
 
 
 def _art(victim: Victim, row: AttackSpec, threat: Threat, seed: int) -> Craft:
@@ -35,8 +40,12 @@ def _art(victim: Victim, row: AttackSpec, threat: Threat, seed: int) -> Craft:
     accepted = signature(getattr(art.evasion, row.attack).__init__).parameters
     given: dict[str, Any] = {"max_iter": row.steps, "num_random_init": row.restarts}
     given = {name: value for name, value in given.items() if value is not None}
-    _check_accepted("ART", row, {**given, **row.options}, accepted)
-    check_options(row, accepted)
+    for name, setting in (("max_iter", "steps"), ("num_random_init", "restarts")):
+        if name in given and name not in accepted:
+            raise InputError(f"'{row.name}': ART's {row.attack} has no {setting} ({name})")
+    _check_options("ART", row, accepted)
+    if row.attack in TWO_NORMS and threat.norm not in TWO_NORMS[row.attack]:
+        raise InputError(f"'{row.name}': ART's {row.attack} knows no norm {threat.norm}")
     if "eps" in accepted:
         given["eps"] = threat.eps
         if "eps_step" in accepted:  # the library's own, in proportion to eps
@@ -57,10 +66,10 @@ def _foolbox(victim: Victim, row: AttackSpec, threat: Threat, seed: int) -> Craf
     kind = getattr(library.attacks, row.attack)
     accepted = signature(kind.__init__).parameters
     given: dict[str, Any] = {} if row.steps is None else {"steps": row.steps}
-    if row.restarts is not None:
-        raise InputError(f"'{row.name}': foolbox's {row.attack} has no restarts")
-    _check_accepted("foolbox", row, {**given, **row.options}, accepted)
-    check_options(row, accepted)
+    for setting in ("steps", "restarts"):
+        if getattr(row, setting) is not None and setting not in accepted:
+            raise InputError(f"'{row.name}': foolbox's {row.attack} has no {setting}")
+    _check_options("foolbox", row, accepted)
     distances = library.distances
     by_norm = {"Linf": distances.linf, "L2": distances.l2, "L1": distances.l1, "L0": distances.l0}
     if "distance" in accepted:
@@ -80,12 +89,13 @@ def _known(library: str, row: AttackSpec, names: tuple[str, ...], excluded: dict
         raise unknown(f"{library} attack in '{row.name}'", row.attack, names)
 
 
-def _check_accepted(library: str, row: AttackSpec, given: dict[str, Any], accepted: Any) -> None:
-    for name in given:
-        if name in FROM_THREAT:
-            raise InputError(f"'{row.name}' gets {name} from the threat model, not its options")
-        if name not in accepted:
-            raise unknown(f"option of {library}'s {row.attack} in '{row.name}'", name, accepted)
+def _check_options(library: str, row: AttackSpec, accepted: Any) -> None:
+    check_budget_options(row)
+    known = [name for name in accepted if name not in (*FROM_THREAT, "self", "estimator")]
+    for name in row.options:
+        if name not in known:
+            raise unknown(f"option of {library}'s {row.attack} in '{row.name}'", name, known)
+    check_options(row, accepted)
 
 
 def _policy(row: AttackSpec) -> str | None:
@@ -113,6 +123,9 @@ def _implementation(
             made = make(victim, row, threat, seed)(images, labels).detach().float()
         made, beyond = held_to_budget(made, images, threat)
         message = f"{beyond} of {len(images)} images lay beyond eps and count as not attacked"
+        if not beyond and torch.equal(made, images):
+            message = f"none of {len(images)} images was changed"
+            beyond = len(images)
         warnings = (f"{row.name}: {message}",) if beyond else ()
         with torch.no_grad():
             return Crafted((made,), victim(made).argmax(1) == labels, warnings)

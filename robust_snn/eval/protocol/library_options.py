@@ -11,7 +11,19 @@ from typing import Any
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.utils.errors import InputError, first_line
 
+FROM_THREAT = ("eps", "norm")
 _STEP = re.compile(r"alpha|lr|learning_rate|.*step_?size|eps_step")  # of which 0 or less is no step
+
+
+def check_budget_options(row: AttackSpec) -> None:
+    """Refuses options that would give an attack another budget than the threat's.
+
+    Raises:
+        InputError: Naming the option.
+    """
+    for name in FROM_THREAT:
+        if name in row.options:
+            raise InputError(f"'{row.name}' gets {name} from the threat model, not its options")
 
 
 def check_options(row: AttackSpec, accepted: Mapping[str, Parameter]) -> None:

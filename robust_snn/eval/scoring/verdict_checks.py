@@ -77,8 +77,15 @@ def attacked(images: int) -> list[Diagnostic]:
     ]
 
 
-def reach(threat: Threat) -> list[Diagnostic]:
-    """What is said of a radius that allows nothing, or within which any image can be made grey."""
+def reach(threat: Threat, own_bounds: bool = False) -> list[Diagnostic]:
+    """What is said of a radius that allows nothing, or within which any image can be made grey.
+
+    Args:
+        threat: What attackers may do.
+        own_bounds: Whether all rows have bounds of their own, as corruptions and rotations.
+    """
+    if own_bounds:
+        return []
     if threat.eps == 0:
         why = "eps = 0 allows no change of any image, so that nothing was attacked"
         return [Diagnostic("radius", 0.0, "fail", why)]

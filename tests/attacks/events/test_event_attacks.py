@@ -336,6 +336,7 @@ def test_whole_events_within_the_radius() -> None:
         ("flip-search", {"images": torch.full((1, *SHAPE), 1 / 255)}, "hold counts"),
         ("event-pgd", {"norm": "L2"}, "L0 and Linf"),
         ("event-pgd", {"per_bin": 0}, "per_bin"),
+        ("event-pgd", {"images": torch.ones(1, *SHAPE), "norm": "Linf", "eps": 0.1}, "are binary"),
         ("event-pgd", {"lss": "ce"}, "loss"),
         ("random-flips", {"only": "none"}, "only of random-flips"),
         ("flip-search", {"only": "deletion"}, "did you mean 'deletions'"),

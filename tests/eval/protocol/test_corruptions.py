@@ -136,6 +136,8 @@ def test_flips_of_a_deterministic_net_are_drawn_too(
         ("event-drop", {"rho": 0.1, "strategy": "area2"}, "did you mean 'area'"),
         ("common", {"kind": "gaussian"}, "did you mean 'gaussian_"),
         ("common", {"kind": "fog", "severity": 6}, "from 1 to 5"),
+        ("common", {"kind": "fog", "severity": 2.5}, "whole number"),
+        ("common", {"kind": "fog", "severity": True}, "whole number"),
     ],
 )
 def test_wrong_corruptions_are_refused(name: str, options: dict[str, Any], message: str) -> None:
@@ -185,5 +187,10 @@ def test_the_suite_of_common_corruptions(tmp_path: Path) -> None:
     verdict = evaluate(net, images, torch.arange(3), suite="common-corruptions", out=tmp_path)
     assert len(verdict.attacks) == 15 and verdict.draws["report"] == 10
     assert all(row.ci[0] <= row.accuracy <= row.ci[1] for row in verdict.attacks)
+    assert all(said.name != "radius" for said in verdict.diagnostics)
+    with pytest.raises(InputError, match="take 5 report draws, 10 and so on.*got 3"):
+        evaluate(
+            net, images, torch.arange(3), suite="common-corruptions", draws=3, out=tmp_path / "b"
+        )
     with pytest.raises(InputError, match="1 or 3 channels"):
         corrupted(torch.rand(1, 2, 8, 8), "fog", 1, [0])

@@ -60,16 +60,31 @@ def test_what_lies_beyond_the_budget_is_the_clean_image() -> None:
         (AttackSpec("a", "art", "HopSkipJmp"), "did you mean 'HopSkipJump'"),
         (AttackSpec("a", "art", "DPatch"), "cannot run here"),
         (AttackSpec("a", "art", "SquareAttack", options={"eps": 0.3}), "from the threat model"),
-        (AttackSpec("a", "art", "FastGradientMethod", steps=3), "max_iter"),
+        (AttackSpec("a", "art", "FastGradientMethod", steps=3), "no steps"),
+        (AttackSpec("a", "art", "SquareAttack", restarts=3), "no restarts"),
         (AttackSpec("a", "foolbox", "LinfPGDD"), "did you mean 'LinfPGD'"),
         (AttackSpec("a", "foolbox", "L2PGD"), "another norm"),
         (AttackSpec("a", "foolbox", "LinfPGD", restarts=2), "no restarts"),
         (AttackSpec("a", "foolbox", "LinfPGD", options={"stps": 2}), "did you mean 'steps'"),
+        (AttackSpec("a", "torchattacks", "PGD", options={"eps": 0.3}), "from the threat model"),
     ],
 )
 def test_rows_that_cannot_run(row: AttackSpec, message: str) -> None:
     with pytest.raises(InputError, match=message):
         implementation(row).check(row, Threat("Linf", 0.03))
+
+
+def test_norms_and_rows_that_do_nothing() -> None:
+    """What ART refuses once it runs is refused before; a grid of one point says so."""
+    hsj, turned = (
+        AttackSpec("a", "art", name) for name in ("HopSkipJump", "SpatialTransformation")
+    )
+    with pytest.raises(InputError, match="knows no norm L1"):
+        implementation(hsj).check(hsj, Threat("L1", 3.0))
+    victim, images = Victim(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))), torch.rand(2, 1, 8, 8)
+    labels, threat = victim(images).argmax(1), Threat("Linf", 0.1)
+    made = implementation(turned).craft(victim, images, labels, turned, threat, 0, torch.arange(2))
+    assert made.warnings == ("a: none of 2 images was changed",)
 
 
 def test_queries_are_counted_in_draws() -> None:
