@@ -29,7 +29,7 @@ from robust_snn.data import load_dataset
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from compared_attacks import judged, packaged, percent, row, timed  # noqa: E402
 
-NETS = {"snn_vgg5.digits": 40, "snn_vgg5_stog.digits": 15}  # images
+NETS = {"snn_vgg5.digits": 40, "snn_vgg5_stog.digits": 6}  # images
 SIDE, GRADIENTS, DRAWS = 4, 160, 4
 RATE = 0.1  # of ART's steps; the range of pixels is 1
 

@@ -24,7 +24,7 @@ from robust_snn.data import load_dataset
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from compared_attacks import judged, packaged, row, timed, total  # noqa: E402
 
-NETS = {"snn_vgg5.digits": (100, (250, 1000)), "snn_vgg5_stog.digits": (25, (250,))}
+NETS = {"snn_vgg5.digits": (100, (250, 1000, 5000)), "snn_vgg5_stog.digits": (25, (250,))}
 EPS, DRAWS, SEEDS = 0.15, 16, (0, 1, 2)
 
 

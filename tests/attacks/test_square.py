@@ -12,6 +12,8 @@ from torch import Tensor
 from robust_snn import InputError, Victim, evaluate
 from robust_snn.attacks import PGD, Adversarial, Square
 from robust_snn.attacks.attack_losses import margin
+from robust_snn.attacks.problem import AttackInputs
+from robust_snn.attacks.square import _Squares
 from robust_snn.eval import AttackSpec, Suite
 from robust_snn.neurons import NoisyModule
 from victims import StandIn
@@ -113,6 +115,16 @@ def test_in_a_suite_it_starts_from_the_worst_version_so_far(
         batch_size=3,
     )
     assert len(starts) == 2 and torch.equal(torch.cat(starts), torch.cat(made))
+
+
+def test_sizes_are_those_of_a_search_of_10_000_queries() -> None:
+    images, labels = torch.full((1, 1, 16, 16), 0.5), torch.zeros(1, dtype=torch.long)
+    inputs = AttackInputs(Victim(Falling()), images, labels, torch.arange(1), 0.1, "Linf", 0)
+    squares, sides = _Squares(inputs, 0), []
+    for step in range(502):
+        sides.append(int((squares.change(step)[0, 0] != 0).any(0).sum()))
+    assert sides[:12] == [14] * 11 + [10]
+    assert [sides[step] for step in (50, 51, 200, 201, 501)] == [10, 7, 7, 5, 4]
 
 
 class Luck(NoisyModule):
