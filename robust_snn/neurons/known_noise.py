@@ -70,12 +70,14 @@ def with_known_noise(net: nn.Module, seed: int = 0, images: Sliced | None = None
             versions share; it does so inside a `Victim`. One draw for all images if left out.
 
     Raises:
-        InputError: If the network has no noise.
+        InputError: If the network has no noise, or there are no images.
     """
     known = deepcopy(net)
     noisy = [m for m in modules_of(known) if isinstance(m, NoisyModule) and m.stochastic]
     if not noisy:
         raise InputError(f"{type(net).__name__} draws nothing at random, so no noise can be known")
+    if images is not None and not len(images):
+        raise InputError("no images whose noise an attacker could know")
     for module in noisy:
         module.known_seed, module.known_by_image = seed, images is not None
     if images is not None:

@@ -11,7 +11,7 @@ import torch
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.eval import AttackSpec, Suite
-from robust_snn.neurons import with_known_noise
+from robust_snn.neurons import StochasticGate, with_known_noise
 from robust_snn.neurons.known_noise import known_draws
 
 NETS = ["snn_vgg5_stog", "snn_vgg5_nlif", "snn_vgg5_poisson"]
@@ -69,6 +69,8 @@ def test_every_image_has_a_draw_of_its_own(name: str) -> None:
 def test_a_network_without_noise_has_none_to_know() -> None:
     with pytest.raises(InputError, match="draws nothing at random"):
         with_known_noise(torch.nn.Flatten())
+    with pytest.raises(InputError, match="no images"):
+        with_known_noise(StochasticGate((4,)).eval(), 0, torch.rand(0, 1, 8, 8))
 
 
 def test_a_suite_of_known_noise(tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ ONLY = ("all", "insertions", "deletions")
 
 
 def changed_entries(frames: Tensor, adversarial: Tensor) -> Tensor:
-    """Number of entries that differ, `[B]`."""
+    """Number of entries that differ, `[B]`.
+
+    Raises:
+        InputError: If the shapes differ.
+    """
+    if frames.shape != adversarial.shape:
+        raise InputError(
+            f"frames {tuple(frames.shape)} were changed to others, {tuple(adversarial.shape)}"
+        )
     return (frames != adversarial).flatten(1).sum(1)
 
 

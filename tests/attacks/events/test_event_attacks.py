@@ -358,6 +358,11 @@ def test_wrong_arguments_are_refused(name: str, change: dict[str, Any], message:
         make(name, options)(build("snn_vgg5"), **called)
 
 
+def test_entries_of_other_frames_are_not_counted() -> None:
+    with pytest.raises(InputError, match="changed to others"):
+        changed_entries(torch.zeros(2, *SHAPE), torch.zeros(1, *SHAPE))
+
+
 def test_rows_of_a_suite_are_checked() -> None:
     make("event-pgd", {"steps": 3, "loss": "dlr", "per_bin": 4}).check_norm("L0")
     for name, norm, options, message in [
