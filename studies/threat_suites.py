@@ -32,8 +32,8 @@ SUITES: dict[str, tuple[int, dict[str, Any]]] = {  # images, options
     "patch": (50, {"eps": 16}),
     "universal": (200, {"eps": EPS}),
     "per-step": (30, {"eps": EPS}),
-    "known-noise": (20, {"eps": EPS}),
-    "persistent": (20, {"eps": EPS}),
+    "known-noise": (8, {"eps": EPS}),
+    "persistent": (8, {"eps": EPS}),
     "energy": (32, {"eps": EPS}),
 }
 

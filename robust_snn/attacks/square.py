@@ -28,14 +28,14 @@ BLOCK = 100  # queries whose random numbers are drawn together
 class Square(Attack):
     """Squares of constant change at random places, kept where they raise the margin.
 
-    The search of Andriushchenko et al. (ECCV 2020), with its first stripes and its sizes of a
-    search of 10,000 queries whatever the budget, but from given points where those are harder than
-    the stripes: attacks along gradients come near
-    boundaries that they cross no more, and squares often do. In L2 and L1 a square has a length of
-    twice the radius, and the result is projected. A noisy victim answers by its mean margin under
-    as many draws as its `eot`, which stay the same; a second search would fit the same draws. A
-    query ends early where the draws so far say that the point is less hard than the present one,
-    by a paired test of the difference, so most queries take a few of many draws.
+    The search of Andriushchenko et al. (ECCV 2020), with its stripes and, whatever the budget, the
+    sizes of its 10,000 queries, but from given points where those are harder than the stripes:
+    attacks along gradients come near boundaries that they cross no more, and squares often do. In
+    L2 and L1 a square has a length of twice the radius, and the result is projected. A noisy victim
+    answers by its mean margin under as many draws as its `eot`, which stay the same; a second
+    search would fit the same draws. A query ends early where the draws so far say that the point is
+    less hard than the present one, by a paired test of the difference, so most queries take a few
+    of many draws.
 
     Attributes:
         steps: Queries per start.

@@ -34,7 +34,7 @@ from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.run_record import configuration, environment
 from robust_snn.eval.execution.shard_result import FinishedShard
 from robust_snn.eval.execution.summary import Summary, summarise
-from robust_snn.eval.protocol.implementations import implementation
+from robust_snn.eval.protocol.implementations import OWN_BOUNDS
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
@@ -313,7 +313,8 @@ def _verdict(
     job, predictions = checked.job, summary.predictions
     right = (predictions.worst == predictions.labels[:, None]).all(1)
     certified = None if proven is None else proven.bracket(right)
-    bounded = all(implementation(row).own_bounds for row in job.suite.attacks)
+    used = {row.implementation for row in job.suite.attacks}
+    bounded = bool(used) and used <= OWN_BOUNDS
     return Verdict(
         model=config["model"],
         data=config["data"],

@@ -92,7 +92,6 @@ class Implementation:
         given: Images that were made elsewhere, which stand for what `craft` makes.
         called: Name of the attack for the record, where the row's is a path.
         draws_together: Report draws that only mean something together, as those of all severities.
-        own_bounds: Whether rows have bounds of their own, of which eps says nothing.
     """
 
     package: str
@@ -110,7 +109,6 @@ class Implementation:
     given: GivenVersions | None = None
     called: str | None = None
     draws_together: Callable[[AttackSpec], int] = lambda row: 1
-    own_bounds: bool = False
 
     def describe(self, row: AttackSpec) -> str:
         """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""

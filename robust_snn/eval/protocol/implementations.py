@@ -180,7 +180,7 @@ def _only(kind: type[attacks.Attack]) -> Callable[[AttackSpec], attacks.Attack]:
 
 
 def _of_ours(
-    make: Callable[[AttackSpec], attacks.Attack], norms: tuple[str, ...], own_bounds: bool = False
+    make: Callable[[AttackSpec], attacks.Attack], norms: tuple[str, ...]
 ) -> Implementation:
     """The implementation of attacks of this package, which `make` builds from a row."""
 
@@ -208,7 +208,6 @@ def _of_ours(
         lambda row: make(row).least_classes,
         lambda row: make(row).least_images,
         lambda row, images, threat: make(row).check_inputs(images, threat.eps, threat.norm),
-        own_bounds=own_bounds,
         events=True,
         norms=norms,
         settings=lambda row: make(row).settings(),
@@ -243,14 +242,15 @@ def _judge(victim: Victim, row: AttackSpec) -> Victim:
     return Corrupted(victim, corruption(row.attack, row.options))
 
 
+OWN_BOUNDS = {"corruption", "spatial", "flow"}  # whose rows have some, of which eps says nothing
 IMPLEMENTATIONS = {
     "robust_snn": _of_ours(_own_attack, ("Linf", "L2", "L1")),
     "events": _of_ours(_event_attack, ("L0", "Linf")),
     "event-lists": _of_ours(_only(attacks.EventTimes), attacks.EventTimes.norms),
     "universal": _of_ours(_only(attacks.Universal), attacks.Universal.norms),
     "patch": _of_ours(_only(attacks.Patch), attacks.Patch.norms),
-    "spatial": _of_ours(_only(attacks.Spatial), attacks.Spatial.norms, own_bounds=True),
-    "flow": _of_ours(_only(attacks.Flow), attacks.Flow.norms, own_bounds=True),
+    "spatial": _of_ours(_only(attacks.Spatial), attacks.Spatial.norms),
+    "flow": _of_ours(_only(attacks.Flow), attacks.Flow.norms),
     "per-step": _of_ours(_only(attacks.PerStep), attacks.PerStep.norms),
     "energy": _of_ours(_only(EnergyAttack), EnergyAttack.norms),
     "corruption": Implementation(
@@ -259,7 +259,6 @@ IMPLEMENTATIONS = {
         _corrupt,
         lambda row: 2,
         draws_together=lambda row: corruption(row.attack, row.options).draws_together,
-        own_bounds=True,
         check_images=lambda row, x, _: corruption(row.attack, row.options).check_images(x),
         events=True,
         norms=NORMS,

@@ -78,6 +78,7 @@ def test_a_run_without_an_attack_fails(images: int, statuses: list[str]) -> None
 )
 def test_a_radius_that_allows_nothing_fails(norm: str, eps: float, statuses: list[str]) -> None:
     assert [note.status for note in reach(Threat(norm, eps))] == statuses
+    assert not reach(Threat(norm, eps), own_bounds=True)
 
 
 class Counted(StandIn):
