@@ -122,8 +122,10 @@ class Watch:
                     todo.append(inner)
 
         for module in todo:  # which grows
-            if module._forward_hooks or module._forward_pre_hooks:
-                found[module, HOOKS] = _hooks(module, meet)
+            if (module._forward_hooks or module._forward_pre_hooks) and (
+                own := _hooks(module, meet)
+            ):
+                found[module, HOOKS] = own
             if not may_keep_state(type(module)):
                 continue
             # a library keeps states in tensors and containers, which need not be at rest
@@ -205,8 +207,13 @@ def described(value: Any, meet: Meet = lambda module: None, depth: int = 0) -> A
 def _hooks(module: nn.Module, meet: Meet) -> dict[int, Any]:
     """The hooks that change what a module gives, but for ours, which only look."""
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    theirs = [h for h in hooks if not getattr(h, "__module__", "").startswith("robust_snn")]
+    theirs = [hook for hook in hooks if not _is_ours(hook)]
     return {place: described(hook, meet) for place, hook in enumerate(theirs)}
+
+
+def _is_ours(hook: Any) -> bool:
+    function = hook.func if isinstance(hook, partial) else hook
+    return (getattr(function, "__module__", None) or "").startswith("robust_snn.")
 
 
 def _even_tensors(module: nn.Module) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from robust_snn import adapt
 from robust_snn.foreign import ForeignSNN
+from robust_snn.foreign.net_state import counting_calls
 from tests.foreign.own_step import Fire, logits_and_gradient
 
 IMAGES = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -236,6 +237,17 @@ def test_neurons_in_containers_are_followed(kind: str) -> None:
     )
     assert all(map(torch.equal, found, expected))
     assert torch.equal(victim(IMAGES), changed(IMAGES))
+
+
+def test_hooks_of_ours_that_only_look_are_no_change() -> None:
+    victim = adapt(Net("list"), images=IMAGES)
+    assert isinstance(victim.net, ForeignSNN)
+    studies, layer = victim.net.studies, victim.net.net.first
+    with counting_calls([layer]) as calls:
+        hook = next(iter(layer._forward_hooks.values()))
+        layer.register_forward_hook(partial(hook))
+        victim(IMAGES)
+    assert calls == [10] and victim.net.studies is studies
 
 
 def test_a_training_that_learns_a_leak_studies_it_for_rates_alone() -> None:
