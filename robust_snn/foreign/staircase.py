@@ -44,6 +44,13 @@ class Staircase(NamedTuple):
         pairs = zip(self.levels[1:], self.levels[:-1], strict=True)
         return tuple(after - before for after, before in pairs)
 
+    @property
+    def slope(self) -> float:
+        """Its slope from end to end; the height of a step where these are one or more apart."""
+        far = (self.edges[-1] - self.edges[0]) / max(1, len(self.edges) - 1)
+        height = (self.levels[-1] - self.levels[0]) / len(self.edges)
+        return height / min(1.0, far) if far else height
+
     def membrane(self, arguments: Sequence[Any]) -> Tensor:
         """The argument less what is subtracted from it, of any shape."""
         membrane: Tensor = arguments[self.argument]

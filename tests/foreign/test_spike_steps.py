@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from robust_snn import adapt
 from robust_snn.foreign.recurrence import Recurrence
+from robust_snn.foreign.spike_exchanges import Surrogated
+from robust_snn.foreign.staircase import Staircase
+from robust_snn.gradients.modes import STE
+from robust_snn.kernels import Dynamics
 from tests.helpers import assert_close_rms
 
 T, WIDTH, CLASSES = 4, 24, 5
@@ -325,6 +329,23 @@ def test_spikes_of_several_levels_are_read_from_data(name: str) -> None:
     assert found is not None and found.edges == edges
     assert "levels" in (victim.takes("rga").refusal or "")
     assert not victim.takes("ste").missed and through(victim, "ste").any()
+
+
+STAIRS = {
+    "one step": ((0.3,), (0.0, 2.0), 2.0),
+    "whole numbers": ((0.5, 1.5, 2.5, 3.5), (0.0, 1.0, 2.0, 3.0, 4.0), 1.0),
+    "quarters": ((0.125, 0.375, 0.625, 0.875), (0.0, 0.25, 0.5, 0.75, 1.0), 1.0),
+    "ternary": ((-1.0, 1.0), (-1.0, 0.0, 1.0), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", STAIRS)
+def test_straight_through_is_straight_through_all_steps(name: str) -> None:
+    edges, levels, slope = STAIRS[name]
+    rule = STE().rule(Dynamics())
+    exchange = Surrogated(Staircase(0, None, edges, levels), rule, torch.randn(2, 5))
+    upstream = torch.randn(2, 5)
+    assert torch.equal(exchange.backward(None, upstream), slope * upstream)
 
 
 def test_a_rounding_of_something_hidden_is_named() -> None:

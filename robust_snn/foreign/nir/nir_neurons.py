@@ -166,7 +166,8 @@ class _Fire(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
         z, threshold = ctx.saved_tensors
         slope = derivative(z, ctx.surrogate, ctx.sharpness)
-        for level in range(1, ctx.levels):
+        straight = ctx.surrogate.scale == 0  # one slope everywhere, which is that of all levels
+        for level in range(1, 1 if straight else ctx.levels):
             slope = slope + derivative(z - level * threshold, ctx.surrogate, ctx.sharpness)
         return upstream[0] * slope, None, None, None, None
 
