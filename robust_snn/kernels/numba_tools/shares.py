@@ -21,10 +21,10 @@ _FAILED, _SHARES, _TASKS, _ARGUMENTS = range(4)  # what all threads read
 def run_shares(typing, function, shares, tasks, arguments):
     """Calls `function(start, stop, *arguments)` on shares of `range(tasks)`, from several threads.
 
-    Thread `i` of `n` takes the shares `i`, `i + n`, and so on, however many threads there are: at
-    the next call it finds in its own cache what it has touched in this one, which makes half as
-    much again of small layers. Returns the number of calls that failed, which they do for want of
-    memory alone.
+    Thread `i` of `n` takes the shares `i`, `i + n`, and so on, however many threads there are. So
+    it finds in its own cache what it touched in the call before, without which small layers take
+    half as long again. Returns the number of calls that failed, which they do for want of memory
+    alone.
     """
     dispatcher, called = function.dispatcher, types.void(types.intp, types.intp, arguments)
 
