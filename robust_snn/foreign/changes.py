@@ -41,9 +41,8 @@ class Watch:
     """The modules of other people in a network and their code, as they are when it is made.
 
     That is their numbers, words, functions and hooks, containers and objects of these, variables of
-    their classes and of their files, and their tensors. Modules that are in containers belong to
-    them. Weights are not looked at, since every pass
-    reads them anew: parameters and buffers with several values, for a recursion that is the same
+    their classes and of their files, and their tensors. Modules in containers belong to them.
+    Weights are not looked at, since every pass reads them anew: parameters and buffers with several values, for a recursion that is the same
     for all neurons does not follow from these.
 
     Args:

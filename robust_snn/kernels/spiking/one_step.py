@@ -18,9 +18,7 @@ from robust_snn.kernels.spiking.codes import Shape
 from robust_snn.kernels.spiking.rules import Surrogate
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
 
-WORTH = (
-    1 << 12
-)  # neurons of a sample at least, for which compiling pays; no matter how many samples
+WORTH = 1 << 12  # neurons of a sample at least, however many samples, for which compiling pays
 
 
 class SlopeArgs(NamedTuple):
@@ -90,10 +88,12 @@ def slope_product(
 
 def _width(membrane: Tensor, sharpness: Tensor | float) -> int:
     """How many neurons in a row share a sharpness, all of them if none is shared; 0 if none do."""
-    if not isinstance(sharpness, Tensor) or sharpness.shape == membrane.shape:
+    if not isinstance(sharpness, Tensor):
         return membrane.numel()
     if sharpness.dtype != torch.float32 or sharpness.dim() != membrane.dim():
         return 0
+    if sharpness.shape == membrane.shape:
+        return membrane.numel()
     own = next((d for d, n in enumerate(sharpness.shape) if n == 1), sharpness.dim())
     if sharpness.shape[:own] != membrane.shape[:own] or sharpness.shape[own:].numel() > 1:
         return 0
