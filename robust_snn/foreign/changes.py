@@ -42,8 +42,8 @@ class Watch:
 
     That is their numbers, words, functions and hooks, containers and objects of these, variables of
     their classes and of their files, and their tensors. Modules in containers belong to them.
-    Weights are not looked at, since every pass reads them anew: parameters and buffers with several values, for a recursion that is the same
-    for all neurons does not follow from these.
+    Weights are not looked at, since every pass reads them anew: parameters and buffers with several
+    values, for a recursion that is the same for all neurons does not follow from these.
 
     Args:
         net: The network, at rest.
