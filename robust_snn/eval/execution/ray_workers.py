@@ -134,7 +134,7 @@ def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]
             heard = time.monotonic()
             if queue:
                 following = queue.popleft()
-                named = actor.finish.options(name=f"shard {following + 1}")  # on Ray's dashboard
+                named = actor.finish.options(name=f"Worker, shard {following + 1}")
                 busy[named.remote(following)] = actor, following
 
 

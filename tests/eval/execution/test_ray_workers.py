@@ -28,7 +28,7 @@ class Call:
         return call
 
     def options(self, name: str) -> Call:
-        assert name.startswith("shard ")
+        assert name.startswith("Worker, shard ")
         return self
 
     due = float("inf")
