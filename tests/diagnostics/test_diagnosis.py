@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 from picky import Picky, pictures, reaches_nothing, refuses_rates
 from robust_snn import Victim
 from robust_snn.diagnostics import diagnose, diagnosis, full
+from robust_snn.utils.errors import InputError
 
 
 @pytest.mark.parametrize("step", [reaches_nothing, refuses_rates])
@@ -54,6 +55,8 @@ def test_a_diagnosis_reads_few_images_of_a_large_data_set(
 
     asked = list[int]()
     monkeypatch.setattr(diagnosis, "full", lambda victim, x, y, **_: asked.append(len(x)) or [])
+    with pytest.raises(InputError, match="labels must be integers"):
+        diagnosis.diagnose(Victim(net), Large(), torch.full((8000,), torch.nan), eps=0.1)
     found = diagnosis.diagnose(Victim(net), Large(), eps=0.1)
     assert len(read) < 2 * diagnosis.LOOKED_AT
     assert asked == [found.images] and 0 < found.images < diagnosis.LOOKED_AT
