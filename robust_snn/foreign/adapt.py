@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,8 @@ from robust_snn.models import create_network
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import SETTINGS, Victim
+
+_log = logging.getLogger("robust_snn")
 
 
 @checked_types
@@ -94,6 +97,8 @@ def adapt(
         kwargs |= {} if T is None else {"T": T}
         kwargs |= {} if readout == "mean" else {"readout": readout}
         net = create_network(obj, **kwargs).eval()
+        if "." in obj and not kwargs.get("pretrained"):
+            _log.warning("'%s' names weights that pretrained=True loads; these are random", obj)
         return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
     if not isinstance(obj, nn.Module):
         raise InputError(

@@ -150,6 +150,14 @@ def test_a_name_takes_the_arguments_of_its_model() -> None:
         adapt("snn_vgg5", encoder="poisson")
 
 
+@pytest.mark.parametrize(("pretrained", "told"), [(False, 1), (True, 0)])
+def test_a_name_of_weights_that_are_not_loaded_is_told(
+    pretrained: bool, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapt("snn_vgg5.digits", pretrained=pretrained)
+    assert len([r for r in caplog.messages if "pretrained=True" in r]) == told
+
+
 def test_there_is_one_adapt() -> None:
     assert robust_snn.adapt is robust_snn.foreign.adapt
     assert not hasattr(robust_snn.victim, "adapt")
