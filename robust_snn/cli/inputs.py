@@ -153,7 +153,15 @@ def kept_apart(
         images: All images.
         n: How many to score, if there are as many; all that are left if None.
         spare: How many to keep apart, if there are as many.
+
+    Raises:
+        InputError: If there is one image alone.
     """
+    if len(images) < 2:
+        raise InputError(
+            f"'{images.name}' has one image, and a suite that chooses its attacks does so on "
+            "others; give two or more, or take a suite without a budget, such as quick"
+        )
     if n is not None:
         images.take(n)  # which says if there are fewer
     left, others = images.divide(len(images) - min(spare, max(1, len(images) // 5)))

@@ -171,7 +171,6 @@ def mlf() -> nn.Module:
 @codebase(
     "genema/Noisy-Spiking-Neuron-Nets",
     "6a3c312",
-    images=1,
     T=2,
     image=(3, 8, 8),
     logits=mean_of_batch_first,

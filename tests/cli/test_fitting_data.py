@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from robust_snn import InputError, cli
-from robust_snn.cli.inputs import fitting_width, load_subject
+from robust_snn.cli.inputs import fitting_width, kept_apart, load_subject
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.neurons.noise_source import NoisyModule
 
@@ -62,6 +62,13 @@ def test_what_does_not_suit_is_refused(folder: Path, model: str, data: str, mess
 def images(count: int) -> ImageSet:
     zeros = torch.zeros(count, 1, 1, 1)
     return ImageSet("x", "train", zeros, torch.zeros(count).long(), ("a", "b"))
+
+
+def test_one_image_leaves_none_to_choose_attacks_on() -> None:
+    scored, others = kept_apart(images(2), None, 32)
+    assert (len(scored), len(others)) == (1, 1)
+    with pytest.raises(InputError, match="'x' has one image.* give two or more"):
+        kept_apart(images(1), None, 32)
 
 
 @pytest.mark.parametrize(
