@@ -119,8 +119,6 @@ class Comparisons(TorchFunctionMode):
     ) -> Any:
         if torch._C._functorch.peek_interpreter_stack() is not None:  # as in torch.vmap
             return self._hidden(func, args, kwargs or {})
-        if any(isinstance(arg, Tensor) and arg.is_complex() for arg in args):  # has no order
-            return func(*args, **(kwargs or {}))
         given, options = by_position(args, kwargs or {})
         name = "detach" if func == DATA else getattr(func, "__name__", "").strip("_")
         numbers = self._masks.made_of(name, func, given)  # before it changes them

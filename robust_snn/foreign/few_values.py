@@ -48,7 +48,8 @@ def made_of_spikes(value: Tensor) -> bool:
 
 def has_few_values(values: Tensor) -> bool:
     """Whether a tensor holds a few values only, each of them several times."""
-    flat = values.detach().flatten()
+    values = values.detach()
+    flat = (torch.view_as_real(values.resolve_conj()) if values.is_complex() else values).flatten()
     most = min(LEVELS, max(2, flat.numel() // 4))
     for part in (flat[:FEW_SEEN], flat):
         if part.mul(1e4).round().unique().numel() > most:

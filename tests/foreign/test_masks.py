@@ -263,21 +263,25 @@ def input_gradient(victim: Victim) -> Tensor:
 
 
 class Resonating(Sites):
-    """Its membranes are complex numbers, whose real part fires."""
+    """Its membranes are complex numbers, of which a part fires."""
+
+    seen: Any = None
 
     def forward(self, x: Tensor) -> Tensor:
         v, out = torch.zeros(len(x), 12, dtype=torch.complex64), torch.zeros(1)
         turn = torch.polar(torch.tensor(0.8), torch.tensor(0.7))
         for _ in range(3):
             v = turn * v + 3 * self.layers[0](x.flatten(1))
-            spikes = Apart.apply(v.real - 0.5)
+            spikes = Apart.apply(self.seen(v) - 0.5)
             v = v - spikes
             out = out + self.last(spikes)
         return out
 
 
-def test_complex_membranes_are_taken() -> None:
+@pytest.mark.parametrize("seen", [torch.real, torch.abs, lambda v: (v * v.conj()).real])
+def test_complex_membranes_are_taken(seen: Any) -> None:
     net = Resonating([step, step])
+    net.seen = seen
     victim = adapt(net, images=IMAGES)
     assert len(victim.takes("bptt").neurons) == 1 and torch.equal(victim(IMAGES), net(IMAGES))
     own, bptt = (input_gradient(victim.replace(gradient=m)) for m in ("own", "bptt"))
