@@ -77,9 +77,8 @@ def run_demo(out: str | Path, *, progress: bool = False) -> dict[str, Verdict]:
     data = load_dataset("digits", split="test", n=IMAGES)
     for model in MODELS:
         folder = out / model / "verdict"
-        victim = adapt(model, pretrained=True)
         verdicts[model], by_axis = sweep(
-            victim,
+            adapt(model, pretrained=True),
             data.images,
             data.labels,
             {"eps": CURVE},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
+import torch
 from torch import nn
 
 from robust_snn.cli.adapt_text import adapt_arguments, parse_adapt
@@ -20,7 +22,6 @@ from robust_snn.foreign.nir import NIRNet, is_nir, load_nir
 from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs, zoo
 from robust_snn.training.checkpoint import load_card, load_checkpoint, load_model
 from robust_snn.utils.errors import InputError, unknown
-from robust_snn.utils.modules import built_alike
 from robust_snn.utils.user_function import is_reference, short_reference
 from robust_snn.utils.values import assignments, time_steps
 from robust_snn.victim import Victim
@@ -123,7 +124,7 @@ def load_subject(
     if card is not None:
         kwargs = _agreed(card["model"], model, kwargs)
         settings = _agreed_values("--adapt", card.get("adapt", {}), settings)
-    with built_alike():
+    with _built_alike():
         net, name, kwargs = _network(model, kwargs, checkpoint, card)
     size = {"img_size": net.img_size} if isinstance(net, NIRNet) else {}
     packaged = zoo.card(name) if net is None and _is_packaged(name, checkpoint) else None
@@ -135,7 +136,7 @@ def load_subject(
     if packaged is not None:
         _check_channels(name, packaged["model"]["kwargs"]["in_chans"], images)
     if net is None:
-        with built_alike():
+        with _built_alike():
             net, kwargs = _fitted_network(name, kwargs, checkpoint, images)
     info = {"name": name, "kwargs": recorded_kwargs(net, kwargs), "adapt": settings}
     return Subject(net, info, images)
@@ -166,6 +167,14 @@ def kept_apart(
         images.take(n)  # which says if there are fewer
     left, others = images.divide(len(images) - min(spare, max(1, len(images) // 5)))
     return left.take(min(n or len(left), len(left))), others
+
+
+@contextmanager
+def _built_alike() -> Iterator[None]:
+    """The same command builds the same network, drawn weights included, so that runs resume."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _network(

@@ -141,9 +141,7 @@ class _Operations(TorchFunctionMode):
         if self.bridge.operations and func is Tensor.register_hook:
             _note("register_hook")
             return RemovableHandle(OrderedDict())
-        if (
-            func is torch.autograd.grad
-        ):  # of the network's own, whose graph the attack's goes through
+        if func is torch.autograd.grad:  # the network's own, and attacks go through its graph
             kwargs = {**(kwargs or {}), "retain_graph": True}
         if self.bridge.detached and _is_no_grad(func, args) and not called_by_us():
             _note("no_grad")

@@ -93,7 +93,7 @@ class Activity:
     def regrouped(self) -> bool:
         """Whether layers got other batches than the images: flips of them too, or one by one."""
         batches = {layer.spikes.shape[1] for layer in self.layers.values()}
-        return self.images is not None and batches != {self.images}
+        return self.images is not None and bool(batches - {self.images})
 
     @property
     def last(self) -> LayerActivity:

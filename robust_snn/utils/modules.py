@@ -85,11 +85,3 @@ def weights_sha256(net: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-@contextmanager
-def built_alike() -> Iterator[None]:
-    """The same call builds the same network, drawn weights included, so that runs resume."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield

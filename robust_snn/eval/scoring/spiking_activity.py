@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,17 +45,14 @@ def spiking_activity(victim: Victim, images: Tensor, ids: np.ndarray) -> Spiking
         images: `[B, C, H, W]`, where the network is.
         ids: Index of every image in the evaluated set, `[B]`.
     """
-    together = (
-        1 if _regrouped(victim, images[:1].repeat(2, *[1] * (images.dim() - 1))) else TOGETHER
-    )
-    starts = range(0, len(ids), together)
-    parts = [slice(start, start + together) for start in starts]
-    runs = [_one_pass(victim, images[part], ids[part]) for part in parts]
-    weights = np.array([len(ids[part]) for part in parts], float)
+    starts = range(0, len(ids), TOGETHER)
+    parts = [slice(start, start + TOGETHER) for start in starts]
+    runs = [run for part in parts for run in _runs(victim, images[part], ids[part])]
+    weights = np.array([run.images for run in runs], float)
     return SpikingActivity(
-        np.array(list(runs[0][0]), str),
-        np.average([list(rates.values()) for rates, _ in runs], axis=0, weights=weights),
-        np.average([costs for _, costs in runs], axis=0, weights=weights),
+        np.array(list(runs[0].rates), str),
+        np.average([list(run.rates.values()) for run in runs], axis=0, weights=weights),
+        np.average([run.costs for run in runs], axis=0, weights=weights),
     )
 
 
@@ -92,22 +90,24 @@ def spike_raster(victim: Victim, pair: Tensor, image: int) -> tuple[np.ndarray, 
     return torch.cat(rows, 1).cpu().numpy(), np.array(layers)
 
 
-@torch.no_grad()
-def _regrouped(victim: Victim, images: Tensor) -> bool:
-    """Whether layers get other batches than the network, which differ between batches of it."""
-    with record(victim.net, len(images)) as activity:
-        victim.sample(images, torch.arange(len(images)), purpose="activity")
-    return activity.regrouped
+class _Run(NamedTuple):
+    """Rate by layer, and the four costs per image, of so many images."""
+
+    images: int
+    rates: dict[str, float]
+    costs: tuple[float, ...]
 
 
 @torch.no_grad()
-def _one_pass(
-    victim: Victim, images: Tensor, ids: np.ndarray
-) -> tuple[dict[str, float], tuple[float, ...]]:
-    """Rate by layer, and the four costs per image."""
+def _runs(victim: Victim, images: Tensor, ids: np.ndarray) -> list[_Run]:
+    """One pass, or one for every image where layers get other batches than these."""
     with record(victim.net, len(images)) as activity:
         victim.sample(images, torch.from_numpy(ids), purpose="activity")
+    if activity.regrouped and len(ids) > 1:
+        alone = [slice(n, n + 1) for n in range(len(ids))]
+        return [run for one in alone for run in _runs(victim, images[one], ids[one])]
     if not activity.layers:
-        return {}, (0.0, 0.0, 0.0, 0.0)
+        return [_Run(len(ids), {}, (0.0, 0.0, 0.0, 0.0))]
     done = operations(activity)
-    return firing_rates(activity), (done.spikes, done.sops, done.macs, energy(done))
+    costs = done.spikes, done.sops, done.macs, energy(done)
+    return [_Run(len(ids), firing_rates(activity), costs)]
