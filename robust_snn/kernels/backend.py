@@ -77,6 +77,14 @@ def runs_triton(tensor: Tensor) -> bool:
     return wanted and there and not triton_trouble()
 
 
+def runs_numba(tensor: Tensor) -> bool:
+    """Whether `"auto"` lets Numba run on a tensor of the caller's own, whatever its dtype is."""
+    if torch.compiler.is_compiling() or recorded() or type(tensor) is not Tensor:
+        return False
+    wanted = os.environ.get("ROBUST_SNN_BACKEND", "auto") in ("auto", "numba")
+    return wanted and tensor.device.type == "cpu" and not _interprets()
+
+
 def ready_to_launch(backend: str, tensor: Tensor) -> AbstractContextManager[None]:
     """Launches on the GPU of a tensor, whichever is the current one.
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from robust_snn.kernels.philox import Purpose, draw_uniform
+from robust_snn.kernels.draws import fast_uniform
+from robust_snn.kernels.philox import Purpose
 from robust_snn.neurons import LIF
 from robust_snn.neurons.noise_source import MOST_LAYERS
 from robust_snn.utils.errors import InputError, unknown
@@ -50,7 +51,7 @@ def flip_spikes(
     check_share("beta", beta)
     if kind not in KINDS:
         raise unknown("kind of flips", kind, KINDS)
-    uniform = draw_uniform(keys, tuple(spikes.shape[2:]), len(spikes), layer, Purpose.FLIP)
+    uniform = fast_uniform(keys, tuple(spikes.shape[2:]), len(spikes), layer, Purpose.FLIP)
     if kind == "independent":
         chosen = uniform < beta
     else:
@@ -78,7 +79,7 @@ def event_drop(frames: Tensor, rho: float, keys: Tensor, strategy: str = MIXED) 
     check_share("rho", rho)
     if strategy not in (MIXED, *STRATEGIES):
         raise unknown("strategy of EventDrop", strategy, (MIXED, *STRATEGIES))
-    places = draw_uniform(keys, (7,), 1, 0, Purpose.DROP)[0].tolist()
+    places = fast_uniform(keys, (7,), 1, 0, Purpose.DROP)[0].tolist()
     out = frames.clone()
     for row, (sample, (which, *chance)) in enumerate(zip(out, places, strict=True)):
         chosen = STRATEGIES[int(4 * which)] if strategy == MIXED else strategy
@@ -89,7 +90,7 @@ def event_drop(frames: Tensor, rho: float, keys: Tensor, strategy: str = MIXED) 
             _window(rows, 3, rho, *chance[4:]).zero_()
         elif chosen == "random":
             key, shape = keys[row : row + 1], tuple(sample.shape[1:])
-            uniform = draw_uniform(key, shape, len(sample), 1, Purpose.DROP)
+            uniform = fast_uniform(key, shape, len(sample), 1, Purpose.DROP)
             sample[_lowest_share(uniform, sample[:, None] != 0, rho)[:, 0]] = 0
     return out
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_snn.kernels.philox import Purpose, draw_uniform
+from robust_snn.kernels.draws import fast_uniform
+from robust_snn.kernels.philox import Purpose
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.exporting import differentiable
@@ -39,7 +40,7 @@ class PoissonEncoder(NoisyModule):
         keys, mean, layer = self.draw(x.shape[1], x.device)
         if mean:
             return differentiable(_Coded, x, x.detach().clamp(0, 1))
-        uniform = draw_uniform(keys, tuple(x.shape[2:]), len(x), layer, Purpose.ENCODER)
+        uniform = fast_uniform(keys, tuple(x.shape[2:]), len(x), layer, Purpose.ENCODER)
         return differentiable(_Coded, x, (uniform < x).to(x.dtype))
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from robust_snn.gradients import BPTT, GradientMode
 from robust_snn.kernels import NoisyFiring
-from robust_snn.kernels.philox import Purpose, draw_uniform
+from robust_snn.kernels.draws import fast_uniform
+from robust_snn.kernels.philox import Purpose
 from robust_snn.neurons.lif import LIF, steps_of
 from robust_snn.neurons.noise_families import NoiseFamily, parse_noise
 from robust_snn.neurons.noise_source import NoisyModule
@@ -35,7 +36,7 @@ class MembraneNoise(NoisyModule):
 
     def injected(self, noise: NoisyFiring, shape: tuple[int, ...], steps: int) -> Tensor:
         """Noise to add to the membranes of `shape`, float64 `[T, B, *shape]`."""
-        uniform = draw_uniform(noise.keys, shape, steps, noise.layer, Purpose.MEMBRANE).double()
+        uniform = fast_uniform(noise.keys, shape, steps, noise.layer, Purpose.MEMBRANE).double()
         return self.family.quantile(uniform + 2.0**-25)  # inside (0, 1); in float32 it may be 1
 
     def extra_repr(self) -> str:

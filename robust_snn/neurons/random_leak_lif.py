@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from robust_snn.gradients import GradientMode
-from robust_snn.kernels.philox import Purpose, draw_uniform
+from robust_snn.kernels.draws import fast_uniform
+from robust_snn.kernels.philox import Purpose
 from robust_snn.neurons.lif import LIF, steps_of
 from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.stochastic_gate import StochasticGate
@@ -37,7 +38,7 @@ class LeakNoise(NoisyModule):
         keys, mean, layer = self.draw(current.shape[1], current.device)
         if mean or not self.relative:
             return None
-        uniform = draw_uniform(keys, tuple(current.shape[2:]), 1, layer, Purpose.LEAK)
+        uniform = fast_uniform(keys, tuple(current.shape[2:]), 1, layer, Purpose.LEAK)
         return 1 + self.relative * (2 * uniform - 1)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from robust_snn.kernels import derive_seed, philox, sample_keys
 from robust_snn.kernels.backend import runs_triton
+from robust_snn.kernels.draws import fast_uniform
 from robust_snn.kernels.philox import Purpose, draw_uniform
 
 # Random123's known answers for Philox4x32-10.
@@ -39,6 +40,19 @@ def test_draw_depends_on_the_address_alone():
     assert torch.equal(draw_uniform(keys, (3, 4), 6, 2, Purpose.GATE), everything[:6])
     assert not torch.equal(draw_uniform(keys, (3, 4), 9, 3, Purpose.GATE), everything)
     assert not torch.equal(draw_uniform(keys, (3, 4), 9, 2, Purpose.SPIKE), everything)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("neurons", [0, 1, 63, 127, 4097])
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_a_kernel_draws_the_same_bits(neurons, steps, monkeypatch):
+    keys = sample_keys(-3, torch.arange(6))[::2]
+    address = keys, (neurons, 2), steps, 2**31 + 5, Purpose.LEAK
+    drawn, expected = fast_uniform(*address), draw_uniform(*address)
+    assert drawn.dtype == torch.float32 and torch.equal(drawn, expected)
+    monkeypatch.setenv("ROBUST_SNN_BACKEND", "torch")
+    monkeypatch.setitem(sys.modules, "robust_snn.kernels.numba_tools.uniform_blocks", None)
+    assert torch.equal(fast_uniform(*address), expected)
 
 
 def test_draw_is_uniform():

@@ -30,7 +30,7 @@ def test_there_are_some_and_they_are_small() -> None:
     assert {"snn_vgg5.digits", "snn_vgg5_stog.digits"} <= set(zoo.trained())
     assert set(zoo.trained()) <= set(timm.list_pretrained("snn_*"))
     sizes = [path.stat().st_size for path in Path(zoo.FOLDER).iterdir()]
-    assert max(sizes) < 2 * MEGABYTE and sum(sizes) < 6 * MEGABYTE
+    assert max(sizes) <= 4 * MEGABYTE and sum(sizes) < 20 * MEGABYTE
 
 
 ELSEWHERE = {"cifar10": "data/cifar10/test.tar"}  # in the shared folder
@@ -44,6 +44,7 @@ def test_a_trained_network_is_as_accurate_as_its_card_says(name: str, shared) ->
     card = zoo.card(name)
     source = card["data"]["name"]
     data = loaded(shared(ELSEWHERE[source]) if source in ELSEWHERE else source)
+    data = data.take(card["test"]["n"])
     assert card["test"]["sha256"] == data.sha256
     batches = data.images.to(torch.get_default_device()).split(500)
     with torch.no_grad():
@@ -64,7 +65,8 @@ def test_a_card_describes_its_network(name: str) -> None:
     assert cfg.input_size == (kwargs["in_chans"], kwargs["img_size"], kwargs["img_size"])
     assert sum(p.numel() for p in net.parameters()) == card["parameters"]
     assert card["evaluation"]["n"] >= 50
-    assert card["evaluation"]["eps"] == pytest.approx(card["recipe"]["eps"])
+    if card["recipe"]["perturbation"] != "none":
+        assert card["evaluation"]["eps"] == pytest.approx(card["recipe"]["eps"])
 
 
 @pytest.mark.parametrize("name", zoo.trained())
