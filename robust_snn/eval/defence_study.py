@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,13 +18,13 @@ from robust_snn.eval.evaluate import evaluate
 from robust_snn.eval.execution.folder_lock import locked
 from robust_snn.eval.execution.preflight import CALIBRATION
 from robust_snn.eval.execution.ray_workers import RETRIES, connected
-from robust_snn.eval.protocol.study_plan import Defence, StudyPlan, load_plan
+from robust_snn.eval.protocol.study_plan import ACTIVATIONS, Defence, StudyPlan, load_plan
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.reporting.study_page import write_study
 from robust_snn.eval.scoring.energy_use import measured_costs
 from robust_snn.eval.scoring.study_findings import StudyFindings, cell_folder, findings
 from robust_snn.models import create_network, fitted_kwargs
-from robust_snn.training import Diverged, load_model, train
+from robust_snn.training import Diverged, convert, load_card, load_model, train
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
@@ -36,6 +36,7 @@ from robust_snn.victim import Victim
 _log = logging.getLogger("robust_snn")
 ENERGY_FILE, ENERGY_IMAGES = "energy.json", 32
 TESTED = 1000  # images on which a training shows its accuracy after every epoch
+CONVERTED = 512  # images from whose currents the thresholds of a converted network come
 
 
 class Cell(NamedTuple):
@@ -183,20 +184,8 @@ def _finish(
 ) -> None:
     """Trains and attacks one cell; what is there already is only read."""
     row, seed = cell
-    folder, kwargs = cell_folder(out, row, seed), plan.kwargs(row)
-    where = folder / "training"
-    train(
-        row.model,
-        data,
-        test.take(min(TESTED, len(test))),
-        plan.recipe(row),
-        out=where,
-        model_kwargs=kwargs,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    net, card = load_model(where / "model.safetensors")
+    folder = cell_folder(out, row, seed)
+    net, card = load_model(_trained(plan, cell, data, test, folder, device, progress))
     victim = Victim(net.to(device).eval())
     attacked, others = slice(plan.n), slice(plan.n, plan.n + CALIBRATION)
     for suite in map(load_suite, plan.suites_of(row)):
@@ -215,6 +204,41 @@ def _finish(
             report=False,  # `robust-snn report` makes the page of a run
         )
     _measure_energy(victim, test.take(min(ENERGY_IMAGES, len(test))), folder / ENERGY_FILE)
+
+
+def _trained(
+    plan: StudyPlan,
+    cell: Cell,
+    data: ImageSet,
+    test: ImageSet,
+    folder: Path,
+    device: str,
+    progress: bool,
+) -> Path:
+    """Trains one cell, its network of activations before it if there is one; gives the weights."""
+    row, seed = cell
+    shown, start = test.take(min(TESTED, len(test))), None
+    common: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    kwargs, where = plan.kwargs(row), folder / "training"
+    if (first := plan.activations(row)) is not None:
+        before, start = folder / "activations", folder / "converted.safetensors"
+        train(
+            row.model, data, shown, first, out=before, model_kwargs=kwargs | ACTIVATIONS, **common
+        )
+        if load_card(start) is None:
+            images = data.take(min(CONVERTED, len(data))).images
+            convert(before / "model.safetensors", images, start, T=kwargs["T"])
+    train(
+        row.model,
+        data,
+        shown,
+        plan.recipe(row),
+        out=where,
+        model_kwargs=kwargs,
+        start=start,
+        **common,
+    )
+    return where / "model.safetensors"
 
 
 def _measure_energy(victim: Victim, images: ImageSet, file: Path) -> None:

@@ -12,12 +12,13 @@ from torch import nn
 from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import SpikingMLP
-from robust_snn.models.time_layers import ConvSpike, TimeAvgPool2d
+from robust_snn.models.time_layers import ConvSpike, TimeAvgPool2d, TimeMaxPool2d
 from robust_snn.models.zoo import with_zoo
 from robust_snn.utils.errors import InputError
 
-# "A" is 2x2 average pooling, a number the channels of a convolution.
+# "A" is 2x2 average pooling, "M" 2x2 maximum pooling, a number the channels of a convolution.
 Stages = tuple[tuple[int | str, ...], ...]
+POOLINGS = {"A": TimeAvgPool2d, "M": TimeMaxPool2d}
 
 STAGES: dict[str, Stages] = {
     "vgg5": ((64,), ("A", 128, 128), ("A",)),
@@ -59,11 +60,11 @@ def vgg(
     for stage in stages:
         layers: list[nn.Module] = []
         for layer in stage:
-            if layer == "A":
-                layers.append(TimeAvgPool2d(2))
+            if layer in POOLINGS:
+                layers.append(POOLINGS[str(layer)](2))
                 size = size[0] // 2, size[1] // 2
                 if not min(size):
-                    poolings = sum(step == "A" for steps in stages for step in steps)
+                    poolings = sum(step in POOLINGS for steps in stages for step in steps)
                     raise InputError(
                         f"img_size {entry.size} is too small for {poolings} poolings; it must be "
                         f"at least {2**poolings}"

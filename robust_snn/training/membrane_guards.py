@@ -37,8 +37,8 @@ def mass_in_window(activity: Activity, margin: float) -> Tensor:
         sum_layers P(|v - threshold| < margin),   v normal with the layer's mean and deviation
 
     MPD-SGR (Jiang et al., AAAI 2026, arXiv 2511.12199) lowers the share of membranes in the range
-    where a surrogate has a gradient. No code was released, and of its text we had the abstract: the
-    normal distribution, which gives that share a derivative, is ours.
+    where a surrogate has a gradient. No code was released, and of its text we had the abstract and
+    summaries, which give this formula.
 
     Args:
         activity: What a pass of the network recorded.

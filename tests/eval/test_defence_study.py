@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from robust_snn.data import load_dataset
@@ -15,9 +16,10 @@ from robust_snn.eval.protocol.study_plan import load_plan
 from robust_snn.eval.reporting.study_page import render_study_cost, study_text
 from robust_snn.eval.scoring.finished_run import load_run
 from robust_snn.eval.study_cost import study_cost
-from robust_snn.training import Diverged
+from robust_snn.training import Diverged, load_card, load_model
 from robust_snn.utils.errors import InputError
 
+TRAINED = "training/model.safetensors"
 SUITE = """
 name: NAME
 independent: true
@@ -136,6 +138,35 @@ def test_a_training_that_diverges_costs_its_own_cell(
     assert text.startswith("two\\x1b[31m:") and "\x1b" not in Path("runs/study.html").read_text()
 
 
+def test_a_converted_network_begins_as_one_of_activations(plan: Path) -> None:
+    row = """
+  - name: converted
+    model: snn_vgg5
+    recipe: conversion
+    converted: at
+    protocol: own.yaml
+    model_kwargs: {T: 3, width: 0.0625, head_width: 8}
+    training: {alpha: 0.05, lr: 1e-9}
+"""
+    plan.write_text(PLAN + row)
+    data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
+    part = load_plan(plan).only(["converted"], [], None)
+    (cost,) = study_cost(part, data, test, "cpu")
+    assert cost.training > 0
+    found = study(part, data, test, out="runs")
+    assert not found.missing
+    cell = Path("runs/converted/seed-0")
+    start, net = (load_model(cell / name)[0] for name in ("converted.safetensors", TRAINED))
+    torch.testing.assert_close(start.fc.weight, net.fc.weight, atol=1e-6, rtol=0)
+    assert load_card(cell / "activations/model.safetensors")["model"]["kwargs"]["T"] == 1
+    before = (cell / "converted.safetensors").stat().st_mtime_ns
+    study(part, data, test, out="runs")
+    assert (cell / "converted.safetensors").stat().st_mtime_ns == before
+    plan.write_text((PLAN + row).replace("{T: 3, ", "{"))
+    with pytest.raises(InputError, match="is converted, to T steps: give T in model_kwargs"):
+        load_plan(plan)
+
+
 def test_cells_are_shared(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that meets a locked cell does the others first, and that one once it is free."""
     from filelock import FileLock
@@ -244,3 +275,4 @@ def test_costs_follow_sizes(plan: Path) -> None:
 def test_the_shipped_plan_is_whole() -> None:
     plan = load_plan("newer-defences")
     assert {"TGO", "MPD-SGR", "RTE", "FEEL", "RandHet", "HoSNN", "StoG"} <= set(plan.rows)
+    assert {"early exit", "fusion and early exit", "conversion", "max pooling"} <= set(plan.rows)

@@ -37,7 +37,9 @@ from robust_snn.utils.values import file_name, number, whole
 
 OWN_PROTOCOL = "own-surrogate"
 PAGES = ("study.html", "study.md", "study.json")
-KEPT = ("training", "lock", "energy.json")  # in the folder of a cell, beside its runs
+# in the folder of a cell, beside its runs
+KEPT = ("training", "activations", "converted.safetensors", "converted.json", "lock", "energy.json")
+ACTIVATIONS = {"T": 1, "gradient": "activation(relu)"}  # of a network of activations
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Defence:
         name: What the page calls it; unique in the plan.
         model: Registered name of the network.
         recipe: Name of a shipped recipe, or path of a YAML file.
+        converted: Recipe of a network of activations with the same layers, trained first with the
+            plan's `training`, from whose weights `recipe` goes on; see `training.convert`.
         baseline: Name of the defence that it is compared with, if any.
         protocol: Suite that attacks it, and its baseline beside it, as its paper does.
         model_kwargs: Arguments of the network, beside those of the plan.
@@ -81,6 +85,7 @@ class Defence:
     name: str
     model: str
     recipe: str = "natural"
+    converted: str | None = None
     baseline: str | None = None
     protocol: str = OWN_PROTOCOL
     model_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -153,6 +158,8 @@ class StudyPlan:
                 raise unknown(f"baseline of '{row.name}', a row above it,", row.baseline, known)
             known.append(row.name)
             self.recipe(row)
+            if self.activations(row) is not None and "T" not in self.kwargs(row):
+                raise InputError(f"'{row.name}' is converted, to T steps: give T in model_kwargs")
         # not all file systems tell large letters from small ones
         _check_once([row.folder.lower() for row in self.defences], "the folder of a defence")
         for row in self.defences:
@@ -173,7 +180,15 @@ class StudyPlan:
 
     def recipe(self, row: Defence) -> Recipe:
         """How a defence is trained."""
-        recipe, changes = load_recipe(row.recipe), {**self.training, **row.training}
+        return self._changed(load_recipe(row.recipe), {**self.training, **row.training})
+
+    def activations(self, row: Defence) -> Recipe | None:
+        """How the network of activations of a defence is trained, if it is converted from one."""
+        if row.converted is None:
+            return None
+        return self._changed(load_recipe(row.converted), self.training)
+
+    def _changed(self, recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         perturbed = changes.get("perturbation", recipe.perturbation) != "none"
         return recipe.replace(**({"eps": self.eps} if perturbed else {}), **changes)
 
