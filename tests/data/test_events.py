@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from one_epoch import check_training
 from robust_snn.data import augment_events, load_dataset
 from robust_snn.data.events import (
     EVENT_DTYPE,
@@ -365,6 +366,11 @@ def test_published_sets_load_from_their_files(key: str, tmp_path: Path) -> None:
     binary = load_dataset(f"{name}-binary", root=tmp_path, n=2, steps=4, size=8)
     assert binary.images.shape == (2, 4, 2, 8, 8)
     assert set(binary.images.unique().tolist()) <= {0.0, 1.0}
+    few = [
+        load_dataset(name, split=split, root=tmp_path, n=min(4, len(expected)), steps=2, size=16)
+        for split, expected in labels.items()
+    ]
+    check_training(*few, tmp_path / "run", "snn_sew7b", "sdt-dvs")
 
 
 @pytest.mark.parametrize("name", [*EVENT_FILES, "n-mnist-binary"])

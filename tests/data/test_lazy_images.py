@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from one_epoch import check_training
 from robust_snn import InputError
 from robust_snn.data import lazy_images, load_dataset, open_dataset, pack_images
 from robust_snn.data.image_digests import image_digests
@@ -108,6 +109,7 @@ def test_they_are_what_they_are_in_memory(kind: str, tmp_path: Path) -> None:
     kept, held = data.divide(9)
     assert isinstance(kept.images, LazyImages) and len(held.loaded().images) == 3
     assert load_dataset(path, size=4).images.shape[-1] == 4
+    check_training(data, data, tmp_path / "run", recipe="sew")
 
 
 def test_a_subset_is_a_fair_choice_and_part_of_a_larger_one() -> None:

@@ -17,6 +17,7 @@ import torchvision.datasets.cifar as cifar
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from one_epoch import check_training
 from robust_snn.data import DATASETS, ImageSet, load_dataset
 from robust_snn.data.image_set import balanced
 from robust_snn.utils.errors import InputError
@@ -88,6 +89,7 @@ def test_a_named_set_has_two_splits(
         data = load_dataset(name, split=split, root=tmp_path, size=8, n=4)
         check_set(data, 4, (data.images.shape[1], 8, 8))
         assert (data.name, data.split) == (name, split)
+    check_training(data, data, tmp_path / "run")
 
 
 def test_digits_split_is_fixed_and_balanced() -> None:

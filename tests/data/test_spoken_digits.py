@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 
+from one_epoch import check_training
 from robust_snn.data import load_dataset
 from robust_snn.models import fitted_kwargs
 from robust_snn.utils.errors import InputError
@@ -53,6 +54,7 @@ def test_a_network_reads_them(tmp_path: Path) -> None:
     assert torch.equal(net.encoder.mean.flatten(), torch.zeros(20))
     with torch.no_grad():
         assert net(data.images).shape == (2, 4)
+    check_training(data, data, tmp_path / "run", "snn_sew7b")
 
 
 @pytest.mark.parametrize(

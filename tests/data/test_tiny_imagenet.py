@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from one_epoch import check_training
 from robust_snn.data import load_dataset
 from robust_snn.models import fitted_kwargs
 from robust_snn.utils.errors import InputError
@@ -39,6 +40,8 @@ def test_both_splits_have_the_labels_of_their_files(tmp_path: Path) -> None:
         assert data.images.shape == (count, 3, 64, 64)
         levels = (data.images.mean((1, 2, 3)) * 255).round().long()
         assert (levels - 40 * data.labels).abs().max() <= 1
+    few, more = (load_dataset("tinyimagenet", split=s, root=tmp_path) for s in ("test", "train"))
+    check_training(more, few, tmp_path / "run", recipe="spikformer")
     few = load_dataset("tinyimagenet", root=tmp_path, n=3, size=32)
     assert few.labels.tolist() == [0, 1, 2] and few.images.shape[-1] == 32
     assert fitted_kwargs("snn_vgg5", {}, few)["mean"] == [0.480, 0.448, 0.398]

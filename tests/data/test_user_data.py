@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from one_epoch import check_training
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.utils.errors import InputError
 
@@ -223,6 +224,7 @@ def test_folders_of_datasets(tmp_path: Path, dictionary: bool) -> None:
     check(data, IMAGES[[0, 2, 4, 1]], [0, 1, 2, 0])
     assert data.classes == ("a", "b", "c")
     assert data.split == ("validation" if dictionary else "all")
+    check_training(data, data, tmp_path / "run")
 
 
 def test_folders_of_datasets_that_are_refused(tmp_path: Path) -> None:

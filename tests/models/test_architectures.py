@@ -136,6 +136,21 @@ def test_spike_element_wise_blocks_connect(connection: str) -> None:
         narrow("snn_sew7b", connection="xor")
 
 
+def test_maximum_pooling_leaves_sparser_gradients() -> None:
+    """Of four spikes one gets a gradient, where an average gives it to all."""
+    shares = []
+    for pooling in "AM":
+        net = narrow("snn_vgg5", stages=((64,), (pooling, 128, 128), (pooling,)))
+        seen: list[torch.Tensor] = []
+        net.stages[0].register_forward_hook(lambda *parts, seen=seen: seen.append(parts[2]))
+        loss = net(images("snn_vgg5")).square().sum()
+        (gradient,) = torch.autograd.grad(loss, seen[0])
+        shares.append(float(gradient.ne(0).float().mean()))
+    assert 0 < shares[1] <= 0.25 < shares[0]
+    with pytest.raises(InputError, match="too small for 2 poolings"):
+        narrow("snn_vgg5", img_size=2, stages=((64,), ("M", 128, 128), ("M",)))
+
+
 def test_polarities_of_events_are_not_normalised() -> None:
     encode = narrow("snn_vggsnn", in_chans=2).encoder
     frames = torch.rand(2, 3, 2, 16, 16)

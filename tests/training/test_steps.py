@@ -35,7 +35,9 @@ def step(data: ImageSet, out: Path, recipe: str, model: str, **changes: Any) -> 
             return net
 
         patch.setattr(module, "create_network", create)
-        chosen = load_recipe(recipe).replace(epochs=1, batch_size=8, gate_share=1.0, **changes)
+        chosen = load_recipe(recipe).replace(
+            epochs=1, warmup_epochs=0, batch_size=8, gate_share=1.0, **changes
+        )
         done = train(model, data, data, chosen, out=out, model_kwargs=KWARGS)
     return built[0], done.net
 
