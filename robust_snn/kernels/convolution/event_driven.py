@@ -1,11 +1,10 @@
 """Event-driven convolution on the CPU: a sum of weight rows over the inputs that spiked.
 
-The spikes of an image become a list of events, ordered by pixel and channel, sixteen channels by
-one comparison; where the padding lies, none. From it each output pixel gets the list of the weights
-that it sums, which every block of `LANES` outputs reads. Weights lie as `[block of outputs, h, w,
-channel, output]`, so an event's are one row, a vector. Sums stay in registers over a panel, which
-is as many places of the kernel as the first-level cache holds rows of, and come in the order of the
-dense sum: row, column, channel.
+Each output pixel has a list of the weights that it sums, which every block of `LANES` outputs
+reads. Weights lie as `[block of outputs, h, w, channel, output]`, so an event's are one row, a
+vector and a cache line. Sums stay in registers over a panel, which is as many places of the kernel
+as the first-level cache holds rows of, and come in the order of the dense sum: row, column,
+channel.
 """
 
 # mypy: allow-untyped-defs, disable-error-code="call-arg,var-annotated"
@@ -19,38 +18,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.convolution.event_lists import (
+    ABREAST,
+    COUNTS,
+    PLACES,
+    list_events,
+    list_pixels,
+    put_corners,
+    sort_pixels,
+)
 from robust_snn.kernels.large_pages import in_large_pages
 from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.half_precision import bit_patterns
 from robust_snn.kernels.numba_tools.shares import run_shares
 from robust_snn.kernels.numba_tools.threads import run_blocks
-from robust_snn.kernels.numba_tools.vectors import (
-    LANES,
-    ROW,
-    RUN,
-    TOGETHER,
-    active_lanes,
-    copy_eight,
-    copy_run,
-    put_run,
-    row_summer,
-)
+from robust_snn.kernels.numba_tools.vectors import LANES, ROW, RUN, TOGETHER, row_summer
 
-BYTE = 8  # input channels that one step adds to the list
 DEAR = 4  # times a pass over the values: lists, and sums of a few spikes
 PIXELS = 512  # whose lists are made before they are read, so that weights stay in the cache
-ABREAST = 4  # output pixels that are summed at once
 PANEL = 768  # rows of weights: 48 KiB
 _sum_rows = row_summer(ABREAST)
 
-# Where the rows of the ones of every byte lie, then zeros, and the number of ones.
-_PLACES = np.zeros((256, BYTE), np.uint16)
-for _byte in range(256):
-    _ones = [_bit for _bit in range(BYTE) if _byte >> _bit & 1]
-    _PLACES[_byte, : len(_ones)] = np.array(_ones, np.uint16) * ROW
-_COUNTS = np.array([bin(_byte).count("1") for _byte in range(256)], np.int32)
 _ZERO = np.float32(0)
-_FIRST_BYTE, _BYTE_BITS, _LANE_BITS = np.uint32(255), np.uint32(BYTE), np.uint32(LANES)
+_LANE_BITS = np.uint32(LANES)
 
 
 class ConvolutionSizes(NamedTuple):
@@ -88,112 +78,41 @@ class Panels(NamedTuple):
 
 
 @helper
-def _list_events(shape, image, spikes, one, places, counts, line, events, firsts, at, n):
-    """Appends the spikes of an image to `events[n:]`, as entries of a row of pixels.
-
-    Notes in `firsts[at:]` where those of each pixel begin, with the padding. Returns where they
-    end, and bits, of which those above `LANES` tell that a value is neither 0 nor 1.
-    """
-    given, channels, padding = spikes.shape[2], shape.channels, shape.padding
-    bits, flat = np.uint32(0), spikes.reshape(-1)
-    for y in range(-padding, shape.height + padding):
-        base = np.uint16(0)
-        for x in range(-padding, shape.width + padding):
-            firsts[at] = n
-            at += 1
-            if y >= 0 and y < shape.height and x >= 0 and x < shape.width:
-                place, values = ((image * shape.height + y) * shape.width + x) * given, flat
-                if given != channels:
-                    for c in range(given):
-                        line[c] = flat[place + c]
-                    place, values = 0, line
-                for c in range(0, channels, LANES):
-                    active = active_lanes(values, place + c, one)
-                    bits |= active
-                    for byte in range(2):
-                        ones = (active >> (_BYTE_BITS * np.uint32(byte))) & _FIRST_BYTE
-                        shift = np.uint16(base + (c + BYTE * byte) * ROW)
-                        copy_eight(places, np.intp(ones) * BYTE, shift, events, n)
-                        n += counts[ones]
-            base = np.uint16(base + channels * ROW)
-    firsts[at] = n
-    return n, bits
+def _four(values, at, scale, shift):
+    """`ABREAST` values as a tuple, which compiled code keeps in registers."""
+    return (
+        values[at] * scale + shift,
+        values[at + 1] * scale + shift,
+        values[at + 2] * scale + shift,
+        values[at + 3] * scale + shift,
+    )
 
 
 @helper
-def _list_rows(parts, corner, left, events, firsts, entries, n):
-    """Puts the rows that an output pixel sums to `entries[n:]`; returns where they end."""
-    for part in range(len(parts)):
-        first, last = firsts[corner + parts[part, 0]], firsts[corner + parts[part, 1]]
-        shift = np.uint16(parts[part, 2] - left)
-        copy_run(events, first, shift, entries, n)
-        for k in range(first + RUN, last, RUN):
-            copy_run(events, k, shift, entries, n + k - first)
-        n += last - first
-    return n
-
-
-@helper
-def _list_pixels(parts, zeros, corners, lefts, events, firsts, entries, ends):
-    """Lists for output pixels; those of `ABREAST` are made equally long by rows of zeros."""
-    n = 0
-    for several in range(0, len(corners), ABREAST):
-        stop, longest = min(several + ABREAST, len(corners)), 0
-        for p in range(several, stop):
-            count = 0
-            for part in range(len(parts)):
-                count += firsts[corners[p] + parts[part, 1]] - firsts[corners[p] + parts[part, 0]]
-            longest = max(longest, count)
-        longest = (longest + TOGETHER - 1) & -TOGETHER
-        for p in range(several, several + ABREAST):
-            end = n
-            if p < stop:
-                end = _list_rows(parts, corners[p], lefts[p], events, firsts, entries, n)
-            n += longest
-            for k in range(end, n, RUN):
-                put_run(zeros, entries, k)
-        ends[several // ABREAST + 1] = n
-
-
-@helper
-def _put_corners(shape, images, corners, lefts):
-    """Where the window of each output pixel begins in `firsts`, and how far to the left."""
-    high, wide = shape.height + 2 * shape.padding, shape.width + 2 * shape.padding
-    p = 0
-    for i in range(images):
-        for y in range(shape.out_height):
-            for x in range(shape.out_width):
-                corners[p] = i * (high * wide + 1) + y * shape.stride * wide + x * shape.stride
-                lefts[p] = x * shape.stride * shape.channels * ROW
-                p += 1
-
-
-@helper
-def _sum_pixels(table, top, entries, ends, first_panel, bias, channel, out, first_pixel, stop):
-    """Sums the lists of pixels up to `stop` for the outputs from `channel` on."""
+def _sum_pixels(table, top, entries, ends, order, first_panel, bias, channel, out, first_pixel):
+    """Sums the lists of pixels for the outputs from `channel` on."""
     outputs, edge, flat = out.shape[1], np.empty(ABREAST * LANES, np.float32), out.reshape(-1)
-    channels = min(LANES, outputs - channel)
+    channels, whole = min(LANES, outputs - channel), np.arange(ABREAST)
     for several in range(len(ends) - 1):
-        first, pixel = ends[several], first_pixel + several * ABREAST
+        first, at = ends[several], several * ABREAST
         length = (ends[several + 1] - first) // ABREAST
-        place = pixel * outputs + channel
-        if pixel + ABREAST <= stop and channels == LANES:
+        if channels == LANES:
+            places = _four(order, at, outputs, first_pixel * outputs + channel)
             if first_panel:
-                steps = 0, outputs
-                _sum_rows(table, top, entries, first, length, bias, channel, flat, place, steps)
+                starts = channel, channel, channel, channel
+                _sum_rows(table, top, entries, first, length, bias, starts, flat, places)
             else:
-                steps = outputs, outputs
-                _sum_rows(table, top, entries, first, length, flat, place, flat, place, steps)
+                _sum_rows(table, top, entries, first, length, flat, places, flat, places)
             continue
-        pixels = min(ABREAST, stop - pixel)
-        for j in range(pixels):
+        for j in range(ABREAST):
             for k in range(channels):
-                before = bias[channel + k] if first_panel else out[pixel + j, channel + k]
-                edge[j * LANES + k] = before
-        _sum_rows(table, top, entries, first, length, edge, 0, edge, 0, (LANES, LANES))
-        for j in range(pixels):
+                pixel = first_pixel + order[at + j]
+                edge[j * LANES + k] = bias[channel + k] if first_panel else out[pixel, channel + k]
+        places = _four(whole, 0, LANES, 0)
+        _sum_rows(table, top, entries, first, length, edge, places, edge, places)
+        for j in range(ABREAST):
             for k in range(channels):
-                out[pixel + j, channel + k] = edge[j * LANES + k]
+                out[first_pixel + order[at + j], channel + k] = edge[j * LANES + k]
 
 
 @kernel
@@ -224,14 +143,16 @@ def _sum_groups(
     events = np.empty(group * shape.height * shape.width * shape.channels + RUN, np.uint16)
     firsts = np.empty(group * padded, np.int64)
     corners, lefts = np.empty(group * pixels, np.int64), np.empty(group * pixels, np.int64)
-    _put_corners(shape, group, corners, lefts)
+    put_corners(shape, group, corners, lefts)
     longest = shape.rows * shape.columns * shape.channels + TOGETHER
     entries = np.empty((PIXELS + ABREAST) * longest + RUN, np.uint16)
     ends = np.zeros(PIXELS // ABREAST + 1, np.int64)
+    lengths, order = np.empty(PIXELS, np.int64), np.empty(PIXELS + ABREAST, np.int64)
+    starts = np.empty(longest // TOGETHER + 2, np.int64)
     for task in range(start, stop):
         images, n = min(group, spikes.shape[0] - task * group), 0
         for i in range(images):
-            n, bits = _list_events(
+            n, bits = list_events(
                 shape, task * group + i, spikes, one, places, counts, line, events, firsts,
                 i * padded, n,
             )  # fmt: skip
@@ -243,26 +164,34 @@ def _sum_groups(
             for panel in range(len(panels.parts)):
                 top = panels.tops[panel]
                 zeros = np.uint16((panels.tops[panel + 1] - top - 1) * ROW)
-                _list_pixels(
-                    panels.parts[panel], zeros, corners[low:high], lefts[low:high], events, firsts,
-                    entries, several,
+                parts = panels.parts[panel]
+                sort_pixels(parts, corners[low:high], firsts, lengths, starts, order)
+                list_pixels(
+                    parts, zeros, corners[low:high], lefts[low:high], events, firsts, lengths,
+                    order, entries, several,
                 )  # fmt: skip
                 for block in range(len(weights)):
                     _sum_pixels(
-                        weights[block], top * LANES, entries, several, panel == 0, bias,
-                        block * LANES, out, first_pixel, first_pixel + high - low,
+                        weights[block], top * LANES, entries, several, order, panel == 0, bias,
+                        block * LANES, out, first_pixel,
                     )  # fmt: skip
 
 
 @kernel
-def block_weights(weight, steps, places, channels, tops, table, sources=SOURCES):
-    """Copies weights to `[blocks, rows * LANES]`.
+def block_weights(shares, tasks, arguments, sources=SOURCES):
+    """Copies weights to a table of blocks; the arguments are those of `_block_some`."""
+    return run_shares(_block_some, shares, tasks, arguments)
+
+
+@helper
+def _block_some(start, stop, weight, steps, places, channels, tops, table):
+    """Copies weights to some of `[blocks, rows * LANES]`.
 
     `steps` are how far apart outputs, channels as given and places of the kernel lie in memory, and
     how many of each of the first two there are.
     """
     output, channel, place, outputs, given = steps
-    for block in range(len(table)):
+    for block in range(start, stop):
         count, rows = min(LANES, outputs - block * LANES), table[block]
         panel, at = 0, 0
         for p in range(places):
@@ -342,13 +271,14 @@ def event_driven_convolution(
     start = torch.zeros(blocks * LANES)
     if bias is not None:
         start[:outputs] = bias
-    table = np.empty((blocks, panels.tops[-1] * LANES), np.float32)
+    table = torch.empty((blocks, panels.tops[-1] * LANES)).numpy()  # whose rows are cache lines
     places, weight_ = rows * columns, weight.detach().float()
     steps = (given * places, places, 1, outputs, given)
     if not weight_.is_contiguous():
         weight_, steps = weight_.permute(0, 2, 3, 1), (given * places, 1, given, outputs, given)
     flat = weight_.contiguous().view(-1).numpy()
-    block_weights(flat, steps, places, shape.channels, panels.tops, table)
+    weights = flat, steps, places, shape.channels, panels.tops, table
+    run_blocks(block_weights, blocks, DEAR * table.size, *weights)
     spikes = x.permute(0, 2, 3, 1).contiguous().view(images, height * width, given)
     out = in_large_pages(torch.empty(images * shape.out_height * shape.out_width, outputs))
     group = max(1, min(PIXELS // (height * width), images // torch.get_num_threads()))
@@ -365,8 +295,8 @@ def event_driven_convolution(
         panels,
         table,
         start.numpy(),
-        _PLACES,
-        _COUNTS,
+        PLACES,
+        COUNTS,
         out.numpy(),
         odd,
     )

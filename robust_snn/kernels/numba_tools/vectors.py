@@ -103,25 +103,24 @@ def row_summer(lists):
     """
 
     @intrinsic
-    def sum_rows(typing, table, top, entries, first, length, start, place, out, to, steps):
+    def sum_rows(typing, table, top, entries, first, length, start, starts, out, places):
         """Adds rows of a table to vectors of `start`, one after the other, and writes to `out`.
 
         List `j` is the uint16 `entries[first + j * length:][:length]`, in units of `ROW`, counted
-        from `table[top]`. What it adds to is at `place + j * steps[0]` of `start`, its sum at
-        `to + j * steps[1]` of `out`. The length is a multiple of `TOGETHER`.
+        from `table[top]`. What it adds to is at `starts[j]` of `start`, its sum at `places[j]` of
+        `out`. The length is a multiple of `TOGETHER`.
         """
 
         def generate(context, builder, signature, arguments):
             table, entries, start, out = _data(context, builder, signature, arguments, 0, 2, 5, 7)
-            _, top, _, first, length, _, place, _, to, steps = arguments
+            _, top, _, first, length, _, starts, _, places = arguments
             rows = builder.bitcast(builder.gep(table, [top]), _LONG.as_pointer())
 
-            def vectors(pointer, offset, number):
-                step = builder.extract_value(steps, number)
+            def vectors(pointer, offsets):
                 for j in range(lists):
-                    yield _at(builder, pointer, builder.add(offset, builder.mul(step, _LONG(j))))
+                    yield _at(builder, pointer, builder.extract_value(offsets, j))
 
-            given = [builder.load(at, align=4) for at in vectors(start, place, 0)]
+            given = [builder.load(at, align=4) for at in vectors(start, starts)]
             heads = [
                 builder.gep(entries, [builder.add(first, builder.mul(length, _LONG(j)))])
                 for j in range(lists)
@@ -155,12 +154,13 @@ def row_summer(lists):
                 phi.add_incoming(later, body)
 
             builder.position_at_end(done)
-            for total, at in zip(sums, vectors(out, to, 1), strict=True):
+            for total, at in zip(sums, vectors(out, places), strict=True):
                 builder.store(total, at, align=4)
             return context.get_dummy_value()
 
         integer = types.intp
-        ends = (integer, integer, start, integer, out, integer, types.UniTuple(integer, 2))
+        offsets = types.UniTuple(integer, lists)
+        ends = (integer, integer, start, offsets, out, offsets)
         return types.void(table, integer, entries, *ends), generate
 
     return sum_rows
