@@ -176,6 +176,16 @@ def test_events_give_the_convolution(inputs, outputs, size, stride, padding, gri
 
 
 @pytest.mark.cpu_only
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_summed_in_float32(dtype):
+    x, weight = (torch.rand(3, 32, 9, 9) < 0.3).to(dtype), torch.randn(20, 32, 3, 3).to(dtype)
+    got = event_driven_convolution(x, weight, None, 1, 1)
+    expected = torch.nn.functional.conv2d(x.float(), weight.float(), padding=1)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got, expected.to(dtype))
+
+
+@pytest.mark.cpu_only
 def test_events_write_every_output(poisoned_empty):
     weight = torch.randn(70, 8, 3, 3)
     for x in (torch.zeros(3, 8, 6, 6), torch.ones(1, 8, 1, 1), torch.ones(2, 8, 33, 31)):

@@ -163,6 +163,7 @@ def _is_sparse(images: Tensor, weight: Tensor, geometry: Geometry) -> bool:
         return False
     from robust_snn.kernels.convolution.event_driven import count_spikes
 
-    step = max(1, len(images) // SAMPLED)
-    spikes, values = count_spikes(images, step), images[::step].numel()
+    count = len(images)
+    step = max(1, count // SAMPLED)
+    spikes, values = count_spikes(images, step), images.numel() // count * -(-count // step)
     return spikes is not None and spikes < most * values

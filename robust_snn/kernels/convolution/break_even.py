@@ -42,21 +42,25 @@ def break_even(images: Tensor, weight: Tensor, stride: int, padding: int) -> flo
         stride: The same along both axes.
         padding: Zeros on every side.
     """
-    count, (height, width) = len(images), images.shape[2:]
-    batch = 1 << (max(1, min(count, IMAGES, PIXELS // (height * width))) - 1).bit_length()
-    sizes = batch, *images.shape[1:], *weight.shape, stride, padding
-    asked = sizes, images.dtype, torch.get_num_threads()
-    if asked not in _known:
+    asked = images.shape, weight.shape, stride, padding, images.dtype, torch.get_num_threads()
+    known = _known.get(asked)
+    if known is None:
         with _measuring:
             if asked not in _known:
-                dtype = str(images.dtype).removeprefix("torch.")
-                place = f"{height}x{width}, {list(weight.shape)}, {stride}, {padding}"
-                kind = f"{batch} images, {place}, {dtype}"
-                shape = (batch, *images.shape[1:])
-                _known[asked] = _kept(
-                    kind, partial(_measure, shape, images.dtype, weight, stride, padding)
-                )
-    return _known[asked]
+                _known[asked] = _share(images, weight, stride, padding)
+        known = _known[asked]
+    return known
+
+
+def _share(images: Tensor, weight: Tensor, stride: int, padding: int) -> float:
+    """The same, measured or read; batches of about one size are one kind."""
+    count, (height, width) = len(images), images.shape[2:]
+    batch = 1 << (max(1, min(count, IMAGES, PIXELS // (height * width))) - 1).bit_length()
+    dtype = str(images.dtype).removeprefix("torch.")
+    place = f"{height}x{width}, {list(weight.shape)}, {stride}, {padding}"
+    shape = (batch, *images.shape[1:])
+    measure = partial(_measure, shape, images.dtype, weight, stride, padding)
+    return _kept(f"{batch} images, {place}, {dtype}", measure)
 
 
 def _kept(kind: str, measure: Callable[[], float]) -> float:

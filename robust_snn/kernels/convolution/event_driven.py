@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.convolution.event_lists import (
+from robust_snn.kernels.convolution.spike_lists import (
     ABREAST,
     COUNTS,
     PLACES,

@@ -18,7 +18,7 @@ import numba
 _KERNELS = Path(__file__).parents[1]
 _OTHERS = (
     "convolution/event_driven.py",
-    "convolution/event_lists.py",
+    "convolution/spike_lists.py",
     "philox.py",
     "spiking/codes.py",
     "spiking/firing_probability.py",
