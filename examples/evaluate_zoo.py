@@ -21,8 +21,8 @@ from typing import Any
 
 from robust_snn import Victim, evaluate
 from robust_snn.data import load_dataset
-from robust_snn.models import create_network, zoo
-from robust_snn.training import load_card
+from robust_snn.models import zoo
+from robust_snn.training import load_card, load_model
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import number
@@ -56,8 +56,9 @@ def evaluated(
     eps = number(given.eps, "eps") if given.eps else card["recipe"]["eps"]
     data = load_dataset(source, size=kwargs["img_size"], n=given.n + CALIBRATION)
     images, labels = data.images, data.labels
+    net = load_model(zoo.FOLDER / f"{name}.safetensors")[0]  # timm knows those of its start alone
     verdict = evaluate(
-        Victim(create_network(name, pretrained=True).eval(), seed=given.seed),
+        Victim(net.eval(), seed=given.seed),
         images[: given.n],
         labels[: given.n],
         suite=given.suite,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import socket
 from functools import cache
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from robust_snn.data import load_dataset
 from robust_snn.models import create_network, zoo
 from robust_snn.neurons import set_noise
+from robust_snn.training import load_model, save_checkpoint
 from robust_snn.utils.errors import InputError
 
 MEGABYTE = 2**20
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +79,31 @@ def test_a_name_without_a_tag_means_the_network_of_the_paper(name: str) -> None:
     assert sum(p.numel() for p in plain.parameters()) > 2 * zoo.card(name)["parameters"]
     with pytest.raises(RuntimeError, match="No pretrained weights exist"):
         timm.create_model(name.split(".")[0], pretrained=True, width=0.1)
+
+
+def test_a_training_becomes_a_trained_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    script = runpy.run_path(str(ROOT / "examples" / "evaluate_zoo.py"), run_name="script")
+    kwargs = {"T": 2, "width": 0.0625, "head_width": 8, "img_size": 8, "num_classes": 3}
+    net = create_network("snn_vgg5", **kwargs)
+    card = {"model": {"name": "snn_vgg5", "kwargs": kwargs}}
+    save_checkpoint(net, tmp_path / "model.safetensors", card)
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "weights")
+    for known in (zoo.trained, zoo.card):
+        known.cache_clear()
+        request.addfinalizer(known.cache_clear)
+    name = script["added"](tmp_path, "threes")
+    assert name == "snn_vgg5.threes" and zoo.trained() == (name,)
+    assert zoo.card(name)["model"] == card["model"]
+    found = load_model(tmp_path / "weights" / f"{name}.safetensors")[0]
+    assert torch.equal(found.fc.weight, net.fc.weight)
+    with pytest.raises(InputError, match="no finished training"):
+        script["added"](tmp_path / "weights", "none")
+    monkeypatch.setitem(script["added"].__globals__, "LARGEST", 9)
+    with pytest.raises(InputError, match="a packaged network has 9 at most"):
+        script["added"](tmp_path, "large")
 
 
 def test_the_tag_alone_gives_the_architecture_and_arguments_win() -> None:
