@@ -46,6 +46,7 @@ def installation() -> Table:
             table.add_row(f"backend {backend}", check_backend(backend))
     table.add_row("event-driven convolution", measured_choices())
     table.add_row("layers on several threads", worthwhile_work())
+    table.add_row("layers in blocks", measured_blocks())
     return table
 
 
@@ -56,9 +57,22 @@ def worthwhile_work() -> str:
     return f"from {worth_of_a_thread():,} values for each, by what it costs to wake one"
 
 
+def measured_blocks() -> str:
+    """How many neurons at a time spiking layers took through their steps fastest here."""
+    from robust_snn.kernels.measurements import cache_file
+    from robust_snn.kernels.spiking.numba.block_choice import measured_here
+
+    found = measured_here()
+    if not found:
+        return "not measured yet with this number of threads; large layers do when they first run"
+    counts = ", ".join(f"{n:,} neurons for {found[n]}" for n in sorted(found))
+    return f"{counts} of {sum(found.values())} kinds of layers ({cache_file()})"
+
+
 def measured_choices() -> str:
     """On which layers `sparse="auto"` found the event-driven convolution faster on this machine."""
-    from robust_snn.kernels.convolution.break_even import cache_file, measured_here
+    from robust_snn.kernels.convolution.break_even import measured_here
+    from robust_snn.kernels.measurements import cache_file
 
     shares = sorted(measured_here().values())
     faster = [share for share in shares if share > 0]

@@ -24,8 +24,8 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.exporting import to_onnx
 
 _MASK = 0xFFFFFFFF
-_MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
-_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+MULTIPLIER_0, MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
+WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
 ROUNDS = 10
 
 
@@ -86,10 +86,10 @@ def _rounds(key: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> tuple[Any, ...]:
     """Four words for keys and counters that are tensors, arrays of NumPy or numbers."""
     k0, k1 = key & _MASK, (key >> 32) & _MASK
     for _ in range(ROUNDS):
-        high0, low0 = _product(_MULTIPLIER_0, c0)
-        high1, low1 = _product(_MULTIPLIER_1, c2)
+        high0, low0 = _product(MULTIPLIER_0, c0)
+        high1, low1 = _product(MULTIPLIER_1, c2)
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-        k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
+        k0, k1 = (k0 + WEYL_0) & _MASK, (k1 + WEYL_1) & _MASK
     return c0, c1, c2, c3
 
 

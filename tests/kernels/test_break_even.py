@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from robust_snn.kernels.convolution import break_even as module
-from robust_snn.kernels.convolution.break_even import FEW, MANY, break_even, cache_file
+from robust_snn.kernels.convolution.break_even import FEW, MANY, break_even
+from robust_snn.kernels.measurements import cache_file
 
 SPIKES, WEIGHT = torch.zeros(6, 16, 5, 5), torch.ones(64, 16, 3, 3)
 
@@ -20,7 +21,7 @@ def times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[float]]:
     found: list[list[float]] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(module, "_known", {})
-    monkeypatch.setattr(module, "_least_seconds", lambda work: found.pop(0))
+    monkeypatch.setattr(module, "least_seconds", lambda work: found.pop(0))
     return found
 
 

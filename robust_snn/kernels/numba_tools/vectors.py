@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16
+AHEAD = 16  # cache lines of 64 bytes that are asked for before their turn
 RUN = 32  # entries of a list that are copied at once
 ROW = 8  # what `row_summer` counts rows of `LANES` floats in, which x86 scales by itself
 TOGETHER = 4  # entries of a list that are read at once, since few loads fit beside those of rows
@@ -168,3 +170,23 @@ def row_summer(lists):
 
 def _at_row(builder, rows, entry):
     return builder.bitcast(builder.gep(rows, [entry]), ir.VectorType(_FLOAT, LANES).as_pointer())
+
+
+@intrinsic
+def prefetch(typing, row):
+    """Asks memory for the start of a row that is used next.
+
+    Lines further on come by themselves, and those behind the end of a row do no harm.
+    """
+
+    def generate(context, builder, signature, arguments):
+        (pointer,) = _data(context, builder, signature, arguments, 0)
+        start = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [start.type, _WORD, _WORD, _WORD])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        for line in range(AHEAD):
+            place = builder.gep(start, [_LONG(64 * line)])
+            builder.call(ask, [place, _WORD(0), _WORD(3), _WORD(1)])
+        return context.get_dummy_value()
+
+    return types.void(row), generate

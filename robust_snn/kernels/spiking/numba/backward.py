@@ -9,17 +9,17 @@ import numpy as np
 from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.half_precision import as_float
 from robust_snn.kernels.numba_tools.shares import run_shares
+from robust_snn.kernels.numba_tools.vectors import prefetch
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Time
 from robust_snn.kernels.spiking.numba import block_ops
 from robust_snn.kernels.spiking.numba.forward import (
-    BLOCK,
     GATE,
     advance,
     drive_at,
     pick,
     start_membrane,
 )
-from robust_snn.kernels.spiking.numba.philox import philox_quad
+from robust_snn.kernels.spiking.numba.philox import SPARE, philox_quad
 from robust_snn.kernels.spiking.numba.slopes import fill_slopes, step_back_triangle
 
 _ONE = np.float32(1)
@@ -115,6 +115,7 @@ def spiking_backward(shares, tasks, arguments, sources=SOURCES):
 def _backward_blocks(
     start,
     stop,
+    block,  # neurons that go through time together
     args,
     upstream,  # [T or 1, B, N], float32 or bits of half precision
     current,  # the same, or [0, B, N] if nothing is recomputed
@@ -124,7 +125,7 @@ def _backward_blocks(
     affine,  # float32 [2, N]: scale and shift, or [2, 0]
     probability,  # float32 [N]: of the gates to open, or None
     keys,  # int64 [2, B]: of the gate and of the membrane noise
-    neurons,  # uint32 [N]: number of each neuron in the random stream
+    neurons,  # uint32 [N + SPARE]: number of each neuron in the random stream
     firing_table,  # float32: firing probabilities of the membrane noise, or None
     grad_current,  # [T, B, N] in the type of upstream, or float32 zeros [1, B, N]
     grad_affine,  # float32 [2, B, N], zeros, or [2, B, 0]
@@ -132,22 +133,22 @@ def _backward_blocks(
     grad_steps,  # float64 [blocks, 2, T], zeros, or [0, 2, T]
 ):
     T, N = args.steps, grad_current.shape[2]
-    blocks = (N + BLOCK - 1) // BLOCK
+    blocks = (N + block - 1) // block
     outputs = grad_current, grad_affine, grad_steps
-    vs = np.empty((T + 1, BLOCK), np.float32)  # from before the first step on
-    # without noise a spike follows from its membrane, and none is read again
     keeps = args.firing != Randomness.NONE or grad_probability.size > 0
-    spikes = np.empty((T if keeps else 1, BLOCK), np.float32)
-    befores = np.empty((T if grad_steps.size > 0 else 0, BLOCK), np.float32)
+    vs = np.empty((T + 1, block), np.float32)  # from before the first step on
+    # without noise a spike follows from its membrane, and none is read again
+    spikes = np.empty((T if keeps else 1, block), np.float32)
+    befores = np.empty((T if grad_steps.size > 0 else 0, block), np.float32)
     bare = not keeps and grad_steps.size == 0  # the recursion needs membranes and nothing else
     direct = grad_affine.size == 0 and grad_steps.size == 0 and grad_current.shape[0] > 1
     threshold, reset_value = np.float32(args.threshold), np.float32(args.reset_value)
-    work, words = np.empty((8, BLOCK), np.float32), np.empty((4, BLOCK), np.uint32)
+    work, words = np.empty((8, block), np.float32), np.empty((4, block + SPARE), np.uint32)
     for task in range(start, stop):
-        b, first = task // blocks, task % blocks * BLOCK
-        n = min(BLOCK, N - first)
+        b, first = task // blocks, task % blocks * block
+        n = min(block, N - first)
         here = slice(first, first + n)
-        numbers = neurons[here]
+        numbers = neurons[first : first + n + SPARE]
         u, slope, e, sharp = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
         carried, grad = work[4, :n], work[5, :n]
         start_membrane(args, u)
@@ -157,6 +158,10 @@ def _backward_blocks(
                 x = as_float(pick(current, t)[b, here], work[6])
                 x = drive_at(args, x, affine, here, steps[1, t], work[6, :n])
                 v, spike, decay = vs[t + 1, :n], pick(spikes, t)[:n], steps[0, t]
+                if t + 1 < T:
+                    prefetch(pick(current, t + 1)[b, here])
+                else:
+                    prefetch(pick(upstream, t)[b, here])
                 if bare:
                     block_ops.leak_from(x, decay, threshold, args.hard, reset_value, vs[t, :n], v)
                     continue
@@ -180,6 +185,9 @@ def _backward_blocks(
         for t in range(T - 1, -1, -1):
             v, spike = vs[t + 1, :n], pick(spikes, t)[:n]
             g = as_float(pick(upstream, t)[b, here], work[7])
+            if t > 0:
+                prefetch(pick(upstream, t - 1)[b, here])
+                prefetch(pick(grad_current, t - 1)[b, here])
             if probability is not None:
                 g = _through_gate(
                     args, t, numbers, keys[0, b], g, spike, probability[here], words, e,

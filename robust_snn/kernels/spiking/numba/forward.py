@@ -9,12 +9,12 @@ import numpy as np
 from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.half_precision import as_float
 from robust_snn.kernels.numba_tools.shares import run_shares
+from robust_snn.kernels.numba_tools.vectors import prefetch
 from robust_snn.kernels.philox import Purpose
 from robust_snn.kernels.spiking.codes import Randomness, Saved
 from robust_snn.kernels.spiking.numba import block_ops
-from robust_snn.kernels.spiking.numba.philox import philox_quad
+from robust_snn.kernels.spiking.numba.philox import SPARE, philox_quad
 
-BLOCK = 4096  # neurons; long enough runs for the memory, few enough for a second-level cache
 _ONE = np.float32(1)
 GATE, SPIKE = np.uint32(Purpose.GATE), np.uint32(Purpose.SPIKE)  # as int64 each compiles anew
 
@@ -78,30 +78,32 @@ def spiking_forward(shares, tasks, arguments, sources=SOURCES):
 def _spiking_blocks(
     start,
     stop,
+    block,  # neurons that go through time together
     args,
     current,  # [T or 1, B, N], float32 or bits of half precision
     steps,  # float32 [2, T]: decay and input gain of each step
     affine,  # float32 [2, N]: scale and shift, or [2, 0]
     probability,  # float32 [N]: of the gates to open, or [0]
     keys,  # int64 [2, B]: of the gate and of the membrane noise
-    neurons,  # uint32 [N]: number of each neuron in the random stream
+    neurons,  # uint32 [N + SPARE]: number of each neuron in the random stream
     firing_table,  # float32: firing probabilities of the membrane noise
     out,  # [T, B, N], in the type of the current
     saved_bytes,  # uint8 [1 or T, B, N] zeros, or [0, B, N]; see `Saved`
 ):
     T, N = args.steps, out.shape[2]
-    blocks = (N + BLOCK - 1) // BLOCK
-    work = np.empty((5, BLOCK), np.float32)
-    gate_words, spike_words = np.empty((4, BLOCK), np.uint32), np.empty((4, BLOCK), np.uint32)
+    blocks = (N + block - 1) // block
+    work = np.empty((5, block), np.float32)
+    gate_words = np.empty((4, block + SPARE), np.uint32)
+    spike_words = np.empty((4, block + SPARE), np.uint32)
     threshold, sharpness = np.float32(args.threshold), np.float32(args.surrogate_sharpness)
     reset_value = np.float32(args.reset_value)
     remembers = args.saves == Saved.FIRED or args.saves == Saved.MEMBRANE
     only_gated = args.firing == Randomness.NONE and args.gating == Randomness.DRAW and not remembers
     for task in range(start, stop):
-        b, first = task // blocks, task % blocks * BLOCK
-        n = min(BLOCK, N - first)
+        b, first = task // blocks, task % blocks * block
+        n = min(block, N - first)
         here = slice(first, first + n)
-        numbers = neurons[here]
+        numbers = neurons[first : first + n + SPARE]
         u, v, total, spike = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
         start_membrane(args, u)
         block_ops.fill(np.float32(0), total)
@@ -109,6 +111,9 @@ def _spiking_blocks(
             x = as_float(pick(current, t)[b, here], work[4])
             x = drive_at(args, x, affine, here, steps[1, t], work[4, :n])
             row, decay = out[t, b, here], steps[0, t]
+            if t + 1 < args.steps:
+                prefetch(pick(current, t + 1)[b, here])
+                prefetch(out[t + 1, b, here])
             if args.saves == Saved.MEAN_DRIVE:
                 block_ops.add(x, total)
             if args.gating == Randomness.DRAW and t % 4 == 0:
@@ -144,14 +149,14 @@ def plain_forward(shares, tasks, arguments, sources=SOURCES):
 
 
 @helper
-def _plain_blocks(start, stop, args, current, steps, affine, out, saved_bytes):
+def _plain_blocks(start, stop, block, args, current, steps, affine, out, saved_bytes):
     N = out.shape[2]
-    blocks = (N + BLOCK - 1) // BLOCK
-    work = np.empty((3, BLOCK), np.float32)
+    blocks = (N + block - 1) // block
+    work = np.empty((3, block), np.float32)
     threshold, reset_value = np.float32(args.threshold), np.float32(args.reset_value)
     for task in range(start, stop):
-        b, first = task // blocks, task % blocks * BLOCK
-        n = min(BLOCK, N - first)
+        b, first = task // blocks, task % blocks * block
+        n = min(block, N - first)
         here = slice(first, first + n)
         u, total = work[0, :n], work[1, :n]
         start_membrane(args, u)
@@ -160,6 +165,9 @@ def _plain_blocks(start, stop, args, current, steps, affine, out, saved_bytes):
             x = as_float(pick(current, t)[b, here], work[2])
             x = drive_at(args, x, affine, here, steps[1, t], work[2, :n])
             row = out[t, b, here]
+            if t + 1 < args.steps:
+                prefetch(pick(current, t + 1)[b, here])
+                prefetch(out[t + 1, b, here])
             block_ops.leak_and_put(x, steps[0, t], threshold, args.hard, reset_value, u, row)
             if args.saves == Saved.FIRED:
                 block_ops.mark_fired(row, saved_bytes[0, b, here])
@@ -179,6 +187,7 @@ def membrane_trace(shares, tasks, arguments, sources=SOURCES):
 def _traced_blocks(
     start,
     stop,
+    block,  # neurons that go through time together
     args,
     current,
     steps,
@@ -190,18 +199,17 @@ def _traced_blocks(
 ):
     N = out.shape[2]
     threshold = np.float32(args.threshold)
-    blocks = (N + BLOCK - 1) // BLOCK
-    work, words = np.empty((4, BLOCK), np.float32), np.empty((4, BLOCK), np.uint32)
+    blocks = (N + block - 1) // block
+    work, words = np.empty((4, block), np.float32), np.empty((4, block + SPARE), np.uint32)
     for task in range(start, stop):
-        b, first = task // blocks, task % blocks * BLOCK
-        n = min(BLOCK, N - first)
+        b, first = task // blocks, task % blocks * block
+        n = min(block, N - first)
         here = slice(first, first + n)
+        numbers = neurons[first : first + n + SPARE]
         u, v, spike = work[0, :n], work[1, :n], work[2, :n]
         start_membrane(args, u)
         for t in range(args.steps):
             x = as_float(pick(current, t)[b, here], work[3])
             x = drive_at(args, x, affine, here, steps[1, t], work[3, :n])
-            advance(
-                args, t, steps[0, t], neurons[here], keys[1, b], x, firing_table, words, u, v, spike
-            )
+            advance(args, t, steps[0, t], numbers, keys[1, b], x, firing_table, words, u, v, spike)
             block_ops.subtract(v, threshold, out[t, b, here])

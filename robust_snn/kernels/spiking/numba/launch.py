@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +31,13 @@ from robust_snn.kernels.spiking.kernel_tables import (
     sum_gradients,
 )
 from robust_snn.kernels.spiking.numba.backward import spiking_backward
+from robust_snn.kernels.spiking.numba.block_choice import BLOCK, choose_block
 from robust_snn.kernels.spiking.numba.forward import (
-    BLOCK,
     membrane_trace,
     plain_forward,
     spiking_forward,
 )
+from robust_snn.kernels.spiking.numba.philox import SPARE
 
 DEAR = 2  # times a plain forward pass at least: a backward pass, random draws
 _CPU = torch.device("cpu")
@@ -65,14 +68,47 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _neuron_numbers(sample: torch.Size, channels_last: bool) -> np.ndarray:
-    """Number of each neuron in the random stream, in storage order: draws ignore the layout."""
+    """Number of each neuron in the random stream, in storage order: draws ignore the layout.
+
+    Behind them is as much again as a kernel draws for at once.
+    """
     numbers = torch.arange(sample.numel()).view(1, 1, *sample)
-    return storage_view(numbers, channels_last).flatten().numpy().astype(np.uint32)
+    stored = storage_view(numbers, channels_last).flatten().numpy()
+    return np.pad(stored, (0, SPARE)).astype(np.uint32)
 
 
-def _blocks(stack: Tensor) -> int:
-    """Number of blocks of neurons over all samples of `[T, B, ...]`."""
-    return stack.shape[1] * -(-stack.shape[2:].numel() // BLOCK)
+def _run(
+    kernel: Callable[..., int],
+    name: str,
+    stack: Tensor,
+    work: int,
+    args: KernelArgs,
+    *arrays: Any,
+    totals: Sequence[Tensor] = (),
+    block: int = 0,
+) -> None:
+    """Runs a kernel on all blocks of neurons of a stack `[T, B, ...]`.
+
+    Args:
+        kernel: A kernel.
+        name: What it is called where block sizes are remembered.
+        stack: The neurons.
+        work: Values that all of it passes over.
+        args: The numbers.
+        arrays: Further arguments of the kernel.
+        totals: What it adds to, zeros so far.
+        block: Neurons of a block, where results depend on it; the fastest if 0.
+    """
+    batch, neurons = stack.shape[1], stack.shape[2:].numel()
+
+    def run(size: int) -> None:
+        run_blocks(kernel, batch * -(-neurons // size), work, size, args, *arrays)
+
+    def clear() -> None:
+        for total in totals:
+            total.zero_()
+
+    run(block or choose_block(name, args, stack, run, clear))
 
 
 def run_forward(
@@ -93,7 +129,8 @@ def run_forward(
         work, kernel = DEAR * work, spiking_forward
         tables += _random_arrays(args, tensors, current, last)
     given = _array(current, last)
-    run_blocks(kernel, _blocks(current), work, args, given, *tables, _flat(out), saved)
+    totals = () if saved_bytes is None else (saved_bytes,)
+    _run(kernel, "forward", out, work, args, given, *tables, _flat(out), saved, totals=totals)
     return logical_view(out, last), saved_bytes
 
 
@@ -135,9 +172,10 @@ def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> T
     """Returns `v - threshold` of every step, float32 `[T, B, ...]`."""
     last = is_channels_last(current)
     out = empty_stack(current, args.steps, torch.float32)
-    run_blocks(
+    _run(
         membrane_trace,
-        _blocks(current),
+        "membranes",
+        out,
         DEAR * out.numel(),
         args,
         _array(current, last),
@@ -180,11 +218,13 @@ def run_backward(
     sums: ParameterGradients | None = None
     added: tuple[np.ndarray, ...] = _NO_SUMS
     if wanted.parameters:
-        sums = empty_gradients(upstream, wanted, _blocks(upstream), torch.zeros, torch.float64)
+        blocks = batch * -(-sample.numel() // BLOCK)
+        sums = empty_gradients(upstream, wanted, blocks, torch.zeros, torch.float64)
         added = tuple(gradient.numpy() for gradient in sums)
-    run_blocks(
+    _run(
         spiking_backward,
-        _blocks(upstream),
+        "backward",
+        upstream,
         DEAR * upstream.numel(),
         args,
         _array(upstream, last),
@@ -199,6 +239,8 @@ def run_backward(
         firing if noisy else None,
         _flat(grad_current),
         *added,
+        totals=((grad_current,) if wanted.summed else ()) + (sums or ()),
+        block=BLOCK if wanted.gains else 0,  # they are sums over each block
     )
     on_tensors = (None,) * 5 if sums is None else sum_gradients(args, sums, wanted, sample)
     return logical_view(grad_current, last), *on_tensors
