@@ -62,6 +62,8 @@ def _array(tensor: Tensor, channels_last: bool) -> np.ndarray:
 def _flat(tensor: Tensor) -> np.ndarray:
     """A contiguous `[T, B, ...]` as `[T, B, N]`, also where a dimension is zero."""
     array = bit_patterns(tensor)
+    if array.ndim == 3:
+        return array
     steps, batch, *sample = array.shape
     return array.reshape(steps, batch, math.prod(sample))
 
@@ -104,11 +106,9 @@ def _run(
     def run(size: int) -> None:
         run_blocks(kernel, batch * -(-neurons // size), work, size, args, *arrays)
 
-    def clear() -> None:
-        for total in totals:
-            total.zero_()
-
-    run(block or choose_block(name, args, stack, run, clear))
+    if block == 0 and neurons > BLOCK:
+        block = choose_block(name, args, stack, run, lambda: [total.zero_() for total in totals])
+    run(block or BLOCK)
 
 
 def run_forward(
