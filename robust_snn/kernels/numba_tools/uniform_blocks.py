@@ -12,7 +12,7 @@ from robust_snn.kernels.numba_tools.compile import SOURCES, helper, kernel
 from robust_snn.kernels.numba_tools.shares import run_shares
 from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.philox import Purpose
-from robust_snn.kernels.spiking.numba.philox import philox_quad
+from robust_snn.kernels.spiking.numba.philox import SPARE, philox_quad
 
 BLOCK = 4096  # neurons
 DEAR = 10  # times what it costs to pass over a value, at least
@@ -29,15 +29,15 @@ def uniform_draws(shares, tasks, arguments, sources=SOURCES):
 def _drawn_blocks(start, stop, keys, layer, purpose, out):
     """Fills `out`, float32 `[T, B, N]`, for the keys, int64 `[B]`."""
     T, B, N = out.shape
-    words, numbers = np.empty((4, BLOCK), np.uint32), np.empty(BLOCK, np.uint32)
+    words, numbers = np.empty((4, BLOCK + SPARE), np.uint32), np.empty(BLOCK + SPARE, np.uint32)
     for task in range(start, stop):
         b, first = task % B, task // B * BLOCK
         n = min(BLOCK, N - first)
-        for j in range(n):
+        for j in range(n + SPARE):
             numbers[j] = first + j
         for t in range(T):
             if t % 4 == 0:
-                philox_quad(keys[b], numbers[:n], t // 4, layer, purpose, words)
+                philox_quad(keys[b], numbers[: n + SPARE], t // 4, layer, purpose, words)
             for j in range(n):
                 out[t, b, first + j] = np.float32(words[t % 4, j]) * _UNIT
 
