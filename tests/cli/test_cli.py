@@ -17,7 +17,7 @@ from PIL import Image
 
 from diagnoses import a_diagnosis
 from robust_snn import InputError, cli
-from robust_snn.cli.doctor import check_backend, measured_choices
+from robust_snn.cli.doctor import check_backend, measured_blocks, measured_choices
 from robust_snn.cli.options import NAMED_SETS
 from robust_snn.data import DATASETS, EVENT_SETS
 from robust_snn.data.tiny_imagenet import TINY_IMAGENET
@@ -274,6 +274,19 @@ def test_doctor_says_what_this_machine_chose(shares, expected, monkeypatch):
     path = "robust_snn.kernels.convolution.break_even.measured_here"
     monkeypatch.setattr(path, lambda: shares)
     assert measured_choices().startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "found, expected",
+    [
+        ({}, "not measured yet"),
+        ({16384: 5, 4096: 2}, "4,096 neurons for 2, 16,384 neurons for 5 of 7 kinds of layers"),
+    ],
+)
+def test_doctor_says_which_blocks_were_fastest(found, expected, monkeypatch):
+    path = "robust_snn.kernels.spiking.numba.block_choice.measured_here"
+    monkeypatch.setattr(path, lambda: found)
+    assert measured_blocks().startswith(expected)
 
 
 def test_models_are_chosen_by_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
