@@ -101,6 +101,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     chosen = torch.device(request.param)
     if chosen.type != "cpu":
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # two passes add up alike
         for module in (request.module, *(sys.modules[n] for n in HELPERS if n in sys.modules)):
             for name, value in list(vars(module).items()):
                 if (there := on_device(request.param, name, value)) is not value:

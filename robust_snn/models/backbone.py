@@ -18,7 +18,6 @@ from robust_snn.models.initialisation import init_weights
 from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
 from robust_snn.models.readout import Readout
 from robust_snn.neurons import (
-    HomeostaticLIF,
     change_settings,
     current_settings,
     number_layers,
@@ -167,15 +166,7 @@ class SpikingBackbone(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trades compute for memory: the backward pass recomputes blocks, noise included, from the
         outputs of their convolutions.
-
-        Raises:
-            InputError: If a neuron learns from every pass in training, a recomputed one included.
         """
-        if enable and any(isinstance(module, HomeostaticLIF) for module in self.modules()):
-            raise InputError(
-                "homeostatic neurons learn from every pass, so that a recomputed one differs: "
-                "train without gradient checkpointing"
-            )
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:

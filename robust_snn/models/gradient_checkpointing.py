@@ -76,23 +76,27 @@ class _AsBefore(ExitStack):
     """Restores, while a block is recomputed, the conditions under which it ran.
 
     Those are the settings of the pass, which parameters are frozen, which modules are in eval mode,
-    and the buffers of the others, such as batch norms, in which this batch has been counted.
+    and the buffers of the others as they were before this batch was counted in them: firing rates
+    and usual membranes scale what a block computes.
     """
 
     def __init__(self, block: nn.Module, settings: PassSettings) -> None:
         super().__init__()
-        self.block = block
         self.settings = settings
         self.frozen = [p for p in block.parameters() if not p.requires_grad]
         self.in_eval = [module for module in block.modules() if not module.training]
+        self.buffers = [
+            (module, name, buffer.clone())
+            for module in block.modules()
+            if module.training
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
 
     def __enter__(self) -> _AsBefore:
         self.enter_context(use_settings(self.settings.repeated()))
         self.enter_context(turned_off("requires_grad", self.frozen))
         self.enter_context(turned_off("training", self.in_eval))
-        for module in self.block.modules():
-            for name, buffer in list(module.named_buffers(recurse=False)):
-                if module.training:
-                    self.callback(setattr, module, name, buffer)
-                    setattr(module, name, buffer.clone())
+        for module, name, before in self.buffers:
+            self.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, before.clone())
         return self

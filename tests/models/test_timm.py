@@ -112,11 +112,21 @@ def test_a_pruned_net_still_gives_its_levels(name: str) -> None:
     assert net(images(name)).shape[1] == net.num_features == maps[1].shape[1]
 
 
-def gradients(net: nn.Module, name: str) -> tuple[Tensor, dict[str, Tensor]]:
+def gradients(net: nn.Module, name: str) -> dict[str, Tensor]:
+    """Gradients of images and of modules, each with all its parameters in one vector.
+
+    A bias before a batch norm in training has gradient zero, so what is left of it is rounding: it
+    counts beside the weight. No sum over images, which such a norm keeps constant.
+    """
     x = images(name).requires_grad_()
     net.zero_grad()
-    (net(x) * torch.arange(10)).sum().backward()
-    return x.grad, {key: p.grad for key, p in net.named_parameters()}
+    (net(x) * torch.arange(20).view(2, 10)).sum().backward()
+    found = {
+        key: torch.cat([p.grad.flatten() for p in module.parameters(recurse=False)])
+        for key, module in net.named_modules()
+        if list(module.parameters(recurse=False))
+    }
+    return {"images": x.grad, **found}
 
 
 @pytest.mark.parametrize(
@@ -124,19 +134,15 @@ def gradients(net: nn.Module, name: str) -> tuple[Tensor, dict[str, Tensor]]:
 )
 @over_backbones
 def test_gradient_checkpointing_changes_no_gradient(name: str, noise: str, training: bool) -> None:
-    plain, saving = narrow(name), narrow(name)
+    plain, saving = awake(narrow(name), images(name)), narrow(name)
     saving.load_state_dict(plain.state_dict())
-    if "hosnn" in name:
-        with pytest.raises(InputError, match="train without gradient checkpointing"):
-            saving.set_grad_checkpointing()
-        return
     saving.set_grad_checkpointing()
     for net in (plain, saving):
         set_noise(net.train(training), noise, seed=3)
     expected, actual = gradients(plain, name), gradients(saving, name)
-    assert_close_rms(actual[0], expected[0])
-    for parameter, gradient in expected[1].items():
-        assert_close_rms(actual[1][parameter], gradient)
+    assert expected["images"].abs().sum() > 0
+    for key, gradient in expected.items():
+        assert_close_rms(actual[key], gradient)
     for one, other in zip(plain.buffers(), saving.buffers(), strict=True):
         assert torch.equal(one, other)
 
