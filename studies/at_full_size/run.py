@@ -8,11 +8,12 @@ needs what pyproject.toml lists; wheels that a machine with those often lacks:
     adversarial-robustness-toolbox cma dill eagerpy foolbox GitPython gitdb loguru multiprocess
     nir nirtorch pyautoattack smmap snntorch spikingjelly torchattacks
 
-Four parts follow each other, each with a share of the time and what those before left: the
-environment; the tests that run on a GPU; the benchmarks; the networks of the StoG paper at their
-own size, see train_and_attack.py. Each writes its log and results into the folder as it goes, and
-what was killed goes on when started again. A table comes last. `--train` and `--test`, folders or
-tars of class folders, make the file of images first; `--keep` keeps copies of what is small.
+Parts follow each other, each with a share of the time and what those before left: the environment;
+the tests that run on a GPU; the benchmarks, one by one; the networks of the StoG paper at their own
+size, see train_and_attack.py. Each writes its log and results into the folder as it goes. Started
+again, parts that are done are left out, and the last goes on. A table comes last. `--train` and
+`--test`, folders or tars of class folders, make the file of images first; `--keep` keeps copies of
+what is small.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ WHEELS = (
     *("art", "cma", "dill", "eagerpy", "foolbox", "git", "gitdb", "loguru", "multiprocess", "nir"),
     *("nirtorch", "pyautoattack", "smmap", "snntorch", "spikingjelly", "torchattacks"),
 )
+# Benchmarks without a table yet come first.
+BENCHMARKS = ("compiled", "scaling", "kernels", "steps", "layers", "eot", "memory", "training")
+SHARES = {"environment": 0.5, "tests": 4.0, "papers": 4.0, **dict.fromkeys(BENCHMARKS, 0.4)}
+SHARES |= {"compiled": 1.2, "scaling": 0.8, "kernels": 0.8}
+SMOKE_SHARES = {"environment": 2.0, "tests": 2.0, "layers": 2.0, "papers": 6.0}
+AGAIN = ("environment", "papers")  # which goes on for as long as there is time
 ATTACKED = 1032  # test images in the packed file
 LARGEST = 50e6  # bytes of it
 SMALL = 2**20  # bytes of a result that is kept as a copy
@@ -79,40 +86,34 @@ class Outcome:
 
 
 def parts(given: argparse.Namespace) -> list[Part]:
-    """The parts that were asked for, in order."""
+    """The parts that were asked for, in order, without those that are done."""
     device, out = "cpu" if given.smoke else "cuda", given.out
-    doctor = ("-c", COMMAND, "doctor")
-    tests = (
-        "-m",
-        "pytest",
-        "-m",
-        "gpu and not slow",
-        "-q",
-        "--tb=short",
-        "--numprocesses",
-        "8",
-        "--dist",
-    )
     bench = ("-c", COMMAND, "benchmark", "--device", device, "--out", str(out / "benchmarks"))
     papers = (
         *(str(Path(__file__).with_name("train_and_attack.py")), "--images", str(given.images)),
         *("--out", str(out / "papers"), "--seconds", "{seconds}", "--device", device),
     )
+    tests = ("-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider")
+    on_gpu = ("-m", "gpu and not slow", "--numprocesses", str(os.cpu_count()), "--dist")
+    every: dict[str, tuple[str, ...]] = {"environment": ("-c", COMMAND, "doctor")}
     if given.smoke:
-        every = [
-            Part("environment", 2, doctor),
-            Part("tests", 2, ("-m", "pytest", "-q", "tests/test_import.py")),
-            Part("benchmarks", 2, (*bench, "layers", "--rounds", "1")),
-            Part("papers", 6, (*papers, "--smoke")),
-        ]
+        every |= {"tests": (*tests, "tests/test_import.py")}
+        every |= {"layers": (*bench, "layers", "--rounds", "1"), "papers": (*papers, "--smoke")}
     else:
-        every = [
-            Part("environment", 0.6, doctor),
-            Part("tests", 1.5, (*tests, "worksteal", "-p", "no:cacheprovider")),
-            Part("benchmarks", 1.5, (*bench, "--all")),
-            Part("papers", 5.7, papers),
-        ]
-    return [part for part in every if part.name in given.parts]
+        every |= {"tests": (*tests, *on_gpu, "worksteal")}
+        every |= {name: (*bench, name) for name in BENCHMARKS} | {"papers": papers}
+    asked = {*given.parts, *(BENCHMARKS if "benchmarks" in given.parts else ())}
+    shares = SMOKE_SHARES if given.smoke else SHARES
+    return [
+        Part(name, shares[name], words)
+        for name, words in every.items()
+        if name in asked and not (name not in AGAIN and done_mark(out, name).exists())
+    ]
+
+
+def done_mark(out: Path, part: str) -> Path:
+    """The file that says that a part need not be started again."""
+    return out / f"{part}.done"
 
 
 def run_part(part: Part, seconds: float, out: Path, keep: Path | None) -> Outcome:
@@ -239,8 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="all of it, tiny, on the CPU")
     given = parser.parse_args(arguments)
     given.parts = given.parts.split(",")
-    if unknown := set(given.parts) - set(names):
-        parser.error(f"unknown part {', '.join(unknown)}; choose from {', '.join(names)}")
+    if unknown := set(given.parts) - {*names, *BENCHMARKS}:
+        known = ", ".join((*names, *BENCHMARKS))
+        parser.error(f"unknown part {', '.join(unknown)}; choose from {known}")
     end = time.monotonic() + 60 * (given.minutes or (3 if given.smoke else 9))
     for name in ("images", "out", "keep", "train", "test"):
         if (path := getattr(given, name)) is not None:
@@ -254,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part, *others = left
         share = part.share / sum(other.share for other in left)
         outcomes.append(run_part(part, share * (end - time.monotonic()), given.out, given.keep))
+        if outcomes[-1].ended == "done":
+            done_mark(given.out, part.name).touch()
         write_text(given.out / "summary.md", summary(machine, outcomes))
         keep_small(given.out, given.keep)
         left = others
