@@ -45,6 +45,7 @@ from robust_snn.victim_scoring import fresh_logits
 WORST, SOURCE = "worst", "checkpoint"
 POSITIVE = ("alpha", "lr", "temperature")  # of all attacks that have them
 SHARES = ("rho", "gamma")
+FACTORS = ("decay",)  # may be 0
 
 
 @dataclass(frozen=True)
@@ -390,6 +391,8 @@ def _check_number(name: str, value: Any) -> None:
         raise InputError(f"{name} must be a positive number, got {value!r}")
     if name in SHARES and not 0 < value <= 1:
         raise InputError(f"{name} must be a share above 0 and at most 1, got {value!r}")
+    if name in FACTORS and value < 0:
+        raise InputError(f"{name} must be at least 0, got {value!r}")
 
 
 def check_positive(name: str, value: Any) -> None:

@@ -60,6 +60,7 @@ OPTIONS: list[tuple[str, str, dict[str, Any], str]] = [
     ("robust_snn", "pgd", {"alpha": 0}, "alpha must be a positive number"),
     ("robust_snn", "pgd", {"alpha": True}, "alpha must be a number"),
     ("robust_snn", "pgd", {"temperature": 0}, "temperature must be a positive number"),
+    ("robust_snn", "mim", {"decay": -1}, "decay must be at least 0, got -1"),
     ("robust_snn", "mim", {"decay": False}, "decay must be a number"),
     ("robust_snn", "mim", {"alpha": "1e-3"}, "alpha must be a number"),
     ("robust_snn", "do", {"lr": -0.1}, "lr must be a positive number"),
