@@ -182,14 +182,18 @@ def test_more_images_than_a_grid_is_high():
 
 @pytest.mark.gpu_only
 def test_more_activations_than_32_bits_count():
-    steps, batch, neurons = 2, 1_100_000, 1024
+    steps, batch, neurons = 3, 1_100_000, 1024
     current = torch.zeros(1, dtype=torch.bfloat16).expand(steps, batch, neurons).contiguous()
-    assert current.numel() > 2**31
+    assert (steps - 1) * batch * neurons > 2**31  # where the last step begins
     current[:, -1] = torch.randn(steps, neurons)
     current.requires_grad_()
     last = current[:, -1:].detach().clone().requires_grad_()
-    spikes, expected = (spiking_loop(x, Dynamics(0.9)) for x in (current, last))
-    assert torch.equal(spikes[:, -1:], expected)
-    spikes.backward(spikes.detach())
-    expected.backward(expected.detach())
-    assert torch.equal(current.grad[:, -1:], last.grad)
+    sharpness = torch.ones(1).expand(steps, batch, neurons).contiguous()
+    sharpness[:, -1] = 0.5 + torch.rand(steps, neurons)
+    found = []
+    for x, sharp in ((current, sharpness), (last, sharpness[:, -1:])):
+        rule = Recursion(Surrogate("triangle", 1.0), sharpness=sharp)
+        spikes = spiking_loop(x, Dynamics(0.9), rule)
+        found.append((spikes[:, -1:], torch.autograd.grad(spikes, x, spikes.detach())[0][:, -1:]))
+    for mine, wanted in zip(*found, strict=True):
+        assert torch.equal(mine, wanted)

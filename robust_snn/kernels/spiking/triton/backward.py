@@ -181,7 +181,8 @@ def spiking_backward(
         if TIME != RATE_SLOPE:
             sharp = surrogate_sharpness
             if sharpness_map is not None:
-                place = t * sharpness_step + b.to(tl.int64) * sharpness_sample + offsets
+                step = tl.full([], t, tl.int64) * sharpness_step  # beyond 2^31 on large cards
+                place = step + b.to(tl.int64) * sharpness_sample + offsets
                 sharp = tl.load(sharpness_map + place, mask=mask, other=1.0)
             slope = slope_at(vs[t] - threshold, sharp, surrogate_scale, surrogate_floor, SHAPE)
             if TIME == AVERAGE:
