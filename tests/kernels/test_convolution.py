@@ -215,6 +215,7 @@ def test_auto_measures_each_layer(monkeypatch):
     module = torch.nn.Conv2d(16, 64, 3, padding=1).requires_grad_(False)
     silent = (torch.rand(4, 2, 16, 6, 6) < 0.05).float()
     inputs = {"silent": silent, "busy": 1 - silent, "sums": 2 * silent, "image": silent[:1]}
+    inputs["nothing"] = silent[:, :0]
     seen = []
     monkeypatch.setattr(
         "robust_snn.kernels.convolution.event_driven.event_driven_convolution",

@@ -150,7 +150,7 @@ def _can_be_sparse(x: Tensor, geometry: Geometry) -> bool:
     """Whether there is a kernel; an input without a time axis is no spikes."""
     (row, column), (top, left), dilation, groups = geometry
     plain = (row, top, dilation, groups) == (column, left, (1, 1), 1)
-    plain = plain and x.shape[2] <= MOST_CHANNELS
+    plain = plain and x.shape[2] <= MOST_CHANNELS and x.numel() > 0
     return plain and len(x) > 1 and x.device.type == "cpu" and x.dtype != torch.float64
 
 
