@@ -1,9 +1,8 @@
-"""The plan `newer-defences` on all images of CIFAR-10 at 32x32 and a wider network, for a GPU.
+"""The plan `newer-defences` with wider networks and longer trainings, for a GPU.
 
 python studies/newer_defences_at_32.py --images cifar10.safetensors --out runs/study32
 
-VGG-5 at its full width with T = 4 and a narrow head, all training images, ten epochs, 500 test
-images under attack, three seeds. The same command, started as often as you like, shares the work.
+VGG-5 at its full width with T = 4 and a narrow head, ten epochs. The same command, started as often as you like, shares the work.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ import torch
 
 from robust_snn.data import load_dataset
 from robust_snn.eval.defence_study import study
+from robust_snn.eval.execution.preflight import CALIBRATION
 from robust_snn.eval.protocol.study_plan import Defence, StudyPlan, load_plan
 
-ATTACKED, CALIBRATION = 500, 32
 VGG = {"T": 4, "head_width": 256}
+MAXIMA = {"stages": [[64], ["M", 128, 128], ["M"]]}
 TRANSFORMER = {"T": 4, "dim": 192, "heads": 6, "depth": 2}
 TRAINING = {"epochs": 10, "batch_size": 256, "lr": 0.05, "precision": "bf16", "channels_last": True}
 
@@ -31,10 +31,6 @@ def plan() -> StudyPlan:
     return replace(
         small,
         name="newer-defences-at-32",
-        size=None,
-        trained_on=None,
-        n=ATTACKED,
-        seeds=(0, 1, 2),
         training=TRAINING,
         defences=tuple(map(widened, small.defences)),
     )
@@ -42,9 +38,10 @@ def plan() -> StudyPlan:
 
 def widened(row: Defence) -> Defence:
     """A row with its network at full width, and the arguments of its mechanism."""
-    narrow = {"T", "width", "head_width", "dim", "heads", "depth"}
+    narrow = {"T", "stages", "stem_stride", "head_width", "dim", "heads", "depth"}
     own = {key: value for key, value in row.model_kwargs.items() if key not in narrow}
-    return replace(row, model_kwargs=(TRANSFORMER if "dim" in row.model_kwargs else VGG) | own)
+    wide = TRANSFORMER if "dim" in row.model_kwargs else VGG
+    return replace(row, model_kwargs=wide | (MAXIMA if row.name == "max pooling" else {}) | own)
 
 
 def main() -> None:
@@ -61,7 +58,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     asked = plan().only(given.defences or [], given.seeds or [], None)
     data = load_dataset(given.images, split="train")
-    test = load_dataset(given.images, split="test", n=ATTACKED + CALIBRATION)
+    test = load_dataset(given.images, split="test", n=asked.n + CALIBRATION)
     study(asked, data, test, out=given.out, device=given.device)
 
 
