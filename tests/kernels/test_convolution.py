@@ -176,6 +176,23 @@ def test_events_give_the_convolution(inputs, outputs, size, stride, padding, gri
 
 
 @pytest.mark.cpu_only
+def test_events_of_groups_and_of_depthwise_layers(monkeypatch):
+    taken = []
+    monkeypatch.setattr(
+        "robust_snn.kernels.convolution.event_driven.event_driven_convolution",
+        lambda x, *arguments: taken.append(x) or event_driven_convolution(x, *arguments),
+    )
+    for channels, outputs, groups, bias in ((96, 36, 3, True), (48, 96, 3, False), (6, 6, 6, True)):
+        module = torch.nn.Conv2d(channels, outputs, 3, 2, 1, groups=groups, bias=bias)
+        module.requires_grad_(False)
+        x = (torch.rand(2, 3, channels, 9, 7) < 0.2).float()
+        for spikes in (x, 2 * x):  # sums of spikes are no spikes
+            got = convolution.convolve(spikes, module, "always").flatten(0, 1)
+            assert_close_rms(got, module(spikes.flatten(0, 1)))
+    assert len(taken) == 4  # of one channel per output, nothing can be skipped
+
+
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_in_half_precision_are_summed_in_float32(dtype):
     x, weight = (torch.rand(3, 32, 9, 9) < 0.3).to(dtype), torch.randn(20, 32, 3, 3).to(dtype)

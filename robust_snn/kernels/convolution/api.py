@@ -19,7 +19,8 @@ from robust_snn.kernels.convolution.break_even import break_even
 from robust_snn.kernels.convolution.constant_gradients import one_step_suffices, unread_input
 
 SPARSE = ("never", "auto", "always")
-MOST_CHANNELS = 8176  # of an input, that the entries of a list of events can tell apart
+FEWEST_CHANNELS = 16  # of a group, which are read together: with fewer, there is little to skip
+MOST_CHANNELS = 8176  # of a group, that the entries of a list of events can tell apart
 SAMPLED = 4  # images of a batch that "auto" counts the spikes of
 
 
@@ -123,7 +124,7 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(weight)
         ctx.shape, ctx.geometry = x.shape, geometry
         images, out = x.flatten(0, 1), None
-        wanted = sparse in ("auto", "always") and _can_be_sparse(x, geometry)
+        wanted = sparse in ("auto", "always") and _can_be_sparse(x, weight, geometry)
         if wanted and (sparse == "always" or _is_sparse(images, weight, geometry)):
             from robust_snn.kernels.convolution.event_driven import event_driven_convolution
 
@@ -146,17 +147,18 @@ class _Convolution(torch.autograd.Function):
         return out.unflatten(0, lead).expand(ctx.shape), None, None, None, None
 
 
-def _can_be_sparse(x: Tensor, geometry: Geometry) -> bool:
+def _can_be_sparse(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     """Whether there is a kernel; an input without a time axis is no spikes."""
     (row, column), (top, left), dilation, groups = geometry
-    plain = (row, top, dilation, groups) == (column, left, (1, 1), 1)
-    plain = plain and x.shape[2] <= MOST_CHANNELS and x.numel() > 0
+    least = 1 if groups == 1 else FEWEST_CHANNELS
+    plain = (row, top, dilation) == (column, left, (1, 1)) and x.numel() > 0
+    plain = plain and least <= weight.shape[1] <= MOST_CHANNELS
     return plain and len(x) > 1 and x.device.type == "cpu" and x.dtype != torch.float64
 
 
 def _is_sparse(images: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     """Whether so few neurons spike that events are faster, judged by a few of `[B, C, H, W]`."""
-    if weight.shape[1] < 16:
+    if weight.shape[1] < FEWEST_CHANNELS:
         return False
     most = break_even(images, weight, geometry.stride[0], geometry.padding[0])
     if most == 0:

@@ -33,7 +33,7 @@ def break_even(images: Tensor, weight: Tensor, stride: int, padding: int) -> flo
 
     Args:
         images: Spikes `[B, C, H, W]`; only their shape and type count.
-        weight: `[out, C, h, w]`.
+        weight: `[out, C / groups, h, w]`.
         stride: The same along both axes.
         padding: Zeros on every side.
     """
@@ -53,6 +53,8 @@ def _share(images: Tensor, weight: Tensor, stride: int, padding: int) -> float:
     batch = 1 << (max(1, min(count, IMAGES, PIXELS // (height * width))) - 1).bit_length()
     dtype = str(images.dtype).removeprefix("torch.")
     place = f"{height}x{width}, {list(weight.shape)}, {stride}, {padding}"
+    if (groups := images.shape[1] // weight.shape[1]) > 1:
+        place += f", {groups} groups"
     shape = (batch, *images.shape[1:])
     measure = partial(_measure, shape, images.dtype, weight, stride, padding)
     return kept(f"{KIND}{batch} images, {place}, {dtype}", measure, MANY)
@@ -77,9 +79,10 @@ def _measure(
     images = [many]
     if dtype == torch.float32:  # in half precision, channels-first is never the faster one
         images.append(many.contiguous())
+    given = weight, None, stride, padding
     work: list[Callable[[], object]] = [
-        *(partial(event_driven_convolution, x, weight, None, stride, padding) for x in (few, many)),
-        *(partial(F.conv2d, x, weight, None, stride, padding) for x in images),
+        *(partial(event_driven_convolution, x, *given) for x in (few, many)),
+        *(partial(F.conv2d, x, *given, groups=shape[1] // weight.shape[1]) for x in images),
     ]
     at_few, at_many, *dense = least_seconds(work)
     slope = max(at_many - at_few, 1e-9) / (MANY - FEW)

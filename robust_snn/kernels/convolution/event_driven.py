@@ -244,8 +244,8 @@ def event_driven_convolution(
 
     Args:
         x: Zeros and ones `[B, C, H, W]`, any dtype; an entry of a list has 16 bits, which is enough
-            for 8176 channels.
-        weight: `[out, C, h, w]`.
+            for 8176 channels of a group.
+        weight: `[out, C / groups, h, w]`.
         bias: `[out]`.
         stride: The same along both axes.
         padding: Zeros on every side.
@@ -253,6 +253,23 @@ def event_driven_convolution(
     Returns:
         `[B, out, H', W']`, channels-last in memory, or None if a value of `x` is neither 0 nor 1.
     """
+    groups = x.shape[1] // weight.shape[1]
+    if groups == 1:
+        return _convolve_group(x, weight, bias, stride, padding)
+    biases = [None] * groups if bias is None else bias.chunk(groups)
+    parts: list[Tensor] = []
+    for some, weights, start in zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True):
+        part = _convolve_group(some, weights, start, stride, padding)
+        if part is None:
+            return None
+        parts.append(part)
+    return torch.cat(parts, 1)
+
+
+def _convolve_group(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+) -> Tensor | None:
+    """The same for one group."""
     images, given, height, width = x.shape
     outputs, _, rows, columns = weight.shape
     shape = ConvolutionSizes(
