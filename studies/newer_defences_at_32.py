@@ -2,7 +2,8 @@
 
 python studies/newer_defences_at_32.py --images cifar10.safetensors --out runs/study32
 
-VGG-5 at its full width with T = 4 and a narrow head, ten epochs. The same command, started as often as you like, shares the work.
+VGG-5 at its full width with T = 4 and a narrow head, ten epochs. The same command, started as often
+as you like, shares the work.
 """
 
 from __future__ import annotations
