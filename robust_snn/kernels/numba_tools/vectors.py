@@ -20,20 +20,20 @@ TOGETHER = 4  # entries of a list that are read at once, since few loads fit bes
 _FLOAT, _WORD, _LONG = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
-def _data(context, builder, signature, arguments, *indices):
+def data_of(context, builder, signature, arguments, *indices):
     """The pointers of array arguments."""
     for index in indices:
         array = context.make_array(signature.args[index])
         yield array(context, builder, arguments[index]).data
 
 
-def _at(builder, pointer, offset, lanes=LANES):
+def place_at(builder, pointer, offset, lanes=LANES):
     """Where a vector lies, `offset` elements after a pointer."""
     vector = ir.VectorType(pointer.type.pointee, lanes)
     return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
 
-def _splat(builder, value, lanes=LANES):
+def splat(builder, value, lanes=LANES):
     """A vector of one value."""
     vector = ir.VectorType(value.type, lanes)
     first = builder.insert_element(vector(ir.Undefined), value, _WORD(0))
@@ -53,10 +53,10 @@ def active_lanes(typing, values, at, one):
     """Bits of `LANES` values: which are not 0, and 16 above those, which of them are not 1."""
 
     def generate(context, builder, signature, arguments):
-        (pointer,) = _data(context, builder, signature, arguments, 0)
-        given = builder.load(_at(builder, pointer, arguments[1]), align=1)
+        (pointer,) = data_of(context, builder, signature, arguments, 0)
+        given = builder.load(place_at(builder, pointer, arguments[1]), align=1)
         active = _differs(builder, given, ir.Constant(given.type, None))
-        odd = builder.and_(active, _differs(builder, given, _splat(builder, arguments[2])))
+        odd = builder.and_(active, _differs(builder, given, splat(builder, arguments[2])))
         active, odd = (
             builder.zext(builder.bitcast(bits, ir.IntType(LANES)), _WORD) for bits in (active, odd)
         )
@@ -71,10 +71,10 @@ def _shifter(lanes):
         """`target[to : to + lanes] = source[at : at + lanes] + amount`, as one vector."""
 
         def generate(context, builder, signature, arguments):
-            source, target = _data(context, builder, signature, arguments, 0, 3)
-            values = builder.load(_at(builder, source, arguments[1], lanes), align=2)
-            shifted = builder.add(values, _splat(builder, arguments[2], lanes))
-            builder.store(shifted, _at(builder, target, arguments[4], lanes), align=2)
+            source, target = data_of(context, builder, signature, arguments, 0, 3)
+            values = builder.load(place_at(builder, source, arguments[1], lanes), align=2)
+            shifted = builder.add(values, splat(builder, arguments[2], lanes))
+            builder.store(shifted, place_at(builder, target, arguments[4], lanes), align=2)
             return context.get_dummy_value()
 
         return types.void(source, types.intp, types.uint16, target, types.intp), generate
@@ -90,9 +90,9 @@ def put_run(typing, value, target, to):
     """`target[to : to + RUN] = value`, as one vector."""
 
     def generate(context, builder, signature, arguments):
-        (pointer,) = _data(context, builder, signature, arguments, 1)
-        place = _at(builder, pointer, arguments[2], RUN)
-        builder.store(_splat(builder, arguments[0], RUN), place, align=2)
+        (pointer,) = data_of(context, builder, signature, arguments, 1)
+        place = place_at(builder, pointer, arguments[2], RUN)
+        builder.store(splat(builder, arguments[0], RUN), place, align=2)
         return context.get_dummy_value()
 
     return types.void(types.uint16, target, types.intp), generate
@@ -114,13 +114,13 @@ def row_summer(lists):
         """
 
         def generate(context, builder, signature, arguments):
-            table, entries, start, out = _data(context, builder, signature, arguments, 0, 2, 5, 7)
+            table, entries, start, out = data_of(context, builder, signature, arguments, 0, 2, 5, 7)
             _, top, _, first, length, _, starts, _, places = arguments
             rows = builder.bitcast(builder.gep(table, [top]), _LONG.as_pointer())
 
             def vectors(pointer, offsets):
                 for j in range(lists):
-                    yield _at(builder, pointer, builder.extract_value(offsets, j))
+                    yield place_at(builder, pointer, builder.extract_value(offsets, j))
 
             given = [builder.load(at, align=4) for at in vectors(start, starts)]
             heads = [
@@ -180,7 +180,7 @@ def prefetch(typing, row):
     """
 
     def generate(context, builder, signature, arguments):
-        (pointer,) = _data(context, builder, signature, arguments, 0)
+        (pointer,) = data_of(context, builder, signature, arguments, 0)
         start = builder.bitcast(pointer, ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [start.type, _WORD, _WORD, _WORD])
         ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")

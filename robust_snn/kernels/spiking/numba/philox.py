@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from robust_snn.kernels.numba_tools.compile import helper
-from robust_snn.kernels.numba_tools.vectors import LANES, _at, _data, _splat
+from robust_snn.kernels.numba_tools.vectors import LANES, data_of, place_at, splat
 from robust_snn.kernels.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 TOGETHER = 4  # vectors of neurons at once: a product waits for the one before it
@@ -37,14 +37,14 @@ def _draw(typing, key, neurons, quad, layer, purpose, words, stride, first):
     """
 
     def generate(context, builder, signature, arguments):
-        neurons, words = _data(context, builder, signature, arguments, 1, 5)
+        neurons, words = data_of(context, builder, signature, arguments, 1, 5)
         key, _, quad, layer, purpose, _, stride, first = (
             builder.zext(value, _LONG) if value.type == _WORD else value for value in arguments
         )
         lanes = _Lanes(builder)
         vectors = [
             builder.bitcast(
-                builder.load(_at(builder, neurons, builder.add(first, _LONG(j))), align=4),
+                builder.load(place_at(builder, neurons, builder.add(first, _LONG(j))), align=4),
                 _PAIRS,
             )
             for j in range(0, SPARE, LANES)
@@ -64,8 +64,8 @@ def _draw(typing, key, neurons, quad, layer, purpose, words, stride, first):
             evens, odds = counters[2 * group : 2 * group + 2]
             for word, (even, odd) in enumerate(zip(evens, odds, strict=True)):
                 row = builder.add(builder.mul(stride, _LONG(word)), _LONG(group * LANES))
-                place = _at(builder, words, builder.add(first, row))
-                kept = builder.lshr(lanes.merge(even, odd), _splat(builder, _WORD(8), LANES))
+                place = place_at(builder, words, builder.add(first, row))
+                kept = builder.lshr(lanes.merge(even, odd), splat(builder, _WORD(8), LANES))
                 builder.store(kept, place, align=4)
         return context.get_dummy_value()
 
@@ -81,7 +81,7 @@ class _Lanes:
 
     def _alike(self, *values):
         if any(value.type == _PAIRS for value in values):
-            return [v if v.type == _PAIRS else _splat(self.builder, v, LANES // 2) for v in values]
+            return [v if v.type == _PAIRS else splat(self.builder, v, LANES // 2) for v in values]
         return values
 
     def _apply(self, operation, a, b):
