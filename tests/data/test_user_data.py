@@ -16,6 +16,7 @@ from scipy.io import savemat
 
 from one_epoch import check_training
 from robust_snn.data import ImageSet, load_dataset
+from robust_snn.data.image_set import balanced
 from robust_snn.utils.errors import InputError
 
 BYTES = np.random.default_rng(0).integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)  # [N, H, W, C]
@@ -221,7 +222,8 @@ PICTURES = [Image.fromarray(pixels) for pixels in BYTES]
 def test_folders_of_datasets(tmp_path: Path, dictionary: bool) -> None:
     path = saved_datasets(tmp_path, dictionary, image=PICTURES, label=LABELS.tolist())
     data = load_dataset(path, n=4)
-    check(data, IMAGES[[0, 2, 4, 1]], [0, 1, 2, 0])
+    order = balanced(LABELS)[:4]
+    check(data, IMAGES[order], LABELS[order])
     assert data.classes == ("a", "b", "c")
     assert data.split == ("validation" if dictionary else "all")
     check_training(data, data, tmp_path / "run")
