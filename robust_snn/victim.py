@@ -167,6 +167,11 @@ class Victim(nn.Module):
         return any(map(is_random, modules_of(self.net)))
 
     @property
+    def draws_by_batch(self) -> bool:
+        """Whether the network draws once for a whole batch, so that its images share noise."""
+        return any(getattr(module, "draws_by_batch", False) for module in modules_of(self.net))
+
+    @property
     def stepwise(self) -> bool:
         """Whether the network can show its logits of every step."""
         return any(isinstance(m, Readout) for m in self.net.modules())
@@ -328,7 +333,8 @@ class Victim(nn.Module):
         """Scores images with one draw of the plain float32 network.
 
         The noise depends on the seed, the purpose, the image and the draw, and on nothing else:
-        any split or order of the images gives the same logits.
+        any split or order of the images gives the same logits. Networks that draw once for a whole
+        batch (`draws_by_batch`) draw for the first image: see `victim_scoring.judged`.
 
         Args:
             x: Images `[B, C, H, W]`.

@@ -19,7 +19,7 @@ from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_finite, checked_set, count_classes, shown
 
-__all__ = ["SCORING_DRAWS", "accuracy", "correct", "count_classes", "fresh_logits"]
+__all__ = ["SCORING_DRAWS", "accuracy", "correct", "count_classes", "fresh_logits", "judged"]
 
 SCORING_DRAWS = 20  # of a noisy victim; a deterministic one needs one
 
@@ -37,6 +37,18 @@ def fresh_logits(
         purpose: Name of the stream of draws; those of two purposes are independent.
     """
     return [victim.sample(images, ids, draw=draw, purpose=purpose) for draw in range(draws)]
+
+
+def judged(victim: Victim, images: Tensor, ids: Tensor, draw: int, purpose: str) -> Tensor:
+    """Logits `[B, K]` as of `Victim.sample`, under noise that is every image's own.
+
+    A network that draws once for a whole batch answers one image at a time here: else images would
+    be right and wrong together, and what is beside an image would change its noise.
+    """
+    if not victim.draws_by_batch:
+        return victim.sample(images, ids, draw, purpose)
+    pairs = zip(images.split(1), ids.split(1), strict=True)
+    return torch.cat([victim.sample(image, one, draw, purpose) for image, one in pairs])
 
 
 @checked_types
@@ -79,7 +91,8 @@ def correct(
     with undisturbed(victim):
         for start in range(0, len(images), batch_size):
             x, y, of = (each[start : start + batch_size] for each in (images, labels, ids))
-            logits = fresh_logits(victim, x.to(device), of, draws, purpose)
+            x = x.to(device)
+            logits = [judged(victim, x, of, draw, purpose) for draw in range(draws)]
             for drawn in logits:
                 check_finite(drawn)
             predicted = torch.stack([z.argmax(1) for z in logits], 1)

@@ -35,6 +35,7 @@ from robust_snn.utils.text_form import Textual, parse
 from robust_snn.utils.values import number, whole
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_victim
+from robust_snn.victim_scoring import judged
 
 ABSTAINS = -1  # the prediction where no class is sure to win
 LARGEST = 100.0  # sigma, of pixels in [0, 1]: under an endless one all radii are endless
@@ -215,5 +216,5 @@ def _answers(
     found = []
     for numbers in torch.arange(draws).split(batch_size):
         noisy = noise.apply(x.to(device_of(victim)).expand(len(numbers), *x.shape[1:]), generator)
-        found.append(victim.sample(noisy, numbers, draw=key, purpose="smoothing").argmax(1).cpu())
+        found.append(judged(victim, noisy, numbers, key, "smoothing").argmax(1).cpu())
     return torch.cat(found)

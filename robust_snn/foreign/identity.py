@@ -7,6 +7,8 @@ within rounding, so that a run that began on one processor may go on on another.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +24,7 @@ from robust_snn.utils.modules import device_of, weights_sha256
 from robust_snn.victim import Victim
 
 SETTINGS = ("gradient", "sparse", "channels_last", "bf16", "tf32")  # that change an attack's passes
+UNDECIDING = ("backend", "pretrained_model_args")  # attributes that change no answer
 BEHAVIOUR = "behaviour"  # the part that is compared within rounding
 SHOWN, FEWER = 4, 3  # images that are answered, and those whose gradient is looked at
 PROJECTIONS = 16  # numbers that stand for the gradient of an image
@@ -53,6 +56,37 @@ def identity(victim: Victim, images: Images) -> dict[str, Any]:
         "libraries": libraries_of(net),
         BEHAVIOUR: answers if repeat else {},
     }
+
+
+def structure_sha256(what_ran: Mapping[str, Any]) -> str:
+    """Digest of what tells networks of the same tensors apart: steps, thresholds and the like.
+
+    Gradient modes and kernel backends are left out, which change no spike.
+
+    Args:
+        what_ran: What `identity` gives.
+    """
+    text = json.dumps(_deciding(public(what_ran["network"])), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def public(tree: Any) -> Any:
+    """A description without private attributes, and seeds, which a victim replaces by its own."""
+    if isinstance(tree, dict):
+        kept = {key: value for key, value in tree.items() if key != "seed" and key[:1] != "_"}
+        return {key: public(value) for key, value in kept.items()}
+    return tree
+
+
+def _deciding(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    kept = {key: _deciding(value) for key, value in tree.items() if key not in UNDECIDING}
+    return {key: value for key, value in kept.items() if not _is_gradient(value)}
+
+
+def _is_gradient(value: Any) -> bool:
+    return isinstance(value, dict) and str(value.get("class")).startswith("robust_snn.gradients.")
 
 
 def without_behaviour(tree: Any) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,8 @@ def at_rest(
         states: Its modules that keep something between calls; see `find_states`.
         broken: Neurons that have a gradient in train mode only.
         rest: Attributes that move in a call, with the values that they have before.
-        seed: Seed of the global generators, whose states come back; None leaves them alone.
+        seed: Seed of the global generators of PyTorch, NumPy and Python, whose states come back;
+            None leaves them alone.
         device: Where the net runs.
     """
     parts = [module for node in broken for module in node.modules()]  # surrogates ask too
@@ -61,9 +64,16 @@ def at_rest(
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     cuda = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
-        yield
+    others = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(others[0])
+        np.random.set_state(others[1])
 
 
 @contextmanager

@@ -106,6 +106,10 @@ class ShownNet(NoisyModule):
         return self.random or isinstance(self.encoder, NoisyModule)
 
     @property
+    def draws_by_batch(self) -> bool:
+        return self.random
+
+    @property
     def name(self) -> str:
         """Class of the network that was brought."""
         return type(self.net.net if isinstance(self.net, Preprocessed) else self.net).__name__

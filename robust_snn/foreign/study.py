@@ -257,9 +257,9 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         if subject.T is not None and reading.time is not None and len(together) != subject.T:
             raise NotRead(f"it returns {len(together)} steps")  # of another axis
         if not subject.stochastic:
-            turned = reading.steps(subject.raw(images.flip(0), layout))
+            moved = reading.steps(subject.raw(images.roll(1, 0), layout))  # every one of them
             axis = 0 if reading.time is None else 1
-            pairs = (together.flip(axis), turned), (together.narrow(axis, 0, len(few)), alone)
+            pairs = (together.roll(1, axis), moved), (together.narrow(axis, 0, len(few)), alone)
             if not all(_alike(a, b) for a, b in pairs):
                 if drawn:
                     raise _differs(drawn)

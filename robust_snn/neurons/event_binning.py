@@ -41,9 +41,12 @@ class EventBinning(nn.Module):
         """The frames of lists `[B, 4, E, 1]`.
 
         Raises:
-            InputError: If they have another shape.
+            InputError: If they have another shape, or an event is nowhere or at no time.
         """
         check_event_lists(events, type(self).__name__)
+        captured = events.is_cuda and torch.cuda.is_current_stream_capturing()
+        if not captured and not events.isfinite().all():  # which would be counted in the first cell
+            raise InputError(f"{type(self).__name__} got events with NaN or infinite numbers")
         time, column, row, kind = events[..., 0].unbind(1)
         with torch.no_grad():
             place = (kind > BRIGHTER) * self.height + _cell(row, self.height)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from robust_snn import InputError, adapt
+from robust_snn.certificates import smooth
+from robust_snn.eval.scoring.noise_draws import score
 from robust_snn.foreign.study import Layout
+from robust_snn.victim_scoring import correct
 from tests.foreign.own_step import Fire
 
 T = 5
@@ -243,3 +248,60 @@ def test_parts_behind_gradient_checkpointing_run_once(reentrant: bool) -> None:
     weight = next(net.parameters())  # outside of a victim, checkpointing is as it was
     net(x).sum().backward()
     assert weight.grad is not None
+
+
+class OneDrawForAll(nn.Module):
+    """Right in most calls, for all images of a call together."""
+
+    def __init__(self, draw: Callable[[], float] = lambda: float(torch.rand(()))) -> None:
+        super().__init__()
+        self.fc, self.draw = nn.Linear(IMAGES[0].numel(), 3), draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1)) * (1 if self.draw() < 0.7 else -1)
+
+
+GENERATORS = {
+    "torch": lambda: float(torch.rand(())),
+    "numpy": lambda: float(np.random.rand()),  # noqa: NPY002
+    "python": random.random,
+}
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_noise_of_a_whole_call_is_every_images_own_where_it_is_scored(kind: str) -> None:
+    victim = adapt(OneDrawForAll(GENERATORS[kind]), images=IMAGES, random=True)
+    labels = victim.sample(IMAGES[:1], torch.zeros(1, dtype=torch.long)).argmax(1).expand(6)
+    right = correct(victim, IMAGES, labels, draws=20)
+    assert len({tuple(row) for row in right.T.tolist()}) > 2  # not all or none
+    for at in ([3], [5, 0], [4, 2, 1]):
+        ids = torch.tensor(at)
+        assert torch.equal(correct(victim, IMAGES[ids], labels[ids], ids=ids), right[ids])
+    found = score(victim, IMAGES, labels, torch.arange(6), draws=20, purpose="report")
+    assert np.array_equal(found.accuracy, right.double().mean(1).numpy())
+
+
+def test_a_smoothed_answer_counts_draws_that_do_not_hang_together() -> None:
+    """Of 1000 draws in four calls, all may be right by luck; none is certified above 0.7."""
+    torch.manual_seed(0)
+    net = OneDrawForAll()
+    victim = adapt(net, images=IMAGES, random=True)
+    found = smooth(victim, IMAGES[:3], noise="gaussian(sigma=0.001)", choose=20, draws=200)
+    assert (found.probability < 0.8).all()
+
+
+class SeededByPlace(nn.Module):
+    """Draws the same numbers in every call, so that an image's noise is that of its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(IMAGES[0].numel(), 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = torch.tensor([1.0, -1.0, 1.0])[: len(x), None]
+        return self.fc(x.flatten(1)) * signs
+
+
+def test_noise_of_a_place_is_refused() -> None:
+    with pytest.raises(InputError, match="its place in the batch"):
+        adapt(SeededByPlace(), images=IMAGES)

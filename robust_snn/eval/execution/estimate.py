@@ -23,6 +23,7 @@ from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
+from robust_snn.victim_scoring import judged
 
 TIMED = 32  # images of a timed pass, at most
 TRIED, TRIED_STEPS = 16, 10  # images and steps of the short attack that guesses who survives
@@ -177,7 +178,7 @@ class _Timer:
         """Seconds of a scoring pass of one image."""
         ids = torch.arange(len(self.images), device=self.images.device)
         judge = self.job.victim.replace(seed=derive_seed(self.job.seed, "estimate"))
-        return self._timed("score", lambda: judge.sample(self.images, ids))
+        return self._timed("score", lambda: judged(judge, self.images, ids, 0, "report"))
 
     def forward(self) -> float:
         """Seconds of a pass of one image without a gradient, as attacks see the network."""

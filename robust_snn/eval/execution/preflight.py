@@ -25,7 +25,7 @@ from robust_snn.eval.protocol.implementations import (
 )
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.scoring import verdict_checks
-from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, noise_spread
+from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, noise_spread, repeat_spread
 from robust_snn.eval.scoring.verdict import ProbeCost
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics.image_energy import refuse_unknown_costs
@@ -111,7 +111,7 @@ def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
         stochastic,
         classes,
         (
-            verdict_checks.noise(job.victim.stochastic, spread),
+            verdict_checks.noise(job.victim.stochastic, spread, _repeats(job)),
             *verdict_checks.not_run(not_run, adaptive=suite.budget is not None),
         ),
         calibration,
@@ -145,6 +145,12 @@ def _spread(job: Job) -> float:
         return noise_spread(job.victim, images[start:stop].to(device))
 
     return max(in_parts(spread, 0, len(images)))
+
+
+def _repeats(job: Job) -> bool:
+    """Whether a draw gives the same answers to a few images again."""
+    few = job.images[:TRIED_ON].to(device_of(job.victim))
+    return repeat_spread(job.victim, few) <= SAME_LOGITS
 
 
 def _held_back(job: Job) -> tuple[Job, Calibration]:

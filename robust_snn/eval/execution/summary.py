@@ -52,9 +52,10 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
     joined = _joined(job, shards)
     predictions, so_far = joined.predictions, joined.so_far
     labels = predictions.labels
+    claims = [_claim(job, row, shards) for row in range(len(job.suite.attacks))]
     attacks = tuple(
-        _attack(job, row, [s.attacks[row] for s in shards], predictions, so_far[row + 1])
-        for row in range(len(job.suite.attacks))
+        _attack(job, row, [s.attacks[row] for s in shards], predictions, so_far[row + 1], claim)
+        for row, claim in enumerate(claims)
     )
     before, after = predictions.clean == labels[:, None], predictions.worst == labels[:, None]
     robust, vote = intervals.accuracy_estimate(after), intervals.vote(predictions.worst, labels)
@@ -71,7 +72,7 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
             *(intervals.under_known_noise(predictions) if job.victim.stochastic else ()),
         ),
         attacks,
-        _checks(job, shards, attacks, predictions, [each.value for each in so_far]),
+        _checks(job, shards, attacks, claims, predictions, [each.value for each in so_far]),
         sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
         tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
         predictions,
@@ -124,17 +125,35 @@ def _joined(job: Job, shards: Sequence[FinishedShard]) -> _Joined:
     return _Joined(predictions, so_far, [worst.select for worst in last])
 
 
+class _Claim(NamedTuple):
+    """What an attack claims: the images that it met, and which of them it says are robust."""
+
+    met: np.ndarray
+    robust: np.ndarray
+
+
+def _claim(job: Job, row: int, shards: Sequence[FinishedShard]) -> _Claim:
+    found = [(n, result) for n, s in enumerate(shards) if (result := s.attacks[row]) is not None]
+    met = [job.ids(shard)[result.positions] for shard, result in found]
+    robust = [result.claimed_robust for _, result in found]
+    return _Claim(np.concatenate([np.array([], int), *met]), np.concatenate([[], *robust]) > 0)
+
+
 def _attack(
     job: Job,
     row: int,
     results: Sequence[ShardResult | None],
     predictions: Predictions,
     after: intervals.Estimate,
+    claim: _Claim,
 ) -> AttackResult:
     """One attack over all shards; `after` is the worst case over it and those before it."""
     spec, labels = job.suite.attacks[row], predictions.labels
     done = [result for result in results if result is not None]
-    estimate = intervals.accuracy_estimate(predictions.attacks[row] == labels[:, None])
+    right = predictions.attacks[row] == labels[:, None]
+    estimate = intervals.accuracy_estimate(right)
+    claimed = right.mean(1) >= 0.5  # of an image that it did not meet it says nothing
+    claimed[claim.met] = claim.robust
     return AttackResult(
         name=spec.name,
         implementation=implementation(spec).describe(spec),
@@ -142,7 +161,7 @@ def _attack(
         eot=spec.eot,
         accuracy=estimate.value,
         ci=estimate.ci,
-        claimed=float(sum(result.claimed_robust.sum() for result in done) / len(labels)),
+        claimed=float(claimed.mean()),
         forwards=sum(result.forwards for result in done),
         backwards=sum(result.backwards for result in done),
         seconds=float(sum(result.seconds for result in done)),
@@ -156,6 +175,7 @@ def _checks(
     job: Job,
     shards: Sequence[FinishedShard],
     attacks: Sequence[AttackResult],
+    claims: Sequence[_Claim],
     predictions: Predictions,
     course: list[float],
 ) -> tuple[Diagnostic, ...]:
@@ -163,7 +183,7 @@ def _checks(
     right = predictions.attacks == predictions.labels[:, None]
     rows = [n for n, row in enumerate(job.suite.attacks) if implementation(row).judge is None]
     worst = predictions.worst == predictions.labels[:, None]
-    claimed = {n: (attacks[n].claimed, right[n]) for n in rows}
+    claimed = {n: (claims[n].robust, right[n][claims[n].met]) for n in rows}
     # our own attacks choose their points by the draws of their claims
     protocol, specs = job.suite.budget is None, job.suite.attacks
     noisy = job.victim.stochastic

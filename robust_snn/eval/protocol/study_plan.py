@@ -39,6 +39,7 @@ OWN_PROTOCOL = "own-surrogate"
 PAGES = ("study.html", "study.md", "study.json")
 # in the folder of a cell, beside its runs
 KEPT = ("training", "activations", "converted.safetensors", "converted.json", "lock", "energy.json")
+QUANTITIES = ("clean", "own protocol", "best known")  # that a study tells of every defence
 ACTIVATIONS = {"T": 1, "gradient": "activation(relu)"}  # of a network of activations
 
 
@@ -172,6 +173,10 @@ class StudyPlan:
             checked_radius(self.eps, suite.norm, f"eps of a study, under suite '{suite.name}',")
             names.append(file_name(suite.name, "name of a suite of a study"))
         _check_once([*names, *KEPT], f"in the folder of '{row.name}', what a suite is called")
+        attacks = [attack.name for attack in load_suite(row.protocol).attacks]
+        beside = [load_suite(suite).name for suite in self.suites]
+        told = [*QUANTITIES, *dict.fromkeys(beside), *attacks]
+        _check_once(told, f"in the table of '{row.name}', what a suite or an attack is called")
 
     @cached_property
     def rows(self) -> dict[str, Defence]:

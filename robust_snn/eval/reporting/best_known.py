@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.finished_run import load_run
 from robust_snn.eval.scoring.verdict import Verdict
 
@@ -32,41 +33,40 @@ class BestKnown:
 def best_known(verdicts: Mapping[str, Verdict], accepted: Collection[str]) -> dict[str, BestKnown]:
     """What is best known at every accepted run, by run.
 
-    A noisy network's accuracies are shares of draws, whose minimum over many runs is a little low.
-
     Args:
         verdicts: Of runs on the same images, by folder.
         accepted: Those with predictions that count.
     """
     networks: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}
     for run in accepted:
-        networks.setdefault(network(verdicts[run]), {})[run] = _accuracies(run)
+        networks.setdefault(network(verdicts[run]), {})[run] = _right(run)
     return {run: _among(same, run) for same in networks.values() for run in same}
 
 
 def network(verdict: Verdict) -> tuple[Any, ...]:
-    """What tells networks apart: weights, and the arguments that they are run with."""
+    """What tells networks apart: weights, and structure; for older verdicts, their arguments."""
     model = verdict.model
-    return model["weights_sha256"], repr(sorted(model.get("kwargs", {}).items()))
+    given = [sorted(model.get(key, {}).items()) for key in ("kwargs", "adapt")]
+    return model["weights_sha256"], model.get("structure_sha256") or repr(given)
 
 
-def _among(accuracies: Mapping[str, np.ndarray], of: str) -> BestKnown:
-    """What is known from the accuracies `[N]` of one network's runs, set against one of them."""
-    lowest, own = np.min(list(accuracies.values()), axis=0), accuracies[of]
+def _among(right: Mapping[str, np.ndarray], of: str) -> BestKnown:
+    """What is known from the draws `[N, draws]` of one network's runs, set against one of them."""
+    shares = {run: draws.mean(1) for run, draws in right.items()}
     others = {
-        run: tuple(np.flatnonzero((own >= 0.5) & (values < 0.5)).tolist())
-        for run, values in accuracies.items()
+        run: tuple(np.flatnonzero((shares[of] >= 0.5) & (values < 0.5)).tolist())
+        for run, values in shares.items()
     }
     return BestKnown(
-        float(lowest.mean()),
-        len(accuracies),
-        tuple(np.flatnonzero(lowest >= 0.5).tolist()),
+        float(intervals.lowest(list(right.values())).mean()),
+        len(right),
+        tuple(np.flatnonzero(np.min(list(shares.values()), axis=0) >= 0.5).tolist()),
         {run: images for run, images in others.items() if images},
     )
 
 
-def _accuracies(run: str) -> np.ndarray:
-    """Share of the report draws that are right on every image's worst version, `[N]`."""
+def _right(run: str) -> np.ndarray:
+    """Whether each report draw is right on every image's worst version, `[N, draws]`."""
     predictions = load_run(run)[1]
-    right: np.ndarray = (predictions.worst == predictions.labels[:, None]).mean(1)
+    right: np.ndarray = predictions.worst == predictions.labels[:, None]
     return right

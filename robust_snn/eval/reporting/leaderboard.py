@@ -132,9 +132,10 @@ def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
     best = best_known(by_run, accepted)
     entries = [replace(entry, best=best.get(entry.run)) for entry in entries]
     networks = {run: network(verdict) for run, verdict in by_run.items()}
-    entries.sort(key=lambda entry: _order(entry, networks[entry.run]))
+    places = _places(entries, networks)
+    entries.sort(key=lambda entry: _order(entry, networks[entry.run], places))
     first = next(iter(verdicts.values()))
-    return Leaderboard(first.threat, first.data, tuple(_ranked(entries, networks)))
+    return Leaderboard(first.threat, first.data, tuple(_ranked(entries, networks, places)))
 
 
 def write_leaderboard(
@@ -200,8 +201,9 @@ def leaderboard_csv(board: Leaderboard) -> str:
 
 def render_leaderboard(board: Leaderboard) -> Table:
     """The leaderboard for a terminal."""
+    known = ", known noise" if board.threat.get("noise") == "known" else ""
     title = (
-        f"{board.threat['norm']}, eps = {radius_text(board.threat['eps'])}, "
+        f"{board.threat['norm']}, eps = {radius_text(board.threat['eps'])}{known}, "
         f"{board.data['n']} images of {board.data['name']}"
     )
     shown = Table(title=title)
@@ -291,23 +293,47 @@ def _accepted(entry: LeaderboardEntry) -> bool:
     return entry.verified is not False and entry.counted and (Path(entry.run) / NAME).exists()
 
 
-def _order(entry: LeaderboardEntry, of: tuple[Any, ...]) -> tuple[Any, ...]:
+Networks = dict[str, tuple[Any, ...]]  # by run
+Places = dict[tuple[Any, ...], float]  # by network
+
+
+def _places(entries: Sequence[LeaderboardEntry], networks: Networks) -> Places:
+    """The lowest accuracy that is known of every network, by which it is ranked.
+
+    A run without predictions, whose images nobody can count, tells its accuracy all the same; of
+    what is not verified nothing is believed.
+    """
+    places: Places = {}
+    for entry in (entry for entry in entries if entry.verified is not False):
+        of = networks[entry.run]
+        places[of] = min(places.get(of, 1.0), entry.best_accuracy, entry.robust)
+    return places
+
+
+def _order(entry: LeaderboardEntry, of: tuple[Any, ...], places: Places) -> tuple[Any, ...]:
     """Those that nothing is missing of first, then those that failed nowhere, then by accuracy,
     with the runs of a network together and its strongest attack first."""
     flaws = len(entry.missing), bool(entry.failed)
-    return (*flaws, -entry.best_accuracy, -entry.clean, of, entry.robust)
+    place = places.get(of, entry.robust)
+    return (*flaws, -place, -entry.clean, of, entry.robust)
 
 
 def _ranked(
-    entries: Sequence[LeaderboardEntry], networks: dict[str, tuple[Any, ...]]
+    entries: Sequence[LeaderboardEntry], networks: Networks, places: Places
 ) -> Iterator[LeaderboardEntry]:
-    """Entries in their order with the ranks of their networks."""
+    """Entries in their order with the ranks of their networks; those that are equal share one."""
     ranks: dict[tuple[Any, ...], int] = {}
+    before, rank = None, 0
     for entry in entries:
         if entry.failed or entry.missing:
             yield entry
-        else:
-            yield replace(entry, rank=ranks.setdefault(networks[entry.run], len(ranks) + 1))
+            continue
+        of = networks[entry.run]
+        if of not in ranks:
+            equal = places[of], entry.clean
+            rank = rank if equal == before else len(ranks) + 1
+            before, ranks[of] = equal, rank
+        yield replace(entry, rank=ranks[of])
 
 
 def _entry(path: Path, verdict: Verdict, counted: bool) -> LeaderboardEntry:

@@ -66,14 +66,16 @@ def write_site(runs: Sequence[str | Path], folder: Path) -> Path:
 def threat_text(board: Leaderboard) -> str:
     """Threat model and images of a leaderboard, by which a site filters."""
     radius = radius_text(board.threat["eps"])
-    return f"{board.threat['norm']}, {radius}, {board.data['n']} of {board.data['name']}"
+    known = ", known noise" if board.threat.get("noise") == "known" else ""
+    return f"{board.threat['norm']}, {radius}{known}, {board.data['n']} of {board.data['name']}"
 
 
 def _boards(runs: Sequence[str | Path]) -> list[Leaderboard]:
     groups: dict[tuple[Any, ...], list[str | Path]] = {}
     for run in runs:
         verdict = Verdict.load(verdict_path(run))
-        key = verdict.threat["norm"], verdict.threat["eps"], verdict.data["sha256"]
+        threat = (verdict.threat.get(name) for name in ("norm", "eps", "noise"))
+        key = (*threat, verdict.data["sha256"])
         groups.setdefault(key, []).append(run)
     if not groups:
         raise InputError("a leaderboard needs at least one run")

@@ -194,9 +194,9 @@ def _differences(found: StudyFindings) -> StudyTable:
         if (clean := each.of(CLEAN)) is not None and clean.change is not None
     )
     note = (
-        "Points, the same images and seeds under both, with the 95 % interval over images. Left is "
-        "the share of the gain under its own protocol that the best known attack leaves, where "
-        "there is a gain."
+        "Points, the same images, seeds and suites under both, with the 95 % interval over images. "
+        "Left is the share of the gain under its own protocol that the best known attack leaves, "
+        "where there is a gain."
     )
     head = ("defence", "beside", *main, "left", "in words")
     return StudyTable("What each adds to its baseline", note, head, tuple(rows))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from robust_snn.eval.scoring import intervals
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim_scoring import judged
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ def corruption_accuracy(
     right, losses = [], []
     for ids in torch.arange(len(images)).split(batch_size):
         x, y = images[ids], labels[ids].cpu()
-        logits = [z.cpu() for v in victims for z in fresh_logits(v, x.to(device_of(v)), ids, draws)]
+        logits = [
+            judged(victim, x.to(device_of(victim)), ids, draw, "report").cpu()
+            for victim in victims
+            for draw in range(draws)
+        ]
         right.append(torch.stack([z.argmax(1) == y for z in logits], 1))
         each = [F.cross_entropy(z, y, reduction="none") for z in logits]
         losses.append(torch.stack(each, 1).mean(1))

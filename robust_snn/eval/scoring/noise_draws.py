@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_finite
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim_scoring import fresh_logits, judged
 
 PROBE_DRAWS = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
 SAME_LOGITS = (
@@ -53,7 +53,8 @@ def score(
         InputError: If the victim's logits are not finite.
     """
     predicted, margins = [], []
-    for logits in fresh_logits(victim, images, ids, draws, purpose):
+    for draw in range(draws):
+        logits = judged(victim, images, ids, draw, purpose)
         check_finite(logits)
         predicted.append(logits.argmax(1))
         right = logits.gather(1, labels[:, None])[:, 0]
@@ -83,7 +84,16 @@ def noise_spread(victim: Victim, images: Tensor) -> float:
         InputError: If the victim's logits are not finite.
     """
     ids = torch.arange(len(images), device=images.device)
-    logits = torch.stack(fresh_logits(victim, images, ids, PROBE_DRAWS, "probe"))
+    return _spread(torch.stack(fresh_logits(victim, images, ids, PROBE_DRAWS, "probe")))
+
+
+def repeat_spread(victim: Victim, images: Tensor) -> float:
+    """The same of two calls of one draw: above `SAME_LOGITS` the noise is not under control."""
+    ids = torch.arange(len(images), device=images.device)
+    return _spread(torch.stack([victim.sample(images, ids, purpose="probe") for _ in "12"]))
+
+
+def _spread(logits: Tensor) -> float:
     check_finite(logits)
     unit = torch.nn.functional.normalize(logits, dim=-1)
     return float((unit[:, None] - unit[None]).norm(dim=-1).max())

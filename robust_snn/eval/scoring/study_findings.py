@@ -8,13 +8,13 @@ difference between these networks is, and the seeds beside it how much networks 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from robust_snn.eval.protocol.study_plan import Defence, StudyPlan
+from robust_snn.eval.protocol.study_plan import QUANTITIES, Defence, StudyPlan
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.finished_run import load_run
@@ -26,7 +26,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.values import number
 
-CLEAN, OWN, BEST = "clean", "own protocol", "best known"
+CLEAN, OWN, BEST = QUANTITIES
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Measured:
 
     Attributes:
         what: `clean`, an attack of its protocol, `own protocol` for the worst of these, a suite, or
-            `best known`, the lowest of each image over all suites.
+            `best known`, the lowest of each image over all suites; its change over those that both
+            went through, since a baseline meets the protocols of all that are compared with it.
         estimate: Mean over images and seeds, and its 95 % interval over images.
         each: Mean over images, by seed.
         change: The defence minus its baseline, and the 95 % interval; None without a baseline.
@@ -168,8 +169,12 @@ def _findings(plan: StudyPlan, row: Defence, read: dict[str, dict[int, _Cell]]) 
     if cells:
         shares = [_shares(cell, protocol, suites) for cell in cells]
         both = [seed for seed in own if seed in base]
-        before = [_shares(base[seed], protocol, suites) for seed in both]
-        after = [_shares(own[seed], protocol, suites) for seed in both]
+        pairs = [(base[seed], own[seed]) for seed in both]
+        met = [set(first.predictions) & set(second.predictions) for first, second in pairs]
+        before, after = (
+            [_shares(pair[n], protocol, suites, of) for pair, of in zip(pairs, met, strict=True)]
+            for n in (0, 1)
+        )
         for what in shares[0]:
             change = None
             if both:
@@ -186,16 +191,26 @@ def _findings(plan: StudyPlan, row: Defence, read: dict[str, dict[int, _Cell]]) 
     )
 
 
-def _shares(cell: _Cell, protocol: str, suites: Sequence[str]) -> dict[str, np.ndarray]:
-    """Share of the draws on which each image is right, `[N]`, by quantity."""
+def _shares(
+    cell: _Cell, protocol: str, suites: Sequence[str], met: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Share of the draws on which each image is right, `[N]`, by quantity.
+
+    Args:
+        cell: The cell.
+        protocol: Name of the suite of its row.
+        suites: Those of the plan.
+        met: Over which of its runs `best known` is; all if left out.
+    """
     own, labels = cell.predictions[protocol], cell.predictions[protocol].labels[:, None]
     found = {CLEAN: _right(own.clean, labels)}
     for row, answers in zip(cell.verdicts[protocol].attacks, own.attacks, strict=True):
         found[row.name] = _right(answers, labels)
     found[OWN] = _right(own.worst, labels)
     found |= {suite: _right(cell.predictions[suite].worst, labels) for suite in suites}
-    every = [_right(run.worst, labels) for run in cell.predictions.values()]
-    return {**found, BEST: np.min(every, axis=0)}
+    runs = cell.predictions.items()
+    every = [run.worst == labels for name, run in runs if met is None or name in met]
+    return {**found, BEST: intervals.lowest(every)}
 
 
 def _right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:

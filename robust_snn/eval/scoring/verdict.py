@@ -86,7 +86,8 @@ class AttackResult:
         accuracy: Accuracy under this attack; images that an earlier attack broke
             count with their worst version so far.
         ci: Its 95 % interval.
-        claimed: The robust accuracy that the attack itself claims.
+        claimed: The robust accuracy that the attack itself claims, of the images that it met; the
+            others count as in `accuracy`, where most draws decide.
         forwards: Images passed forwards.
         backwards: Images passed backwards.
         seconds: Time, scoring included.

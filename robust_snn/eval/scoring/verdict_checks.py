@@ -41,19 +41,21 @@ def weakens_attacks(note: Diagnostic) -> bool:
     return not note.why.endswith(UNFOLLOWED)
 
 
-def noise(declared: bool, spread: float) -> Diagnostic:
+def noise(declared: bool, spread: float, repeats: bool = True) -> Diagnostic:
     """What the victim declares about its noise must agree with repeated predictions.
 
     Args:
         declared: Whether the victim says that it is noisy.
         spread: Measured spread of its logits, see `noise_spread`.
+        repeats: Whether the same draw gives the same answer again.
     """
     measured = spread > SAME_LOGITS
     said, seen = ("noisy" if noisy else "deterministic" for noisy in (declared, measured))
     why = f"the victim says that it is {said}, {PROBE_DRAWS} answers to one image look {seen}"
-    if measured and not declared:
+    if (measured and not declared) or not repeats:
         why += "; noise from elsewhere is not under control, so numbers change from run to run"
-    return Diagnostic("noise", spread, "pass" if declared == measured else "warn", why)
+    status = "pass" if declared == measured and repeats else "warn"
+    return Diagnostic("noise", spread, status, why)
 
 
 def clean_accuracy(accuracy: float, classes: int) -> list[Diagnostic]:
@@ -96,32 +98,33 @@ def reach(threat: Threat, own_bounds: bool = False) -> list[Diagnostic]:
     return [Diagnostic("radius", threat.eps, "warn", why)]
 
 
-def claims(attacks: Mapping[str, tuple[float, np.ndarray]]) -> list[Diagnostic]:
+def claims(attacks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Diagnostic]:
     """What an attack claims must lie in the interval of the measured share of the same images.
 
     Attacks take an image for broken if most of their draws misclassify it, so that is measured on
     the report draws too; the accuracy of a verdict is the mean over draws.
 
     Args:
-        attacks: By name, the share of images claimed to be robust, and whether the label is right
-            in each report draw, bool `[N, draws]`.
+        attacks: By name, of the images that it met: whether it says that they are robust, bool
+            `[M]`, and whether the label is right in each report draw, bool `[M, draws]`.
     """
-    if not attacks:
-        return []
-    measured = {
-        name: (claimed, intervals.fraction(right.mean(1) >= 0.5, np.ones(len(right))))
-        for name, (claimed, right) in attacks.items()
-    }
-    name = max(measured, key=lambda name: abs(measured[name][0] - measured[name][1].value))
-    claimed, (value, (low, high)) = measured[name]
-    agrees = low <= claimed <= high
-    why = f"{name} claims {claimed:.1%}, measured {value:.1%} right in most draws"
-    return [
-        Diagnostic("claimed against measured", claimed - value, "pass" if agrees else "warn", why)
+    found = [
+        (low <= said.mean() <= high, float(said.mean()), value, name, len(said))
+        for name, (said, right) in attacks.items()
+        if len(said)
+        for value, (low, high) in [intervals.fraction(right.mean(1) >= 0.5, np.ones(len(right)))]
     ]
+    if not found:
+        return []
+    agrees, claimed, value, name, met = max(found, key=lambda f: (not f[0], abs(f[1] - f[2])))
+    why = f"{name} claims {claimed:.1%} of the {met} images that it met, measured {value:.1%} right"
+    status = "pass" if agrees else "warn"
+    return [Diagnostic("claimed against measured", claimed - value, status, f"{why} in most draws")]
 
 
-def claims_under_other_noise(attacks: Mapping[str, tuple[float, np.ndarray]]) -> list[Diagnostic]:
+def claims_under_other_noise(
+    attacks: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> list[Diagnostic]:
     """What attacks on frozen or averaged noise claim, which fresh noise need not confirm.
 
     Args:
@@ -130,12 +133,13 @@ def claims_under_other_noise(attacks: Mapping[str, tuple[float, np.ndarray]]) ->
     return [
         Diagnostic(
             f"claim of {name}",
-            claimed - float(right.mean()),
+            float(said.mean() - right.mean()),
             "pass",
-            f"{name} claims {claimed:.1%} under the noise that it saw; fresh noise, which decides, "
-            f"leaves {right.mean():.1%}",
+            f"{name} claims {said.mean():.1%} of the {len(said)} images that it met under the "
+            f"noise that it saw; fresh noise, which decides, leaves {right.mean():.1%}",
         )
-        for name, (claimed, right) in attacks.items()
+        for name, (said, right) in attacks.items()
+        if len(said)
     ]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from robust_snn.eval.submission.submission_folder import (
     file_hashes,
     load_submission,
 )
-from robust_snn.foreign.identity import changes, identity
+from robust_snn.foreign.identity import changes, identity, public
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
@@ -227,21 +226,13 @@ def _other_network(
     ran = {key: environment.get(key) for key in ("robust_snn", "torch")}
     here = {"robust_snn": __version__, "torch": torch.__version__}
     libraries = changes({**ran, **then["libraries"]}, {**here, **now["libraries"]})
-    was, is_now = ({"network": _public(tree["network"])} for tree in (then, now))
+    was, is_now = ({"network": public(tree["network"])} for tree in (then, now))
     structure = changes(was, is_now)
     answers = changes({"behaviour": then["behaviour"]}, {"behaviour": now["behaviour"]})
     if not libraries:  # other versions of a library may describe the same layers otherwise
         others += structure
     shown = [f"another network: {text}" for text in [*others, *answers][:3]]
     return shown, [f"other versions: {text}" for text in libraries]
-
-
-def _public(tree: Any) -> Any:
-    """A description without private attributes, and seeds, which a victim replaces by its own."""
-    if isinstance(tree, dict):
-        kept = {key: value for key, value in tree.items() if key != "seed" and key[:1] != "_"}
-        return {key: _public(value) for key, value in kept.items()}
-    return tree
 
 
 def _rescored(scoring: Scoring, progress: Callable[[str], None]) -> Verification:

@@ -121,6 +121,11 @@ def test_what_is_no_list_is_refused() -> None:
         EventTimes()(Victim(net), frames, torch.tensor([0]), eps=0.1)
     with pytest.raises(InputError, match="lists of events"):
         EventBinning(2, 2, 2)(frames)
+    for at in range(4):
+        nowhere = torch.full((1, 4, 2, 1), 0.5)
+        nowhere[0, at, 1] = torch.nan if at % 2 else torch.inf
+        with pytest.raises(InputError, match="NaN or infinite"):
+            EventBinning(2, 2, 2)(nowhere)
     with pytest.raises(InputError, match="did you mean 'gradient'"):
         EventTimes(guide="gradients")
     long = make_events(np.array([0, 1 << 30]), *np.zeros((2, 2), np.int64), np.ones(2, bool))

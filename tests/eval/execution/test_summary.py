@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,8 +81,11 @@ def test_rows_say_what_their_images_show(seed: int, noisy: bool) -> None:
         results = [s.attacks[number] for s in shards]
         met = [r for r in results if r is not None]
         assert row.images == sum(len(r.positions) for r in met)
-        claimed = sum(int(r.claimed_robust.sum()) for r in met)
-        assert row.claimed == claimed / count <= row.images / count
+        claimed = (found.predictions.attacks[number] == 1).mean(1) >= 0.5  # of those not met
+        for shard, r in enumerate(results):
+            if r is not None:
+                claimed[4 * shard + r.positions] = r.claimed_robust
+        assert row.claimed == pytest.approx(claimed.mean())
         if row.images == count:  # alone: the answers are all its own
             assert row.accuracy == pytest.approx(
                 np.concatenate([r.predictions for r in met]).mean()
@@ -93,3 +98,22 @@ def test_rows_say_what_their_images_show(seed: int, noisy: bool) -> None:
     (luck,) = [note for note in found.diagnostics if note.name == "selection"]
     assert luck.value == pytest.approx(found.robust.accuracy - lowest)
     assert luck.value <= 1e-12 if not noisy else luck.value <= 0 or "luck" in luck.why
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_dropped_row_claims_nothing_of_images_that_it_never_met(noisy: bool) -> None:
+    """An attack that breaks nothing, and says so, of the first of two shards."""
+    job, shards = some_job(np.random.default_rng(3), noisy)
+    right = np.ones((4, job.suite.draws.report), np.int16)
+    margin, robust = np.zeros(4), np.ones(4, bool)
+    images = np.zeros((4, 3, 8, 8), np.float32)
+    held = ShardResult(np.arange(4), images, np.ones(4), margin, right, robust, forwards=4)
+    suite = replace(job.suite, attacks=job.suite.attacks[:1])
+    job = replace(
+        job, suite=suite, images=job.images.new_zeros(8, 3, 8, 8), labels=torch.ones(8).long()
+    )
+    found = summarise(job, [FinishedShard(held, (held,)), FinishedShard(held, (None,))])
+    (row,) = found.attacks
+    assert (row.claimed, row.accuracy, row.images) == (1.0, 1.0, 4)
+    (note,) = [n for n in found.diagnostics if n.name.startswith("claimed")]
+    assert (note.status, note.value) == ("pass", 0.0) and "4 images that it met" in note.why

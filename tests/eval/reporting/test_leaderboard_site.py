@@ -52,6 +52,57 @@ def test_networks_are_ranked_by_what_is_best_known(runs: list[Path]) -> None:
     ]
 
 
+def test_the_same_weights_in_another_structure_are_another_network(tmp_path: Path) -> None:
+    """Four steps are not eight, and who gave arguments by another road means the same network."""
+    told = [("ab", {}), ("ab", {"T": 4}), ("cd", {}), (None, {"T": 4}), (None, {"T": 8})]
+    folders = [
+        finished_run(
+            tmp_path / str(at),
+            np.roll(FIRST, at, 0),
+            model={**MODEL, "name": "net", "kwargs": kwargs, "structure_sha256": structure},
+            diagnostics=PASSED,
+        )
+        for at, (structure, kwargs) in enumerate(told)
+    ]
+    best = {entry.run: entry.best for entry in rank_runs(folders).entries}
+    assert [best[str(folder)].runs for folder in folders] == [2, 2, 1, 1, 1]
+
+
+def test_a_weak_run_without_predictions_wins_nothing(tmp_path: Path) -> None:
+    model = {**MODEL, "name": "net"}
+    strong = finished_run(tmp_path / "strong", FIRST & SECOND, model=model, diagnostics=PASSED)
+    weak = finished_run(tmp_path / "weak", FIRST | SECOND, model=model, diagnostics=PASSED)
+    (weak / "results.npz").unlink()
+    other = finished_run(tmp_path / "other", FIRST, model=OTHER, diagnostics=PASSED)
+    board = rank_runs([weak, strong, other])
+    assert [(entry.rank, entry.run) for entry in board.entries] == [
+        (1, str(other)),
+        (2, str(strong)),
+        (2, str(weak)),
+    ]
+
+
+def test_networks_that_are_equal_share_a_rank(tmp_path: Path) -> None:
+    rows = {"a": FIRST, "b": SECOND, "c": FIRST & SECOND}
+    runs = [
+        finished_run(
+            tmp_path / name,
+            right,
+            model={**MODEL, "name": name, "weights_sha256": name},
+            diagnostics=PASSED,
+        )
+        for name, right in rows.items()
+    ]
+    assert [entry.rank for entry in rank_runs(runs).entries] == [1, 1, 3]
+
+
+def test_known_noise_is_a_threat_of_its_own(runs: list[Path], tmp_path: Path) -> None:
+    known = {"norm": "Linf", "eps": 0.1, "noise": "known"}
+    other = finished_run(tmp_path / "known", FIRST, threat=known, diagnostics=PASSED)
+    html = write_site([*runs[:2], other], tmp_path / "site").read_text()
+    assert html.count("<option>") == 2 and "known noise" in html
+
+
 def test_site(runs: list[Path], tmp_path: Path) -> None:
     first = write_site(runs, tmp_path / "site")
     html = first.read_text()
@@ -71,7 +122,7 @@ def test_only_what_is_verified_counts(runs: list[Path], tmp_path: Path) -> None:
     board = rank_runs(runs[:3])
     assert [(entry.rank, entry.missing) for entry in board.entries] == [
         (1, ()),
-        (2, ()),
+        (1, ()),
         (None, ("verified",)),
     ]
     assert board.entries[-1].run == str(runs[1])

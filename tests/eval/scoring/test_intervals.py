@@ -219,3 +219,25 @@ def test_mcnemar_counts_what_changed() -> None:
     first, second = np.array([1, 1, 0, 0, 0, 0, 0], bool), np.array([0, 1, 1, 1, 1, 1, 1], bool)
     assert intervals.mcnemar(first, second) == pytest.approx(2 * (1 + 6) / 2**6)
     assert intervals.mcnemar(first, first) == 1
+
+
+@pytest.mark.parametrize("runs", [1, 3, 6])
+@pytest.mark.parametrize("chances", [(0.5,), (0.9, 0.2), (0.0, 1.0)])
+def test_the_lowest_of_noisy_runs_is_no_lower_than_chance(
+    runs: int, chances: tuple[float, ...]
+) -> None:
+    """All runs are equally hard here, so that whichever is lowest was lucky."""
+    rng = np.random.default_rng(0)
+    truth = np.resize(chances, 600)
+    right = [rng.random((600, 21)) < truth[:, None] for _ in range(runs)]
+    assert abs(intervals.lowest(right).mean() - truth.mean()) < 0.015
+    assert intervals.lowest(right).mean() <= min(run.mean() for run in right) + 1e-9
+
+
+def test_the_lowest_of_runs_that_break_other_images() -> None:
+    rng = np.random.default_rng(1)
+    hard = rng.random(400) < 0.5
+    right = [rng.random((400, 20)) < np.where(of, 0.1, 0.8)[:, None] for of in (hard, ~hard)]
+    assert abs(intervals.lowest(right).mean() - 0.1) < 0.01
+    single = [run[:, :1] for run in right]  # one draw cannot be halved
+    assert np.array_equal(intervals.lowest(single), np.minimum(*single)[:, 0])
