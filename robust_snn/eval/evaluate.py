@@ -43,6 +43,7 @@ from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.larger_budget import LargerBudget, larger_budget
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.foreign import adapt
+from robust_snn.foreign.identity import structure_sha256
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
@@ -316,7 +317,7 @@ def _verdict(
     used = {row.implementation for row in job.suite.attacks}
     bounded = bool(used) and used <= OWN_BOUNDS
     return Verdict(
-        model=config["model"],
+        model={**config["model"], "structure_sha256": structure_sha256(config["victim"])},
         data=config["data"],
         threat=config["threat"],
         suite=job.suite.name,

@@ -235,6 +235,15 @@ def test_suites_keep_to_folders_of_their_own(plan: Path, name: str) -> None:
         load_plan(plan)
 
 
+@pytest.mark.parametrize("name", ["clean", "own protocol", "best known", "other"])
+def test_what_a_study_tells_has_names_of_its_own(plan: Path, name: str) -> None:
+    """An attack called 'clean' took the place of the clean accuracy."""
+    suite = plan.with_name("own.yaml")
+    suite.write_text(suite.read_text().replace("name: fgsm", f"name: {name}"), encoding="utf-8")
+    with pytest.raises(InputError, match=f"a suite or an attack is called comes twice: '{name}'"):
+        load_plan(plan)
+
+
 def test_networks_are_built_before_the_first_training(plan: Path) -> None:
     plan.write_text(PLAN.replace("*small", "{T: 0}"), encoding="utf-8")
     data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)

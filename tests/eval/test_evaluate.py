@@ -46,6 +46,7 @@ SCHEMA: dict[str, Any] = {
         "weights_sha256": str,
         "parameters": int,
         "adapt": dict,
+        "structure_sha256": str,
     },
     "data": {"name": str, "split": str, "n": int, "sha256": str, "calibration": int},
     "threat": {"norm": str, "eps": float},

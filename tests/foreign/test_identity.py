@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import Victim, adapt
-from robust_snn.foreign.identity import changes, identity, without_behaviour
+from robust_snn.foreign.identity import changes, identity, structure_sha256, without_behaviour
 from robust_snn.models import create_network
 from robust_snn.neurons import LIF
+from robust_snn.utils.module_description import describe_modules
 
 IMAGES = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(3))
 scale = 1.0  # of the function below
@@ -212,3 +213,24 @@ def test_gradients_that_are_not_finite_are_plain_json() -> None:
             return self.fc(x.flatten(1)) + (0 * x.flatten(1)[:, :3]).sqrt()
 
     json.dumps(identity(adapt(Rooted().eval()), torch.rand(2, 3, 8, 8)), allow_nan=False)
+
+
+CHANGES: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"gradient": "bptr"}, True),
+    ({"backend": "torch"}, True),
+    ({"T": 3}, False),
+    ({"threshold": 0.5}, False),
+    ({"decay": 0.5}, False),
+]
+
+
+@pytest.mark.parametrize(("change", "same"), CHANGES)
+def test_the_structure_is_what_the_answers_follow_from(change: dict[str, Any], same: bool) -> None:
+    """The tensors are the same in all, and so are the spikes where the structure is."""
+
+    def digest(**changes: Any) -> str:
+        small = {"T": 2, "width": 0.0625, "head_width": 8, "num_classes": 3, **changes}
+        return structure_sha256({"network": describe_modules(create_network("snn_vgg5", **small))})
+
+    assert (digest() == digest(**change)) is same

@@ -16,7 +16,7 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
 from robust_snn.eval.protocol.implementations import implementation
 from robust_snn.foreign import adaptation
-from robust_snn.foreign.identity import identity, structure_sha256
+from robust_snn.foreign.identity import identity
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.utils.modules import device_name, device_of
 from robust_snn.utils.version import __version__
@@ -44,7 +44,6 @@ def configuration(
         "weights_sha256": what_ran["weights"],
         "parameters": sum(p.numel() for p in net.parameters()),
         "adapt": adapted,
-        "structure_sha256": structure_sha256(what_ran),
     }
     data = {
         **_overridden({"name": "images", "split": "all"}, data_info),

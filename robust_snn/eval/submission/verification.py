@@ -30,7 +30,7 @@ from robust_snn.eval.submission.submission_folder import (
     file_hashes,
     load_submission,
 )
-from robust_snn.foreign.identity import changes, identity, public
+from robust_snn.foreign.identity import changes, identity, public, structure_sha256
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
@@ -171,6 +171,9 @@ def _contradictions(submission: Submission) -> list[str]:
         key: (getattr(verdict, key), record[key]) for key in ("model", "data", "threat", "seed")
     }
     pairs["suite"] = (verdict.suite, record["suite"].get("name"))
+    if "structure_sha256" in verdict.model:  # not in older verdicts
+        structure = {"structure_sha256": structure_sha256(record["victim"])}
+        pairs["model"] = (verdict.model, {**record["model"], **structure})
     for key, (says, was) in pairs.items():
         found += [
             f"the run's record and {VERDICT} differ in {text}" for text in changes(was, says, key)

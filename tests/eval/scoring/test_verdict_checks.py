@@ -18,6 +18,7 @@ from robust_snn.eval.scoring.verdict_checks import (
     black_box,
     clean_accuracy,
     devices,
+    noise,
     on_survivors,
     reach,
 )
@@ -107,3 +108,20 @@ def test_results_of_several_kinds_of_device_are_named() -> None:
     (note,) = devices({"NVIDIA H200": 1, "NVIDIA H100": 4})
     assert note.status == "warn"
     assert "NVIDIA H100 (4 results), NVIDIA H200 (1 results)" in note.why
+
+
+@pytest.mark.parametrize(
+    ("declared", "spread", "repeats", "status"),
+    [
+        (False, 0.0, True, "pass"),
+        (True, 0.5, True, "pass"),
+        (False, 0.5, False, "warn"),
+        (True, 0.5, False, "warn"),  # of a generator that no seed reaches
+        (True, 0.0, True, "warn"),
+    ],
+)
+def test_noise_that_no_seed_reaches_warns(
+    declared: bool, spread: float, repeats: bool, status: str
+) -> None:
+    found = noise(declared, spread, repeats)
+    assert found.status == status and ("not under control" in found.why) is not repeats
