@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mode
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
-from robust_snn.kernels.backend import runs_triton
+from robust_snn.kernels.backend import auto_runs
 from robust_snn.models.readout import Readout
 from robust_snn.neurons.fixed_network import frozen
 from robust_snn.neurons.known_noise import known_draws
@@ -309,7 +309,7 @@ class Victim(nn.Module):
             half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
             with frozen(modules), half:
                 dtype = torch.bfloat16 if bf16 else torch.float32
-                laid_out = dtype if last and runs_triton(x) else None
+                laid_out = dtype if last and auto_runs("triton", x) else None
                 own = settings._replace(keys=keys, constants=layer_constants(modules, laid_out))
                 logits = _checked(passed(net, images, own, known), net, len(x), steps).float()
             return logits.unflatten(0, (-1, len(x))) if steps else logits

@@ -133,11 +133,6 @@ def takes_all_steps(net: nn.Module) -> bool:
     return any(library.takes_all_steps(module) for module in net.modules() for library in known)
 
 
-def library_names() -> tuple[str, ...]:
-    """Names of all libraries that `adapt` knows."""
-    return tuple(_libraries())
-
-
 def known_class(
     node: nn.Module, package: str, known: Collection[str], dynamics: Collection[str]
 ) -> str:

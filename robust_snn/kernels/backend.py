@@ -68,21 +68,15 @@ def why_not(backend: str, tensors: list[Tensor]) -> str:
     return triton_trouble() if backend == "triton" else ""
 
 
-def runs_triton(tensor: Tensor) -> bool:
-    """Whether `"auto"` lets Triton run on a tensor of the caller's own, whatever its dtype is."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(tensor) is not Tensor:
-        return False
-    wanted = os.environ.get("ROBUST_SNN_BACKEND", "auto") in ("auto", "triton")
-    there = tensor.device.type == ("cpu" if _interprets() else "cuda")
-    return wanted and there and not triton_trouble()
-
-
-def runs_numba(tensor: Tensor) -> bool:
-    """Whether `"auto"` lets Numba run on a tensor of the caller's own, whatever its dtype is."""
+def auto_runs(backend: str, tensor: Tensor) -> bool:
+    """Whether `"auto"` lets a compiled backend run on a tensor of our own, whatever its dtype."""
     if torch.compiler.is_compiling() or recorded() or type(tensor) is not Tensor:
         return False
-    wanted = os.environ.get("ROBUST_SNN_BACKEND", "auto") in ("auto", "numba")
-    return wanted and tensor.device.type == "cpu" and not _interprets()
+    if os.environ.get("ROBUST_SNN_BACKEND", "auto") not in ("auto", backend):
+        return False
+    by_device = {"cpu": "triton"} if _interprets() else {"cpu": "numba", "cuda": "triton"}
+    there = by_device.get(tensor.device.type) == backend
+    return there and (backend == "numba" or not triton_trouble())
 
 
 def ready_to_launch(backend: str, tensor: Tensor) -> AbstractContextManager[None]:

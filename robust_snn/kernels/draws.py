@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robust_snn.kernels.backend import runs_numba
+from robust_snn.kernels.backend import auto_runs
 from robust_snn.kernels.philox import Purpose, draw_uniform
 
 
@@ -16,7 +16,7 @@ def fast_uniform(
     A kernel needs a twentieth of the time, since PyTorch passes over memory for each of the hundred
     operations on a word.
     """
-    if not runs_numba(keys):
+    if not auto_runs("numba", keys):
         return draw_uniform(keys, shape, steps, layer, purpose)
     from robust_snn.kernels.numba_tools.uniform_blocks import run_draws
 

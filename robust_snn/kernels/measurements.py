@@ -9,9 +9,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -20,6 +21,22 @@ from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.machine import processor
 
 ROUNDS, SECONDS = 7, 0.5  # of the timing, at most
+_known: dict[Hashable, float] = {}
+_measuring = Lock()
+
+
+def once(asked: Hashable, find: Callable[[], float]) -> float:
+    """What a process finds for a question, by one thread at a time: others would disturb a timing.
+
+    Args:
+        asked: The question.
+        find: Measures the answer, or reads it.
+    """
+    if asked not in _known:
+        with _measuring:
+            if asked not in _known:
+                _known[asked] = find()
+    return _known[asked]
 
 
 def kept(kind: str, measure: Callable[[], float], most: float) -> float:

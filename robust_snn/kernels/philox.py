@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.backend import runs_triton
+from robust_snn.kernels.backend import auto_runs
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.exporting import to_onnx
 
@@ -146,7 +146,7 @@ def sample_keys(seed: int, ids: Tensor, draw: int = 0, call: int | Tensor = 0) -
     Returns:
         Sample keys `[B]`, int64.
     """
-    if isinstance(call, int) and runs_triton(ids):
+    if isinstance(call, int) and auto_runs("triton", ids):
         from robust_snn.kernels.spiking.triton.sample_keys import sample_keys_on_gpu
 
         return sample_keys_on_gpu(seed, ids, draw, call)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robust_snn.gradients import parse_mode
-from robust_snn.kernels import Dynamics, Gate, NoisyFiring, spiking_loop
+from robust_snn.kernels import Dynamics, Gate, NoisyFiring, measurements, spiking_loop
 from robust_snn.kernels.measurements import cache_file
 from robust_snn.kernels.spiking.numba import block_choice as module
 from robust_snn.kernels.spiking.numba.block_choice import BLOCK, SIZES
@@ -32,7 +32,7 @@ def timed(monkeypatch, tmp_path):
     """What measurements find, one after the other, in a cache folder that is empty at first."""
     found: list[list[float]] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(module, "_known", {})
+    monkeypatch.setattr(measurements, "_known", {})
     monkeypatch.setattr(module, "WORTH", 1)
     monkeypatch.setattr(module, "TASKS", 0)
 
@@ -62,7 +62,7 @@ def test_no_bit_depends_on_the_block(name, timed, monkeypatch):
     found = []
     for seconds in ([1.0, 2.0], [2.0, 1.0]):
         timed[:] = [seconds] * 4
-        monkeypatch.setattr(module, "_known", {})
+        monkeypatch.setattr(measurements, "_known", {})
         cache_file().unlink(missing_ok=True)
         found += [_layer(*LAYERS[name]), _layer(*LAYERS[name])]  # measuring, and measured
         assert set(module.measured_here()) == {SIZES[seconds.index(1.0)]}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from robust_snn.kernels import measurements
 from robust_snn.kernels.convolution import break_even as module
 from robust_snn.kernels.convolution.break_even import FEW, MANY, break_even
 from robust_snn.kernels.measurements import cache_file
@@ -20,7 +21,7 @@ def times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[float]]:
     """What measurements find, one after the other, in a cache folder that is empty at first."""
     found: list[list[float]] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(module, "_known", {})
+    monkeypatch.setattr(measurements, "_known", {})
     monkeypatch.setattr(module, "least_seconds", lambda work: found.pop(0))
     return found
 
@@ -44,7 +45,7 @@ def test_a_machine_measures_once(times, monkeypatch):
     times += [[1.0, 6.0, 5.0, 4.0], [1.0, 2.0, 9.0, 9.0]]
     first = break_even(SPIKES, WEIGHT, 1, 1)
     assert break_even(SPIKES[:5], WEIGHT, 1, 1) == first  # six and five images are eight
-    monkeypatch.setattr(module, "_known", {})  # another process
+    monkeypatch.setattr(measurements, "_known", {})  # another process
     assert break_even(SPIKES, WEIGHT, 1, 1) == first
     assert len(times) == 1
     assert break_even(SPIKES, WEIGHT, 2, 1) == MANY
@@ -72,7 +73,7 @@ def test_a_folder_that_takes_no_file_costs_nothing(times, tmp_path, monkeypatch)
 
 def test_it_measures_what_runs(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(module, "_known", {})
+    monkeypatch.setattr(measurements, "_known", {})
     state = torch.random.get_rng_state()
     for dtype in (torch.float32, torch.bfloat16):
         assert 0 <= break_even(SPIKES.to(dtype), WEIGHT.to(dtype), 1, 1) <= MANY

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from robust_snn.kernels import derive_seed, philox, sample_keys
-from robust_snn.kernels.backend import runs_triton
+from robust_snn.kernels.backend import auto_runs
 from robust_snn.kernels.draws import fast_uniform
 from robust_snn.kernels.philox import Purpose, draw_uniform
 
@@ -79,12 +79,12 @@ def test_derive_seed_is_stable():
 @pytest.mark.parametrize("batch", [1, 3, 127, 300])
 def test_keys_by_triton(seed, batch, device, monkeypatch):
     ids = torch.arange(batch) * 7
-    if not runs_triton(ids):
+    if not auto_runs("triton", ids):
         pytest.skip("needs a GPU or the interpreter")
     for draw, call in ((0, 0), (1, 3), (5, 2**31)):
         got = sample_keys(seed, ids, draw, call)
         with monkeypatch.context() as patch:
             patch.setattr(
-                sys.modules["robust_snn.kernels.philox"], "runs_triton", lambda ids: False
+                sys.modules["robust_snn.kernels.philox"], "auto_runs", lambda backend, ids: False
             )
             assert torch.equal(got, sample_keys(seed, ids, draw, call))

@@ -32,7 +32,7 @@ from robust_snn.training import Recipe, load_recipe
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.file_texts import parse_yaml
-from robust_snn.utils.shipped_files import shipped_names, yaml_text
+from robust_snn.utils.shipped_files import yaml_text
 from robust_snn.utils.values import file_name, number, whole
 
 OWN_PROTOCOL = "own-surrogate"
@@ -227,11 +227,6 @@ class StudyPlan:
         return replace(
             self, defences=rows, seeds=tuple(seeds) or self.seeds, n=self.n if n is None else n
         )
-
-
-def shipped_plans() -> tuple[str, ...]:
-    """Names of the plans in the package."""
-    return shipped_names(__package__, "studies")
 
 
 def load_plan(plan: str | Path | StudyPlan) -> StudyPlan:

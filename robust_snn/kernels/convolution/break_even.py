@@ -9,23 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from threading import Lock
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robust_snn.kernels.measurements import kept, least_seconds
+from robust_snn.kernels.measurements import kept, least_seconds, once
 from robust_snn.kernels.measurements import measured_here as measured
 
 FEW, MANY = 0.05, 0.3  # shares of spikes that are timed; a share above the second is no candidate
 WORTH = 0.9  # of the dense time at most: what is gained must exceed what one cannot measure
 IMAGES, PIXELS = 64, 16 * 32 * 32  # of the batch that is timed, at most
 KIND = "convolution of "
-
-_known: dict[tuple[Any, ...], float] = {}
-_measuring = Lock()
 
 
 def break_even(images: Tensor, weight: Tensor, stride: int, padding: int) -> float:
@@ -37,14 +32,9 @@ def break_even(images: Tensor, weight: Tensor, stride: int, padding: int) -> flo
         stride: The same along both axes.
         padding: Zeros on every side.
     """
-    asked = images.shape, weight.shape, stride, padding, images.dtype, torch.get_num_threads()
-    known = _known.get(asked)
-    if known is None:
-        with _measuring:
-            if asked not in _known:
-                _known[asked] = _share(images, weight, stride, padding)
-        known = _known[asked]
-    return known
+    kind = images.shape, weight.shape, stride, padding, images.dtype
+    asked = KIND, kind, torch.get_num_threads()
+    return once(asked, partial(_share, images, weight, stride, padding))
 
 
 def _share(images: Tensor, weight: Tensor, stride: int, padding: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.backend import runs_triton
+from robust_snn.kernels.backend import auto_runs
 from robust_snn.kernels.layout import is_channels_last, is_one_step, storage_view
 
 
@@ -104,7 +104,7 @@ def _runs_fused(*tensors: Tensor) -> bool:
     first = tensors[0]
     dense = first.is_contiguous() or is_channels_last(first)
     alike = all(x.stride() == first.stride() for x in tensors)
-    return dense and alike and runs_triton(first)
+    return dense and alike and auto_runs("triton", first)
 
 
 def _product(gradient: Tensor, x: Tensor) -> Tensor:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from threading import Lock
 
 import torch
 from torch import Tensor
 
-from robust_snn.kernels.measurements import kept, least_seconds
+from robust_snn.kernels.measurements import kept, least_seconds, once
 from robust_snn.kernels.measurements import measured_here as measured
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Time
 from robust_snn.kernels.spiking.kernel_args import KernelArgs
@@ -24,9 +23,6 @@ TASKS = 4  # blocks that each thread has at least, so that all are done at once
 WORTH = 1 << 19  # values of a stack; what is smaller is done before a choice would show
 GAIN = 0.97  # of the time of the first size at most: what is gained must exceed noise
 KIND = "block of neurons for "
-
-_known: dict[tuple[object, ...], int] = {}
-_measuring = Lock()
 
 
 def choose_block(
@@ -53,15 +49,14 @@ def choose_block(
         return BLOCK
     size = 1 << (min(neurons, 4 * SIZES[-1]) - 1).bit_length()
     codes = args.time, args.saves, args.gating, args.firing
-    asked = name, codes, len(stack), size, stack.dtype, threads
-    if asked not in _known:
-        with _measuring:
-            if asked not in _known:
-                kind = _kind(name, args, len(stack), size, stack.dtype)
-                found = kept(kind, partial(_measure, run, clear), SIZES[-1])
-                _known[asked] = int(found) if found in SIZES else BLOCK
-                clear()
-    return _known[asked]
+
+    def find() -> int:
+        kind = _kind(name, args, len(stack), size, stack.dtype)
+        found = kept(kind, partial(_measure, run, clear), SIZES[-1])
+        clear()
+        return int(found) if found in SIZES else BLOCK
+
+    return int(once((KIND, name, codes, len(stack), size, stack.dtype, threads), find))
 
 
 def _kind(name: str, args: KernelArgs, steps: int, neurons: int, dtype: torch.dtype) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,6 @@ from robust_snn.kernels.numba_tools.half_precision import bit_patterns
 from robust_snn.kernels.numba_tools.threads import run_blocks
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape, Time
 from robust_snn.kernels.spiking.kernel_args import Kept, KernelArgs, LayerTensors, Wanted
-from robust_snn.kernels.spiking.kernel_tables import (
-    ParameterGradients,
-    empty_gradients,
-    random_tables,
-    step_table,
-    sum_gradients,
-)
 from robust_snn.kernels.spiking.numba.backward import spiking_backward
 from robust_snn.kernels.spiking.numba.block_choice import BLOCK, choose_block
 from robust_snn.kernels.spiking.numba.forward import (
@@ -37,11 +29,18 @@ from robust_snn.kernels.spiking.numba.forward import (
     plain_forward,
     spiking_forward,
 )
-from robust_snn.kernels.spiking.numba.philox import SPARE
+from robust_snn.kernels.spiking.numba.layer_tables import (
+    affine_table,
+    random_tables,
+    step_table,
+)
+from robust_snn.kernels.spiking.parameter_gradients import (
+    ParameterGradients,
+    empty_gradients,
+    sum_gradients,
+)
 
 DEAR = 2  # times a plain forward pass at least: a backward pass, random draws
-_CPU = torch.device("cpu")
-_NO_AFFINE = np.empty((2, 0), np.float32)
 _NO_BYTES = np.empty((0, 0, 0), np.uint8)
 _ONE_SHARPNESS = np.empty((0, 0, 0), np.float32)
 # what a backward kernel does not read
@@ -66,17 +65,6 @@ def _flat(tensor: Tensor) -> np.ndarray:
         return array
     steps, batch, *sample = array.shape
     return array.reshape(steps, batch, math.prod(sample))
-
-
-@lru_cache(maxsize=64)
-def _neuron_numbers(sample: torch.Size, channels_last: bool) -> np.ndarray:
-    """Number of each neuron in the random stream, in storage order: draws ignore the layout.
-
-    Behind them is as much again as a kernel draws for at once.
-    """
-    numbers = torch.arange(sample.numel()).view(1, 1, *sample)
-    stored = storage_view(numbers, channels_last).flatten().numpy()
-    return np.pad(stored, (0, SPARE)).astype(np.uint32)
 
 
 def _run(
@@ -123,49 +111,15 @@ def run_forward(
         sizes = args.saved_steps, current.shape[1], sample.numel()
         saved_bytes = torch.zeros(sizes, dtype=torch.uint8)
         saved = saved_bytes.numpy()
-    tables = [_step_array(args, tensors), _affine_array(tensors, sample, last)]
+    tables = [step_table(args, tensors), affine_table(tensors, sample, last)]
     work, kernel = out.numel(), plain_forward
     if not args.firing == args.gating == Randomness.NONE or args.saves == Saved.MEMBRANE:
         work, kernel = DEAR * work, spiking_forward
-        tables += _random_arrays(args, tensors, current, last)
+        tables += random_tables(args, tensors, current, last)
     given = _array(current, last)
     totals = () if saved_bytes is None else (saved_bytes,)
     _run(kernel, "forward", out, work, args, given, *tables, _flat(out), saved, totals=totals)
     return logical_view(out, last), saved_bytes
-
-
-def _step_array(args: KernelArgs, tensors: LayerTensors) -> np.ndarray:
-    """Decay and input gain of each step; see `LayerTables`."""
-    if tensors.membrane_gain is None and tensors.input_gain is None:
-        return _equal_steps(args.steps, args.decay)
-    return step_table(args, tensors, _CPU).numpy()
-
-
-@lru_cache(maxsize=256)
-def _equal_steps(steps: int, decay: float) -> np.ndarray:
-    """The table of steps that all decay alike; kernels only read it."""
-    return np.array([[decay] * steps, [1.0] * steps], np.float32)
-
-
-def _affine_array(tensors: LayerTensors, sample: torch.Size, last: bool) -> np.ndarray:
-    """Scale and shift of each neuron; see `LayerTables`. NumPy takes a third of the time."""
-    if tensors.scale is None or tensors.shift is None:
-        return _NO_AFFINE
-    channels, pixels = sample[0], sample[1:].numel()
-    table = np.empty((2, pixels, channels) if last else (2, channels, pixels), np.float32)
-    for row, parameter in zip(table, (tensors.scale, tensors.shift), strict=True):
-        values = parameter.detach().float().numpy()
-        row[...] = values if last else values[:, None]
-    return table.reshape(2, channels * pixels)
-
-
-def _random_arrays(
-    args: KernelArgs, tensors: LayerTensors, stack: Tensor, last: bool
-) -> tuple[np.ndarray, ...]:
-    """Opening probabilities, keys, numbers of neurons, firing probabilities; see `LayerTables`."""
-    probability, keys, firing = random_tables(args, tensors, stack, last)
-    numbers = _neuron_numbers(stack.shape[2:], last)
-    return probability.numpy(), keys.numpy(), numbers, firing.numpy()
 
 
 def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> Tensor:
@@ -179,9 +133,9 @@ def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> T
         DEAR * out.numel(),
         args,
         _array(current, last),
-        _step_array(args, tensors),
-        _affine_array(tensors, current.shape[2:], last),
-        *_random_arrays(args, tensors, current, last)[1:],
+        step_table(args, tensors),
+        affine_table(tensors, current.shape[2:], last),
+        *random_tables(args, tensors, current, last)[1:],
         _array(out, last),
     )
     return out
@@ -214,7 +168,7 @@ def run_backward(
     gated, noisy = args.gating != Randomness.NONE, args.firing != Randomness.NONE
     probability, keys, numbers, firing = _NO_DRAWS
     if gated or noisy:
-        probability, keys, numbers, firing = _random_arrays(args, tensors, upstream, last)
+        probability, keys, numbers, firing = random_tables(args, tensors, upstream, last)
     sums: ParameterGradients | None = None
     added: tuple[np.ndarray, ...] = _NO_SUMS
     if wanted.parameters:
@@ -231,8 +185,8 @@ def run_backward(
         _array(current, last),
         _NO_BYTES if kept.saved_bytes is None else kept.saved_bytes.numpy(),
         sharpness_map,
-        _step_array(args, tensors),
-        _affine_array(tensors, sample, last),
+        step_table(args, tensors),
+        affine_table(tensors, sample, last),
         probability if gated else None,  # what is not there is not compiled
         keys,
         numbers,

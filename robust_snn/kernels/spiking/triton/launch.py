@@ -19,7 +19,7 @@ from robust_snn.kernels.layout import (
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape
 from robust_snn.kernels.spiking.firing_probability import INTERVALS, table_on
 from robust_snn.kernels.spiking.kernel_args import Kept, KernelArgs, LayerTensors, Wanted
-from robust_snn.kernels.spiking.kernel_tables import empty_gradients, sum_gradients
+from robust_snn.kernels.spiking.parameter_gradients import empty_gradients, sum_gradients
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 
