@@ -178,7 +178,7 @@ class DummyNoise(NoiseFamily):
         file='''
 from dataclasses import dataclass
 
-from robust_snn.attacks.base import IterativeAttack
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.problem import Problem
 
 
@@ -346,11 +346,11 @@ def attack(victim: Victim, images: Tensor, eps: float, seed: int) -> Tensor:
     return (images + eps * signs).clamp(0, 1)
 ''',
         before="""
-def _dummylib(victim, images, labels, row, threat, seed, places):
+def _dummylib(asked):
     from robust_snn.adapters.dummylib import attack
 
-    crafted = attack(victim, images, threat.eps, seed)
-    return Crafted((crafted,), torch.ones_like(labels, dtype=torch.bool))
+    crafted = attack(asked.victim, asked.images, asked.threat.eps, asked.seed)
+    return Crafted((crafted,), torch.ones_like(asked.labels, dtype=torch.bool))
 """,
         rows=(
             '"dummylib": "dummylib"',

@@ -12,7 +12,7 @@ from robust_snn.attacks.attack_budget import (
     attacks_of_budget,
     count_gradients,
 )
-from robust_snn.attacks.base import Adversarial, Attack, GradientAttack, IterativeAttack
+from robust_snn.attacks.base import Adversarial, Attack
 from robust_snn.attacks.eot_draws import AdaptiveDraws
 from robust_snn.attacks.events.camera_patterns import CameraPatterns
 from robust_snn.attacks.events.event_frames import changed_entries, flips_needed
@@ -26,6 +26,7 @@ from robust_snn.attacks.events.sda import SDA
 from robust_snn.attacks.events.soft_retiming import SoftRetiming
 from robust_snn.attacks.events.spikefool import SpikeFool
 from robust_snn.attacks.fmn import FMN
+from robust_snn.attacks.gradient_attack import GradientAttack, IterativeAttack
 from robust_snn.attacks.gradient_descent import DO, FGSM, MIM, PGD, RFGSM, SAPGD
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, rank_modes
 from robust_snn.attacks.patch import Patch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.apgd_l1 import ascend_from_larger_balls, sparse_ascent
-from robust_snn.attacks.base import IterativeAttack
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.norm_ball import per_image, where_images
 from robust_snn.attacks.problem import Problem
 

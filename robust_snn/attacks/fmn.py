@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import IterativeAttack
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.norm_ball import l2_norms, per_image, where_images
 from robust_snn.attacks.problem import Problem
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import GradientAttack, IterativeAttack
+from robust_snn.attacks.gradient_attack import GradientAttack, IterativeAttack
 from robust_snn.attacks.norm_ball import per_image
 from robust_snn.attacks.problem import Problem, mean_size
 from robust_snn.utils.errors import InputError

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
-from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.base import Attack
 from robust_snn.attacks.norm_ball import per_image, where_images
 from robust_snn.attacks.problem import AttackInputs, margin_gradient
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 from robust_snn.victim_scoring import fresh_logits
 
 TRIED = 200  # places, at most
@@ -46,7 +47,7 @@ class Patch(Attack):
     def __post_init__(self) -> None:
         check_fields(self)
         for option in ("steps", "places", "eot_loss"):
-            check_positive(option, getattr(self, option))
+            whole(getattr(self, option), option, 1)
 
     def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
         super().check_inputs(images, eps, norm)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import cross_entropy, margin
-from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.base import Attack
 from robust_snn.attacks.norm_ball import NormBall, where_images
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import steps_refusal
 from robust_snn.victim_scoring import fresh_logits
@@ -40,8 +41,8 @@ class PerStep(Attack):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_positive("steps", self.steps)
-        check_positive("eot_loss", self.eot_loss)
+        whole(self.steps, "steps", 1)
+        whole(self.eot_loss, "eot_loss", 1)
 
     def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
         super().check_inputs(images, eps, norm)

@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robust_snn.attacks.attack_losses import margin
-from robust_snn.attacks.base import Attack, IterativeAttack, check_positive
+from robust_snn.attacks.base import Attack
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.norm_ball import where_images
 from robust_snn.attacks.problem import AttackInputs, Problem
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 from robust_snn.victim_scoring import fresh_logits
 
 
@@ -42,8 +44,8 @@ class Spatial(Attack):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_positive("angles", self.angles)
-        check_positive("places", self.places)
+        whole(self.angles, "angles", 1)
+        whole(self.places, "places", 1)
         if not (0 <= self.degrees <= 180 and 0 <= self.shift <= 1):
             raise InputError(
                 "spatial turns by 0 to 180 degrees and shifts by a share in [0, 1], "

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
-from robust_snn.attacks.base import WORST, Attack, check_positive, checked_start
+from robust_snn.attacks.base import Attack
+from robust_snn.attacks.gradient_attack import WORST, checked_start
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.norm_ball import NormBall, where_images
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 
 LARGEST = 0.8  # share of an image that the first squares cover
 SMALLER_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries, half of it
@@ -52,7 +54,7 @@ class Square(Attack):
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("steps", "restarts"):
-            check_positive(name, getattr(self, name))
+            whole(getattr(self, name), name, 1)
         if isinstance(self.start, str) and self.start != WORST:
             raise InputError(f"start must be images or '{WORST}', got {self.start!r}")
 

@@ -10,12 +10,13 @@ from torch.nn import functional as F
 
 from robust_snn.attacks.apgd import APGD
 from robust_snn.attacks.attack_losses import margin
-from robust_snn.attacks.base import IterativeAttack, check_positive
 from robust_snn.attacks.candidates import Candidates
 from robust_snn.attacks.eot_draws import LossEstimate
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.norm_ball import NormBall, per_image
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.kernels import derive_seed
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
@@ -45,8 +46,8 @@ class Student(IterativeAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("rounds", self.rounds)
-        check_positive("samples", self.samples)
+        whole(self.rounds, "rounds", 1)
+        whole(self.samples, "samples", 1)
 
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
         victim, images, labels, ids, eps, norm, seed = inputs

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.apgd import APGD
-from robust_snn.attacks.base import IterativeAttack
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.utils.values import whole

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import cross_entropy
-from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.base import Attack
 from robust_snn.attacks.events.event_frames import check_binary, check_budget
 from robust_snn.attacks.norm_ball import NormBall
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.utils.argument_types import check_fields
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
@@ -42,7 +43,7 @@ class Universal(Attack):
     def __post_init__(self) -> None:
         check_fields(self)
         for option in ("steps", "restarts", "eot_loss"):
-            check_positive(option, getattr(self, option))
+            whole(getattr(self, option), option, 1)
 
     def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
         super().check_inputs(images, eps, norm)

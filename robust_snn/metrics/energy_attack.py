@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
-from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.base import Attack
 from robust_snn.attacks.norm_ball import NormBall, where_images
 from robust_snn.attacks.problem import AttackInputs, of_mean_one
 from robust_snn.metrics.image_energy import recorded_costs
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim_scoring import fresh_logits
 
@@ -54,7 +55,7 @@ class EnergyAttack(Attack):
     def __post_init__(self) -> None:
         check_fields(self)
         for option in ("steps", "restarts", "eot_loss"):
-            check_positive(option, getattr(self, option))
+            whole(getattr(self, option), option, 1)
         if self.answer not in ("keep", "free"):
             raise InputError(f"answer of {self.name} must be 'keep' or 'free', got {self.answer!r}")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robust_snn import InputError, Victim, evaluate
+from robust_snn import InputError, evaluate
 from robust_snn.eval import (
     AttackSpec,
     ConstraintViolation,
@@ -25,7 +25,7 @@ from robust_snn.eval import (
 )
 from robust_snn.eval.execution.report_data import ReportData
 from robust_snn.eval.protocol import implementations
-from robust_snn.eval.protocol.implementations import Crafted, Implementation
+from robust_snn.eval.protocol.implementation import Crafted, CraftInputs, Implementation
 from robust_snn.eval.reporting.terminal import render_verdict, sentence
 from victims import SHAPE, tiny_victim, told_by
 
@@ -119,11 +119,10 @@ class Fake:
         self.move = move
         self.batches: list[Tensor] = []
 
-    def craft(
-        self, victim: Victim, images: Tensor, labels: Tensor, row: AttackSpec, *_: object
-    ) -> Crafted:
+    def craft(self, asked: CraftInputs) -> Crafted:
+        images = asked.images
         self.batches.append(images)
-        made = self.move(images) if row.attack == "move" else images
+        made = self.move(images) if asked.row.attack == "move" else images
         return Crafted((made,), torch.ones(len(images), dtype=torch.bool))
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Suite:

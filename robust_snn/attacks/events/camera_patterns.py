@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import IterativeAttack
 from robust_snn.attacks.events.event_frames import check_binary, check_budget
 from robust_snn.attacks.events.flips import largest_of_recording
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.problem import Problem
 from robust_snn.utils.errors import unknown
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import IterativeAttack, check_positive
 from robust_snn.attacks.events.retiming import GUIDES
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.problem import Problem
 from robust_snn.neurons.event_binning import PRESENT, check_event_lists
 from robust_snn.utils.errors import unknown
+from robust_snn.utils.values import whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class EventTimes(IterativeAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.events is not None:
-            check_positive("events", self.events)
+            whole(self.events, "events", 1)
         if self.guide not in GUIDES:
             raise unknown("guide of event-times", self.guide, GUIDES)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import IterativeAttack, check_positive
 from robust_snn.attacks.events.event_frames import (
     EVENT,
     check_binary,
@@ -17,8 +16,10 @@ from robust_snn.attacks.events.event_frames import (
     is_binary,
     may_change,
 )
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.problem import Problem
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.values import whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class EventPGD(IterativeAttack):
         super().__post_init__()
         check_only(self.name, self.only)
         if self.per_bin is not None:
-            check_positive("per_bin", self.per_bin)
+            whole(self.per_bin, "per_bin", 1)
 
     def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
         super().check_inputs(images, eps, norm)

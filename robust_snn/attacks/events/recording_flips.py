@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import Attack, check_positive
+from robust_snn.attacks.base import Attack
 from robust_snn.attacks.events.event_frames import check_binary, check_budget, check_only
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.problem import AttackInputs
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 
 
@@ -29,7 +30,7 @@ class RecordingAttack(Attack):
     steps: int
 
     def __post_init__(self) -> None:
-        check_positive("steps", self.steps)
+        whole(self.steps, "steps", 1)
 
     def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
         super().check_inputs(images, eps, norm)

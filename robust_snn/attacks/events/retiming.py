@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import IterativeAttack, check_positive
 from robust_snn.attacks.events.event_frames import EVENT, check_budget, check_frames, is_binary
+from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.problem import Problem
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.values import whole
 
 GUIDES = ("gradient", "random")
 
@@ -38,9 +39,9 @@ class EventMoves(IterativeAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("jitter", self.jitter)
+        whole(self.jitter, "jitter", 1)
         if self.delay is not None:
-            check_positive("delay", self.delay)
+            whole(self.delay, "delay", 1)
 
     def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
         super().check_inputs(images, eps, norm)

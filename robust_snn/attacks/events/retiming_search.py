@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.base import check_positive
 from robust_snn.attacks.events.flip_search import BATCH, leads_over_others, search_sets
 from robust_snn.attacks.events.recording_flips import RecordingAttack
 from robust_snn.attacks.image_rng import ImageRng
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 
 
@@ -34,9 +34,9 @@ class RetimingSearch(RecordingAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("jitter", self.jitter)
+        whole(self.jitter, "jitter", 1)
         if self.delay is not None:
-            check_positive("delay", self.delay)
+            whole(self.delay, "delay", 1)
 
     def flipped(
         self, victim: Victim, clean: Tensor, label: Tensor, rng: ImageRng, budget: int

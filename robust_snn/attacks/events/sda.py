@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
-from robust_snn.attacks.base import check_positive
 from robust_snn.attacks.events.event_frames import may_change
 from robust_snn.attacks.events.recording_flips import RecordingFlips
 from robust_snn.attacks.image_rng import ImageRng
+from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 
 BATCH = 128  # frames with one candidate flip each that pass together
@@ -44,7 +44,7 @@ class SDA(RecordingFlips):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("k_init", self.k_init)
+        whole(self.k_init, "k_init", 1)
 
     def flipped(
         self, victim: Victim, clean: Tensor, label: Tensor, rng: ImageRng, budget: int

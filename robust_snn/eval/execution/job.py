@@ -18,7 +18,7 @@ from robust_snn.data.image_digests import DataDigests
 from robust_snn.data.lazy_images import Images
 from robust_snn.eval.execution.out_of_memory import in_parts
 from robust_snn.eval.execution.shard_result import ShardResult
-from robust_snn.eval.protocol.implementation import Crafted
+from robust_snn.eval.protocol.implementation import Crafted, CraftInputs
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec, Suite
 from robust_snn.eval.protocol.threat_model import Threat
@@ -165,7 +165,8 @@ class Job:
             row = replace(row, options={**row.options, "start": start})
         runs = implementation(row)
         if runs.given is None:
-            crafted = runs.craft(attacker, images, labels, row, self.threat, seed, places)
+            asked = CraftInputs(attacker, images, labels, row, self.threat, seed, places)
+            crafted = runs.craft(asked)
         else:
             versions = runs.given.versions(torch.from_numpy(ids), images)
             with torch.no_grad():

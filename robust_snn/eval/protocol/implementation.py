@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -50,6 +50,29 @@ class GivenVersions(Protocol):
         """Raises `InputError` unless they are versions of `clean` within the threat."""
 
 
+class CraftInputs(NamedTuple):
+    """A batch that a row of a suite attacks.
+
+    Attributes:
+        victim: What is attacked, with the gradient mode, noise policy and draws of the row.
+        images: `[B, C, H, W]`, or event frames `[B, T, C, H, W]`.
+        labels: `[B]`.
+        row: The row.
+        threat: What it may do.
+        seed: Decides every random number of the attack.
+        places: Place of each image in its shard, int64 `[B]`, on which the random numbers of this
+            package's attacks depend, too.
+    """
+
+    victim: Victim
+    images: Tensor
+    labels: Tensor
+    row: AttackSpec
+    threat: Threat
+    seed: int
+    places: Tensor
+
+
 @dataclass(frozen=True)
 class Crafted:
     """What an attack made of a batch.
@@ -78,8 +101,7 @@ class Implementation:
     Attributes:
         package: Name of the distribution, for the record; of a user's attack its file.
         check: Refuses a row that the library cannot run under a threat, with an `InputError`.
-        craft: Attacks a batch; the seed decides every random number of the attack, in attacks of
-            this package with an image's place in its shard, int64 `[B]`.
+        craft: Attacks a batch.
         least_classes: Fewest classes that an attack can handle.
         least_images: Fewest images that an attack needs together.
         check_images: Refuses images that a row's attack cannot change, likewise.
@@ -96,7 +118,7 @@ class Implementation:
 
     package: str
     check: Callable[[AttackSpec, Threat], None]
-    craft: Callable[[Victim, Tensor, Tensor, AttackSpec, Threat, int, Tensor], Crafted]
+    craft: Callable[[CraftInputs], Crafted]
     least_classes: Callable[[AttackSpec], int]
     least_images: Callable[[AttackSpec], int] = lambda row: 1
     check_images: Callable[[AttackSpec, Tensor, Threat], None] = lambda row, images, threat: None

@@ -7,13 +7,17 @@ from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from robust_snn import attacks
 from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.corruptions import Corrupted, corruption
 from robust_snn.eval.protocol.given_images import GIVEN, given_implementation, is_given
-from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
+from robust_snn.eval.protocol.implementation import (
+    Crafted,
+    CraftInputs,
+    Implementation,
+    given_settings,
+)
 from robust_snn.eval.protocol.library_attacks import ART, FOOLBOX
 from robust_snn.eval.protocol.library_options import (
     check_budget_options,
@@ -76,29 +80,20 @@ def _check_autoattack(row: AttackSpec, threat: Threat) -> None:
         whole(row.options[key], f"{key} of '{row.name}'", 1)
 
 
-def _autoattack(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    row: AttackSpec,
-    threat: Threat,
-    seed: int,
-    places: Tensor,
-) -> Crafted:
+def _autoattack(asked: CraftInputs) -> Crafted:
     from robust_snn.adapters.autoattack import autoattack
 
+    row = asked.row
     result = autoattack(
-        victim,
-        images,
-        labels,
-        threat.eps,
-        threat.norm,
+        *asked[:3],
+        asked.threat.eps,
+        asked.threat.norm,
         attacks=[row.attack],
         n_iter=row.steps,
         n_queries=row.steps,
         restarts=row.restarts,
-        batch_size=len(images),
-        seed=seed,
+        batch_size=len(asked.images),
+        seed=asked.seed,
         **row.options,
     )
     candidates = (result.images,) if result.hardest is None else (result.images, result.hardest)
@@ -135,20 +130,13 @@ def _check_torchattacks(row: AttackSpec, threat: Threat) -> None:
         raise InputError(f"'{row.name}': torchattacks' {row.attack} has no steps")
 
 
-def _torchattacks(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    row: AttackSpec,
-    threat: Threat,
-    seed: int,
-    places: Tensor,
-) -> Crafted:
+def _torchattacks(asked: CraftInputs) -> Crafted:
     """Without a step size in the row, the library's own, in proportion to eps."""
     import torchattacks
 
     from robust_snn.adapters.torchattacks import attack
 
+    victim, images, labels, row, threat, seed, _ = asked
     accepted = signature(getattr(torchattacks, row.attack)).parameters
     steps = "n_queries" if "n_queries" in accepted else "steps"
     settings = {"n_restarts": row.restarts, steps: row.steps}
@@ -184,21 +172,14 @@ def _of_ours(
 ) -> Implementation:
     """The implementation of attacks of this package, which `make` builds from a row."""
 
-    def craft(
-        victim: Victim,
-        images: Tensor,
-        labels: Tensor,
-        row: AttackSpec,
-        threat: Threat,
-        seed: int,
-        places: Tensor,
-    ) -> Crafted:
-        threat_and_seed: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed}
+    def craft(asked: CraftInputs) -> Crafted:
+        victim, images, labels, row, threat, seed, places = asked
         attack = make(row)
         if len(images) < attack.least_images:
             alone = f"{row.name}: {len(images)} image that no other was left to go with stays clean"
             return Crafted((images,), torch.ones_like(labels, dtype=torch.bool), (alone,))
-        made = attack(victim, images, labels, ids=places, **threat_and_seed)
+        how: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed, "ids": places}
+        made = attack(victim, images, labels, **how)
         return Crafted((made.images,), ~made.success)
 
     return Implementation(
@@ -223,16 +204,9 @@ def _check_corruption(row: AttackSpec, threat: Threat) -> None:
         )
 
 
-def _corrupt(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    row: AttackSpec,
-    threat: Threat,
-    seed: int,
-    places: Tensor,
-) -> Crafted:
+def _corrupt(asked: CraftInputs) -> Crafted:
     """Nothing is crafted: each score corrupts afresh. The claim is one draw's."""
+    victim, images, labels, row = asked[:4]
     judge, batch_size = _judge(victim, row), len(images)
     right = correct(judge, images, labels, draws=1, purpose="claim", batch_size=batch_size)
     return Crafted((images,), right[:, 0])

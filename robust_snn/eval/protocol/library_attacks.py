@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.adapters._crafting import Craft
-from robust_snn.eval.protocol.implementation import Crafted, Implementation
+from robust_snn.eval.protocol.implementation import Crafted, CraftInputs, Implementation
 from robust_snn.eval.protocol.library_options import (
     FROM_THREAT,
     check_budget_options,
@@ -110,15 +110,8 @@ def _implementation(
         with naming_options(package, row):
             make(Victim(torch.nn.Flatten()), row, threat, 0)
 
-    def craft(
-        victim: Victim,
-        images: Tensor,
-        labels: Tensor,
-        row: AttackSpec,
-        threat: Threat,
-        seed: int,
-        places: Tensor,
-    ) -> Crafted:
+    def craft(asked: CraftInputs) -> Crafted:
+        victim, images, labels, row, threat, seed, _ = asked
         with naming_options(package, row):
             made = make(victim, row, threat, seed)(images, labels).detach().float()
         made, beyond = held_to_budget(made, images, threat)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robust_snn.attacks import BUDGETS
-from robust_snn.attacks.base import SOURCE, WORST
+from robust_snn.attacks.gradient_attack import SOURCE, WORST
 from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.sweep_axes import Axes
 from robust_snn.utils.errors import InputError, unknown

@@ -7,6 +7,7 @@ What it returns is checked and scored like what any attack returns.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from torch import Tensor
 
 from robust_snn.adapters._crafting import seeded
 from robust_snn.attacks.threat_radius import NORMS
-from robust_snn.eval.protocol.implementation import Crafted, Implementation, given_settings
+from robust_snn.eval.protocol.implementation import (
+    Crafted,
+    CraftInputs,
+    Implementation,
+    given_settings,
+)
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_function import UserFunction, load_function, short_reference
-from robust_snn.victim import Victim
 
 CALLED = "attack(victim, images, labels, eps=, norm=, seed=, **options)"
 SET_BY_THREAT = {"eps", "norm", "seed"}
@@ -48,21 +53,10 @@ def user_attack(reference: str) -> Implementation:
         except InputError as error:
             raise InputError(f"'{row.name}' is called as {CALLED}, but {error}") from None
 
-    def craft(
-        victim: Victim,
-        images: Tensor,
-        labels: Tensor,
-        row: AttackSpec,
-        threat: Threat,
-        seed: int,
-        places: Tensor,
-    ) -> Crafted:
-        return _craft(attack, victim, images, labels, row, threat, seed)
-
     return Implementation(
         Path(short_reference(reference).rpartition(":")[0]).name,
         check,
-        craft,
+        partial(_craft, attack),
         lambda row: 2,
         events=True,
         blind=lambda row: row.gradient is None,
@@ -75,15 +69,9 @@ def _arguments(row: AttackSpec, threat: Threat, seed: int) -> dict[str, Any]:
     return {**given_settings(row), "eps": threat.eps, "norm": threat.norm, "seed": seed}
 
 
-def _craft(
-    attack: UserFunction,
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    row: AttackSpec,
-    threat: Threat,
-    seed: int,
-) -> Crafted:
+def _craft(attack: UserFunction, asked: CraftInputs) -> Crafted:
+    victim, images, labels, row, threat, seed, _ = asked
+
     def call(x: Tensor, y: Tensor, stream: int) -> Tensor:
         with torch.enable_grad():
             # copies, because an attack may write into what it is given

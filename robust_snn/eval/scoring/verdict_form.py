@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from robust_snn.attacks.base import NORMS
+from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import InputError
 

@@ -15,6 +15,7 @@ from robust_snn.eval.execution import estimate as module
 from robust_snn.eval.execution.estimate import say_if_long
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.row_passes import QUERIES, is_blind, row_passes
+from robust_snn.eval.protocol.implementation import CraftInputs
 from robust_snn.eval.protocol.implementations import implementation
 from robust_snn.eval.protocol.threat_model import Threat
 from victims import tiny_victim, told_by
@@ -70,7 +71,8 @@ def test_queries_on_decisions_are_about_those_that_were_taken(name: str) -> None
     assert is_blind(row)
     victim = tiny_victim(False)
     images, labels = told_by(victim, 2)
-    implementation(row).craft(victim, images, labels, row, Threat("L2", 1.0), 0, torch.arange(2))
+    asked = CraftInputs(victim, images, labels, row, Threat("L2", 1.0), 0, torch.arange(2))
+    implementation(row).craft(asked)
     assert 0.5 < victim.cost.forwards / (2 * row_passes(row)) < 2
 
 

@@ -11,6 +11,7 @@ from torch import nn
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.eval import AttackSpec, Suite
+from robust_snn.eval.protocol.implementation import CraftInputs
 from robust_snn.eval.protocol.implementations import implementation
 from robust_snn.eval.protocol.library_attacks import held_to_budget
 from robust_snn.eval.protocol.threat_model import Threat
@@ -83,7 +84,8 @@ def test_norms_and_rows_that_do_nothing() -> None:
         implementation(hsj).check(hsj, Threat("L1", 3.0))
     victim, images = Victim(nn.Sequential(nn.Flatten(), nn.Linear(64, 3))), torch.rand(2, 1, 8, 8)
     labels, threat = victim(images).argmax(1), Threat("Linf", 0.1)
-    made = implementation(turned).craft(victim, images, labels, turned, threat, 0, torch.arange(2))
+    asked = CraftInputs(victim, images, labels, turned, threat, 0, torch.arange(2))
+    made = implementation(turned).craft(asked)
     assert made.warnings == ("a: none of 2 images was changed",)
 
 
@@ -96,6 +98,7 @@ def test_queries_are_counted_in_draws() -> None:
     for eot in (1, 3):
         asked: Victim = victim.replace(eot=eot)
         threat = Threat("Linf", 0.05)
-        implementation(row).craft(asked, images, labels, row, threat, 0, torch.arange(2))
+        batch = CraftInputs(asked, images, labels, row, threat, 0, torch.arange(2))
+        implementation(row).craft(batch)
         costs.append(asked.cost.forwards)
     assert costs[1] >= 2 * costs[0]
