@@ -37,7 +37,8 @@ from robust_snn.attacks import attacks_of_budget, make_attack
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, registered_modes
 from robust_snn.data import load_dataset
 from robust_snn.eval import AttackSpec, Verdict, load_suite
-from robust_snn.eval.execution.estimate import CHECKS, DIAGNOSED, GUESSED
+from robust_snn.eval.execution.estimate import CHECKS, GUESSED
+from robust_snn.eval.execution.final_verdict import DIAGNOSED
 from robust_snn.eval.execution.row_passes import is_blind, row_passes
 from robust_snn.eval.protocol.implementation import OWN
 

@@ -11,7 +11,6 @@ images, for two numbers of images.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import tempfile
 import time
@@ -27,12 +26,10 @@ import robust_snn
 from robust_snn import Victim
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.eval import AttackSpec, Draws, Suite
+from robust_snn.eval.execution import final_verdict
 from robust_snn.eval.execution.job import Job
 
 T = TypeVar("T")
-EVALUATE = importlib.import_module(
-    "robust_snn.eval.evaluate"
-)  # the room exports a function of that name
 EPS, BATCH = 0.02, 32
 SUITE = Suite(
     "benchmark",
@@ -65,7 +62,7 @@ def overhead(victim: Victim, data: ImageSet) -> dict[str, float]:
         tempfile.TemporaryDirectory() as out,
         mock.patch.object(Job, "clean", timed(Job.clean, "pieces")),
         mock.patch.object(Job, "attack", timed(Job.attack, "pieces")),
-        mock.patch.object(EVALUATE, "_masking", timed(EVALUATE._masking, "diagnostics")),
+        mock.patch.object(final_verdict, "_masking", timed(final_verdict._masking, "diagnostics")),
     ):
         began = time.process_time()
         options = {"suite": SUITE, "out": out, "eps": EPS, "batch_size": BATCH}

@@ -5,49 +5,42 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from robust_snn.attacks.threat_radius import own_radius
 from robust_snn.data.lazy_images import Images, LazyImages
 from robust_snn.data.map_style import MapStyle, with_labels
-from robust_snn.diagnostics import Diagnostic, measured, reached_neurons
 from robust_snn.eval.execution import ray_workers
 from robust_snn.eval.execution import workers as local_workers
 from robust_snn.eval.execution.adaptive_suite import choose_attacks
-from robust_snn.eval.execution.certified_images import CertifiedImages, certified_images
+from robust_snn.eval.execution.certified_images import certified_images
 from robust_snn.eval.execution.estimate import Estimate, estimate_cost, say_if_long
+from robust_snn.eval.execution.final_verdict import verdict_of
 from robust_snn.eval.execution.grown_run import known_images
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.kept_versions import check_keep, room
 from robust_snn.eval.execution.measured_energy import energy_use
-from robust_snn.eval.execution.preflight import Preflight, identified, preflight
+from robust_snn.eval.execution.preflight import identified, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
 from robust_snn.eval.execution.report_measures import save_report_data
 from robust_snn.eval.execution.run_folder import RunFolder
-from robust_snn.eval.execution.run_record import configuration, environment
+from robust_snn.eval.execution.run_record import configuration
 from robust_snn.eval.execution.shard_result import FinishedShard
-from robust_snn.eval.execution.summary import Summary, summarise
-from robust_snn.eval.protocol.implementations import OWN_BOUNDS
+from robust_snn.eval.execution.summary import summarise
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.reporting.html import write_report
-from robust_snn.eval.scoring import verdict_checks
-from robust_snn.eval.scoring.larger_budget import LargerBudget, larger_budget
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.foreign import adapt
-from robust_snn.foreign.identity import structure_sha256
-from robust_snn.kernels import derive_seed
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.modules import device_of, undisturbed
+from robust_snn.utils.modules import undisturbed
 from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.progress_bar import progress_listener
@@ -56,8 +49,6 @@ from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
 SHARD_SIZE = 64
-DIAGNOSED = 16  # images on which the gradient is checked for signs of masking
-FEWEST = 4  # survivors that can tell something
 
 
 @checked_types
@@ -176,7 +167,7 @@ def evaluate(
         summary = summarise(checked.job, shards)
         energy = energy_use(checked.job, shards)
         meter.say("looking for signs of a masked gradient")
-        verdict = replace(_verdict(checked, config, summary, proven), energy=energy)
+        verdict = replace(verdict_of(checked, config, summary, proven), energy=energy)
         meter.say("measuring what the report shows")
         folder.conclude(
             summary.predictions.save,
@@ -303,77 +294,3 @@ def _finish_shards(
         _log.warning("interrupted; the same evaluation into %s resumes from here", folder.path)
         raise
     return [done[shard] for shard in range(job.shards)]
-
-
-def _verdict(
-    checked: Preflight,
-    config: Mapping[str, Any],
-    summary: Summary,
-    proven: CertifiedImages | None,
-) -> Verdict:
-    job, predictions = checked.job, summary.predictions
-    right = (predictions.worst == predictions.labels[:, None]).all(1)
-    certified = None if proven is None else proven.bracket(right)
-    used = {row.implementation for row in job.suite.attacks}
-    bounded = bool(used) and used <= OWN_BOUNDS
-    return Verdict(
-        model={**config["model"], "structure_sha256": structure_sha256(config["victim"])},
-        data=config["data"],
-        threat=config["threat"],
-        suite=job.suite.name,
-        draws=asdict(job.suite.draws),
-        stochastic=checked.stochastic,
-        clean=summary.clean,
-        robust=summary.robust,
-        attacks=summary.attacks,
-        diagnostics=(
-            *checked.diagnostics,
-            *verdict_checks.clean_accuracy(summary.clean.accuracy, checked.classes),
-            *verdict_checks.reach(job.threat, bounded),
-            *summary.diagnostics,
-            *([] if proven is None else proven.missed(right)),
-            *_masking(job, summary),
-        ),
-        environment=environment(job),
-        seed=job.seed,
-        seconds=summary.seconds + (0.0 if checked.probe is None else checked.probe.seconds),
-        probe=checked.probe,
-        certified=certified,
-        larger_budget=_larger_budget(job, summary),
-    )
-
-
-def _larger_budget(job: Job, summary: Summary) -> LargerBudget | None:
-    """What a larger budget would break, where the attacks follow each other."""
-    if job.suite.independent or any(row.after is None for row in summary.attacks):
-        return None
-    left = [summary.clean.accuracy, *(row.after or 0.0 for row in summary.attacks)]
-    passes = [row.forwards + row.backwards for row in summary.attacks]
-    return larger_budget(left, passes, len(job.labels)) if any(passes) else None
-
-
-def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
-    """Signs of a masked gradient on images that are right without an attack, and with all."""
-    right, left = summary.clean_select > 0.5, summary.worst_select > 0.5
-    first = np.flatnonzero(right)[:DIAGNOSED]
-    seed = derive_seed(job.seed, "diagnostics")
-
-    def some(rows: np.ndarray) -> tuple[Victim, Tensor, Tensor]:
-        at, device = torch.from_numpy(rows), device_of(job.victim)
-        return job.attacked, job.images[at].to(device), job.labels[at].to(device)
-
-    if not len(first):
-        of = some(np.arange(min(DIAGNOSED, len(job.images))))
-        return measured("reached neurons", partial(reached_neurons, *of, seed=seed))
-    notes = measured(
-        "gradient masking",
-        partial(
-            verdict_checks.gradient_masking, *some(first), summary.modes, job.threat, seed=seed
-        ),
-    )
-    kept_of_all = np.flatnonzero(right & left)
-    kept = kept_of_all[-DIAGNOSED:]  # the last, since the first were looked at
-    if len(kept) < FEWEST or set(kept) == set(first):
-        return notes
-    on_kept = verdict_checks.follows_margin(*some(kept), summary.modes, job.threat, seed=seed)
-    return notes + verdict_checks.on_survivors(on_kept, len(kept_of_all) / int(right.sum()))

@@ -20,7 +20,7 @@ from robust_snn.eval.execution.out_of_memory import on_fewer
 from robust_snn.eval.execution.preflight import Calibration, Preflight
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
-from robust_snn.eval.scoring import verdict_checks
+from robust_snn.eval.scoring import gradient_checks
 from robust_snn.eval.scoring.verdict import ProbeCost
 from robust_snn.foreign.bridges import Bridge
 from robust_snn.gradients import parse_mode
@@ -77,10 +77,10 @@ def choose_attacks(checked: Preflight, calibration: Calibration, folder: RunFold
     notes = (
         Diagnostic("probe", record["value"], "pass" if rows else "fail", record["why"]),
         *([] if bridge is None else [Diagnostic("bridge", 1.0, "pass", str(bridge))]),
-        *verdict_checks.bridges_left_out(record.get("bridges_left_out", {})),
-        *verdict_checks.replaced_gradients(record["replaced"], record["flaws"]),
-        *verdict_checks.not_tried(record["not_tried"]),
-        *verdict_checks.own_against_best(record["accuracies"], record["cost"]["images"]),
+        *gradient_checks.bridges_left_out(record.get("bridges_left_out", {})),
+        *gradient_checks.replaced_gradients(record["replaced"], record["flaws"]),
+        *gradient_checks.not_tried(record["not_tried"]),
+        *gradient_checks.own_against_best(record["accuracies"], record["cost"]["images"]),
     )
     cost = ProbeCost(**record["cost"])
     return replace(checked, job=job, probe=cost, diagnostics=(*checked.diagnostics, *notes))

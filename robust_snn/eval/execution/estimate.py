@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robust_snn.attacks import APGD, attacks_of_budget
 from robust_snn.attacks.mode_ranking import ModeTrial, RankingEffort, registered_modes
+from robust_snn.eval.execution.final_verdict import DIAGNOSED
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
 from robust_snn.eval.execution.row_passes import ADAPTIVE_DRAWS, is_blind, row_passes
@@ -28,7 +29,7 @@ from robust_snn.victim_scoring import judged
 TIMED = 32  # images of a timed pass, at most
 TRIED, TRIED_STEPS = 16, 10  # images and steps of the short attack that guesses who survives
 GUESSED = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "rga", "hart", "assg")
-DIAGNOSED, CHECKS = 16, 40  # images of the checks after the attacks; gradients per image and mode
+CHECKS = 40  # gradients per image and mode, after the attacks
 WORTH_TIMING = 1e6  # passes of single images below which nothing takes an hour
 _log = logging.getLogger("robust_snn")
 

@@ -19,8 +19,9 @@ from robust_snn.eval.reporting.tables import csv_table, latex_table
 from robust_snn.eval.reporting.terminal import passes_per_image, sentence
 from robust_snn.eval.scoring.curves import CurvePoint, load_curves
 from robust_snn.eval.scoring.finished_run import load_verdict
+from robust_snn.eval.scoring.gradient_checks import weakens_attacks
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.eval.scoring.verdict_checks import is_first_look, weakens_attacks
+from robust_snn.eval.scoring.verdict_checks import is_first_look
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json

@@ -20,9 +20,10 @@ from robust_snn.eval.reporting.page_templates import page_script, template
 from robust_snn.eval.reporting.tables import guarded
 from robust_snn.eval.reporting.terminal import percent, radius_text, span
 from robust_snn.eval.scoring.finished_run import load_verdict
+from robust_snn.eval.scoring.gradient_checks import weakens_attacks
 from robust_snn.eval.scoring.predictions import NAME, Predictions
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.eval.scoring.verdict_checks import is_first_look, weakens_attacks
+from robust_snn.eval.scoring.verdict_checks import is_first_look
 from robust_snn.eval.submission.submission_folder import is_submission
 from robust_snn.eval.submission.verification import is_verified
 from robust_snn.utils.atomic_files import write_json, write_text

@@ -13,7 +13,7 @@ from robust_snn import InputError, Victim
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution import bridge_choice
 from robust_snn.eval.protocol.threat_model import Threat
-from robust_snn.eval.scoring import verdict_checks
+from robust_snn.eval.scoring import gradient_checks
 from robust_snn.foreign.bridges import Bridge
 
 WHOLE, INNER = Bridge(operations=True), Bridge(readout="inner")
@@ -73,7 +73,7 @@ def test_what_fails_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert found.bridge is INNER and seen[-1] is INNER
     ((name, why),) = found.left_out.items()
     assert name == str(WHOLE) and "\n" not in why and str(error).split("\n")[0] in why
-    (note,) = verdict_checks.bridges_left_out(found.left_out)
+    (note,) = gradient_checks.bridges_left_out(found.left_out)
     assert note.status == "warn" and name in note.why and why in note.why
 
 

@@ -20,8 +20,8 @@ from robust_snn.eval.reporting.html import render_page, write_report
 from robust_snn.eval.reporting.page_templates import with_prefix
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.eval.scoring.curves import CurvePoint
+from robust_snn.eval.scoring.gradient_checks import UNFOLLOWED
 from robust_snn.eval.scoring.intervals import Estimate
-from robust_snn.eval.scoring.verdict_checks import UNFOLLOWED
 from verdicts import a_verdict
 
 pytest.importorskip("jinja2")

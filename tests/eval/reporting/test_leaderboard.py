@@ -22,8 +22,8 @@ from robust_snn.eval.reporting.leaderboard import (
     render_leaderboard,
     write_leaderboard,
 )
+from robust_snn.eval.scoring.gradient_checks import UNFOLLOWED
 from robust_snn.eval.scoring.verdict import Clean, Robust
-from robust_snn.eval.scoring.verdict_checks import UNFOLLOWED
 from verdicts import a_verdict
 
 pytest.importorskip("jinja2")

@@ -12,6 +12,7 @@ from torch import Tensor
 from robust_snn import Victim
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.scoring.gradient_checks import on_survivors
 from robust_snn.eval.scoring.noise_draws import score
 from robust_snn.eval.scoring.verdict_checks import (
     attacked,
@@ -19,7 +20,6 @@ from robust_snn.eval.scoring.verdict_checks import (
     clean_accuracy,
     devices,
     noise,
-    on_survivors,
     reach,
 )
 from victims import StandIn
