@@ -473,16 +473,12 @@ class Darkening:
     "backbone": Addition(
         "dummynet",
         file="""
-from timm.models import generate_default_cfgs
-
-from robust_snn.models.backbone import default_cfg, register_variants, variants
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_vgg import vgg
 
 STAGES = ((16,), ("A", 32), ("A", 64))
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.conv", 8) for name in variants("dummynet")}
-)
+default_cfgs = family_cfgs("stages.0.0.conv", {"dummynet": 8})
 
 register_variants(__name__, vgg, "dummynet", len(STAGES), stages=STAGES, head_width=(256, 128))
 """,

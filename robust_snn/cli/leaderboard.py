@@ -26,11 +26,8 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Rank runs and submissions of one threat model by robust accuracy, or of many on a site."""
-    from robust_snn.eval.reporting.leaderboard import (
-        rank_runs,
-        render_leaderboard,
-        write_leaderboard,
-    )
+    from robust_snn.eval.reporting.leaderboard import rank_runs
+    from robust_snn.eval.reporting.leaderboard_output import render_leaderboard, write_leaderboard
 
     if site is not None:
         from robust_snn.eval.reporting.leaderboard_site import write_site

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
-from timm.models import build_model_with_cfg, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from robust_snn.models import zoo
 from robust_snn.models.early_exit import EarlyExit
 from robust_snn.models.gradient_checkpointing import checkpointed
 from robust_snn.models.initialisation import init_weights
-from robust_snn.models.mechanisms import MECHANISMS, OPTIONS, Builder
+from robust_snn.models.mechanisms import OPTIONS, Builder
 from robust_snn.models.readout import Readout
 from robust_snn.neurons import (
     change_settings,
@@ -268,72 +266,6 @@ class SpikingBackbone(nn.Module):
             self.head_hidden_size = self.num_features
             self.reset_classifier(0, "")
         return take
-
-
-def default_cfg(first_conv: str, pool_size: int) -> dict[str, Any]:
-    """timm's data config: the model normalises inside, so its input is plain [0, 1]."""
-    return {
-        "url": "",
-        "num_classes": 10,
-        "input_size": (3, 32, 32),
-        "fixed_input_size": True,
-        "pool_size": (pool_size, pool_size),
-        "crop_pct": 1.0,
-        "interpolation": "bilinear",
-        "mean": (0.0, 0.0, 0.0),
-        "std": (1.0, 1.0, 1.0),
-        "first_conv": first_conv,
-        "classifier": "fc",
-        "license": "mit",
-    }
-
-
-def variants(backbone: str) -> dict[str, str]:
-    """Model names of a backbone with their mechanisms: `{"snn_vgg5": "none", ...}`."""
-    return {
-        f"snn_{backbone}" if mechanism == "none" else f"snn_{backbone}_{mechanism}": mechanism
-        for mechanism in MECHANISMS
-    }
-
-
-def register_variants(
-    module: str, family: Family, backbone: str, levels: int, **defaults: Any
-) -> None:
-    """Registers a backbone with every mechanism in timm.
-
-    Args:
-        module: `__name__` of the calling module, which holds `default_cfgs`.
-        family: Function that builds the trunk.
-        backbone: Name of the variant, such as `"wrn16"`.
-        levels: Number of stages, each of which is a feature level.
-        **defaults: Arguments that make it.
-    """
-    for name, mechanism in variants(backbone).items():
-        fixed = {**defaults, "family": family, "mechanism": mechanism}
-        entry = _entry_point(name, levels, fixed)
-        entry.__name__ = entry.__qualname__ = name
-        entry.__module__ = module
-        entry.__doc__ = family.__doc__
-        register_model(entry)
-
-
-def _entry_point(
-    name: str, levels: int, defaults: dict[str, Any]
-) -> Callable[..., SpikingBackbone]:
-    def entry(pretrained: bool = False, **kwargs: Any) -> SpikingBackbone:
-        tagged = f"{name}.{kwargs.get('pretrained_cfg')}"
-        if tagged in zoo.trained():
-            kwargs = {**zoo.card(tagged)["model"]["kwargs"], **kwargs}
-        model: SpikingBackbone = build_model_with_cfg(
-            SpikingBackbone,
-            name,
-            pretrained,
-            feature_cfg={"out_indices": tuple(range(levels)), "feature_cls": "getter"},
-            **{**defaults, **kwargs},
-        )
-        return model
-
-    return entry
 
 
 def _sides(img_size: Any) -> tuple[int, int]:

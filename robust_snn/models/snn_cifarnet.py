@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-from timm.models import generate_default_cfgs
-
-from robust_snn.models.backbone import default_cfg, register_variants, variants
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_vgg import vgg
 
 STAGES = ((128, 256), ("A", 512), ("A", 1024, 512))
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.conv", 8) for name in variants("cifarnet")}
-)
+default_cfgs = family_cfgs("stages.0.0.conv", {"cifarnet": 8})
 
 register_variants(
     __name__,

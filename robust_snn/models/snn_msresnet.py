@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.stages import Stages, Stem, check_stem
 from robust_snn.models.time_layers import Spike, fork
@@ -111,9 +111,7 @@ def membrane_resnet(
     return built.trunk(spikes, MeanPool(entry.readout))
 
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.0", 4) for backbone in SHAPES for name in variants(backbone)}
-)
+default_cfgs = family_cfgs("stages.0.0.0", dict.fromkeys(SHAPES, 4))
 
 for _backbone, _shape in SHAPES.items():
     register_variants(__name__, membrane_resnet, _backbone, 4, **_shape)

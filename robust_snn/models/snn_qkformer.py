@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_spikformer import SPIKINGJELLY
 from robust_snn.models.spiking_attention import (
     SelfAttention,
@@ -107,9 +107,7 @@ def qkformer(
     return built.trunk(nn.Identity(), MeanPool(entry.readout))
 
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.conv", 8) for name in variants("qkformer")}
-)
+default_cfgs = family_cfgs("stages.0.0.conv", {"qkformer": 8})
 
 _SHAPE: dict[str, Any] = {
     "dim": 384,

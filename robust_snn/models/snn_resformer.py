@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.models import generate_default_cfgs, register_notrace_module
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.snn_spikformer import SPIKINGJELLY
 from robust_snn.models.spiking_attention import TransformerBlock
@@ -187,9 +188,7 @@ def spiking_resformer(
     return built.trunk(nn.Identity(), MeanPool(entry.readout))
 
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.0", 8) for name in variants("resformer")}
-)
+default_cfgs = family_cfgs("stages.0.0.0", {"resformer": 8})
 
 _SHAPE: dict[str, Any] = {
     "heads": (1, 3, 6),

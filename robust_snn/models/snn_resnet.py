@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool, SpikingMLP
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_wrn import halved
 from robust_snn.models.time_layers import ConvSpike, TimeConv2d, fork
-from robust_snn.models.zoo import with_zoo
 from robust_snn.neurons import KeepsTimeNorms, TimeBatchNorm2d
 
 NSNN: dict[str, Any] = {"T": 4, "defaults": {"decay": 0.5}}
@@ -135,12 +135,9 @@ def resnet(
     return Trunk(modules, chans, sizes, nn.Identity(), head, widths[-1])
 
 
-default_cfgs = with_zoo(
-    {
-        name: default_cfg("stages.0.0.conv", 32 // 2 ** (len(shape["stages"]) - 1))
-        for backbone, shape in SHAPES.items()
-        for name in variants(backbone)
-    }
+default_cfgs = family_cfgs(
+    "stages.0.0.conv",
+    {backbone: 32 // 2 ** (len(shape["stages"]) - 1) for backbone, shape in SHAPES.items()},
 )
 
 for _backbone, _shape in SHAPES.items():

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_notrace_module
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import Readout
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.snn_spikformer import SPIKINGJELLY
 from robust_snn.models.spiking_attention import TransformerBlock, heads_of, pointwise
@@ -118,9 +118,7 @@ spike_driven_transformer = token_transformer(
     ),
 )
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.conv", 8) for name in variants("sdt")}
-)
+default_cfgs = family_cfgs("stages.0.0.conv", {"sdt": 8})
 
 _SHAPE: dict[str, Any] = {"dim": 256, "heads": 8, "depth": 2, "T": 4, "defaults": SPIKINGJELLY}
 register_variants(__name__, spike_driven_transformer, "sdt", 4, **_SHAPE)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_notrace_module
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.snn_sdt import MembraneMLP, PooledSpikes
 from robust_snn.models.spiking_attention import attend, heads_of, pointwise
@@ -157,9 +158,7 @@ def spike_driven_transformer_3(
     return built.trunk(nn.Identity(), head)
 
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.0", 8) for name in variants("sdt3")}
-)
+default_cfgs = family_cfgs("stages.0.0.0", {"sdt3": 8})
 
 _SHAPE: dict[str, Any] = {
     "dims": (16, 32, 64, 128, 192),

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool, SpikingMLP
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.stages import Stages, Stem, check_stem, halving_pool
 from robust_snn.models.time_layers import ConvSpike, TimeMaxPool2d
 from robust_snn.utils.errors import unknown
@@ -164,13 +164,7 @@ RESNETS = {"sew18": (2, 2, 2, 2), "sew34": (3, 4, 6, 3)}
 
 _POOLS = {"sew7b": 1, **dict.fromkeys(RESNETS, 4)}  # side of the last map of CIFAR's images
 
-default_cfgs = generate_default_cfgs(
-    {
-        name: default_cfg("stages.0.0.conv", side)
-        for net, side in _POOLS.items()
-        for name in variants(net)
-    }
-)
+default_cfgs = family_cfgs("stages.0.0.conv", _POOLS)
 
 for _backbone, _blocks in RESNETS.items():
     _shape: dict[str, Any] = {"stages": (64, 128, 256, 512), "blocks": _blocks, "T": 4}

@@ -9,12 +9,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import default_cfg, register_variants, variants
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.spiking_attention import SelfAttention, TokenMLP, TransformerBlock
 from robust_snn.models.stages import Stages, halving_pool
 from robust_snn.models.time_layers import ConvSpike, fork
@@ -61,9 +60,7 @@ spikformer = token_transformer(
     lambda build, entry, channels: MeanPool(entry.readout),
 )
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.conv", 8) for name in variants("spikformer")}
-)
+default_cfgs = family_cfgs("stages.0.0.conv", {"spikformer": 8})
 
 _SHAPE: dict[str, Any] = {"dim": 384, "heads": 12, "depth": 4, "T": 4, "defaults": SPIKINGJELLY}
 register_variants(__name__, spikformer, "spikformer", 4, **_SHAPE)

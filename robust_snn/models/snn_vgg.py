@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import SpikingMLP
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.time_layers import ConvSpike, TimeAvgPool2d, TimeMaxPool2d
-from robust_snn.models.zoo import with_zoo
 from robust_snn.utils.errors import InputError
 
 # "A" is 2x2 average pooling, "M" 2x2 maximum pooling, a number the channels of a convolution.
@@ -86,12 +86,9 @@ def vgg(
     return Trunk(modules, chans, sizes, nn.Identity(), head, hidden)
 
 
-default_cfgs = with_zoo(
-    {
-        name: default_cfg("stages.0.0.conv", 32 // 2 ** (len(stages) - 1))
-        for backbone, stages in STAGES.items()
-        for name in variants(backbone)
-    }
+default_cfgs = family_cfgs(
+    "stages.0.0.conv",
+    {backbone: 32 // 2 ** (len(stages) - 1) for backbone, stages in STAGES.items()},
 )
 
 for _backbone, _stages in STAGES.items():

@@ -7,16 +7,12 @@ On DVS-CIFAR it reads frames `[B, 10, 2, 48, 48]`: `in_chans=2, img_size=48`.
 
 from __future__ import annotations
 
-from timm.models import generate_default_cfgs
-
-from robust_snn.models.backbone import default_cfg, register_variants, variants
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_vgg import vgg
 
 STAGES = ((64, 128), ("A", 256, 256), ("A", 512, 512), ("A", 512, 512), ("A",))
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0.conv", 2) for name in variants("vggsnn")}
-)
+default_cfgs = family_cfgs("stages.0.0.conv", {"vggsnn": 2})
 
 register_variants(
     __name__,

@@ -6,12 +6,12 @@ the spikes, are added. A last batch norm and spiking layer precede the pooled, l
 
 from __future__ import annotations
 
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from robust_snn.models.backbone import Input, Trunk, default_cfg, register_variants, variants
+from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool
+from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.time_layers import SimplexSum, TimeConv2d, fork
 from robust_snn.neurons import NormSpike
 from robust_snn.utils.errors import InputError
@@ -88,9 +88,7 @@ def halved(size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // 2), -(-size[1] // 2)
 
 
-default_cfgs = generate_default_cfgs(
-    {name: default_cfg("stages.0.0", 8) for backbone in SHAPES for name in variants(backbone)}
-)
+default_cfgs = family_cfgs("stages.0.0", dict.fromkeys(SHAPES, 8))
 
 for _backbone, (_depth, _widen) in SHAPES.items():
     register_variants(__name__, wide_resnet, _backbone, 3, depth=_depth, widen=_widen)

@@ -27,7 +27,8 @@ from robust_snn.eval import Predictions, Verdict, compare, load_curves
 from robust_snn.eval.execution.report_data import ReportData
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.reporting.html import render_page
-from robust_snn.eval.reporting.leaderboard import leaderboard_csv, rank_runs, render_leaderboard
+from robust_snn.eval.reporting.leaderboard import rank_runs
+from robust_snn.eval.reporting.leaderboard_output import leaderboard_csv, render_leaderboard
 from robust_snn.eval.reporting.terminal import render_verdict
 from robust_snn.training import load_checkpoint, load_model
 from robust_snn.training.training_folder import TrainingFolder

@@ -16,7 +16,8 @@ from robust_snn.data import ImageSet
 from robust_snn.eval import AttackSpec, Draws, Suite, Verdict
 from robust_snn.eval.execution.certified_images import CertificateContradicted
 from robust_snn.eval.reporting.html import render_page
-from robust_snn.eval.reporting.leaderboard import leaderboard_csv, rank_runs
+from robust_snn.eval.reporting.leaderboard import rank_runs
+from robust_snn.eval.reporting.leaderboard_output import leaderboard_csv
 from robust_snn.eval.reporting.terminal import render_verdict, sentence
 from robust_snn.foreign.identity import identity
 from victims import tiny_victim, told_by

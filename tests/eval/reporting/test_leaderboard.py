@@ -15,10 +15,10 @@ from rich.console import Console
 from browser import after_script, needs_chromium
 from robust_snn import InputError, cli
 from robust_snn.diagnostics import Diagnostic
-from robust_snn.eval.reporting.leaderboard import (
+from robust_snn.eval.reporting.leaderboard import rank_runs
+from robust_snn.eval.reporting.leaderboard_output import (
     leaderboard_csv,
     leaderboard_page,
-    rank_runs,
     render_leaderboard,
     write_leaderboard,
 )

@@ -13,7 +13,8 @@ import pytest
 
 from robust_snn import InputError
 from robust_snn.eval import compare
-from robust_snn.eval.reporting.leaderboard import rank_runs, render_leaderboard
+from robust_snn.eval.reporting.leaderboard import rank_runs
+from robust_snn.eval.reporting.leaderboard_output import render_leaderboard
 from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.finished_run import load_run
 from robust_snn.eval.scoring.verdict import Tries, Verdict
