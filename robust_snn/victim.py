@@ -47,6 +47,12 @@ from robust_snn.victim_draws import (
 )
 from robust_snn.victim_graphs import Recordings
 from robust_snn.victim_grouping import check_steps, known_groupings, passed
+from robust_snn.victim_refusals import (
+    check_batch,
+    checked_logits,
+    in_one_thread,
+    refuse_parameters,
+)
 
 RECORDED = ("noise", "output", "sparse", "channels_last", "bf16", "tf32")  # what a pass depends on
 OUTPUTS = ("logits", "probabilities", "steps")
@@ -130,9 +136,9 @@ class Victim(nn.Module):
         cost: Cost | None = None,
     ) -> None:
         super().__init__()
-        net = _in_one_thread(net)
+        net = in_one_thread(net)
         _refuse_victims(net)
-        _refuse_parameters(net)
+        refuse_parameters(net)
         for check, _ in _network_checks:
             check(net)
         if noise not in POLICIES:
@@ -218,7 +224,7 @@ class Victim(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`."""
-        _check_images(x)
+        check_batch(x)
         if not len(x):  # no layer has to know what to do with no image
             return self(_one_image(x)).narrow(-2, 0, 0)
         modules = modules_of(self.net)
@@ -311,7 +317,7 @@ class Victim(nn.Module):
                 dtype = torch.bfloat16 if bf16 else torch.float32
                 laid_out = dtype if last and auto_runs("triton", x) else None
                 own = settings._replace(keys=keys, constants=layer_constants(modules, laid_out))
-                logits = _checked(passed(net, images, own, known), net, len(x), steps).float()
+                logits = checked_logits(passed(net, images, own, known), net, len(x), steps).float()
             return logits.unflatten(0, (-1, len(x))) if steps else logits
 
         return run
@@ -362,7 +368,7 @@ class Victim(nn.Module):
         Returns:
             Logits of every draw as of `sample`, `[draws, B, K]`.
         """
-        _check_images(x)
+        check_batch(x)
         if not len(x):
             return self.samples(_one_image(x), ids.new_zeros(1), draws, purpose)[:, :0]
         modules = modules_of(self.net)
@@ -390,7 +396,7 @@ class Victim(nn.Module):
             settings = PassSettings(keys, layers=layers)
             with frozen(modules):
                 logits = passed(net, partial(_copied, x.float()), settings, known)
-            return _checked(logits, net, len(x)).float()
+            return checked_logits(logits, net, len(x)).float()
 
         return run
 
@@ -401,23 +407,6 @@ class Victim(nn.Module):
 SETTINGS = tuple(
     name for name in inspect.signature(Victim).parameters if name not in ("net", "cost")
 )
-
-
-def _in_one_thread(net: nn.Module) -> nn.Module:
-    """The network without `nn.DataParallel`, whose threads see no settings of a pass.
-
-    Raises:
-        InputError: If there is one inside, for several GPUs.
-    """
-    while isinstance(net, nn.DataParallel):
-        net = net.module
-    for name, module in net.named_modules():
-        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
-            raise InputError(
-                f"{name} is an nn.DataParallel, in whose threads noise and gradient modes would be "
-                f"others; put {name}.module in its place, and nn.DataParallel around the Victim"
-            )
-    return net
 
 
 class _Entry(torch.autograd.Function):
@@ -444,14 +433,6 @@ def _one_image(x: Tensor) -> Tensor:
     return torch.cat([x, x.new_zeros(1, *x.shape[1:])])
 
 
-def _check_images(x: Tensor) -> None:
-    if x.dim() not in (4, 5) or not x.is_floating_point():
-        raise InputError(
-            "expected float images [B, C, H, W] or event frames [B, T, C, H, W], "
-            f"got {x.dtype} {tuple(x.shape)}"
-        )
-
-
 def _refuse_victims(net: nn.Module) -> None:
     """Refuses a network that holds a victim, whose noise would not follow the outer one's seed."""
     if isinstance(net, Victim):
@@ -461,30 +442,3 @@ def _refuse_victims(net: nn.Module) -> None:
             f"{type(net).__name__} holds a Victim, whose draws are its own; wrap the network "
             "inside, victim.net, and make a Victim of the whole"
         )
-
-
-def _refuse_parameters(net: nn.Module) -> None:
-    """Refuses a network that was built where it cannot be used."""
-    for name, parameter in net.named_parameters():
-        if parameter.is_inference():
-            raise InputError(
-                f"{name} of {type(net).__name__} was made in inference mode: build the network "
-                "outside of it"
-            )
-
-
-def _checked(logits: Any, net: nn.Module, batch: int, steps: bool = False) -> Tensor:
-    """What a network returned, if it is logits `[B, K]`, or `[T * B, K]` for those of every step.
-
-    Nothing is read from a tensor, so it costs nothing.
-    """
-    found = type(logits).__name__
-    if isinstance(logits, Tensor):
-        fits = len(logits) % batch == 0 if steps and logits.dim() else logits.shape[:1] == (batch,)
-        if fits and logits.dim() == 2 and logits.is_floating_point():
-            return logits
-        found = f"{logits.dtype} {tuple(logits.shape)}"
-    raise InputError(
-        f"{type(net).__name__} gives {found} for {batch} images, expected float logits [B, K]; "
-        "robust_snn.adapt(net) finds how other people's networks are read"
-    )
