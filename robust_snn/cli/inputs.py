@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +25,6 @@ from robust_snn.utils.user_function import is_reference, short_reference
 from robust_snn.utils.values import assignments, time_steps
 from robust_snn.victim import Victim
 
-FEW_IMAGES = 10_000  # to train on, below which a published width is too much
-WIDTHS = {"width", "head_width"}
 SHOWN = 8  # images on which a network of a user is first run
 _log = logging.getLogger("robust_snn")
 
@@ -38,35 +35,6 @@ def check_model(name: str) -> None:
         raise InputError(f"name the function in {name} that makes the network: {name}:make_net")
     if not timm.is_model(name.split(".")[0]):
         raise unknown("model", name, timm.list_models("snn_*"))
-
-
-def training_data(
-    source: str,
-    test: str | None,
-    root: Path | None,
-    img_size: Any,
-    n: int | None,
-    steps: int | None = None,
-) -> tuple[OpenImageSet, OpenImageSet]:
-    """Images to train and to test on.
-
-    Args:
-        source: What to train on.
-        test: What to test on. If left out, it is the test split of `source`, or a tenth of it that
-            is held out where it has no splits.
-        root: Where a named data set lies on disk.
-        img_size: Image size that the model was asked to have, if any.
-        n: Number of training images; all if left out.
-        steps: Frames per recording of an event set, if the model was asked to have some.
-    """
-    size = _square(img_size)
-    images = open_dataset(source, split="train", root=root, size=size, steps=steps)
-    if test is not None or images.split != "all":
-        tested = open_dataset(test or source, split="test", root=root, size=size, steps=steps)
-    else:
-        images, tested = _hold_out_tenth(images)
-    _check_classes(images.classes, tested)
-    return (images if n is None else images.take(n)), tested
 
 
 class Subject(NamedTuple):
@@ -132,7 +100,7 @@ def load_subject(
         size = {"img_size": packaged["model"]["kwargs"]["img_size"]}
     images = _images_for(data, data_root, n, {**size, **settings, **kwargs})
     if (known := card or packaged) is not None:
-        _check_classes(known.get("data", {}).get("classes", images.classes), images)
+        check_classes(known.get("data", {}).get("classes", images.classes), images)
     if packaged is not None:
         _check_channels(name, packaged["model"]["kwargs"]["in_chans"], images)
     if net is None:
@@ -207,23 +175,6 @@ def _is_packaged(model: str, checkpoint: Path | None) -> bool:
     return checkpoint is None and model in zoo.trained()
 
 
-def fitting_width(model: str, kwargs: Mapping[str, Any], images: OpenImageSet) -> dict[str, Any]:
-    """Arguments that make a model as narrow as few training images ask for; none where given.
-
-    Args:
-        model: Registered name.
-        kwargs: Arguments that were asked for.
-        images: What it will be trained on.
-    """
-    if len(images) >= FEW_IMAGES or not model.startswith("snn_") or WIDTHS & kwargs.keys():
-        return {}
-    name = f"{model}.digits"
-    known = zoo.card(name)["model"]["kwargs"] if name in zoo.trained() else {"width": 0.25}
-    if model.startswith(("snn_vgg11", "snn_vgg13", "snn_vgg16")):  # most weights are in the head
-        known = {**known, "head_width": 256}
-    return {key: value for key, value in known.items() if key in WIDTHS}
-
-
 def _fitted_network(
     model: str, kwargs: Mapping[str, Any], checkpoint: Path | None, images: OpenImageSet
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -249,7 +200,7 @@ def _images_for(
     data: str, root: Path | None, n: int | None, kwargs: Mapping[str, Any]
 ) -> OpenImageSet:
     """Images of the size, or event frames of the steps, that a model is built for."""
-    size, steps = _square(kwargs.get("img_size")), asked_steps(kwargs)
+    size, steps = square(kwargs.get("img_size")), asked_steps(kwargs)
     return open_dataset(data, root=root, size=size, steps=steps, n=n)
 
 
@@ -276,16 +227,7 @@ def _agreed_values(
     return dict(known)
 
 
-def _hold_out_tenth(images: OpenImageSet) -> tuple[OpenImageSet, OpenImageSet]:
-    """All but the last tenth of every class, and those tenths."""
-    kept = len(images) - len(images) // 10
-    if kept == len(images):
-        raise InputError(f"'{images.name}' is too small to hold a tenth out: name --test-data")
-    train, test = images.divide(kept)
-    return replace(train, split="all but a tenth"), replace(test, split="held-out tenth")
-
-
-def _check_classes(expected: Sequence[str], images: OpenImageSet) -> None:
+def check_classes(expected: Sequence[str], images: OpenImageSet) -> None:
     """Raises unless labels mean the same, which numbers alone do not show.
 
     Data that name no classes, as arrays do, may mean those of the network, where they have no more.
@@ -314,6 +256,6 @@ def asked_steps(kwargs: Mapping[str, Any]) -> int | None:
     return None if kwargs.get("T") is None else time_steps(kwargs["T"])
 
 
-def _square(img_size: Any) -> int | None:
+def square(img_size: Any) -> int | None:
     """Side to resize images to; other shapes are taken as stored, and must fit."""
     return img_size if isinstance(img_size, int) else None

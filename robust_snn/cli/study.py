@@ -53,7 +53,7 @@ def study(
 ) -> None:
     """Train and attack a matrix of defences, and write one page. The same command resumes it, and
     shares the work with others that are at it."""
-    from robust_snn.cli.inputs import training_data
+    from robust_snn.cli.training_inputs import training_data
     from robust_snn.eval.defence_study import study as run
     from robust_snn.eval.protocol.study_plan import load_plan
     from robust_snn.eval.reporting.study_page import render_study, render_study_cost

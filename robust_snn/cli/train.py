@@ -68,7 +68,8 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network. The same command resumes a killed training."""
-    from robust_snn.cli.inputs import asked_steps, check_model, fitting_width, training_data
+    from robust_snn.cli.inputs import asked_steps, check_model
+    from robust_snn.cli.training_inputs import fitting_width, training_data
     from robust_snn.training import load_recipe
     from robust_snn.training import train as run
     from robust_snn.utils.values import assignments, number

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from robust_snn import InputError, cli
-from robust_snn.cli.inputs import fitting_width, kept_apart, load_subject
+from robust_snn.cli.inputs import kept_apart, load_subject
+from robust_snn.cli.training_inputs import fitting_width
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.neurons.noise_source import NoisyModule
 
