@@ -116,12 +116,7 @@ def train_epoch(
             clean = data.images[rows]
             if isinstance(data.images, LazyImages) and step + 1 < steps:
                 data.images.read_ahead(batches[step + 1].numpy())
-            if recipe.augment and clean.ndim == 5:
-                clean = augment_events(clean, shifts, flip=data.name in MIRRORED)
-            elif recipe.augment and clean.shape[1] == 3:
-                clean = augment(clean, shifts)
-            if recipe.cutout:
-                clean = cut_out(clean, shifts, side=recipe.cutout)
+            clean = _augmented(clean, recipe, shifts, mirrored=data.name in MIRRORED)
             # drawn for the whole batch and on the CPU, so that no device or process matters
             start = clean if kind in NOISELESS else torch.randn(clean.shape, generator=starts)
             clean, start, labels = (
@@ -151,6 +146,22 @@ def train_epoch(
             raise Diverged(f"'{name}' is not finite after epoch {epoch}")
     loss_sum, right, seen = processes.total((tally.loss, tally.right, tally.seen))
     return loss_sum / seen, right / seen, tally.moved
+
+
+def _augmented(x: Tensor, recipe: Recipe, shifts: torch.Generator, mirrored: bool) -> Tensor:
+    """Images `[B, C, H, W]`, or event frames, moved, flipped and cut out as a recipe says.
+
+    Args:
+        x: The images.
+        recipe: The recipe.
+        shifts: Draws the changes.
+        mirrored: Whether event frames may be flipped.
+    """
+    if recipe.augment and x.ndim == 5:
+        x = augment_events(x, shifts, flip=mirrored)
+    elif recipe.augment and x.shape[1] == 3:
+        x = augment(x, shifts)
+    return cut_out(x, shifts, side=recipe.cutout) if recipe.cutout else x
 
 
 class _Tally:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
+
+from torch import Tensor
 
 from robust_snn.attacks import attacks_of_budget, rank_modes
 from robust_snn.attacks.mode_ranking import (
@@ -20,14 +23,16 @@ from robust_snn.eval.execution.out_of_memory import on_fewer
 from robust_snn.eval.execution.preflight import Calibration, Preflight
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
+from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring import gradient_checks
 from robust_snn.eval.scoring.verdict import ProbeCost
 from robust_snn.foreign.bridges import Bridge
-from robust_snn.gradients import parse_mode
+from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
+from robust_snn.victim import Victim
 from robust_snn.victim_inputs import steps_refusal
 
 _log = logging.getLogger("robust_snn")
@@ -126,24 +131,7 @@ def _choose(checked: Preflight, calibration: Calibration) -> dict[str, Any]:
             raise InputError(f"no attack of suite '{job.suite.name}' can run: {why}")
         why = "no gradient mode can be used, so only attacks without one ran: what they leave may "
         return record | {"why": f"{why}fall to one that knows more"}
-    _log.info("probing gradient modes on %d images that are not scored", len(images))
-
-    def rank(count: int) -> tuple[float, tuple[ModeTrial, ...]]:
-        some = victim, images[:count], labels[:count]
-        temperature = fitting_temperature(*some, seed)
-        return temperature, rank_modes(
-            *some,
-            eps=job.threat.eps,
-            norm=job.threat.norm,
-            seed=seed,
-            modes=modes,
-            effort=RankingEffort.on(count),
-            temperature=temperature,
-        )
-
-    count, (temperature, trials) = on_fewer(rank, len(images))
-    for trial in trials:
-        _log.info("probe: %s", trial)
+    count, temperature, trials = _ranked((victim, images, labels), job.threat, modes, seed)
     ranking = ", ".join(f"{t.gradient} {t.soft_accuracy:.2f}" for t in trials[:SHOWN])
     why = f"share of {count} unscored images that holds, most useful mode first: {ranking}"
     if temperature != 1:
@@ -169,3 +157,29 @@ def _choose(checked: Preflight, calibration: Calibration) -> dict[str, Any]:
         "flaws": {trial.gradient: trial.flaw for trial in trials if trial.flaw},
         "cost": asdict(cost),
     }
+
+
+def _ranked(
+    of: tuple[Victim, Tensor, Tensor], threat: Threat, modes: Sequence[GradientMode], seed: int
+) -> tuple[int, float, tuple[ModeTrial, ...]]:
+    """How many images were ranked on, what divides their logits, and the modes in their order."""
+    victim, images, labels = of
+    _log.info("probing gradient modes on %d images that are not scored", len(images))
+
+    def rank(count: int) -> tuple[float, tuple[ModeTrial, ...]]:
+        some = victim, images[:count], labels[:count]
+        temperature = fitting_temperature(*some, seed)
+        return temperature, rank_modes(
+            *some,
+            eps=threat.eps,
+            norm=threat.norm,
+            seed=seed,
+            modes=modes,
+            effort=RankingEffort.on(count),
+            temperature=temperature,
+        )
+
+    count, (temperature, trials) = on_fewer(rank, len(images))
+    for trial in trials:
+        _log.info("probe: %s", trial)
+    return count, temperature, trials
