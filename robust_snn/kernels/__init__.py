@@ -1,26 +1,18 @@
 """Pure functions on tensors: the spiking loop, convolutions over time, gates, random numbers."""
 
-from robust_snn.kernels.convolution import SPARSE, can_convolve, convolve
+from robust_snn.kernels.convolution.api import SPARSE, can_convolve, convolve
 from robust_snn.kernels.philox import derive_seed, philox, sample_keys
-from robust_snn.kernels.spiking import (
-    Activate,
+from robust_snn.kernels.spiking.adaptive_surrogates import (
     AdaptiveSurrogate,
-    Dynamics,
-    Gate,
-    Homeostasis,
     LayerStatistics,
-    NoisyFiring,
-    RateSlope,
-    Recursion,
-    Rule,
     SharpnessByDistance,
     SharpnessMemory,
-    Surrogate,
-    TimeAverage,
     WidthBySpread,
-    spiking_loop,
 )
+from robust_snn.kernels.spiking.api import Rule, spiking_loop
 from robust_snn.kernels.spiking.gate import open_gates
+from robust_snn.kernels.spiking.rules import Activate, RateSlope, Recursion, Surrogate, TimeAverage
+from robust_snn.kernels.spiking.spec import Dynamics, Gate, Homeostasis, NoisyFiring
 
 __all__ = [
     "SPARSE",
