@@ -16,7 +16,7 @@ from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool, SpikingMLP
 from robust_snn.models.registration import family_cfgs, register_variants
-from robust_snn.models.snn_wrn import halved
+from robust_snn.models.stages import Stages
 from robust_snn.models.time_layers import ConvSpike, TimeConv2d, fork
 from robust_snn.neurons import KeepsTimeNorms, TimeBatchNorm2d
 
@@ -96,18 +96,15 @@ def resnet(
         zero_init_last: Whether the last norm of every block starts at 0, as timm's does by default:
             a block then passes the spikes of its shortcut on, and deep narrow networks learn.
     """
-    channels, size = max(1, round(stem * width)), entry.size
-    modules: list[nn.Module] = []
-    chans: list[int] = []
-    sizes: list[tuple[int, int]] = []
+    built, channels = Stages(entry.size), max(1, round(stem * width))
     for index, (base, depth) in enumerate(zip(stages, blocks, strict=True)):
         stage: list[nn.Module] = []
         if index == 0:
-            stage.append(ConvSpike(entry.channels, channels, build.act(channels, size)))
+            stage.append(ConvSpike(entry.channels, channels, build.act(channels, built.size)))
         outputs = max(1, round(base * width))
         for block in range(depth):
             stride = 2 if index > 0 and block == 0 else 1
-            size = halved(size) if stride == 2 else size
+            size = built.halve() if stride == 2 else built.size
             changes = stride != 1 or channels != outputs
             last = build.norm(outputs, branches=2)
             if zero_init_last:
@@ -123,16 +120,13 @@ def resnet(
                 )
             )
             channels = outputs
-        modules.append(nn.Sequential(*stage))
-        chans.append(channels)
-        sizes.append(size)
+        built.end(stage, channels)
     if not head_width:
-        head: nn.Module = MeanPool(entry.readout)
-        return Trunk(modules, chans, sizes, nn.Identity(), head, channels)
+        return built.trunk(nn.Identity(), MeanPool(entry.readout))
     widths = tuple(max(1, round(hidden * width)) for hidden in head_width)
     neurons = [build.neurons(hidden) for hidden in widths]
     head = SpikingMLP(channels, (1, 1), widths, neurons, build.steps, entry.readout)
-    return Trunk(modules, chans, sizes, nn.Identity(), head, widths[-1])
+    return built.trunk(nn.Identity(), head, widths[-1])
 
 
 default_cfgs = family_cfgs(

@@ -74,16 +74,13 @@ def sew(
     """
     if connection not in CONNECTIONS:
         raise unknown("connection", connection, CONNECTIONS)
-    channels, size = entry.channels, entry.size
-    modules: list[nn.Module] = []
-    chans: list[int] = []
-    sizes: list[tuple[int, int]] = []
+    built, channels = Stages(entry.size), entry.channels
     for base in (*stages, None):  # the last pooling is a stage of its own
         stage: list[nn.Module] = []
-        if modules and min(size) > 1:
+        if built.modules and min(built.size) > 1:
             stage.append(TimeMaxPool2d(2))
-            size = size[0] // 2, size[1] // 2
-        outputs = channels if base is None else max(1, round(base * width))
+            built.size = built.size[0] // 2, built.size[1] // 2
+        size, outputs = built.size, channels if base is None else max(1, round(base * width))
         if outputs != channels:
             stage.append(ConvSpike(channels, outputs, build.act(outputs, size), kernel_size=1))
         if base is not None:
@@ -92,11 +89,10 @@ def sew(
             )
             stage.append(SEWBlock(first, second, connection))
         channels = outputs
-        modules.append(nn.Sequential(*stage))
-        chans.append(channels)
-        sizes.append(size)
-    head = SpikingMLP(channels, size, (), [], build.steps, entry.readout)
-    return Trunk(modules, chans, sizes, nn.Identity(), head, channels * size[0] * size[1])
+        built.end(stage, channels)
+    height, across = built.size
+    head = SpikingMLP(channels, built.size, (), [], build.steps, entry.readout)
+    return built.trunk(nn.Identity(), head, channels * height * across)
 
 
 def sew_resnet(

@@ -13,14 +13,15 @@ from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import SpikingMLP
 from robust_snn.models.registration import family_cfgs, register_variants
+from robust_snn.models.stages import Stages
 from robust_snn.models.time_layers import ConvSpike, TimeAvgPool2d, TimeMaxPool2d
 from robust_snn.utils.errors import InputError
 
 # "A" is 2x2 average pooling, "M" 2x2 maximum pooling, a number the channels of a convolution.
-Stages = tuple[tuple[int | str, ...], ...]
+Layers = tuple[tuple[int | str, ...], ...]
 POOLINGS = {"A": TimeAvgPool2d, "M": TimeMaxPool2d}
 
-STAGES: dict[str, Stages] = {
+STAGES: dict[str, Layers] = {
     "vgg5": ((64,), ("A", 128, 128), ("A",)),
     "vgg11": ((64,), ("A", 128, 256), ("A", 512, 512, 512), ("A", 512, 512)),
     "vgg13": ((64, 64), ("A", 128, 128), ("A", 256, 256), ("A", 512, 512), ("A", 512, 512), ("A",)),
@@ -38,7 +39,7 @@ STAGES: dict[str, Stages] = {
 def vgg(
     build: Builder,
     entry: Input,
-    stages: Stages,
+    stages: Layers,
     width: float = 1.0,
     head_width: int | tuple[int, ...] = (4096, 4096),
     stem_stride: int = 1,
@@ -53,17 +54,14 @@ def vgg(
         head_width: Neurons per hidden layer of the head; a single number stands for two layers.
         stem_stride: Stride of the first convolution; 2 in StoG's networks for Tiny-ImageNet.
     """
-    channels, size = entry.channels, entry.size
-    modules: list[nn.Module] = []
-    chans: list[int] = []
-    sizes: list[tuple[int, int]] = []
+    built, channels = Stages(entry.size), entry.channels
     for stage in stages:
         layers: list[nn.Module] = []
         for layer in stage:
             if layer in POOLINGS:
                 layers.append(POOLINGS[str(layer)](2))
-                size = size[0] // 2, size[1] // 2
-                if not min(size):
+                built.size = built.size[0] // 2, built.size[1] // 2
+                if not min(built.size):
                     poolings = sum(step in POOLINGS for steps in stages for step in steps)
                     raise InputError(
                         f"img_size {entry.size} is too small for {poolings} poolings; it must be "
@@ -71,19 +69,17 @@ def vgg(
                     )
                 continue
             outputs = max(1, round(int(layer) * width))
-            stride = 1 if chans or layers else stem_stride
-            size = -(-size[0] // stride), -(-size[1] // stride)
-            act = build.act(outputs, size)
+            stride = 1 if built.channels or layers else stem_stride
+            built.size = -(-built.size[0] // stride), -(-built.size[1] // stride)
+            act = build.act(outputs, built.size)
             layers.append(ConvSpike(channels, outputs, act, stride=stride, bias=True))
             channels = outputs
-        modules.append(nn.Sequential(*layers))
-        chans.append(channels)
-        sizes.append(size)
+        built.end(layers, channels)
     widths = (head_width,) * 2 if isinstance(head_width, int) else tuple(head_width)
     neurons = [build.neurons(hidden) for hidden in widths]
-    head = SpikingMLP(channels, size, widths, neurons, build.steps, entry.readout)
-    hidden = widths[-1] if widths else channels * size[0] * size[1]
-    return Trunk(modules, chans, sizes, nn.Identity(), head, hidden)
+    head = SpikingMLP(channels, built.size, widths, neurons, build.steps, entry.readout)
+    hidden = widths[-1] if widths else channels * built.size[0] * built.size[1]
+    return built.trunk(nn.Identity(), head, hidden)
 
 
 default_cfgs = family_cfgs(

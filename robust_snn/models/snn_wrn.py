@@ -12,6 +12,7 @@ from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.readout import MeanPool
 from robust_snn.models.registration import family_cfgs, register_variants
+from robust_snn.models.stages import Stages
 from robust_snn.models.time_layers import SimplexSum, TimeConv2d, fork
 from robust_snn.neurons import NormSpike
 from robust_snn.utils.errors import InputError
@@ -61,10 +62,7 @@ def wide_resnet(build: Builder, entry: Input, depth: int, widen: int, width: flo
     """
     if (depth - 4) % 6:
         raise InputError(f"depth must be 6 n + 4, got {depth}")
-    channels, size = max(1, round(16 * width)), entry.size
-    stages: list[nn.Module] = []
-    chans: list[int] = []
-    sizes: list[tuple[int, int]] = []
+    built, channels = Stages(entry.size), max(1, round(16 * width))
     for index in range(3):
         stage: list[nn.Module] = []
         if index == 0:
@@ -72,20 +70,14 @@ def wide_resnet(build: Builder, entry: Input, depth: int, widen: int, width: flo
         outputs = max(1, round(16 * 2**index * widen * width))
         for block in range((depth - 4) // 6):
             stride = 2 if index > 0 and block == 0 else 1
-            reduced = halved(size) if stride == 2 else size
-            acts = build.act(channels, size), build.act(outputs, reduced)
-            stage.append(PreActivationBlock(channels, outputs, stride, *acts))
-            channels, size = outputs, reduced
-        stages.append(nn.Sequential(*stage))
-        chans.append(channels)
-        sizes.append(size)
-    head = MeanPool(entry.readout)
-    return Trunk(stages, chans, sizes, build.act(channels, size), head, channels)
-
-
-def halved(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width after a convolution of stride 2 that pads."""
-    return -(-size[0] // 2), -(-size[1] // 2)
+            act = build.act(channels, built.size)
+            size = built.halve() if stride == 2 else built.size
+            stage.append(
+                PreActivationBlock(channels, outputs, stride, act, build.act(outputs, size))
+            )
+            channels = outputs
+        built.end(stage, channels)
+    return built.trunk(build.act(channels, built.size), MeanPool(entry.readout))
 
 
 default_cfgs = family_cfgs("stages.0.0", dict.fromkeys(SHAPES, 8))

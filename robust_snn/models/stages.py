@@ -8,7 +8,6 @@ from typing import Literal
 from torch import nn
 
 from robust_snn.models.backbone import Trunk
-from robust_snn.models.snn_wrn import halved
 from robust_snn.models.time_layers import TimeMaxPool2d
 from robust_snn.utils.errors import unknown
 
@@ -33,8 +32,8 @@ class Stages:
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def halve(self) -> tuple[int, int]:
-        """Notes that what comes next is half as large, and gives its size."""
-        self.size = halved(self.size)
+        """Notes a convolution of stride 2 that pads, and gives the size of what comes next."""
+        self.size = -(-self.size[0] // 2), -(-self.size[1] // 2)
         return self.size
 
     def end(self, blocks: list[nn.Module], channels: int) -> None:
@@ -43,9 +42,9 @@ class Stages:
         self.channels.append(channels)
         self.sizes.append(self.size)
 
-    def trunk(self, norm: nn.Module, head: nn.Module) -> Trunk:
-        """The trunk, with a head that keeps the channels."""
-        width = self.channels[-1]
+    def trunk(self, norm: nn.Module, head: nn.Module, width: int | None = None) -> Trunk:
+        """The trunk, with a head of so many features; it keeps the channels if left out."""
+        width = self.channels[-1] if width is None else width
         return Trunk(self.modules, self.channels, self.sizes, norm, head, width)
 
 
