@@ -100,7 +100,7 @@ class Comparisons(TorchFunctionMode):
         self._hard: list[Comparison] = []
         self._compared_so_far: list[Comparison] = []
         self._spots: dict[float, tuple[Any, Any]] = {}  # operations, and lines, of spikes
-        self._gates: set[float] = set()  # places whose mask is no spike
+        self._gates: set[float] = set()  # places whose mask is none of spikes in that step
         self._masks = Masks(self._run, self._cast, self._weighed, self._chosen)
         self._marked: list[ReferenceType[Tensor]] = []
         self._last: Any = None  # what the last operation gave by itself
@@ -284,9 +284,10 @@ class Comparisons(TorchFunctionMode):
         unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
         again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
         spikes_alone = (hasattr(a, "_comparison") or hasattr(a, "_of_mask") for a in args)
-        if not again and any(spikes_alone):  # as in `0 + spikes`
-            return exchanged
         soft = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+        gathers = all(map(made_of_spikes, soft)) and not has_hidden_values(args, out)
+        if not again and (gathers or any(spikes_alone)):  # as in `0 + spikes`
+            return exchanged
         for comparison in reversed(self._hard):
             hard = comparison.spikes
             assert hard is not None
@@ -339,10 +340,20 @@ class Comparisons(TorchFunctionMode):
 
     def _candidates(self) -> dict[float, Place]:
         """What may be spikes: of a comparison whose spikes have a gradient, the last operation."""
-        found = {place: p for place, p in self._found.items() if place not in self._gates}
+        found = {place: p for place, p in self._found.items() if not self._is_gate(place)}
         last = {p.made: place for place, p in found.items() if p.form is not Form.COMPARED}
         kept = {at: p for at, p in found.items() if last.get(p.made, at) == at}
         return {place: self._rooted(p) for place, p in kept.items()}
+
+    def _is_gate(self, place: float) -> bool:
+        """Whether a mask changes nothing at its threshold, in all steps of its line.
+
+        In a single one few neurons may be near it, or it may matter for none of those.
+        """
+        if place not in self._gates:
+            return False
+        line = self._spots[place][1]
+        return all(p in self._gates for p, (_, other) in self._spots.items() if other == line)
 
     def places(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> dict[float, Place]:
         """What was found and does more than to reset a membrane.

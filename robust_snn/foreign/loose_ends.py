@@ -35,6 +35,7 @@ ROUNDED = (
     "fake_quantize_per_channel_affine",
 )
 FIXED = ("detach", "isfinite", "isnan", "isinf", "isreal")  # beside those that end in `_like`
+FORMED = ("view_as", "reshape_as", "expand_as", "type_as", "to")
 READING = ("gather", "take_along_dim")  # what is at such a place has a gradient
 WRITING = ("copy", "setitem")
 CHOICES = ("softmax", "log_softmax")  # of more than two, attention and readouts may be certain
@@ -235,7 +236,8 @@ def _acts_as_step(name: str, args: Any, options: Any, given: Sequence[Tensor], o
         dim = args[1] if len(args) > 1 else options.get("dim")
         if not isinstance(dim, int) or out.shape[dim] != 2:
             return False
-    parts = [v for v in given if v.requires_grad and v.shape == out.shape]
+    valued = given[:1] if name in FORMED else given  # others give a shape or a type alone
+    parts = [v for v in valued if v.requires_grad and v.shape == out.shape]
     return bool(parts) and has_two_values(out) and all(_is_varied(v, out) for v in parts)
 
 

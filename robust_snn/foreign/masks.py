@@ -169,11 +169,13 @@ def is_gate(jump: Any, membranes: Sequence[Tensor]) -> bool:
         return False
     if any(membrane.shape != jump.shape for membrane in membranes):
         return False
-    distance = torch.stack([m.detach().abs() for m in membranes]).amin(0).flatten().double()
-    steep = jump.detach().double().abs().flatten() / distance.clamp(min=1e-12)
+    live = jump.detach().flatten() != 0  # where it does not matter, it vanishes whatever it is
+    distance = torch.stack([m.detach().abs() for m in membranes]).amin(0).flatten()[live].double()
+    if not len(distance):
+        return True
+    steep = jump.detach().double().abs().flatten()[live] / distance.clamp(min=1e-12)
     nearest = distance.argsort()[: max(NEAREST, len(distance) // 50)]
-    usual = steep.median()
-    return bool(steep[nearest].max() <= STEEPER * usual) if usual > 0 else not bool(jump.any())
+    return bool(steep[nearest].max() <= STEEPER * steep.median())
 
 
 def _is_whole(value: Any) -> bool:

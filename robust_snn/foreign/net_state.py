@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robust_snn.foreign.hidden_state import Key, restore
 from robust_snn.foreign.library import Library
+from robust_snn.foreign.random_sources import seeded
 from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.neurons import one_pass
 
@@ -34,8 +33,7 @@ def at_rest(
         states: Its modules that keep something between calls; see `find_states`.
         broken: Neurons that have a gradient in train mode only.
         rest: Attributes that move in a call, with the values that they have before.
-        seed: Seed of the global generators of PyTorch, NumPy and Python, whose states come back;
-            None leaves them alone.
+        seed: Seed of all that it draws from; None leaves that alone.
         device: Where the net runs.
     """
     parts = [module for node in broken for module in node.modules()]  # surrogates ask too
@@ -51,7 +49,7 @@ def at_rest(
             for module, owner in states:
                 stack.enter_context(owner.on_torch(module))
             if seed is not None:
-                stack.enter_context(_seeded(seed, device))
+                stack.enter_context(seeded(net, seed, device))
             yield
     finally:
         for module, training in zip(parts, modes, strict=True):
@@ -59,21 +57,6 @@ def at_rest(
         for module, owner in states:
             owner.reset(module)
         restore(net, rest)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    cuda = [device.index or 0] if device.type == "cuda" else []
-    others = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            yield
-    finally:
-        random.setstate(others[0])
-        np.random.set_state(others[1])
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -89,6 +89,7 @@ class ShownNet(NoisyModule):
             for node, owner in nodes.values()
         )
         self.rest: dict[Key, Any] = {}
+        self.in_pairs = False  # whether it takes no single image, as behind `squeeze()`
         for module, owner in find_states(net):
             owner.reset(module)
         self.train(net.training)
@@ -131,8 +132,9 @@ class ShownNet(NoisyModule):
         """What the net returns for images, from rest; for single steps, the list of its returns."""
         with self._at_rest(x):
             if layout is Layout.IMAGES or (layout is Layout.BATCH_FIRST and x.dim() == 5):
-                return self._told(self._run(x.clone()))  # some networks change their input
-            frames = self._frames(x)
+                shown = self._enough(x, 0)
+                return self._told(self._run(shown.clone()))  # some networks change their input
+            frames = self._enough(self._frames(x), 1)
             if layout is Layout.STEPS:
                 return [self._step(self._run(frame.clone())) for frame in frames.unbind(0)]
             if layout is Layout.BATCH_FIRST:
@@ -140,16 +142,16 @@ class ShownNet(NoisyModule):
             last = layout is Layout.TIME_LAST
             return self._told(self._run(frames.movedim(0, -1) if last else frames))
 
-    def _run(self, shown: Tensor) -> Any:
-        as_written = scripted_functions_as_written()
-        with self._eagerly(), as_written, without_checkpointing(), inside_network():
-            return self.net(shown)
+    def _enough(self, shown: Tensor, batch: int) -> Tensor:
+        """Images as often as the net needs them: twice, where it takes no single one."""
+        single = self.in_pairs and shown.shape[batch] == 1
+        return torch.cat([shown, shown], batch) if single else shown
 
-    def _eagerly(self) -> AbstractContextManager[object]:
-        """Compiled parts run as they were written: compiled code shows nothing of what fires."""
-        if any(type(module).__name__ == "OptimizedModule" for module in self.net.modules()):
-            return torch.compiler.set_stance("force_eager")
-        return nullcontext()
+    def _run(self, shown: Tensor) -> Any:
+        # compiled code shows nothing of what fires; a function, or a part, may be compiled alone
+        as_written = torch.compiler.set_stance("force_eager"), scripted_functions_as_written()
+        with as_written[0], as_written[1], without_checkpointing(), inside_network():
+            return self.net(shown)
 
     def _told(self, out: Any) -> Any:
         """What the caller's function makes of an output; the output itself where there is none."""
@@ -190,20 +192,20 @@ class ShownNet(NoisyModule):
 
     def _with_own_neurons(self, x: Tensor, found: Study) -> Tensor:
         """The net as its author runs it."""
-        return self._logits(self.raw(x, found.layout), found.reading)
+        return self._logits(self.raw(x, found.layout), found.reading, len(x))
 
     def _with_twins(self, x: Tensor, reading: Reading) -> Tensor:
         """The net with twins in the place of its neurons, from rest, all steps at once."""
         with self._at_rest(x), twins_in_place(self, self.members):
             if self.T is None:
-                return self._logits(self._told(self.net(x)), reading)
-            frames = self._frames(x)
+                return self._logits(self._told(self.net(self._enough(x, 0))), reading, len(x))
+            frames = self._enough(self._frames(x), 1)
             if self.sequences:
-                return self._logits(self._told(self.net(frames)), reading)
+                return self._logits(self._told(self.net(frames)), reading, len(x))
             for twin in self.members:
                 twin.steps = len(frames)
             out: Tensor = self._step(self.net(frames.flatten(0, 1)))
-            return reduce(out.unflatten(0, (len(frames), -1)), self.readout)
+            return reduce(out.unflatten(0, (len(frames), -1)), self.readout)[: len(x)]
 
     def _frames(self, x: Tensor) -> Tensor:
         """What the net is shown, `[T, B, ...]`."""
@@ -217,6 +219,7 @@ class ShownNet(NoisyModule):
             return cast(Tensor, self.encoder(x[None], steps=self.T))
         return torch.stack([self.encoder(x) for _ in range(cast(int, self.T))])
 
-    def _logits(self, out: Any, reading: Reading) -> Tensor:
+    def _logits(self, out: Any, reading: Reading, images: int) -> Tensor:
         steps = reading.steps(out)
-        return reduce(steps, self.readout) if steps.dim() == 3 else steps
+        logits = reduce(steps, self.readout) if steps.dim() == 3 else steps
+        return logits[:images] if self.in_pairs else logits

@@ -22,8 +22,11 @@ from robust_snn.foreign.library import Library
 from robust_snn.foreign.net_state import counting_calls
 from robust_snn.foreign.outputs import NotRead, Reading, find_reading
 from robust_snn.foreign.outside_state import moved_outside, outside
+from robust_snn.foreign.random_sources import fingerprints
 from robust_snn.foreign.spike_plan import SpikePlan
 from robust_snn.foreign.survey import survey, tensors_of
+from robust_snn.kernels import sample_keys
+from robust_snn.neurons.pass_settings import keyed
 from robust_snn.utils.errors import InputError, is_out_of_memory
 
 BATCHES = (3, 2)  # sizes of the batches that tell the axes of an output apart
@@ -79,6 +82,7 @@ class Runnable(Protocol):
     net: nn.Module
     T: int | None
     sequences: bool
+    in_pairs: bool
 
     @property
     def name(self) -> str:
@@ -137,7 +141,16 @@ def study(subject: Runnable, x: Tensor) -> Study:
             continue
         if subject.T is None:
             _refuse_one_step(subject, images, found)
-        return found._replace(plan=spike_plan(subject, x, layout))
+        try:
+            plan = spike_plan(subject, x, layout)
+        except Exception as error:
+            if is_out_of_memory(error) or isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{subject.name} takes {len(images)} images, and fails on {len(_surveyed(x))} "
+                f"({type(error).__name__}: {error}); it must take any number of them"
+            ) from error
+        return found._replace(plan=plan)
     if kept := moved_outside(elsewhere, subject.net):
         raise NotRunnable(f"{subject.name} runs on one batch of images and not on another; {kept}")
     if mixes and subject.T is None and not _takes_steps(subject, images):
@@ -167,8 +180,16 @@ class _Regained(TorchFunctionMode):
 
 def spike_plan(subject: Runnable, x: Tensor, layout: Layout) -> SpikePlan:
     """The spike functions of a network, looked for on some of these images."""
-    count = max(1, min(SURVEYED, PIXELS // max(1, x[0].numel())))
-    return survey(subject.net, lambda images: tensors_of(subject.raw(images, layout)), x[:count])
+
+    def run(images: Tensor) -> list[Tensor]:
+        return tensors_of(subject.raw(images, layout))
+
+    return survey(subject.net, run, _surveyed(x))
+
+
+def _surveyed(x: Tensor) -> Tensor:
+    """The images on which spike functions are looked for."""
+    return x[: max(1, min(SURVEYED, PIXELS // max(1, x[0].numel())))]
 
 
 def open_functions(subject: Runnable, x: Tensor, layout: Layout) -> None:
@@ -231,16 +252,16 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         for function in functions_of(tensors_of(subject.raw(leaf, layout))):
             open_function(function)
     outs, calls = [], []
-    generator = torch.random.get_rng_state()
+    before = fingerprints(subject.net)
     with torch.no_grad():
         for batch in (images, few):
             counter = _Counter()
             with listening(counter):
-                outs.append(subject.raw(batch, layout))
+                outs.append(_with_keys(subject, batch, layout))
             calls.append(counter.calls)
-        drawn = not torch.equal(generator, torch.random.get_rng_state())
-        again = subject.raw(few, layout)
-        if not subject.stochastic and not same(tensors_of(outs[1]), tensors_of(again)):
+        drawn = fingerprints(subject.net) != before
+        again = _with_keys(subject, few, layout)
+        if not same(tensors_of(outs[1]), tensors_of(again)):
             raise _differs(drawn)
         if calls[0] != calls[1]:
             raise ImagesMix(
@@ -259,18 +280,53 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         if not subject.stochastic:
             moved = reading.steps(subject.raw(images.roll(1, 0), layout))  # every one of them
             axis = 0 if reading.time is None else 1
-            pairs = (together.roll(1, axis), moved), (together.narrow(axis, 0, len(few)), alone)
+            pairs = [(together.roll(1, axis), moved), (together.narrow(axis, 0, len(few)), alone)]
+            if (beside := _beside_others(subject, images, layout)) is not None:
+                pairs.append((together.select(axis, 0), reading.steps(beside).select(axis, 0)))
             if not all(_alike(a, b) for a, b in pairs):
                 if drawn:
                     raise _differs(drawn)
-                raise ImagesMix("the logits of an image depend on its place in the batch")
+                raise ImagesMix(
+                    "the logits of an image depend on its place in the batch, or on the images "
+                    "beside it"
+                )
+        subject.in_pairs = subject.in_pairs or not _takes_one(subject, few, layout, reading)
     return Study(layout, reading, SpikePlan(), stateful)
+
+
+def _takes_one(subject: Runnable, few: Tensor, layout: Layout, reading: Reading) -> bool:
+    """Whether a single image gets logits like several: attacks go on with those that are left."""
+    with suppress(Exception):
+        return reading.steps(subject.raw(few[:1], layout)).shape[-2] == 1
+    return False
+
+
+def _beside_others(subject: Runnable, images: Tensor, layout: Layout) -> Any:
+    """What the network returns for the first image beside white ones; None where it fails on such.
+
+    Images at hand may be too much alike to show a norm over the batch.
+    """
+    with suppress(Exception):
+        return subject.raw(torch.cat([images[:1], torch.ones_like(images[1:])]), layout)
+    return None
+
+
+def _with_keys(subject: Runnable, x: Tensor, layout: Layout) -> Any:
+    """What the network returns with the same random numbers every time, if its caller named them.
+
+    What draws in spite of it cannot be repeated: no average over draws would have a gradient.
+    """
+    with keyed(sample_keys(0, torch.arange(len(x), device=x.device))):
+        return subject.raw(x, layout)
 
 
 def _differs(drawn: bool) -> _Differs:
     if drawn:
         return _Differs("it draws random numbers: say robust_snn.adapt(net, ..., random=True)")
-    return _Differs("it keeps a state outside of its modules, which its forward has to reset")
+    return _Differs(
+        "it keeps a state outside of its modules, which its forward has to reset, or draws random "
+        "numbers that follow from no seed: let them come from PyTorch"
+    )
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

@@ -104,6 +104,7 @@ GATES: tuple[Form, ...] = (
     lambda v: torch.where(v > 0, v, 0.1 * v),
     lambda v: (v - 0.5).masked_fill(v <= 0.5, 0.0),
     lambda v: (v - 0.5) * (v > 0.5).float(),
+    lambda v: torch.relu(v - 1) * (v > 1),
 )
 LOOSE: dict[str, Form] = {
     "bucketize": lambda v: torch.bucketize(v.detach(), torch.tensor([0.5])) + 0.1 * v,
@@ -151,6 +152,28 @@ def test_masks_have_a_gradient_wherever_they_take_part() -> None:
     found, expected = gradient(victim.replace(gradient=MODE)), gradient(reference)
     assert torch.equal(found[0], net(IMAGES))
     assert_close_rms(found[0], expected[0])
+    assert_close_rms(found[1], expected[1])
+
+
+class FirstSpikes(Sites):
+    """Only the first spike of a neuron counts, by its time; what has fired is a sum of spikes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, fired, times = (torch.zeros(len(x), 12) for _ in range(3))
+        for t in range(4):
+            v = 0.9 * v + 2 * self.layers[0](x.flatten(1))
+            spikes = self.forms[0](v) * (1 - fired)
+            fired, times = fired + spikes, times + spikes * (4 - t)
+        return self.last(times.view_as(v))
+
+
+def test_spikes_that_are_gathered_are_no_straight_through_ones() -> None:
+    net = FirstSpikes([lambda v: (v >= 0.5).float()])
+    reference = FirstSpikes([lambda v: step(v - 0.5)])
+    victim = adapt(net, images=IMAGES)
+    assert len(victim.net.neurons) == 1 and not victim.takes("pdsg").missed
+    found, expected = gradient(victim.replace(gradient=MODE)), gradient(reference)
+    assert torch.equal(found[0], net(IMAGES))
     assert_close_rms(found[1], expected[1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from robust_snn.victim_scoring import correct
 from tests.foreign.own_step import Fire
 
 T = 5
+CLOCK = itertools.count()
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -143,6 +145,22 @@ class Mixing(Loop):
         return super().forward(x - 3 * x.mean(0, keepdim=True) + x.flip(0))
 
 
+class Centred(Loop):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean())
+
+
+class AtMost(Loop):
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) < 4
+        return super().forward(x)
+
+
+class Timed(Loop):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (1 + next(CLOCK))
+
+
 class Folded(Loop):
     """Gives neurons `[T * B, ...]` where they take `[T, ...]`."""
 
@@ -160,8 +178,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "mixed images": (
         Mixing,
         {},
-        r"depend on its place in the batch.*give neurons and norms \[T, B",
+        r"or on the images beside it.*give neurons and norms \[T, B",
     ),
+    "a norm over the batch": (Centred, {}, "or on the images beside it"),
+    "four images": (AtMost, {}, "takes 3 images, and fails on 6"),
+    "a clock": (Timed, {"random": True}, "draws random numbers that follow from no seed"),
     "images as steps": (Folded, {}, r"its steps follows the number of images.*\[T, B, \.\.\.\]"),
 }
 
@@ -171,6 +192,27 @@ def test_what_cannot_be_run_is_refused_with_the_way_out(name: str) -> None:
     build, arguments, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
         adapt(build(), images=IMAGES, **arguments)
+
+
+class Squeezed(Loop):
+    """It has no axis of images for a single one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze()
+
+
+def test_a_net_that_takes_no_single_image_is_shown_it_twice() -> None:
+    victim = adapt(Squeezed(), images=IMAGES)
+    x, alone = IMAGES.clone().requires_grad_(), IMAGES[:1].clone().requires_grad_()
+    for mode in ("own", "bptt", "rga", "hart"):
+        several = victim.replace(gradient=mode)(x)[0]
+        single = victim.replace(gradient=mode)(alone)
+        assert torch.equal(single[0], several)
+        grads = [
+            torch.autograd.grad(v.square().sum(), image)[0]
+            for v, image in ((several, x), (single, alone))
+        ]
+        assert torch.allclose(grads[0][:1], grads[1])
 
 
 class Encoded(nn.Module):
@@ -210,6 +252,41 @@ def test_a_random_net_that_says_so() -> None:
     assert torch.equal(first, victim.sample(IMAGES, torch.arange(6)))
 
 
+class Drawing(Loop):
+    """It draws from a generator that is not the global one of PyTorch."""
+
+    def __init__(self, source: Any, draw: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.source, self.draw = [source], draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (1 + float(self.draw(self.source[0])))
+
+
+SOURCES: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "torch.Generator": (torch.Generator(), lambda source: torch.rand((), generator=source)),
+    "NumPy": (None, lambda source: np.random.rand()),  # noqa: NPY002 - as people write it
+    "np.random.Generator": (np.random.default_rng(0), lambda source: source.random()),
+    "np.random.RandomState": (np.random.RandomState(0), lambda source: source.rand()),
+    "Python": (None, lambda source: random.random()),
+    "random.Random": (random.Random(0), lambda source: source.random()),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_all_that_a_random_net_draws_from_follows_the_victims_seed(name: str) -> None:
+    with pytest.raises(InputError, match="say robust_snn.*random=True"):
+        adapt(Drawing(*SOURCES[name]), images=IMAGES)
+    victim = adapt(Drawing(*SOURCES[name]), images=IMAGES, random=True)
+    first, second = (victim.sample(IMAGES, torch.arange(6), draw=draw) for draw in (0, 1))
+    assert not torch.equal(first, second)
+    random.seed(1)
+    before = random.random()
+    random.seed(1)
+    assert torch.equal(first, victim.sample(IMAGES, torch.arange(6)))
+    assert random.random() == before  # the caller's numbers go on as they were
+
+
 def test_event_frames_without_T_are_shown_as_they_come() -> None:
     frames = IMAGES[:, None].expand(-1, T, -1, -1, -1)
     for time in (0, 1):
@@ -229,6 +306,16 @@ def test_a_compiled_network_runs_as_it_was_written() -> None:
     victim = adapt(torch.compile(Loop()), images=IMAGES)  # type: ignore[arg-type]
     assert len(victim.net.neurons) == 2
     assert torch.equal(victim.sample(IMAGES, torch.arange(6)), expected())
+
+
+def test_a_compiled_function_inside_a_network_runs_as_it_was_written() -> None:
+    compiled = torch.compile(lambda v: torch.sigmoid(v) + ((v > 0).float() - v.sigmoid()).detach())
+
+    class Inside(Loop):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + compiled(x.flatten(1)[:, :3] - 0.5)
+
+    assert len(adapt(Inside(), images=IMAGES).net.neurons) == 3
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
