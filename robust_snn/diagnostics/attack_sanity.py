@@ -46,7 +46,7 @@ def accuracy_over_eps(
     """Robust accuracy must not rise with eps, and must reach chance where a grey image is allowed.
 
     Half of the range in Linf, and half of the root of the number of pixels in L2, reach a grey
-    image from any image, so that no classifier can be better than chance.
+    image from any image, so that no classifier can be better than to name the commonest class.
     """
     grey = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
     radii = sorted({eps / 2, eps, 2 * eps, grey})
@@ -55,7 +55,8 @@ def accuracy_over_eps(
     for radius in radii:
         adversarial = attack.within(victim, images, labels, radius, norm, seed)
         accuracies[radius] = fresh_accuracy(victim, adversarial.images, labels, seed)
-    chance = 1 / count_classes(victim, images)
+    one_class = float(labels.bincount().max()) / len(labels)  # what the same answer to all gives
+    chance = max(1 / count_classes(victim, images), one_class)
     end = accuracies[grey]
     collapse = Diagnostic(
         "collapse",

@@ -65,6 +65,7 @@ def verdict_of(
         diagnostics=(
             *checked.diagnostics,
             *verdict_checks.clean_accuracy(summary.clean.accuracy, checked.classes),
+            *verdict_checks.same_answer(predictions.clean, predictions.labels),
             *verdict_checks.reach(job.threat, bounded),
             *summary.diagnostics,
             *([] if proven is None else proven.missed(right)),

@@ -25,7 +25,12 @@ from robust_snn.eval.protocol.implementations import (
 )
 from robust_snn.eval.protocol.suite import AttackSpec, Suite
 from robust_snn.eval.scoring import verdict_checks
-from robust_snn.eval.scoring.noise_draws import SAME_LOGITS, noise_spread, repeat_spread
+from robust_snn.eval.scoring.noise_draws import (
+    SAME_LOGITS,
+    batch_influence,
+    noise_spread,
+    repeat_spread,
+)
 from robust_snn.eval.scoring.verdict import ProbeCost
 from robust_snn.kernels import derive_seed
 from robust_snn.metrics.image_energy import refuse_unknown_costs
@@ -41,6 +46,7 @@ from robust_snn.victim_inputs import (
 )
 
 Calibration = tuple[Tensor, Tensor]  # images with their labels
+BESIDE = 16  # images that pass together where it is asked whether they influence each other
 CALIBRATION = 32  # images on which a suite with a budget chooses its attacks
 
 
@@ -112,6 +118,7 @@ def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
         classes,
         (
             verdict_checks.noise(job.victim.stochastic, spread, _repeats(job)),
+            *verdict_checks.beside(_influence(job, spread)),
             *verdict_checks.not_run(not_run, adaptive=suite.budget is not None),
         ),
         calibration,
@@ -145,6 +152,14 @@ def _spread(job: Job) -> float:
         return noise_spread(job.victim, images[start:stop].to(device))
 
     return max(in_parts(spread, 0, len(images)))
+
+
+def _influence(job: Job, spread: float) -> float:
+    """How far images beside an image move its logits; 0 where noise would hide it."""
+    victim, images = job.victim, job.images[: min(BESIDE, job.batch_size)]
+    if victim.draws_by_batch or (spread > SAME_LOGITS and not victim.stochastic):
+        return 0.0
+    return batch_influence(victim, images.to(device_of(victim)))
 
 
 def _repeats(job: Job) -> bool:

@@ -7,12 +7,14 @@ row per line of the paper's table, in percent, with a column per attack of the s
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from robust_snn.data import DATASETS
+from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.scoring.verdict import Verdict
 
 _WORDS = ("table", "setting", "data", "model")
@@ -45,11 +47,15 @@ def published_results(verdict: Verdict) -> PublishedResults | None:
     """What the paper of a verdict's suite reports for its architecture and data, if anything.
 
     A verdict does not know how a net was trained, so all lines about its architecture are given. A
-    file of images counts as CIFAR where the number of classes agrees.
+    file of images counts as CIFAR where the number of classes agrees. Under another radius, norm or
+    setting than the paper's, draws aside, there is nothing to compare.
     """
-    suite = verdict.suite.partition("(")[0]
+    suite, _, changed = verdict.suite.partition("(")
     table = files("robust_snn.eval.protocol") / "suites" / "published" / f"{suite}.csv"
-    if not table.is_file():
+    if not table.is_file() or not re.fullmatch(r"(draws=\d+\))?", changed):
+        return None
+    asked = load_suite(suite)
+    if (verdict.threat["norm"], verdict.threat["eps"]) != (asked.norm, asked.eps):
         return None
     source, *lines = table.read_text(encoding="utf-8").splitlines()
     rows = tuple(_row(line) for line in csv.DictReader(lines) if _about(line, verdict))

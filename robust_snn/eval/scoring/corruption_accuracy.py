@@ -66,7 +66,9 @@ def corruption_accuracy(
         losses.append(torch.stack(each, 1).mean(1))
     correct, loss = torch.cat(right).numpy(), torch.cat(losses).double().numpy()
     accuracy, interval = intervals.accuracy_estimate(correct)
-    margin = float(t.ppf(0.975, len(loss) - 1) * np.std(loss, ddof=1) / len(loss) ** 0.5)
+    margin = np.inf  # of one image, which says nothing of others
+    if len(loss) > 1:
+        margin = float(t.ppf(0.975, len(loss) - 1) * np.std(loss, ddof=1) / len(loss) ** 0.5)
     mean = float(loss.mean())
     by_net = tuple(correct.reshape(len(loss), len(victims), draws).mean((0, 2)).tolist())
     return CorruptionAccuracy(accuracy, interval, mean, (mean - margin, mean + margin), by_net)

@@ -93,6 +93,17 @@ def repeat_spread(victim: Victim, images: Tensor) -> float:
     return _spread(torch.stack([victim.sample(images, ids, purpose="probe") for _ in "12"]))
 
 
+def batch_influence(victim: Victim, images: Tensor) -> float:
+    """Distance of the logits of the first and last image alone and among these, over their size."""
+    ids = torch.arange(len(images), device=images.device)
+    ends = ids[[0, -1]]
+    together = victim.sample(images, ids, purpose="probe")[ends]
+    pairs = zip(images[ends].split(1), ends.split(1), strict=True)
+    alone = torch.cat([victim.sample(image, one, purpose="probe") for image, one in pairs])
+    size = float((together.norm() + alone.norm()) / 2)
+    return float((together - alone).norm()) / size if size else 0.0
+
+
 def _spread(logits: Tensor) -> float:
     check_finite(logits)
     unit = torch.nn.functional.normalize(logits, dim=-1)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.metrics import energy, firing_rates, operations, record
+from robust_snn.metrics import Operations, energy, firing_rates, operations, record
+from robust_snn.metrics.energy import MAC_PICOJOULES, SOP_PICOJOULES
+from robust_snn.metrics.image_energy import CostRecord, recorded_costs
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
 
@@ -24,7 +26,8 @@ class SpikingActivity:
     Attributes:
         layers: Names of the layers, `[L]`; empty for a network that is not ours.
         rates: Spikes per neuron and step, `[L]`.
-        costs: Spikes, spike operations, multiplications and joules per image, `[4]`.
+        costs: Spikes, spike operations, multiplications and joules per image, up to an early exit
+            where there is one, `[4]`.
     """
 
     layers: np.ndarray
@@ -101,13 +104,30 @@ class _Run(NamedTuple):
 @torch.no_grad()
 def _runs(victim: Victim, images: Tensor, ids: np.ndarray) -> list[_Run]:
     """One pass, or one for every image where layers get other batches than these."""
-    with record(victim.net, len(images)) as activity:
+    with recorded_costs(victim, len(images)) as found:
         victim.sample(images, torch.from_numpy(ids), purpose="activity")
+    activity = found.activity
     if activity.regrouped and len(ids) > 1:
         alone = [slice(n, n + 1) for n in range(len(ids))]
         return [run for one in alone for run in _runs(victim, images[one], ids[one])]
     if not activity.layers:
         return [_Run(len(ids), {}, (0.0, 0.0, 0.0, 0.0))]
     done = operations(activity)
+    if found.exit is not None:
+        done = _up_to_the_exit(found, len(ids))
     costs = done.spikes, done.sops, done.macs, energy(done)
-    return [_Run(len(ids), firing_rates(activity), costs)]
+    rates = firing_rates(activity)  # of the victim's layers, whose network is `net`
+    return [_Run(len(ids), {n.removeprefix("net."): rate for n, rate in rates.items()}, costs)]
+
+
+def _up_to_the_exit(found: CostRecord, images: int) -> Operations:
+    """Operations per image of the steps that a network with an early exit reads."""
+    costs = found.costs(images)
+    spikes = 0.0
+    for layer in found.activity.layers.values():
+        read = torch.arange(len(layer.spikes), device=costs.steps.device)[:, None] < costs.steps
+        spikes += float((layer.spikes.flatten(2).sum(2) * read).sum(dtype=torch.float64))
+    sops = float(costs.spike_operations.double().mean())
+    joules = float(costs.picojoules.double().mean())
+    macs = (joules - SOP_PICOJOULES * sops) / MAC_PICOJOULES
+    return Operations(spikes / images, sops, macs)

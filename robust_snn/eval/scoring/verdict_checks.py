@@ -13,6 +13,8 @@ from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.noise_draws import PROBE_DRAWS, SAME_LOGITS
 
+MIXES = 0.3  # of the logits, which rounding in another batch does not change in so few images
+SEVERAL = 8  # images whose answers should differ
 GREY = 0.5  # a radius in Linf within which every image can be made grey
 FIRST_LOOKS = ("quick", "demo")  # suites that are too short for a result
 
@@ -49,6 +51,25 @@ def clean_accuracy(accuracy: float, classes: int) -> list[Diagnostic]:
     )
     why += "images scaled twice, or the network not trained?"
     return [Diagnostic("clean accuracy", accuracy, "fail", why)]
+
+
+def beside(influence: float) -> list[Diagnostic]:
+    """What is said of a network whose logits of an image are others in another batch."""
+    if influence <= MIXES:
+        return []
+    why = f"logits of images alone and beside others are {influence:.0%} apart, more than rounding "
+    why += "does: accuracies are those of these batches, and of no single image"
+    return [Diagnostic("images beside", influence, "fail", why)]
+
+
+def same_answer(predicted: np.ndarray, labels: np.ndarray) -> list[Diagnostic]:
+    """What is said of a network that answers one class to images of several, `[N, draws]`."""
+    answers, shares = np.unique(predicted), np.unique(labels, return_counts=True)[1] / len(labels)
+    if len(answers) > 1 or len(shares) == 1 or len(labels) < SEVERAL:
+        return []
+    why = f"class {answers[0]} is the answer to every clean image, of {len(shares)} classes, so "
+    why += f"that accuracies say how many images have that label: at most {shares.max():.1%}"
+    return [Diagnostic("same answer", 1.0, "fail", why)]
 
 
 def attacked(images: int) -> list[Diagnostic]:

@@ -65,6 +65,22 @@ def test_other_suites_and_data_have_none() -> None:
     assert published_results(replace(verdict, data={**verdict.data, "name": "digits"})) is None
 
 
+@pytest.mark.parametrize(
+    ("change", "compared"),
+    [
+        ({}, True),
+        ({"suite": "stable-table1(draws=5)"}, True),
+        ({"suite": "stable-table1(steps=5)"}, False),
+        ({"suite": "stable-table1(draws=5, steps=5)"}, False),
+        ({"threat": {"norm": "Linf", "eps": 4 / 255}}, False),
+        ({"threat": {"norm": "L2", "eps": 8 / 255}}, False),
+    ],
+)
+def test_other_settings_are_not_the_papers(change: dict[str, Any], compared: bool) -> None:
+    verdict = replace(stable(name="snn_vgg11_dlif"), **change)
+    assert (published_results(verdict) is not None) is compared
+
+
 def test_columns_beside_ours() -> None:
     verdict = stable(name="snn_wrn16")
     known = published_results(verdict)

@@ -13,14 +13,16 @@ from robust_snn import Victim
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.gradient_checks import on_survivors
-from robust_snn.eval.scoring.noise_draws import score
+from robust_snn.eval.scoring.noise_draws import batch_influence, score
 from robust_snn.eval.scoring.verdict_checks import (
     attacked,
+    beside,
     black_box,
     clean_accuracy,
     devices,
     noise,
     reach,
+    same_answer,
 )
 from victims import StandIn
 
@@ -125,3 +127,36 @@ def test_noise_that_no_seed_reaches_warns(
 ) -> None:
     found = noise(declared, spread, repeats)
     assert found.status == status and ("not under control" in found.why) is not repeats
+
+
+@pytest.mark.parametrize(
+    ("answers", "labels", "fails"),
+    [
+        ([0] * 8, [0, 0, 0, 0, 0, 0, 0, 1], True),  # 87.5 % right, and says nothing
+        ([0] * 8, [0] * 8, False),
+        ([0] * 7 + [1], [0, 0, 0, 0, 0, 0, 0, 1], False),
+        ([0] * 4, [0, 0, 0, 1], False),
+    ],
+)
+def test_the_same_answer_to_all_images_fails(
+    answers: list[int], labels: list[int], fails: bool
+) -> None:
+    found = same_answer(np.array(answers)[:, None].repeat(3, 1), np.array(labels))
+    assert [note.status for note in found] == (["fail"] if fails else [])
+
+
+class ByBatch(StandIn):
+    """Turns its answers in batches of more images than a limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :3] * (-1 if len(x) > self.limit else 1)
+
+
+@pytest.mark.parametrize(("limit", "status"), [(4, ["fail"]), (8, [])])
+def test_an_image_whose_answer_depends_on_its_batch_fails(limit: int, status: list[str]) -> None:
+    found = beside(batch_influence(Victim(ByBatch(limit)), torch.rand(8, 1, 2, 2)))
+    assert [note.status for note in found] == status
