@@ -50,6 +50,7 @@ def verdict_of(
     job, predictions = checked.job, summary.predictions
     right = (predictions.worst == predictions.labels[:, None]).all(1)
     certified = None if proven is None else proven.bracket(right)
+    assert job.digests is not None
     used = {row.implementation for row in job.suite.attacks}
     bounded = bool(used) and used <= OWN_BOUNDS
     return Verdict(
@@ -65,6 +66,7 @@ def verdict_of(
         diagnostics=(
             *checked.diagnostics,
             *verdict_checks.clean_accuracy(summary.clean.accuracy, checked.classes),
+            *verdict_checks.copies(job.digests.images),
             *verdict_checks.same_answer(predictions.clean, predictions.labels),
             *verdict_checks.reach(job.threat, bounded),
             *summary.diagnostics,

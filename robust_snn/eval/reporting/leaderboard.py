@@ -43,7 +43,7 @@ class LeaderboardEntry:
         missing: What was not done without which a number means little: `attacked`, `attacked beyond
             a first look`, `diagnosed`, and `verified` of a submission.
         counted: Whether predictions beside the verdict confirm it.
-        certified: Accuracy that no attack can take, where certificates were given.
+        certified: Accuracy that no attack can take, where certificates were given to a run.
         verified: Whether `robust-snn verify` accepted the submission; None where it is a run's own
             folder.
         best: What all accepted runs of the network know together; None where this one is not
@@ -251,6 +251,7 @@ def _entry(path: Path, verdict: Verdict, counted: bool) -> LeaderboardEntry:
         warned=_warned(verdict),
         missing=_missing(verdict, verified),
         counted=counted,
-        certified=None if verdict.certified is None else verdict.certified.accuracy,
+        # a submission holds no proof that anybody could check
+        certified=verdict.certified.accuracy if verdict.certified and verified is None else None,
         verified=verified,
     )

@@ -14,6 +14,7 @@ from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.noise_draws import PROBE_DRAWS, SAME_LOGITS
 
 MIXES = 0.3  # of the logits, which rounding in another batch does not change in so few images
+COPIES = 0.05  # share of copies from which intervals are too narrow by more than a fortieth
 SEVERAL = 8  # images whose answers should differ
 GREY = 0.5  # a radius in Linf within which every image can be made grey
 FIRST_LOOKS = ("quick", "demo")  # suites that are too short for a result
@@ -60,6 +61,17 @@ def beside(influence: float) -> list[Diagnostic]:
     why = f"logits of images alone and beside others are {influence:.0%} apart, more than rounding "
     why += "does: accuracies are those of these batches, and of no single image"
     return [Diagnostic("images beside", influence, "fail", why)]
+
+
+def copies(digests: Sequence[str]) -> list[Diagnostic]:
+    """What is said of images that come again, each of which intervals take for a new one."""
+    count, distinct = len(digests), len(set(digests))
+    if count - distinct <= COPIES * count:
+        return []
+    share = (count - distinct) / count
+    why = f"{share:.1%} of the images are copies of others: intervals are of {count} images and "
+    why += f"should be of {distinct}"
+    return [Diagnostic("copies of images", share, "warn", why)]
 
 
 def same_answer(predicted: np.ndarray, labels: np.ndarray) -> list[Diagnostic]:

@@ -122,6 +122,8 @@ def verify(
         return Verification((*reasons, *others), tuple(notes))
     judge = victim.replace(seed=derive_seed(seed, "verify", submission.digest))
     found = _rescored(Scoring(submission, judge, images, labels), progress)
+    if submission.verdict.certified is not None:
+        notes = [*notes, "the certified accuracy is not verified: a submission holds no proofs"]
     found = replace(found, notes=(*notes, *found.notes))
     if found.accepted:
         write_json(submission.folder / RECORD, _record(submission, found))

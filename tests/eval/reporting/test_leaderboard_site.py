@@ -14,7 +14,7 @@ from robust_snn import InputError, cli
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.reporting.leaderboard import rank_runs
 from robust_snn.eval.reporting.leaderboard_site import write_site
-from robust_snn.eval.scoring.verdict import Verdict
+from robust_snn.eval.scoring.verdict import Certified, Verdict
 from runs import finished_run
 
 pytest.importorskip("jinja2")
@@ -80,6 +80,14 @@ def test_a_weak_run_without_predictions_wins_nothing(tmp_path: Path) -> None:
         (2, str(strong)),
         (2, str(weak)),
     ]
+
+
+def test_certificates_that_nobody_checked_are_not_shown(tmp_path: Path) -> None:
+    proven = Certified(0.5, (0.2, 0.8), 0.5, 6, 0.1)
+    run = finished_run(tmp_path / "a", FIRST, diagnostics=PASSED, certified=proven)
+    assert rank_runs([run]).entries[0].certified == 0.5
+    (run / "hashes.json").write_text("{}")  # a submission
+    assert rank_runs([run]).entries[0].certified is None
 
 
 def test_networks_that_are_equal_share_a_rank(tmp_path: Path) -> None:

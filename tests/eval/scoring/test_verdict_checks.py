@@ -19,6 +19,7 @@ from robust_snn.eval.scoring.verdict_checks import (
     beside,
     black_box,
     clean_accuracy,
+    copies,
     devices,
     noise,
     reach,
@@ -159,4 +160,10 @@ class ByBatch(StandIn):
 @pytest.mark.parametrize(("limit", "status"), [(4, ["fail"]), (8, [])])
 def test_an_image_whose_answer_depends_on_its_batch_fails(limit: int, status: list[str]) -> None:
     found = beside(batch_influence(Victim(ByBatch(limit)), torch.rand(8, 1, 2, 2)))
+    assert [note.status for note in found] == status
+
+
+@pytest.mark.parametrize(("distinct", "status"), [(100, []), (95, []), (94, ["warn"])])
+def test_copies_of_images_warn(distinct: int, status: list[str]) -> None:
+    found = copies([str(n % distinct) for n in range(100)])
     assert [note.status for note in found] == status
