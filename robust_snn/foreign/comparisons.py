@@ -32,6 +32,7 @@ from robust_snn.foreign.few_values import (
     are_close,
     has_few_values,
     has_hidden_values,
+    hides_a_constant,
     made_of_spikes,
     takes_few_values_only,
 )
@@ -283,10 +284,10 @@ class Comparisons(TorchFunctionMode):
         """Notes a sum that gives spikes a gradient which is not theirs."""
         unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
         again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
-        spikes_alone = (hasattr(a, "_comparison") or hasattr(a, "_of_mask") for a in args)
+        spikes_alone = any(hasattr(a, "_comparison") or hasattr(a, "_of_mask") for a in args)
         soft = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
         gathers = all(map(made_of_spikes, soft)) and not has_hidden_values(args, out)
-        if not again and (gathers or any(spikes_alone)):  # as in `0 + spikes`
+        if not again and (gathers or spikes_alone):  # as in `0 + spikes`
             return exchanged
         for comparison in reversed(self._hard):
             hard = comparison.spikes
@@ -301,7 +302,7 @@ class Comparisons(TorchFunctionMode):
             comparison, _ = max(known, key=lambda fit: _likeliness(fit[1]))
             comparison.spikes = out.detach()
             spikes = self._straight_through(out, comparison, soft, unsure)
-        elif again:
+        elif again or hides_a_constant(args, out):
             return exchanged
         else:
             spikes = self._unknown(out)

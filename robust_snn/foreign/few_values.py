@@ -40,6 +40,16 @@ def has_hidden_values(args: Any, out: Tensor) -> bool:
     return any(a.shape == out.shape and a.unique().numel() > 1 for a in fixed)
 
 
+def hides_a_constant(args: Any, out: Tensor) -> bool:
+    """Whether what has no gradient in a sum is the same for all images, as a layer of a zero state.
+
+    Then a silent layer beside it makes it few values too, and no straight-through spikes.
+    """
+    fixed = [a for a in args if isinstance(a, Tensor) and not a.requires_grad]
+    alike = (a.shape == out.shape and len(a) > 1 and bool((a == a[:1]).all()) for a in fixed)
+    return any(alike)
+
+
 def made_of_spikes(value: Tensor) -> bool:
     """Whether a tensor is made of spikes alone; what no operation has made is looked at."""
     made = getattr(value, "_spiky", None)

@@ -153,6 +153,26 @@ def test_a_soft_function_that_is_nearly_a_step_hides_no_spikes(name: str) -> Non
         assert_close_rms(found[1], reference[1])
 
 
+class Recurrent(Net):
+    """Its second layer is silent in the first step, and so is what it gets of itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        back = self.two(torch.zeros(len(x), 24)).flip(1).detach()
+        v, total = torch.zeros(len(x), 24), torch.zeros(1)
+        for step in range(3):
+            v = 0.8 * v + 3 * step * self.one(x.flatten(1))
+            spikes = self.fire(v)
+            v = v * (1 - spikes)
+            total = total + self.fire(self.two(spikes) + (back if step == 0 else 0.0) - 0.3)
+        return total
+
+
+def test_a_silent_layer_beside_a_constant_is_no_spike() -> None:
+    for fire in ("float", "where"):
+        victim = adapt(Recurrent(WITHOUT[fire]), images=IMAGES)
+        assert not victim.takes("bptt").missed
+
+
 def test_a_mask_is_no_spike() -> None:
     for mask in (lambda v: (v > 0).float(), lambda v: ~(v <= 0)):
         victim = adapt(Net(lambda v, mask=mask: mask(v) * v), images=IMAGES)
