@@ -80,6 +80,11 @@ def open_dataset(
             arrays and functions keep theirs.
         steps: Frames per recording of an event set. Default: 10, of DVS128 Gesture 16, SHD 100.
 
+    Raises:
+        InputError: If nothing of that name is known or there, it cannot be read, its labels are not
+            those of its classes, or a number is out of range.
+        ImportError: If the library that reads it is not installed; it names the extra to install.
+
     Example:
         >>> open_dataset("digits", n=64).images.shape
         torch.Size([64, 1, 16, 16])
@@ -89,16 +94,16 @@ def open_dataset(
     for what, value in (("image size", size), ("number of images", n), ("steps", steps)):
         if value is not None and whole(value, what, 1) > MOST[what]:
             raise InputError(f"{what} must be at most {MOST[what]}, got {value}")
-    name = str(name_or_path)
+    name, where = str(name_or_path), Path(root) if root else None
     data: OpenImageSet
     if name in DATASETS:
-        data = DATASETS[name].load(name, split, Path(root) if root else None, size)
+        data = DATASETS[name].load(name, split, where, size)
     elif name in EVENT_SETS:
-        data = load_events(name, split, Path(root) if root else None, size, steps, n)
+        data = load_events(name, split, where, size, steps, n)
     elif name == TINY_IMAGENET:
-        data = load_tiny_imagenet(split, Path(root) if root else None, size, n)
+        data = load_tiny_imagenet(split, where, size, n)
     elif name in TORCHVISION:
-        data = load_torchvision(name, split, Path(root) if root else None, size, n)
+        data = load_torchvision(name, split, where, size, n)
     elif is_reference(name):
         data = load_user_data(name, size, n)
     elif is_there(path := Path(name), "the data"):

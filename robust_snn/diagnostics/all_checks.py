@@ -50,6 +50,9 @@ def cheap(
         images: A few dozen images `[B, C, H, W]` in [0, 1]; without the clean errors.
         labels: `[B]`.
         seed: Seed of all noise and random numbers.
+
+    Raises:
+        InputError: If the images or the labels are wrong.
     """
     victim, seed = adapt(victim), whole(seed, "seed")
     images, labels, _ = checked_inputs(victim, images, labels)
@@ -87,6 +90,9 @@ def full(
         seed: Seed of all noise and random numbers.
         curves: Takes what the checks measure along the way: robust accuracy over `"eps"`, `"steps"`
             and `"random points"`, and the cosine of two gradients over `"draws"`.
+
+    Raises:
+        InputError: If the images, the labels or the threat are wrong.
     """
     of = adapt(victim), images, labels
     if norm not in BALL_NORMS:
