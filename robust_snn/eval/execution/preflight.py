@@ -17,7 +17,7 @@ from robust_snn.data.image_set import held_out
 from robust_snn.data.lazy_images import LazyImages, chosen
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.out_of_memory import in_parts
+from robust_snn.eval.execution.out_of_memory import in_parts, on_fewer
 from robust_snn.eval.protocol.implementations import (
     attacked_victim,
     implementation,
@@ -159,7 +159,8 @@ def _influence(job: Job, spread: float) -> float:
     victim, images = job.victim, job.images[: min(BESIDE, job.batch_size)]
     if victim.draws_by_batch or (spread > SAME_LOGITS and not victim.stochastic):
         return 0.0
-    return batch_influence(victim, images.to(device_of(victim)))
+    images = images.to(device_of(victim))
+    return on_fewer(lambda count: batch_influence(victim, images[:count]), len(images))[1]
 
 
 def _repeats(job: Job) -> bool:
