@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_snn.data.lazy_images import Images
+from robust_snn.foreign.hidden_state import moving_places
+from robust_snn.foreign.shown_net import ShownNet
 from robust_snn.utils.atomic_files import differences
 from robust_snn.utils.machine import processor
 from robust_snn.utils.module_description import describe_modules, libraries_of, unmoved
@@ -45,17 +47,28 @@ def identity(victim: Victim, images: Images) -> dict[str, Any]:
     shown = images[rows].to(device_of(victim)).float()
     judge = victim.replace(seed=0)
     logits, again = (judge.sample(shown, torch.arange(SHOWN), purpose="identity") for _ in "12")
-    before = describe_modules(net)
+    before = _described(net)
     gradients = _gradients(victim, shown[:FEWER])  # of another batch size, so that states move
     answers = {"logits": _rounded(logits), "gradients": gradients, "machine": _machine(shown)}
     repeat = torch.allclose(logits, again, rtol=1e-2, atol=1e-4)  # not under noise from elsewhere
     return {
-        "network": unmoved(before, describe_modules(net)),
+        "network": unmoved(before, _described(net)),
         "weights": weights_sha256(net),
         "settings": {name: _plain(getattr(victim, name)) for name in SETTINGS},
         "libraries": libraries_of(net),
         BEHAVIOUR: answers if repeat else {},
     }
+
+
+def _described(net: nn.Module) -> dict[str, Any]:
+    """A network's modules, without what moves in a call: that tells which images came last."""
+    found = describe_modules(net)
+    for outer, shown in net.named_modules():
+        for (inner, name), kept in shown.rest.items() if isinstance(shown, ShownNet) else ():
+            if () in moving_places(kept):
+                path = ".".join(part for part in (outer, "net", inner) if part)
+                found.get(path, {}).pop(name, None)
+    return found
 
 
 def structure_sha256(what_ran: Mapping[str, Any]) -> str:

@@ -215,7 +215,7 @@ def test_gradients_that_are_not_finite_are_plain_json() -> None:
     json.dumps(identity(adapt(Rooted().eval()), torch.rand(2, 3, 8, 8)), allow_nan=False)
 
 
-CHANGES: list[tuple[dict[str, Any], bool]] = [
+SAME_ANSWERS: list[tuple[dict[str, Any], bool]] = [
     ({}, True),
     ({"gradient": "bptr"}, True),
     ({"backend": "torch"}, True),
@@ -225,7 +225,7 @@ CHANGES: list[tuple[dict[str, Any], bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "same"), CHANGES)
+@pytest.mark.parametrize(("change", "same"), SAME_ANSWERS)
 def test_the_structure_is_what_the_answers_follow_from(change: dict[str, Any], same: bool) -> None:
     """The tensors are the same in all, and so are the spikes where the structure is."""
 
