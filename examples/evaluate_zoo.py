@@ -45,6 +45,7 @@ def added(training: Path, tag: str) -> str:
     name = f"{card['model']['name']}.{tag}"
     shutil.copyfile(weights, zoo.FOLDER / f"{name}.safetensors")
     write_json(zoo.FOLDER / f"{name}.json", card)
+    zoo.trained.cache_clear()  # timm asked for them at import
     return name
 
 

@@ -94,6 +94,7 @@ def test_a_training_becomes_a_trained_network(
     for known in (zoo.trained, zoo.card):
         known.cache_clear()
         request.addfinalizer(known.cache_clear)
+    assert zoo.trained() == ()  # which is remembered, as timm's asking is
     name = script["added"](tmp_path, "threes")
     assert name == "snn_vgg5.threes" and zoo.trained() == (name,)
     assert zoo.card(name)["model"] == card["model"]
