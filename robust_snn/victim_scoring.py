@@ -45,8 +45,13 @@ def judged(victim: Victim, images: Tensor, ids: Tensor, draw: int, purpose: str)
     A network that draws once for a whole batch answers one image at a time here: else images would
     be right and wrong together, and what is beside an image would change its noise.
     """
-    if not victim.draws_by_batch:
-        return victim.sample(images, ids, draw, purpose)
+    if victim.draws_by_batch:
+        return one_by_one(victim, images, ids, draw, purpose)
+    return victim.sample(images, ids, draw, purpose)
+
+
+def one_by_one(victim: Victim, images: Tensor, ids: Tensor, draw: int, purpose: str) -> Tensor:
+    """Logits `[B, K]` as of `Victim.sample`, where every image is alone in its batch."""
     pairs = zip(images.split(1), ids.split(1), strict=True)
     return torch.cat([victim.sample(image, one, draw, purpose) for image, one in pairs])
 

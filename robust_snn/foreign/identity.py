@@ -63,8 +63,9 @@ def identity(victim: Victim, images: Images) -> dict[str, Any]:
 def _described(net: nn.Module) -> dict[str, Any]:
     """A network's modules, without what moves in a call: that tells which images came last."""
     found = describe_modules(net)
-    for outer, shown in net.named_modules():
-        for (inner, name), kept in shown.rest.items() if isinstance(shown, ShownNet) else ():
+    shown_nets = [(path, m) for path, m in net.named_modules() if isinstance(m, ShownNet)]
+    for outer, shown in shown_nets:
+        for (inner, name), kept in shown.rest.items():
             if () in moving_places(kept):
                 path = ".".join(part for part in (outer, "net", inner) if part)
                 found.get(path, {}).pop(name, None)

@@ -149,8 +149,9 @@ class ShownNet(NoisyModule):
 
     def _run(self, shown: Tensor) -> Any:
         # compiled code shows nothing of what fires; a function, or a part, may be compiled alone
-        as_written = torch.compiler.set_stance("force_eager"), scripted_functions_as_written()
-        with as_written[0], as_written[1], without_checkpointing(), inside_network():
+        eagerly = torch.compiler.set_stance("force_eager")
+        as_written = scripted_functions_as_written()
+        with eagerly, as_written, without_checkpointing(), inside_network():
             return self.net(shown)
 
     def _told(self, out: Any) -> Any:

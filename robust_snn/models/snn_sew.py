@@ -79,7 +79,7 @@ def sew(
         stage: list[nn.Module] = []
         if built.modules and min(built.size) > 1:
             stage.append(TimeMaxPool2d(2))
-            built.size = built.size[0] // 2, built.size[1] // 2
+            built.pool()
         size, outputs = built.size, channels if base is None else max(1, round(base * width))
         if outputs != channels:
             stage.append(ConvSpike(channels, outputs, build.act(outputs, size), kernel_size=1))

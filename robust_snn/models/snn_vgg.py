@@ -60,8 +60,7 @@ def vgg(
         for layer in stage:
             if layer in POOLINGS:
                 layers.append(POOLINGS[str(layer)](2))
-                built.size = built.size[0] // 2, built.size[1] // 2
-                if not min(built.size):
+                if not min(built.pool()):
                     poolings = sum(step in POOLINGS for steps in stages for step in steps)
                     raise InputError(
                         f"img_size {entry.size} is too small for {poolings} poolings; it must be "

@@ -36,6 +36,11 @@ class Stages:
         self.size = -(-self.size[0] // 2), -(-self.size[1] // 2)
         return self.size
 
+    def pool(self) -> tuple[int, int]:
+        """Notes a 2x2 pooling, which drops an odd row, and gives the size of what comes next."""
+        self.size = self.size[0] // 2, self.size[1] // 2
+        return self.size
+
     def end(self, blocks: list[nn.Module], channels: int) -> None:
         """Ends a stage."""
         self.modules.append(nn.Sequential(*blocks))

@@ -136,7 +136,8 @@ def _claim(job: Job, row: int, shards: Sequence[FinishedShard]) -> _Claim:
     found = [(n, result) for n, s in enumerate(shards) if (result := s.attacks[row]) is not None]
     met = [job.ids(shard)[result.positions] for shard, result in found]
     robust = [result.claimed_robust for _, result in found]
-    return _Claim(np.concatenate([np.array([], int), *met]), np.concatenate([[], *robust]) > 0)
+    none = np.array([], int)
+    return _Claim(np.concatenate([none, *met]), np.concatenate([none.astype(bool), *robust]))
 
 
 def _attack(

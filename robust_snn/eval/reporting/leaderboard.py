@@ -83,6 +83,11 @@ class Leaderboard:
     data: dict[str, Any]
     entries: tuple[LeaderboardEntry, ...]
 
+    @property
+    def known_noise(self) -> str:
+        """What is to be said behind the radius, if the attacker knows the noise."""
+        return ", known noise" if "noise" in self.threat else ""
+
 
 def rank_runs(runs: Sequence[str | Path]) -> Leaderboard:
     """Reads verdicts and ranks the networks of those that were attacked and diagnosed in full.

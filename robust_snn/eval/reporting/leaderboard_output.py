@@ -85,9 +85,8 @@ def leaderboard_csv(board: Leaderboard) -> str:
 
 def render_leaderboard(board: Leaderboard) -> Table:
     """The leaderboard for a terminal."""
-    known = ", known noise" if board.threat.get("noise") == "known" else ""
     title = (
-        f"{board.threat['norm']}, eps = {radius_text(board.threat['eps'])}{known}, "
+        f"{board.threat['norm']}, eps = {radius_text(board.threat['eps'])}{board.known_noise}, "
         f"{board.data['n']} images of {board.data['name']}"
     )
     shown = Table(title=title)

@@ -66,8 +66,8 @@ def write_site(runs: Sequence[str | Path], folder: Path) -> Path:
 def threat_text(board: Leaderboard) -> str:
     """Threat model and images of a leaderboard, by which a site filters."""
     radius = radius_text(board.threat["eps"])
-    known = ", known noise" if board.threat.get("noise") == "known" else ""
-    return f"{board.threat['norm']}, {radius}{known}, {board.data['n']} of {board.data['name']}"
+    images = f"{board.data['n']} of {board.data['name']}"
+    return f"{board.threat['norm']}, {radius}{board.known_noise}, {images}"
 
 
 def _boards(runs: Sequence[str | Path]) -> list[Leaderboard]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robust_snn.victim import Victim
 from robust_snn.victim_inputs import check_finite
-from robust_snn.victim_scoring import fresh_logits, judged
+from robust_snn.victim_scoring import fresh_logits, judged, one_by_one
 
 PROBE_DRAWS = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
 SAME_LOGITS = (
@@ -98,8 +98,7 @@ def batch_influence(victim: Victim, images: Tensor) -> float:
     ids = torch.arange(len(images), device=images.device)
     ends = ids[[0, -1]]
     together = victim.sample(images, ids, purpose="probe")[ends]
-    pairs = zip(images[ends].split(1), ends.split(1), strict=True)
-    alone = torch.cat([victim.sample(image, one, purpose="probe") for image, one in pairs])
+    alone = one_by_one(victim, images[ends], ends, 0, "probe")
     size = float((together.norm() + alone.norm()) / 2)
     return float((together - alone).norm()) / size if size else 0.0
 
