@@ -67,7 +67,7 @@ KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a fe
 COUNTING = ("sum", "mean")  # of spikes
 MARKS = (
     *("_attached", "_comparison", "_hides", "_loose", "_numbers", "_of_mask", "_place", "_spiky"),
-    *("_unsure", "_varied"),
+    *("_source", "_unsure", "_varied"),
 )
 BENDING = ("relu", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "pow", "hardtanh")
 LIMITING = ("minimum", "maximum", "fmin", "fmax", "min", "max")  # with a number, as `clamp` does

@@ -21,6 +21,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from robust_snn.foreign.call_counters import changing_with_calls
 from robust_snn.foreign.changes import Watch
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.describe import summary
@@ -90,6 +91,7 @@ class ForeignSNN(ShownNet):
         self._verify = False  # whether its numbers are others than in the study
         self._given: set[GradientMode] = set()
         self._outdated: set[GradientMode] = set()
+        self.counters: str | None = None  # numbers that it keeps, by which its calls differ
 
     @property
     def refusals(self) -> dict[str, str]:
@@ -178,6 +180,7 @@ class ForeignSNN(ShownNet):
                 if self.members and self.whole_refusal is None:
                     self.check(x)
                 self._watch = self._watch or watch.without_moved(self.net)
+                self._notice_counters(x[:2])
                 return self.studies[shape]
             found = self.studies[shape]
             if self not in _ready:
@@ -185,10 +188,22 @@ class ForeignSNN(ShownNet):
                 _ready.add(self)
             if self._looks_again(shape):
                 self._tries += 1
-                plan = found.plan.completed(spike_plan(self, x, found.layout))
+                plan = found.plan.completed(spike_plan(self, x, found.layout, found.reading))
                 tried = self._tried(x, found._replace(plan=plan))
                 self.studies[shape] = found._replace(plan=tried)
         return self.studies[shape]
+
+    def _notice_counters(self, x: Tensor) -> None:
+        """Says so where the answers of a net follow how often it was called."""
+        self.counters = changing_with_calls(self, x, self.studies[x.shape[1:]])
+        if self.counters is not None:
+            _log.warning(
+                "%s answers otherwise the more often it is called, because it keeps %s; every call "
+                "of the victim is a first one. If that is its randomness, draw it from PyTorch and "
+                "say robust_snn.adapt(net, random=True)",
+                self.name,
+                self.counters,
+            )
 
     def _notice_changes(self) -> None:
         """Forgets what was found of a net that was set up anew.
@@ -374,11 +389,12 @@ class ForeignSNN(ShownNet):
             self._refuse(mode, plan)
         except InputError as error:
             return Reach(refusal=str(error))
+        working = [path for path in self.paths if path not in plan.idle]
         if not self._exchanges(mode):
-            return Reach((*self.paths, *self.ours))
+            return Reach((*working, *self.ours))
         swapped = isinstance(mode.rule(Dynamics()), Recursion)
         theirs = [n for n in plan.reached if not inside(n, *self.paths)]
-        reached = (*(self.paths if swapped else ()), *(theirs if swapped else plan.reached))
+        reached = (*(working if swapped else ()), *(theirs if swapped else plan.reached))
         reached = (*reached, *self.ours)
         missed = {n: why for n, why in plan.missed.items() if n not in reached}
         return Reach(reached, missed)
@@ -391,7 +407,7 @@ class ForeignSNN(ShownNet):
         """
         name = self.name
         for path, twin in zip(self.paths, self.members, strict=True):
-            if (reason := twin.owner.fixed(twin.node)) is not None:
+            if (reason := twin.owner.fixed(twin.node)) is not None and path not in plan.idle:
                 raise InputError(
                     f"{mode.name} cannot reach {path}: {reason}; adapt the net with gradient='own'"
                 )
@@ -426,8 +442,13 @@ class ForeignSNN(ShownNet):
         return alone or any(twin.refuses(mode) is not None for twin in self.members)
 
     def _unplanned(self, plan: SpikePlan) -> list[str]:
-        """Neurons of known libraries that call no spike function that was found."""
-        return [p for p in self.paths if not any(inside(neuron, p) for neuron in plan.names)]
+        """Neurons of known libraries that call no spike function that was found.
+
+        A readout whose membrane is read calls one whose spikes go nowhere.
+        """
+        found = [*plan.names, *(call.path for call in plan.calls)]
+        working = [path for path in self.paths if path not in plan.idle]
+        return [path for path in working if not any(inside(name, path) for name in found)]
 
     @torch.no_grad()
     def check(self, x: Tensor) -> None:

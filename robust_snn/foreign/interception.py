@@ -65,9 +65,15 @@ class Listener(Protocol):
 
 
 class Exchange(Protocol):
-    """A backward pass in the place of the author's."""
+    """A backward pass in the place of the author's.
+
+    Attributes:
+        argument: The argument whose gradient it gives.
+        threshold: One that is subtracted from it, and has the same gradient but for the sign.
+    """
 
     argument: int
+    threshold: int | None = None
 
     def backward(self, ctx: Any, upstream: Tensor) -> Tensor | None:
         """The gradient on `argument`."""
@@ -208,7 +214,10 @@ def open_function(function: AutogradFunction) -> bool:
             own = backward(ctx, *upstream)
             gradients = list(own) if isinstance(own, tuple) else [own]
         if upstream[0] is not None:
-            gradients[exchange.argument] = exchange.backward(ctx, upstream[0])
+            gradient = gradients[exchange.argument] = exchange.backward(ctx, upstream[0])
+            subtracted = exchange.threshold
+            if subtracted is not None and (its := gradients[subtracted]) is not None:
+                gradients[subtracted] = -gradient.sum_to_size(its.shape)
         return tuple(gradients)
 
     function.forward = staticmethod(heard_apart if separate else heard)  # type: ignore[method-assign]

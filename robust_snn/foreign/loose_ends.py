@@ -109,6 +109,10 @@ class LooseEnds:
             before |= {self._end(name, spikes, DETACHED) for spikes in lost}
         if before:
             self._enter(name, made, before)
+        if source is not None:  # of what is detached first
+            for value in made:
+                if value.grad_fn is None:
+                    self._mark(value, "_source", source)
         if made[0].requires_grad and made[0].is_floating_point():
             self._mark(made[0], "_varied", not has_few_values(made[0]))
 
@@ -204,7 +208,9 @@ def _place(name: str) -> str:
 def _made_by(value: Tensor) -> Node | None:
     """What made a tensor, or what it is the values of."""
     value = getattr(value, "_attached", value)
-    return value.grad_fn if value.is_floating_point() or value.is_complex() else None
+    if not (value.is_floating_point() or value.is_complex()):
+        return None
+    return value.grad_fn or getattr(value, "_source", None)
 
 
 def _jumps(

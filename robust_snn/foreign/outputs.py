@@ -6,6 +6,7 @@ that follows the size is the batch.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ class Reading(NamedTuple):
     """How the outputs of a network are read.
 
     Attributes:
-        element: Key of the tensor in a tuple or dictionary; None for a tensor alone.
+        element: Place of the tensor in a tuple, or its key, field or attribute; None for a tensor
+            alone.
         stacked: Whether the tensor comes as a list of its steps.
         time: Its axis of time, 0 or 1 or 2; None for logits `[B, K]`.
     """
@@ -44,7 +46,7 @@ class Reading(NamedTuple):
 
     def steps(self, out: Any) -> Tensor:
         """Logits of every step `[T, B, K]`, or `[B, K]` where there is no axis of time."""
-        value = out if self.element is None else out[self.element]
+        value = out if self.element is None else _part_of(out, self.element)
         tensor: Tensor = torch.stack(list(value)) if self.stacked else value
         return tensor if self.time is None else tensor.movedim(self.time, 0)
 
@@ -84,7 +86,7 @@ def find_reading(
         NotRead: If no tensor has the batch on an axis of its own, or several readings fit.
     """
     element = _element(outs, batches, membrane)
-    first, second = (out if element is None else out[element] for out in outs)
+    first, second = (out if element is None else _part_of(out, element) for out in outs)
     stacked = isinstance(first, list | tuple)
     if stacked:
         first, second = torch.stack(list(first)), torch.stack(list(second))
@@ -120,19 +122,38 @@ def _element(outs: tuple[Any, Any], batches: tuple[int, int], membrane: bool) ->
         if membrane:
             raise NotRead("it returns no membranes beside its spikes")
         return None
-    if isinstance(out, Mapping):
-        keys = [key for key in out if _readable(outs, key, batches)]
+    if (fields := fields_of(out)) is not None:
+        keys = [key for key in fields if _readable(outs, key, batches)]
         preferred = MEMBRANE_KEYS if membrane else LOGITS_KEYS
         named = [key for name in preferred for key in keys if str(key).lower() == name]
         if named or len(keys) == 1:
             return (named or keys)[0]
-        raise NotRead(f"it returns a dictionary of {', '.join(map(str, out))}")
+        if not isinstance(out, tuple):
+            kind = "dictionary" if isinstance(out, Mapping) else type(out).__name__
+            raise NotRead(f"it returns a {kind} of {', '.join(map(str, fields))}")
     if isinstance(out, tuple | list):
         places = [place for place in range(len(out)) if _readable(outs, place, batches)]
         if len(places) > membrane:
             return places[int(membrane)]
         raise NotRead(f"it returns {len(out)} values, none of which looks like logits")
     raise NotRead(f"it returns {type(out).__name__}")
+
+
+def fields_of(out: Any) -> Mapping[Any, Any] | None:
+    """What an output holds by name, as a dictionary, a named tuple or an object does."""
+    if isinstance(out, Mapping):
+        return out
+    if isinstance(out, tuple) and hasattr(out, "_fields"):
+        return dict(zip(out._fields, out, strict=True))
+    if dataclasses.is_dataclass(out):
+        return {field.name: getattr(out, field.name) for field in dataclasses.fields(out)}
+    if isinstance(out, Tensor | tuple | list):
+        return None
+    return getattr(out, "__dict__", None)
+
+
+def _part_of(out: Any, key: Any) -> Any:
+    return out[key] if isinstance(key, int) or isinstance(out, Mapping) else getattr(out, key)
 
 
 def _is_list_of_steps(out: Any) -> bool:
@@ -146,8 +167,8 @@ def _equal_tensors(values: Any) -> bool:
 
 def _readable(outs: tuple[Any, Any], key: Any, batches: tuple[int, int]) -> bool:
     try:
-        first, second = (out[key] for out in outs)
-    except (KeyError, IndexError):
+        first, second = (_part_of(out, key) for out in outs)
+    except (KeyError, IndexError, AttributeError):
         return False
     if isinstance(first, list | tuple) and first and _equal_tensors(first):
         first, second = torch.stack(list(first)), torch.stack(list(second))

@@ -33,6 +33,7 @@ DYNAMICS = (
     "forward",
     "mem_reset",
 )
+PARALLEL = ("AssociativeLeaky", "StateLeaky")  # which have no reset, and take all steps at once
 
 # Function of `snntorch.surrogate` -> ours, from the numbers that it holds.
 SURROGATE_FUNCTIONS: dict[str, Callable[[Any], SurrogateFunction]] = {
@@ -137,6 +138,14 @@ def own_mode(node: nn.Module) -> BPTT:
     return BPTT(surrogate, detach_reset=_resets_late(node))
 
 
+def takes_all_steps(module: nn.Module) -> bool:
+    """Whether a call is all time steps."""
+    return any(
+        cls.__name__ in PARALLEL and cls.__module__.startswith("snntorch.")
+        for cls in type(module).__mro__
+    )
+
+
 LIBRARY = Library(
     name="snntorch",
     owns=owns,
@@ -145,6 +154,7 @@ LIBRARY = Library(
     read=read,
     own_mode=own_mode,
     strict=True,
-    takes_one_step=lambda node: True,
+    takes_one_step=lambda node: not takes_all_steps(node),
+    takes_all_steps=takes_all_steps,
     fires_by=fires_by,
 )

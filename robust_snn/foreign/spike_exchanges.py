@@ -27,7 +27,7 @@ class Surrogated(Exchange):
     """
 
     def __init__(self, staircase: Staircase, rule: Recursion, kept: Tensor | None) -> None:
-        self.argument = staircase.argument
+        self.argument, self.threshold = staircase.argument, staircase.threshold
         self.staircase = staircase
         self.rule = rule
         self.kept = kept
@@ -53,7 +53,7 @@ class Adapted(Exchange):
     """
 
     def __init__(self, staircase: Staircase, kept: Tensor | None) -> None:
-        self.argument = staircase.argument
+        self.argument, self.threshold = staircase.argument, staircase.threshold
         self.staircase = staircase
         self.kept = kept
         self.rule: Recursion | None = None

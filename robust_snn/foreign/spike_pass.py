@@ -65,7 +65,7 @@ class SpikePass:
             raise InputError(
                 f"call {place + 1} of a spike function is one of {function_name(call.function)}, "
                 "and was another when the network was first run; its calls must not depend on the "
-                "values of images"
+                "values of images or on random numbers"
             )
         if known.neuron < 0:
             return call.run(), None
@@ -124,7 +124,7 @@ class SpikePass:
             raise InputError(
                 f"the network called its spike functions {self._count} times, and "
                 f"{len(self._expected)} times when it was first run; its number of steps must not "
-                "depend on the values of images: give it a fixed one"
+                "depend on the values of images or on random numbers: give it a fixed one"
             )
         for place, rule in enumerate(self.rules):
             if not self._exchanges[place]:

@@ -64,6 +64,7 @@ class SpikePlan:
         no_gradient: Why the network has no gradient by itself, if so.
         unreached: Why no gradient reaches the image in any mode, if so.
         copies: Whether membranes have to be copied, since the network changes them in place later.
+        idle: Paths of neurons of known libraries that the pass leaves out, as of a second head.
     """
 
     neurons: tuple[SpikeNeuron, ...] = ()
@@ -74,6 +75,7 @@ class SpikePlan:
     copies: bool = False
     no_gradient: str | None = None
     unreached: str | None = None
+    idle: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ class Recorder:
     def __init__(self, net: nn.Module, replace: Replace | None = None) -> None:
         self.net = net
         self.calls: list[Recorded] = []
+        self.ran: set[str] = set()  # paths of modules
         self._replace = replace
         self._stack: list[str] = [""]
         self._last = ""
@@ -94,6 +95,7 @@ class Recorder:
         def enter(name: str) -> Callable[..., None]:
             def push(*_: Any) -> None:
                 caller = self._stack[-1]
+                self.ran.add(name)
                 # what several neurons share, such as a surrogate, is a part of its caller
                 shared = caller and not name.startswith(f"{caller}.")
                 self._stack.append(caller if shared else name)

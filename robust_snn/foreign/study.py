@@ -142,7 +142,7 @@ def study(subject: Runnable, x: Tensor) -> Study:
         if subject.T is None:
             _refuse_one_step(subject, images, found)
         try:
-            plan = spike_plan(subject, x, layout)
+            plan = spike_plan(subject, x, layout, found.reading)
         except Exception as error:
             if is_out_of_memory(error) or isinstance(error, InputError):
                 raise
@@ -150,6 +150,7 @@ def study(subject: Runnable, x: Tensor) -> Study:
                 f"{subject.name} takes {len(images)} images, and fails on {len(_surveyed(x))} "
                 f"({type(error).__name__}: {error}); it must take any number of them"
             ) from error
+        _warn_of_other_outputs(subject, images, found, plan.loop)
         return found._replace(plan=plan)
     if kept := moved_outside(elsewhere, subject.net):
         raise NotRunnable(f"{subject.name} runs on one batch of images and not on another; {kept}")
@@ -178,11 +179,21 @@ class _Regained(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def spike_plan(subject: Runnable, x: Tensor, layout: Layout) -> SpikePlan:
-    """The spike functions of a network, looked for on some of these images."""
+def spike_plan(
+    subject: Runnable, x: Tensor, layout: Layout, reading: Reading | None = None
+) -> SpikePlan:
+    """The spike functions of a network, looked for on some of these images.
+
+    Args:
+        subject: The network.
+        x: The images.
+        layout: How it is shown them.
+        reading: What of its output is read, so that nothing else counts.
+    """
 
     def run(images: Tensor) -> list[Tensor]:
-        return tensors_of(subject.raw(images, layout))
+        out = subject.raw(images, layout)
+        return tensors_of(out) if reading is None else [reading.steps(out)]
 
     return survey(subject.net, run, _surveyed(x))
 
@@ -264,6 +275,8 @@ def _attempt(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         if not same(tensors_of(outs[1]), tensors_of(again)):
             raise _differs(drawn)
         if calls[0] != calls[1]:
+            if drawn and not subject.stochastic:
+                raise _differs(drawn)
             raise ImagesMix(
                 "the number of its steps follows the number of images, or these influence each "
                 "other"
@@ -306,8 +319,15 @@ def _beside_others(subject: Runnable, images: Tensor, layout: Layout) -> Any:
 
     Images at hand may be too much alike to show a norm over the batch.
     """
-    with suppress(Exception):
+    try:
         return subject.raw(torch.cat([images[:1], torch.ones_like(images[1:])]), layout)
+    except Exception as error:  # whatever a network does with images that are none
+        _log.warning(
+            "%s was not looked at beside white images, because it fails on them (%s): images that "
+            "differ more than those at hand may still influence each other",
+            subject.name,
+            error,
+        )
     return None
 
 
@@ -333,6 +353,23 @@ def _alike(a: Tensor, b: Tensor) -> bool:
     """Whether logits are equal, but for a spike here and there that rounding moves."""
     size = (a.abs().mean() + b.abs().mean()).item() / 2
     return a.shape == b.shape and not (a - b).abs().mean().item() > INFLUENCE * size + 1e-6
+
+
+def _warn_of_other_outputs(subject: Runnable, images: Tensor, found: Study, loop: int) -> None:
+    """Says so where a list that is read as time steps may be one of heads."""
+    if not found.reading.stacked or loop < 2:
+        return
+    with torch.no_grad():
+        steps = len(found.reading.steps(_with_keys(subject, images, found.layout)))
+    if steps != loop:
+        _log.warning(
+            "%s returns a list of %d, which is read as its time steps, and its neurons run %d; if "
+            "they are something else, say which one to read, as adapt(net, output=lambda out: "
+            "out[0])",
+            subject.name,
+            steps,
+            loop,
+        )
 
 
 def _refuse_own_steps(subject: Runnable, images: Tensor) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from robust_snn.foreign.interception import functions_of, listening, nodes_of, o
 from robust_snn.foreign.library import find_nodes
 from robust_snn.foreign.loose_ends import UNREACHED
 from robust_snn.foreign.network_modes import watching
+from robust_snn.foreign.outputs import fields_of
 from robust_snn.foreign.recurrence import SILENT, Recurrence, Traces, Unrecognised, fit, stirred_fit
 from robust_snn.foreign.scripted_code import scripted_neurons
 from robust_snn.foreign.spike_plan import (
@@ -52,6 +54,7 @@ from robust_snn.foreign.spike_steps import (
 
 Run = Callable[[Tensor], Sequence[Tensor]]  # images to the tensors that a network returns
 Groups = Sequence[Sequence[Sequence[int]]]  # neurons, their steps, and the calls of these
+CHOICES = ("argmax", "argmin", "topk")  # of one neuron among others, by a library too
 
 
 def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
@@ -85,6 +88,7 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         if has_hidden_links(steps, groups):
             groups = _with_hidden_links(net, run, leaf, places, pass_, steps) or groups
         plan = _plan(net, pass_, steps, groups, places, loose)
+        plan = replace(plan, idle=tuple(path for path in find_nodes(net) if path not in heard.ran))
         if plan.unsettled:
             other = _run(net, run, leaf, places, _stirring(steps))
             plan = _settled(plan, (pass_, other), steps, groups)
@@ -172,7 +176,7 @@ def _plan(
     neurons += [
         SpikeNeuron(f"{path or type(net).__name__}#{where}", JUMP, 1, None, why)
         for path, where, why in loose
-        if not (path and inside(path, *known))
+        if not (path and inside(path, *known)) or where.startswith(CHOICES)
     ]
     calls = [
         PlannedCall(function_name(c.call.function), c.path, *planned.get(place, (-1, 0)))
@@ -312,8 +316,6 @@ def tensors_of(out: Any) -> list[Tensor]:
     """All tensors in what a network returns."""
     if isinstance(out, Tensor):
         return [out]
-    if isinstance(out, Mapping):
-        out = [*out.values()]
-    elif not isinstance(out, list | tuple):
-        out = [*vars(out).values()] if hasattr(out, "__dict__") else []
+    if not isinstance(out, list | tuple):
+        out = (fields_of(out) or {}).values()
     return [tensor for part in out for tensor in tensors_of(part)]

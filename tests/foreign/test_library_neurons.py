@@ -350,3 +350,46 @@ def test_a_neuron_of_snntorch_with_another_forward_keeps_it() -> None:
 
     net = Hidden(lambda features, **form: Halved(0.8, **form)).eval()
     assert_equal_to_author(adapt(net, T=T), lambda x: snn_author(net, x), RECURSIONS)
+
+
+class Headed(ByHand):
+    """Its membranes are read, and a second head has a neuron that is left out."""
+
+    def __init__(self, neuron: Callable[..., nn.Module]) -> None:
+        super().__init__(neuron)
+        self.other = snn.Leaky(0.5)
+
+    def _step(self, node: nn.Module, current: Tensor, states: Any) -> tuple[Tensor, Any]:
+        spikes, states = super()._step(node, current, states)
+        return (spikes if node is self.hidden else states[-1]), states
+
+
+def test_a_neuron_that_fires_for_nothing_stands_in_the_way_of_no_mode() -> None:
+    victim = adapt(Headed(SNN["subtract"][0]).eval())
+    assert victim.net.paths == ("hidden", "last", "other") and victim.net.neurons == ("hidden",)
+    assert all(victim.takes(mode).refusal is None for mode in MODES)
+
+
+def test_the_choice_of_a_neuron_among_others_is_named() -> None:
+    victim = adapt(ByHand(SNN["inhibition"][0]).eval())
+    missed = victim.takes("bptt").missed
+    assert len(missed) == 2 and all("#argmax in line" in name for name in missed)
+
+
+@pytest.mark.parametrize("given", [None, T])
+def test_neurons_of_snntorch_that_take_all_steps_at_once(given: int | None) -> None:
+    class AllSteps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(3 * SIZE**2, 8), nn.Linear(8, CLASSES)
+            self.neuron = snn.StateLeaky(beta=0.8, channels=8, threshold=0.3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            steps = x.flatten(2) if given else x.flatten(1).expand(T, -1, -1)
+            return self.last(self.neuron(2 * self.first(steps))[0])
+
+    victim = adapt(AllSteps().eval(), T=given, images=IMAGES)
+    frames = IMAGES.expand(T, *IMAGES.shape) if given else IMAGES
+    assert torch.allclose(victim(IMAGES), victim.net.net(frames).mean(0))
+    assert victim.takes("bptt").refusal is None

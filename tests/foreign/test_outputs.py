@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -33,6 +35,17 @@ class Net(nn.Module):
         return self.tell(torch.stack([Fire.apply(m - 1) for m in membranes.unbind(0)]), membranes)
 
 
+class Named(NamedTuple):
+    spikes: Tensor
+    logits: Tensor
+
+
+@dataclass(slots=True)
+class Held:
+    loss: Tensor
+    logits: Tensor
+
+
 OUTPUTS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "[B, K]": lambda s, v: s.mean(0),
     "[T, B, K]": lambda s, v: s,
@@ -44,6 +57,9 @@ OUTPUTS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "logits and extras": lambda s, v: (s.mean(0), {"T": T}),
     "extras first": lambda s, v: (None, s.mean(0)),
     "dictionary": lambda s, v: {"loss": torch.zeros(()), "logits": s.mean(0)},
+    "named tuple": lambda s, v: Named(v, s.mean(0)),
+    "data class": lambda s, v: Held(torch.zeros(()), s.mean(0)),
+    "object": lambda s, v: SimpleNamespace(hidden=[v], logits=s.mean(0)),
 }
 
 
@@ -54,6 +70,21 @@ def test_logits_are_read(name: str) -> None:
     for count in (6, T, CLASSES, 1):  # a batch may be as large as another axis
         found = victim.sample(IMAGES[:count], torch.arange(count))
         assert torch.allclose(found, expected[:count])
+
+
+def test_what_is_not_read_counts_for_nothing() -> None:
+    def tell(s: Tensor, v: Tensor) -> Any:
+        return {"pred": s.mean(0).argmax(1), "logits": s.mean(0), "spikes": s.mean(0) > 0.5}
+
+    reach = adapt(Net(tell), images=IMAGES).takes("bptt")
+    assert reach.neurons and not reach.missed and reach.refusal is None
+
+
+def test_a_list_that_may_be_one_of_heads_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    adapt(Net(OUTPUTS["list of steps"]), images=IMAGES)
+    assert not caplog.text
+    adapt(Net(lambda s, v: [s.mean(0), s[0], s[1]]), images=IMAGES)
+    assert "a list of 3, which is read as its time steps, and its neurons run 5" in caplog.text
 
 
 def test_what_is_read_can_be_chosen() -> None:

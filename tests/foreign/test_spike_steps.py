@@ -298,6 +298,30 @@ def test_a_threshold_that_moves_is_followed_from_step_to_step() -> None:
     assert_close_rms(through(victim, f"bptt(surrogate={RULE})"), through(net))
 
 
+def test_a_threshold_that_moves_has_the_gradient_of_the_mode() -> None:
+    class Vanishing(Above):
+        @staticmethod
+        def backward(ctx: Any, *upstream: Tensor) -> Any:
+            return 0 * upstream[0], -0 * upstream[0]
+
+    class Moving(Stacked):
+        fire: Any = Above
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(1)
+            v, out, moved = 0.0, 0.0, x.mean(1, keepdim=True).expand(-1, len(self.layers[0].bias))
+            for _ in range(T):
+                v = 0.5 * v + 2 * self.layers[0](x)
+                s = self.fire.apply(v, moved)
+                v, out, moved = v * (1 - s), out + self.last(s), 0.9 * moved + 0.3 * s
+            return out
+
+    net, hidden = Moving(update), Moving(update)
+    hidden.fire = Vanishing
+    victim = adapt(hidden, images=IMAGES)
+    assert_close_rms(through(victim, f"bptt(surrogate={RULE})"), through(net))
+
+
 def test_a_reset_by_a_function_in_place_is_followed() -> None:
     victim = adapt(Stacked(by_function), images=IMAGES)
     assert [neuron.steps for neuron in victim.net._plan.neurons] == [T, T]

@@ -169,8 +169,15 @@ class Folded(Loop):
         return torch.cat([self.body(image[None]) for image in images]).view(T, len(x), -1).mean(0)
 
 
+class RandomSteps(Loop):
+    def forward(self, x: Tensor) -> Tensor:
+        steps = range(random.randint(1, 10**6) % 97 + 1)
+        return torch.stack([super(RandomSteps, self).forward(x) for _ in steps]).sum(0)
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "T twice": (Loop, {"T": T}, r"runs 5 time steps by itself; say robust_snn\.adapt\(net\)"),
+    "a random number of steps": (RandomSteps, {}, "it draws random numbers: say robust_snn"),
     "no T": (body, {}, r"runs a single time step.*say robust_snn\.adapt\(net, T=\.\.\.\)"),
     "sequences without T": (lambda: Sequence(0), {}, r"adapt\(net, T=\.\.\.\)"),
     "hidden state": (Elsewhere, {}, "keeps the class variable Elsewhere.kept"),
@@ -243,6 +250,45 @@ def test_steps_are_counted_behind_an_encoder_without_a_gradient(
         return
     victim = adapt(Encoded(steps), T=T, images=IMAGES)
     assert "no gradient of Encoded reaches" in (victim.takes("bptt").refusal or "")
+
+
+class Counting(Loop):
+    """It keeps a number that only counts, and one that it answers by."""
+
+    def __init__(self, calls: int, share: float) -> None:
+        super().__init__()
+        self.calls, self.share, self.seen, self.n = calls, share, 0, torch.zeros((), dtype=int)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen, self.n = self.seen + 1, self.n + 1
+        return super().forward(x) + self.share * (self.n % self.calls == 0)
+
+
+@pytest.mark.parametrize(
+    ("calls", "share", "told"), [(2, 1.0, True), (7, 1.0, True), (2, 0, False)]
+)
+def test_answers_that_follow_the_number_of_calls_are_told(
+    calls: int, share: float, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim = adapt(Counting(calls, share), images=IMAGES)
+    assert ("because it keeps seen, n" in caplog.text) == told
+    assert (victim.net.counters is not None) == told
+    torch.testing.assert_close(victim(IMAGES), Loop()(IMAGES))
+
+
+def test_a_net_that_takes_no_white_images_is_not_passed_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Contrast(Loop):
+        def forward(self, x: Tensor) -> Tensor:
+            if (x.flatten(1).std(1) == 0).any():
+                raise ValueError("no contrast")
+            return super().forward(x)
+
+    adapt(Contrast(), images=IMAGES)
+    assert (
+        "not looked at beside white images, because it fails on them (no contrast)" in caplog.text
+    )
 
 
 def test_a_random_net_that_says_so() -> None:

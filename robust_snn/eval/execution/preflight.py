@@ -118,7 +118,8 @@ def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
         classes,
         (
             verdict_checks.noise(job.victim.stochastic, spread, _repeats(job)),
-            *verdict_checks.beside(_influence(job, spread)),
+            *_beside(job, spread),
+            *verdict_checks.counted_calls(getattr(job.victim.net, "counters", None)),
             *verdict_checks.not_run(not_run, adaptive=suite.budget is not None),
         ),
         calibration,
@@ -154,13 +155,20 @@ def _spread(job: Job) -> float:
     return max(in_parts(spread, 0, len(images)))
 
 
-def _influence(job: Job, spread: float) -> float:
-    """How far images beside an image move its logits; 0 where noise would hide it."""
+def _beside(job: Job, spread: float) -> list[Diagnostic]:
+    """What is said of images that move the logits of an image beside them."""
     victim, images = job.victim, job.images[: min(BESIDE, job.batch_size)]
-    if victim.draws_by_batch or (spread > SAME_LOGITS and not victim.stochastic):
-        return 0.0
+    if victim.draws_by_batch:
+        why = "images pass one at a time, since the network draws once for a whole batch"
+        return verdict_checks.beside_not_run(why)
+    if spread > SAME_LOGITS and not victim.stochastic:
+        why = "noise that is not under control would hide what they do"
+        return verdict_checks.beside_not_run(why, hidden=True)
+    if len(images) < 2:
+        return verdict_checks.beside_not_run("images pass one at a time")
     images = images.to(device_of(victim))
-    return on_fewer(lambda count: batch_influence(victim, images[:count]), len(images))[1]
+    influence = on_fewer(lambda count: batch_influence(victim, images[:count]), len(images))[1]
+    return verdict_checks.beside(influence)
 
 
 def _repeats(job: Job) -> bool:

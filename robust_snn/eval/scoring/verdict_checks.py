@@ -63,6 +63,20 @@ def beside(influence: float) -> list[Diagnostic]:
     return [Diagnostic("images beside", influence, "fail", why)]
 
 
+def beside_not_run(why: str, hidden: bool = False) -> list[Diagnostic]:
+    """What is said where images beside an image cannot be looked at, or what they do is hidden."""
+    return [Diagnostic("not run: images beside", 1.0, "warn" if hidden else "pass", why)]
+
+
+def counted_calls(numbers: str | None) -> list[Diagnostic]:
+    """What is said of a network whose answer follows how often it was called; see `adapt`."""
+    if numbers is None:
+        return []
+    why = f"answers change with the number of calls, which the network keeps in {numbers}: these "
+    why += "are the accuracies of its first call"
+    return [Diagnostic("counted calls", 1.0, "warn", why)]
+
+
 def copies(digests: Sequence[str]) -> list[Diagnostic]:
     """What is said of images that come again, each of which intervals take for a new one."""
     count, distinct = len(digests), len(set(digests))
