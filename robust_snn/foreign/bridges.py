@@ -233,7 +233,7 @@ class _Functions:
         return out, None
 
 
-class _Sloped:
+class _Sloped(Exchange):
     """A constant derivative."""
 
     def __init__(self, argument: int, slope: float) -> None:

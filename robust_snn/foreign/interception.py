@@ -216,8 +216,9 @@ def open_function(function: AutogradFunction) -> bool:
         if upstream[0] is not None:
             gradient = gradients[exchange.argument] = exchange.backward(ctx, upstream[0])
             subtracted = exchange.threshold
-            if subtracted is not None and (its := gradients[subtracted]) is not None:
-                gradients[subtracted] = -gradient.sum_to_size(its.shape)
+            if subtracted is not None and gradients[subtracted] is not None:
+                shape = gradients[subtracted].shape
+                gradients[subtracted] = None if gradient is None else -gradient.sum_to_size(shape)
         return tuple(gradients)
 
     function.forward = staticmethod(heard_apart if separate else heard)  # type: ignore[method-assign]
