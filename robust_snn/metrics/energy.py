@@ -69,10 +69,11 @@ def operations(
 ) -> Operations:
     """Operations per image.
 
-    An input counts as spikes where its values are whole numbers of them; average pooling is merged
-    into the synapses behind it: a spike is an addition at each of them for every window that holds
-    it, and costs nothing at a border that is dropped. Anything else is multiplied, a MAC per
-    synapse: images, and event frames that hold counts of 1/255 per event. Binary frames are spikes.
+    What a layer gets of an image counts as spikes where all values are whole numbers of them;
+    average pooling is merged into the synapses behind it: a spike is an addition at each of them
+    for every window that holds it, and costs nothing at a border that is dropped. Anything else is
+    multiplied, a MAC per synapse: images, and event frames that hold counts of 1/255 per event.
+    Binary frames are spikes, whatever the images beside them hold.
 
     Args:
         activity: What `record` collected.
@@ -88,13 +89,12 @@ def operations(
     spikes = sum(float(layer.spikes.sum(dtype=torch.float64)) for layer in activity.layers.values())
     sops = macs = 0.0
     for synapse in activity.synapses.values():
-        repeats = steps if static == "each step" and synapse.x.shape[:2] == (1, batch) else 1
+        repeats = steps if static == "each step" and is_static(synapse) else 1
         fan = fan_out(synapse.layer, input_shape(synapse))
-        events, counts = events_of(synapse)
-        if counts:
-            sops += float((events.detach() * fan).sum(dtype=torch.float64)) * repeats
-        else:
-            macs += float(fan.sum()) * rows_of(synapse) * repeats
+        events, spiking = events_of(synapse, batch)
+        added = (events.detach() * fan).flatten(2).sum((0, 2), dtype=torch.float64)
+        sops += float(added[spiking].sum()) * repeats
+        macs += float(fan.sum()) * len(events) * int((~spiking).sum()) * repeats
     images = batch if activity.images is None else activity.images
     return Operations(spikes / images, sops / images, macs / images)
 
@@ -119,17 +119,22 @@ def input_shape(synapse: Synapse) -> tuple[int, ...]:
     return tuple(synapse.x.shape[-axes:])
 
 
-def rows_of(synapse: Synapse) -> int:
-    """Inputs that the layer saw: images times steps."""
-    return synapse.x.numel() // torch.Size(input_shape(synapse)).numel()
+def is_static(synapse: Synapse) -> bool:
+    """Whether the layer sees one input of each image for all steps, `[1, B, *shape]`."""
+    return synapse.x.dim() == len(input_shape(synapse)) + 2 and len(synapse.x) == 1
 
 
-def events_of(synapse: Synapse) -> tuple[Tensor, bool]:
-    """Spikes in every entry of the layer's input, and whether its input is spikes at all.
+def events_of(synapse: Synapse, batch: int) -> tuple[Tensor, Tensor]:
+    """Spikes in every entry of the layer's input, and of which images it is spikes at all.
 
-    Their gradient is that of the input.
+    Returns:
+        `[T, B, *shape]`, whose gradient is that of the input, or `[1, B, *shape]`; and bool `[B]`.
+        Of a layer that gets other batches all at once, `[rows, 1, *shape]` and `[1]`.
     """
-    counts = synapse.x * synapse.events
-    rounded = counts.detach().round()
-    whole = bool(((counts - rounded).abs() < WHOLE).all() and (counts >= 0).all())
-    return counts + (rounded - counts.detach()), whole
+    counts = (synapse.x * synapse.events).reshape(-1, 1, *input_shape(synapse))
+    if len(counts) % batch == 0:
+        counts = counts.reshape(-1, batch, *counts.shape[2:])
+    given = counts.detach()
+    rounded = given.round()
+    whole = ((given - rounded).abs() < WHOLE) & (given >= 0)
+    return counts + (rounded - given), whole.flatten(2).all(2).all(0)

@@ -16,7 +16,7 @@ from robust_snn.metrics.energy import (
     events_of,
     fan_out,
     input_shape,
-    rows_of,
+    is_static,
 )
 from robust_snn.models.early_exit import EarlyExit
 from robust_snn.utils.errors import InputError
@@ -91,15 +91,13 @@ class CostRecord:
         joules = torch.zeros(steps, batch, device=first.device)
         sops = torch.zeros_like(joules)
         for synapse in self.activity.synapses.values():
-            shape = input_shape(synapse)
-            fan, (events, spiking) = fan_out(synapse.layer, shape), events_of(synapse)
-            if spiking:
-                each = (events * fan).flatten(events.dim() - len(shape)).sum(-1).reshape(-1, batch)
-                each = each if len(each) == steps else (each.sum(0) / steps).expand(steps, batch)
-                sops, joules = sops + each, joules + SOP_PICOJOULES * each
-            else:
-                often = rows_of(synapse) / batch / (1 if synapse.x.shape[0] == 1 else steps)
-                joules = joules + MAC_PICOJOULES * float(fan.sum()) * often
+            fan = fan_out(synapse.layer, input_shape(synapse))
+            events, spiking = events_of(synapse, batch)
+            each = (events * fan).flatten(2).sum(2) * spiking
+            each = each if len(each) == steps else (each.sum(0) / steps).expand(steps, batch)
+            often = len(events) / (1 if is_static(synapse) else steps)
+            multiplied = MAC_PICOJOULES * float(fan.sum()) * often
+            sops, joules = sops + each, joules + SOP_PICOJOULES * each + multiplied * ~spiking
         return joules, sops
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robust_snn import Victim
-from robust_snn.metrics import Operations, energy, fan_out, operations, profile, record
+from robust_snn.metrics import Operations, energy, fan_out, image_costs, operations, profile, record
 from robust_snn.neurons import LIF
 from zoo import BACKBONES, awake, images, narrow
 
@@ -188,6 +189,20 @@ def test_binary_frames_are_spikes_and_counts_are_multiplied() -> None:
     assert profile(net, frames).macs == 0
     first = fan_out(net.get_submodule("stages.0.0.conv"), (2, 34, 34))
     assert profile(net, frames / 255).macs == float(first.sum()) * 4
+
+
+@pytest.mark.parametrize("beside", ["binary", "counts"])
+def test_what_an_image_costs_does_not_depend_on_those_beside_it(beside: str) -> None:
+    net = awake(narrow("snn_vgg11", img_size=34, in_chans=2), torch.rand(4, 4, 2, 34, 34))
+    frames = (torch.rand(2, 4, 2, 34, 34) < 0.2).float()
+    if beside == "counts":
+        frames[1] /= 255
+    alone = [profile(net, frame[None]) for frame in frames]
+    pairs = zip(*map(astuple, alone), strict=True)
+    assert astuple(profile(net, frames)) == pytest.approx([sum(pair) / 2 for pair in pairs])
+    assert (alone[1].macs > 0) == (beside == "counts") and alone[0].macs == 0
+    costs = image_costs(Victim(net), frames, torch.arange(2)).picojoules * 1e-12
+    assert costs.tolist() == pytest.approx([energy(one) for one in alone])
 
 
 def test_closed_gates_save_operations() -> None:
