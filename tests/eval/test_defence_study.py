@@ -13,8 +13,10 @@ from robust_snn.data import load_dataset
 from robust_snn.eval import defence_study
 from robust_snn.eval.defence_study import study
 from robust_snn.eval.protocol.study_plan import load_plan
-from robust_snn.eval.reporting.study_page import render_study_cost, study_text
+from robust_snn.eval.reporting.study_page import in_words, render_study_cost, study_text
 from robust_snn.eval.scoring.finished_run import load_run
+from robust_snn.eval.scoring.intervals import Estimate
+from robust_snn.eval.scoring.study_findings import DefenceFindings, Measured, corrected
 from robust_snn.eval.study_cost import study_cost
 from robust_snn.training import Diverged, load_card, load_model
 from robust_snn.utils.errors import InputError
@@ -285,3 +287,28 @@ def test_the_shipped_plan_is_whole() -> None:
     plan = load_plan("newer-defences")
     assert {"TGO", "MPD-SGR", "RTE", "FEEL", "RandHet", "HoSNN", "StoG"} <= set(plan.rows)
     assert {"early exit", "fusion and early exit", "conversion", "max pooling"} <= set(plan.rows)
+
+
+@pytest.mark.parametrize(
+    ("p", "words", "left"),
+    [
+        ((0.001, 0.001), "gains", 2.0),
+        ((0.02, 0.001), "gains, though its own protocol does not show it", None),
+        ((0.001, 0.02), "a gain that the best attacks do not show", 2.0),
+        ((0.02, 0.02), "not told apart", None),
+    ],
+)
+def test_words_hold_for_all_rows_of_a_page(
+    p: tuple[float, float], words: str, left: float | None
+) -> None:
+    row = load_plan("newer-defences").defences[1]
+    changes = {"own protocol": 0.1, "best known": 0.2}
+    measured = tuple(
+        Measured(what, Estimate(0.5, (0.4, 0.6)), (0.5,), Estimate(change, (0.01, 0.3)), one)
+        for (what, change), one in zip(changes.items(), p, strict=True)
+    )
+    found = DefenceFindings(row, (0,), measured, (), (), (), None)
+    nothing = tuple(replace(each, p=0.9) for each in measured)
+    others = [replace(found, measured=nothing) for _ in range(3)]
+    first = corrected([found, *others])[0]
+    assert (in_words(first), first.gain_left) == (words, left)

@@ -193,10 +193,13 @@ def _differences(found: StudyFindings) -> StudyTable:
         for each in _finished(found)
         if (clean := each.of(CLEAN)) is not None and clean.change is not None
     )
+    count = sum(each.p is not None for d in _finished(found) for each in d.measured)
     note = (
-        "Points, the same images, seeds and suites under both, with the 95 % interval over images. "
-        "Left is the share of the gain under its own protocol that the best known attack leaves, "
-        "where there is a gain."
+        "Points, the same images, seeds and suites under both, with the 95 % interval over images: "
+        "of these networks, other seeds may differ. Each interval holds by itself; the words are "
+        f"right together in 19 of 20 studies (Holm's correction of {count} differences), so that a "
+        "change whose interval just leaves zero may not be told apart. Left is the share of the "
+        "gain under its own protocol that the best known attack leaves, where there is a gain."
     )
     head = ("defence", "beside", *main, "left", "in words")
     return StudyTable("What each adds to its baseline", note, head, tuple(rows))
@@ -252,14 +255,14 @@ def _published(found: StudyFindings) -> StudyTable:
 
 
 def in_words(each: DefenceFindings) -> str:
-    """What the intervals say of a defence beside its baseline."""
+    """What is told of a defence beside its baseline, right for all rows of a page together."""
     own, best = each.of(OWN), each.of(BEST)
     if own is None or best is None or own.change is None or best.change is None:
         return ""
-    claimed = own.change.ci[0] > 0
-    if best.change.ci[0] > 0:
+    claimed = own.told > 0
+    if best.told > 0:
         return "gains" if claimed else "gains, though its own protocol does not show it"
-    if best.change.ci[1] < 0:
+    if best.told < 0:
         return "loses, and its own protocol shows a gain" if claimed else "loses"
     return "a gain that the best attacks do not show" if claimed else "not told apart"
 

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import comb
 from scipy.stats import binomtest
 
-from robust_snn.eval.scoring.mean_bounds import mean_limits
+from robust_snn.eval.scoring.mean_bounds import mean_limits, p_value
 from robust_snn.eval.scoring.predictions import Predictions
 
 TRIES = (5, 20, 100)  # of an attacker who may ask again; one try is the accuracy
@@ -139,6 +139,25 @@ def difference(first: np.ndarray, second: np.ndarray) -> Estimate:
     """
     gaps = np.asarray(second, float) - np.asarray(first, float)
     return Estimate(float(gaps.mean()), mean_limits(gaps, np.ones(len(gaps)), -1.0, 1.0))
+
+
+def no_difference(first: np.ndarray, second: np.ndarray) -> float:
+    """The p-value of no `difference`: below 0.05 where its interval leaves zero."""
+    gaps = np.asarray(second, float) - np.asarray(first, float)
+    return p_value(gaps, np.ones(len(gaps)), 0.0, -1.0, 1.0)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values of several statements that are all to be right, corrected for their number.
+
+    They are Holm's (Scandinavian Journal of Statistics 6, 1979): of many pages that state what is
+    at most 0.05 here, at most one in twenty states anything that is not so.
+    """
+    order = np.argsort(p)
+    grown = np.maximum.accumulate(np.arange(len(order), 0, -1) * np.asarray(p, float)[order])
+    found = np.empty(len(order))
+    found[order] = np.minimum(grown, 1)
+    return [float(each) for each in found]
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:

@@ -52,11 +52,18 @@ def covers(
     values: np.ndarray, weights: np.ndarray, truth: float, low: float = 0.0, high: float = 1.0
 ) -> bool:
     """Whether the interval holds `truth`: a fiftieth of the time of its limits."""
+    return p_value(values, weights, truth, low, high) >= 2 * TAIL
+
+
+def p_value(
+    values: np.ndarray, weights: np.ndarray, mean: float, low: float = 0.0, high: float = 1.0
+) -> float:
+    """One less the confidence of the widest interval that does not hold `mean`."""
     rows, counts = np.unique(np.stack([values, weights], 1), axis=0, return_counts=True)
-    at_low, at_high = (_probability(rows, counts, truth, end) for end in (low, high))
+    at_low, at_high = (_probability(rows, counts, mean, end) for end in (low, high))
     share = UNFAVOURABLE
-    above_lower = share * at_low + (1 - share) * at_high >= TAIL
-    return above_lower and (1 - share) * at_low + share * at_high <= 1 - TAIL
+    tails = share * at_low + (1 - share) * at_high, (1 - share) * (1 - at_low)
+    return float(min(1.0, 2 * tails[0], 2 * (tails[1] + share * (1 - at_high))))
 
 
 def is_beyond(values: np.ndarray, c: float, high: float, size: float, tail: float = TAIL) -> bool:

@@ -2,14 +2,16 @@
 
 Accuracies are means over images and seeds. A difference is paired: the same images, and the same
 seeds, under both; its interval is over images of the mean over seeds, so that it says how sure the
-difference between these networks is, and the seeds beside it how much networks differ.
+difference between these networks is, and the seeds beside it how much networks differ. Whether
+there is a difference at all is said of all rows together, since one of twenty that make none would
+leave zero by chance.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.values import number
 
 CLEAN, OWN, BEST = QUANTITIES
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,22 @@ class Measured:
         estimate: Mean over images and seeds, and its 95 % interval over images.
         each: Mean over images, by seed.
         change: The defence minus its baseline, and the 95 % interval; None without a baseline.
+        p: The p-value of no change, corrected for the changes of all rows of the study under `own
+            protocol` and `best known` (Holm); of no other quantity.
     """
 
     what: str
     estimate: Estimate
     each: tuple[float, ...]
     change: Estimate | None
+    p: float | None = None
+
+    @property
+    def told(self) -> int:
+        """1 for a gain that is told apart from none, -1 for a loss, else 0."""
+        if self.change is None or self.p is None or self.p > LEVEL:
+            return 0
+        return 1 if self.change.value > 0 else -1
 
 
 @dataclass(frozen=True)
@@ -79,12 +92,12 @@ class DefenceFindings:
     def gain_left(self) -> float | None:
         """Share of the gain under its own protocol that the best known attack leaves.
 
-        None without such a gain: where its interval holds zero, there is nothing to be left of.
+        None without such a gain: where it is not told apart, there is nothing to be left of.
         """
         own, best = self.of(OWN), self.of(BEST)
         if own is None or best is None or own.change is None or best.change is None:
             return None
-        return best.change.value / own.change.value if own.change.ci[0] > 0 else None
+        return best.change.value / own.change.value if own.told > 0 else None
 
 
 @dataclass(frozen=True)
@@ -135,8 +148,19 @@ def findings(plan: StudyPlan, out: Path) -> StudyFindings:
         for row in plan.defences
     }
     missing = [(name, seed) for name, at in read.items() for seed in plan.seeds if seed not in at]
-    found = tuple(_findings(plan, row, read) for row in plan.defences)
-    return StudyFindings(plan, found, tuple(missing))
+    found = corrected([_findings(plan, row, read) for row in plan.defences])
+    return StudyFindings(plan, tuple(found), tuple(missing))
+
+
+def corrected(found: Sequence[DefenceFindings]) -> list[DefenceFindings]:
+    """Findings of one page, whose p-values hold together."""
+    every = [each.p for defence in found for each in defence.measured if each.p is not None]
+    p = iter(intervals.holm(every))
+
+    def together(each: Measured) -> Measured:
+        return each if each.p is None else replace(each, p=next(p))
+
+    return [replace(each, measured=tuple(map(together, each.measured))) for each in found]
 
 
 def _read(plan: StudyPlan, row: Defence, folder: Path) -> _Cell | None:
@@ -176,10 +200,12 @@ def _findings(plan: StudyPlan, row: Defence, read: dict[str, dict[int, _Cell]]) 
             for n in (0, 1)
         )
         for what in shares[0]:
-            change = None
+            change, p = None, None
             if both:
-                change = intervals.difference(_mean(before, what), _mean(after, what))
-            measured.append(_measured(what, [each[what] for each in shares], change))
+                pair = _mean(before, what), _mean(after, what)
+                change = intervals.difference(*pair)
+                p = intervals.no_difference(*pair) if what in (OWN, BEST) else None
+            measured.append(_measured(what, [each[what] for each in shares], change, p))
     return DefenceFindings(
         row=row,
         seeds=tuple(own),
@@ -223,10 +249,12 @@ def _mean(shares: Sequence[dict[str, np.ndarray]], what: str) -> np.ndarray:
     return mean
 
 
-def _measured(what: str, shares: Sequence[np.ndarray], change: Estimate | None) -> Measured:
+def _measured(
+    what: str, shares: Sequence[np.ndarray], change: Estimate | None, p: float | None
+) -> Measured:
     mean = np.mean(shares, axis=0)
     estimate = intervals.fraction(mean, np.ones(len(mean)))
-    return Measured(what, estimate, tuple(float(each.mean()) for each in shares), change)
+    return Measured(what, estimate, tuple(float(each.mean()) for each in shares), change, p)
 
 
 def _broke(cells: Sequence[_Cell], suites: Sequence[str]) -> tuple[tuple[str, float], ...]:

@@ -210,6 +210,24 @@ def test_coverage_of_a_difference(draws: int, spread: float) -> None:
     assert inside / repeats >= 0.93
 
 
+@pytest.mark.parametrize("gained", range(0, 12, 2))
+def test_a_p_value_is_below_a_twentieth_where_the_interval_leaves_zero(gained: int) -> None:
+    first, second = np.zeros(60), np.zeros(60)
+    second[:gained], first[-2:] = 1, 1
+    low, high = intervals.difference(first, second).ci
+    assert (intervals.no_difference(first, second) < 0.05) == (not low <= 0 <= high)
+
+
+def test_statements_of_one_page_hold_together() -> None:
+    assert intervals.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert intervals.holm([]) == [] and intervals.holm([0.9, 0.8]) == [1, 1]
+    rng, told = np.random.default_rng(0), 0
+    for _ in range(100):
+        pairs = rng.random((8, 2, 40)) < 0.5
+        told += min(intervals.holm([intervals.no_difference(*pair) for pair in pairs])) <= 0.05
+    assert told <= 10
+
+
 def test_no_difference_seen_is_no_proof_of_none() -> None:
     value, (low, high) = intervals.difference(np.ones(100), np.ones(100))
     assert value == 0 and low < -0.01 and high > 0.01
