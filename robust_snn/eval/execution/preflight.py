@@ -18,6 +18,7 @@ from robust_snn.data.lazy_images import LazyImages, chosen
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.out_of_memory import in_parts, on_fewer
+from robust_snn.eval.execution.row_passes import is_blind
 from robust_snn.eval.protocol.implementations import (
     attacked_victim,
     implementation,
@@ -120,7 +121,9 @@ def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
             verdict_checks.noise(job.victim.stochastic, spread, _repeats(job)),
             *_beside(job, spread),
             *verdict_checks.counted_calls(getattr(job.victim.net, "counters", None)),
-            *verdict_checks.not_run(not_run, adaptive=suite.budget is not None),
+            *verdict_checks.not_run(
+                not_run, suite.budget is not None, _unfollowed(job.suite, suite)
+            ),
         ),
         calibration,
     )
@@ -241,6 +244,16 @@ def _runnable(job: Job, classes: int) -> tuple[Suite, dict[str, str]]:
         every = "; ".join(f"{name}: {why}" for name, why in not_run.items())
         raise InputError(f"no attack of suite '{suite.name}' can run on this network: {every}")
     return replace(suite, attacks=fits), not_run
+
+
+def _unfollowed(asked: Suite, runs: Suite) -> bool:
+    """Whether a suite asks for attacks along gradients and none is left, images that were made
+    elsewhere counted as one. Of a suite that chooses its attacks, the choice says so."""
+
+    def follow(suite: Suite) -> bool:
+        return any(implementation(row).given or not is_blind(row) for row in suite.attacks)
+
+    return runs.budget is None and follow(asked) and not follow(runs)
 
 
 def _unknown_energy(job: Job) -> str | None:

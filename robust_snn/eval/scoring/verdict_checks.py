@@ -232,13 +232,25 @@ def warnings(messages: Mapping[str, Iterable[str]]) -> list[Diagnostic]:
     ]
 
 
-def not_run(reasons: Mapping[str, str], adaptive: bool) -> list[Diagnostic]:
+def not_run(
+    reasons: Mapping[str, str], adaptive: bool, unfollowed: bool = False
+) -> list[Diagnostic]:
     """Attacks of the suite that cannot run on this victim: why, by name.
 
     A protocol is not whole without them; an adaptive suite has others for the same purpose.
+
+    Args:
+        reasons: Why, by name.
+        adaptive: Whether the suite chooses attacks.
+        unfollowed: Whether all that follow a gradient are among them, and there are some.
     """
     status = "pass" if adaptive else "warn"
-    return [Diagnostic(f"not run: {name}", 1.0, status, why) for name, why in reasons.items()]
+    notes = [Diagnostic(f"not run: {name}", 1.0, status, why) for name, why in reasons.items()]
+    if unfollowed:
+        why = "no attack of the suite that follows gradients can run on this network, so what those "
+        why += "without leave is an upper bound"
+        notes.append(Diagnostic("attacks along gradients", 0.0, "fail", why))
+    return notes
 
 
 def dropped(met: Mapping[str, int]) -> list[Diagnostic]:

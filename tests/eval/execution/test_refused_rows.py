@@ -51,6 +51,20 @@ def test_a_refused_row_is_left_out_and_named(tmp_path: Path) -> None:
     assert all("not run: with-bptr" in text and "choose bptt" in text for text in (shown, page))
 
 
+@pytest.mark.parametrize(
+    ("rows", "fails"), [((BPTR, SQUARE), True), ((BPTT, BPTR, SQUARE), False), ((SQUARE,), False)]
+)
+def test_a_suite_whose_gradients_cannot_be_followed_fails(
+    tmp_path: Path, rows: tuple[AttackSpec, ...], fails: bool
+) -> None:
+    """What Square alone leaves was a result, with a warning about a row."""
+    net = Picky(refuses_rates)
+    of = Victim(net), *pictures(net, 4)
+    verdict = evaluate(*of, suite=suite(*rows), out=tmp_path, eps=EPS, report=False)
+    failed = [note.name for note in verdict.diagnostics if note.status == "fail"]
+    assert ("attacks along gradients" in failed) == fails
+
+
 def test_a_suite_without_a_row_that_runs_is_refused_before_anything(tmp_path: Path) -> None:
     net = Picky(refuses_rates)
     images, labels = pictures(net, 4)
