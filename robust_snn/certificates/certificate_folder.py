@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from decimal import ROUND_FLOOR, Context
 from pathlib import Path
 from typing import Any
 
@@ -138,5 +139,12 @@ def read_certificates(path: Path) -> tuple[dict[str, Any], list[Row]]:
     return configuration, CertificateFolder(path, configuration).rows
 
 
+def no_more_than(value: float, digits: int = 6) -> str:
+    """A lower bound as text, rounded so that it still is one."""
+    rounded = Context(prec=digits, rounding=ROUND_FLOOR).create_decimal(value)
+    return f"{float(rounded):.{digits}g}"
+
+
 def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """A value of a row, whose fractions are all lower bounds."""
+    return no_more_than(value) if isinstance(value, float) else str(value)

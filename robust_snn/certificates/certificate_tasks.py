@@ -11,7 +11,7 @@ from torch import Tensor
 from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.certificates.bounded_network import check_bounded
 from robust_snn.certificates.bounds import certify
-from robust_snn.certificates.certificate_folder import Row
+from robust_snn.certificates.certificate_folder import Row, no_more_than
 from robust_snn.certificates.smoothing import ABSTAINS, checked_draws, parse_noise, smooth
 from robust_snn.data import ImageSet
 from robust_snn.data.image_digests import image_digests
@@ -131,15 +131,16 @@ class SmoothingTask:
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def result(self, rows: Sequence[Row]) -> dict[str, Any]:
-        radius = torch.tensor([float(row["radius"]) for row in rows])
+        radius = torch.tensor([float(row["radius"]) for row in rows], dtype=torch.float64)
         predicted = [int(row["predicted"]) for row in rows]
         right = torch.tensor(
             [p == int(row["label"]) for p, row in zip(predicted, rows, strict=True)]
         )
-        radii = torch.linspace(0, float(radius.max()), RADII).tolist()
+        radii = torch.linspace(0, float(radius.max()), RADII, dtype=torch.float64).tolist()
         return {
             "abstained": predicted.count(ABSTAINS) / len(rows),
             "certified": {
-                f"{at:.4g}": float((right & (radius >= at)).double().mean()) for at in radii
+                at: float((right & (radius >= float(at))).double().mean())
+                for at in dict.fromkeys(no_more_than(at, 4) for at in radii)
             },
         }

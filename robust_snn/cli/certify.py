@@ -143,18 +143,27 @@ def _report(
 
 def _table(settings: dict[str, Any], result: dict[str, Any], count: int) -> Table:
     """The result as a table."""
+    import numpy as np
     from rich.table import Table
 
+    from robust_snn.eval.reporting.terminal import percent, span
+    from robust_snn.eval.scoring.intervals import accuracy_estimate
+
+    def row(name: str, share: float) -> None:
+        right = np.arange(count) < round(share * count)
+        table.add_row(name, percent(share), span(accuracy_estimate(right[:, None]).ci))
+
     if settings["method"] == "bounds":
-        table = Table("of the images", "share")
+        table = Table("of the images", "share", "95%")
         table.title = f"{count} images, {settings['norm']}, eps = {settings['eps']:.4g}"
         for name, meaning in MEANINGS.items():
-            table.add_row(meaning, f"{result[name]:.1%}")
+            row(meaning, result[name])
         return table
-    table = Table(f"radius in {settings['norm']}", "certified accuracy")
+    table = Table(f"radius in {settings['norm']}", "certified accuracy", "95%")
     table.title = (
-        f"{count} images under {settings['noise']}, {result['abstained']:.1%} without an answer"
+        f"{count} images under {settings['noise']}, {percent(result['abstained'])} without an "
+        f"answer; each certificate may be wrong with chance {settings['alpha']:g}"
     )
     for radius, share in result["certified"].items():
-        table.add_row(radius, f"{share:.1%}")
+        row(radius, share)
     return table

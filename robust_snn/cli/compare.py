@@ -42,6 +42,9 @@ def render_comparison(comparison: Comparison) -> Group:
     from rich.table import Table
     from rich.text import Text
 
+    from robust_snn.eval.reporting.comparison_page import conclusion
+    from robust_snn.eval.reporting.terminal import percent
+
     names = [v.model["name"] for v in (comparison.first, comparison.second)]
     data = comparison.first.data
     table = Table(
@@ -54,10 +57,11 @@ def render_comparison(comparison: Comparison) -> Group:
         low, high = row.ci
         table.add_row(
             row.what,
-            f"{row.first:.1%}",
-            f"{row.second:.1%}",
+            percent(row.first),
+            percent(row.second),
             f"{100 * row.change:+.1f} points",
             f"{100 * low:+.1f} to {100 * high:+.1f}",
             "" if row.p is None else f"{row.p:.2g}",
         )
-    return Group(table, *(Text(f"note: {note}") for note in comparison.notes))
+    notes = [Text(f"note: {note}") for note in comparison.notes]
+    return Group(table, Text(conclusion(comparison)), *notes)

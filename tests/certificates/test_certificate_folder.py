@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from robust_snn.certificates.certificate_folder import CertificateFolder, Row
+from robust_snn.certificates.certificate_folder import CertificateFolder, Row, no_more_than
+from robust_snn.certificates.certificate_tasks import SmoothingTask
 from robust_snn.utils.errors import InputError
 
 ASKED: list[int] = []
@@ -92,3 +93,20 @@ def test_rows_of_another_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b" / "certificates.csv").rename(tmp_path / "c" / "certificates.csv")
     with pytest.raises(InputError, match="of another run"):
         finished(tmp_path / "c", config=2)
+
+
+@pytest.mark.parametrize("value", [0.12345678, -0.12345678, 1 / 3, 2e-9 / 3, 0.5, 0.0, 7.0])
+@pytest.mark.parametrize("digits", [4, 6])
+def test_a_lower_bound_is_one_as_text(value: float, digits: int) -> None:
+    told = float(no_more_than(value, digits))
+    assert value - abs(value) * 10 ** (1 - digits) <= told <= value
+
+
+def test_certified_accuracy_is_that_of_the_radius_that_is_told() -> None:
+    """The largest radius was rounded up, to one that no image is certified for."""
+    radii = [0.12345678, 0.06, 0.0]
+    told = [{"label": "1", "predicted": "1", "radius": no_more_than(at)} for at in radii]
+    result = SmoothingTask.result(object.__new__(SmoothingTask), told)["certified"]
+    assert len(result) == 5 and min(result.values()) == pytest.approx(1 / 3)
+    for at, share in result.items():
+        assert share == sum(radius >= float(at) for radius in radii) / len(radii)

@@ -20,7 +20,7 @@ class BestKnown:
     Attributes:
         accuracy: Its mean over images.
         runs: Number of runs that it is taken over.
-        left: Images that are right in most draws after all of them.
+        left: Images that are right in at least half of the draws after all of them.
         others: Images that this run left, by the run that broke them.
     """
 

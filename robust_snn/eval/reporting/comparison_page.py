@@ -69,7 +69,7 @@ def comparison_page(comparison: Comparison, command: str | None = None) -> str:
 
 
 def conclusion(comparison: Comparison) -> str:
-    """What the difference in robust accuracy is, in one sentence."""
+    """What the difference in robust accuracy is, and how far it may be relied on."""
     row = next(row for row in comparison.differences if row.what == "robust accuracy")
     low, high = row.ci
     interval = f"(95% interval: {100 * low:+.1f} to {100 * high:+.1f})"
@@ -79,7 +79,10 @@ def conclusion(comparison: Comparison) -> str:
             f"from A's {interval}."
         )
     word = "more" if row.change > 0 else "less"
-    return f"B is {word} robust than A, by {100 * abs(row.change):.1f} points {interval}."
+    points = f"by {100 * abs(row.change):.1f} points {interval}"
+    if comparison.unlike:
+        return f"B keeps {word} than A, {points}, which tells little: see the notes."
+    return f"B is {word} robust than A under these attacks, {points}."
 
 
 def _changes(comparison: Comparison) -> Chart:

@@ -278,7 +278,7 @@ def _change(it: Measured | None) -> str:
     if it is None or it.change is None:
         return ""
     low, high = it.change.ci
-    return f"{100 * it.change.value:+.1f} ({100 * low:+.0f} to {100 * high:+.0f})"
+    return f"{100 * it.change.value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _checks(names: Sequence[tuple[str, int]]) -> str:

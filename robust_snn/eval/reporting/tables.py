@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from robust_snn.eval.reporting.terminal import percent, tenths
 from robust_snn.eval.scoring.verdict import Interval, Verdict
 
 SPECIAL = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
@@ -19,9 +20,9 @@ SPECIAL = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
 def latex_table(verdict: Verdict) -> str:
     """The accuracy that is left after every attack in turn, as a `tabular` for `booktabs`."""
     rows = [
-        f"{_escaped(name)} & {_escaped(gradient)} & {100 * left:.1f} & "
-        f"{100 * low:.1f}--{100 * high:.1f} \\\\"
-        for name, gradient, left, (low, high) in _rows(verdict)
+        f"{_escaped(name)} & {_escaped(gradient)} & {_in_mathematics(percent(left))} & "
+        f"{'--'.join(tenths(interval))} \\\\"
+        for name, gradient, left, interval in _rows(verdict)
     ]
     head = ["\\begin{tabular}{llrr}", "\\toprule", "attack & gradient & left (\\%) & 95\\,\\% \\\\"]
     return "\n".join([*head, "\\midrule", *rows, "\\bottomrule", "\\end{tabular}"])
@@ -47,6 +48,12 @@ def _rows(verdict: Verdict) -> Iterator[tuple[str, str, float, Interval]]:
     for row in verdict.attacks:
         yield row.name, row.mode, *row.worst_so_far
     yield "worst case", "", verdict.robust.accuracy, verdict.robust.ci
+
+
+def _in_mathematics(share: str) -> str:
+    """A share without its sign, and with `<` and `>` as LaTeX has them."""
+    number = share.removesuffix("%")
+    return f"${number}$" if number[0] in "<>" else number
 
 
 def _escaped(text: str) -> str:

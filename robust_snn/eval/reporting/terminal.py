@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +13,7 @@ from robust_snn.eval.reporting.published import PublishedResults
 from robust_snn.eval.scoring.energy_use import EnergyUse
 from robust_snn.eval.scoring.verdict import AttackResult, Interval, Verdict
 
+SLACK = 1e-6  # what rounding may add to a number
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -158,14 +161,22 @@ def passes_per_image(verdict: Verdict, attack: AttackResult) -> float:
 
 
 def percent(share: float) -> str:
-    """A share as text, such as `35.3%`."""
-    return f"{share:.1%}"
+    """A share as text, such as `35.3%`; only what is none or all is told as that."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= share < 1 - SLACK else f"{share:.1%}"
 
 
 def span(interval: Interval) -> str:
-    """An interval of shares as text, such as `30.1-40.8%`."""
-    low, high = interval
-    return f"{100 * low:.1f}-{high:.1%}"
+    """An interval of shares as text, such as `30.1-40.8%`, rounded to a wider one."""
+    low, high = tenths(interval)
+    return f"{low}-{high}%"
+
+
+def tenths(interval: Interval) -> tuple[str, str]:
+    """The limits in percent, the lower rounded down and the upper up."""
+    low, high = (1000 * limit for limit in interval)
+    return f"{floor(low + SLACK) / 10:.1f}", f"{ceil(high - SLACK) / 10:.1f}"
 
 
 def radius_text(eps: float) -> str:

@@ -67,9 +67,11 @@ class Comparison:
         second: Another one, on the same images.
         differences: Of accuracies without an attack and in the worst case.
         attacks: What each keeps under every attack, in the order of the first suite.
-        survivors: Number of images that are right in most draws after all attacks, in `both` runs,
-            in the `first` or the `second` alone, and in `neither`.
+        survivors: Number of images that are right in at least half of the draws after all attacks,
+            in `both` runs, in the `first` or the `second` alone, and in `neither`.
         notes: What to keep in mind.
+        unlike: Whether the suites differ, or checks of a run failed: what the attacks left is no
+            measure of both then.
     """
 
     first: Verdict
@@ -78,6 +80,7 @@ class Comparison:
     attacks: tuple[AttackPair, ...]
     survivors: dict[str, int]
     notes: tuple[str, ...]
+    unlike: bool
 
 
 def compare(first: str | Path, second: str | Path) -> Comparison:
@@ -98,15 +101,16 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     before, after = verdicts
     differences = tuple(_differences(verdicts, predictions))
     attacks = tuple(_attacks(verdicts, predictions))
-    left, kept = (np.mean(run.worst == run.labels[:, None], 1) > 0.5 for run in predictions)
+    left, kept = (np.mean(run.worst == run.labels[:, None], 1) >= 0.5 for run in predictions)
     survivors = {
         "both": int((left & kept).sum()),
         "first": int((left & ~kept).sum()),
         "second": int((~left & kept).sum()),
         "neither": int((~left & ~kept).sum()),
     }
-    notes = (*_notes(verdicts), *_other_settings(attacks))
-    return Comparison(before, after, differences, attacks, survivors, notes)
+    unlike = _notes(verdicts)
+    notes = (*unlike, *_other_settings(attacks))
+    return Comparison(before, after, differences, attacks, survivors, notes, bool(unlike))
 
 
 def _differences(

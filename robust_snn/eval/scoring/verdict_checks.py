@@ -247,7 +247,9 @@ def not_run(
     status = "pass" if adaptive else "warn"
     notes = [Diagnostic(f"not run: {name}", 1.0, status, why) for name, why in reasons.items()]
     if unfollowed:
-        why = "no attack of the suite that follows gradients can run on this network, so what those "
+        why = (
+            "no attack of the suite that follows gradients can run on this network, so what those "
+        )
         why += "without leave is an upper bound"
         notes.append(Diagnostic("attacks along gradients", 0.0, "fail", why))
     return notes

@@ -67,9 +67,9 @@ def test_an_attack_of_one_run_alone_has_no_difference(comparison: Comparison) ->
         (
             0.2,
             (0.1, 0.3),
-            "B is more robust than A, by 20.0 points (95% interval: +10.0 to",
+            "B is more robust than A under these attacks, by 20.0 points (95% interval: +10.0 to",
         ),
-        (-0.2, (-0.3, -0.1), "B is less robust than A, by 20.0 points"),
+        (-0.2, (-0.3, -0.1), "B is less robust than A under these attacks, by 20.0 points"),
         (0.2, (-0.1, 0.5), "The runs are not told apart: B's robust accuracy is +20.0 points"),
     ],
 )
@@ -78,3 +78,7 @@ def test_conclusion(
 ) -> None:
     rows = [replace(row, change=change, ci=ci) for row in comparison.differences]
     assert conclusion(replace(comparison, differences=tuple(rows))).startswith(text)
+    if not text.startswith("The runs"):
+        unlike = replace(comparison, differences=tuple(rows), unlike=True)
+        assert "which tells little" in conclusion(unlike)
+        assert "robust than" not in conclusion(unlike)

@@ -59,10 +59,12 @@ def test_notes(tmp_path: Path) -> None:
     failed = (Diagnostic("zero gradients", 1.0, "fail", "why"),)
     one = finished_run(tmp_path / "a", right([1], [0]))
     other = finished_run(tmp_path / "b", right([1], [0]), suite="other", diagnostics=failed)
-    assert compare(one, other).notes == (
+    found = compare(one, other)
+    assert found.notes == (
         "the suites differ: tiny and other",
         "diagnostics of the second run failed: zero gradients",
     )
+    assert found.unlike and not compare(one, one).unlike
 
 
 @pytest.mark.parametrize(
