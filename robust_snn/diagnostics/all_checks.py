@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from robust_snn.diagnostics.attack_sanity import (
     accuracy_over_eps,
     accuracy_over_steps,
     against_random_noise,
+    pgd_images,
 )
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.finite_differences import finite_differences
@@ -99,14 +101,19 @@ def full(
         raise unknown("norm", str(norm), BALL_NORMS)
     threat: dict[str, Any] = {"eps": checked_radius(eps, norm), "norm": norm, "seed": seed}
     kept: dict[str, Any] = {**threat, "curves": curves}
+
+    @cache
+    def made() -> Tensor:
+        return pgd_images(*of, **threat)
+
     return [
         *cheap(*of, seed=seed),
         *measured("finite differences", lambda: finite_differences(*of, **threat)),
-        *measured("accuracy over eps", lambda: accuracy_over_eps(*of, **kept)),
+        *measured("accuracy over eps", lambda: accuracy_over_eps(*of, **kept, made=made)),
         *measured("accuracy over steps", lambda: accuracy_over_steps(*of, **kept)),
-        *measured("white-box against noise", lambda: against_random_noise(*of, **kept)),
+        *measured("white-box against noise", lambda: against_random_noise(*of, **kept, made=made)),
         *measured("EOT convergence", lambda: eot_convergence(*of, seed=seed, curves=curves)),
-        *measured("fixed noise", lambda: known_noise(*of, **threat)),
+        *measured("fixed noise", lambda: known_noise(*of, **threat, made=made)),
     ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.gradient_descent import PGD
-from robust_snn.attacks.mode_ranking import FEW_DRAWS
-from robust_snn.diagnostics.attack_sanity import Curves, fresh_accuracy
+from robust_snn.diagnostics.attack_sanity import STEPS, Curves, Made, fresh_accuracy, pgd_images
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.diagnostics.input_gradients import cosines, input_gradient
 from robust_snn.victim import Victim
@@ -60,7 +61,8 @@ def known_noise(
     eps: float,
     norm: str = "Linf",
     seed: int = 0,
-    steps: int = 10,
+    steps: int = STEPS,
+    made: Made | None = None,
 ) -> Diagnostic:
     """Accuracy under fresh noise minus that under known noise: what randomness adds.
 
@@ -68,12 +70,12 @@ def known_noise(
     """
     if not victim.stochastic:
         return Diagnostic("fixed noise", 0.0, "pass", "the victim is deterministic")
-    attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
-    adversarial = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
-    fresh = fresh_accuracy(victim, adversarial.images, labels, seed)
+    threat: dict[str, Any] = {"eps": eps, "norm": norm, "seed": seed}
+    unknown = made() if made else pgd_images(victim, images, labels, **threat, steps=steps)
+    fresh = fresh_accuracy(victim, unknown, labels, seed)
     known = victim.replace(noise="frozen", cost=victim.cost)
     attack = PGD(steps=steps, keep=1, select=1)
-    adversarial = attack(known, images, labels, eps=eps, norm=norm, seed=seed)
+    adversarial = attack(known, images, labels, **threat)
     with attack_variant(known, seed) as variant, torch.no_grad():
         x, y, _ = on_device(variant, adversarial.images, labels, None)
         fixed = float((variant(x).argmax(1) == y).double().mean())
