@@ -33,6 +33,7 @@ from robust_snn.foreign.few_values import (
     has_few_values,
     has_hidden_values,
     hides_a_constant,
+    is_gradient_alone,
     made_of_spikes,
     takes_few_values_only,
 )
@@ -67,7 +68,7 @@ KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a fe
 COUNTING = ("sum", "mean")  # of spikes
 MARKS = (
     *("_attached", "_comparison", "_hides", "_loose", "_numbers", "_of_mask", "_place", "_spiky"),
-    *("_source", "_unsure", "_varied"),
+    *("_soft", "_source", "_unsure", "_varied"),
 )
 BENDING = ("relu", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "pow", "hardtanh")
 LIMITING = ("minimum", "maximum", "fmin", "fmax", "min", "max")  # with a number, as `clamp` does
@@ -274,6 +275,10 @@ class Comparisons(TorchFunctionMode):
             parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
             kept = name in (*KEEPING, *SQUASHING, *COUNTING) and all(map(made_of_spikes, parts))
             self._mark(out, "_spiky", kept and has_few_values(out))
+            carried = next((a for a in parts if hasattr(a, "_soft")), None)
+            if carried is not None and name in (*PRODUCTS, *RESHAPING):  # `0.5 * (soft - ...)`
+                self._mark(out, "_soft", carried._soft)
+                self._mark(out, "_unsure", carried._unsure)
         if name in SUMS and out.requires_grad:
             if has_hidden_values(args, out):
                 self._mark(out, "_hides", True)
@@ -286,8 +291,15 @@ class Comparisons(TorchFunctionMode):
         again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
         spikes_alone = any(hasattr(a, "_comparison") or hasattr(a, "_of_mask") for a in args)
         soft = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+        if is_gradient_alone(soft, out) and not hides_a_constant(args, out):
+            spikes = self._unknown(out)  # until something is added
+            self._mark(spikes, "_soft", soft)
+            self._mark(spikes, "_unsure", self._count)
+            return spikes
+        added_to = [a._soft for a in args if hasattr(a, "_soft")]
+        soft = added_to[0] if added_to else soft
         gathers = all(map(made_of_spikes, soft)) and not has_hidden_values(args, out)
-        if not again and (gathers or spikes_alone):  # as in `0 + spikes`
+        if not again and not added_to and (gathers or spikes_alone):  # as in `0 + spikes`
             return exchanged
         for comparison in reversed(self._hard):
             hard = comparison.spikes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -48,6 +49,11 @@ def hides_a_constant(args: Any, out: Tensor) -> bool:
     fixed = [a for a in args if isinstance(a, Tensor) and not a.requires_grad]
     alike = (a.shape == out.shape and len(a) > 1 and bool((a == a[:1]).all()) for a in fixed)
     return any(alike)
+
+
+def is_gradient_alone(soft: Sequence[Tensor], out: Tensor) -> bool:
+    """Whether a sum is zero, as `soft - soft.detach()`, to give something else a gradient."""
+    return len(soft) == 1 and not out.any() and soft[0].unique().numel() > 1
 
 
 def made_of_spikes(value: Tensor) -> bool:

@@ -165,7 +165,19 @@ def study(subject: Runnable, x: Tensor) -> Study:
         f"{subject.name} gives no logits for each of {tuple(x.shape)} images "
         f"({'; '.join(failures)}); say robust_snn.{call}, or which part of its output to read: "
         "adapt(net, output=function); what it keeps outside of its modules its forward has to reset"
+        f"{_other_numbers(subject.net)}"
     )
+
+
+def _other_numbers(net: nn.Module) -> str:
+    """What is said of a network whose weights are none of single precision."""
+    kinds = {p.dtype for p in net.parameters() if p.is_floating_point()} - {torch.float32}
+    if any(p.is_meta for p in net.parameters()):
+        return "; its weights are on the meta device, without values: load them first"
+    if not kinds:
+        return ""
+    found = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+    return f"; its weights are {found}, and images float32: give adapt(net.float())"
 
 
 class _Regained(TorchFunctionMode):

@@ -32,6 +32,10 @@ WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
     "a sum by name": lambda v: torch.add(
         input=soft(v), other=torch.sub((v > 1).float(), other=soft(v)).detach()
     ),
+    "soft - soft.detach() + hard": lambda v: soft(v) - soft(v).detach() + (v > 1).float(),
+    "hard + 0.5 * (soft - soft.detach())": lambda v: (
+        torch.where(v > 1, 1.0, 0.0) + 0.5 * (2 * soft(v) - 2 * soft(v).detach())
+    ),
     "under no_grad": lambda v: (without_gradient(v) - soft(v)).detach() + soft(v),
 }
 WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
