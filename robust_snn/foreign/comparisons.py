@@ -277,8 +277,8 @@ class Comparisons(TorchFunctionMode):
             self._mark(out, "_spiky", kept and has_few_values(out))
             carried = next((a for a in parts if hasattr(a, "_soft")), None)
             if carried is not None and name in (*PRODUCTS, *RESHAPING):  # `0.5 * (soft - ...)`
-                self._mark(out, "_soft", carried._soft)
-                self._mark(out, "_unsure", carried._unsure)
+                self._mark(out, "_soft", getattr(carried, "_soft", None))
+                self._mark(out, "_unsure", getattr(carried, "_unsure", None))
         if name in SUMS and out.requires_grad:
             if has_hidden_values(args, out):
                 self._mark(out, "_hides", True)

@@ -7,10 +7,11 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robust_snn.utils.fork_safe_lock import ForkSafeLock
 from robust_snn.utils.plain_context import plain_context
@@ -81,7 +82,17 @@ def device_name(device: torch.device) -> str:
 def weights_sha256(net: nn.Module) -> str:
     """SHA-256, in hexadecimal, of every named tensor of a network's state."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for entry, value in sorted(net.state_dict().items()):
+        for name, tensor in _tensors(entry, value):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in an entry of a state: quantised layers keep theirs in a tuple."""
+    if isinstance(value, Tensor):
+        yield name, value.dequantize() if value.is_quantized else value
+    elif isinstance(value, tuple | list):
+        for place, item in enumerate(value):
+            yield from _tensors(f"{name}.{place}", item)

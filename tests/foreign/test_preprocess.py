@@ -128,3 +128,14 @@ def test_images_that_do_not_suit() -> None:
 def test_it_is_settled_once() -> None:
     with pytest.raises(InputError, match="settled when a net is first adapted"):
         adapt(adapt(network()), mean=0.5, std=0.5)
+
+
+def test_the_digest_of_weights_takes_quantised_layers() -> None:
+    def quantised(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        return torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, torch.qint8)
+
+    assert (
+        weights_sha256(quantised(0)) == weights_sha256(quantised(0)) != weights_sha256(quantised(1))
+    )
