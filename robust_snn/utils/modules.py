@@ -85,7 +85,8 @@ def weights_sha256(net: nn.Module) -> str:
     for entry, value in sorted(net.state_dict().items()):
         for name, tensor in _tensors(entry, value):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(values.numpy().data)
     return digest.hexdigest()
 
 
