@@ -28,7 +28,7 @@ from robust_snn.kernels.spiking.kernel_args import (
     kernel_args,
     layer_tensors,
 )
-from robust_snn.kernels.spiking.spec import LayerInputs
+from robust_snn.kernels.spiking.spec import Homeostasis, LayerInputs
 from robust_snn.kernels.spiking.triton.backward import spiking_backward
 from robust_snn.kernels.spiking.triton.forward import spiking_forward
 from robust_snn.kernels.spiking.triton.launch import (
@@ -53,10 +53,12 @@ _INTEGERS = (
     "noise_layer",
     "sharpness_step",
     "sharpness_sample",
+    "leak_step",
+    "leak_sample",
 )
 _STACKS = ("upstream", "current", "out", "grad_current")
-_FLOATS = ("scale", "shift", "probability", "firing_table")
-_GRADIENTS = ("grad_affine", "grad_probability", "grad_gains")
+_FLOATS = ("scale", "shift", "probability", "firing_table", "leaks", "rate", "usual")
+_GRADIENTS = ("grad_affine", "grad_probability", "grad_gains", "grad_leaks", "grad_rate")
 _ALIGNED = ("N", "channels", "pixels")
 _KINDS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _VECTORS = (".64", ".128", "dwordx2", "dwordx4", "_b64", "_b128")  # of two or four floats
@@ -85,20 +87,24 @@ class CompileReport:
 
 @dataclass(frozen=True)
 class CompileCase:
-    """A combination of gradient mode and randomness to compile."""
+    """A combination of gradient mode, randomness and neurons to compile."""
 
     mode: str
     gated: bool = False
     affine: bool = False
+    leaks: bool = False  # one per neuron and step
+    adapts: bool = False
+    dynamics: Dynamics = Dynamics(0.9)
 
     def layer(self, steps: int) -> tuple[KernelArgs, LayerTensors]:
         """Numbers and tensors of a layer; the constants depend on which tensors are given."""
         placeholder: Any = object()
         gate = Gate(placeholder, placeholder) if self.gated else None
         affine = (placeholder, placeholder) if self.affine else None
-        inputs, dynamics = LayerInputs(steps, affine, gate=gate), Dynamics(0.9)
-        rule: Any = parse_mode(self.mode).rule(dynamics)
-        return kernel_args(dynamics, rule, inputs), layer_tensors(inputs)
+        adapting = Homeostasis(placeholder, placeholder) if self.adapts else None
+        inputs = LayerInputs(steps, affine, gate=gate, homeostasis=adapting)
+        rule: Any = parse_mode(self.mode).rule(self.dynamics)
+        return kernel_args(self.dynamics, rule, inputs), layer_tensors(inputs)
 
 
 CASES = {
@@ -108,6 +114,11 @@ CASES = {
     "compact": CompileCase("bptt(save=compact)"),
     "bptr": CompileCase("bptr"),
     "hart": CompileCase("hart"),
+    "bptt+leaks": CompileCase("bptt", leaks=True),
+    "bptt+levels": CompileCase(
+        "bptt(surrogate=rectangle)", dynamics=Dynamics(1.0, 0.5, reset="soft", drop=1.0, levels=4)
+    ),
+    "bptt+adapting": CompileCase("bptt", adapts=True),
 }
 
 
@@ -128,7 +139,7 @@ def compile_report(
     args, tensors = CASES[case].layer(steps)
     kind: torch.dtype = getattr(torch, dtype)
     constants = _constants(kernel, args, kind, layout == "last")
-    absent = _absent(function, args, tensors)
+    absent = _absent(function, args, tensors, CASES[case].leaks)
     compiled = _compile(function, {**constants, **dict.fromkeys(absent)}, target, _KINDS[kind])
     count = _count_amd if target.startswith("gfx") else _count_nvidia
     registers, spills, loads, stores, instructions = count(compiled)
@@ -158,12 +169,14 @@ def _constants(kernel: str, args: KernelArgs, dtype: torch.dtype, last: bool) ->
     return backward_constants(args, single=False, single_upstream=False, wanted=wanted)
 
 
-def _absent(function: Any, args: KernelArgs, tensors: LayerTensors) -> list[str]:
+def _absent(function: Any, args: KernelArgs, tensors: LayerTensors, leaks: bool) -> list[str]:
     """The arguments that a call of such a layer leaves out."""
     given = {name for name, tensor in tensors._asdict().items() if tensor is not None}
     given |= {"upstream", "out", "saved_bytes", "grad_current"}
+    given |= {"leaks", "leak_step"} if leaks else set()
     given |= {"current"} if function is spiking_forward or args.recomputes else set()
     pointers = {*_STACKS, *_FLOATS, *_POINTERS, *tensors._fields, *_GRADIENTS, "sharpness_map"}
+    pointers |= {"leaks", "leak_step", "leak_sample"}
     neutral = {name for name, number in factors(args)._asdict().items() if number is None}
     return [name for name in function.arg_names if name in (pointers - given) | neutral]
 

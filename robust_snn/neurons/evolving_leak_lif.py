@@ -32,7 +32,7 @@ class EvolvingLeakLIF(LIF):
         gain: Factor on the current.
         v_reset: Membrane after a hard reset.
         gradient: Gradient mode; see `robust_snn.gradients`.
-        backend: `"auto"` or `"torch"`.
+        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
         gate: Stochastic gate on the outgoing spikes.
 
     Raises:

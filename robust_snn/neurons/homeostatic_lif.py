@@ -45,7 +45,7 @@ class HomeostaticLIF(LIF):
         gain: Factor on the current.
         v_reset: Membrane after a hard reset.
         gradient: Gradient mode; see `robust_snn.gradients`.
-        backend: `"auto"` or `"torch"`.
+        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
 
     Raises:
         InputError: If an argument is out of range or a name is not known.

@@ -31,7 +31,7 @@ class IntegerLIF(LIF):
         decay: Leak per step.
         gain: Factor on the current.
         gradient: Gradient mode; the straight-through estimator if left out.
-        backend: `"auto"` or `"torch"`.
+        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
         gate: Stochastic gate on the outgoing spikes.
 
     Raises:

@@ -39,6 +39,7 @@ def _run(arguments: list[str], interpret: bool, tmp_path: Path) -> str:
     [
         "test_spiking_loop.py",
         pytest.param("test_odd_numbers.py", marks=pytest.mark.slow),
+        "test_own_numbers.py",
         "test_fused_sums.py",
         "test_philox.py",
         pytest.param("test_golden.py", marks=pytest.mark.slow),
@@ -68,6 +69,10 @@ def test_compiles_without_spills_at_the_least_traffic(target, tmp_path):
         (kernel, case, target, steps, *how)
         for how, pairs in (
             (("float32", "first"), pairs),
+            (
+                ("float32", "first"),
+                [("bptt+leaks", 16), ("bptt+levels", 16), ("bptt+adapting", 16)],
+            ),
             (("bfloat16", "last"), [("bptt", 8), ("bptt", 16), ("bptt+gate", 16)]),
         )
         for case, steps in pairs
@@ -77,7 +82,7 @@ def test_compiles_without_spills_at_the_least_traffic(target, tmp_path):
     for found in reports:
         assert found["spills"] == 0, found
         assert found["registers"] <= 255, found
-        if found["case"] == "bptt+gate":  # its probability is a vector too
+        if found["case"] in ("bptt+gate", "bptt+leaks", "bptt+adapting"):  # they read more vectors
             continue
         saves_bytes = found["case"] in ("bptr", "compact")
         stacks = 2 if found["kernel"] == "backward" and not saves_bytes else 1

@@ -182,9 +182,7 @@ def test_one_level_is_a_neuron_with_a_soft_reset() -> None:
         (lambda: RandomLeakLIF(spread=0.5, decay=0.7), "spread of leaks must be in"),
         (lambda: HomeostaticLIF(SHAPE, 3, rate=-1.0), "rate of homeostasis must be at least 0"),
         (lambda: IntegerLIF(0), "levels of integer spikes"),
-        (lambda: IntegerLIF(4, backend="numba")(torch.rand(1, 1, 2)), "no spikes of several"),
         (lambda: EvolvingLeakLIF(SHAPE, 3)(torch.rand(4, 1, *SHAPE)), "membrane_gain must be"),
-        (lambda: EvolvingLeakLIF(SHAPE, 3, backend="numba")(torch.rand(3, 1, 3, 4)), "no a leak"),
         (lambda: HomeostaticLIF(SHAPE, 3)(torch.rand(2, 1, *SHAPE)), "know the usual membranes"),
     ],
 )

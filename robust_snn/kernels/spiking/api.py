@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
@@ -54,8 +55,8 @@ def spiking_loop(
         homeostasis: Thresholds that adapt (HoSNN).
         backend: `"auto"`, `"triton"` (GPU), `"numba"` (CPU) or `"torch"` (anywhere); `"auto"` is
             Triton for GPU tensors, Numba for CPU tensors, and the PyTorch reference for float64,
-            for other devices, and for what compiled loops do not have: leaks per neuron, adapting
-            thresholds, spikes of several levels.
+            for other devices, and for adapting thresholds under membrane noise or of several
+            levels.
 
     Returns:
         Spikes `[T, B, ...]` in the dtype of `current`.
@@ -80,6 +81,8 @@ def spiking_loop(
         rule = _adapted(rule, backend, current, dynamics, inputs) if needed else TRIANGLE_RECURSION
     if backend == "torch":
         return reference_spiking_loop(current, dynamics, rule, inputs)
+    if isinstance(rule, Recursion) and rule.compact and not _has_plain_spikes(dynamics, inputs):
+        rule = replace(rule, compact=False)
     return compiled_spiking_loop(backend, current, dynamics, rule, inputs)
 
 
@@ -110,13 +113,20 @@ def _check_levels(dynamics: Dynamics, noise: NoisyFiring | None) -> None:
 
 def _not_compiled(dynamics: Dynamics, inputs: LayerInputs) -> str:
     """What a layer has that compiled loops lack, or nothing."""
+    if inputs.homeostasis is None:
+        return ""
+    if inputs.noise is not None:
+        return "thresholds that adapt under membrane noise"
     if dynamics.levels > 1:
-        return "spikes of several levels"
-    if inputs.homeostasis is not None:
-        return "thresholds that adapt"
-    if inputs.membrane_gain is not None and inputs.membrane_gain.dim() > 1:
-        return "a leak of every neuron"
+        return "several thresholds that adapt"
+    if inputs.homeostasis.usual.requires_grad:
+        return "gradient on usual membranes"
     return ""
+
+
+def _has_plain_spikes(dynamics: Dynamics, inputs: LayerInputs) -> bool:
+    """Whether a spike is 0 or 1 at a threshold that stays."""
+    return dynamics.levels == 1 and inputs.homeostasis is None
 
 
 def _check_shapes(current: Tensor, inputs: LayerInputs) -> None:

@@ -75,7 +75,7 @@ _library.define(f"membranes(Tensor current, {_CALL}) -> Tensor")
 _library.define(
     "spiking_backward(Tensor upstream, Tensor? current, Tensor? saved_bytes, "
     f"Tensor? sharpness_map, {_schema(Wanted, 'bool').replace('bool ', 'bool wants_')}, {_CALL}) "
-    f"-> ({', '.join(['Tensor'] * 6)})"
+    f"-> ({', '.join(['Tensor'] * 7)})"
 )
 
 
@@ -115,10 +115,12 @@ def _backward_or_none(
     affine: bool,
     gains: bool,
     probability: bool,
+    leaks: bool,
+    rate: bool,
     *flat: Any,
 ) -> tuple[Tensor | None, ...]:
     call, kept = _call(flat), Kept(current, saved_bytes, sharpness_map)
-    wanted = Wanted(summed, channels_last, affine, gains, probability)
+    wanted = Wanted(summed, channels_last, affine, gains, probability, leaks, rate)
     with ready_to_launch(call.backend, upstream):
         return call.kernels.run_backward(call.args, upstream, kept, call.tensors, wanted)
 
@@ -152,15 +154,20 @@ def _backward_fake(
     affine: bool,
     gains: bool,
     probability: bool,
+    leaks: bool,
+    rate: bool,
     *flat: Any,
 ) -> tuple[Tensor, ...]:
-    steps, sample = _call(flat).args.steps, upstream.shape[2:]
+    call, sample = _call(flat), upstream.shape[2:]
+    steps, gain = call.args.steps, call.tensors.membrane_gain
     stored = storage_sample(sample, channels_last)
     dtype = torch.float32 if summed else upstream.dtype
     leading = 1 if summed else steps, upstream.shape[1]
     grad_current = upstream.new_empty(*leading, *stored, dtype=dtype)
     channels, gained = (sample[0] if affine else 0,), (steps if gains else 0,)
-    sizes = (channels, channels, gained, gained, sample if probability else (0,))
+    on_gain = gain.shape if leaks and gain is not None else gained
+    on_neurons = (sample if asked else (0,) for asked in (probability, rate))
+    sizes = (channels, channels, on_gain, gained, *on_neurons)
     return logical_view(grad_current, channels_last), *(
         upstream.new_empty(size, dtype=torch.float32) for size in sizes
     )
@@ -194,10 +201,13 @@ class _SpikingLoop(torch.autograd.Function):
             run = torch.ops.robust_snn.spiking_forward
         out, saved_bytes = run(current, *tensors, backend, *args)
         needs: Any = LayerTensors(*ctx.needs_input_grad[-len(tensors) :])
+        differ, recursive = LayerTensors(*tensors).leaks_differ, args.time == Time.RECURSION
         ctx.wants = (
             needs.scale or needs.shift,
-            needs.membrane_gain or needs.input_gain,
+            (needs.membrane_gain and not differ) or needs.input_gain,
             needs.probability,
+            needs.membrane_gain and differ and recursive,  # other rules know the drive alone
+            needs.rate and recursive,
         )
         ctx.save_for_backward(
             current if args.recomputes or any(ctx.wants) else None,
@@ -225,7 +235,9 @@ class _SpikingLoop(torch.autograd.Function):
             on_current = (on_current / len(gradient)).to(gradient.dtype).expand(gradient.shape)
         elif wanted.summed:
             on_current = on_current.to(gradient.dtype)
-        gradients = (None, None, None, on_current, *on_tensors, None, None)  # none for keys
+        *on_tensors, on_rate = on_tensors
+        none_for_keys = None, None
+        gradients = None, None, None, on_current, *on_tensors, *none_for_keys, on_rate, None
         return tuple(
             g if need else None for g, need in zip(gradients, ctx.needs_input_grad, strict=True)
         )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from robust_snn.kernels.layout import storage_view
 from robust_snn.kernels.spiking.codes import Randomness, Saved, Shape, Time
 from robust_snn.kernels.spiking.rules import (
     TRIANGLE_RECURSION,
@@ -32,6 +33,9 @@ class KernelArgs(NamedTuple):
     gain: float
     reset_value: float
     hard: bool
+    levels: int
+    unit: float  # between the thresholds of several levels
+    adapts: bool  # whether thresholds follow the membranes
     # rule
     time: int  # of `Time`
     detach_reset: bool
@@ -76,6 +80,29 @@ class LayerTensors(NamedTuple):
     probability: Tensor | None
     gate_keys: Tensor | None
     noise_keys: Tensor | None
+    rate: Tensor | None
+    usual: Tensor | None
+
+    @property
+    def leaks_differ(self) -> bool:
+        """Whether `membrane_gain` is one per neuron."""
+        return self.membrane_gain is not None and self.membrane_gain.dim() > 1
+
+    def leaks(self, sample: torch.Size, channels_last: bool) -> Tensor:
+        """The membrane gains of every neuron in storage order, float32 `[T or 1, B or 1, N]`."""
+        assert self.membrane_gain is not None
+        steps, batch = self.membrane_gain.shape[:2]
+        gains = self.membrane_gain.detach().float().expand(steps, batch, *sample)
+        return storage_view(gains, channels_last).reshape(steps, batch, sample.numel())
+
+    def homeostasis(self, sample: torch.Size, channels_last: bool) -> tuple[Tensor, Tensor]:
+        """Rates and usual membranes in storage order, float32 `[N]` and `[T, N]`."""
+        assert self.rate is not None and self.usual is not None
+        rate, usual = (
+            storage_view(tensor.detach().float(), channels_last)
+            for tensor in (self.rate[None, None], self.usual[:, None])
+        )
+        return rate.reshape(sample.numel()), usual.reshape(len(usual), sample.numel())
 
 
 class Kept(NamedTuple):
@@ -100,8 +127,10 @@ class Wanted(NamedTuple):
             `[1, B, ...]`.
         channels_last: Whether the gradient of the current lies channels-last in memory.
         affine: Whether the gradients of scale and shift are needed.
-        gains: Whether those of both gains are needed.
+        gains: Whether those of both gains per step are needed.
         probability: Whether that of the gate's opening probability is needed.
+        leaks: Whether that of membrane gains per neuron is needed.
+        rate: Whether that of the rates of adapting thresholds is needed.
     """
 
     summed: bool
@@ -109,17 +138,19 @@ class Wanted(NamedTuple):
     affine: bool
     gains: bool
     probability: bool
+    leaks: bool = False
+    rate: bool = False
 
     @property
     def parameters(self) -> bool:
         """Whether any gradient besides that of the current is needed."""
-        return self.affine or self.gains or self.probability
+        return self.affine or self.gains or self.probability or self.leaks or self.rate
 
 
 def layer_tensors(inputs: LayerInputs) -> LayerTensors:
     """The tensors of one call."""
     scale, shift = inputs.affine or (None, None)
-    gate, noise = inputs.gate, inputs.noise
+    gate, noise, adapting = inputs.gate, inputs.noise, inputs.homeostasis
     return LayerTensors(
         scale,
         shift,
@@ -128,6 +159,8 @@ def layer_tensors(inputs: LayerInputs) -> LayerTensors:
         None if gate is None else gate.probability,
         None if gate is None else gate.keys,
         None if noise is None else noise.keys,
+        None if adapting is None else adapting.rate,
+        None if adapting is None else adapting.usual,
     )
 
 
@@ -144,7 +177,8 @@ def kernel_args(
     firing = None
     if noise is not None:
         firing = _randomness(noise), noise.layer, noise.family, noise.sharpness
-    given = dynamics, rule, inputs.steps, gating, firing, saves
+    adapts = inputs.homeostasis is not None
+    given = dynamics, rule, inputs.steps, adapts, gating, firing, saves
     # a compiler traces through the cache, which would also keep a map of sharpness alive
     if torch.compiler.is_compiling() or getattr(rule, "sharpness", None) is not None:
         return _kernel_args(*given)
@@ -155,6 +189,7 @@ def _kernel_args(
     dynamics: Dynamics,
     rule: TimeRule,
     steps: int,
+    adapts: bool,
     gating: tuple[int, int] | None,
     firing: tuple[int, int, str, float] | None,
     saves: bool,
@@ -168,6 +203,9 @@ def _kernel_args(
         gain=dynamics.gain,
         reset_value=dynamics.reset_value,
         hard=dynamics.reset == "hard",
+        levels=dynamics.levels,
+        unit=dynamics.unit,
+        adapts=adapts,
         **_rule_numbers(rule),
         gating=gate_code,
         gate_layer=gate_layer,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.kernels.layout import logical_view, storage_sample
-from robust_snn.kernels.spiking.kernel_args import KernelArgs, Wanted
+from robust_snn.kernels.spiking.kernel_args import KernelArgs, LayerTensors, Wanted
 
 
 class ParameterGradients(NamedTuple):
@@ -19,11 +19,15 @@ class ParameterGradients(NamedTuple):
         affine: Of scale and shift, float32 `[2, B, N]`, or `[2, B, 0]` if they are not wanted.
         probability: Of the gate's probability, float32 `[B, N]`, or `[B, 0]`.
         steps: Of decay and input gain, `[programs, 2, T]`, or `[0, 2, T]`.
+        leaks: Of the decay of every neuron, float32 `[T, B, N]`, or `[0, B, N]`.
+        rate: Of the rate of adapting thresholds, float32 `[B, N]`, or `[B, 0]`.
     """
 
     affine: Tensor
     probability: Tensor
     steps: Tensor
+    leaks: Tensor
+    rate: Tensor
 
 
 def empty_gradients(
@@ -48,23 +52,39 @@ def empty_gradients(
         by_step(
             programs if wanted.gains else 0, 2, len(upstream), dtype=steps_dtype, device=device
         ),
+        torch.empty(len(upstream) if wanted.leaks else 0, batch, size, **float32),
+        allocate(batch, size if wanted.rate else 0, **float32),
     )
 
 
 def sum_gradients(
-    args: KernelArgs, sums: ParameterGradients, wanted: Wanted, sample: torch.Size
+    args: KernelArgs,
+    tensors: LayerTensors,
+    sums: ParameterGradients,
+    wanted: Wanted,
+    sample: torch.Size,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of scale, shift, both gains and probability; None for those not wanted."""
+    """Gradients of scale, shift, both gains, probability and rate; None for those not wanted."""
     batch, stored = sums.affine.shape[1], storage_sample(sample, wanted.channels_last)
-    found: list[Tensor | None] = [None] * 5
+    found: list[Tensor | None] = [None] * 6
+
+    def whole(sums: Tensor, *leading: int) -> Tensor:
+        return logical_view(sums.view(*leading, *stored), wanted.channels_last)
+
     if wanted.affine:
-        by_neuron = logical_view(sums.affine.view(2, batch, *stored), wanted.channels_last)
-        per_channel = by_neuron.reshape(2, batch, sample[0], -1).sum((1, 3))
+        per_channel = whole(sums.affine, 2, batch).reshape(2, batch, sample[0], -1).sum((1, 3))
         found[0], found[1] = per_channel[0].clone(), per_channel[1].clone()
     if wanted.gains:
         per_step = sums.steps.sum(0).float()
         found[2], found[3] = per_step[0] * args.decay, per_step[1].clone()
     if wanted.probability:
-        by_neuron = sums.probability.sum(0).view(1, 1, *stored)
-        found[4] = logical_view(by_neuron, wanted.channels_last)[0, 0].contiguous()
+        found[4] = whole(sums.probability.sum(0), 1, 1)[0, 0].contiguous()
+    if wanted.leaks and tensors.membrane_gain is not None:
+        # over the samples first, along memory; `sum_to_size` would also take the other axes apart
+        given = tensors.membrane_gain.shape
+        by_neuron = sums.leaks if given[1] > 1 else sums.leaks.sum(1, keepdim=True)
+        by_neuron = whole(by_neuron, *by_neuron.shape[:2]).sum_to_size(given)
+        found[2] = by_neuron.contiguous() * args.decay
+    if wanted.rate:
+        found[5] = whole(sums.rate.sum(0), 1, 1)[0, 0].contiguous()
     return tuple(found)

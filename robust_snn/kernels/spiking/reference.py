@@ -194,7 +194,8 @@ def _drive(current: Tensor, dynamics: Dynamics, inputs: LayerInputs) -> tuple[Te
         drive = drive * inputs.input_gain.reshape(-1, *[1] * (drive.dim() - 1))
     if inputs.membrane_gain is None:
         return drive, drive.new_full((inputs.steps,), dynamics.decay)
-    decays = dynamics.decay * inputs.membrane_gain
+    wide = torch.promote_types(inputs.membrane_gain.dtype, torch.float32)
+    decays = dynamics.decay * inputs.membrane_gain.to(wide)
     return drive, decays.expand(inputs.steps, *decays.shape[1:])
 
 

@@ -129,4 +129,5 @@ class LayerInputs(NamedTuple):
         """Those that are given and may need a gradient."""
         probability = None if self.gate is None else self.gate.probability
         given = (*(self.affine or ()), self.membrane_gain, self.input_gain, probability)
+        given += tuple(self.homeostasis or ())
         return [tensor for tensor in given if tensor is not None]

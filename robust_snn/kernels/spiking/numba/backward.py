@@ -19,6 +19,12 @@ from robust_snn.kernels.spiking.numba.forward import (
     pick,
     start_membrane,
 )
+from robust_snn.kernels.spiking.numba.own_numbers import (
+    decay_at,
+    edge_at,
+    start_thresholds,
+    threshold_at,
+)
 from robust_snn.kernels.spiking.numba.philox import SPARE, philox_quad
 from robust_snn.kernels.spiking.numba.slopes import fill_slopes, step_back_triangle
 
@@ -52,11 +58,10 @@ def _reset_path(args):
 
 
 @helper
-def _through_step(args, decay, e, v, spike, slope, carried, grad):
+def _through_step(args, decay, threshold, e, v, spike, slope, carried, grad):
     """One step of the exact recursion, with the reset's own path unless it is detached."""
     cross, cross_v = _reset_path(args)
     if args.firing == Randomness.NONE:
-        threshold = np.float32(args.threshold)
         block_ops.step_back(e, slope, v, threshold, args.hard, cross, cross_v, decay, carried, grad)
     else:
         hard = np.float32(args.hard)
@@ -64,11 +69,11 @@ def _through_step(args, decay, e, v, spike, slope, carried, grad):
 
 
 @helper
-def _through_triangle(args, decay, e, v, carried, factor, scale, out):
+def _through_triangle(args, decay, threshold, e, v, carried, factor, scale, out):
     """`_through_step` for the default surrogate without noise; see `step_back_triangle`."""
     cross, cross_v = _reset_path(args)
-    threshold, sharpness = np.float32(args.threshold), np.float32(args.surrogate_sharpness)
-    height, floor = np.float32(args.surrogate_scale) * sharpness, np.float32(args.surrogate_floor)
+    sharpness, floor = np.float32(args.surrogate_sharpness), np.float32(args.surrogate_floor)
+    height = np.float32(args.surrogate_scale) * sharpness
     step_back_triangle(
         e, v, threshold, sharpness, height, floor, args.hard, cross, cross_v, decay, carried,
         factor, scale, out,
@@ -77,8 +82,8 @@ def _through_triangle(args, decay, e, v, carried, factor, scale, out):
 
 @helper
 def _to_inputs(args, t, task, b, here, grad, current, steps, affine, befores, wide, outputs):
-    """Passes the gradient on the drive of step `t` to the current, the affine and the gains."""
-    grad_current, grad_affine, grad_steps = outputs
+    """Passes the gradient on the drive of step `t` to the current, the affine, gains and leaks."""
+    grad_current, grad_affine, grad_steps, grad_leaks = outputs
     step_gain = np.float32(args.gain) * steps[1, t]
     if grad_affine.size > 0:
         x = as_float(pick(current, t)[b, here], wide)
@@ -91,6 +96,8 @@ def _to_inputs(args, t, task, b, here, grad, current, steps, affine, befores, wi
         grad_steps[task, 1, t] = block_ops.dot(grad, x)
         if args.time == Time.RECURSION:
             grad_steps[task, 0, t] = block_ops.dot(grad, befores[t, : grad.size])
+    if grad_leaks.size > 0:
+        block_ops.multiply(grad, befores[t, : grad.size], grad_leaks[t, b, here])
     if grad_current.shape[0] > 1:
         out = grad_current[t, b, here]
         if affine.shape[1] > 0:
@@ -123,6 +130,8 @@ def _backward_blocks(
     sharpness_map,  # float32 [T or 1, B or 1, N], [0, 0, 0] if all the same, or None
     steps,  # float32 [2, T]: decay and input gain of each step
     affine,  # float32 [2, N]: scale and shift, or [2, 0]
+    leaks,  # as in the forward pass, like `own`
+    own,
     probability,  # float32 [N]: of the gates to open, or None
     keys,  # int64 [2, B]: of the gate and of the membrane noise
     neurons,  # uint32 [N + SPARE]: number of each neuron in the random stream
@@ -131,19 +140,24 @@ def _backward_blocks(
     grad_affine,  # float32 [2, B, N], zeros, or [2, B, 0]
     grad_probability,  # float32 [B, N], zeros, or [B, 0]
     grad_steps,  # float64 [blocks, 2, T], zeros, or [0, 2, T]
+    grad_leaks,  # float32 [T, B, N], or [0, B, N]
+    grad_rates,  # float32 [B, N], zeros, or None where thresholds do not adapt
 ):
     T, N = args.steps, grad_current.shape[2]
     blocks = (N + block - 1) // block
-    outputs = grad_current, grad_affine, grad_steps
+    outputs = grad_current, grad_affine, grad_steps, grad_leaks
     keeps = args.firing != Randomness.NONE or grad_probability.size > 0
     vs = np.empty((T + 1, block), np.float32)  # from before the first step on
     # without noise a spike follows from its membrane, and none is read again
     spikes = np.empty((T if keeps else 1, block), np.float32)
-    befores = np.empty((T if grad_steps.size > 0 else 0, block), np.float32)
-    bare = not keeps and grad_steps.size == 0  # the recursion needs membranes and nothing else
-    direct = grad_affine.size == 0 and grad_steps.size == 0 and grad_current.shape[0] > 1
-    threshold, reset_value = np.float32(args.threshold), np.float32(args.reset_value)
-    work, words = np.empty((8, block), np.float32), np.empty((4, block + SPARE), np.uint32)
+    by_step = grad_steps.size > 0 or grad_leaks.size > 0
+    befores = np.empty((T if by_step else 0, block), np.float32)
+    # the recursion needs membranes and nothing else
+    bare = not keeps and not by_step and grad_rates is None
+    direct = grad_affine.size == 0 and not by_step and grad_current.shape[0] > 1
+    reset_value = np.float32(args.reset_value)
+    thresholds = np.empty((0 if grad_rates is None else T + 1, block), np.float32)
+    work, words = np.empty((10, block), np.float32), np.empty((4, block + SPARE), np.uint32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * block
         n = min(block, N - first)
@@ -153,11 +167,14 @@ def _backward_blocks(
         carried, grad = work[4, :n], work[5, :n]
         start_membrane(args, u)
         start_membrane(args, vs[0, :n])
+        start_thresholds(args, own, work[9, :n])
         if current.shape[0] > 0:
             for t in range(T):
                 x = as_float(pick(current, t)[b, here], work[6])
                 x = drive_at(args, x, affine, here, steps[1, t], work[6, :n])
-                v, spike, decay = vs[t + 1, :n], pick(spikes, t)[:n], steps[0, t]
+                v, spike = vs[t + 1, :n], pick(spikes, t)[:n]
+                decay = decay_at(args, steps, leaks, t, b, here, work[8, :n])
+                threshold = threshold_at(args, own, t, here, work[9, :n])
                 if t + 1 < T:
                     prefetch(pick(current, t + 1)[b, here])
                 else:
@@ -165,7 +182,7 @@ def _backward_blocks(
                 if bare:
                     block_ops.leak_from(x, decay, threshold, args.hard, reset_value, vs[t, :n], v)
                     continue
-                if grad_steps.size > 0:
+                if by_step:
                     block_ops.copy(u, befores[t, :n])
                 if firing_table is None:
                     block_ops.leak_and_fire(
@@ -173,18 +190,25 @@ def _backward_blocks(
                     )
                 else:
                     advance(
-                        args, t, decay, numbers, keys[1, b], x, firing_table, words, u, v, spike
-                    )
+                        args, t, decay, threshold, numbers, keys[1, b], x, firing_table, words,
+                        u, v, spike,
+                    )  # fmt: skip
+                if grad_rates is not None:
+                    block_ops.copy(work[9, :n], thresholds[t, :n])
         elif args.saves == Saved.MEMBRANE:
             sharpest = np.float32(args.surrogate_sharpness)
             for t in range(T):
                 v, spike = vs[t + 1, :n], pick(spikes, t)[:n]
-                block_ops.decode(saved_bytes[t, b, here], threshold, sharpest, v, spike)
+                middle = np.float32(args.threshold)
+                block_ops.decode(saved_bytes[t, b, here], middle, sharpest, v, spike)
         block_ops.fill(np.float32(0), carried)
+        if grad_rates is not None:
+            block_ops.fill(np.float32(0), work[9, :n])
         block_ops.fill(np.float32(args.surrogate_sharpness), sharp)
         for t in range(T - 1, -1, -1):
             v, spike = vs[t + 1, :n], pick(spikes, t)[:n]
             g = as_float(pick(upstream, t)[b, here], work[7])
+            decay = decay_at(args, steps, leaks, t, b, here, work[8, :n])
             if t > 0:
                 prefetch(pick(upstream, t - 1)[b, here])
                 prefetch(pick(grad_current, t - 1)[b, here])
@@ -197,22 +221,32 @@ def _backward_blocks(
                 lower, upper = np.float32(args.lower_slope), np.float32(args.upper_slope)
                 block_ops.pick_slope(g, saved_bytes[0, b, here], lower, upper, grad)
             if sharpness_map is None:  # decided when compiling: no other surrogate is compiled
+                edge = threshold_at(args, own, t, here, work[9, :n])
                 if args.time == Time.RECURSION and direct:
                     factor = np.float32(args.gain) * steps[1, t]
                     scale, out = affine[0, here], grad_current[t, b, here]
-                    _through_triangle(args, steps[0, t], g, v, carried, factor, scale, out)
+                    _through_triangle(args, decay, edge, g, v, carried, factor, scale, out)
                     continue
                 if args.time == Time.RECURSION:
-                    _through_triangle(args, steps[0, t], g, v, carried, _ONE, sharp[:0], grad)
+                    none = sharp[:0]
+                    _through_triangle(args, decay, edge, g, v, carried, _ONE, none, grad)
             elif args.time != Time.RATE_SLOPE:
                 if sharpness_map.size > 0:
                     row = pick(sharpness_map, t)
                     block_ops.copy(row[b if row.shape[0] > 1 else 0, here], sharp)
-                fill_slopes(args, v, sharp, slope)
-                if args.time == Time.RECURSION:
-                    _through_step(args, steps[0, t], g, v, spike, slope, carried, grad)
-                else:
+                edge = edge_at(args, own, t, here, thresholds)
+                fill_slopes(args, v, edge, sharp, slope)
+                if args.time == Time.AVERAGE:
                     block_ops.add_product(g, slope, carried)
+                elif grad_rates is None:
+                    _through_step(args, decay, edge, g, v, spike, slope, carried, grad)
+                else:
+                    cross, cross_v = _reset_path(args)
+                    adapting = work[9, :n], grad_rates[b, here]
+                    block_ops.step_back_adapting(
+                        g, slope, v, edge, own, t, here, args.hard, cross, cross_v, decay, carried,
+                        adapting, grad,
+                    )  # fmt: skip
             if args.time != Time.AVERAGE:
                 _to_inputs(
                     args, t, task, b, here, grad, current, steps, affine, befores, work[6], outputs

@@ -2,6 +2,7 @@
 
 Operations come in the order of the reference, so membranes and spikes have the same bits. No two
 arguments of a loop may be the same memory: LLVM then takes a loop that is not vectorised.
+Decays and thresholds are those of `own_numbers`.
 """
 
 # mypy: allow-untyped-defs
@@ -13,6 +14,7 @@ import numpy as np
 from robust_snn.kernels.numba_tools.compile import backward_helper, helper
 from robust_snn.kernels.numba_tools.half_precision import put
 from robust_snn.kernels.spiking.firing_probability import FARTHEST
+from robust_snn.kernels.spiking.numba.own_numbers import decay_of, distance, fire
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _EPSILON = np.float32(1e-3)  # of the relaxed gate
@@ -46,9 +48,9 @@ def add_product(a, b, out):
 
 
 @helper
-def subtract(a, constant, out):
+def distances(v, threshold, out):
     for j in range(out.size):
-        out[j] = a[j] - constant
+        out[j] = distance(threshold, j, v[j])
 
 
 @helper
@@ -81,12 +83,9 @@ def add(a, total):
 def leak_and_fire(drive, decay, threshold, hard, reset_value, u, v, spike):
     """A step without noise: the membrane, the spike, and the reset."""
     for j in range(v.size):
-        membrane = decay * u[j] + drive[j]
-        fires = membrane >= threshold
+        membrane = decay_of(decay, j) * u[j] + drive[j]
         v[j] = membrane
-        spike[j] = _ONE if fires else _ZERO
-        after = reset_value if hard else membrane + reset_value
-        u[j] = after if fires else membrane
+        spike[j], u[j] = fire(threshold, j, membrane, hard, reset_value)
 
 
 @helper
@@ -96,38 +95,32 @@ def leak_and_put(drive, decay, threshold, hard, reset_value, u, out):
     Here and in `leak_from` a layer waits for memory, so nothing is stored that is not read.
     """
     for j in range(out.size):
-        membrane = decay * u[j] + drive[j]
-        fires = membrane >= threshold
-        put(out, j, _ONE if fires else _ZERO)
-        after = reset_value if hard else membrane + reset_value
-        u[j] = after if fires else membrane
+        membrane = decay_of(decay, j) * u[j] + drive[j]
+        spike, u[j] = fire(threshold, j, membrane, hard, reset_value)
+        put(out, j, spike)
 
 
 @helper
 def leak_and_gate(drive, decay, threshold, hard, reset_value, u, words, probability, out):
     """`leak_and_put` behind a gate: spikes whose draw lies below the probability."""
     for j in range(out.size):
-        membrane = decay * u[j] + drive[j]
-        fires = membrane >= threshold
-        opens = fires and np.float32(words[j]) < probability[j] * _RANGE
-        put(out, j, _ONE if opens else _ZERO)
-        after = reset_value if hard else membrane + reset_value
-        u[j] = after if fires else membrane
+        membrane = decay_of(decay, j) * u[j] + drive[j]
+        spike, u[j] = fire(threshold, j, membrane, hard, reset_value)
+        put(out, j, spike if np.float32(words[j]) < probability[j] * _RANGE else _ZERO)
 
 
 @helper
 def leak_from(drive, decay, threshold, hard, reset_value, before, v):
     """The membrane `v` after a step without noise, from that of the step before, not yet reset."""
     for j in range(v.size):
-        membrane = before[j]
-        after = reset_value if hard else membrane + reset_value
-        v[j] = decay * (after if membrane >= threshold else membrane) + drive[j]
+        after = fire(threshold, j, before[j], hard, reset_value)[1]
+        v[j] = decay_of(decay, j) * after + drive[j]
 
 
 @helper
 def leak(drive, decay, u, v):
     for j in range(v.size):
-        v[j] = decay * u[j] + drive[j]
+        v[j] = decay_of(decay, j) * u[j] + drive[j]
 
 
 @helper
@@ -208,10 +201,30 @@ def step_back(e, slope, v, threshold, hard, cross, cross_v, decay, carried, grad
     """
     for j in range(grad.size):
         a = carried[j]
-        kept = _ZERO if hard and v[j] >= threshold else a
+        kept = _ZERO if hard and distance(threshold, j, v[j]) >= _ZERO else a
         into = kept + slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
         grad[j] = into
-        carried[j] = decay * into
+        carried[j] = decay_of(decay, j) * into
+
+
+@backward_helper
+def step_back_adapting(
+    e, slope, v, threshold, own, t, here, hard, cross, cross_v, decay, carried, adapting, grad
+):
+    """`step_back` where thresholds adapt, as `own` says; see `own_numbers.threshold_at`.
+
+    `adapting` is the gradient on the thresholds of later steps, and that on the rates so far.
+    """
+    rate, usual, (on_threshold, grad_rate) = own[0][here], own[1][t, here], adapting
+    for j in range(grad.size):
+        a, z = carried[j], distance(threshold, j, v[j])
+        through = slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
+        shared = on_threshold[j] - through
+        into = (_ZERO if hard and z >= _ZERO else a) + through + rate[j] * shared
+        grad_rate[j] += shared * (v[j] - usual[j])
+        on_threshold[j] = shared
+        grad[j] = into
+        carried[j] = decay_of(decay, j) * into
 
 
 @backward_helper
@@ -222,7 +235,7 @@ def step_back_noisy(e, slope, v, spike, hard, cross, cross_v, decay, carried, gr
         kept = (_ONE - hard * spike[j]) * a
         into = kept + slope[j] * (e[j] + (cross + cross_v * v[j]) * a)
         grad[j] = into
-        carried[j] = decay * into
+        carried[j] = decay_of(decay, j) * into
 
 
 @helper

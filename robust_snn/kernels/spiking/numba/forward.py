@@ -13,6 +13,7 @@ from robust_snn.kernels.numba_tools.vectors import prefetch
 from robust_snn.kernels.philox import Purpose
 from robust_snn.kernels.spiking.codes import Randomness, Saved
 from robust_snn.kernels.spiking.numba import block_ops
+from robust_snn.kernels.spiking.numba.own_numbers import decay_at, start_thresholds, threshold_at
 from robust_snn.kernels.spiking.numba.philox import SPARE, philox_quad
 
 _ONE = np.float32(1)
@@ -46,15 +47,15 @@ def start_membrane(args, u):
 
 
 @helper
-def advance(args, t, decay, numbers, key, drive, firing_table, words, u, v, spike):
+def advance(args, t, decay, threshold, numbers, key, drive, firing_table, words, u, v, spike):
     """One step from the membrane `u` to `v`, `spike` and the new `u`."""
-    threshold, reset_value = np.float32(args.threshold), np.float32(args.reset_value)
+    reset_value = np.float32(args.reset_value)
     if args.firing == Randomness.NONE:
         block_ops.leak_and_fire(drive, decay, threshold, args.hard, reset_value, u, v, spike)
         return
     block_ops.leak(drive, decay, u, v)
     sharpness = np.float32(args.noise_sharpness)
-    block_ops.firing_probability(v, threshold, sharpness, firing_table, spike)
+    block_ops.firing_probability(v, np.float32(args.threshold), sharpness, firing_table, spike)
     if args.firing == Randomness.DRAW:
         if t % 4 == 0:
             philox_quad(key, numbers, t // 4, args.noise_layer, SPIKE, words)
@@ -83,6 +84,8 @@ def _spiking_blocks(
     current,  # [T or 1, B, N], float32 or bits of half precision
     steps,  # float32 [2, T]: decay and input gain of each step
     affine,  # float32 [2, N]: scale and shift, or [2, 0]
+    leaks,  # float32 [T or 1, B or 1, N]: factor on each neuron's decay, or None
+    own,  # thresholds that neurons do not share, see `own_numbers.threshold_at`, or None
     probability,  # float32 [N]: of the gates to open, or [0]
     keys,  # int64 [2, B]: of the gate and of the membrane noise
     neurons,  # uint32 [N + SPARE]: number of each neuron in the random stream
@@ -92,11 +95,10 @@ def _spiking_blocks(
 ):
     T, N = args.steps, out.shape[2]
     blocks = (N + block - 1) // block
-    work = np.empty((5, block), np.float32)
+    work = np.empty((7, block), np.float32)
     gate_words = np.empty((4, block + SPARE), np.uint32)
     spike_words = np.empty((4, block + SPARE), np.uint32)
-    threshold, sharpness = np.float32(args.threshold), np.float32(args.surrogate_sharpness)
-    reset_value = np.float32(args.reset_value)
+    sharpness, reset_value = np.float32(args.surrogate_sharpness), np.float32(args.reset_value)
     remembers = args.saves == Saved.FIRED or args.saves == Saved.MEMBRANE
     only_gated = args.firing == Randomness.NONE and args.gating == Randomness.DRAW and not remembers
     for task in range(start, stop):
@@ -106,11 +108,13 @@ def _spiking_blocks(
         numbers = neurons[first : first + n + SPARE]
         u, v, total, spike = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
         start_membrane(args, u)
+        start_thresholds(args, own, work[5, :n])
         block_ops.fill(np.float32(0), total)
         for t in range(T):
             x = as_float(pick(current, t)[b, here], work[4])
             x = drive_at(args, x, affine, here, steps[1, t], work[4, :n])
-            row, decay = out[t, b, here], steps[0, t]
+            row, decay = out[t, b, here], decay_at(args, steps, leaks, t, b, here, work[6, :n])
+            threshold = threshold_at(args, own, t, here, work[5, :n])
             if t + 1 < args.steps:
                 prefetch(pick(current, t + 1)[b, here])
                 prefetch(out[t + 1, b, here])
@@ -124,11 +128,16 @@ def _spiking_blocks(
                     x, decay, threshold, args.hard, reset_value, u, words, open_below, row
                 )
                 continue
-            advance(args, t, decay, numbers, keys[1, b], x, firing_table, spike_words, u, v, spike)
+            advance(
+                args, t, decay, threshold, numbers, keys[1, b], x, firing_table, spike_words,
+                u, v, spike,
+            )  # fmt: skip
             if args.saves == Saved.FIRED:
                 block_ops.mark_fired(spike, saved_bytes[0, b, here])
             elif args.saves == Saved.MEMBRANE:
-                block_ops.encode(v, spike, threshold, sharpness, saved_bytes[t, b, here])
+                block_ops.encode(
+                    v, spike, np.float32(args.threshold), sharpness, saved_bytes[t, b, here]
+                )
             if args.gating == Randomness.DRAW:
                 block_ops.keep_below(words, open_below, spike, row)
             elif args.gating == Randomness.MEAN:
@@ -149,17 +158,18 @@ def plain_forward(shares, tasks, arguments, sources=SOURCES):
 
 
 @helper
-def _plain_blocks(start, stop, block, args, current, steps, affine, out, saved_bytes):
+def _plain_blocks(start, stop, block, args, current, steps, affine, leaks, own, out, saved_bytes):
     N = out.shape[2]
     blocks = (N + block - 1) // block
-    work = np.empty((3, block), np.float32)
-    threshold, reset_value = np.float32(args.threshold), np.float32(args.reset_value)
+    work = np.empty((5, block), np.float32)
+    reset_value = np.float32(args.reset_value)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * block
         n = min(block, N - first)
         here = slice(first, first + n)
         u, total = work[0, :n], work[1, :n]
         start_membrane(args, u)
+        start_thresholds(args, own, work[3, :n])
         block_ops.fill(np.float32(0), total)
         for t in range(args.steps):
             x = as_float(pick(current, t)[b, here], work[2])
@@ -168,7 +178,9 @@ def _plain_blocks(start, stop, block, args, current, steps, affine, out, saved_b
             if t + 1 < args.steps:
                 prefetch(pick(current, t + 1)[b, here])
                 prefetch(out[t + 1, b, here])
-            block_ops.leak_and_put(x, steps[0, t], threshold, args.hard, reset_value, u, row)
+            decay = decay_at(args, steps, leaks, t, b, here, work[4, :n])
+            threshold = threshold_at(args, own, t, here, work[3, :n])
+            block_ops.leak_and_put(x, decay, threshold, args.hard, reset_value, u, row)
             if args.saves == Saved.FIRED:
                 block_ops.mark_fired(row, saved_bytes[0, b, here])
             elif args.saves == Saved.MEAN_DRIVE:
@@ -192,15 +204,16 @@ def _traced_blocks(
     current,
     steps,
     affine,
+    leaks,
+    own,
     keys,
     neurons,
     firing_table,
     out,  # float32 [T, B, N]: membrane minus threshold
 ):
     N = out.shape[2]
-    threshold = np.float32(args.threshold)
     blocks = (N + block - 1) // block
-    work, words = np.empty((4, block), np.float32), np.empty((4, block + SPARE), np.uint32)
+    work, words = np.empty((6, block), np.float32), np.empty((4, block + SPARE), np.uint32)
     for task in range(start, stop):
         b, first = task // blocks, task % blocks * block
         n = min(block, N - first)
@@ -208,8 +221,13 @@ def _traced_blocks(
         numbers = neurons[first : first + n + SPARE]
         u, v, spike = work[0, :n], work[1, :n], work[2, :n]
         start_membrane(args, u)
+        start_thresholds(args, own, work[4, :n])
         for t in range(args.steps):
             x = as_float(pick(current, t)[b, here], work[3])
             x = drive_at(args, x, affine, here, steps[1, t], work[3, :n])
-            advance(args, t, steps[0, t], numbers, keys[1, b], x, firing_table, words, u, v, spike)
-            block_ops.subtract(v, threshold, out[t, b, here])
+            decay = decay_at(args, steps, leaks, t, b, here, work[5, :n])
+            threshold = threshold_at(args, own, t, here, work[4, :n])
+            advance(
+                args, t, decay, threshold, numbers, keys[1, b], x, firing_table, words, u, v, spike
+            )
+            block_ops.distances(v, threshold, out[t, b, here])

@@ -31,6 +31,8 @@ from robust_snn.kernels.spiking.numba.forward import (
 )
 from robust_snn.kernels.spiking.numba.layer_tables import (
     affine_table,
+    leak_table,
+    own_thresholds,
     random_tables,
     step_table,
 )
@@ -45,7 +47,13 @@ _NO_BYTES = np.empty((0, 0, 0), np.uint8)
 _ONE_SHARPNESS = np.empty((0, 0, 0), np.float32)
 # what a backward kernel does not read
 _NO_DRAWS = None, np.empty((2, 0), np.int64), np.empty(0, np.uint32), None
-_NO_SUMS = np.empty((2, 0, 0), np.float32), np.empty((0, 0), np.float32), np.empty((0, 2, 0))
+_NO_SUMS = (
+    np.empty((2, 0, 0), np.float32),
+    np.empty((0, 0), np.float32),
+    np.empty((0, 2, 0)),
+    np.empty((0, 0, 0), np.float32),
+    np.empty((0, 0), np.float32),
+)
 
 
 def _array(tensor: Tensor, channels_last: bool) -> np.ndarray:
@@ -111,7 +119,7 @@ def run_forward(
         sizes = args.saved_steps, current.shape[1], sample.numel()
         saved_bytes = torch.zeros(sizes, dtype=torch.uint8)
         saved = saved_bytes.numpy()
-    tables = [step_table(args, tensors), affine_table(tensors, sample, last)]
+    tables = _layer_tables(args, tensors, sample, last)
     work, kernel = out.numel(), plain_forward
     if not args.firing == args.gating == Randomness.NONE or args.saves == Saved.MEMBRANE:
         work, kernel = DEAR * work, spiking_forward
@@ -120,6 +128,18 @@ def run_forward(
     totals = () if saved_bytes is None else (saved_bytes,)
     _run(kernel, "forward", out, work, args, given, *tables, _flat(out), saved, totals=totals)
     return logical_view(out, last), saved_bytes
+
+
+def _layer_tables(
+    args: KernelArgs, tensors: LayerTensors, sample: torch.Size, last: bool
+) -> list[Any]:
+    """What every kernel reads of a layer that draws nothing."""
+    return [
+        step_table(args, tensors),
+        affine_table(tensors, sample, last),
+        leak_table(tensors, sample, last),
+        own_thresholds(args, tensors, sample, last),
+    ]
 
 
 def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> Tensor:
@@ -133,8 +153,7 @@ def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> T
         DEAR * out.numel(),
         args,
         _array(current, last),
-        step_table(args, tensors),
-        affine_table(tensors, current.shape[2:], last),
+        *_layer_tables(args, tensors, current.shape[2:], last),
         *random_tables(args, tensors, current, last)[1:],
         _array(out, last),
     )
@@ -144,13 +163,14 @@ def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> T
 def _is_common(args: KernelArgs) -> bool:
     """Whether the small backward kernel will do, which compiles in a third of the time."""
     triangle = args.time == Time.RECURSION and args.surrogate_shape == Shape.TRIANGLE
-    return args.time == Time.RATE_SLOPE or (triangle and args.firing == Randomness.NONE)
+    alike = not args.adapts and args.firing == Randomness.NONE
+    return args.time == Time.RATE_SLOPE or (triangle and alike)
 
 
 def run_backward(
     args: KernelArgs, upstream: Tensor, kept: Kept, tensors: LayerTensors, wanted: Wanted
 ) -> tuple[Tensor | None, ...]:
-    """Returns the gradients of current, scale, shift, both gains and probability.
+    """Returns the gradients of current, scale, shift, both gains, probability and rate.
 
     Those that are not wanted are None.
     """
@@ -170,11 +190,18 @@ def run_backward(
     if gated or noisy:
         probability, keys, numbers, firing = random_tables(args, tensors, upstream, last)
     sums: ParameterGradients | None = None
-    added: tuple[np.ndarray, ...] = _NO_SUMS
+    added: list[Any] = list(_NO_SUMS)
     if wanted.parameters:
         blocks = batch * -(-sample.numel() // BLOCK)
         sums = empty_gradients(upstream, wanted, blocks, torch.zeros, torch.float64)
-        added = tuple(gradient.numpy() for gradient in sums)
+        added = [gradient.numpy() for gradient in sums]
+    tables = _layer_tables(args, tensors, sample, last)
+    if args.time == Time.RATE_SLOPE and kept.current is None:
+        tables[2:] = None, None  # no leak or threshold is read
+    if not args.adapts or tables[-1] is None:
+        added[-1] = None
+    elif not wanted.rate:
+        added[-1] = np.zeros((batch, sample.numel()), np.float32)
     _run(
         spiking_backward,
         "backward",
@@ -185,8 +212,7 @@ def run_backward(
         _array(current, last),
         _NO_BYTES if kept.saved_bytes is None else kept.saved_bytes.numpy(),
         sharpness_map,
-        step_table(args, tensors),
-        affine_table(tensors, sample, last),
+        *tables,
         probability if gated else None,  # what is not there is not compiled
         keys,
         numbers,
@@ -196,5 +222,7 @@ def run_backward(
         totals=((grad_current,) if wanted.summed else ()) + (sums or ()),
         block=BLOCK if wanted.gains else 0,  # they are sums over each block
     )
-    on_tensors = (None,) * 5 if sums is None else sum_gradients(args, sums, wanted, sample)
+    on_tensors: tuple[Tensor | None, ...] = (None,) * 6
+    if sums is not None:
+        on_tensors = sum_gradients(args, tensors, sums, wanted, sample)
     return logical_view(grad_current, last), *on_tensors

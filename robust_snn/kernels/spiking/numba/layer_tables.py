@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,11 @@ _NO_AFFINE = np.empty((2, 0), np.float32)
 
 def step_table(args: KernelArgs, tensors: LayerTensors) -> np.ndarray:
     """Decay and input gain of each step, float32 `[2, T]`."""
-    if tensors.membrane_gain is None and tensors.input_gain is None:
+    by_step = None if tensors.leaks_differ else tensors.membrane_gain
+    if by_step is None and tensors.input_gain is None:
         return _equal_steps(args.steps, args.decay)
     steps = torch.ones(2, args.steps, dtype=torch.float32, device=_CPU)
-    for row, gain in enumerate((tensors.membrane_gain, tensors.input_gain)):
+    for row, gain in enumerate((by_step, tensors.input_gain)):
         if gain is not None:
             steps[row] = gain.detach()
     steps[0] *= args.decay
@@ -33,6 +35,25 @@ def step_table(args: KernelArgs, tensors: LayerTensors) -> np.ndarray:
 def _equal_steps(steps: int, decay: float) -> np.ndarray:
     """The table of steps that all decay alike; kernels only read it."""
     return np.array([[decay] * steps, [1.0] * steps], np.float32)
+
+
+def leak_table(tensors: LayerTensors, sample: torch.Size, channels_last: bool) -> np.ndarray | None:
+    """Factor on the decay of each neuron, float32 `[T or 1, B or 1, N]`; None if they share it."""
+    if not tensors.leaks_differ:
+        return None
+    return tensors.leaks(sample, channels_last).numpy()
+
+
+def own_thresholds(
+    args: KernelArgs, tensors: LayerTensors, sample: torch.Size, channels_last: bool
+) -> tuple[Any, ...] | None:
+    """What `own_numbers.threshold_at` takes of several levels or of thresholds that adapt."""
+    if args.levels > 1:
+        return np.float32(args.unit), np.float32(args.levels - 1)
+    if not args.adapts:
+        return None
+    rate, usual = tensors.homeostasis(sample, channels_last)
+    return rate.numpy(), usual.numpy()
 
 
 def affine_table(tensors: LayerTensors, sample: torch.Size, channels_last: bool) -> np.ndarray:

@@ -30,14 +30,15 @@ def _block(task, width):
 def _slope_products(start, stop, args, width, upstream, membrane, sharpness, out):
     work = np.empty((2, BLOCK), np.float32)
     jump, own = np.float32(args.jump), sharpness.size == membrane.size
+    threshold = np.float32(args.threshold)
     for task in range(start, stop):
         row, first, last = _block(task, width)
         slope, sharp = work[0, : last - first], work[1, : last - first]
         if own:
-            fill_slopes(args, membrane[first:last], sharpness[first:last], slope)
+            fill_slopes(args, membrane[first:last], threshold, sharpness[first:last], slope)
         else:
             block_ops.fill(sharpness[row], sharp)
-            fill_slopes(args, membrane[first:last], sharp, slope)
+            fill_slopes(args, membrane[first:last], threshold, sharp, slope)
         g, product = upstream[first:last], out[first:last]
         for j in range(product.size):
             product[j] = g[j] * (jump * slope[j])

@@ -13,6 +13,7 @@ import numpy as np
 from robust_snn.kernels.numba_tools.compile import backward_helper, helper
 from robust_snn.kernels.numba_tools.half_precision import put
 from robust_snn.kernels.spiking.codes import Shape
+from robust_snn.kernels.spiking.numba.own_numbers import decay_of, distance
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _HALF_PI = np.float32(np.pi / 2)
@@ -99,7 +100,7 @@ def _over_block(shape):
     def fill(v, threshold, sharpness, scale, floor, out):
         for j in range(v.size):
             height = scale * sharpness[j]
-            out[j] = height * shape(sharpness[j] * (v[j] - threshold)) + floor
+            out[j] = height * shape(sharpness[j] * distance(threshold, j, v[j])) + floor
 
     # Machine code from the disk is linked by name: two helpers of one name would be mixed up.
     fill.__qualname__ = f"fill{shape.__name__}"
@@ -107,8 +108,7 @@ def _over_block(shape):
 
 
 @backward_helper
-def _into_triangle(e, v, threshold, sharpness, height, floor, hard, cross, cross_v, carried):
-    z = v - threshold
+def _into_triangle(e, v, z, sharpness, height, floor, hard, cross, cross_v, carried):
     slope = height * _triangle(sharpness * z) + floor
     kept = _ZERO if hard and z >= _ZERO else carried
     return kept + slope * (e + (cross + cross_v * v) * carried)
@@ -126,18 +126,20 @@ def step_back_triangle(
     """
     if affine_scale.size == 0:
         for j in range(out.size):
+            z = distance(threshold, j, v[j])
             into = _into_triangle(
-                e[j], v[j], threshold, sharpness, height, floor, hard, cross, cross_v, carried[j]
+                e[j], v[j], z, sharpness, height, floor, hard, cross, cross_v, carried[j]
             )
             put(out, j, factor * into)
-            carried[j] = decay * into
+            carried[j] = decay_of(decay, j) * into
     else:
         for j in range(out.size):
+            z = distance(threshold, j, v[j])
             into = _into_triangle(
-                e[j], v[j], threshold, sharpness, height, floor, hard, cross, cross_v, carried[j]
+                e[j], v[j], z, sharpness, height, floor, hard, cross, cross_v, carried[j]
             )
             put(out, j, factor * affine_scale[j] * into)
-            carried[j] = decay * into
+            carried[j] = decay_of(decay, j) * into
 
 
 _fill_triangle, _fill_rectangle = _over_block(_triangle), _over_block(_rectangle)
@@ -148,10 +150,9 @@ _fill_logarithm, _fill_step = _over_block(_logarithm), _over_block(_step)
 
 
 @helper
-def fill_slopes(args, v, sharpness, out):
+def fill_slopes(args, v, threshold, sharpness, out):
     """Writes the surrogate derivative at the membranes `v`."""
-    threshold, scale = np.float32(args.threshold), np.float32(args.surrogate_scale)
-    floor = np.float32(args.surrogate_floor)
+    scale, floor = np.float32(args.surrogate_scale), np.float32(args.surrogate_floor)
     if args.surrogate_shape == Shape.TRIANGLE:
         _fill_triangle(v, threshold, sharpness, scale, floor, out)
     elif args.surrogate_shape == Shape.RECTANGLE:

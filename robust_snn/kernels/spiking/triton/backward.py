@@ -18,8 +18,10 @@ from robust_snn.kernels.spiking.triton.codes import (
     SPIKE,
 )
 from robust_snn.kernels.spiking.triton.forward import (
+    adapted,
     after_spike,
     block_of_neurons,
+    distance,
     drive_at,
     fire,
     initial_membrane,
@@ -27,7 +29,9 @@ from robust_snn.kernels.spiking.triton.forward import (
     load_own,
     load_step,
     neuron_numbers,
+    of_sample,
     scaled,
+    sharp_spike,
 )
 from robust_snn.kernels.spiking.triton.philox import philox_quad
 from robust_snn.kernels.spiking.triton.slopes import relaxed_gate_slope, slope_at
@@ -84,10 +88,15 @@ def spiking_backward(
     gate_keys,  # int64 [B]
     noise_keys,  # int64 [B]
     firing_table,  # float32 [INTERVALS + 1]
+    leaks,  # float32 [T or 1, B or 1, N]
+    rate,  # float32 [N]
+    usual,  # float32 [T, N]
     grad_current,  # [T or 1, B, N]
     grad_affine,  # float32 [2, B, N]
     grad_probability,  # float32 [B, N]
     grad_gains,  # float32 [programs, 2, T]
+    grad_leaks,  # float32 [T, B, N]
+    grad_rate,  # float32 [B, N]
     B,
     N,
     channels,
@@ -106,6 +115,9 @@ def spiking_backward(
     gate_layer,
     noise_sharpness,
     noise_layer,
+    leak_step,
+    leak_sample,
+    unit,
     T: tl.constexpr,
     SINGLE: tl.constexpr,  # one current for all steps
     LAST: tl.constexpr,  # channels lie last in memory
@@ -117,6 +129,8 @@ def spiking_backward(
     SHAPE: tl.constexpr,
     GATING: tl.constexpr,
     FIRING: tl.constexpr,
+    LEVELS: tl.constexpr,
+    ADAPTS: tl.constexpr,
     RECOMPUTE: tl.constexpr,  # membranes come from the current
     FROM_BYTES: tl.constexpr,  # membranes come from the saved bytes
     INTERVALS: tl.constexpr,
@@ -127,10 +141,15 @@ def spiking_backward(
     stride = B.to(tl.int64) * N
     neurons = neuron_numbers(offsets, channels, pixels, LAST)
     own = load_own(scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST)
+    leaks = of_sample(leaks, b, offsets, leak_sample)
     zeros = tl.zeros([BLOCK], tl.float32)
     u = initial_membrane(reset_value, HARD, BLOCK)
+    limit = threshold
+    if ADAPTS:
+        limit = zeros + threshold
     draws = (u, u, u, u)
     vs = ()
+    limits = ()
     spikes = ()
     before = ()
     xs = ()
@@ -141,11 +160,17 @@ def spiking_backward(
         before = before + (u,)
         if RECOMPUTE:
             x = load_step(current, t, sample, stride, mask, SINGLE)
-            v = leaked(u, t, decay, membrane_gain) + drive_at(x, t, own, gain, input_gain)
+            v = leaked(u, t, decay, membrane_gain, leaks, leak_step, mask)
+            v = v + drive_at(x, t, own, gain, input_gain)
+            if ADAPTS:
+                limit = adapted(limit, v, rate, usual, t, N, offsets, mask)
             if FIRING == DRAW and t % 4 == 0:
                 draws = philox_quad(tl.load(noise_keys + b), neurons, noise_layer, t // 4, SPIKE)
-            spike = fire(v, threshold, t, draws, noise_sharpness, firing_table, INTERVALS, FIRING)
-            u = after_spike(v, spike, reset_value, HARD, FIRING)
+            spike = fire(
+                v, limit, t, draws, noise_sharpness, firing_table, INTERVALS, FIRING, unit, LEVELS,
+                ADAPTS,
+            )  # fmt: skip
+            u = after_spike(v, spike, reset_value, HARD, FIRING, LEVELS, ADAPTS)
         elif FROM_BYTES:
             code = tl.load(saved_bytes + t * stride + sample, mask=mask, other=0).to(tl.int32)
             level = (code & 127).to(tl.float32)
@@ -155,18 +180,22 @@ def spiking_backward(
             v = threshold + tl.where(code > 127, far, -far)
         xs = xs + (x,)
         vs = vs + (v,)
+        limits = limits + (limit,)
         spikes = spikes + (spike,)
 
     carried, probability_total = zeros, zeros
+    on_limit, rate_total = zeros, zeros
     totals = (zeros, zeros, zeros)
-    rate = zeros
+    rate_slope = zeros
     if TIME == RATE_SLOPE:
         byte = tl.load(saved_bytes + sample, mask=mask, other=0)
-        rate = tl.where(byte == 1, lower_slope, tl.where(byte == 2, upper_slope, 0.0))
+        rate_slope = tl.where(byte == 1, lower_slope, tl.where(byte == 2, upper_slope, 0.0))
     for t in tl.static_range(T - 1, -1, -1):
         e = load_step(upstream, t, sample, stride, mask, SINGLE_UPSTREAM)
         # A sharp spike is recomputed, which keeps the membranes alone in registers.
-        spike = spikes[t] if FIRING != NONE else (vs[t] >= threshold).to(tl.float32)
+        spike = spikes[t]
+        if FIRING == NONE:
+            spike = sharp_spike(vs[t], limits[t], unit, LEVELS, ADAPTS)
         if GATING == DRAW:
             if t == T - 1 or t % 4 == 3:
                 draws = philox_quad(tl.load(gate_keys + b), neurons, gate_layer, t // 4, GATE)
@@ -177,14 +206,15 @@ def spiking_backward(
             if grad_probability is not None:
                 probability_total += e * spike
             e = e * own[2]
-        grad = e * rate
+        grad = e * rate_slope
         if TIME != RATE_SLOPE:
             sharp = surrogate_sharpness
             if sharpness_map is not None:
                 step = tl.full([], t, tl.int64) * sharpness_step  # beyond 2^31 on large cards
                 place = step + b.to(tl.int64) * sharpness_sample + offsets
                 sharp = tl.load(sharpness_map + place, mask=mask, other=1.0)
-            slope = slope_at(vs[t] - threshold, sharp, surrogate_scale, surrogate_floor, SHAPE)
+            z = distance(vs[t], limits[t], unit, LEVELS)
+            slope = slope_at(z, sharp, surrogate_scale, surrogate_floor, SHAPE)
             if TIME == AVERAGE:
                 carried += e * slope
             else:
@@ -202,7 +232,15 @@ def spiking_backward(
                     elif HARD:
                         e -= vs[t] * carried
                 grad = kept + slope * e
-                carried = leaked(grad, t, decay, membrane_gain)
+                if ADAPTS:
+                    on_limit = on_limit - slope * e
+                    grad += tl.load(rate + offsets, mask=mask, other=0.0) * on_limit
+                    if grad_rate is not None:
+                        expected = tl.load(usual + t * N + offsets, mask=mask, other=0.0)
+                        rate_total += on_limit * (vs[t] - expected)
+                carried = leaked(grad, t, decay, membrane_gain, leaks, leak_step, mask)
+                if grad_leaks is not None:
+                    tl.store(grad_leaks + t * stride + sample, grad * before[t], mask=mask)
         if grad_gains is not None and TIME == RECURSION:
             amount = tl.sum(tl.where(mask, grad * before[t], 0.0))
             tl.store(grad_gains + tl.program_id(0).to(tl.int64) * 2 * T + t, amount)
@@ -225,3 +263,5 @@ def spiking_backward(
         tl.store(grad_affine + stride + sample, totals[2], mask=mask)
     if grad_probability is not None:
         tl.store(grad_probability + sample, probability_total, mask=mask)
+    if grad_rate is not None:
+        tl.store(grad_rate + sample, rate_total, mask=mask)

@@ -46,14 +46,75 @@ def drive_at(x, t: tl.constexpr, own, gain, input_gain):
 
 
 @triton.jit
-def leaked(u, t: tl.constexpr, decay, membrane_gain):
+def leaked(u, t: tl.constexpr, decay, membrane_gain, leaks, leak_step, mask):
     """What is left of a membrane, or of its gradient, a step later or earlier."""
     rest = u
-    if membrane_gain is not None:
+    if leaks is not None:
+        rest = scaled(load_by_step(leaks, t, leak_step, mask), decay) * u
+    elif membrane_gain is not None:
         rest = scaled(tl.load(membrane_gain + t), decay) * u
     else:
         rest = scaled(u, decay)
     return rest
+
+
+@triton.jit
+def load_by_step(own, t: tl.constexpr, step, mask):
+    """A number of each neuron at step `t`; no stride stands for the same at every step."""
+    place = own
+    if step is not None:
+        place = own + tl.full([], t, tl.int64) * step
+    return tl.load(place, mask=mask, other=0.0)
+
+
+@triton.jit
+def of_sample(own, b, offsets, stride):
+    """Where numbers of the neurons of a sample lie; no stride stands for the same in all."""
+    place = own
+    if own is not None:
+        place = own + offsets
+        if stride is not None:
+            place = place + b.to(tl.int64) * stride
+    return place
+
+
+@triton.jit
+def adapted(limit, v, rate, usual, t: tl.constexpr, N, offsets, mask):
+    """Thresholds that have followed the membranes of step `t`."""
+    expected = tl.load(usual + t * N + offsets, mask=mask, other=0.0)
+    return limit + tl.load(rate + offsets, mask=mask, other=0.0) * (v - expected)
+
+
+@triton.jit
+def levels_below(v, threshold, unit, LEVELS: tl.constexpr):
+    """Number of thresholds below the one that is nearest to a membrane; NaN of NaN."""
+    height = v - threshold
+    if unit is not None:
+        height = tl.div_rn(height, height * 0.0 + unit)
+    nearest = tl.floor(height + 0.5)
+    nearest = tl.where(nearest < 0.0, 0.0, nearest)
+    return tl.where(nearest > LEVELS - 1, LEVELS - 1.0, nearest)
+
+
+@triton.jit
+def distance(v, threshold, unit, LEVELS: tl.constexpr):
+    """How far membranes are above the threshold, of several above the nearest."""
+    z = v - threshold
+    if LEVELS > 1:
+        z = z - scaled(levels_below(v, threshold, unit, LEVELS), unit)
+    return z
+
+
+@triton.jit
+def sharp_spike(v, threshold, unit, LEVELS: tl.constexpr, ADAPTS: tl.constexpr):
+    """Spikes without noise."""
+    # infinite membranes have infinite thresholds that adapt, and no spike, as in the reference
+    fires = v - threshold >= 0.0 if ADAPTS else v >= threshold
+    spike = fires.to(tl.float32)
+    if LEVELS > 1:
+        above = distance(v, threshold, unit, LEVELS) >= 0.0
+        spike = levels_below(v, threshold, unit, LEVELS) + above.to(tl.float32)
+    return spike
 
 
 @triton.jit
@@ -99,10 +160,13 @@ def fire(
     firing_table,
     INTERVALS: tl.constexpr,
     FIRING: tl.constexpr,
+    unit,
+    LEVELS: tl.constexpr,
+    ADAPTS: tl.constexpr,
 ):
     """Spikes of membranes `v`, or their probability in the mean field."""
     if FIRING == NONE:
-        spike = (v >= threshold).to(tl.float32)
+        spike = sharp_spike(v, threshold, unit, LEVELS, ADAPTS)
     else:
         spike = firing_probability(v - threshold, noise_sharpness, firing_table, INTERVALS)
         if FIRING == DRAW:
@@ -111,9 +175,21 @@ def fire(
 
 
 @triton.jit
-def after_spike(v, spike, reset_value, HARD: tl.constexpr, FIRING: tl.constexpr):
+def after_spike(
+    v,
+    spike,
+    reset_value,
+    HARD: tl.constexpr,
+    FIRING: tl.constexpr,
+    LEVELS: tl.constexpr,
+    ADAPTS: tl.constexpr,
+):
     """Membranes after the reset; no reset value stands for zero."""
-    if FIRING == MEAN:
+    if ADAPTS and HARD:  # as in the reference, whose 0 * inf would be NaN
+        v = tl.where(v > 3.4028234663852886e38, 3.4028234663852886e38, v)
+    if LEVELS > 1:
+        u = v + reset_value * spike
+    elif FIRING == MEAN:
         # 0 * inf would be NaN
         u = tl.where(spike == 1.0, 0.0, (1.0 - spike) * v) if HARD else v
         if reset_value is not None:
@@ -146,6 +222,9 @@ def spiking_forward(
     gate_keys,  # int64 [B]
     noise_keys,  # int64 [B]
     firing_table,  # float32 [INTERVALS + 1]: firing probabilities of the membrane noise
+    leaks,  # float32 [T or 1, B or 1, N]: factor on the decay of each neuron
+    rate,  # float32 [N]: of thresholds that adapt
+    usual,  # float32 [T, N]: usual membranes
     out,  # [T, B, N]
     saved_bytes,  # uint8 [1 or T, B, N]; see `Saved`
     B,
@@ -162,6 +241,9 @@ def spiking_forward(
     gate_layer,
     noise_sharpness,
     noise_layer,
+    leak_step,  # strides of the leaks, None where they are the same
+    leak_sample,
+    unit,  # between the thresholds of several levels
     T: tl.constexpr,
     SINGLE: tl.constexpr,  # one current for all steps
     LAST: tl.constexpr,  # channels lie last in memory
@@ -169,6 +251,8 @@ def spiking_forward(
     SAVES: tl.constexpr,
     GATING: tl.constexpr,
     FIRING: tl.constexpr,
+    LEVELS: tl.constexpr,  # largest spike
+    ADAPTS: tl.constexpr,  # whether thresholds do
     TRACE: tl.constexpr,  # write membranes minus threshold in place of spikes
     INTERVALS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -178,7 +262,11 @@ def spiking_forward(
     stride = B.to(tl.int64) * N
     neurons = neuron_numbers(offsets, channels, pixels, LAST)
     own = load_own(scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST)
+    leaks = of_sample(leaks, b, offsets, leak_sample)
     u = initial_membrane(reset_value, HARD, BLOCK)
+    limit = threshold
+    if ADAPTS:
+        limit = tl.zeros([BLOCK], tl.float32) + threshold
     total = tl.zeros([BLOCK], tl.float32)
     fired = tl.zeros([BLOCK], tl.int1)
     gate_draws = (u, u, u, u)
@@ -186,11 +274,16 @@ def spiking_forward(
     for t in tl.static_range(0, T):
         x = load_step(current, t, sample, stride, mask, SINGLE)
         drive = drive_at(x, t, own, gain, input_gain)
-        v = leaked(u, t, decay, membrane_gain) + drive
+        v = leaked(u, t, decay, membrane_gain, leaks, leak_step, mask) + drive
+        if ADAPTS:
+            limit = adapted(limit, v, rate, usual, t, N, offsets, mask)
         if FIRING == DRAW and t % 4 == 0:
             spike_draws = philox_quad(tl.load(noise_keys + b), neurons, noise_layer, t // 4, SPIKE)
-        spike = fire(v, threshold, t, spike_draws, noise_sharpness, firing_table, INTERVALS, FIRING)
-        u = after_spike(v, spike, reset_value, HARD, FIRING)
+        spike = fire(
+            v, limit, t, spike_draws, noise_sharpness, firing_table, INTERVALS, FIRING, unit,
+            LEVELS, ADAPTS,
+        )  # fmt: skip
+        u = after_spike(v, spike, reset_value, HARD, FIRING, LEVELS, ADAPTS)
         if SAVES == FIRED:
             fired = fired | (spike > 0.0)
         if SAVES == MEAN_DRIVE:
@@ -207,7 +300,8 @@ def spiking_forward(
             spike = spike * (gate_draws[t % 4] < own[2]).to(tl.float32)
         if GATING == MEAN:
             spike = spike * own[2]
-        tl.store(out + t * stride + sample, v - threshold if TRACE else spike, mask=mask)
+        given = distance(v, limit, unit, LEVELS) if TRACE else spike
+        tl.store(out + t * stride + sample, given, mask=mask)
     if SAVES == FIRED:
         tl.store(saved_bytes + sample, fired.to(tl.uint8), mask=mask)
     if SAVES == MEAN_DRIVE:

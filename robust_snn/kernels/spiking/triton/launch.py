@@ -56,6 +56,8 @@ def _shared_constants(args: KernelArgs, single: bool, last: bool) -> dict[str, A
         "HARD": args.hard,
         "GATING": args.gating,
         "FIRING": args.firing,
+        "LEVELS": args.levels,
+        "ADAPTS": args.adapts,
         "INTERVALS": INTERVALS,
     }
 
@@ -103,17 +105,33 @@ def backward_constants(
     }
 
 
-def layer_arguments(args: KernelArgs, tensors: LayerTensors, device: torch.device) -> list[Any]:
-    """The tensors of a layer in the order of the kernels, then its firing table."""
+def layer_arguments(
+    args: KernelArgs, tensors: LayerTensors, stack: Tensor, last: bool
+) -> tuple[list[Any], list[int | None]]:
+    """What kernels read of a layer, in their order, and the strides of its leaks.
+
+    Args:
+        stack: Currents or gradients `[T or 1, B, ...]`; only their sample's shape counts.
+        last: Whether channels lie last in memory.
+    """
     gates, noise = args.gating == Randomness.DRAW, args.firing == Randomness.DRAW
     read = tensors._replace(
         gate_keys=tensors.gate_keys if gates else None,
         noise_keys=tensors.noise_keys if noise else None,
+        membrane_gain=None if tensors.leaks_differ else tensors.membrane_gain,
+        rate=None,
+        usual=None,
     )
-    table = None
+    table = leaks = None
     if args.firing != Randomness.NONE:
-        table = table_on(Shape(args.noise_shape).name.lower(), device)
-    return [*(None if x is None else _plain(x) for x in read), table]
+        table = table_on(Shape(args.noise_shape).name.lower(), stack.device)
+    strides: list[int | None] = [None, None]
+    if tensors.leaks_differ:
+        leaks = tensors.leaks(stack.shape[2:], last)
+        strides = [leaks.stride(i) if leaks.shape[i] > 1 else None for i in (0, 1)]
+    own = tensors.homeostasis(stack.shape[2:], last) if args.adapts else (None, None)
+    given = [None if x is None else _plain(x) for x in read[:-2]]
+    return [*given, table, leaks, *own], strides
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -142,7 +160,7 @@ def _stack(tensor: Tensor, last: bool) -> Tensor:
 
 def factors(args: KernelArgs) -> KernelArgs:
     """The numbers with None for those that change nothing, which kernels then leave out."""
-    neutral = {"decay": 1.0, "gain": 1.0, "reset_value": 0.0}
+    neutral = {"decay": 1.0, "gain": 1.0, "reset_value": 0.0, "unit": 1.0}
     neutral |= {"surrogate_sharpness": 1.0, "surrogate_scale": 1.0, "surrogate_floor": 0.0}
     left_out: dict[str, Any] = {
         name: None for name, value in neutral.items() if getattr(args, name) == value
@@ -161,9 +179,10 @@ def _launch_forward(
     if out.numel() == 0:
         return
     last, numbers = is_channels_last(current), factors(args)
+    given, strides = layer_arguments(args, tensors, current, last)
     spiking_forward[(_programs(current, forward_block(current.dtype)),)](
         _stack(current, last),
-        *layer_arguments(args, tensors, current.device),
+        *given,
         out,
         saved_bytes,
         *_sizes(current),
@@ -177,6 +196,8 @@ def _launch_forward(
         args.gate_layer,
         args.noise_sharpness,
         args.noise_layer,
+        *strides,
+        numbers.unit,
         **forward_constants(args, current.dtype, is_one_step(current), last, trace),
         **options(_WARP),
     )
@@ -205,7 +226,7 @@ def run_membranes(args: KernelArgs, current: Tensor, tensors: LayerTensors) -> T
 def run_backward(
     args: KernelArgs, upstream: Tensor, kept: Kept, tensors: LayerTensors, wanted: Wanted
 ) -> tuple[Tensor | None, ...]:
-    """Returns the gradients of current, scale, shift, both gains and probability.
+    """Returns the gradients of current, scale, shift, both gains, probability and rate.
 
     Those that are not wanted are None.
     """
@@ -228,16 +249,19 @@ def run_backward(
     if upstream.numel() > 0:
         current = None if kept.current is None else _stack(kept.current, last)
         single = kept.current is None or is_one_step(kept.current)
+        given, leak_strides = layer_arguments(args, tensors, upstream, last)
         spiking_backward[(programs,)](
             _stack(upstream, last),
             current,
             saved_bytes,
             sharpness,
-            *layer_arguments(args, tensors, upstream.device),
+            *given,
             stored,
             sums.affine if wanted.affine else None,
             sums.probability if wanted.probability else None,
             sums.steps if wanted.gains else None,
+            sums.leaks if wanted.leaks else None,
+            sums.rate if wanted.rate else None,
             *_sizes(upstream),
             *strides,
             numbers.decay,
@@ -252,7 +276,9 @@ def run_backward(
             args.gate_layer,
             args.noise_sharpness,
             args.noise_layer,
+            *leak_strides,
+            numbers.unit,
             **backward_constants(args, single, is_one_step(upstream), wanted),
             **options(_WARP),
         )
-    return logical_view(stored, last), *sum_gradients(args, sums, wanted, sample)
+    return logical_view(stored, last), *sum_gradients(args, tensors, sums, wanted, sample)
