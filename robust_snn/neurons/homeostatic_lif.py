@@ -82,7 +82,9 @@ class HomeostaticLIF(LIF):
         affine: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         steps = steps_of(current, steps)
-        spikes = self.fire(current, steps, affine, homeostasis=Homeostasis(self.rate, self.usual))
+        # a backward pass reads them after they have moved
+        usual = self.usual.clone() if self.training else self.usual
+        spikes = self.fire(current, steps, affine, homeostasis=Homeostasis(self.rate, usual))
         if self.training:
             self._observe(current, spikes)
         return spikes

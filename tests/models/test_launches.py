@@ -51,3 +51,12 @@ def test_channels_last_activations_are_copied_by_no_spiking_layer(monkeypatch):
     forward, backward = counted_step(monkeypatch, "snn_wrn16", **HALF)
     assert forward.counts["clone"] == 1
     assert backward.counts["clone"] + backward.counts["copy_"] == 2
+
+
+@pytest.mark.parametrize("name", ["snn_vgg5_feel", "snn_vgg5_ilif", "snn_vgg5_hosnn"])
+def test_neurons_of_their_own_numbers_are_one_kernel_a_layer(name, monkeypatch):
+    forward, backward = counted_step(monkeypatch, name)
+    assert forward.counts["spiking_forward"] == backward.counts["spiking_backward"] == 5
+    for passed in (forward, backward):
+        assert passed.total <= BUDGET, passed.counts
+        assert not passed.synchronisations, passed.counts
