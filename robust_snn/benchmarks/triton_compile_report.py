@@ -141,8 +141,7 @@ def compile_report(
     constants = _constants(kernel, args, kind, layout == "last")
     absent = _absent(function, args, tensors, CASES[case].leaks)
     compiled = _compile(function, {**constants, **dict.fromkeys(absent)}, target, _KINDS[kind])
-    count = _count_amd if target.startswith("gfx") else _count_nvidia
-    registers, spills, loads, stores, instructions = count(compiled)
+    registers, spills, loads, stores, instructions = machine_code(compiled, target)
     traffic = _traffic(kernel, args, kind.itemsize)
     return CompileReport(
         kernel,
@@ -204,6 +203,11 @@ def _compile(function: Any, constants: dict[str, Any], target: str, dtype: str) 
     )
     device = GPUS[target]
     return compile_kernel(source, target=device, options=options(device.warp_size))
+
+
+def machine_code(compiled: Any, target: str) -> tuple[int, int, int, int, int]:
+    """Registers, spills, vector loads, vector stores and instructions of a compiled kernel."""
+    return (_count_amd if target.startswith("gfx") else _count_nvidia)(compiled)
 
 
 def _count_nvidia(compiled: Any) -> tuple[int, int, int, int, int]:

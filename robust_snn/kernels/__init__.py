@@ -1,5 +1,6 @@
-"""Pure functions on tensors: the spiking loop, convolutions over time, gates, random numbers."""
+"""Pure functions on tensors: spiking loops, attention, convolutions over time, random numbers."""
 
+from robust_snn.kernels.attention.api import attention
 from robust_snn.kernels.convolution.api import SPARSE, can_convolve, convolve
 from robust_snn.kernels.philox import derive_seed, philox, sample_keys
 from robust_snn.kernels.spiking.adaptive_surrogates import (
@@ -31,6 +32,7 @@ __all__ = [
     "Surrogate",
     "TimeAverage",
     "WidthBySpread",
+    "attention",
     "can_convolve",
     "convolve",
     "derive_seed",

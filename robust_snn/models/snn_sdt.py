@@ -16,7 +16,7 @@ from robust_snn.models.readout import Readout
 from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.snn_spikformer import SPIKINGJELLY
-from robust_snn.models.spiking_attention import TransformerBlock, heads_of, pointwise
+from robust_snn.models.spiking_attention import TransformerBlock, pointwise
 from robust_snn.models.stages import Stages, halving_pool
 from robust_snn.models.time_layers import ConvSpike, Spike, fork
 from robust_snn.models.token_transformer import token_transformer
@@ -41,9 +41,9 @@ class MaskAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps currents `[T, B, C, H, W]` to currents of the same shape."""
         x = self.spike(x)
-        q, k, v = (heads_of(layer(x), self.heads) for layer in (self.q, self.k, self.v))
-        passed = q * self.mask((k * v).sum(-2, keepdim=True))
-        return self.proj(passed.transpose(-1, -2).reshape(x.shape))
+        q, k, v = (layer(x) for layer in (self.q, self.k, self.v))
+        together = (k * v).sum((-2, -1)).unflatten(2, (self.heads, 1, -1))
+        return self.proj(q * self.mask(together).flatten(2)[..., None, None])
 
 
 class MembraneMLP(nn.Module):

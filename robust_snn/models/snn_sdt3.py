@@ -13,12 +13,13 @@ from typing import Any
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
+from robust_snn.kernels import attention
 from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.snn_sdt import MembraneMLP, PooledSpikes
-from robust_snn.models.spiking_attention import attend, heads_of, pointwise
+from robust_snn.models.spiking_attention import pointwise
 from robust_snn.models.stages import Stages, Stem, check_stem, in_heads
 from robust_snn.models.time_layers import Spike, fork
 
@@ -83,7 +84,7 @@ class WideAttention(nn.Module):
     def __init__(self, build: Builder, channels: int, heads: int, size: Size) -> None:
         super().__init__()
         wide = self.WIDER * channels
-        self.heads = heads
+        self.heads, self.backend = heads, build.options.backend
         self.scale = 2 * (channels // heads) ** -0.5 / build.largest_spike**3
         self.spike = Spike(build.neurons(channels, *size), build.steps)
         self.q, self.k = (pointwise(build, channels, channels, size, False) for _ in range(2))
@@ -93,9 +94,9 @@ class WideAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps currents `[T, B, C, H, W]` to currents of the same shape."""
         spikes = self.spike(x)
-        q, k, v = (heads_of(layer(spikes), self.heads) for layer in (self.q, self.k, self.v))
-        current = (attend(q, k, v) * self.scale).transpose(-1, -2).flatten(2, 3)
-        out: Tensor = self.attn(current.unflatten(-1, spikes.shape[-2:]))
+        q, k, v = (layer(spikes) for layer in (self.q, self.k, self.v))
+        current = attention(q, k, v, self.heads, self.scale, backend=self.backend)
+        out: Tensor = self.attn(current)
         return out
 
 

@@ -2,35 +2,17 @@
 
 Tokens are the places of a map `[T, B, C, H, W]`, so that a linear layer on tokens is a 1x1
 convolution. There is no softmax: queries, keys and values are spikes, and products of spikes are
-counts. Sums of counts are the same in any order, so that attention takes the cheaper one.
+counts, which `robust_snn.kernels.attention` sums up on the maps as they lie.
 """
 
 from __future__ import annotations
 
-from timm.models import register_notrace_function, register_notrace_module
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 
+from robust_snn.kernels import attention
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.time_layers import ConvSpike, fork
-
-
-@register_notrace_function
-def heads_of(x: Tensor, heads: int) -> Tensor:
-    """Tokens per head `[T, B, heads, N, C / heads]` of maps `[T, B, C, H, W]`."""
-    return x.flatten(3).unflatten(2, (heads, -1)).transpose(-1, -2)
-
-
-@register_notrace_function
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`(q k^T) v` of tokens `[T, B, heads, N, width]`, in the order that multiplies less.
-
-    Of spikes both orders give the same integers, exactly where float32 holds them: as long as
-    `N * N * width` is below 2^24.
-    """
-    tokens, width = q.shape[-2:]
-    if width < tokens:
-        return q @ (k.transpose(-1, -2) @ v)
-    return (q @ k.transpose(-1, -2)) @ v
 
 
 def pointwise(
@@ -59,7 +41,7 @@ class SelfAttention(nn.Module):
         self, build: Builder, channels: int, heads: int, size: tuple[int, int], bias: bool
     ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.backend = heads, build.options.backend
         self.q, self.k, self.v = (
             pointwise(build, channels, channels, size, bias) for _ in range(3)
         )
@@ -68,9 +50,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps spikes `[T, B, C, H, W]` to spikes of the same shape."""
-        q, k, v = (heads_of(layer(x), self.heads) for layer in (self.q, self.k, self.v))
-        current = (attend(q, k, v) * self.SCALE).transpose(-1, -2)
-        return self.proj(self.attn(current.reshape(x.shape)))
+        q, k, v = (layer(x) for layer in (self.q, self.k, self.v))
+        current = attention(q, k, v, self.heads, self.SCALE, backend=self.backend)
+        return self.proj(self.attn(current))
 
 
 @register_notrace_module

@@ -41,6 +41,7 @@ def _run(arguments: list[str], interpret: bool, tmp_path: Path) -> str:
         pytest.param("test_odd_numbers.py", marks=pytest.mark.slow),
         "test_own_numbers.py",
         "test_fused_sums.py",
+        "attention/test_attention.py",
         "test_philox.py",
         pytest.param("test_golden.py", marks=pytest.mark.slow),
         pytest.param("test_reference.py", marks=pytest.mark.slow),
@@ -88,3 +89,18 @@ def test_compiles_without_spills_at_the_least_traffic(target, tmp_path):
         stacks = 2 if found["kernel"] == "backward" and not saves_bytes else 1
         assert found["loads"] == found["steps"] * stacks, found
         assert found["stores"] == found["steps"], found
+
+
+_ATTENTION = """
+import json
+from robust_snn.benchmarks.attention_compile_report import attention_report
+heads = (16, 16, "fp32"), (24, 96, "fp32"), (48, 48, "bf16"), (128, 128, "fp32")
+targets = "sm_80", "sm_90", "gfx942"
+reports = [attention_report(t, *head, last) for t in targets for last in (0, 1) for head in heads]
+print(json.dumps(reports))
+"""
+
+
+def test_attention_compiles_without_spills(tmp_path):
+    for found in json.loads(_run(["-c", _ATTENTION], False, tmp_path)):
+        assert found["spills"] == 0 and 0 < found["registers"] <= 255, found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -13,8 +12,6 @@ from robust_snn.models.snn_sdt import MaskAttention
 from robust_snn.models.spiking_attention import (
     SelfAttention,
     TokenAttention,
-    attend,
-    heads_of,
 )
 
 SIZE = (4, 3)
@@ -33,22 +30,6 @@ def heads(x: Tensor, count: int) -> Tensor:
     tokens = x.flatten(3).transpose(-1, -2)
     width = tokens.shape[-1] // count
     return torch.stack([tokens[..., h * width : (h + 1) * width] for h in range(count)], 2)
-
-
-def test_heads_share_the_channels_in_order() -> None:
-    x = torch.rand(2, 3, 8, *SIZE)
-    assert torch.equal(heads_of(x, 4), heads(x, 4))
-
-
-@pytest.mark.parametrize(("tokens", "width"), [(3, 16), (16, 3), (63, 64), (64, 63), (1, 1)])
-def test_both_orders_of_attention_give_the_same_counts(tokens: int, width: int) -> None:
-    q, k, v = (spikes(2, 2, 3, tokens, width) for _ in range(3))
-    one, other = (q @ k.transpose(-1, -2)) @ v, q @ (k.transpose(-1, -2) @ v)
-    assert torch.equal(one, other)
-    assert torch.equal(attend(q, k, v), one)
-    assert torch.equal(
-        one[0, 0, 0, 0], sum((q[0, 0, 0, 0] @ k[0, 0, 0, n]) * v[0, 0, 0, n] for n in range(tokens))
-    )
 
 
 def test_self_attention() -> None:
