@@ -1,6 +1,6 @@
 """Pure functions on tensors: spiking loops, attention, convolutions over time, random numbers."""
 
-from robust_snn.kernels.attention.api import attention
+from robust_snn.kernels.attention.api import attend
 from robust_snn.kernels.convolution.api import SPARSE, can_convolve, convolve
 from robust_snn.kernels.philox import derive_seed, philox, sample_keys
 from robust_snn.kernels.spiking.adaptive_surrogates import (
@@ -32,7 +32,7 @@ __all__ = [
     "Surrogate",
     "TimeAverage",
     "WidthBySpread",
-    "attention",
+    "attend",
     "can_convolve",
     "convolve",
     "derive_seed",

@@ -13,7 +13,7 @@ from typing import Any
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.kernels import attention
+from robust_snn.kernels import attend
 from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.registration import family_cfgs, register_variants
@@ -95,7 +95,7 @@ class WideAttention(nn.Module):
         """Maps currents `[T, B, C, H, W]` to currents of the same shape."""
         spikes = self.spike(x)
         q, k, v = (layer(spikes) for layer in (self.q, self.k, self.v))
-        current = attention(q, k, v, self.heads, self.scale, backend=self.backend)
+        current = attend(q, k, v, self.heads, self.scale, backend=self.backend)
         out: Tensor = self.attn(current)
         return out
 

@@ -2,7 +2,7 @@
 
 Tokens are the places of a map `[T, B, C, H, W]`, so that a linear layer on tokens is a 1x1
 convolution. There is no softmax: queries, keys and values are spikes, and products of spikes are
-counts, which `robust_snn.kernels.attention` sums up on the maps as they lie.
+counts, which `robust_snn.kernels.attend` sums up on the maps as they lie.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.kernels import attention
+from robust_snn.kernels import attend
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.time_layers import ConvSpike, fork
 
@@ -51,7 +51,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps spikes `[T, B, C, H, W]` to spikes of the same shape."""
         q, k, v = (layer(x) for layer in (self.q, self.k, self.v))
-        current = attention(q, k, v, self.heads, self.SCALE, backend=self.backend)
+        current = attend(q, k, v, self.heads, self.SCALE, backend=self.backend)
         return self.proj(self.attn(current))
 
 

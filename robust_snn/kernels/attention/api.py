@@ -21,7 +21,7 @@ from robust_snn.utils.errors import InputError
 MOST_CHANNELS = 128  # of a head in Triton's kernel, which has them all in registers
 
 
-def attention(
+def attend(
     q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float = 1.0, *, backend: str = "auto"
 ) -> Tensor:
     """`scale * (q k^T) v` of the tokens of each head, on maps as they lie in memory.
@@ -52,8 +52,8 @@ def attention(
     chosen = choose_backend(backend, q, k, v)
     if chosen == "torch" or not _takes(chosen, q, k, v, heads, forced=backend != "auto"):
         return reference_attention(q, k, v, heads, scale)
-    attend = _TritonAttention if chosen == "triton" else _NumbaAttention
-    out: Tensor = attend.apply(q, k, v, heads, scale)
+    function = _TritonAttention if chosen == "triton" else _NumbaAttention
+    out: Tensor = function.apply(q, k, v, heads, scale)
     return out
 
 
@@ -95,12 +95,12 @@ class _TritonAttention(torch.autograd.Function):
 
 
 def _gradients(
-    attend: Any, ctx: Any, gradient: Tensor, q: Tensor, k: Tensor, v: Tensor
+    function: Any, ctx: Any, gradient: Tensor, q: Tensor, k: Tensor, v: Tensor
 ) -> tuple[Tensor | None, ...]:
     """The gradients as attention themselves, which differentiates as often as one likes."""
     factors = (gradient, v, k), (v, gradient, q), (k, q, gradient)
     on_each = (
-        attend.apply(*each, ctx.heads, ctx.scale) if needed else None
+        function.apply(*each, ctx.heads, ctx.scale) if needed else None
         for each, needed in zip(factors, ctx.needs_input_grad, strict=False)
     )
     return *on_each, None, None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def reference_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float) -> Tensor:
-    """`scale * (q k^T) v` per head, in the order that multiplies less; see `attention`."""
+    """`scale * (q k^T) v` per head, in the order that multiplies less; see `attend`."""
     queries, keys, values = (matrices(x, heads) for x in (q, k, v))
     if values_first(queries, values):
         mixed = (values @ keys.mT) @ queries

@@ -11,16 +11,18 @@ from robust_snn.kernels.attention.numba.tiles import TILE_COLUMNS
 from robust_snn.kernels.attention.reference import matrices, values_first
 from robust_snn.kernels.numba_tools.threads import run_blocks
 
+LEAST = 1 << 17  # queries, below which a call costs more than it saves
 DEAR = 8  # multiplications in the time of a pass over a value
 
 
 def pays(q: Tensor) -> bool:
-    """Whether the kernel is the faster one: of float32, channels first, tokens that fill a tile.
+    """Whether the kernel is the faster one: of much in float32, whose tokens fill a tile.
 
-    oneDNN multiplies in half precision faster than the bits of spikes are counted.
+    oneDNN multiplies in half precision faster than the bits of spikes are counted, and PyTorch's
+    products read maps whose channels lie last as they are.
     """
     plain = q.dtype == torch.float32 and q.is_contiguous()
-    return plain and q.shape[3:].numel() >= TILE_COLUMNS
+    return plain and q.numel() >= LEAST and q.shape[3:].numel() >= TILE_COLUMNS
 
 
 def run_attention(
