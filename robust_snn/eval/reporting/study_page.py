@@ -211,7 +211,10 @@ def _protocols(found: StudyFindings) -> StudyTable:
         (each.row.name, each.row.protocol, *(_accuracy(each.of(name)) for name in names))
         for each in _finished(found)
     )
-    note = "Each attack alone, on all images."
+    note = (
+        "Each attack, on all images; in a suite whose attacks follow each other, an image that an "
+        "earlier one broke counts with its worst version so far."
+    )
     head = ("defence", "protocol", *names)
     return StudyTable("Under the attacks of its own protocol", note, head, tuple(rows))
 

@@ -144,9 +144,10 @@ def persistent(verdict: Verdict) -> str:
 
 
 def outlook(verdict: Verdict) -> str:
-    """What a larger budget is expected to break, as a sentence; nothing where it is not known."""
+    """What a larger budget is expected to break, as a sentence; nothing where it is not known, or
+    no image is left."""
     more = verdict.larger_budget
-    if more is None:
+    if more is None or not verdict.robust.accuracy:
         return ""
     return (
         f" {more.factor} times the budget is expected to break another {percent(more.breaks)} of "

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from robust_snn.eval.reporting.html import render_page
 from robust_snn.eval.reporting.tables import csv_table, latex_table
-from robust_snn.eval.reporting.terminal import percent, span, tenths
+from robust_snn.eval.reporting.terminal import percent, sentence, span, tenths
+from robust_snn.eval.scoring.larger_budget import LargerBudget
+from robust_snn.eval.scoring.verdict import Robust
 from verdicts import a_verdict
 
 
@@ -49,3 +52,14 @@ def test_an_interval_is_told_no_narrower_than_it_is(
 ) -> None:
     assert span(interval) == told
     assert "--".join(tenths(interval)) + "%" == told.replace("-", "--")
+
+
+@pytest.mark.parametrize(("robust", "said"), [(0.35, True), (0.0, False)])
+def test_a_larger_budget_breaks_nothing_more_where_nothing_is_left(
+    robust: float, said: bool
+) -> None:
+    verdict = a_verdict(
+        larger_budget=LargerBudget(10, 0.0, (0.0, 0.0)), robust=Robust(robust, (0.0, 0.5), 0, 0.9)
+    )
+    assert ("times the budget" in sentence(verdict)) == said
+    assert ("times the budget" in render_page(verdict)) == said
