@@ -37,7 +37,7 @@ from robust_snn.foreign.few_values import (
     made_of_spikes,
     takes_few_values_only,
 )
-from robust_snn.foreign.loose_ends import Elsewhere, LooseEnds
+from robust_snn.foreign.loose_ends import UNREACHED, Elsewhere, LooseEnds, place_of
 from robust_snn.foreign.masks import (
     ARITHMETIC,
     CASTS,
@@ -102,6 +102,7 @@ class Comparisons(TorchFunctionMode):
         self._hard: list[Comparison] = []
         self._compared_so_far: list[Comparison] = []
         self._spots: dict[float, tuple[Any, Any]] = {}  # operations, and lines, of spikes
+        self._lines: dict[float, tuple[str, str]] = {}  # paths and lines of comparisons
         self._gates: set[float] = set()  # places whose mask is none of spikes in that step
         self._masks = Masks(self._run, self._cast, self._weighed, self._chosen)
         self._marked: list[ReferenceType[Tensor]] = []
@@ -243,6 +244,7 @@ class Comparisons(TorchFunctionMode):
             self._made[self._count] = made
         if self._places is None:
             self._compared_so_far.append(made)
+            self._lines[self._count] = self._running(), place_of(name)
         if kind is not Kind.ROUNDING:
             return made
         known = has_few_values(out) if self._places is None else self._count in self._wanted
@@ -382,14 +384,17 @@ class Comparisons(TorchFunctionMode):
         places, others = self._candidates(), set[Any]()
         compared = {p: self._made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
         for place, made in compared.items():  # a line may be dead in its last step, or silent
-            node, line = self._spots[place]
-            if node not in onward.children or made.of_few_values:
-                continue
-            made_of = made.made_of
-            membranes = [] if made_of is None else [made_of, *onward.fired_by(made_of)]
-            if onward.reaches_others(onward.children[node], membranes, node):
-                others.add(line)
+            if not made.of_few_values and self._reaches_others(place, made, onward):
+                others.add(self._spots[place][1])
         return {p: f for p, f in places.items() if p not in compared or self._spots[p][1] in others}
+
+    def _reaches_others(self, place: float, made: Comparison, onward: Onward) -> bool:
+        """Whether the spikes of a comparison do more than to reset what is compared."""
+        node, made_of = self._spots[place][0], made.made_of
+        if node not in onward.children:
+            return False
+        membranes = [] if made_of is None else [made_of, *onward.fired_by(made_of)]
+        return onward.reaches_others(onward.children[node], membranes, node)
 
     def loose_ends(
         self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]
@@ -397,7 +402,13 @@ class Comparisons(TorchFunctionMode):
         """Paths and places of jumps that nothing reaches, and why; see `places`."""
         if self._loose is None:
             return []
-        return self._loose.that_matter(self._onward(spikes, outputs), outputs)
+        onward = self._onward(spikes, outputs)
+        found = dict.fromkeys(self._loose.that_matter(onward, outputs))
+        for place, its in self._candidates().items():  # such as first spikes, `where(s > 0, t, T)`
+            of_spikes = its.form is Form.COMPARED and self._made[its.made].of_few_values
+            if of_spikes and self._reaches_others(place, self._made[its.made], onward):
+                found[(*self._lines[its.made], UNREACHED)] = None
+        return [*found]
 
     def _onward(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> Onward:
         return Onward(outputs, {**dict(self._spots.values()), **spikes})

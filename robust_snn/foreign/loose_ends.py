@@ -134,7 +134,7 @@ class LooseEnds:
 
     def _end(self, name: str, source: Node, why: str) -> int:
         """The number of a new jump."""
-        self._ends.append(_End(self._running(), _place(name), source, set(), why))
+        self._ends.append(_End(self._running(), place_of(name), source, set(), why))
         return len(self._ends) - 1
 
     def keep(self, value: Tensor) -> None:
@@ -146,7 +146,7 @@ class LooseEnds:
         """Learns of an operation inside of `torch.vmap`, which shows nothing of its operands."""
         slopes = (v for v in tree_leaves(args) if isinstance(v, Tensor) and v.is_floating_point())
         if name in (*COMPARED, *ROUNDED, "bernoulli") and next(slopes, None) is not None:
-            self._hidden[self._running(), f"{_place(name)}, inside torch.vmap"] = None
+            self._hidden[self._running(), f"{place_of(name)}, inside torch.vmap"] = None
 
     def that_matter(self, onward: Onward, outputs: Sequence[Tensor]) -> list[tuple[str, str, str]]:
         """Paths and places of the jumps that do more than to reset a membrane, and what is wrong.
@@ -199,7 +199,7 @@ def _is_one_of(value: Tensor | None, others: Sequence[Tensor]) -> bool:
     return any(value is other for other in others)
 
 
-def _place(name: str) -> str:
+def place_of(name: str) -> str:
     """An operation and the line of the network that runs it, for people."""
     path, line, _ = line_of_network()
     return f"{name} in line {line} of {path.rpartition('/')[2]}"
