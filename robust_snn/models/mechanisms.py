@@ -41,7 +41,7 @@ class NeuronOptions:
         gain: Factor on the current; `1 - decay` is SpikingJelly's `decay_input`.
         gradient: Gradient mode in training and in attacks that choose none; `"bptt"`, or
             noise-driven learning for noisy neurons, if left out.
-        backend: Backend of the spiking loop.
+        backend: Backend of the spiking loop, and of attention.
         norm: `"bn"` for batch norm over time, or `"tdbn"`, whose weights start at the threshold.
         gate_probability: Initial opening probability of StoG's gates.
         gate_rule: Gradient of that probability, `"relaxed"` or `"released"`.

@@ -51,17 +51,14 @@ def _counted(
     out = torch.empty_like(values)
     lead, (width, tokens), wide = queries.shape[:3], queries.shape[3:], values.shape[3]
     shape = (wide, width) if of_values else (tokens, tokens)
-    mixed, odd = (
-        values.new_empty(*lead, *shape) if keeps else values.new_empty(0),
-        np.zeros(1, np.uint8),
-    )
+    mixed = values.new_empty(*lead, *shape) if keeps else values.new_empty(0)
+    odd = np.zeros(1, np.uint8)
     q, k, v, result = (
         HeadMatrix(x.numpy().reshape(-1), *x.shape[3:]) for x in (queries, keys, values, out)
     )
     heads = lead.numel()
-    work = heads * tokens * (shape[0] * shape[1] // tokens + width) * wide // DEAR
     run_blocks(
-        head_products, heads, work, np.float32(scale), of_values, q, k, v, result,
-        mixed.numpy().reshape(-1), odd,
+        head_products, heads, heads * wide * shape[1] * tokens // DEAR,
+        np.float32(scale), of_values, q, k, v, result, mixed.numpy().reshape(-1), odd,
     )  # fmt: skip
     return None if odd[0] else (out, mixed)
