@@ -13,6 +13,7 @@ from robust_snn import Victim
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring.gradient_checks import on_survivors
+from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.noise_draws import batch_influence, score
 from robust_snn.eval.scoring.verdict_checks import (
     attacked,
@@ -167,3 +168,11 @@ def test_an_image_whose_answer_depends_on_its_batch_fails(limit: int, status: li
 def test_copies_of_images_warn(distinct: int, status: list[str]) -> None:
     found = copies([str(n % distinct) for n in range(100)])
     assert [note.status for note in found] == status
+
+
+def test_what_could_not_be_looked_at_or_follows_a_counter_is_told() -> None:
+    assert [d.status for d in verdict_checks.beside_not_run("why", hidden=True)] == ["warn"]
+    assert [d.status for d in verdict_checks.beside_not_run("why")] == ["pass"]
+    assert not verdict_checks.counted_calls(None)
+    (told,) = verdict_checks.counted_calls("n")
+    assert told.status == "warn" and "first call" in told.why
