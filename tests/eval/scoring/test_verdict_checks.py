@@ -12,8 +12,8 @@ from torch import Tensor
 from robust_snn import Victim
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.protocol.threat_model import Threat
-from robust_snn.eval.scoring.gradient_checks import on_survivors
 from robust_snn.eval.scoring import verdict_checks
+from robust_snn.eval.scoring.gradient_checks import on_survivors
 from robust_snn.eval.scoring.noise_draws import batch_influence, score
 from robust_snn.eval.scoring.verdict_checks import (
     attacked,
