@@ -144,9 +144,9 @@ def spiking_backward(
     leaks = of_sample(leaks, b, offsets, leak_sample)
     zeros = tl.zeros([BLOCK], tl.float32)
     u = initial_membrane(reset_value, HARD, BLOCK)
-    limit = threshold
+    limit = tl.full([], threshold, tl.float32)  # float64 to the interpreter where it is tiny
     if ADAPTS:
-        limit = zeros + threshold
+        limit = zeros + limit
     draws = (u, u, u, u)
     vs = ()
     limits = ()

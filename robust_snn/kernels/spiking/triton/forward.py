@@ -264,9 +264,9 @@ def spiking_forward(
     own = load_own(scale, shift, probability, neurons, offsets, channels, pixels, mask, LAST)
     leaks = of_sample(leaks, b, offsets, leak_sample)
     u = initial_membrane(reset_value, HARD, BLOCK)
-    limit = threshold
+    limit = tl.full([], threshold, tl.float32)  # float64 to the interpreter where it is tiny
     if ADAPTS:
-        limit = tl.zeros([BLOCK], tl.float32) + threshold
+        limit = tl.zeros([BLOCK], tl.float32) + limit
     total = tl.zeros([BLOCK], tl.float32)
     fired = tl.zeros([BLOCK], tl.int1)
     gate_draws = (u, u, u, u)
