@@ -102,18 +102,17 @@ def full(
     threat: dict[str, Any] = {"eps": checked_radius(eps, norm), "norm": norm, "seed": seed}
     kept: dict[str, Any] = {**threat, "curves": curves}
 
-    @cache
-    def made() -> Tensor:
-        return pgd_images(*of, **threat)
-
+    craft = cache(pgd_images)  # of several checks, within the same radius
     return [
         *cheap(*of, seed=seed),
         *measured("finite differences", lambda: finite_differences(*of, **threat)),
-        *measured("accuracy over eps", lambda: accuracy_over_eps(*of, **kept, made=made)),
+        *measured("accuracy over eps", lambda: accuracy_over_eps(*of, **kept, craft=craft)),
         *measured("accuracy over steps", lambda: accuracy_over_steps(*of, **kept)),
-        *measured("white-box against noise", lambda: against_random_noise(*of, **kept, made=made)),
+        *measured(
+            "white-box against noise", lambda: against_random_noise(*of, **kept, craft=craft)
+        ),
         *measured("EOT convergence", lambda: eot_convergence(*of, seed=seed, curves=curves)),
-        *measured("fixed noise", lambda: known_noise(*of, **threat, made=made)),
+        *measured("fixed noise", lambda: known_noise(*of, **threat, craft=craft)),
     ]
 
 

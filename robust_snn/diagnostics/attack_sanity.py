@@ -20,7 +20,7 @@ from robust_snn.victim_inputs import count_classes
 from robust_snn.victim_scoring import correct
 
 Curves = dict[str, dict[float, float]]
-Made = Callable[[], Tensor]  # gives what `pgd_images` made within `eps`, for several checks at once
+Crafting = Callable[..., Tensor]  # `pgd_images`, which several checks at once may remember
 STEPS = 10  # of PGD
 
 
@@ -59,7 +59,7 @@ def accuracy_over_eps(
     seed: int = 0,
     steps: int = STEPS,
     curves: Curves | None = None,
-    made: Made | None = None,
+    craft: Crafting = pgd_images,
 ) -> list[Diagnostic]:
     """Robust accuracy must not rise with eps, and must reach chance where a grey image is allowed.
 
@@ -69,11 +69,9 @@ def accuracy_over_eps(
     grey = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
     radii = sorted({eps / 2, eps, 2 * eps, grey})
     accuracies = _curve(curves, "eps")
-    of: dict[str, Any] = {"norm": norm, "seed": seed, "steps": steps}
     for radius in radii:
-        known = made if radius == eps else None
-        adversarial = known() if known else pgd_images(victim, images, labels, eps=radius, **of)
-        accuracies[radius] = fresh_accuracy(victim, adversarial, labels, seed)
+        made = craft(victim, images, labels, eps=radius, norm=norm, seed=seed, steps=steps)
+        accuracies[radius] = fresh_accuracy(victim, made, labels, seed)
     one_class = float(labels.bincount().max()) / len(labels)  # what the same answer to all gives
     chance = max(1 / count_classes(victim, images), one_class)
     end = accuracies[grey]
@@ -122,14 +120,13 @@ def against_random_noise(
     steps: int = STEPS,
     points: int = 20,
     curves: Curves | None = None,
-    made: Made | None = None,
+    craft: Crafting = pgd_images,
 ) -> Diagnostic:
     """White-box accuracy must not exceed that of the worst of several random points.
 
     The points are at the same distance as those of the attack.
     """
-    threat: dict[str, Any] = {"eps": eps, "norm": norm, "seed": seed}
-    adversarial = made() if made else pgd_images(victim, images, labels, **threat, steps=steps)
+    adversarial = craft(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=steps)
     white = fresh_accuracy(victim, adversarial, labels, seed)
     worst, left = torch.ones(len(images)), _curve(curves, "random points")
     with attack_variant(victim, seed) as variant:

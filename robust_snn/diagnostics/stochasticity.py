@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.gradient_descent import PGD
-from robust_snn.diagnostics.attack_sanity import STEPS, Curves, Made, fresh_accuracy, pgd_images
+from robust_snn.diagnostics.attack_sanity import (
+    STEPS,
+    Crafting,
+    Curves,
+    fresh_accuracy,
+    pgd_images,
+)
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.diagnostics.input_gradients import cosines, input_gradient
 from robust_snn.victim import Victim
@@ -62,7 +66,7 @@ def known_noise(
     norm: str = "Linf",
     seed: int = 0,
     steps: int = STEPS,
-    made: Made | None = None,
+    craft: Crafting = pgd_images,
 ) -> Diagnostic:
     """Accuracy under fresh noise minus that under known noise: what randomness adds.
 
@@ -70,12 +74,11 @@ def known_noise(
     """
     if not victim.stochastic:
         return Diagnostic("fixed noise", 0.0, "pass", "the victim is deterministic")
-    threat: dict[str, Any] = {"eps": eps, "norm": norm, "seed": seed}
-    unknown = made() if made else pgd_images(victim, images, labels, **threat, steps=steps)
+    unknown = craft(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=steps)
     fresh = fresh_accuracy(victim, unknown, labels, seed)
     known = victim.replace(noise="frozen", cost=victim.cost)
     attack = PGD(steps=steps, keep=1, select=1)
-    adversarial = attack(known, images, labels, **threat)
+    adversarial = attack(known, images, labels, eps=eps, norm=norm, seed=seed)
     with attack_variant(known, seed) as variant, torch.no_grad():
         x, y, _ = on_device(variant, adversarial.images, labels, None)
         fixed = float((variant(x).argmax(1) == y).double().mean())
