@@ -12,7 +12,7 @@ import timm
 
 import robust_snn
 from robust_snn.adapters.autoattack import AutoAttack, autoattack
-from robust_snn.victim_scoring import accuracy
+from robust_snn.victim import accuracy
 
 weights = sys.argv[1] if len(sys.argv) > 1 else ""  # untrained without
 net = timm.create_model(

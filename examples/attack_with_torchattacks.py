@@ -10,7 +10,7 @@ import timm
 
 import robust_snn
 from robust_snn.adapters import torchattacks
-from robust_snn.victim_scoring import accuracy
+from robust_snn.victim import accuracy
 
 weights = sys.argv[1] if len(sys.argv) > 1 else ""  # untrained without
 net = timm.create_model(

@@ -36,7 +36,7 @@ from robust_snn.eval.protocol.corruptions import (
 from robust_snn.eval.scoring.corruption_accuracy import CorruptionAccuracy, corruption_accuracy
 from robust_snn.eval.scoring.intervals import Estimate, fraction
 from robust_snn.training import load_recipe, train
-from robust_snn.victim_scoring import correct
+from robust_snn.victim import correct
 
 MODELS = ("snn_vggsnn", "snn_vggsnn_nlif")
 MODEL_KWARGS = {"width": 0.125, "T": 5}

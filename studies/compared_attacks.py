@@ -16,8 +16,8 @@ from torch import Tensor
 
 from robust_snn import Victim
 from robust_snn.eval.scoring.intervals import accuracy_estimate
-from robust_snn.victim_draws import Cost
-from robust_snn.victim_scoring import correct
+from robust_snn.victim import correct
+from robust_snn.victim.averaged_draws import Cost
 
 DRAWS = 20  # fresh ones, by which images of a noisy network are judged
 

@@ -12,8 +12,7 @@ FILES = [path.relative_to(ROOT) for path in sorted((ROOT / "robust_snn").rglob("
 # A room imports from itself and from the rooms before it; the package itself from all of them.
 ROOMS = (
     "utils < kernels < gradients < neurons < data < models < "
-    "victim_draws < victim_graphs < victim_grouping < victim_refusals < victim < victim_inputs < "
-    "victim_scoring < foreign < export < attacks < adapters < diagnostics < "
+    "victim < foreign < export < attacks < adapters < diagnostics < "
     "certificates < metrics < training < eval.protocol < eval.scoring < eval.execution < "
     "eval.submission < eval.reporting < eval < benchmarks < cli"
 )

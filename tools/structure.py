@@ -28,9 +28,9 @@ from typing import Any
 
 # From the ground up; modules of older checkouts beside the room that they went to.
 ORDER = (
-    "utils errors values disk bar drawing < kernels < gradients < neurons < data < models < victim "
-    "< victim_scoring < foreign < attacks < adapters < diagnostics < metrics < training < eval "
-    "< benchmarks < cli inputs demo doctor"
+    "utils errors values disk bar drawing < kernels < gradients < neurons < data < models "
+    "< victim victim_scoring < foreign < attacks < adapters < diagnostics < metrics < training "
+    "< eval < benchmarks < cli inputs demo doctor"
 )
 HEIGHT = {room: row for row, rooms in enumerate(ORDER.split("<")) for room in rooms.split()}
 Function = ast.FunctionDef | ast.AsyncFunctionDef

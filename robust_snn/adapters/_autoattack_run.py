@@ -34,7 +34,7 @@ from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.utils.progress_bar import progress_listener
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import checked_inputs
+from robust_snn.victim.checked_inputs import checked_inputs
 
 AUTOATTACK_NORMS = ("Linf", "L2", "L1")
 _log = logging.getLogger("robust_snn")

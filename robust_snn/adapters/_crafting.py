@@ -16,7 +16,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import check_victim, checked_inputs
+from robust_snn.victim.checked_inputs import check_victim, checked_inputs
 
 Craft = Callable[[Tensor, Tensor], Tensor]
 _log = logging.getLogger("robust_snn")

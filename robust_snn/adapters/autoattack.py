@@ -9,7 +9,7 @@ The attacks are the library's own. Where it trusts a single noisy call, a noisy 
   searches (FAB, Square), which compare calls with each other, 20 draws that stay the same.
 
 `success` is what the library claims. It is no measurement for a noisy victim: score the images on
-fresh draws with `robust_snn.victim_scoring.accuracy`, or let `robust_snn.evaluate` do it.
+fresh draws with `robust_snn.victim.accuracy`, or let `robust_snn.evaluate` do it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from robust_snn.adapters._autoattack_run import (
 from robust_snn.adapters._autoattack_state import EvaluationState, shim
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import accuracy
+from robust_snn.victim.scoring import accuracy
 
 __all__ = [
     "LEAST_CLASSES",

@@ -16,7 +16,7 @@ from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.values import number
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import check_victim, count_classes
+from robust_snn.victim.checked_inputs import check_victim, count_classes
 
 try:
     import foolbox

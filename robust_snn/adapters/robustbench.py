@@ -23,7 +23,7 @@ from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import file_name
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import SCORING_DRAWS, accuracy
+from robust_snn.victim.scoring import SCORING_DRAWS, accuracy
 
 THREATS = ("Linf", "L2")
 _log = logging.getLogger("robust_snn")

@@ -17,7 +17,7 @@ from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import count_classes
+from robust_snn.victim.checked_inputs import count_classes
 
 try:
     import torchattacks

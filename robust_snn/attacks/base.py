@@ -21,7 +21,7 @@ from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.text_form import call_text
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import check_victim, checked_inputs
+from robust_snn.victim.checked_inputs import check_victim, checked_inputs
 
 
 @dataclass(frozen=True)

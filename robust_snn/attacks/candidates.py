@@ -8,7 +8,7 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.eot_draws import LossEstimate
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 WRONG = 1e6  # outweighs any loss
 

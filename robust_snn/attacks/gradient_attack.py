@@ -30,7 +30,7 @@ from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import number, whole
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 # starts that suites fill in: the worst version of every image so far, and what the same attack
 # makes of the network of --source-checkpoint

@@ -19,7 +19,7 @@ from robust_snn.attacks.problem import margin_gradient
 from robust_snn.gradients import BPTT, MODES, SURROGATES, GradientMode, parse_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 _log = logging.getLogger("robust_snn")
 FEW_DRAWS = "adaptive(error=0.2,most=4)"  # of a gradient: steps are worth more

@@ -16,7 +16,7 @@ from robust_snn.attacks.problem import AttackInputs, margin_gradient
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import whole
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 TRIED = 200  # places, at most
 FIRST = 0.5  # length of a first step; the range of pixels is 1

@@ -18,7 +18,7 @@ from robust_snn.attacks.problem import AttackInputs
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 WIDTH, STEPS, BATCH, RATE = 16, 40, 128, 5e-3  # of the student and its training per round
 

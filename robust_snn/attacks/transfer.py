@@ -13,7 +13,7 @@ from robust_snn.attacks.problem import AttackInputs
 from robust_snn.neurons.noise_source import POLICIES
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from robust_snn.data.image_digests import image_digests
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import checked_inputs
+from robust_snn.victim.checked_inputs import checked_inputs
 
 RADII = 5  # of which a certified accuracy is given, from 0 to the largest
 

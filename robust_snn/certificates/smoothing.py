@@ -34,8 +34,8 @@ from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.text_form import Textual, parse
 from robust_snn.utils.values import number, whole
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import check_victim
-from robust_snn.victim_scoring import judged
+from robust_snn.victim.checked_inputs import check_victim
+from robust_snn.victim.scoring import judged
 
 ABSTAINS = -1  # the prediction where no class is sure to win
 LARGEST = 100.0  # sigma, of pixels in [0, 1]: under an endless one all radii are endless

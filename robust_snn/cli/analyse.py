@@ -64,7 +64,7 @@ def analyse(
     from robust_snn.metrics import repeat
     from robust_snn.metrics.neural_code_page import draw_page
     from robust_snn.utils.figures import new_figure
-    from robust_snn.victim_scoring import correct
+    from robust_snn.victim.scoring import correct
 
     set_threads(threads)
     start_logging(quiet)

@@ -76,7 +76,7 @@ def diagnose(
     from robust_snn.utils.optional_work import if_possible
     from robust_snn.utils.user_files import output_folder
     from robust_snn.utils.values import number
-    from robust_snn.victim_scoring import correct
+    from robust_snn.victim.scoring import correct
 
     set_threads(threads)
     start_logging(True)  # lines say what runs: there is no bar

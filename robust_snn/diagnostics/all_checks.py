@@ -33,7 +33,7 @@ from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import first_line, unknown
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import checked_inputs
+from robust_snn.victim.checked_inputs import checked_inputs
 
 _log = logging.getLogger("robust_snn")
 Measure = Callable[[], Diagnostic | Sequence[Diagnostic]]

@@ -16,8 +16,8 @@ from robust_snn.attacks.mode_ranking import FEW_DRAWS, SCORE_DRAWS
 from robust_snn.attacks.norm_ball import NormBall
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import count_classes
-from robust_snn.victim_scoring import correct
+from robust_snn.victim.checked_inputs import count_classes
+from robust_snn.victim.scoring import correct
 
 Curves = dict[str, dict[float, float]]
 Crafting = Callable[..., Tensor]  # `pgd_images`, which several checks at once may remember

@@ -27,7 +27,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.optional_work import Attempts
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import correct
+from robust_snn.victim.scoring import correct
 
 MOST_CLASSES = 2**31  # more than any network has
 LOOKED_AT = 64  # images of a data set, at most

@@ -16,7 +16,7 @@ from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.gradients import GradientMode, parse_mode
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 NAME = "finite differences"
 WEAK = 0.05  # cosine with the true gradient below which most of a step is wasted

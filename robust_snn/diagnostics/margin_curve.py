@@ -13,7 +13,7 @@ from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.norm_ball import l2_norms, per_image
 from robust_snn.attacks.problem import margin_gradient
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 DRAWS = 8  # of the gradients and margins of a noisy victim
 POINTS = 9  # from -eps to eps

@@ -13,7 +13,7 @@ from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.input_gradients import input_gradient
 from robust_snn.gradients import Own, Reach
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 NAME = "reached neurons"
 NAMED = 4  # neurons that a diagnostic names

@@ -23,7 +23,7 @@ from robust_snn.neurons.noise_source import NoisyModule
 from robust_snn.neurons.pass_settings import PassSettings, is_neuron
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import add_network_check
-from robust_snn.victim_grouping import known_groupings, passed
+from robust_snn.victim.batch_grouping import known_groupings, passed
 
 HIDING = (torch.jit.ScriptModule, torch.fx.GraphModule)  # code of anybody, in classes of PyTorch
 HARMLESS = ("__init__", "__repr__", "extra_repr", "reset_parameters")  # of a subclass

@@ -17,7 +17,7 @@ from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import fresh_logits
+from robust_snn.victim.scoring import fresh_logits
 
 
 class _Point(NamedTuple):

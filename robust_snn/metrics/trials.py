@@ -16,7 +16,7 @@ from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import check_victim
+from robust_snn.victim.checked_inputs import check_victim
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from robust_snn.training.regularisers import (
 )
 from robust_snn.training.training_losses import TASK_LOSSES, Objective, objective
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import accuracy, correct
+from robust_snn.victim.scoring import accuracy, correct
 
 READ_TOGETHER = 32  # steps on a GPU whose losses are read together
 

@@ -33,7 +33,7 @@ from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.known_device import known_device
 from robust_snn.utils.modules import weights_sha256
 from robust_snn.utils.progress_bar import progress_listener
-from robust_snn.victim_inputs import shown
+from robust_snn.victim.checked_inputs import shown
 
 IN_MEMORY = 2**30  # bytes of images on disk up to which a training keeps them in memory
 GATE_SETTINGS = ("gate_penalty", "gate_opening", "gate_share")

@@ -27,7 +27,7 @@ from robust_snn.adapters.autoattack import (
 )
 from robust_snn.adapters.autoattack import AutoAttack as DropIn
 from robust_snn.utils.checked_files import DamagedFile
-from robust_snn.victim_scoring import accuracy
+from robust_snn.victim.scoring import accuracy
 from victims import tiny_victim, told_by, untouched
 
 EPS = {"Linf": 0.1, "L2": 0.8, "L1": 6.0}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from robust_snn import InputError, Victim
 from robust_snn.adapters import art, foolbox, torchattacks
 from robust_snn.adapters.autoattack import autoattack
-from robust_snn.victim_scoring import accuracy
+from robust_snn.victim.scoring import accuracy
 from victims import tiny_victim, told_by
 
 Call = Callable[[Victim, Tensor, Tensor], object]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robust_snn import InputError, Victim
-from robust_snn.victim_scoring import accuracy
+from robust_snn.victim.scoring import accuracy
 from victims import tiny_victim, told_by, untouched
 
 torchattacks = pytest.importorskip("torchattacks")

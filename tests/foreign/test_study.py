@@ -17,7 +17,7 @@ from robust_snn import InputError, adapt
 from robust_snn.certificates import smooth
 from robust_snn.eval.scoring.noise_draws import score
 from robust_snn.foreign.study import Layout
-from robust_snn.victim_scoring import correct
+from robust_snn.victim.scoring import correct
 from tests.foreign.own_step import Fire
 
 T = 5

@@ -23,7 +23,7 @@ from robust_snn.data import ImageSet, load_dataset
 from robust_snn.diagnostics import full
 from robust_snn.eval import sweep
 from robust_snn.training import train
-from robust_snn.victim_scoring import accuracy
+from robust_snn.victim.scoring import accuracy
 from zoo import narrow
 
 KWARGS = " ".join(f"{name}={value}" for name, value in TINY.items())
@@ -60,7 +60,7 @@ BEGIN = (
     "robust_snn.training.trainer.TrainingFolder",
     "robust_snn.diagnostics.diagnose",
     "robust_snn.metrics.repeat",
-    "robust_snn.victim_scoring.correct",
+    "robust_snn.victim.scoring.correct",
     "robust_snn.eval.reporting.html.render_page",
     "robust_snn.metrics.profile",
     "robust_snn.benchmarks.run_part",

@@ -11,7 +11,7 @@ import torch
 import torchattacks  # noqa: F401  before its tests change the path
 
 import robust_snn
-from robust_snn.victim_scoring import accuracy
+from robust_snn.victim.scoring import accuracy
 
 MODEL = "snn_vgg5_stog.digits"
 

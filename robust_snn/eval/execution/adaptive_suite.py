@@ -33,7 +33,7 @@ from robust_snn.utils.checked_files import DamagedFile, read_record, write_recor
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import steps_refusal
+from robust_snn.victim.checked_inputs import steps_refusal
 
 _log = logging.getLogger("robust_snn")
 PROBE_FILE = "probe.json"

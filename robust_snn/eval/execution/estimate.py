@@ -24,7 +24,7 @@ from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import judged
+from robust_snn.victim.scoring import judged
 
 TIMED = 32  # images of a timed pass, at most
 TRIED, TRIED_STEPS = 16, 10  # images and steps of the short attack that guesses who survives

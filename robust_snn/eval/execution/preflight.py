@@ -38,7 +38,7 @@ from robust_snn.metrics.image_energy import refuse_unknown_costs
 from robust_snn.neurons import with_known_noise
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
-from robust_snn.victim_inputs import (
+from robust_snn.victim.checked_inputs import (
     checked_inputs,
     checked_set,
     count_classes,

@@ -33,7 +33,7 @@ from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.user_function import is_reference
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import correct
+from robust_snn.victim.scoring import correct
 
 
 def implementation(row: AttackSpec) -> Implementation:

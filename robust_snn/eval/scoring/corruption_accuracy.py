@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from robust_snn.eval.scoring import intervals
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
-from robust_snn.victim_scoring import judged
+from robust_snn.victim.scoring import judged
 
 
 @dataclass(frozen=True)

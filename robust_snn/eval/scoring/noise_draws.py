@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import check_finite
-from robust_snn.victim_scoring import fresh_logits, judged, one_by_one
+from robust_snn.victim.checked_inputs import check_finite
+from robust_snn.victim.scoring import fresh_logits, judged, one_by_one
 
 PROBE_DRAWS = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
 SAME_LOGITS = (

@@ -38,7 +38,7 @@ from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.values import whole
 from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
-from robust_snn.victim_inputs import checked_set
+from robust_snn.victim.checked_inputs import checked_set
 
 RECORD = "verification.json"
 SLACK = 1e-6  # what writing a share as text may cost

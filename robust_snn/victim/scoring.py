@@ -16,8 +16,8 @@ from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.values import whole
-from robust_snn.victim import Victim
-from robust_snn.victim_inputs import check_finite, checked_set, count_classes, shown
+from robust_snn.victim.checked_inputs import check_finite, checked_set, count_classes, shown
+from robust_snn.victim.victim import Victim
 
 __all__ = ["SCORING_DRAWS", "accuracy", "correct", "count_classes", "fresh_logits", "judged"]
 

@@ -22,7 +22,7 @@ from robust_snn.utils.cuda_graph import CudaRecorder, Recorder
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.module_trace import ModuleTrace, place_text
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
-from robust_snn.victim_draws import Run
+from robust_snn.victim.averaged_draws import Run
 
 KEPT = 4  # recordings of a network; each holds the activations of a pass
 TOLERANCE = 1e-3  # between a pass and its replay, whose sums may have another order

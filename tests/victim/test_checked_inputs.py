@@ -16,8 +16,8 @@ from robust_snn.adapters import art, foolbox, torchattacks
 from robust_snn.adapters.autoattack import AutoAttack, autoattack
 from robust_snn.attacks import FGSM, PGD, Transfer
 from robust_snn.diagnostics import cheap, full
-from robust_snn.victim_inputs import checked_inputs
-from robust_snn.victim_scoring import accuracy, correct
+from robust_snn.victim.checked_inputs import checked_inputs
+from robust_snn.victim.scoring import accuracy, correct
 from victims import StandIn, tiny_victim, told_by
 
 Entry = Callable[[Victim, Any, Any], object]

@@ -12,30 +12,22 @@ from torch import Tensor, nn
 
 from robust_snn.gradients import GradientMode, Own, Reach, TakesModes, parse_mode
 from robust_snn.kernels import SPARSE, SharpnessMemory, derive_seed, sample_keys
-from robust_snn.kernels.backend import auto_runs
 from robust_snn.models.readout import Readout
-from robust_snn.neurons.fixed_network import frozen
 from robust_snn.neurons.known_noise import known_draws
-from robust_snn.neurons.layer_constants import layer_constants
 from robust_snn.neurons.noise_source import (
     POLICIES,
     is_random,
     layer_numbers,
     policy_keys,
 )
-from robust_snn.neurons.pass_settings import (
-    PassSettings,
-    is_neuron,
-    layer_gradient,
-    layer_gradients,
-)
+from robust_snn.neurons.pass_settings import is_neuron, layer_gradient
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.fork_safe_lock import ForkSafeLock
 from robust_snn.utils.modules import modules_of
 from robust_snn.utils.plain_context import plain_context, tf32_is_on
 from robust_snn.utils.values import whole
-from robust_snn.victim_draws import (
+from robust_snn.victim.averaged_draws import (
     ALONE,
     CPU_PIXELS,
     Cost,
@@ -45,14 +37,9 @@ from robust_snn.victim_draws import (
     logits_of_draws,
     mean_logits,
 )
-from robust_snn.victim_graphs import Recordings
-from robust_snn.victim_grouping import check_steps, known_groupings, passed
-from robust_snn.victim_refusals import (
-    check_batch,
-    checked_logits,
-    in_one_thread,
-    refuse_parameters,
-)
+from robust_snn.victim.graph_replay import Recordings
+from robust_snn.victim.passes import attack_pass, entered, scoring_pass
+from robust_snn.victim.refusals import check_batch, in_one_thread, refuse_parameters
 
 RECORDED = ("noise", "output", "sparse", "channels_last", "bf16", "tf32")  # what a pass depends on
 OUTPUTS = ("logits", "probabilities", "steps")
@@ -238,10 +225,10 @@ class Victim(nn.Module):
         layers = layer_numbers(modules)
         with plain_context(self.tf32, x.device):
             keys = self._next_keys(x, draws, bool(layers))
-            make_run = self._replayed_pass if self.graph else self._attack_pass
+            make_run = self._replayed_pass if self.graph else partial(attack_pass, self)
             run = make_run(modules, layers)
             batch = self._draw_batch if draws > 1 and self._draws_apart(gradients=True) else ALONE
-            logits = mean_logits(_Entry.apply(x), Draws(run, keys, batch, self.cost), replay)
+            logits = mean_logits(entered(x), Draws(run, keys, batch, self.cost), replay)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
             raise InputError(
                 f"no gradient of {type(self.net).__name__} reaches the image, something on its way "
@@ -290,40 +277,8 @@ class Victim(nn.Module):
         takers = (m for m in self.net.modules() if hasattr(type(m), TakesModes.takes.__name__))
         return not (mixed or any(takers))
 
-    def _attack_pass(self, modules: list[nn.Module], layers: dict[nn.Module, int]) -> Run:
-        """One draw of the network as attacks see it: `run(x, keys) -> logits`."""
-        net, steps = self.net, self.output == "steps"
-        known = known_groupings(net)
-        mode, statistics = layer_gradient(self).mode, self.statistics
-        settings = PassSettings(
-            mean_field=self.noise == "mean",
-            layers=layers,
-            gradients=layer_gradients(net, mode, statistics, modules),
-            fused_norm=True,
-            sparse=self.sparse,
-            every_step=steps,
-        )
-        last = self.channels_last or self.sparse != "never"
-        bf16 = self.bf16
-
-        def run(x: Tensor, keys: Tensor) -> Tensor:
-            if mode.accumulates:
-                statistics.observe(x)
-            if steps:
-                check_steps(net, x)
-            images = partial(_copied, x, channels_last=last and x.dim() == 4)
-            half = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
-            with frozen(modules), half:
-                dtype = torch.bfloat16 if bf16 else torch.float32
-                laid_out = dtype if last and auto_runs("triton", x) else None
-                own = settings._replace(keys=keys, constants=layer_constants(modules, laid_out))
-                logits = checked_logits(passed(net, images, own, known), net, len(x), steps).float()
-            return logits.unflatten(0, (-1, len(x))) if steps else logits
-
-        return run
-
     def _replayed_pass(self, modules: list[nn.Module], layers: dict[nn.Module, int]) -> Run:
-        """The same, captured as a CUDA graph."""
+        """One draw of the network as attacks see it, captured as a CUDA graph."""
         mode = layer_gradient(self).mode
         if mode.accumulates:
             raise InputError(
@@ -332,7 +287,7 @@ class Victim(nn.Module):
             )
         settings = (mode, *(getattr(self, name) for name in RECORDED))
         count = self.cost.count_forwards
-        make_run = partial(self._attack_pass, modules, layers)
+        make_run = partial(attack_pass, self, modules, layers)
         return self.recordings.replayed(self.net, make_run, settings, count)
 
     def sample(self, x: Tensor, ids: Tensor, draw: int = 0, purpose: str = "report") -> Tensor:
@@ -340,7 +295,7 @@ class Victim(nn.Module):
 
         The noise depends on the seed, the purpose, the image and the draw, and on nothing else:
         any split or order of the images gives the same logits. Networks that draw once for a whole
-        batch (`draws_by_batch`) draw for the first image: see `victim_scoring.judged`.
+        batch (`draws_by_batch`) draw for the first image: see `scoring.judged`.
 
         Args:
             x: Images `[B, C, H, W]`.
@@ -384,21 +339,9 @@ class Victim(nn.Module):
                     for draw in draws
                 ]
             together = len(draws) > 1 and self._draws_apart(gradients=False)
-            run = self._scoring_pass(modules, layers)
+            run = scoring_pass(self.net, modules, layers)
             batch = self._query_batch if together else ALONE
             return logits_of_draws(x, Draws(run, keys, batch, self.cost))
-
-    def _scoring_pass(self, modules: list[nn.Module], layers: dict[nn.Module, int]) -> Run:
-        """One draw of the plain float32 network: `run(x, keys) -> logits`."""
-        net, known = self.net, known_groupings(self.net)
-
-        def run(x: Tensor, keys: Tensor) -> Tensor:
-            settings = PassSettings(keys, layers=layers)
-            with frozen(modules):
-                logits = passed(net, partial(_copied, x.float()), settings, known)
-            return checked_logits(logits, net, len(x)).float()
-
-        return run
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in SETTINGS)
@@ -407,25 +350,6 @@ class Victim(nn.Module):
 SETTINGS = tuple(
     name for name in inspect.signature(Victim).parameters if name not in ("net", "cost")
 )
-
-
-class _Entry(torch.autograd.Function):
-    """Hands images to the network as contiguous float32, and their gradient back contiguous."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.dtype = x.dtype
-        return x.float().contiguous().view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        return upstream[0].to(ctx.dtype).contiguous()
-
-
-def _copied(x: Tensor, channels_last: bool = False) -> Tensor:
-    """Images that a network may write into: a caller's tensors stay as they are."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return x.clone(memory_format=layout)
 
 
 def _one_image(x: Tensor) -> Tensor:

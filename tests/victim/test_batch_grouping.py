@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robust_snn import InputError, Victim
 from robust_snn.neurons.noise_source import NoisyModule
-from robust_snn.victim_inputs import steps_refusal
+from robust_snn.victim.checked_inputs import steps_refusal
 from zoo import awake, narrow
 
 Shown = Callable[[nn.Module, Tensor], Tensor]

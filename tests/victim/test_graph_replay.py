@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from devices import GPU
 from helpers import assert_close_rms
-from robust_snn import InputError, Victim, victim_graphs
+from robust_snn import InputError, Victim
 from robust_snn.attacks import PGD
 from robust_snn.attacks.mode_reach import tried_reach
 from robust_snn.utils.cuda_graph import CudaRecorder, Recorder
 from robust_snn.utils.modules import device_of
+from robust_snn.victim import graph_replay
 from victims import SHAPE, StandIn, tiny_victim, told_by
 
 VIEWS = (
@@ -77,7 +78,7 @@ def rerun(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Counted:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", on_gpu)
     index = torch.device("cuda", torch.cuda.current_device()) if on_gpu else device
     recorder = Counted(CudaRecorder(index) if on_gpu else Rerun())
-    monkeypatch.setattr(victim_graphs.Recordings, "_recorder", lambda self, device: recorder)
+    monkeypatch.setattr(graph_replay.Recordings, "_recorder", lambda self, device: recorder)
     return recorder
 
 
@@ -162,7 +163,7 @@ def test_variants_share_what_is_captured(rerun: Counted) -> None:
 def test_the_recordings_used_last_are_kept(rerun: Counted) -> None:
     plain = tiny_victim(noisy=False)
     graphed = plain.replace(graph=True)
-    for batch in range(1, 2 + victim_graphs.KEPT):
+    for batch in range(1, 2 + graph_replay.KEPT):
         assert_same_steps(plain, graphed, 2, batch)
     rerun.records = 0
     assert_same_steps(plain, graphed, 1, batch)

@@ -17,6 +17,7 @@ from robust_snn.gradients import MODES
 from robust_snn.models import MECHANISMS
 from robust_snn.neurons import set_noise
 from robust_snn.neurons.noise_source import POLICIES, layer_numbers, policy_keys
+from robust_snn.victim.passes import attack_pass
 from victims import SHAPE, tiny_victim
 from zoo import narrow
 
@@ -80,7 +81,7 @@ def test_rule_2_eot_inside_averages_logits_and_gradients(view: dict, images: Ten
     keys = [policy_keys(victim.noise, victim.seed, 3, 0, draw, images.device) for draw in range(4)]
     x = images.clone().requires_grad_()
     modules = [*victim.net.modules()]
-    run = victim._attack_pass(modules, layer_numbers(modules))
+    run = attack_pass(victim, modules, layer_numbers(modules))
     plain = sum(run(x, key) for key in keys) / 4
     (expected,) = torch.autograd.grad(plain[:, 0].sum(), x)
     logits = victim(x)

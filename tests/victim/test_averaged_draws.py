@@ -9,7 +9,7 @@ from torch import Tensor
 from helpers import assert_close_rms
 from robust_snn import InputError, Victim
 from robust_snn.foreign.unadapted import refuse_unreached
-from robust_snn.victim_draws import CPU_PIXELS, DrawBatch
+from robust_snn.victim.averaged_draws import CPU_PIXELS, DrawBatch
 from victims import SHAPE, tiny_victim
 
 VIEWS = (

@@ -15,7 +15,7 @@ from robust_snn.data.checks import check_labels, check_pixels
 from robust_snn.data.lazy_images import Images
 from robust_snn.utils.errors import InputError, first_line, is_out_of_memory
 from robust_snn.utils.modules import device_of, evaluating
-from robust_snn.victim import Victim
+from robust_snn.victim.victim import Victim
 
 SHOWN = 8  # images on disk that a network is tried on
 ASKED = 2  # images on which a network is tried: one would not tell [B, K] from [1, K]

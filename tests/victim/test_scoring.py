@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robust_snn import Victim
-from robust_snn.victim_scoring import accuracy, correct, count_classes, fresh_logits
+from robust_snn.victim.scoring import accuracy, correct, count_classes, fresh_logits
 from victims import tiny_victim, told_by, untouched
 
 pytestmark = pytest.mark.usefixtures("device")
