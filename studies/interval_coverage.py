@@ -58,7 +58,7 @@ def populations() -> dict[str, Population]:
 def covered(
     counts: np.ndarray, values: np.ndarray, weights: np.ndarray, truth: float, low: float = 0.0
 ) -> np.ndarray:
-    """Whether the intervals of many samples hold the truth, `mean_bounds.covers` at once, `[R]`.
+    """Whether the intervals of many samples hold the truth, `[R]`; see `mean_bounds.p_value`.
 
     Args:
         counts: How often each value is in a sample, `[R, V]`.

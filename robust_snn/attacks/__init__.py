@@ -10,7 +10,6 @@ from robust_snn.attacks.attack_budget import (
     BUDGETS,
     BudgetedAttack,
     attacks_of_budget,
-    count_gradients,
 )
 from robust_snn.attacks.base import Adversarial, Attack
 from robust_snn.attacks.eot_draws import AdaptiveDraws
@@ -80,7 +79,6 @@ __all__ = [
     "Universal",
     "attacks_of_budget",
     "changed_entries",
-    "count_gradients",
     "flips_needed",
     "make_attack",
     "rank_modes",

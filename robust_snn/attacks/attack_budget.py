@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +81,7 @@ def attacks_of_budget(
     SA-PGD, whose momentum averages over steps, two draws did better than twenty.
 
     Args:
-        budget: `"small"`, `"medium"` or `"large"`; see `count_gradients`.
+        budget: `"small"`, `"medium"` or `"large"`.
         trials: The ranking of `rank_modes`.
         stochastic: Whether the victim is noisy.
         classes: Number of classes; decides which losses are defined.
@@ -120,17 +120,6 @@ def attacks_of_budget(
         if name not in {other.name for other in rows}:  # as where APGD stands in
             rows.append(row)
     return tuple(rows)
-
-
-def count_gradients(rows: Iterable[BudgetedAttack]) -> int:
-    """Gradients that the attacks take of an image that none of them breaks, draws not counted."""
-    return sum(
-        row.steps
-        * row.restarts
-        * row.options.get("targets", 1)
-        * (1 + len(row.options.get("mix", ())))
-        for row in rows
-    )
 
 
 def _knowing(norm: str, attack: str) -> str:

@@ -11,6 +11,8 @@ from torch import Tensor
 from robust_snn.kernels.spiking.replay import per_step
 from robust_snn.utils.errors import InputError, unknown
 
+ITERATIONS = 200  # of a linear map and its transpose, for a norm
+
 
 def mppd(clean: Tensor, perturbed: Tensor, decay: Tensor | float) -> Tensor:
     """Membrane potential perturbation dynamics: a leaky sum without resets.
@@ -103,21 +105,18 @@ def leak_gain(decay: float, steps: int) -> float:
     return float(torch.linalg.matrix_norm(toeplitz, 2))
 
 
-def operator_norm(
-    linear: Callable[[Tensor], Tensor], shape: tuple[int, ...], iterations: int = 200
-) -> float:
+def operator_norm(linear: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> float:
     """Largest singular value of a linear map, by power iteration, from below.
 
     Args:
         linear: A linear map, such as a convolution; a bias is subtracted.
         shape: Shape of one input.
-        iterations: Applications of the map and of its transpose.
     """
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(1, *shape, generator=generator)
     offset = linear(torch.zeros(1, *shape)).detach()
     norm = torch.tensor(0.0)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         vector = (vector / vector.norm()).requires_grad_()
         image = linear(vector) - offset
         norm = image.detach().norm()

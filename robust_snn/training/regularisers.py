@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robust_snn.neurons import StochasticGate
 
 MANY_ROWS = 200  # linear layers with as many rows are retracted by part
+MOVED = 0.3  # share of their rows that moves in a step
 
 
 def gate_parameters(net: nn.Module) -> list[nn.Parameter]:
@@ -61,31 +62,27 @@ def clamp_parameters(net: nn.Module) -> None:
 
 @torch.no_grad()
 def orthogonal_retraction(
-    net: nn.Module,
-    strength: float,
-    generator: torch.Generator | None = None,
-    share: float = 0.3,
+    net: nn.Module, strength: float, generator: torch.Generator | None = None
 ) -> None:
     """One step of every kernel and matrix towards orthogonal rows (SNN-RAT, NeurIPS 2022).
 
         W <- (1 + strength) W - strength W W^T W
 
     takes every singular value s to `s (1 + strength - strength s^2)`. Kernels are flattened to
-    `[out, in * height * width]`. Of a linear layer with at least 200 rows, a random share moves,
+    `[out, in * height * width]`. Of a linear layer with at least 200 rows, a random 30 % move,
     with a new draw in every step.
 
     Args:
         net: The network.
         strength: Length of the step; 5e-4 for VGG-11 and 4e-3 for WRN-16 on CIFAR-10 in the paper.
         generator: Generator on the CPU for the random rows.
-        share: Share of the rows that moves in a wide linear layer.
     """
     for module in net.modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue
         weight = module.weight
         if isinstance(module, nn.Linear) and len(weight) >= MANY_ROWS:
-            chosen = torch.randperm(len(weight), generator=generator)[: int(share * len(weight))]
+            chosen = torch.randperm(len(weight), generator=generator)[: int(MOVED * len(weight))]
             chosen = chosen.to(weight.device, non_blocking=True)
             weight[chosen] = _retracted(weight[chosen], strength)
         else:

@@ -21,20 +21,19 @@ if TYPE_CHECKING:
     from robust_snn.training.recipe import Recipe
 
 
-def tet_loss(logits: Tensor, labels: Tensor, weight: float = 0.05, target: float = 1.0) -> Tensor:
+def tet_loss(logits: Tensor, labels: Tensor, weight: float = 0.05) -> Tensor:
     """Temporal efficient training (Deng et al., ICLR 2022, eqs. 10 and 12).
 
-        (1 - weight) mean_t CE(logits[t], labels) + weight mean (logits - target)^2
+        (1 - weight) mean_t CE(logits[t], labels) + weight mean (logits - 1)^2
 
     Args:
         logits: Logits of every step, `[T, B, K]`.
         labels: `[B]`.
         weight: 0.05 on CIFAR, 0.001 on DVS-CIFAR.
-        target: What the logits are drawn to.
     """
     steps = len(logits)
     task = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps))
-    return (1 - weight) * task + weight * (logits - target).square().mean()
+    return (1 - weight) * task + weight * (logits - 1).square().mean()
 
 
 def divergence(clean: Tensor, perturbed: Tensor) -> Tensor:

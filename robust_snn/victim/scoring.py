@@ -112,12 +112,8 @@ def accuracy(
     labels: Tensor,
     *,
     draws: int = SCORING_DRAWS,
-    ids: Tensor | None = None,
-    purpose: str = "report",
     batch_size: int = 250,
 ) -> float:
     """Share of correct classifications over all images and draws, in [0, 1]; see `correct`."""
-    right = correct(
-        victim, images, labels, draws=draws, ids=ids, purpose=purpose, batch_size=batch_size
-    )
+    right = correct(victim, images, labels, draws=draws, batch_size=batch_size)
     return float(right.double().mean())

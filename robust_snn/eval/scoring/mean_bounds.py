@@ -48,13 +48,6 @@ def mean_limits(
     return lower, upper
 
 
-def covers(
-    values: np.ndarray, weights: np.ndarray, truth: float, low: float = 0.0, high: float = 1.0
-) -> bool:
-    """Whether the interval holds `truth`: a fiftieth of the time of its limits."""
-    return p_value(values, weights, truth, low, high) >= 2 * TAIL
-
-
 def p_value(
     values: np.ndarray, weights: np.ndarray, mean: float, low: float = 0.0, high: float = 1.0
 ) -> float:
