@@ -14,8 +14,8 @@ from torch import Tensor
 
 from robust_snn.foreign.hidden_state import Key, restore
 from robust_snn.foreign.library import find_states
+from robust_snn.foreign.runnable import Study
 from robust_snn.foreign.shown_net import ShownNet
-from robust_snn.foreign.study import Study
 
 CALLS = 12  # among which an answer has to change
 

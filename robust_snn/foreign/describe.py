@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from robust_snn.foreign.study import Study
+from robust_snn.foreign.runnable import Study
 from robust_snn.gradients import Reach
 
 SHOWN = 4  # names of neurons

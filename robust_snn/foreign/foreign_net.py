@@ -30,11 +30,12 @@ from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import Library, Unreadable, find_states
 from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.recurrence import Recurrence
+from robust_snn.foreign.runnable import Layout, Study, open_functions, spike_plan
 from robust_snn.foreign.shown_net import ShownNet
 from robust_snn.foreign.spike_function import in_its_precision, step_of, swapping
 from robust_snn.foreign.spike_pass import Outdated, SpikePass
 from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
-from robust_snn.foreign.study import Layout, Study, open_functions, spike_plan, study
+from robust_snn.foreign.study import study
 from robust_snn.foreign.time_average import averaged_over_time
 from robust_snn.foreign.twin import UNCHECKED
 from robust_snn.foreign.twin_check import (

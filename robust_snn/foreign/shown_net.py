@@ -17,8 +17,8 @@ from robust_snn.foreign.net_state import at_rest, loses_gradient_in_eval, twins_
 from robust_snn.foreign.network_modes import inside_network
 from robust_snn.foreign.outputs import Reading, check_readout, reduce
 from robust_snn.foreign.preprocess import Preprocessed
+from robust_snn.foreign.runnable import Layout, Study
 from robust_snn.foreign.scripted_code import scripted_functions_as_written
-from robust_snn.foreign.study import Layout, Study
 from robust_snn.foreign.survey import tensors_of
 from robust_snn.foreign.twin import TwinNeuron
 from robust_snn.kernels import sample_keys

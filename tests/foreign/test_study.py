@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from robust_snn import InputError, adapt
 from robust_snn.certificates import smooth
 from robust_snn.eval.scoring.noise_draws import score
-from robust_snn.foreign.study import Layout
+from robust_snn.foreign.runnable import Layout
 from robust_snn.victim.scoring import correct
 from tests.foreign.own_step import Fire
 
