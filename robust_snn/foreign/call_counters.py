@@ -38,11 +38,11 @@ def changing_with_calls(net: ShownNet, x: Tensor, found: Study) -> str | None:
     if net.T is not None or not numbers:
         return None
     with _going_on(net, numbers):
-        net._with_own_neurons(x, found)
+        net.with_own_neurons(x, found)
         numbers = [key for key in numbers if _is_number(_value(net, key))]  # not a membrane
     with _going_on(net, numbers):
-        first = net._with_own_neurons(x, found)
-        others = (net._with_own_neurons(x, found) for _ in range(CALLS if numbers else 0))
+        first = net.with_own_neurons(x, found)
+        others = (net.with_own_neurons(x, found) for _ in range(CALLS if numbers else 0))
         if all(torch.equal(first, logits) for logits in others):
             return None
     return ", ".join(".".join(filter(None, key)) for key in numbers)

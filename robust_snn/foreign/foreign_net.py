@@ -9,11 +9,9 @@ so that all steps run at once through the fused kernels, if a comparison finds t
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
 from types import NoneType
 from typing import Any
 from weakref import WeakSet
@@ -25,29 +23,28 @@ from robust_snn.foreign.call_counters import changing_with_calls
 from robust_snn.foreign.changes import Watch
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.describe import summary
+from robust_snn.foreign.gradient_trial import tried_backwards
 from robust_snn.foreign.hidden_state import moving_places, restore
 from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import Library, Unreadable, find_states
+from robust_snn.foreign.mode_refusals import refuse_mode
 from robust_snn.foreign.network_modes import watching
-from robust_snn.foreign.recurrence import Recurrence
-from robust_snn.foreign.runnable import Layout, Study, open_functions, spike_plan
+from robust_snn.foreign.runnable import Study, open_functions, spike_plan
 from robust_snn.foreign.shown_net import ShownNet
-from robust_snn.foreign.spike_function import in_its_precision, step_of, swapping
+from robust_snn.foreign.spike_function import swapping
 from robust_snn.foreign.spike_pass import Outdated, SpikePass
-from robust_snn.foreign.spike_plan import SpikeNeuron, SpikePlan, inside
+from robust_snn.foreign.spike_plan import SpikePlan, inside
 from robust_snn.foreign.study import study
 from robust_snn.foreign.time_average import averaged_over_time
 from robust_snn.foreign.twin import UNCHECKED
 from robust_snn.foreign.twin_check import (
     COMPARED,
-    Finding,
-    find_differences,
-    find_rewiring,
+    batch_rewiring,
+    compare_with_twins,
     images_on_which,
 )
 from robust_snn.gradients import BPTT, MODES, GradientMode, Own, Reach
-from robust_snn.gradients.modes import HART, STE
-from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
+from robust_snn.kernels import Dynamics, Recursion, TimeAverage
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
 from robust_snn.neurons.fixed_network import fixed_network
 from robust_snn.neurons.pass_settings import (
@@ -61,7 +58,6 @@ from robust_snn.neurons.pass_settings import (
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.plain_context import plain_context
 
-NOT_FOUND = "its spike function was not found"
 TRIES = 8  # batches on which neurons that did not fire are looked at again
 _log = logging.getLogger("robust_snn")
 _ready: WeakSet[nn.Module] = WeakSet()  # nets whose functions this process listens to
@@ -147,14 +143,14 @@ class ForeignSNN(ShownNet):
         if not own and self.members and self.whole_refusal is None:
             self.check(x)
         if not own and (found.plan.unreached is None or _differentiable(x)):
-            self._refuse(gradient.mode, found.plan)
-        exchanged = own or self._exchanges(gradient.mode)
+            refuse_mode(self, gradient.mode, found.plan)
+        exchanged = own or self.exchanges(gradient.mode)
         if own or (exchanged and not _differentiable(x)):
-            logits = self._with_own_neurons(x, found)
+            logits = self.with_own_neurons(x, found)
         elif exchanged:
-            logits = self._with_exchanged(x, found, gradient)
+            logits = self.with_exchanged_spikes(x, found, gradient)
         else:
-            logits = self._with_twins(x, found.reading)
+            logits = self.with_twins(x, found.reading)
         if len(logits) != len(x):
             raise InputError(f"{self.name} gives logits {tuple(logits.shape)} for {len(x)} images")
         if _differentiable(x) and not logits.requires_grad:
@@ -176,7 +172,7 @@ class ForeignSNN(ShownNet):
             if shape not in self.studies:
                 found = study(self, x)
                 watch = self._new_watch()
-                self.studies[shape] = found._replace(plan=self._tried(x, found))
+                self.studies[shape] = found._replace(plan=tried_backwards(self, x, found))
                 _ready.add(self)
                 if self.members and self.whole_refusal is None:
                     self.check(x)
@@ -190,7 +186,7 @@ class ForeignSNN(ShownNet):
             if self._looks_again(shape):
                 self._tries += 1
                 plan = found.plan.completed(spike_plan(self, x, found.layout, found.reading))
-                tried = self._tried(x, found._replace(plan=plan))
+                tried = tried_backwards(self, x, found._replace(plan=plan))
                 self.studies[shape] = found._replace(plan=tried)
         return self.studies[shape]
 
@@ -278,81 +274,10 @@ class ForeignSNN(ShownNet):
         """Whether other images of a shape may show more of a neuron that was silent."""
         return self._tries < TRIES and self.studies[shape].plan.unsettled
 
-    def _tried(self, x: Tensor, found: Study) -> SpikePlan:
-        """The plan of a study with what a backward pass through it shows."""
-        few = x[:2].detach().clone().requires_grad_()
-        plan = replace(found.plan, no_gradient=self._without_gradient(few, found))
-        if not plan.reached:
-            behind = self._behind(plan)
-            return plan if plan.no_gradient is None else replace(plan, unreached=behind)
-
-        def go_back(mode: GradientMode, plan: SpikePlan) -> bool:
-            """Whether a gradient reaches the image."""
-            few.grad = None
-            with torch.enable_grad():
-                tried = found._replace(plan=plan)
-                logits = self._with_exchanged(few, tried, LayerGradient(mode), swap=False)
-                if logits.requires_grad:
-                    _weighed(logits).backward()
-            return few.grad is not None and bool(few.grad.any())
-
-        try:
-            reached = go_back(STE(), plan)
-        except RuntimeError:  # an in-place change of a membrane that was saved for the gradient
-            plan = replace(plan, copies=True)
-            try:
-                reached = go_back(STE(), plan)
-            except RuntimeError as error:  # such as of an operation that has no derivative
-                why = str(error).split(". ")[0]
-                return replace(plan, unreached=f"no gradient passes through {self.name} ({why})")
-        if not reached:
-            return replace(plan, unreached=self._behind(plan))
-        if not plan.unrecognised:
-            try:
-                go_back(HART(), plan)
-            except InputError as reason:
-                plan = replace(plan, feedback=str(reason))
-            except Exception as error:  # whatever hooks of a network do where no gradient comes
-                plan = replace(plan, feedback=f"it does not go back layer by layer ({error})")
-        return plan
-
-    def _behind(self, plan: SpikePlan) -> str:
-        """Why no gradient reaches the image."""
-        if plan.jumps:
-            (place, why), *others = plan.jumps.items()
-            more = f" (and {len(others)} more)" if others else ""
-            return (
-                f"no gradient of {self.name} reaches the image: {place}: {why}{more}; write it as "
-                "a step whose result is a number, such as (v >= 1).float(), or attack it without "
-                "gradients"
-            )
-        return (
-            f"no gradient of {self.name} reaches the image, as behind torch.no_grad() or a random "
-            "encoder of its own; encode outside of it: adapt(net, T=..., encoder='poisson'), or "
-            "attack it without gradients"
-        )
-
-    def _without_gradient(self, x: Tensor, found: Study) -> str | None:
-        """Why the net as its author runs it gives no gradient of the image, if so."""
-        with torch.enable_grad():
-            logits = self._with_own_neurons(x, found)
-            try:
-                (gradient,) = torch.autograd.grad(_weighed(logits), x)
-            except Exception as error:  # whatever a network does that has no gradient
-                reason = str(error).split(". ")[0]
-                return f"{self.name} has no gradient by itself ({reason})"
-        if not gradient.any():
-            _log.warning(
-                "the own gradient of %s is zero on the first images, and attacks that follow it go "
-                "nowhere; choose another, such as adapt(net, gradient='bptt')",
-                self.name,
-            )
-        return None
-
     @property
     def neurons(self) -> tuple[str, ...]:
         """Names of all neurons that were found."""
-        return (*self._unplanned(self._plan), *self._plan.names, *self.ours)
+        return (*self.unplanned(self._plan), *self._plan.names, *self.ours)
 
     @property
     def ours(self) -> tuple[str, ...]:
@@ -387,11 +312,11 @@ class ForeignSNN(ShownNet):
         if isinstance(mode, Own) or not self.neurons:
             return Reach(self.neurons, refusal=plan.unreached or plan.no_gradient)
         try:
-            self._refuse(mode, plan)
+            refuse_mode(self, mode, plan)
         except InputError as error:
             return Reach(refusal=str(error))
         working = [path for path in self.paths if path not in plan.idle]
-        if not self._exchanges(mode):
+        if not self.exchanges(mode):
             return Reach((*working, *self.ours))
         swapped = isinstance(mode.rule(Dynamics()), Recursion)
         theirs = [n for n in plan.reached if not inside(n, *self.paths)]
@@ -400,49 +325,12 @@ class ForeignSNN(ShownNet):
         missed = {n: why for n, why in plan.missed.items() if n not in reached}
         return Reach(reached, missed)
 
-    def _refuse(self, mode: GradientMode, plan: SpikePlan) -> None:
-        """Refuses a mode that the net does not take.
-
-        Raises:
-            InputError: Naming a neuron, the reason and the way out.
-        """
-        name = self.name
-        for path, twin in zip(self.paths, self.members, strict=True):
-            if (reason := twin.owner.fixed(twin.node)) is not None and path not in plan.idle:
-                raise InputError(
-                    f"{mode.name} cannot reach {path}: {reason}; adapt the net with gradient='own'"
-                )
-        if plan.unreached is not None:
-            raise InputError(plan.unreached)
-        if not self._exchanges(mode) or not self.neurons:
-            return
-        rule = mode.rule(Dynamics())
-        if isinstance(rule, Recursion):
-            for node, owner in self.nodes():
-                owner.swap(node, step_of(node, owner), rule.detach_reset)  # it may refuse
-            return
-        refusals = self.refusals
-        reasons = {path: refusals.get(path, NOT_FOUND) for path in self._unplanned(plan)}
-        if not isinstance(rule, AdaptiveSurrogate):
-            reasons |= plan.unrecognised
-        if isinstance(rule, TimeAverage) and plan.feedback is not None and not reasons:
-            reasons[name] = plan.feedback
-        if not isinstance(rule, AdaptiveSurrogate | RateSlope | TimeAverage):
-            reasons = {name: "it replaces spikes, which the net's own neurons do not allow"}
-        if reasons:
-            path, reason = next(iter(reasons.items()))
-            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-            raise InputError(
-                f"{mode.name} cannot be used on {name}: {path}: {reason}{more}; choose bptt with a "
-                "surrogate, or ste"
-            )
-
-    def _exchanges(self, mode: GradientMode) -> bool:
+    def exchanges(self, mode: GradientMode) -> bool:
         """Whether spike functions are exchanged, as opposed to neurons replaced by twins."""
         alone = not self.members or self.whole_refusal is not None
         return alone or any(twin.refuses(mode) is not None for twin in self.members)
 
-    def _unplanned(self, plan: SpikePlan) -> list[str]:
+    def unplanned(self, plan: SpikePlan) -> list[str]:
         """Neurons of known libraries that call no spike function that was found.
 
         A readout whose membrane is read calls one whose spikes go nowhere.
@@ -464,11 +352,11 @@ class ForeignSNN(ShownNet):
         rows = images_on_which(fired, len(x)).to(x.device)
         keys, mean, _ = self.draw(len(x), x.device)
         with keyed(keys[rows], mean), plain_context(device=x.device):
-            found = self._compare(x[rows])
+            found = compare_with_twins(self, x[rows])
         whole = found.whole
         if whole is None and len(x) > COMPARED:
             with keyed(keys, mean), plain_context(device=x.device):
-                whole = self._rewired(x)
+                whole = batch_rewiring(self, x)
         self.whole_refusal = self.whole_refusal or whole
         for twin, neuron in zip(self.members, found.neurons, strict=False):
             twin.learn(neuron)
@@ -476,47 +364,7 @@ class ForeignSNN(ShownNet):
         for path, reason in self.refusals.items():
             _log.info("%s keeps its own forward pass: %s", path or self.name, reason)
 
-    def _compare(self, probe: Tensor) -> Finding:
-        """What a copy in double precision shows of the twins."""
-        found = self.study(probe)
-        if self.T is None and not self.sequences:
-            return Finding("the net runs its steps itself; give T, and a net that takes one step")
-        others = [n for n in found.plan.names if not inside(n, *self.paths)]
-        if others:
-            return Finding(f"{others[0]} fires too and is of no known library")
-        if found.layout in (Layout.BATCH_FIRST, Layout.TIME_LAST):
-            return Finding(f"it is shown {found.layout.value}")
-        try:
-            with self._at_rest(probe):
-                double = copy.deepcopy(self).double()
-        except Exception as error:  # whatever a net holds that cannot be copied or converted
-            return Finding(f"it has no copy in double precision ({error})")
-        images = probe.detach().double()
-        with ExitStack() as stack:
-            for twin in double.members:
-                spike = in_its_precision(twin.node, twin.owner)
-                stack.enter_context(twin.owner.swap(twin.node, spike, False))
-            compared = find_differences(
-                lambda: double._with_own_neurons(images, found),
-                lambda: double._with_twins(images, found.reading),
-                double.members,
-            )
-        for twin, copied in zip(self.members, double.members, strict=True):
-            twin.others = copied.others
-        return compared
-
-    def _rewired(self, x: Tensor) -> str | None:
-        """Why a whole batch cannot run all steps at once, if it cannot; in single precision."""
-        found, images = self.study(x), x.detach()
-        with self._at_rest(x):
-            copied = copy.deepcopy(self)
-        return find_rewiring(
-            lambda: copied._with_own_neurons(images, found),
-            lambda: copied._with_twins(images, found.reading),
-            copied.members,
-        )
-
-    def _with_exchanged(
+    def with_exchanged_spikes(
         self, x: Tensor, found: Study, gradient: LayerGradient, swap: bool = True
     ) -> Tensor:
         """The net as its author runs it, whose spike functions have another backward pass."""
@@ -529,28 +377,14 @@ class ForeignSNN(ShownNet):
             plan = plan.outside(self.paths)
 
         def run(image: Tensor) -> tuple[Tensor, SpikePass]:
-            spike_pass = SpikePass(plan, lambda n: _rule_of(n, gradient), self._verify)
+            spike_pass = SpikePass(plan, gradient, self._verify)
             comparing = [Comparisons(plan.comparisons)] if plan.comparisons else []
             with swapped, listening(spike_pass), watching(*comparing):
-                logits = self._with_own_neurons(image, found)
+                logits = self.with_own_neurons(image, found)
             spike_pass.finish()
             return logits, spike_pass
 
         return averaged_over_time(x, run) if isinstance(rule, TimeAverage) else run(x)[0]
-
-
-def _rule_of(neuron: SpikeNeuron, gradient: LayerGradient) -> Rule:
-    """The rule of a mode for a neuron, whose statistics are its own."""
-    known, statistics = neuron.recurrence, gradient.statistics
-    dynamics = known.dynamics if isinstance(known, Recurrence) else Dynamics()
-    if statistics is not None:
-        statistics = statistics._replace(layer=neuron.name)
-    return gradient.mode.rule(dynamics, statistics)
-
-
-def _weighed(logits: Tensor) -> Tensor:
-    """A sum of logits in which those of two classes do not cancel."""
-    return (logits * torch.arange(1.0, 1 + logits.shape[1], device=logits.device)).sum()
 
 
 def _differentiable(x: Tensor) -> bool:

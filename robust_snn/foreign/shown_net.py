@@ -130,7 +130,7 @@ class ShownNet(NoisyModule):
 
     def raw(self, x: Tensor, layout: Layout) -> Any:
         """What the net returns for images, from rest; for single steps, the list of its returns."""
-        with self._at_rest(x):
+        with self.at_rest(x):
             if layout is Layout.IMAGES or (layout is Layout.BATCH_FIRST and x.dim() == 5):
                 shown = self._enough(x, 0)
                 return self._told(self._run(shown.clone()))  # some networks change their input
@@ -181,7 +181,7 @@ class ShownNet(NoisyModule):
         paths = {path for path, _ in self.rest}
         return any(module not in known for p, module in self.net.named_modules() if p in paths)
 
-    def _at_rest(self, x: Tensor) -> AbstractContextManager[None]:
+    def at_rest(self, x: Tensor) -> AbstractContextManager[None]:
         """The net at rest, with gradients, and with the random numbers of the victim's keys."""
         seed = int(self.draw(len(x), x.device)[0][0]) if self.random else None
         broken = [self.net.get_submodule(path) for path in self.without_eval_gradient]
@@ -191,13 +191,13 @@ class ShownNet(NoisyModule):
         """The modules of the net that keep something between calls."""
         return find_states(self.net)
 
-    def _with_own_neurons(self, x: Tensor, found: Study) -> Tensor:
+    def with_own_neurons(self, x: Tensor, found: Study) -> Tensor:
         """The net as its author runs it."""
         return self._logits(self.raw(x, found.layout), found.reading, len(x))
 
-    def _with_twins(self, x: Tensor, reading: Reading) -> Tensor:
+    def with_twins(self, x: Tensor, reading: Reading) -> Tensor:
         """The net with twins in the place of its neurons, from rest, all steps at once."""
-        with self._at_rest(x), twins_in_place(self, self.members):
+        with self.at_rest(x), twins_in_place(self, self.members):
             if self.T is None:
                 return self._logits(self._told(self.net(self._enough(x, 0))), reading, len(x))
             frames = self._enough(self._frames(x), 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -21,11 +21,10 @@ from robust_snn.foreign.spike_exchanges import (
 )
 from robust_snn.foreign.spike_plan import PlannedCall, SpikeNeuron, SpikePlan, function_name
 from robust_snn.foreign.staircase import Staircase
-from robust_snn.kernels import RateSlope, Recursion, Rule, TimeAverage
+from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
+from robust_snn.neurons.pass_settings import LayerGradient
 from robust_snn.utils.errors import InputError
-
-RuleOf = Callable[[SpikeNeuron], Rule]
 
 
 class Outdated(Exception):
@@ -37,14 +36,14 @@ class SpikePass:
 
     Args:
         plan: The calls to expect.
-        rule_of: The rule of a neuron.
+        gradient: The gradient mode, with its statistics.
         verify: Whether spikes are compared with the functions of the plan.
     """
 
-    def __init__(self, plan: SpikePlan, rule_of: RuleOf, verify: bool = False) -> None:
+    def __init__(self, plan: SpikePlan, gradient: LayerGradient, verify: bool = False) -> None:
         self.plan = plan
         self._verify = verify
-        self.rules = [None if n.staircase is None else rule_of(n) for n in plan.neurons]
+        self.rules = [None if n.staircase is None else _rule_of(n, gradient) for n in plan.neurons]
         # by step, of which several calls may fire by one membrane
         self.membranes: list[dict[int, Tensor]] = [{} for _ in plan.neurons]
         self.spikes: list[list[tuple[int, Tensor]]] = [[] for _ in plan.neurons]
@@ -167,3 +166,12 @@ class SpikePass:
 def _by_step(recursion: Recursion, steps: int) -> Sequence[Tensor]:
     assert recursion.sharpness is not None
     return recursion.sharpness.expand(steps, *recursion.sharpness.shape[1:]).unbind(0)
+
+
+def _rule_of(neuron: SpikeNeuron, gradient: LayerGradient) -> Rule:
+    """The rule of a mode for a neuron, whose statistics are its own."""
+    known, statistics = neuron.recurrence, gradient.statistics
+    dynamics = known.dynamics if isinstance(known, Recurrence) else Dynamics()
+    if statistics is not None:
+        statistics = statistics._replace(layer=neuron.name)
+    return gradient.mode.rule(dynamics, statistics)

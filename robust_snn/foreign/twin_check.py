@@ -8,18 +8,24 @@ question is asked again with random spikes in the place of all neurons' own.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from robust_snn.foreign.net_state import spikes_of
+from robust_snn.foreign.runnable import Layout
+from robust_snn.foreign.spike_function import in_its_precision
+from robust_snn.foreign.spike_plan import inside
 from robust_snn.foreign.twin import SILENT, TwinNeuron
 
-Run = Callable[[], Tensor]  # of the network on the compared images, from rest to its logits
+if TYPE_CHECKING:
+    from robust_snn.foreign.foreign_net import ForeignSNN
 
+Run = Callable[[], Tensor]  # of the network on the compared images, from rest to its logits
 
 COMPARED = 8  # images at most
 
@@ -61,6 +67,48 @@ def images_on_which(fired: Sequence[Tensor], batch: int) -> Tensor:
     for images in fired:
         counts[: len(images)] += images[:batch].cpu()
     return counts.argsort(descending=True, stable=True)[:COMPARED]
+
+
+def compare_with_twins(net: ForeignSNN, probe: Tensor) -> Finding:
+    """What a copy of a network in double precision shows of the twins of its neurons."""
+    found = net.study(probe)
+    if net.T is None and not net.sequences:
+        return Finding("the net runs its steps itself; give T, and a net that takes one step")
+    others = [n for n in found.plan.names if not inside(n, *net.paths)]
+    if others:
+        return Finding(f"{others[0]} fires too and is of no known library")
+    if found.layout in (Layout.BATCH_FIRST, Layout.TIME_LAST):
+        return Finding(f"it is shown {found.layout.value}")
+    try:
+        with net.at_rest(probe):
+            double = copy.deepcopy(net).double()
+    except Exception as error:  # whatever a net holds that cannot be copied or converted
+        return Finding(f"it has no copy in double precision ({error})")
+    images = probe.detach().double()
+    with ExitStack() as stack:
+        for twin in double.members:
+            spike = in_its_precision(twin.node, twin.owner)
+            stack.enter_context(twin.owner.swap(twin.node, spike, False))
+        compared = find_differences(
+            lambda: double.with_own_neurons(images, found),
+            lambda: double.with_twins(images, found.reading),
+            double.members,
+        )
+    for twin, copied in zip(net.members, double.members, strict=True):
+        twin.others = copied.others
+    return compared
+
+
+def batch_rewiring(net: ForeignSNN, x: Tensor) -> str | None:
+    """Why a whole batch cannot run all steps at once, if it cannot; in single precision."""
+    found, images = net.study(x), x.detach()
+    with net.at_rest(x):
+        copied = copy.deepcopy(net)
+    return find_rewiring(
+        lambda: copied.with_own_neurons(images, found),
+        lambda: copied.with_twins(images, found.reading),
+        copied.members,
+    )
 
 
 def find_differences(own: Run, at_once: Run, twins: Sequence[TwinNeuron]) -> Finding:

@@ -1,0 +1,107 @@
+"""Whether a gradient passes through a network of other people, tried on two images."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from robust_snn.foreign.runnable import Study
+from robust_snn.foreign.spike_plan import SpikePlan
+from robust_snn.gradients import GradientMode
+from robust_snn.gradients.modes import HART, STE
+from robust_snn.neurons.pass_settings import LayerGradient
+from robust_snn.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from robust_snn.foreign.foreign_net import ForeignSNN
+
+_log = logging.getLogger("robust_snn")
+
+
+def tried_backwards(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
+    """The plan of a study, with what a backward pass through its spikes shows.
+
+    Args:
+        net: The network.
+        x: Images, of which two are tried.
+        found: The study.
+    """
+    few = x[:2].detach().clone().requires_grad_()
+    plan = replace(found.plan, no_gradient=_without_gradient(net, few, found))
+    if not plan.reached:
+        behind = _behind(net, plan)
+        return plan if plan.no_gradient is None else replace(plan, unreached=behind)
+
+    def go_back(mode: GradientMode, plan: SpikePlan) -> bool:
+        """Whether a gradient reaches the image."""
+        few.grad = None
+        with torch.enable_grad():
+            tried = found._replace(plan=plan)
+            logits = net.with_exchanged_spikes(few, tried, LayerGradient(mode), swap=False)
+            if logits.requires_grad:
+                _weighed(logits).backward()
+        return few.grad is not None and bool(few.grad.any())
+
+    try:
+        reached = go_back(STE(), plan)
+    except RuntimeError:  # an in-place change of a membrane that was saved for the gradient
+        plan = replace(plan, copies=True)
+        try:
+            reached = go_back(STE(), plan)
+        except RuntimeError as error:  # such as of an operation that has no derivative
+            why = str(error).split(". ")[0]
+            return replace(plan, unreached=f"no gradient passes through {net.name} ({why})")
+    if not reached:
+        return replace(plan, unreached=_behind(net, plan))
+    if not plan.unrecognised:
+        try:
+            go_back(HART(), plan)
+        except InputError as reason:
+            plan = replace(plan, feedback=str(reason))
+        except Exception as error:  # whatever hooks of a network do where no gradient comes
+            plan = replace(plan, feedback=f"it does not go back layer by layer ({error})")
+    return plan
+
+
+def _behind(net: ForeignSNN, plan: SpikePlan) -> str:
+    """Why no gradient reaches the image."""
+    if plan.jumps:
+        (place, why), *others = plan.jumps.items()
+        more = f" (and {len(others)} more)" if others else ""
+        return (
+            f"no gradient of {net.name} reaches the image: {place}: {why}{more}; write it as "
+            "a step whose result is a number, such as (v >= 1).float(), or attack it without "
+            "gradients"
+        )
+    return (
+        f"no gradient of {net.name} reaches the image, as behind torch.no_grad() or a random "
+        "encoder of its own; encode outside of it: adapt(net, T=..., encoder='poisson'), or "
+        "attack it without gradients"
+    )
+
+
+def _without_gradient(net: ForeignSNN, x: Tensor, found: Study) -> str | None:
+    """Why the net as its author runs it gives no gradient of the image, if so."""
+    with torch.enable_grad():
+        logits = net.with_own_neurons(x, found)
+        try:
+            (gradient,) = torch.autograd.grad(_weighed(logits), x)
+        except Exception as error:  # whatever a network does that has no gradient
+            reason = str(error).split(". ")[0]
+            return f"{net.name} has no gradient by itself ({reason})"
+    if not gradient.any():
+        _log.warning(
+            "the own gradient of %s is zero on the first images, and attacks that follow it go "
+            "nowhere; choose another, such as adapt(net, gradient='bptt')",
+            net.name,
+        )
+    return None
+
+
+def _weighed(logits: Tensor) -> Tensor:
+    """A sum of logits in which those of two classes do not cancel."""
+    return (logits * torch.arange(1.0, 1 + logits.shape[1], device=logits.device)).sum()
