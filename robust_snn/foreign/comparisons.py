@@ -37,7 +37,8 @@ from robust_snn.foreign.few_values import (
     made_of_spikes,
     takes_few_values_only,
 )
-from robust_snn.foreign.loose_ends import UNREACHED, Elsewhere, LooseEnds, place_of
+from robust_snn.foreign.found_comparisons import FoundComparisons
+from robust_snn.foreign.loose_ends import Elsewhere, LooseEnds, place_of
 from robust_snn.foreign.masks import (
     ARITHMETIC,
     CASTS,
@@ -49,14 +50,11 @@ from robust_snn.foreign.masks import (
     Masks,
     is_gate,
 )
-from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.spike_recording import running_lines
 from robust_snn.foreign.squashed_values import (
     SQUASHING,
     NoOrigin,
-    Root,
     Values,
-    depth_alone,
     depth_of_soft,
 )
 from robust_snn.foreign.staircase import Staircase
@@ -80,7 +78,7 @@ class Comparisons(TorchFunctionMode):
     """Finds the spikes that a network makes by comparisons, or exchanges those that were found.
 
     Args:
-        places: What to exchange. None looks for it, and `places()` has it afterwards.
+        places: What to exchange. None looks for it, and `seen.of_spikes()` has it afterwards.
         running: Path of the module that is running.
     """
 
@@ -90,20 +88,15 @@ class Comparisons(TorchFunctionMode):
         super().__init__()
         self._running = running
         self._loose = LooseEnds(self._mark, running) if places is None else None
-        self._found: dict[float, Place] = {}
+        self.seen = FoundComparisons()
         self._places = places
         known = () if places is None else places.values()
         self._wanted = {place.made: place.root for place in known}
         rooted = places is None or any(place.root is not None for place in known)
         self._values = Values() if rooted else None
         self._count = 0.0  # of operations; casts that the network leaves out are between them
-        self._made: dict[float, Comparison] = {}
-        self._roots: dict[float, Root | None] = {}  # of straight-through spikes
         self._hard: list[Comparison] = []
         self._compared_so_far: list[Comparison] = []
-        self._spots: dict[float, tuple[Any, Any]] = {}  # operations, and lines, of spikes
-        self._lines: dict[float, tuple[str, str]] = {}  # paths and lines of comparisons
-        self._gates: set[float] = set()  # places whose mask is none of spikes in that step
         self._masks = Masks(self._run, self._cast, self._weighed, self._chosen)
         self._marked: list[ReferenceType[Tensor]] = []
         self._last: Any = None  # what the last operation gave by itself
@@ -198,13 +191,13 @@ class Comparisons(TorchFunctionMode):
 
     def _weighed(self, mask: Tensor, dtype: torch.dtype, jump: Any) -> Tensor:
         """A mask as numbers, with a gradient unless what it changes has no jump."""
-        known = {*self._found}
+        known = {*self.seen.found}
         spikes = self._masks.numbers(mask, dtype)
         if self._places is None:
-            added = {*self._found} - known
-            made = [self._made[self._found[place].made].membrane for place in added]
+            added = {*self.seen.found} - known
+            made = [self.seen.made[self.seen.found[place].made].membrane for place in added]
             if is_gate(jump, [membrane for membrane in made if membrane is not None]):
-                self._gates |= added
+                self.seen.gates |= added
                 return spikes.detach()
         return spikes
 
@@ -224,7 +217,7 @@ class Comparisons(TorchFunctionMode):
             return out
         if place.form is Form.ROUNDED:
             return rounded(out)
-        made = self._made.get(place.made)
+        made = self.seen.made.get(place.made)
         return out if made is None else fired(out, made)
 
     def _compared(self, name: str, args: Any, options: Any, out: Tensor) -> Comparison | None:
@@ -241,10 +234,10 @@ class Comparisons(TorchFunctionMode):
         made = Comparison(self._count, above, threshold, kind, fires)
         if self._places is None or self._count in self._wanted:
             made.look_at(self._wanted.get(self._count))
-            self._made[self._count] = made
+            self.seen.made[self._count] = made
         if self._places is None:
             self._compared_so_far.append(made)
-            self._lines[self._count] = self._running(), place_of(name)
+            self.seen.lines[self._count] = self._running(), place_of(name)
         if kind is not Kind.ROUNDING:
             return made
         known = has_few_values(out) if self._places is None else self._count in self._wanted
@@ -262,17 +255,17 @@ class Comparisons(TorchFunctionMode):
             if comparison.spikes is None:
                 comparison.spikes = out.detach().clone()
                 self._hard.append(comparison)
-            self._found[self._count] = Place(Form.COMPARED, comparison.number)
+            self.seen.found[self._count] = Place(Form.COMPARED, comparison.number)
             exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
-            self._spots[self._count] = exchanged.grad_fn, self._line()
+            self.seen.spots[self._count] = exchanged.grad_fn, self._line()
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
                 if used is None or used.membrane is None or not used.kept_by(one):
                     continue
                 if is_gate(other, [used.membrane]):
-                    self._gates.add(getattr(one, "_place", 0))
+                    self.seen.gates.add(getattr(one, "_place", 0))
         if out.requires_grad:
             parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
             kept = name in (*KEEPING, *SQUASHING, *COUNTING) and all(map(made_of_spikes, parts))
@@ -328,7 +321,7 @@ class Comparisons(TorchFunctionMode):
     ) -> Tensor:
         """Notes spikes of a comparison that have the gradient of a soft function."""
         for place in instead:
-            self._found.pop(place, None)
+            self.seen.found.pop(place, None)
         if comparison.fires is not None:
             try:
                 depth = depth_of_soft(comparison.fires, soft)
@@ -338,10 +331,10 @@ class Comparisons(TorchFunctionMode):
             if root is None and depth is not None:
                 return self._unknown(out)
             comparison.look_at(root)
-            self._roots[comparison.number] = root
-        self._found[self._count] = Place(Form.STRAIGHT_THROUGH, comparison.number)
+            self.seen.roots[comparison.number] = root
+        self.seen.found[self._count] = Place(Form.STRAIGHT_THROUGH, comparison.number)
         spikes = fired(out, comparison)
-        self._spots[self._count] = spikes.grad_fn, self._line()
+        self.seen.spots[self._count] = spikes.grad_fn, self._line()
         return spikes
 
     def _line(self) -> tuple[Any, ...]:
@@ -350,83 +343,24 @@ class Comparisons(TorchFunctionMode):
 
     def _unknown(self, out: Tensor) -> Tensor:
         """Notes spikes of a membrane that is not known."""
-        self._found[self._count] = Place(Form.ROUNDED, -self._count)
+        self.seen.found[self._count] = Place(Form.ROUNDED, -self._count)
         return rounded(out)
-
-    def _candidates(self) -> dict[float, Place]:
-        """What may be spikes: of a comparison whose spikes have a gradient, the last operation."""
-        found = {place: p for place, p in self._found.items() if not self._is_gate(place)}
-        last = {p.made: place for place, p in found.items() if p.form is not Form.COMPARED}
-        kept = {at: p for at, p in found.items() if last.get(p.made, at) == at}
-        return {place: self._rooted(p) for place, p in kept.items()}
-
-    def _is_gate(self, place: float) -> bool:
-        """Whether a mask changes nothing at its threshold, in all steps of its line.
-
-        In a single one few neurons may be near it, or it may matter for none of those.
-        """
-        if place not in self._gates:
-            return False
-        line = self._spots[place][1]
-        return all(p in self._gates for p, (_, other) in self._spots.items() if other == line)
-
-    def places(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> dict[float, Place]:
-        """What was found and does more than to reset a membrane.
-
-        A comparison without a gradient may serve a reset. It is one of spikes where these reach
-        more than the membrane that is compared.
-
-        Args:
-            spikes: The other spikes, and the lines that make them.
-            outputs: What the network returned.
-        """
-        onward = self._onward(spikes, outputs)
-        places, others = self._candidates(), set[Any]()
-        compared = {p: self._made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
-        for place, made in compared.items():  # a line may be dead in its last step, or silent
-            if not made.of_few_values and self._reaches_others(place, made, onward):
-                others.add(self._spots[place][1])
-        return {p: f for p, f in places.items() if p not in compared or self._spots[p][1] in others}
-
-    def _reaches_others(self, place: float, made: Comparison, onward: Onward) -> bool:
-        """Whether the spikes of a comparison do more than to reset what is compared."""
-        node, made_of = self._spots[place][0], made.made_of
-        if node not in onward.children:
-            return False
-        membranes = [] if made_of is None else [made_of, *onward.fired_by(made_of)]
-        return onward.reaches_others(onward.children[node], membranes, node)
 
     def loose_ends(
         self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]
     ) -> list[tuple[str, str, str]]:
-        """Paths and places of jumps that nothing reaches, and why; see `places`."""
+        """Paths and places of jumps that nothing reaches, and why; see `FoundComparisons`."""
         if self._loose is None:
             return []
-        onward = self._onward(spikes, outputs)
-        found = dict.fromkeys(self._loose.that_matter(onward, outputs))
-        for place, its in self._candidates().items():  # such as first spikes, `where(s > 0, t, T)`
-            of_spikes = its.form is Form.COMPARED and self._made[its.made].of_few_values
-            if of_spikes and self._reaches_others(place, self._made[its.made], onward):
-                found[(*self._lines[its.made], UNREACHED)] = None
-        return [*found]
-
-    def _onward(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> Onward:
-        return Onward(outputs, {**dict(self._spots.values()), **spikes})
+        onward = self.seen.onward(spikes, outputs)
+        found = [*self._loose.that_matter(onward, outputs), *self.seen.unreached(onward)]
+        return [*dict.fromkeys(found)]
 
     def elsewhere(self) -> Elsewhere | None:
         """A look at what leaves PyTorch; None where nothing does that depends on the image."""
         if self._loose is None or not self._loose.leaves:
             return None
         return Elsewhere(self._loose.singly)
-
-    def _rooted(self, place: Place) -> Place:
-        """A place with what its spikes are a staircase of."""
-        if place.form is Form.STRAIGHT_THROUGH:
-            return place._replace(root=self._roots.get(place.made))
-        made = self._made.get(place.made)
-        if made is None or made.spikes is None or made.fires is None:
-            return place
-        return place._replace(root=made.root(depth_alone(made.fires), made.spikes))
 
 
 def _bends(name: str, args: Sequence[Any]) -> bool:

@@ -77,7 +77,7 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
             more = set(map(open_function, functions_of(outputs)))
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
         spikes = {s.recorded.node: (s.recorded.path, *s.recorded.where[1:]) for s in others}
-        places = looking.places(spikes, outputs)
+        places = looking.seen.of_spikes(spikes, outputs)
         loose = [*looking.loose_ends(spikes, outputs), *_elsewhere(looking, run, leaf, outputs)]
         if places:
             open_function(Fired)

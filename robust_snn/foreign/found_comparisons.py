@@ -1,0 +1,105 @@
+"""What a pass showed of comparisons, and which of them make spikes that reach something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from robust_snn.foreign.comparison import Comparison, Form, Place
+from robust_snn.foreign.loose_ends import UNREACHED
+from robust_snn.foreign.onward import Onward
+from robust_snn.foreign.squashed_values import Root, depth_alone
+
+
+class FoundComparisons:
+    """What was found of comparisons in a pass, by the places of operations in it.
+
+    Attributes:
+        found: What makes the spikes of an operation.
+        made: Comparisons that may be of spikes.
+        roots: What straight-through spikes are a staircase of.
+        spots: Nodes of spikes in the graph of gradients, and the lines that make them.
+        lines: Paths and lines of comparisons.
+        gates: Operations whose mask is none of spikes in that step.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[float, Place] = {}
+        self.made: dict[float, Comparison] = {}
+        self.roots: dict[float, Root | None] = {}
+        self.spots: dict[float, tuple[Any, Any]] = {}
+        self.lines: dict[float, tuple[str, str]] = {}
+        self.gates: set[float] = set()
+
+    def of_spikes(
+        self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]
+    ) -> dict[float, Place]:
+        """What was found and does more than to reset a membrane.
+
+        A comparison without a gradient may serve a reset. It is one of spikes where these reach
+        more than the membrane that is compared.
+
+        Args:
+            spikes: The other spikes, and the lines that make them.
+            outputs: What the network returned.
+        """
+        onward = self.onward(spikes, outputs)
+        places, others = self._candidates(), set[Any]()
+        compared = {p: self.made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
+        for place, made in compared.items():  # a line may be dead in its last step, or silent
+            if not made.of_few_values and self._reaches_others(place, made, onward):
+                others.add(self.spots[place][1])
+        return {p: f for p, f in places.items() if p not in compared or self.spots[p][1] in others}
+
+    def unreached(self, onward: Onward) -> list[tuple[str, str, str]]:
+        """Paths and lines of comparisons of spikes that go on, such as of first spikes, and why.
+
+        As in `where(s > 0, t, T)`: nothing reaches them.
+        """
+        return [
+            (*self.lines[its.made], UNREACHED)
+            for place, its in self._candidates().items()
+            if its.form is Form.COMPARED and self.made[its.made].of_few_values
+            if self._reaches_others(place, self.made[its.made], onward)
+        ]
+
+    def onward(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> Onward:
+        """Where spikes go on to; see `of_spikes`."""
+        return Onward(outputs, {**dict(self.spots.values()), **spikes})
+
+    def _candidates(self) -> dict[float, Place]:
+        """What may be spikes: of a comparison whose spikes have a gradient, the last operation."""
+        found = {place: p for place, p in self.found.items() if not self._is_gate(place)}
+        last = {p.made: place for place, p in found.items() if p.form is not Form.COMPARED}
+        kept = {at: p for at, p in found.items() if last.get(p.made, at) == at}
+        return {place: self._rooted(p) for place, p in kept.items()}
+
+    def _is_gate(self, place: float) -> bool:
+        """Whether a mask changes nothing at its threshold, in all steps of its line.
+
+        In a single one few neurons may be near it, or it may matter for none of those.
+        """
+        if place not in self.gates:
+            return False
+        line = self.spots[place][1]
+        return all(p in self.gates for p, (_, other) in self.spots.items() if other == line)
+
+    def _reaches_others(self, place: float, made: Comparison, onward: Onward) -> bool:
+        """Whether the spikes of a comparison do more than to reset what is compared."""
+        node, made_of = self.spots[place][0], made.made_of
+        if node not in onward.children:
+            return False
+        membranes = [] if made_of is None else [made_of, *onward.fired_by(made_of)]
+        return onward.reaches_others(onward.children[node], membranes, node)
+
+    def _rooted(self, place: Place) -> Place:
+        """A place with what its spikes are a staircase of."""
+        if place.form is Form.STRAIGHT_THROUGH:
+            return place._replace(root=self.roots.get(place.made))
+        made = self.made.get(place.made)
+        if made is None or made.spikes is None or made.fires is None:
+            return place
+        return place._replace(root=made.root(depth_alone(made.fires), made.spikes))
