@@ -158,9 +158,9 @@ class GradientAttack(Attack):
         """
         if self.targets is None or clean is None:
             return [None]
-        victim, images, labels = inputs[:3]
+        victim, images, labels, ids = inputs[:4]
         ordered = self.target_order == "malt" and isinstance(self.targets, int)
-        others = malt_order(victim, images, labels, inputs.norm) if ordered else None
+        others = malt_order(victim, images, labels, inputs.norm, ids) if ordered else None
         return [*choose_targets(self.targets, clean, labels, inputs.rng, others)]
 
     def _given(self, inputs: AttackInputs) -> Tensor | None:

@@ -11,7 +11,9 @@ DUAL = {"Linf": 1.0, "L2": 2.0, "L1": float("inf")}
 
 
 @torch.enable_grad()
-def malt_order(victim: Victim, images: Tensor, labels: Tensor, norm: str) -> Tensor:
+def malt_order(
+    victim: Victim, images: Tensor, labels: Tensor, norm: str, ids: Tensor | None = None
+) -> Tensor:
     """The classes other than the label, nearest first, `[K - 1, B]`.
 
     A class's logit gap is divided by the length of its gradient in the dual norm of the threat,
@@ -23,9 +25,10 @@ def malt_order(victim: Victim, images: Tensor, labels: Tensor, norm: str) -> Ten
         images: `[B, ...]`.
         labels: `[B]`.
         norm: Norm of the threat.
+        ids: Index of each image in the attacked set, `[B]`, as in a call of a `Victim`.
     """
     leaf = images.detach().clone().requires_grad_()
-    logits = victim(leaf)
+    logits = victim(leaf, ids, ("malt",))
     logits = logits if logits.ndim == 2 else logits.mean(0)  # those of every step
     gaps = logits - logits.gather(1, labels[:, None])
     classes = logits.shape[1]

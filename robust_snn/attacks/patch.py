@@ -67,10 +67,11 @@ class Patch(Attack):
             return best, wrong
         draws = 10 if victim.stochastic else 1
         hardest = torch.full((len(images),), -torch.inf, device=images.device)
-        for mask in self._hardest_places(inputs, side):
+        for place, mask in enumerate(self._hardest_places(inputs, side)):
             x = images
             for step in range(self.steps):
-                ascent = margin_gradient(victim, x, labels, self.eot_loss).sign()
+                purpose = "patch", place, step
+                ascent = margin_gradient(victim, x, labels, self.eot_loss, ids, purpose).sign()
                 x = (x + FIRST * (1 - step / self.steps) * mask * ascent).clamp(0, 1)
             logits = fresh_logits(victim, x, ids, draws, "choose")
             errors = torch.stack([(z.argmax(1) != labels).float() for z in logits]).mean(0)

@@ -71,25 +71,37 @@ class PerStep(Attack):
             best, worst = where_images(harder, x, best), found.where(harder, worst)
             wrong = errors.where(harder, wrong)
             if step < self.steps:
-                gradient = sum(step_gradients(stepwise, x, labels) for _ in range(draws))
+                drawn = (
+                    step_gradients(stepwise, x, labels, ids, ("step", step, draw))
+                    for draw in range(draws)
+                )
+                gradient = sum(drawn)
                 x = ball.project(x + length * torch.as_tensor(gradient).sign())
         return best, wrong > 0.5
 
 
 @torch.enable_grad()
-def step_gradients(victim: Victim, x: Tensor, labels: Tensor) -> Tensor:
+def step_gradients(
+    victim: Victim,
+    x: Tensor,
+    labels: Tensor,
+    ids: Tensor | None = None,
+    purpose: tuple[str | int, ...] = (),
+) -> Tensor:
     """Of every frame, the gradient of the cross-entropy of the logits up to its step.
 
     Args:
         victim: A victim whose output is `"steps"`.
         x: Sequences `[B, T, C, H, W]`.
         labels: `[B]`.
+        ids: Index of each sequence in the attacked set, `[B]`, as in a call of a `Victim`.
+        purpose: What the draw is for, likewise.
 
     Raises:
         InputError: If the network has not one output for every frame.
     """
     leaf = x.detach().requires_grad_()
-    logits = victim(leaf)
+    logits = victim(leaf, ids, purpose)
     if len(logits) != x.shape[1]:
         raise InputError(
             f"per-step needs a network of as many steps as frames, got {len(logits)} for "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -97,7 +98,8 @@ class Problem:
         run: Run | None = None,
     ) -> None:
         self.images, self.eps, self.norm = inputs.images, inputs.eps, inputs.norm
-        self.rng, self.start = inputs.rng, start
+        self.rng, self.start, self._ids = inputs.rng, start, inputs.ids
+        self._evaluations = count()  # of enlarged problems, too
         self._victim, self._goal, self._draws, self._keep = inputs.victim, goal, draws, keep
         self._gradients, self._run = 0, run or Run()
 
@@ -124,7 +126,8 @@ class Problem:
         Every image's gradient is scaled to a largest entry of 1, so that no square underflows.
         Random signs stand in for one that is zero or not finite.
         """
-        estimate = self._draws.estimate(partial(self._draw, x), len(x), x.device)
+        draw = partial(self._draw, x, next(self._evaluations), count())
+        estimate = self._draws.estimate(draw, len(x), x.device)
         self._keep(x, estimate)
         self._gradients += 1
         largest = estimate.gradient.flatten(1).abs().amax(1)
@@ -139,28 +142,35 @@ class Problem:
     @torch.no_grad()
     def record(self, x: Tensor) -> None:
         """Evaluates points `[B, ...]` whose gradient is not needed, such as the last ones."""
-        rows = torch.arange(len(x), device=x.device)
-        count = self._draws.count if isinstance(self._draws, FixedDraws) else 2
-        logits = [self._victim(x) for _ in range(count)]
+        rows, number = torch.arange(len(x), device=x.device), next(self._evaluations)
+        draws = self._draws.count if isinstance(self._draws, FixedDraws) else 2
+        logits = [self._victim(x, self._ids, self._purpose(number, i)) for i in range(draws)]
         loss = torch.stack([self._goal.loss(z, rows) for z in logits]).mean(0)
         wrong = torch.stack([self._goal.wrong(z, rows) for z in logits]).mean(0)
-        draws = torch.full_like(loss, count)
-        self._keep(x, LossEstimate(torch.zeros_like(x), loss, wrong, draws))
+        drawn = torch.full_like(loss, draws)
+        self._keep(x, LossEstimate(torch.zeros_like(x), loss, wrong, drawn))
 
-    def _draw(self, x: Tensor, rows: Tensor) -> LossEstimate:
-        estimate = self._draw_of(self._victim, x, rows)
+    def _purpose(self, evaluation: int, draw: int) -> tuple[str | int, ...]:
+        """What the noise of a draw follows from, besides the image."""
+        return "loss", self.start, evaluation, draw
+
+    def _draw(self, x: Tensor, evaluation: int, drawn: Iterator[int], rows: Tensor) -> LossEstimate:
+        draw_of = partial(self._draw_of, x, rows, self._purpose(evaluation, next(drawn)))
+        estimate = draw_of(self._victim)
         if self._run.mixed:
-            others = [self._draw_of(other, x, rows).gradient for other in self._run.mixed]
+            others = [draw_of(other).gradient for other in self._run.mixed]
             every = [of_mean_one(gradient) for gradient in (estimate.gradient, *others)]
             estimate.gradient = torch.stack(every).sum(0)
         return estimate
 
-    def _draw_of(self, victim: Victim, x: Tensor, rows: Tensor) -> LossEstimate:
+    def _draw_of(
+        self, x: Tensor, rows: Tensor, purpose: tuple[str | int, ...], victim: Victim
+    ) -> LossEstimate:
         # draws of a part of the batch come after one of every image, which statistics learned from
         statistics, is_part = victim.statistics, len(rows) < len(x)
         with torch.enable_grad(), statistics.part(rows) if is_part else nullcontext():
             leaf = x[rows].detach().requires_grad_()
-            logits = victim(leaf)
+            logits = victim(leaf, self._ids[rows], purpose)
             loss = self._goal.loss(logits, rows)
             climbed = self._goal.climbed(logits, rows, loss, self._moment(rows))
             (gradient,) = torch.autograd.grad(climbed.sum(), leaf)
@@ -187,7 +197,14 @@ def of_mean_one(gradient: Tensor) -> Tensor:
 
 
 @torch.enable_grad()
-def margin_gradient(variant: Victim, x: Tensor, labels: Tensor, draws: int = 1) -> Tensor:
+def margin_gradient(
+    variant: Victim,
+    x: Tensor,
+    labels: Tensor,
+    draws: int = 1,
+    ids: Tensor | None = None,
+    purpose: tuple[str | int, ...] = (),
+) -> Tensor:
     """Gradient of the margin, averaged over draws of a noisy victim, `[B, ...]`.
 
     Args:
@@ -195,9 +212,12 @@ def margin_gradient(variant: Victim, x: Tensor, labels: Tensor, draws: int = 1) 
         x: Images `[B, ...]`, which may lie outside [0, 1].
         labels: `[B]`.
         draws: Number of draws.
+        ids: Index of each image in the attacked set, `[B]`, as in a call of a `Victim`.
+        purpose: What the draws are for, likewise.
     """
-    total, count = torch.zeros_like(x), draws if variant.stochastic else 1
-    for _ in range(count):
+    total, draws = torch.zeros_like(x), draws if variant.stochastic else 1
+    for draw in range(draws):
         leaf = x.clone().requires_grad_()
-        total += torch.autograd.grad(margin(variant(leaf), labels).sum(), leaf)[0]
-    return total / count
+        logits = variant(leaf, ids, (*purpose, draw))
+        total += torch.autograd.grad(margin(logits, labels).sum(), leaf)[0]
+    return total / draws

@@ -14,7 +14,6 @@ from robust_snn.attacks.norm_ball import NormBall
 from robust_snn.attacks.problem import AttackInputs
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.values import whole
-from robust_snn.victim import Victim
 from robust_snn.victim.scoring import fresh_logits
 
 
@@ -72,7 +71,7 @@ class Universal(Attack):
             latent = self._start(inputs, start)
             for step in range(self.steps + 1):
                 change = _within(latent, eps, norm)
-                gradient, wrong, loss = self._gradient(inputs.victim, inputs, change)
+                gradient, wrong, loss = self._gradient(inputs, change, (start, step))
                 if (found := wrong + 1e-3 * min(loss, 999.0) / 1e3) > highest:
                     best, highest = change, found
                 if norm == "L0":
@@ -91,15 +90,22 @@ class Universal(Attack):
 
     @torch.enable_grad()
     def _gradient(
-        self, victim: Victim, inputs: AttackInputs, change: Tensor
+        self, inputs: AttackInputs, change: Tensor, at: tuple[int, int]
     ) -> tuple[Tensor, float, float]:
-        """Gradient for the change `[1, ...]`, share of wrong answers, mean loss."""
-        images, labels, draws = inputs.images, inputs.labels, self.eot_loss
+        """Gradient for the change `[1, ...]`, share of wrong answers, mean loss.
+
+        Args:
+            inputs: The images.
+            change: The change.
+            at: Numbers of the start and of the step.
+        """
+        victim, images, labels, ids = inputs[:4]
+        draws = self.eot_loss if victim.stochastic else 1
         x = changed(images, change, inputs.eps, inputs.norm)
         total, wrong, loss = torch.zeros_like(change), 0.0, 0.0
-        for _ in range(draws if victim.stochastic else 1):
+        for draw in range(draws):
             leaf = x.detach().requires_grad_()
-            logits = victim(leaf)
+            logits = victim(leaf, ids, (*at, draw))
             each, right = cross_entropy(logits, labels), logits.argmax(1) == labels
             weight = right.float() if right.any() else torch.ones_like(each)
             (gradient,) = torch.autograd.grad((each * weight).sum(), leaf)
@@ -108,8 +114,7 @@ class Universal(Attack):
             total += torch.nan_to_num(gradient).sum(0, keepdim=True)
             wrong += float((~right).float().mean())
             loss += float(each.detach().mean())
-        count = draws if victim.stochastic else 1
-        return total, wrong / count, loss / count
+        return total, wrong / draws, loss / draws
 
 
 def halves(labels: Tensor, ids: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ class EnergyAttack(Attack):
         for start in range(self.restarts):
             x = images if start == 0 else ball.random_inside(inputs.rng, start)
             for step in range(self.steps + 1):
-                point = self._point(victim, x, answers, draws)
+                drawn = [(start, step, draw) for draw in range(draws)]
+                point = self._point(victim, x, answers, inputs.ids, drawn)
                 free = torch.ones_like(point.kept) if self.answer == "free" else point.kept
                 better = free & (point.cost > highest)
                 best, highest = where_images(better, x, best), point.cost.where(better, highest)
@@ -82,14 +83,22 @@ class EnergyAttack(Attack):
         return best, final.argmax(1) != inputs.labels
 
     @torch.enable_grad()
-    def _point(self, victim: Victim, x: Tensor, answers: Tensor, draws: int) -> _Point:
+    def _point(
+        self,
+        victim: Victim,
+        x: Tensor,
+        answers: Tensor,
+        ids: Tensor,
+        drawn: list[tuple[int, int, int]],
+    ) -> _Point:
+        """Means at points `[B, ...]` over draws that follow from ids `[B]` and these numbers."""
         cost = torch.zeros(len(x), device=x.device)
         kept = torch.ones(len(x), dtype=torch.bool, device=x.device)
         uphill, longer, towards = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
-        for _ in range(draws):
+        for purpose in drawn:
             leaf = x.clone().requires_grad_()
             with recorded_costs(victim, len(x)) as found:
-                logits = victim(leaf)
+                logits = victim(leaf, ids, purpose)
             if not found.activity.layers:
                 raise InputError("energy attacks need spiking layers that are known here")
             expected, lead = found.expected(len(x)), -margin(logits, answers)
@@ -97,7 +106,7 @@ class EnergyAttack(Attack):
             if (sure := found.sureness()) is not None:
                 longer -= torch.autograd.grad(sure.sum(), leaf, retain_graph=True)[0]
             towards += torch.autograd.grad(lead.sum(), leaf)[0]
-            cost += found.costs(len(x)).picojoules.detach() / draws
+            cost += found.costs(len(x)).picojoules.detach() / len(drawn)
             kept &= logits.argmax(1) == answers
         if longer.any():
             uphill = of_mean_one(uphill) + of_mean_one(longer)

@@ -40,16 +40,18 @@ def policy_keys(
     call: int | Tensor,
     draw: int = 0,
     device: torch.device | None = None,
+    ids: Tensor | None = None,
 ) -> Tensor:
     """Sample keys `[B]` of a noise policy.
 
-    `fresh` keys differ between calls and samples. `frozen` keys are one constant, so that the
-    network is a deterministic function of each image, whatever its place in a batch.
+    `fresh` keys differ between calls and samples, which `ids` `[B]` tell apart, or their positions
+    in the batch. `frozen` keys are one constant, so that the network is a deterministic function of
+    each image, whatever its place in a batch.
     """
-    positions = torch.arange(batch, device=device)
+    samples = torch.arange(batch, device=device) if ids is None else ids.to(device)
     if noise == "frozen":
-        return sample_keys(seed, torch.zeros_like(positions), draw)
-    return sample_keys(seed, positions, draw, call)
+        return sample_keys(seed, torch.zeros_like(samples), draw)
+    return sample_keys(seed, samples, draw, call)
 
 
 class NoisyModule(nn.Module):

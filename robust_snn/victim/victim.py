@@ -209,8 +209,18 @@ class Victim(nn.Module):
             variant.recordings = self.recordings
         return variant
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`."""
+    def forward(
+        self, x: Tensor, ids: Tensor | None = None, purpose: tuple[str | int, ...] = ()
+    ) -> Tensor:
+        """Maps images `[B, C, H, W]` in [0, 1] to float32 logits `[B, K]`.
+
+        Args:
+            x: The images.
+            ids: Index of each image in the attacked set, `[B]`: fresh draws then follow from it and
+                from `purpose`. They follow from places in the batch and the number of the call if
+                left out.
+            purpose: What tells these draws of the images from all others.
+        """
         check_batch(x)
         if not len(x):  # no layer has to know what to do with no image
             return self(_one_image(x)).narrow(-2, 0, 0)
@@ -224,7 +234,7 @@ class Victim(nn.Module):
         replay = draws > 1 or surrounded
         layers = layer_numbers(modules)
         with plain_context(self.tf32, x.device):
-            keys = self._next_keys(x, draws, bool(layers))
+            keys = self._next_keys(x, draws, bool(layers), ids, purpose)
             make_run = self._replayed_pass if self.graph else partial(attack_pass, self)
             run = make_run(modules, layers)
             batch = self._draw_batch if draws > 1 and self._draws_apart(gradients=True) else ALONE
@@ -242,7 +252,14 @@ class Victim(nn.Module):
             check_on_images(self.net, x, modules)
 
     @torch.compiler.disable  # it would compile anew for every number of a call
-    def _next_keys(self, x: Tensor, draws: int, noisy: bool) -> list[Tensor]:
+    def _next_keys(
+        self,
+        x: Tensor,
+        draws: int,
+        noisy: bool,
+        ids: Tensor | None,
+        purpose: tuple[str | int, ...],
+    ) -> list[Tensor]:
         """The keys `[B]` of the draws of a call, which is counted.
 
         They are zeros, which nothing reads, where the network draws nothing.
@@ -252,8 +269,11 @@ class Victim(nn.Module):
             return [torch.zeros(len(x), dtype=torch.int64, device=x.device)] * draws
         if (known := known_draws(self.net)) is not None:
             return [known.keys(x)] * draws
+        seed = self.seed
+        if ids is not None and self.noise == "fresh":
+            seed, call = derive_seed(seed, *purpose), 0
         return [
-            policy_keys(self.noise, self.seed, len(x), call, draw, x.device)
+            policy_keys(self.noise, seed, len(x), call, draw, x.device, ids)
             for draw in range(draws)
         ]
 

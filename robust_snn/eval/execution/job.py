@@ -155,17 +155,18 @@ class Job:
 
     def _attack(self, row: AttackSpec, worst: np.ndarray | None, ids: np.ndarray) -> ShardResult:
         images, labels = self._batch(ids)
-        first = int(ids[0]) // self.batch_size * self.batch_size  # so a row's random numbers do not
-        seed = derive_seed(self.seed, "attack", row.name, first)  # depend on the rows before it
-        attacker = attacked_victim(self.attacked, row, seed)
-        places = torch.from_numpy(ids - first)
+        first = int(ids[0]) // self.batch_size * self.batch_size
+        # neither depends on which images the rows before have left
+        seed, batch_seed = (derive_seed(self.seed, "attack", row.name, at) for at in (0, first))
+        attacker = attacked_victim(self.attacked, row, batch_seed)
         row = self._sourced(row, attacker)
         if row.needs_worst and worst is not None:
             start = torch.from_numpy(worst[ids - first]).to(images.device)
             row = replace(row, options={**row.options, "start": start})
         runs = implementation(row)
         if runs.given is None:
-            asked = CraftInputs(attacker, images, labels, row, self.threat, seed, places)
+            of, threat = torch.from_numpy(ids), self.threat
+            asked = CraftInputs(attacker, images, labels, row, threat, seed, of, batch_seed)
             crafted = runs.craft(asked)
         else:
             versions = runs.given.versions(torch.from_numpy(ids), images)

@@ -59,9 +59,11 @@ class CraftInputs(NamedTuple):
         labels: `[B]`.
         row: The row.
         threat: What it may do.
-        seed: Decides every random number of the attack.
-        places: Place of each image in its shard, int64 `[B]`, on which the random numbers of this
-            package's attacks depend, too.
+        seed: Seed of the row. With it and `ids`, an image gets the same random numbers in every
+            batch: this package's attacks use these two.
+        ids: Index of each image in the evaluated set, int64 `[B]`.
+        batch_seed: Seed of the row on this batch, for what draws from one generator for all of its
+            images: attacks of libraries and of users, whose luck depends on the batch size.
     """
 
     victim: Victim
@@ -70,7 +72,8 @@ class CraftInputs(NamedTuple):
     row: AttackSpec
     threat: Threat
     seed: int
-    places: Tensor
+    ids: Tensor
+    batch_seed: int = 0
 
 
 @dataclass(frozen=True)

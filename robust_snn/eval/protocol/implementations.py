@@ -93,7 +93,7 @@ def _autoattack(asked: CraftInputs) -> Crafted:
         n_queries=row.steps,
         restarts=row.restarts,
         batch_size=len(asked.images),
-        seed=asked.seed,
+        seed=asked.batch_seed,
         **row.options,
     )
     candidates = (result.images,) if result.hardest is None else (result.images, result.hardest)
@@ -136,7 +136,7 @@ def _torchattacks(asked: CraftInputs) -> Crafted:
 
     from robust_snn.adapters.torchattacks import attack
 
-    victim, images, labels, row, threat, seed, _ = asked
+    victim, images, labels, row, threat, _, _, seed = asked
     accepted = signature(getattr(torchattacks, row.attack)).parameters
     steps = "n_queries" if "n_queries" in accepted else "steps"
     settings = {"n_restarts": row.restarts, steps: row.steps}
@@ -173,12 +173,12 @@ def _of_ours(
     """The implementation of attacks of this package, which `make` builds from a row."""
 
     def craft(asked: CraftInputs) -> Crafted:
-        victim, images, labels, row, threat, seed, places = asked
+        victim, images, labels, row, threat, seed, ids, _ = asked
         attack = make(row)
         if len(images) < attack.least_images:
             alone = f"{row.name}: {len(images)} image that no other was left to go with stays clean"
             return Crafted((images,), torch.ones_like(labels, dtype=torch.bool), (alone,))
-        how: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed, "ids": places}
+        how: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed, "ids": ids}
         made = attack(victim, images, labels, **how)
         return Crafted((made.images,), ~made.success)
 
@@ -207,8 +207,8 @@ def _check_corruption(row: AttackSpec, threat: Threat) -> None:
 def _corrupt(asked: CraftInputs) -> Crafted:
     """Nothing is crafted: each score corrupts afresh. The claim is one draw's."""
     victim, images, labels, row = asked[:4]
-    judge, batch_size = _judge(victim, row), len(images)
-    right = correct(judge, images, labels, draws=1, purpose="claim", batch_size=batch_size)
+    how: dict[str, Any] = {"draws": 1, "purpose": "claim", "batch_size": len(images)}
+    right = correct(_judge(victim, row), images, labels, ids=asked.ids, **how)
     return Crafted((images,), right[:, 0])
 
 

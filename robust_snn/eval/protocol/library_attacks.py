@@ -111,7 +111,7 @@ def _implementation(
             make(Victim(torch.nn.Flatten()), row, threat, 0)
 
     def craft(asked: CraftInputs) -> Crafted:
-        victim, images, labels, row, threat, seed, _ = asked
+        victim, images, labels, row, threat, _, _, seed = asked
         with naming_options(package, row):
             made = make(victim, row, threat, seed)(images, labels).detach().float()
         made, beyond = held_to_budget(made, images, threat)

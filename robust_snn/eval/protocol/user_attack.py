@@ -70,7 +70,7 @@ def _arguments(row: AttackSpec, threat: Threat, seed: int) -> dict[str, Any]:
 
 
 def _craft(attack: UserFunction, asked: CraftInputs) -> Crafted:
-    victim, images, labels, row, threat, seed, _ = asked
+    victim, images, labels, row, threat, _, _, seed = asked
 
     def call(x: Tensor, y: Tensor, stream: int) -> Tensor:
         with torch.enable_grad():
