@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
@@ -126,7 +126,11 @@ class Problem:
         Every image's gradient is scaled to a largest entry of 1, so that no square underflows.
         Random signs stand in for one that is zero or not finite.
         """
-        draw = partial(self._draw, x, next(self._evaluations), count())
+        number, drawn = next(self._evaluations), count()
+
+        def draw(rows: Tensor) -> LossEstimate:
+            return self._draw(x, rows, self._purpose(number, next(drawn)))
+
         estimate = self._draws.estimate(draw, len(x), x.device)
         self._keep(x, estimate)
         self._gradients += 1
@@ -154,8 +158,8 @@ class Problem:
         """What the noise of a draw follows from, besides the image."""
         return "loss", self.start, evaluation, draw
 
-    def _draw(self, x: Tensor, evaluation: int, drawn: Iterator[int], rows: Tensor) -> LossEstimate:
-        draw_of = partial(self._draw_of, x, rows, self._purpose(evaluation, next(drawn)))
+    def _draw(self, x: Tensor, rows: Tensor, purpose: tuple[str | int, ...]) -> LossEstimate:
+        draw_of = partial(self._draw_of, x, rows, purpose)
         estimate = draw_of(self._victim)
         if self._run.mixed:
             others = [draw_of(other).gradient for other in self._run.mixed]

@@ -15,6 +15,7 @@ import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.attacks import ATTACKS, make_attack
 from robust_snn.models.readout import Readout
+from robust_snn.neurons import StochasticGate
 from victims import StandIn
 
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
@@ -78,6 +79,18 @@ class Twice(StandIn):
         return mean
 
 
+class Gated(StandIn):
+    """A smooth layer of 32 whose values pass by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = StochasticGate((32,), 0.7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        passed: Tensor = self.gate(torch.tanh(x)[None])[0]
+        return passed
+
+
 @pytest.fixture
 def images() -> Tensor:
     generator = torch.Generator().manual_seed(1)
@@ -122,12 +135,14 @@ def test_depends_on_the_seed_alone(net: str, row: Any, images: Tensor, labels: T
 
 
 @every_row
-def test_a_split_changes_nothing_without_noise(row: Any, images: Tensor, labels: Tensor) -> None:
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_split_changes_nothing(noisy: bool, row: Any, images: Tensor, labels: Tensor) -> None:
     """On a smooth net: a spiking one makes much of the last bit, which batch sizes change."""
     if row[0] == "student":
         pytest.skip("a student learns from all images of a batch")
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 5), Twice())
-    victim, ids = Victim(net), torch.tensor([7, 3, 9, 4])
+    gate = Gated() if noisy else nn.Tanh()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), gate, nn.Linear(32, 5), Twice())
+    victim, ids = Victim(net, eot=1 + noisy), torch.tensor([7, 3, 9, 4])
     whole = run(row, victim, images, labels, ids=ids)
     order = torch.tensor([3, 0])
     part = run(row, victim, images[order], labels[order], ids=ids[order])

@@ -28,7 +28,7 @@ def test_adaptive_draws_keep_what_assg_remembers(digits: Any) -> None:
     problem.loss_gradient(x)
     before = {name: [t.clone() for t in pair] for name, pair in memory.layers.items()}
     rows = torch.tensor([1, 3])
-    part = problem._draw(x, rows)
+    part = problem._draw(x, rows, ("loss",))
     assert torch.allclose(part.gradient, kept[0].gradient[rows], rtol=1e-4, atol=1e-7)
     for name, pair in memory.layers.items():
         assert all(torch.equal(a, b) for a, b in zip(pair, before[name], strict=True))
@@ -46,7 +46,7 @@ def test_a_mixed_gradient_adds_modes_of_equal_size(digits: Any) -> None:
         run = Run(mixed=mixed)
         return (
             Problem(inputs, 0, goal, FixedDraws(1), lambda *_: None, run)
-            ._draw(x, every()[:4])
+            ._draw(x, every()[:4], ("loss",))
             .gradient
         )
 

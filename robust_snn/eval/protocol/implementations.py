@@ -206,9 +206,10 @@ def _check_corruption(row: AttackSpec, threat: Threat) -> None:
 
 def _corrupt(asked: CraftInputs) -> Crafted:
     """Nothing is crafted: each score corrupts afresh. The claim is one draw's."""
-    victim, images, labels, row = asked[:4]
+    _, images, labels, row = asked[:4]
+    judge = _judge(asked.victim.replace(seed=asked.seed, cost=asked.victim.cost), row)
     how: dict[str, Any] = {"draws": 1, "purpose": "claim", "batch_size": len(images)}
-    right = correct(_judge(victim, row), images, labels, ids=asked.ids, **how)
+    right = correct(judge, images, labels, ids=asked.ids, **how)
     return Crafted((images,), right[:, 0])
 
 

@@ -23,7 +23,8 @@ from robust_snn.attacks import (
 )
 from robust_snn.eval import AttackSpec, Suite
 from robust_snn.eval.protocol.suite_files import load_suite
-from robust_snn.neurons import LIF
+from robust_snn.neurons import LIF, StochasticGate
+from victims import StandIn
 
 SHAPE = (3, 2, 8, 8)  # T, C, H, W
 ROWS: list[tuple[str, dict[str, Any]]] = [
@@ -99,13 +100,26 @@ def linear(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(384, 5))
 
 
+class Gated(StandIn):
+    """A linear network that misses three in ten entries of its frames by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.net = StochasticGate(SHAPE[1:], 0.7), linear()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        logits: Tensor = self.net(self.gate(frames.movedim(1, 0)).movedim(0, 1))
+        return logits
+
+
 @every_row
-def test_a_split_changes_nothing(row: Any, frames: Tensor) -> None:
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_split_changes_nothing(noisy: bool, row: Any, frames: Tensor) -> None:
     net, ids = linear(), torch.tensor([7, 3, 9, 4])
     labels = net(frames).argmax(1)
-    whole = run(row, Victim(net), frames, labels, ids=ids)
-    order = torch.tensor([3, 0])
-    part = run(row, Victim(net), frames[order], labels[order], ids=ids[order])
+    victim, order = Victim(Gated() if noisy else net, eot=1 + noisy), torch.tensor([3, 0])
+    whole = run(row, victim, frames, labels, ids=ids)
+    part = run(row, victim, frames[order], labels[order], ids=ids[order])
     assert torch.equal(part.images, whole.images[order])
 
 
