@@ -33,7 +33,7 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import ShardResult
-from robust_snn.eval.execution.shards import finished_ones
+from robust_snn.eval.execution.shards import finish_shards
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.utils.figures import new_figure
 
@@ -109,7 +109,7 @@ def work(made: Timed, folder: RunFolder, pipe: Any) -> None:
     torch.set_num_threads(1)
     meter = Meter(made, folder, lambda _: None)
     began, spent = time.perf_counter(), time.process_time()
-    for _ in finished_ones(made, folder, meter, meter.longest_first(range(made.shards))):
+    for _ in finish_shards(made, folder, meter, meter.longest_first(range(made.shards))):
         pass
     pipe.send((time.perf_counter() - began, time.process_time() - spent))
 
@@ -127,7 +127,7 @@ def real(workers: int, sleep: float = 1.0) -> dict[str, Any]:
         pieces = len(folder.finished())
         files = [path for path in folder.path.rglob("*") if path.is_file()]
         began = time.perf_counter()
-        resumed = list(finished_ones(made, folder, Meter(made, folder, lambda _: None), range(1)))
+        resumed = list(finish_shards(made, folder, Meter(made, folder, lambda _: None), range(1)))
         return {
             "real workers": workers,
             "pieces": pieces,
@@ -145,7 +145,7 @@ def grown(shards: int, attacks: int, draws: int, keep: str = "worst") -> dict[st
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place) / "run", {"seed": 0}, keep=keep)
         spent, meter = time.process_time(), Meter(made, folder, lambda _: None)
-        for _ in finished_ones(made, folder, meter, range(shards)):
+        for _ in finish_shards(made, folder, meter, range(shards)):
             pass
         spent = time.process_time() - spent
         parts = {

@@ -35,7 +35,7 @@ from robust_snn.utils.text_form import Textual, parse
 from robust_snn.utils.values import number, whole
 from robust_snn.victim import Victim
 from robust_snn.victim.checked_inputs import check_victim
-from robust_snn.victim.scoring import judged
+from robust_snn.victim.scoring import scoring_logits
 
 ABSTAINS = -1  # the prediction where no class is sure to win
 LARGEST = 100.0  # sigma, of pixels in [0, 1]: under an endless one all radii are endless
@@ -216,5 +216,5 @@ def _answers(
     found = []
     for numbers in torch.arange(draws).split(batch_size):
         noisy = noise.apply(x.to(device_of(victim)).expand(len(numbers), *x.shape[1:]), generator)
-        found.append(judged(victim, noisy, numbers, key, "smoothing").argmax(1).cpu())
+        found.append(scoring_logits(victim, noisy, numbers, key, "smoothing").argmax(1).cpu())
     return torch.cat(found)

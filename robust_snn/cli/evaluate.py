@@ -119,7 +119,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure robust accuracy. The same command resumes a killed run."""
-    from robust_snn.cli.inputs import kept_apart, load_subject
+    from robust_snn.cli.inputs import load_subject, split_calibration
     from robust_snn.eval import load_suite
     from robust_snn.eval.execution.preflight import CALIBRATION
     from robust_snn.eval.protocol.sweep_axes import radius, read_axes
@@ -153,7 +153,7 @@ def evaluate(
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, some, adapting)
     images = subject.images
     if asked.budget is not None:
-        images, others = kept_apart(images, n, CALIBRATION)
+        images, others = split_calibration(images, n, CALIBRATION)
         settings["calibration"] = others.loaded().images, others.labels
     settings["model_info"] = subject.info
     settings["data_info"] = {"name": images.name, "split": images.split}

@@ -110,7 +110,7 @@ def load_subject(
     return Subject(net, info, images)
 
 
-def kept_apart(
+def split_calibration(
     images: OpenImageSet, n: int | None, spare: int
 ) -> tuple[OpenImageSet, OpenImageSet]:
     """The first images, and others that choose the attacks of a suite with a budget.

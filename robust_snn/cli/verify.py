@@ -51,7 +51,7 @@ def verify(
     device: Device = "auto",
 ) -> None:
     """Score a submission again on fresh noise. The exit code is 3 if it is refused."""
-    from robust_snn.cli.inputs import kept_apart, load_subject
+    from robust_snn.cli.inputs import load_subject, split_calibration
     from robust_snn.eval.submission import RefusedSubmission, load_submission
     from robust_snn.eval.submission import verify as found_by
 
@@ -73,7 +73,9 @@ def verify(
         adapting,
     )
     count, apart = int(about["n"]), int(submission.network["data"].get("calibration", 0))
-    images = kept_apart(subject.images, count, apart)[0] if apart else subject.images.take(count)
+    images = (
+        split_calibration(subject.images, count, apart)[0] if apart else subject.images.take(count)
+    )
     victim = subject.victim(chosen_device(device), seed=seed)
     log = logging.getLogger("robust_snn.cli")
     found = found_by(folder, victim, images.images, images.labels, seed=seed, progress=log.info)

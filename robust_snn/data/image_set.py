@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.data.image_digests import data_digests
-from robust_snn.data.lazy_images import Images, chosen, loaded
+from robust_snn.data.lazy_images import Images, images_at, loaded
 from robust_snn.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class OpenImageSet:
 
     def _rows(self, rows: np.ndarray) -> Self:
         labels = self.labels[torch.from_numpy(rows)]
-        return replace(self, images=chosen(self.images, rows), labels=labels)
+        return replace(self, images=images_at(self.images, rows), labels=labels)
 
 
 @dataclass(frozen=True, eq=False)

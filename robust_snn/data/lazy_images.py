@@ -203,7 +203,7 @@ class LazyImages:
 Images: TypeAlias = Tensor | LazyImages
 
 
-def chosen(images: Images, rows: np.ndarray) -> Images:
+def images_at(images: Images, rows: np.ndarray) -> Images:
     """Some of the images, `[len(rows), ...]`; those on disk stay there."""
     if isinstance(images, LazyImages):
         return images.subset(rows)

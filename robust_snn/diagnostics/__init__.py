@@ -1,6 +1,6 @@
 """Signs of a masked gradient and of a weak attack, each of them a `Diagnostic`."""
 
-from robust_snn.diagnostics.all_checks import cheap, full, measured
+from robust_snn.diagnostics.all_checks import cheap, full, measure_or_warn
 from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
 from robust_snn.diagnostics.diagnosis import Diagnosis, diagnose
 from robust_snn.diagnostics.diagnostic import Diagnostic
@@ -19,7 +19,7 @@ __all__ = [
     "full",
     "gradient_cosines",
     "input_gradient",
-    "measured",
+    "measure_or_warn",
     "must_not_rise",
     "reached_neurons",
 ]

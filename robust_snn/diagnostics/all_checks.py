@@ -59,14 +59,14 @@ def cheap(
     victim, seed = adapt(victim), whole(seed, "seed")
     images, labels, _ = checked_inputs(victim, images, labels)
     of = victim, images, labels
-    notes = measured("reached neurons", lambda: reached_neurons(*of, seed=seed))
+    notes = measure_or_warn("reached neurons", lambda: reached_neurons(*of, seed=seed))
     if notes[0].value:
-        notes += measured("agreement of modes", lambda: mode_agreement(*of, seed=seed))
+        notes += measure_or_warn("agreement of modes", lambda: mode_agreement(*of, seed=seed))
     return [
         *notes,
-        *measured("vanishing gradients", lambda: vanishing_gradients(*of, seed=seed)),
-        *measured("silent neurons", lambda: surrogate_slopes(*of, seed=seed)),
-        *measured("batch independence", lambda: batch_independence(*of, seed=seed)),
+        *measure_or_warn("vanishing gradients", lambda: vanishing_gradients(*of, seed=seed)),
+        *measure_or_warn("silent neurons", lambda: surrogate_slopes(*of, seed=seed)),
+        *measure_or_warn("batch independence", lambda: batch_independence(*of, seed=seed)),
     ]
 
 
@@ -105,18 +105,18 @@ def full(
     craft = cache(pgd_images)  # of several checks, within the same radius
     return [
         *cheap(*of, seed=seed),
-        *measured("finite differences", lambda: finite_differences(*of, **threat)),
-        *measured("accuracy over eps", lambda: accuracy_over_eps(*of, **kept, craft=craft)),
-        *measured("accuracy over steps", lambda: accuracy_over_steps(*of, **kept)),
-        *measured(
+        *measure_or_warn("finite differences", lambda: finite_differences(*of, **threat)),
+        *measure_or_warn("accuracy over eps", lambda: accuracy_over_eps(*of, **kept, craft=craft)),
+        *measure_or_warn("accuracy over steps", lambda: accuracy_over_steps(*of, **kept)),
+        *measure_or_warn(
             "white-box against noise", lambda: against_random_noise(*of, **kept, craft=craft)
         ),
-        *measured("EOT convergence", lambda: eot_convergence(*of, seed=seed, curves=curves)),
-        *measured("fixed noise", lambda: known_noise(*of, **threat, craft=craft)),
+        *measure_or_warn("EOT convergence", lambda: eot_convergence(*of, seed=seed, curves=curves)),
+        *measure_or_warn("fixed noise", lambda: known_noise(*of, **threat, craft=craft)),
     ]
 
 
-def measured(name: str, measure: Measure) -> list[Diagnostic]:
+def measure_or_warn(name: str, measure: Measure) -> list[Diagnostic]:
     """What diagnostics say; a warning with the reason where they cannot be measured.
 
     Args:

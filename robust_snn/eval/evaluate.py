@@ -23,7 +23,7 @@ from robust_snn.eval.execution.estimate import Estimate, estimate_cost, say_if_l
 from robust_snn.eval.execution.final_verdict import verdict_of
 from robust_snn.eval.execution.grown_run import known_images
 from robust_snn.eval.execution.job import Job
-from robust_snn.eval.execution.kept_versions import check_keep, room
+from robust_snn.eval.execution.kept_versions import bytes_needed, check_keep
 from robust_snn.eval.execution.measured_energy import energy_use
 from robust_snn.eval.execution.preflight import identified, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
@@ -152,12 +152,12 @@ def evaluate(
             ray_workers.require_ray()
         proven = None if certificates is None else certified_images(checked.job, certificates)
         config = configuration(checked, model_info or {}, data_info or {})
-        folder = RunFolder(out, config, room(checked.job, keep), keep)
+        folder = RunFolder(out, config, bytes_needed(checked.job, keep), keep)
         if checked.calibration is not None:
             listener(Progress.starting("choosing attacks on images that are not scored"))
             with folder.lock():
                 checked = choose_attacks(checked, checked.calibration, folder)
-            folder.check_room(room(checked.job, keep))
+            folder.check_room(bytes_needed(checked.job, keep))
         meter = Meter(checked.job, folder, listener)
         say_if_long(checked.job, meter.total - meter.finished, workers or 1)
         shards = _finish_shards(checked.job, folder, meter, workers, ray, gpu_share)
@@ -224,7 +224,7 @@ def estimate(
     with _restored(victim, source):
         job = _job((victim, source), with_labels(images, labels), protocol, batch_size, seed)
         checked = preflight(job, calibration)
-        return estimate_cost(checked, room(checked.job, check_keep(keep)))
+        return estimate_cost(checked, bytes_needed(checked.job, check_keep(keep)))
 
 
 def _protocol(

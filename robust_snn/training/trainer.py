@@ -33,7 +33,7 @@ from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.known_device import known_device
 from robust_snn.utils.modules import weights_sha256
 from robust_snn.utils.progress_bar import progress_listener
-from robust_snn.victim.checked_inputs import shown
+from robust_snn.victim.checked_inputs import first_images
 
 IN_MEMORY = 2**30  # bytes of images on disk up to which a training keeps them in memory
 GATE_SETTINGS = ("gate_penalty", "gate_opening", "gate_share")
@@ -147,7 +147,9 @@ def _identified(data: OpenImageSet) -> tuple[OpenImageSet, dict[str, Any]]:
 
 def _check_data(net: nn.Module, data: OpenImageSet, kwargs: Mapping[str, Any]) -> None:
     """Refuses images that do not suit the network, before anything is written."""
-    check_images(shown(data.images), data.labels, in_chans=kwargs["in_chans"], num_classes=None)
+    check_images(
+        first_images(data.images), data.labels, in_chans=kwargs["in_chans"], num_classes=None
+    )
     check_labels(data.labels, len(data), kwargs["num_classes"])
     size, found = to_2tuple(kwargs.get("img_size", data.images.shape[-2:])), data.images.shape[-2:]
     if tuple(size) != tuple(found):

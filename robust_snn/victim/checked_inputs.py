@@ -54,7 +54,7 @@ def checked_inputs(victim: Victim, images: Tensor, labels: Tensor) -> CheckedInp
     return CheckedInputs(images, labels.long(), classes)
 
 
-def shown(images: Images) -> Tensor:
+def first_images(images: Images) -> Tensor:
     """All images in memory, and the first of those on disk, which are checked as they are read."""
     return images if isinstance(images, Tensor) else images[:SHOWN]
 
@@ -65,7 +65,7 @@ def checked_set(victim: Victim, images: Images, labels: Tensor) -> tuple[Tensor,
         return checked_inputs(victim, images, labels)[1:]
     if getattr(labels, "shape", None) != (len(images),):
         check_labels(labels, len(images), 2)  # which says what is wrong
-    _, _, classes = checked_inputs(victim, shown(images), labels[:SHOWN])
+    _, _, classes = checked_inputs(victim, first_images(images), labels[:SHOWN])
     check_labels(labels, len(images), classes)
     return labels.long(), classes
 

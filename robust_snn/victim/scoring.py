@@ -16,10 +16,8 @@ from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, undisturbed
 from robust_snn.utils.values import whole
-from robust_snn.victim.checked_inputs import check_finite, checked_set, count_classes, shown
+from robust_snn.victim.checked_inputs import check_finite, checked_set, first_images
 from robust_snn.victim.victim import Victim
-
-__all__ = ["SCORING_DRAWS", "accuracy", "correct", "count_classes", "fresh_logits", "judged"]
 
 SCORING_DRAWS = 20  # of a noisy victim; a deterministic one needs one
 
@@ -39,18 +37,20 @@ def fresh_logits(
     return [victim.sample(images, ids, draw=draw, purpose=purpose) for draw in range(draws)]
 
 
-def judged(victim: Victim, images: Tensor, ids: Tensor, draw: int, purpose: str) -> Tensor:
+def scoring_logits(victim: Victim, images: Tensor, ids: Tensor, draw: int, purpose: str) -> Tensor:
     """Logits `[B, K]` as of `Victim.sample`, under noise that is every image's own.
 
     A network that draws once for a whole batch answers one image at a time here: else images would
     be right and wrong together, and what is beside an image would change its noise.
     """
     if victim.draws_by_batch:
-        return one_by_one(victim, images, ids, draw, purpose)
+        return logits_one_by_one(victim, images, ids, draw, purpose)
     return victim.sample(images, ids, draw, purpose)
 
 
-def one_by_one(victim: Victim, images: Tensor, ids: Tensor, draw: int, purpose: str) -> Tensor:
+def logits_one_by_one(
+    victim: Victim, images: Tensor, ids: Tensor, draw: int, purpose: str
+) -> Tensor:
     """Logits `[B, K]` as of `Victim.sample`, where every image is alone in its batch."""
     pairs = zip(images.split(1), ids.split(1), strict=True)
     return torch.cat([victim.sample(image, one, draw, purpose) for image, one in pairs])
@@ -92,12 +92,12 @@ def correct(
     batch_size, draws = whole(batch_size, "batch_size", 1), whole(draws, "draws", 1)
     draws = draws if victim.stochastic else 1
     ids = torch.arange(len(images), device="cpu") if ids is None else ids
-    device, right = device_of(victim, shown(images)), list[Tensor]()
+    device, right = device_of(victim, first_images(images)), list[Tensor]()
     with undisturbed(victim):
         for start in range(0, len(images), batch_size):
             x, y, of = (each[start : start + batch_size] for each in (images, labels, ids))
             x = x.to(device)
-            logits = [judged(victim, x, of, draw, purpose) for draw in range(draws)]
+            logits = [scoring_logits(victim, x, of, draw, purpose) for draw in range(draws)]
             for drawn in logits:
                 check_finite(drawn)
             predicted = torch.stack([z.argmax(1) for z in logits], 1)

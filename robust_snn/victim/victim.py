@@ -315,7 +315,7 @@ class Victim(nn.Module):
 
         The noise depends on the seed, the purpose, the image and the draw, and on nothing else:
         any split or order of the images gives the same logits. Networks that draw once for a whole
-        batch (`draws_by_batch`) draw for the first image: see `scoring.judged`.
+        batch (`draws_by_batch`) draw for the first image: see `scoring.scoring_logits`.
 
         Args:
             x: Images `[B, C, H, W]`.

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from robust_snn import InputError, cli
-from robust_snn.cli.inputs import kept_apart, load_subject
+from robust_snn.cli.inputs import load_subject, split_calibration
 from robust_snn.cli.training_inputs import fitting_width
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.neurons.noise_source import NoisyModule
@@ -66,10 +66,10 @@ def images(count: int) -> ImageSet:
 
 
 def test_one_image_leaves_none_to_choose_attacks_on() -> None:
-    scored, others = kept_apart(images(2), None, 32)
+    scored, others = split_calibration(images(2), None, 32)
     assert (len(scored), len(others)) == (1, 1)
     with pytest.raises(InputError, match="'x' has one image.* give two or more"):
-        kept_apart(images(1), None, 32)
+        split_calibration(images(1), None, 32)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from picky import Picky, pictures, reaches_nothing, refuses_rates
 from robust_snn import Victim
-from robust_snn.diagnostics import Diagnostic, cheap, full, measured
+from robust_snn.diagnostics import Diagnostic, cheap, full, measure_or_warn
 
 EPS = 0.1
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_measured_warns_with_the_reason() -> None:
     notes = cheap(Victim(net), *pictures(net, 4))
     missing = [note for note in notes if note.why.startswith("not measured: ")]
     assert {note.status for note in missing} == {"warn"} and len(missing) >= 3
-    (note,) = measured("a", lambda: [][0])
+    (note,) = measure_or_warn("a", lambda: [][0])
     assert (note.name, note.status) == ("a", "warn") and "IndexError" in note.why
 
 

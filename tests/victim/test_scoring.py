@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from robust_snn import Victim
-from robust_snn.victim.scoring import accuracy, correct, count_classes, fresh_logits
+from robust_snn.victim.checked_inputs import count_classes
+from robust_snn.victim.scoring import accuracy, correct, fresh_logits
 from victims import tiny_victim, told_by, untouched
 
 pytestmark = pytest.mark.usefixtures("device")

@@ -24,7 +24,7 @@ from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
-from robust_snn.victim.scoring import judged
+from robust_snn.victim.scoring import scoring_logits
 
 TIMED = 32  # images of a timed pass, at most
 TRIED, TRIED_STEPS = 16, 10  # images and steps of the short attack that guesses who survives
@@ -179,7 +179,7 @@ class _Timer:
         """Seconds of a scoring pass of one image."""
         ids = torch.arange(len(self.images), device=self.images.device)
         judge = self.job.victim.replace(seed=derive_seed(self.job.seed, "estimate"))
-        return self._timed("score", lambda: judged(judge, self.images, ids, 0, "report"))
+        return self._timed("score", lambda: scoring_logits(judge, self.images, ids, 0, "report"))
 
     def forward(self) -> float:
         """Seconds of a pass of one image without a gradient, as attacks see the network."""

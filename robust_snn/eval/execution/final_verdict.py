@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.diagnostics import Diagnostic, measured, reached_neurons
+from robust_snn.diagnostics import Diagnostic, measure_or_warn, reached_neurons
 from robust_snn.eval.execution.certified_images import CertifiedImages
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
@@ -103,8 +103,8 @@ def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
 
     if not len(first):
         of = some(np.arange(min(DIAGNOSED, len(job.images))))
-        return measured("reached neurons", partial(reached_neurons, *of, seed=seed))
-    notes = measured(
+        return measure_or_warn("reached neurons", partial(reached_neurons, *of, seed=seed))
+    notes = measure_or_warn(
         "gradient masking",
         partial(
             gradient_checks.gradient_masking, *some(first), summary.modes, job.threat, seed=seed

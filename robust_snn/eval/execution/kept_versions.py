@@ -37,7 +37,7 @@ def check_keep(keep: str) -> str:
     return keep
 
 
-def room(job: Job, keep: str) -> int:
+def bytes_needed(job: Job, keep: str) -> int:
     """Bytes that a run may store: its adversarial images, its answers, 1 MiB for the rest."""
     per_image = MOST * 4 * job.images[:1].numel()
     copies = {"worst": 1, "all": len(job.suite.attacks), "none": 0}[keep]

@@ -14,7 +14,7 @@ from robust_snn.attacks.threat_radius import check_reach
 from robust_snn.data.checks import check_some_pixels
 from robust_snn.data.image_digests import DataDigests, data_digests
 from robust_snn.data.image_set import held_out
-from robust_snn.data.lazy_images import LazyImages, chosen
+from robust_snn.data.lazy_images import LazyImages, images_at
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.out_of_memory import in_parts, on_fewer
@@ -42,7 +42,7 @@ from robust_snn.victim.checked_inputs import (
     checked_inputs,
     checked_set,
     count_classes,
-    shown,
+    first_images,
     steps_refusal,
 )
 
@@ -84,7 +84,7 @@ def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
     Raises:
         InputError: If the job cannot run as a whole.
     """
-    images = shown(job.images)
+    images = first_images(job.images)
     check_some_pixels(images)
     labels, classes = checked_set(job.victim, job.images, job.labels)
     count_classes(job.victim, images[:1])  # attacks meet a single image where one is left
@@ -190,7 +190,7 @@ def _held_back(job: Job) -> tuple[Job, Calibration]:
     if len(images) < 2:
         raise InputError("an adaptive suite needs 2 images: some choose its attacks")
     apart = torch.from_numpy(held_out(labels, min(CALIBRATION, max(1, len(images) // 5))))
-    kept = replace(job, images=chosen(images, np.flatnonzero(~apart)), labels=labels[~apart])
+    kept = replace(job, images=images_at(images, np.flatnonzero(~apart)), labels=labels[~apart])
     return kept, (images[apart], labels[apart])
 
 
@@ -219,7 +219,7 @@ def _check_attack(job: Job, row: AttackSpec) -> None:
             f"{which} is the mean of {together} severities, one a draw: take {together} report "
             f"draws, {2 * together} and so on, or name a severity; got {draws}"
         )
-    runs.check_images(row, shown(job.images), job.threat)
+    runs.check_images(row, first_images(job.images), job.threat)
     if runs.given is not None:
         runs.given.check(job.images, job.threat, row.name)
     if job.images.ndim == 5 and not runs.events:

@@ -24,7 +24,7 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard
-from robust_snn.eval.execution.shards import PATIENCE, complete_shard, finished_ones, locked_shards
+from robust_snn.eval.execution.shards import PATIENCE, complete_shard, finish_shards, locked_shards
 from robust_snn.utils.errors import InputError, first_line, missing_extra
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.user_code import loaded_modules
@@ -80,7 +80,7 @@ def finished_shards(
         for shard in _handed_out(ray, actors, meter, meter.longest_first(sorted(left))):
             left.discard(shard)
             yield shard, complete_shard(job, folder, meter, shard)
-        yield from finished_ones(job, folder, meter, sorted(left))
+        yield from finish_shards(job, folder, meter, sorted(left))
 
 
 def _handed_out(ray: Any, actors: list[Any], meter: Meter, shards: Iterable[int]) -> Iterator[int]:

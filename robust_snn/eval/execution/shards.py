@@ -60,7 +60,7 @@ def locked_shards(
                     idle()
 
 
-def finished_ones(
+def finish_shards(
     job: Job, folder: RunFolder, meter: Meter, shards: Iterable[int]
 ) -> Generator[tuple[int, FinishedShard]]:
     """Finishes shards, as they become free.

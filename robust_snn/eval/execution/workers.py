@@ -23,7 +23,7 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard
-from robust_snn.eval.execution.shards import finished_ones
+from robust_snn.eval.execution.shards import finish_shards
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.interrupts import deferred
 from robust_snn.utils.modules import device_of
@@ -76,7 +76,7 @@ def finished_shards(
         InputError: If the network cannot be sent to another process.
     """
     with worker_processes(job, folder, min(count or 1, job.shards) - 1):
-        yield from finished_ones(job, folder, meter, meter.longest_first(range(job.shards)))
+        yield from finish_shards(job, folder, meter, meter.longest_first(range(job.shards)))
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _work(receiver: Connection, device: str, threads: int) -> None:
         _, job, folder = pickle.loads(parcel)  # noqa: S301  from our own parent, no file
         job = job.on(device)
         meter = Meter(job, folder, lambda _: None)
-        for _ in finished_ones(job, folder, meter, meter.longest_first(range(job.shards))):
+        for _ in finish_shards(job, folder, meter, meter.longest_first(range(job.shards))):
             pass
     except UnreadableImage:  # the parent says it
         pass

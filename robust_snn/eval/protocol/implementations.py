@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -154,23 +154,13 @@ def _torchattacks(asked: CraftInputs) -> Crafted:
     return Crafted((adversarial,), claimed_robust)
 
 
-def _own_attack(row: AttackSpec) -> attacks.Attack:
-    return attacks.make_attack(row.attack, given_settings(row))
-
-
-def _event_attack(row: AttackSpec) -> attacks.Attack:
-    return attacks.make_attack(row.attack, given_settings(row), attacks.EVENT_ATTACKS)
-
-
-def _only(kind: type[attacks.Attack]) -> Callable[[AttackSpec], attacks.Attack]:
-    """Builds an attack of one kind from a row."""
-    return lambda row: attacks.make_attack(row.attack, given_settings(row), {kind.name: kind})
-
-
 def _of_ours(
-    make: Callable[[AttackSpec], attacks.Attack], norms: tuple[str, ...]
+    registry: Mapping[str, type[attacks.Attack]], norms: tuple[str, ...]
 ) -> Implementation:
-    """The implementation of attacks of this package, which `make` builds from a row."""
+    """The implementation of attacks of this package, by their names in rows."""
+
+    def make(row: AttackSpec) -> attacks.Attack:
+        return attacks.make_attack(row.attack, given_settings(row), registry)
 
     def craft(asked: CraftInputs) -> Crafted:
         victim, images, labels, row, threat, seed, ids, _ = asked
@@ -217,17 +207,22 @@ def _judge(victim: Victim, row: AttackSpec) -> Victim:
     return Corrupted(victim, corruption(row.attack, row.options))
 
 
+def _only(kind: type[attacks.Attack]) -> Implementation:
+    """The implementation of a single attack."""
+    return _of_ours({kind.name: kind}, kind.norms)
+
+
 OWN_BOUNDS = {"corruption", "spatial", "flow"}  # whose rows have some, of which eps says nothing
 IMPLEMENTATIONS = {
-    "robust_snn": _of_ours(_own_attack, ("Linf", "L2", "L1")),
-    "events": _of_ours(_event_attack, ("L0", "Linf")),
-    "event-lists": _of_ours(_only(attacks.EventTimes), attacks.EventTimes.norms),
-    "universal": _of_ours(_only(attacks.Universal), attacks.Universal.norms),
-    "patch": _of_ours(_only(attacks.Patch), attacks.Patch.norms),
-    "spatial": _of_ours(_only(attacks.Spatial), attacks.Spatial.norms),
-    "flow": _of_ours(_only(attacks.Flow), attacks.Flow.norms),
-    "per-step": _of_ours(_only(attacks.PerStep), attacks.PerStep.norms),
-    "energy": _of_ours(_only(EnergyAttack), EnergyAttack.norms),
+    "robust_snn": _of_ours(attacks.ATTACKS, ("Linf", "L2", "L1")),
+    "events": _of_ours(attacks.EVENT_ATTACKS, ("L0", "Linf")),
+    "event-lists": _only(attacks.EventTimes),
+    "universal": _only(attacks.Universal),
+    "patch": _only(attacks.Patch),
+    "spatial": _only(attacks.Spatial),
+    "flow": _only(attacks.Flow),
+    "per-step": _only(attacks.PerStep),
+    "energy": _only(EnergyAttack),
     "corruption": Implementation(
         "robust_snn",
         _check_corruption,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from robust_snn.eval.scoring import intervals
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
-from robust_snn.victim.scoring import judged
+from robust_snn.victim.scoring import scoring_logits
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def corruption_accuracy(
     for ids in torch.arange(len(images)).split(batch_size):
         x, y = images[ids], labels[ids].cpu()
         logits = [
-            judged(victim, x.to(device_of(victim)), ids, draw, "report").cpu()
+            scoring_logits(victim, x.to(device_of(victim)), ids, draw, "report").cpu()
             for victim in victims
             for draw in range(draws)
         ]

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from robust_snn.attacks.mode_reach import tried_reach
 from robust_snn.attacks.norm_ball import BALL_NORMS
-from robust_snn.diagnostics import Diagnostic, cheap, compare_strength, finite_differences, measured
+from robust_snn.diagnostics import (
+    Diagnostic,
+    cheap,
+    compare_strength,
+    finite_differences,
+    measure_or_warn,
+)
 from robust_snn.diagnostics.diagnostic import grade
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.gradients import Own, parse_mode
@@ -183,7 +189,7 @@ def follows_margin(
         return []
     size: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed, "modes": modes}
     measure = partial(finite_differences, victim, images, labels, **size)
-    return measured("finite differences", measure)
+    return measure_or_warn("finite differences", measure)
 
 
 def on_survivors(notes: Sequence[Diagnostic], share: float) -> list[Diagnostic]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robust_snn.victim import Victim
 from robust_snn.victim.checked_inputs import check_finite
-from robust_snn.victim.scoring import fresh_logits, judged, one_by_one
+from robust_snn.victim.scoring import fresh_logits, logits_one_by_one, scoring_logits
 
 PROBE_DRAWS = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
 SAME_LOGITS = (
@@ -54,7 +54,7 @@ def score(
     """
     predicted, margins = [], []
     for draw in range(draws):
-        logits = judged(victim, images, ids, draw, purpose)
+        logits = scoring_logits(victim, images, ids, draw, purpose)
         check_finite(logits)
         predicted.append(logits.argmax(1))
         right = logits.gather(1, labels[:, None])[:, 0]
@@ -90,7 +90,7 @@ def noise_spread(victim: Victim, images: Tensor) -> float:
 def repeat_spread(victim: Victim, images: Tensor) -> float:
     """The same of two calls of one draw: above `SAME_LOGITS` the noise is not under control."""
     ids = torch.arange(len(images), device=images.device)
-    return _spread(torch.stack([victim.sample(images, ids, purpose="probe") for _ in "12"]))
+    return _spread(torch.stack([victim.sample(images, ids, purpose="probe") for _ in range(2)]))
 
 
 def batch_influence(victim: Victim, images: Tensor) -> float:
@@ -98,7 +98,7 @@ def batch_influence(victim: Victim, images: Tensor) -> float:
     ids = torch.arange(len(images), device=images.device)
     ends = ids[[0, -1]]
     together = victim.sample(images, ids, purpose="probe")[ends]
-    alone = one_by_one(victim, images[ends], ends, 0, "probe")
+    alone = logits_one_by_one(victim, images[ends], ends, 0, "probe")
     size = float((together.norm() + alone.norm()) / 2)
     return float((together - alone).norm()) / size if size else 0.0
 
