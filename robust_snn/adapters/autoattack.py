@@ -31,7 +31,6 @@ from robust_snn.adapters._autoattack_run import (
 from robust_snn.adapters._autoattack_state import EvaluationState, shim
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.victim import Victim
-from robust_snn.victim.scoring import accuracy
 
 __all__ = [
     "LEAST_CLASSES",
@@ -40,7 +39,6 @@ __all__ = [
     "AutoAttackProgress",
     "AutoAttackResult",
     "EvaluationState",
-    "accuracy",
     "autoattack",
     "shim",
 ]

@@ -5,7 +5,6 @@ from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
 from robust_snn.diagnostics.diagnosis import Diagnosis, diagnose
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.finite_differences import finite_differences
-from robust_snn.diagnostics.input_gradients import input_gradient
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
 from robust_snn.diagnostics.reached_neurons import reached_neurons
 
@@ -18,7 +17,6 @@ __all__ = [
     "finite_differences",
     "full",
     "gradient_cosines",
-    "input_gradient",
     "measure_or_warn",
     "must_not_rise",
     "reached_neurons",

@@ -4,13 +4,11 @@ A mode or surrogate is a row of `MODES` or `SURROGATES`; their classes are in `m
 `surrogates`.
 """
 
-from robust_snn.gradients.activations import ACTIVATIONS
 from robust_snn.gradients.modes import BPTT, MODES, GradientMode, Own, parse_mode
 from robust_snn.gradients.reach import Reach, TakesModes
 from robust_snn.gradients.surrogates import SURROGATES, SurrogateFunction
 
 __all__ = [
-    "ACTIVATIONS",
     "BPTT",
     "MODES",
     "SURROGATES",

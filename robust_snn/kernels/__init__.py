@@ -4,7 +4,6 @@ from robust_snn.kernels.attention.api import attend
 from robust_snn.kernels.convolution.api import SPARSE, can_convolve, convolve
 from robust_snn.kernels.philox import derive_seed, philox, sample_keys
 from robust_snn.kernels.spiking.adaptive_surrogates import (
-    AdaptiveSurrogate,
     LayerStatistics,
     SharpnessByDistance,
     SharpnessMemory,
@@ -18,7 +17,6 @@ from robust_snn.kernels.spiking.spec import Dynamics, Gate, Homeostasis, NoisyFi
 __all__ = [
     "SPARSE",
     "Activate",
-    "AdaptiveSurrogate",
     "Dynamics",
     "Gate",
     "Homeostasis",

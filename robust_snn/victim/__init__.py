@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from robust_snn.victim.averaged_draws import Cost
-from robust_snn.victim.scoring import SCORING_DRAWS, accuracy, correct
+from robust_snn.victim.scoring import accuracy, correct
 from robust_snn.victim.victim import SETTINGS, Victim, add_network_check
 
 __all__ = [
-    "SCORING_DRAWS",
     "SETTINGS",
-    "Cost",
     "Victim",
     "accuracy",
     "add_network_check",

@@ -6,12 +6,10 @@ from robust_snn.data.events.event_augment import augment_events
 from robust_snn.data.events.event_lists import event_lists
 from robust_snn.data.events.event_sets import EVENT_SETS, MIRRORED, load_events
 from robust_snn.data.events.frames import EVENT_DTYPE, make_events, to_frames
-from robust_snn.data.events.published_event_sets import EVENT_FILES
 from robust_snn.data.events.recorded_digits import record_digits
 
 __all__ = [
     "EVENT_DTYPE",
-    "EVENT_FILES",
     "EVENT_SETS",
     "MIRRORED",
     "augment_events",
