@@ -8,22 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
-from robust_snn.cli.options import (
-    DATA,
-    Adapt,
-    Checkpoint,
-    DataRoot,
-    Device,
-    Model,
-    ModelKwargs,
-    Quiet,
-    Seed,
-    Threads,
-    chosen_device,
-    set_threads,
-)
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_files import output_folder
 
@@ -39,22 +26,22 @@ if TYPE_CHECKING:
     "--data digits-events -n 100 --trials 32 --out runs/code"
 )
 def analyse(
-    data: Annotated[str, typer.Option(help=f"What to show: {DATA}.")],
+    data: Annotated[str, typer.Option(help=f"What to show: {options.DATA}.")],
     out: Annotated[Path, typer.Option(help="Folder of code.png, samples.csv and neurons.csv.")],
-    model: Model = None,
-    model_kwargs: ModelKwargs = None,
-    checkpoint: Checkpoint = None,
-    adapting: Adapt = None,
-    data_root: DataRoot = None,
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    checkpoint: options.Checkpoint = None,
+    adapting: options.Adapt = None,
+    data_root: options.DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of samples.")] = 100,
     trials: Annotated[int, typer.Option(help="Trials of every sample.")] = 32,
     layer: Annotated[str | None, typer.Option(help="Spiking layer; the last one.")] = None,
     sample: Annotated[int, typer.Option(help="Sample whose spikes the page shows.")] = 0,
     neurons: Annotated[int, typer.Option(help="Neurons in its histograms.")] = 16,
-    seed: Seed = 0,
-    threads: Threads = None,
-    device: Device = "auto",
-    quiet: Quiet = False,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Show the neural code of a noisy network. It follows from how spikes vary over trials.
 
@@ -66,7 +53,7 @@ def analyse(
     from robust_snn.utils.figures import new_figure
     from robust_snn.victim.scoring import correct
 
-    set_threads(threads)
+    options.set_threads(threads)
     start_logging(quiet)
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
     info, images = subject.info, subject.loaded
@@ -74,8 +61,8 @@ def analyse(
         raise InputError(f"--sample must be between 0 and {len(images) - 1}, got {sample}")
     if neurons < 1:
         raise InputError(f"--neurons must be at least 1, got {neurons}")
-    victim = subject.victim(chosen_device(device), seed=seed)
-    x = images.images.to(chosen_device(device))
+    victim = subject.victim(options.chosen_device(device), seed=seed)
+    x = images.images.to(options.chosen_device(device))
     output_folder(out, "the analysis")
     if layer is None and (missing := _unrecorded(victim)) is not None:
         right = correct(victim, x, images.labels, draws=trials).float().mean(1)

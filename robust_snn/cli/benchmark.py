@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
-from robust_snn.cli.options import Device, Threads, chosen_device, set_threads
 from robust_snn.utils.errors import InputError, unknown
 
 
@@ -40,8 +40,8 @@ def benchmark(
         Path,
         typer.Option(help="Folder of the tables and pictures; those of a GPU go to its cuda/."),
     ] = Path("runs/benchmark"),
-    device: Device = "cpu",
-    threads: Threads = None,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
 ) -> None:
     """Time the kernels. Plain loops, other libraries and the machine's floor stand beside them."""
     from rich.table import Table
@@ -51,7 +51,7 @@ def benchmark(
 
     if kernels != static:
         raise InputError("--kernels and --static go together: they compile the Triton kernels")
-    if (card := chosen_device(device)) != "cpu":
+    if (card := options.chosen_device(device)) != "cpu":
         _on_a_gpu(card, parts or [], everything, rounds, clock, out)
         return
     chosen = list(PARTS) if everything else [*(parts or ()), *(["static"] if static else [])]
@@ -61,7 +61,7 @@ def benchmark(
         raise unknown("clock", clock, CLOCKS)
     if rounds is not None and rounds < 1:
         raise InputError(f"--rounds must be at least 1, got {rounds}")
-    set_threads(threads)
+    options.set_threads(threads)
     start_logging(quiet=True)
     for part in chosen:
         rows = run_part(part, out, rounds, clock)

@@ -10,22 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import log_lines, say, start_logging
-from robust_snn.cli.options import (
-    DATA,
-    Adapt,
-    Checkpoint,
-    DataRoot,
-    Device,
-    Model,
-    ModelKwargs,
-    Quiet,
-    Seed,
-    Threads,
-    chosen_device,
-    set_threads,
-)
 from robust_snn.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,13 +34,13 @@ MEANINGS = {
     "--noise 'gaussian(sigma=0.25)' --out runs/certificate"
 )
 def certify(
-    data: Annotated[str, typer.Option(help=f"What to certify: {DATA}.")],
+    data: Annotated[str, typer.Option(help=f"What to certify: {options.DATA}.")],
     out: Annotated[Path, typer.Option(help="Folder of the certificates.")],
-    model: Model = None,
-    model_kwargs: ModelKwargs = None,
-    checkpoint: Checkpoint = None,
-    adapting: Adapt = None,
-    data_root: DataRoot = None,
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    checkpoint: options.Checkpoint = None,
+    adapting: options.Adapt = None,
+    data_root: options.DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
     noise: Annotated[
         str | None,
@@ -72,10 +59,10 @@ def certify(
         int | None,
         typer.Option(help="Combinations of spikes that are tried per image, 2000; 0 for none."),
     ] = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    device: Device = "auto",
-    quiet: Quiet = False,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Prove what no attack can do. The same command resumes a killed run."""
     from robust_snn.certificates.certificate_folder import CERTIFICATE_FORMAT, CertificateFolder
@@ -87,10 +74,10 @@ def certify(
     from robust_snn.utils.version import __version__
 
     _check_options(noise, draws, eps, nodes)
-    set_threads(threads)
+    options.set_threads(threads)
     bar = start_logging(quiet)
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
-    victim, images = subject.victim(chosen_device(device), seed=seed), subject.loaded
+    victim, images = subject.victim(options.chosen_device(device), seed=seed), subject.loaded
     task: CertificateTask
     if noise is not None:
         task = SmoothingTask(victim, images, noise, 1000 if draws is None else draws)

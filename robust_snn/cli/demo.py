@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
-from robust_snn.cli.options import Quiet, Threads, set_threads
 from robust_snn.utils.optional_work import if_possible
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ IMAGES = 48
 @app.command(epilog="Example: robust-snn demo --out runs/demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
-    threads: Threads = None,
-    quiet: Quiet = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Attack two small networks on digits. A table shows what attacks claim, and what holds."""
-    set_threads(threads)
+    options.set_threads(threads)
     _say_what_is_missing()
     say(render_demo(run_demo(out, progress=start_logging(quiet))))
     for page in sorted(out.glob("*/verdict/report.html")):

@@ -8,22 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import command, say, start_logging
-from robust_snn.cli.options import (
-    DATA,
-    Adapt,
-    Checkpoint,
-    DataRoot,
-    Device,
-    Model,
-    ModelKwargs,
-    Quiet,
-    Seed,
-    Threads,
-    chosen_device,
-    set_threads,
-)
 from robust_snn.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,15 +26,15 @@ FAILED = 3  # the exit code after a check that failed
     "--data digits --eps 8/255 --out runs/diagnosis"
 )
 def diagnose(
-    data: Annotated[str, typer.Option(help=f"Images to look at: {DATA}.")],
+    data: Annotated[str, typer.Option(help=f"Images to look at: {options.DATA}.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of diagnosis.html and diagnosis.json.")
     ] = None,
-    model: Model = None,
-    model_kwargs: ModelKwargs = None,
-    checkpoint: Checkpoint = None,
-    adapting: Adapt = None,
-    data_root: DataRoot = None,
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    checkpoint: options.Checkpoint = None,
+    adapting: options.Adapt = None,
+    data_root: options.DataRoot = None,
     n: Annotated[int, typer.Option("-n", help="Number of images.")] = 32,
     gradient: Annotated[
         str | None, typer.Option(help="Gradient mode to judge; the network's own.")
@@ -59,10 +46,10 @@ def diagnose(
     no_fail: Annotated[
         bool, typer.Option("--no-fail", help="Exit with 0 even if a check fails.")
     ] = False,
-    seed: Seed = 0,
-    threads: Threads = None,
-    device: Device = "auto",
-    quiet: Quiet = False,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Look for signs of a masked gradient. The exit code is 3 if a check fails."""
     from robust_snn.attacks import PGD
@@ -78,7 +65,7 @@ def diagnose(
     from robust_snn.utils.values import number
     from robust_snn.victim.scoring import correct
 
-    set_threads(threads)
+    options.set_threads(threads)
     start_logging(True)  # lines say what runs: there is no bar
     PGD().check_norm(norm)
     given = own_radius(None if eps is None else number(eps, "--eps"), norm, 8 / 255, "Linf")
@@ -87,7 +74,7 @@ def diagnose(
         raise InputError(f"--eps must be positive, got {eps}")
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
     images = subject.loaded
-    where = chosen_device(device)
+    where = options.chosen_device(device)
     victim = subject.victim(where, seed=seed)
     victim = victim if gradient is None else victim.replace(gradient=gradient)
     x, y = images.images.to(where), images.labels.to(where)

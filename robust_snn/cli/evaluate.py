@@ -10,22 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import command, log_lines, say, start_logging
-from robust_snn.cli.options import (
-    DATA,
-    Adapt,
-    Checkpoint,
-    DataRoot,
-    Device,
-    Model,
-    ModelKwargs,
-    Quiet,
-    Seed,
-    Threads,
-    chosen_device,
-    set_threads,
-)
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.places import place
@@ -43,16 +30,16 @@ if TYPE_CHECKING:
     "--data digits --suite quick --eps 8/255 -n 100 --out runs/verdict"
 )
 def evaluate(
-    data: Annotated[str, typer.Option(help=f"What to attack: {DATA}.")],
+    data: Annotated[str, typer.Option(help=f"What to attack: {options.DATA}.")],
     out: Annotated[
         str,
         typer.Option(help="Folder of the run and its verdict.json, or a URL as s3://bucket/run."),
     ],
-    model: Model = None,
-    model_kwargs: ModelKwargs = None,
-    checkpoint: Checkpoint = None,
-    adapting: Adapt = None,
-    data_root: DataRoot = None,
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    checkpoint: options.Checkpoint = None,
+    adapting: options.Adapt = None,
+    data_root: options.DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
     precision: Annotated[
         float | None,
@@ -101,9 +88,9 @@ def evaluate(
         str,
         typer.Option(help="Adversarial images that stay: worst of each image, all, or none."),
     ] = "worst",
-    seed: Seed = 0,
-    threads: Threads = None,
-    device: Device = "auto",
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    device: options.Device = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the work; see docs/scale.md.")
     ] = None,
@@ -113,7 +100,7 @@ def evaluate(
     gpu_share: Annotated[
         float, typer.Option(help="Of a GPU that each worker on a Ray cluster takes, as 0.5.")
     ] = 1.0,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Log lines as JSON, for machines.")
     ] = False,
@@ -125,9 +112,9 @@ def evaluate(
     from robust_snn.eval.protocol.sweep_axes import radius, read_axes
     from robust_snn.training.checkpoint import load_model
 
-    set_threads(threads)
+    options.set_threads(threads)
     bar = start_logging(quiet, log_json)
-    asked, where = load_suite(suite), chosen_device(device)
+    asked, where = load_suite(suite), options.chosen_device(device)
     axes = asked.sweep if sweep is None else read_axes(sweep, "--sweep")
     n, draws = _size(precision, pilot, n, draws)
     settings: dict[str, Any] = {

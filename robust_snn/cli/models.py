@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
-from robust_snn.cli.options import Quiet, Threads, set_threads
 from robust_snn.utils.errors import unknown
 
 CAPTION = (
@@ -37,8 +37,8 @@ def models(
         str | None,
         typer.Argument(help="Which models, such as '*_stog' or '*.digits'; backbones if left out."),
     ] = None,
-    threads: Threads = None,
-    quiet: Quiet = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """List the spiking models. Parameters, spikes per image and operations stand beside them."""
     import timm
@@ -49,7 +49,7 @@ def models(
     from robust_snn.models import MECHANISMS
     from robust_snn.utils.progress_bar import progress_listener
 
-    set_threads(threads)
+    options.set_threads(threads)
     bar: bool | Callable[[_Progress], None] = start_logging(quiet)
     known, trained = timm.list_models("snn_*"), timm.list_models("snn_*", pretrained=True)
     names = _chosen(pattern, known, trained)

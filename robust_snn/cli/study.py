@@ -7,30 +7,22 @@ from typing import Annotated
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import command, say, start_logging
-from robust_snn.cli.options import (
-    DATA,
-    DataRoot,
-    Device,
-    Quiet,
-    Threads,
-    chosen_device,
-    set_threads,
-)
 
 
 @app.command(
     epilog="Example: robust-snn study --plan newer-defences --data cifar10 --out runs/study"
 )
 def study(
-    data: Annotated[str, typer.Option(help=f"What to train on: {DATA}.")],
+    data: Annotated[str, typer.Option(help=f"What to train on: {options.DATA}.")],
     out: Annotated[Path, typer.Option(help="Folder of all cells and of the page.")],
     plan: Annotated[
         str, typer.Option(help="newer-defences, or a .yaml file; see docs/defences.md.")
     ] = "newer-defences",
     test_data: Annotated[str | None, typer.Option(help="What to attack, likewise.")] = None,
-    data_root: DataRoot = None,
+    data_root: options.DataRoot = None,
     defence: Annotated[
         list[str] | None, typer.Option(help="A defence of the plan instead of all; repeatable.")
     ] = None,
@@ -47,9 +39,9 @@ def study(
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster, or local to start one.")
     ] = None,
-    threads: Threads = None,
-    device: Device = "auto",
-    quiet: Quiet = False,
+    threads: options.Threads = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Train and attack a matrix of defences, and write one page. The same command resumes it, and
     shares the work with others that are at it."""
@@ -59,13 +51,13 @@ def study(
     from robust_snn.eval.reporting.study_page import render_study, render_study_cost
     from robust_snn.eval.study_cost import study_cost
 
-    set_threads(threads)
+    options.set_threads(threads)
     bar = start_logging(quiet)
     asked = load_plan(plan).only(defence or [], seed or [], n)
     found_data = training_data(data, test_data, data_root, asked.size, asked.trained_on)
     images, test = (each.loaded() for each in found_data)  # which every cell reads again
     if dry_run:
-        costs = study_cost(asked, images, test, chosen_device(device))
+        costs = study_cost(asked, images, test, options.chosen_device(device))
         say(render_study_cost(costs, len(asked.seeds)))
         return
     found = run(
@@ -73,7 +65,7 @@ def study(
         images,
         test,
         out=out,
-        device=chosen_device(device),
+        device=options.chosen_device(device),
         workers=workers,
         ray=ray,
         progress=bar,

@@ -8,19 +8,9 @@ from typing import Annotated
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
-from robust_snn.cli.options import (
-    DATA,
-    DataRoot,
-    Device,
-    ModelKwargs,
-    Quiet,
-    Seed,
-    Threads,
-    chosen_device,
-    set_threads,
-)
 from robust_snn.utils.errors import InputError
 
 
@@ -30,7 +20,7 @@ from robust_snn.utils.errors import InputError
 )
 def train(
     model: Annotated[str, typer.Option(help="Name of the model; see `robust-snn models`.")],
-    data: Annotated[str, typer.Option(help=f"What to train on: {DATA}.")],
+    data: Annotated[str, typer.Option(help=f"What to train on: {options.DATA}.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, card, history and state.")],
     recipe: Annotated[
         str,
@@ -42,9 +32,9 @@ def train(
         str | None,
         typer.Option(help="What to test on; a held-out tenth if the data have no test split."),
     ] = None,
-    data_root: DataRoot = None,
+    data_root: options.DataRoot = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of images to train on.")] = None,
-    model_kwargs: ModelKwargs = None,
+    model_kwargs: options.ModelKwargs = None,
     start: Annotated[
         Path | None, typer.Option(help="Checkpoint to start from, instead of random weights.")
     ] = None,
@@ -62,10 +52,10 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write the history for TensorBoard.")
     ] = False,
-    seed: Seed = 0,
-    threads: Threads = None,
-    device: Device = "auto",
-    quiet: Quiet = False,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a network. The same command resumes a killed training."""
     from robust_snn.cli.inputs import asked_steps, check_model
@@ -74,11 +64,11 @@ def train(
     from robust_snn.training import train as run
     from robust_snn.utils.values import assignments, number
 
-    set_threads(threads)
+    options.set_threads(threads)
     bar = start_logging(quiet)
     kwargs = assignments(model_kwargs or (), "--model-kwargs")
     changes = assignments(set_ or (), "--set")
-    options = {
+    given = {
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
@@ -86,9 +76,9 @@ def train(
         "gradient": gradient,
     }
     for name in changes:
-        if options.get(name) is not None:
+        if given.get(name) is not None:
             raise InputError(f"--set {name}: the option --{name.replace('_', '-')} is given too")
-    chosen = load_recipe(recipe).replace(**{**options, **changes})
+    chosen = load_recipe(recipe).replace(**{**given, **changes})
     check_model(model)
     images, test = training_data(
         data, test_data, data_root, kwargs.get("img_size"), n, steps=asked_steps(kwargs)
@@ -108,7 +98,7 @@ def train(
         model_kwargs=kwargs,
         start=start,
         seed=seed,
-        device=chosen_device(device),
+        device=options.chosen_device(device),
         progress=bar,
         tensorboard=tensorboard,
     )

@@ -8,22 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
-from robust_snn.cli.options import (
-    DATA,
-    NAMED_SETS,
-    Adapt,
-    Checkpoint,
-    DataRoot,
-    Device,
-    Model,
-    ModelKwargs,
-    Seed,
-    Threads,
-    chosen_device,
-    set_threads,
-)
 from robust_snn.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,24 +25,24 @@ SHOWN = 20  # images that a line names
 @app.command(epilog="Example: robust-snn verify runs/submission --checkpoint model.safetensors")
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of a submission.")],
-    checkpoint: Checkpoint = None,
-    model: Model = None,
-    model_kwargs: ModelKwargs = None,
-    adapting: Adapt = None,
+    checkpoint: options.Checkpoint = None,
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    adapting: options.Adapt = None,
     data: Annotated[
-        str | None, typer.Option(help=f"The evaluated data, if not known by name: {DATA}.")
+        str | None, typer.Option(help=f"The evaluated data, if not known by name: {options.DATA}.")
     ] = None,
-    data_root: DataRoot = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    device: Device = "auto",
+    data_root: options.DataRoot = None,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    device: options.Device = "auto",
 ) -> None:
     """Score a submission again on fresh noise. The exit code is 3 if it is refused."""
     from robust_snn.cli.inputs import load_subject, split_calibration
     from robust_snn.eval.submission import RefusedSubmission, load_submission
     from robust_snn.eval.submission import verify as found_by
 
-    set_threads(threads)
+    options.set_threads(threads)
     start_logging(True)  # lines say what runs: there is no bar
     try:
         submission = load_submission(folder)
@@ -63,7 +50,7 @@ def verify(
         say(f"refused: {error}")
         raise typer.Exit(REFUSED) from None
     about = submission.verdict.data
-    if data is None and about["name"] not in NAMED_SETS:
+    if data is None and about["name"] not in options.NAMED_SETS:
         raise InputError(f"name the data that it was evaluated on: --data, for '{about['name']}'")
     subject = load_subject(
         *_network(submission, checkpoint, model, model_kwargs),
@@ -76,7 +63,7 @@ def verify(
     images = (
         split_calibration(subject.images, count, apart)[0] if apart else subject.images.take(count)
     )
-    victim = subject.victim(chosen_device(device), seed=seed)
+    victim = subject.victim(options.chosen_device(device), seed=seed)
     log = logging.getLogger("robust_snn.cli")
     found = found_by(folder, victim, images.images, images.labels, seed=seed, progress=log.info)
     say(rendered(submission, found))
