@@ -8,8 +8,8 @@ are; the numbers of the forward pass stay what they are.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from robust_snn.foreign.comparison import ABOVE, BELOW, ROUNDINGS
 from robust_snn.foreign.foreign_net import ForeignSNN
+from robust_snn.foreign.gradient_hooks import hooked_modules, without_module_hooks
 from robust_snn.foreign.interception import (
     Call,
     Exchange,
@@ -95,7 +96,9 @@ class Bridged(nn.Module):
         with ExitStack() as stack:
             if torch.is_grad_enabled() and x.requires_grad:
                 if bridge.operations:
-                    stack.enter_context(_without_hooks(self.net))
+                    for path in hooked_modules(self.net):
+                        _note(f"backward hooks of {path or 'the network'}")
+                    stack.enter_context(without_module_hooks(self.net))
                     self._open_functions(x)
                     stack.enter_context(listening(_Functions(current_listener())))
                 stack.enter_context(_Operations(bridge))
@@ -193,23 +196,6 @@ class _Operations(TorchFunctionMode):
 
 def _is_no_grad(func: Callable[..., Any], args: Sequence[Any]) -> bool:
     return func is torch._C._set_grad_enabled and not args[0]
-
-
-@contextmanager
-def _without_hooks(net: nn.Module) -> Iterator[None]:
-    """No module of a network changes its gradients by hooks."""
-    kept = []
-    for path, module in net.named_modules():
-        for name in ("_backward_hooks", "_backward_pre_hooks"):
-            if hooks := getattr(module, name):
-                _note(f"backward hooks of {path or 'the network'}")
-                kept.append((module, name, hooks))
-                setattr(module, name, OrderedDict())
-    try:
-        yield
-    finally:
-        for module, name, hooks in kept:
-            setattr(module, name, hooks)
 
 
 class _Functions:

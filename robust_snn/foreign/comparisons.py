@@ -33,11 +33,13 @@ from robust_snn.foreign.few_values import (
     has_few_values,
     has_hidden_values,
     hides_a_constant,
+    is_dense,
     is_gradient_alone,
     made_of_spikes,
     takes_few_values_only,
 )
 from robust_snn.foreign.found_comparisons import FoundComparisons
+from robust_snn.foreign.hidden_writes import hidden_write, write_with_gradient
 from robust_snn.foreign.loose_ends import Elsewhere, LooseEnds, place_of
 from robust_snn.foreign.masks import (
     ARITHMETIC,
@@ -89,6 +91,7 @@ class Comparisons(TorchFunctionMode):
         self._running = running
         self._loose = LooseEnds(self._mark, running) if places is None else None
         self.seen = FoundComparisons()
+        self.hooked = False  # whether the network changes gradients of tensors
         self._places = places
         known = () if places is None else places.values()
         self._wanted = {place.made: place.root for place in known}
@@ -117,6 +120,9 @@ class Comparisons(TorchFunctionMode):
             return self._hidden(func, args, kwargs or {})
         given, options = by_position(args, kwargs or {})
         name = "detach" if func == DATA else getattr(func, "__name__", "").strip("_")
+        self.hooked = self.hooked or func is Tensor.register_hook
+        if self._writes_spikes(func, name, given):
+            return given[0] if name == "copy" else None
         numbers = self._masks.made_of(name, func, given)  # before it changes them
 
         def alone() -> Any:
@@ -134,6 +140,20 @@ class Comparisons(TorchFunctionMode):
         if numbers is not None:
             self._mark(out, "_numbers", numbers)
         return out
+
+    def _writes_spikes(self, func: Callable[..., Any], name: str, args: Sequence[Any]) -> bool:
+        """Writes spikes that have a gradient over a tensor, if that is what an operation does."""
+        written = hidden_write(func, name, args)
+        if written is None or not hasattr(written[1], "_comparison"):
+            return False
+        if not write_with_gradient(*written):
+            return False
+        self._count = math.floor(self._count) + 1.0
+        if self._values is not None:
+            self._values.write(*written)
+        self._mark(written[0], "_comparison", written[1]._comparison)
+        self._mark(written[0], "_spiky", True)
+        return True
 
     def _hidden(self, func: Callable[..., Any], args: Any, options: Any) -> Any:
         """An operation on tensors that hide their values."""
@@ -153,7 +173,7 @@ class Comparisons(TorchFunctionMode):
         """An operation as it is, or with spikes in the place of what it gives."""
         out = self._last = run()
         self._count = math.floor(self._count) + 1.0 if number is None else number
-        if not isinstance(out, Tensor) or not args or out.is_complex():
+        if not args or not is_dense(out) or out.is_complex():
             return out
         if self._values is not None:
             self._values.note(self._count, name, func, args, options, out, uses=number is None)

@@ -62,6 +62,11 @@ def made_of_spikes(value: Tensor) -> bool:
     return hasattr(value, "_comparison") or (has_few_values(value) if made is None else bool(made))
 
 
+def is_dense(value: Any) -> bool:
+    """Whether a value is a tensor that holds all of its numbers."""
+    return isinstance(value, Tensor) and value.layout is torch.strided
+
+
 def has_few_values(values: Tensor) -> bool:
     """Whether a tensor holds a few values only, each of them several times."""
     values = values.detach()

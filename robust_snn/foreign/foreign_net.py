@@ -18,11 +18,13 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from robust_snn.foreign.call_counters import changing_with_calls
 from robust_snn.foreign.changes import Watch
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.describe import summary
+from robust_snn.foreign.gradient_hooks import HooksLeftOut, without_module_hooks
 from robust_snn.foreign.gradient_trial import tried_backwards
 from robust_snn.foreign.hidden_state import moving_places, restore
 from robust_snn.foreign.interception import listening
@@ -378,8 +380,10 @@ class ForeignSNN(ShownNet):
 
         def run(image: Tensor) -> tuple[Tensor, SpikePass]:
             spike_pass = SpikePass(plan, gradient, self._verify)
-            comparing = [Comparisons(plan.comparisons)] if plan.comparisons else []
-            with swapped, listening(spike_pass), watching(*comparing):
+            modes: list[TorchFunctionMode] = [HooksLeftOut()] if plan.hooked else []
+            modes += [Comparisons(plan.comparisons)] if plan.comparisons else []
+            unhooked = without_module_hooks(self.net) if plan.hooked else nullcontext()
+            with swapped, unhooked, listening(spike_pass), watching(*modes):
                 logits = self.with_own_neurons(image, found)
             spike_pass.finish()
             return logits, spike_pass

@@ -18,7 +18,12 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from robust_snn.foreign.few_values import has_few_values, has_two_values, made_of_spikes
+from robust_snn.foreign.few_values import (
+    has_few_values,
+    has_two_values,
+    is_dense,
+    made_of_spikes,
+)
 from robust_snn.foreign.masks import ARITHMETIC, RESHAPING
 from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.spike_recording import line_of_network
@@ -37,11 +42,12 @@ ROUNDED = (
 FIXED = ("detach", "isfinite", "isnan", "isinf", "isreal")  # beside those that end in `_like`
 FORMED = ("view_as", "reshape_as", "expand_as", "type_as", "to")
 READING = ("gather", "take_along_dim")  # what is at such a place has a gradient
-WRITING = ("copy", "setitem")
+WRITING = ("copy", "set", "setitem")
 CHOICES = ("softmax", "log_softmax")  # of more than two, attention and readouts may be certain
 UNREACHED = "it has no gradient, and becomes no spikes that could have one"
 STEEP = "its gradient vanishes: it is nearly a step, and no spikes that could have another one"
 DETACHED = "its spikes are detached on their way to others"
+SPARSE = "a sparse tensor passes no gradient on where it is zero"
 FEWEST = 32  # values of a function by which it is judged
 OUTSIDE = ("numpy", "tolist")  # where nothing is seen of what becomes of a tensor
 JUMPED = ("_loose", "_comparison", "_numbers")  # marks of what has jumped already
@@ -89,10 +95,12 @@ class LooseEnds:
 
     def note(self, name: str, args: Any, options: Any, out: Any) -> None:
         """Learns of an operation."""
-        given = [value for value in tree_leaves(args) if isinstance(value, Tensor)]
+        given = [*filter(is_dense, tree_leaves(args))]
         if not given:
             return
-        made = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
+        if name.startswith("to_sparse") and out.grad_fn is not None:
+            self._ends[self._end(name, out.grad_fn, SPARSE)].enters.add(out.grad_fn)
+        made = [*filter(is_dense, tree_leaves(out))]
         source = next((node for value in given if (node := _made_by(value)) is not None), None)
         if not made and (source is not None or any(hasattr(given[0], mark) for mark in JUMPED)):
             self._leave(name, given[0])
@@ -125,7 +133,8 @@ class LooseEnds:
     def _enter(self, name: str, made: Sequence[Tensor], loose: frozenset[int]) -> None:
         """Learns that jumps have become a part of some tensors."""
         for value in made:
-            written = getattr(value, "_attached", value) if name in WRITING else value
+            inside = name in WRITING or name in ROUNDED
+            written = getattr(value, "_attached", value) if inside else value
             if value.grad_fn is None:
                 self._mark(value, "_loose", loose)
             if written.grad_fn is not None:
@@ -256,7 +265,8 @@ def _is_varied(value: Tensor, out: Tensor) -> bool:
 
 def _lost(name: str, given: Sequence[Tensor], out: Tensor) -> list[Node]:
     """What made the spikes whose gradient an operation leaves out."""
-    written = name in WRITING and hasattr(given[0], "_attached")  # by way of its `data`
+    hidden = name == "set" or not torch.is_grad_enabled() or hasattr(given[0], "_attached")
+    written = name in WRITING and hidden  # as by way of its `data`
     without = not torch.is_grad_enabled() and name in (*ARITHMETIC, *RESHAPING)
     if not written and (out.requires_grad or not (without or name == "detach")):
         return []

@@ -65,6 +65,7 @@ class SpikePlan:
         unreached: Why no gradient reaches the image in any mode, if so.
         copies: Whether membranes have to be copied, since the network changes them in place later.
         idle: Paths of neurons of known libraries that the pass leaves out, as of a second head.
+        hooked: Whether the network changes its gradients by hooks.
     """
 
     neurons: tuple[SpikeNeuron, ...] = ()
@@ -76,6 +77,7 @@ class SpikePlan:
     no_gradient: str | None = None
     unreached: str | None = None
     idle: tuple[str, ...] = ()
+    hooked: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -138,6 +138,13 @@ class Values:
         if (value := self.of(tensor)) is not None:
             self._keep(other, value)
 
+    def write(self, tensor: Tensor, other: Tensor) -> None:
+        """Learns that a tensor was written over with what another holds."""
+        if (before := self.of(tensor)) is not None:
+            before.written = True
+        self._known.pop(id(tensor), None)
+        self.copy(other, tensor)
+
     def _keep(self, tensor: Tensor, value: Value) -> None:
         self._known[id(tensor)] = value
         self._alive.append(tensor)

@@ -14,6 +14,7 @@ from torch.autograd.graph import Node
 from robust_snn.foreign.comparison import Places
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.exchanged_spikes import Fired, Rounded
+from robust_snn.foreign.gradient_hooks import hooked_modules, without_module_hooks
 from robust_snn.foreign.graph_walk import (
     Path,
     Walk,
@@ -65,7 +66,8 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         run: A forward pass of it as its author means it, from rest, `inside_network`.
         images: A few images, which some neurons should fire at.
     """
-    with torch.enable_grad():
+    hooked = bool(hooked_modules(net))
+    with torch.enable_grad(), without_module_hooks(net):
         leaf = images.detach().clone().requires_grad_()
         outputs = run(leaf)
         more = set(map(open_function, functions_of(outputs))) | {True}
@@ -88,7 +90,8 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         if has_hidden_links(steps, groups):
             groups = _with_hidden_links(net, run, leaf, places, pass_, steps) or groups
         plan = _plan(net, pass_, steps, groups, places, loose)
-        plan = replace(plan, idle=tuple(path for path in find_nodes(net) if path not in heard.ran))
+        idle = tuple(path for path in find_nodes(net) if path not in heard.ran)
+        plan = replace(plan, idle=idle, hooked=hooked or looking.hooked)
         if plan.unsettled:
             other = _run(net, run, leaf, places, _stirring(steps))
             plan = _settled(plan, (pass_, other), steps, groups)

@@ -24,6 +24,39 @@ def without_gradient(v: Tensor) -> Tensor:
         return (v > 1).to(v.dtype)
 
 
+def set_as_data(v: Tensor) -> Tensor:
+    out = soft(v)
+    out.data = (v > 1).float()
+    return out
+
+
+def set_by_its_own_data(v: Tensor) -> Tensor:
+    out = soft(v)
+    out.data = out.data.gt(0.5).float()
+    return out
+
+
+def copied(v: Tensor) -> Tensor:
+    out = soft(v).clone()
+    with torch.no_grad():
+        out.copy_((v > 1).float())
+    return out
+
+
+def copied_to_data(v: Tensor) -> Tensor:
+    out = soft(v).clone()
+    out.detach().copy_((v > 1).float())
+    return out
+
+
+def hooked(v: Tensor) -> Tensor:
+    """Spikes that get their gradient by a hook, which an exchanged one must not meet."""
+    out, s = v - v.detach() + (v > 1).float(), soft(v).detach()
+    if out.requires_grad:
+        out.register_hook(lambda g: g * 4 * s * (1 - s))
+    return out
+
+
 WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
     "hard.detach() + soft - soft.detach()": lambda v: (
         (v > 1).float().detach() + soft(v) - soft(v).detach()
@@ -37,6 +70,11 @@ WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
         torch.where(v > 1, 1.0, 0.0) + 0.5 * (2 * soft(v) - 2 * soft(v).detach())
     ),
     "under no_grad": lambda v: (without_gradient(v) - soft(v)).detach() + soft(v),
+    "set as data": set_as_data,
+    "set by its own data": set_by_its_own_data,
+    "copied without a graph": copied,
+    "copied to what was detached": copied_to_data,
+    "by a hook": hooked,
 }
 WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
     "float": lambda v: (v > 1).float(),
@@ -125,6 +163,16 @@ def test_a_trick_is_exchanged_with_any_surrogate(name: str) -> None:
     for found in (through(victim), through(same)):
         assert torch.equal(found[0], own[0])
         assert_close_rms(found[1], own[1])
+
+
+def test_hooks_of_modules_change_the_own_gradient_alone() -> None:
+    net = Net(WITH_GRADIENT["under no_grad"])
+    before = through(adapt(net, images=IMAGES, gradient="bptt"))
+    net.two.register_full_backward_hook(lambda module, into, of: (-into[0],))
+    victim = adapt(net, images=IMAGES)
+    assert torch.equal(through(victim.replace(gradient="own"))[1], through(net)[1])
+    assert_close_rms(through(victim.replace(gradient="bptt"))[1], before[1])
+    assert net.two._backward_hooks
 
 
 @pytest.mark.parametrize("name", WITHOUT)

@@ -47,6 +47,12 @@ def written_to(z: Tensor) -> Tensor:
     return out
 
 
+def rounded_as_data(z: Tensor) -> Tensor:
+    out = torch.sigmoid(4 * z)
+    out.data.round_()
+    return out
+
+
 STEEP: dict[str, Form] = {  # by the operation that is nearly a step
     "div": lambda z: z.relu() / (z.relu() + 1e-12),
     "div#2": divided_in_place,
@@ -76,6 +82,8 @@ WITHOUT: dict[str, Form] = {
     "heaviside": written_to,
     "cummax": lambda z: with_zero(z).cummax(0)[1][1].float(),
     "kthvalue": lambda z: with_zero(z).kthvalue(2, 0)[1].float(),
+    "round": rounded_as_data,
+    "to_sparse": lambda z: z.relu().to_sparse().to_dense(),  # has one where it is not zero
     "gt": lambda z: torch.where(Fire.apply(z) > 0, 2.0, 5.0),  # the time of a first spike
     "long": lambda z: ((1e4 * z.detach()).long() % 7) / 7.0,  # a hash
     "view": lambda z: 1.0 - (z.contiguous().view(torch.int32) < 0).float(),
