@@ -75,7 +75,7 @@ def finite_differences(
         for mode in map(parse_mode, modes or (victim.gradient,)):
             judged = variant.replace(gradient=mode, cost=victim.cost)
             try:
-                notes.append(_told(around, judged, controls))
+                notes.append(_of_mode(around, judged, controls))
             except InputError as error:  # other people's networks do not take every mode
                 refused = error
     if refused is not None and not notes:
@@ -84,13 +84,13 @@ def finite_differences(
     return min(notes, key=lambda note: (rank.index(note.status), -note.value))
 
 
-def _told(around: _Surroundings, judged: Victim, controls: tuple[Tensor, Tensor]) -> Diagnostic:
+def _of_mode(around: _Surroundings, judged: Victim, controls: tuple[Tensor, Tensor]) -> Diagnostic:
     """What is said of a victim's gradient, from as many places as that takes."""
     rises: list[Tensor] = []
     while True:
         rises += around.along(judged, len(rises))
         along = torch.stack(rises).double()
-        note = _judged(along, *controls, around.x[0].numel(), judged.gradient.brief)
+        note = _diagnostic(along, *controls, around.x[0].numel(), judged.gradient.brief)
         if not note.why.endswith(TOO_FEW) or len(rises) >= MOST * around.places:
             return note
 
@@ -174,7 +174,7 @@ class _Surroundings:
         return [(up - down) / (2 * self.length) for up, down in pairs]
 
 
-def _judged(
+def _diagnostic(
     along: Tensor, by_chance: Tensor, across: Tensor, pixels: int, mode: str = "the gradient"
 ) -> Diagnostic:
     """What differences along the gradient and along its controls say together.

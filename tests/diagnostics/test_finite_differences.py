@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from picky import SHAPE, Picky, pictures, reaches_nothing
 from robust_snn import Victim
-from robust_snn.diagnostics.finite_differences import _judged, finite_differences
+from robust_snn.diagnostics.finite_differences import _diagnostic, finite_differences
 
 
 class Turned(Picky):
@@ -55,9 +55,9 @@ def test_differences_tell_honest_gradients_from_others(net: Picky, status: str) 
 def test_too_few_images_are_no_failure() -> None:
     chance = torch.randn(2, 30, 3, generator=torch.Generator().manual_seed(0)) * 10 + 10
     one_class = torch.full((3,), torch.nan)
-    few = _judged(torch.tensor([[1.0, -2.0, 1.0]]), chance, one_class, 25)
+    few = _diagnostic(torch.tensor([[1.0, -2.0, 1.0]]), chance, one_class, 25)
     assert few.status == "warn" and "too few to tell" in few.why
-    assert _judged(torch.zeros(1, 3), torch.zeros(2, 30, 3), one_class, 25).status == "warn"
+    assert _diagnostic(torch.zeros(1, 3), torch.zeros(2, 30, 3), one_class, 25).status == "warn"
 
 
 class Decoyed(Picky):

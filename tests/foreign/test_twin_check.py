@@ -41,19 +41,6 @@ def elementwise_feedback() -> nn.Module:
     return layer.ElementWiseRecurrentContainer(neuron.IFNode(), lambda x, y: x - 2 * y)
 
 
-class OnePixelBack(nn.Module):
-    """Feedback without a class of any library: the last spikes are added to the current."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.node, self.held = neuron.IFNode(), None
-
-    def forward(self, x: Tensor) -> Tensor:
-        current = x if self.held is None or self.held.shape != x.shape else x - 2 * self.held
-        self.held = self.node(current)
-        return self.held
-
-
 class Twice(nn.Module):
     """One neuron that is called two times a step."""
 

@@ -14,10 +14,8 @@ from robust_snn.victim import Victim
 
 BATCH = 128  # frames that pass together
 REACHES = (1.0, 1.5, 2.5)  # how far beyond the boundary of a linear model a step aims
-ROOM = (
-    4,
-    50,
-)  # flips of a walk: multiples of the budget, and more; what was not needed is taken back
+# flips of a walk: multiples of the budget, and more; what was not needed is taken back
+ROOM = 4, 50
 
 
 @dataclass(frozen=True, kw_only=True)

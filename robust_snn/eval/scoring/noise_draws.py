@@ -12,10 +12,9 @@ from robust_snn.victim import Victim
 from robust_snn.victim.checked_inputs import check_finite
 from robust_snn.victim.scoring import fresh_logits, logits_one_by_one, scoring_logits
 
-PROBE_DRAWS = 5  # draws that tell a noisy net from a deterministic one, as many as AutoAttack takes
-SAME_LOGITS = (
-    1e-4  # largest distance of normalised logits that counts as equal, AutoAttack's number
-)
+# AutoAttack's numbers: draws that tell a noisy net from a deterministic one, and the largest
+# distance of normalised logits that counts as equal
+PROBE_DRAWS, SAME_LOGITS = 5, 1e-4
 
 
 @dataclass(frozen=True)
