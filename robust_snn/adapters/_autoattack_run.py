@@ -33,6 +33,7 @@ from robust_snn.utils.checked_files import DamagedFile
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.utils.progress_bar import progress_listener
+from robust_snn.utils.share_texts import percent
 from robust_snn.victim import Victim
 from robust_snn.victim.checked_inputs import checked_inputs
 
@@ -262,7 +263,7 @@ class _Run:
             finished / len(self.names),
             passed * left / (finished - already) if finished > already else None,
             f"{name}, batch {batch + 1}",
-            f"claimed so far {self._left():.1%}",
+            f"claimed so far {percent(self._left())}",
         )
 
     def _describe(self) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def analyse(
     from robust_snn.metrics import repeat
     from robust_snn.metrics.neural_code_page import draw_page
     from robust_snn.utils.figures import new_figure
+    from robust_snn.utils.share_texts import percent
     from robust_snn.victim.scoring import correct
 
     options.set_threads(threads)
@@ -67,7 +68,7 @@ def analyse(
     if layer is None and (missing := _unrecorded(victim)) is not None:
         right = correct(victim, x, images.labels, draws=trials).float().mean(1)
         write_accuracies(right, images.labels, out)
-        say(f"{info['name']}: accuracy {right.mean():.1%} over {len(images)} samples")
+        say(f"{info['name']}: accuracy {percent(float(right.mean()))} over {len(images)} samples")
         say(f"warning: no spikes are analysed: {missing}")
         return
     new_figure(1, 1)  # says now, not after the work, that a library is missing
@@ -82,7 +83,7 @@ def analyse(
     r, p = repeated.correlation()
     accuracy = (repeated.predictions.argmax(-1) == images.labels).float().mean()
     say(
-        f"{info['name']}: accuracy {accuracy:.1%}, mean Fano factor "
+        f"{info['name']}: accuracy {percent(float(accuracy))}, mean Fano factor "
         f"{repeated.fano.nanmean():.3f}, mean similarity {repeated.similarity.mean():.3f}, "
         f"correlation {r:.2f} (p = {p:.2g}) over {len(images)} samples; pictures in "
         f"{page}"

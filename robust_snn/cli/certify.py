@@ -133,8 +133,8 @@ def _table(settings: dict[str, Any], result: dict[str, Any], count: int) -> Tabl
     import numpy as np
     from rich.table import Table
 
-    from robust_snn.eval.reporting.terminal import percent, span
     from robust_snn.eval.scoring.intervals import accuracy_estimate
+    from robust_snn.utils.share_texts import percent, span
 
     def row(name: str, share: float) -> None:
         right = np.arange(count) < round(share * count)

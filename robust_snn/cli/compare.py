@@ -43,7 +43,7 @@ def render_comparison(comparison: Comparison) -> Group:
     from rich.text import Text
 
     from robust_snn.eval.reporting.comparison_page import conclusion
-    from robust_snn.eval.reporting.terminal import percent
+    from robust_snn.utils.share_texts import percent, points, points_span
 
     names = [v.model["name"] for v in (comparison.first, comparison.second)]
     data = comparison.first.data
@@ -54,13 +54,12 @@ def render_comparison(comparison: Comparison) -> Group:
     for column in ("A", "B", "B - A", "95%", "McNemar's p"):
         table.add_column(column, justify="right")
     for row in comparison.differences:
-        low, high = row.ci
         table.add_row(
             row.what,
             percent(row.first),
             percent(row.second),
-            f"{100 * row.change:+.1f} points",
-            f"{100 * low:+.1f} to {100 * high:+.1f}",
+            f"{points(row.change)} points",
+            points_span(row.ci),
             "" if row.p is None else f"{row.p:.2g}",
         )
     notes = [Text(f"note: {note}") for note in comparison.notes]

@@ -101,6 +101,7 @@ def render_demo(verdicts: dict[str, Verdict]) -> Table:
     from rich.table import Table
 
     from robust_snn.eval import load_suite
+    from robust_snn.utils.share_texts import percent
 
     table = Table(
         title=f"{IMAGES} test digits, Linf eps = {EPS:g}; short attacks, for demonstration only",
@@ -122,7 +123,7 @@ def render_demo(verdicts: dict[str, Verdict]) -> Table:
                 row.gradient or "",
                 str(row.steps),
                 str(attack.eot),
-                f"{attack.claimed:.0%}",
+                percent(attack.claimed),
                 _measured(attack.accuracy, attack.ci),
             )
         worst = _measured(verdict.robust.accuracy, verdict.robust.ci)
@@ -131,5 +132,6 @@ def render_demo(verdicts: dict[str, Verdict]) -> Table:
 
 
 def _measured(accuracy: float, interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{accuracy:.0%} ({100 * low:.0f}-{100 * high:.0f})"
+    from robust_snn.utils.share_texts import percent, tenths
+
+    return f"{percent(accuracy)} ({'-'.join(tenths(interval))})"

@@ -109,8 +109,9 @@ def rendered(diagnosis: Diagnosis) -> Group:
     from rich.text import Text
 
     from robust_snn.eval.reporting.diagnosis_page import conclusion
-    from robust_snn.eval.reporting.terminal import COLOURS, percent
+    from robust_snn.eval.reporting.terminal import COLOURS
     from robust_snn.gradients import parse_mode
+    from robust_snn.utils.share_texts import percent
 
     checks = Table("diagnostic", "value", "status", "why")
     checks.title = f"gradient mode {parse_mode(diagnosis.gradient).brief}"

@@ -62,6 +62,7 @@ def train(
     from robust_snn.cli.training_inputs import fitting_width, training_data
     from robust_snn.training import load_recipe
     from robust_snn.training import train as run
+    from robust_snn.utils.share_texts import percent
     from robust_snn.utils.values import assignments, number
 
     options.set_threads(threads)
@@ -103,7 +104,7 @@ def train(
         tensorboard=tensorboard,
     )
     say(
-        f"{model}: test accuracy {done.history[-1].test_accuracy:.1%} on {len(test)} images, "
+        f"{model}: test accuracy {percent(done.history[-1].test_accuracy)} on {len(test)} images, "
         f"mean opening probability {done.history[-1].opening:.2f}; "
         f"weights in {out / 'model.safetensors'}"
     )

@@ -101,7 +101,7 @@ def rendered(submission: Submission, found: Verification) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    from robust_snn.eval.reporting.terminal import percent, span
+    from robust_snn.utils.share_texts import percent, span
 
     verdict = submission.verdict
     table = Table("", "submission", "95%", "verified")

@@ -15,6 +15,7 @@ from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.mode_ranking import FEW_DRAWS, SCORE_DRAWS
 from robust_snn.attacks.norm_ball import NormBall
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
+from robust_snn.utils.share_texts import percent
 from robust_snn.victim import Victim
 from robust_snn.victim.checked_inputs import count_classes
 from robust_snn.victim.scoring import correct
@@ -79,7 +80,7 @@ def accuracy_over_eps(
         "collapse",
         end,
         grade(end, chance + 1e-9, chance + two_errors(len(images))),
-        f"at eps = {grey:.3g}, which allows a grey image, the accuracy is {end:.1%}",
+        f"at eps = {grey:.3g}, which allows a grey image, the accuracy is {percent(end)}",
     )
     return [must_not_rise("eps", accuracies, len(images)), collapse]
 
@@ -158,7 +159,7 @@ def must_not_rise(what: str, accuracies: Mapping[Any, float], images: int) -> Di
     """
     points = sorted(accuracies.items())
     rise = max([0.0, *(after - before for (_, before), (_, after) in pairwise(points))])
-    shown = ", ".join(f"{value:.1%} at {at:.3g}" for at, value in points)
+    shown = ", ".join(f"{percent(value)} at {at:.3g}" for at, value in points)
     status = grade(rise, two_errors(images) / 2, two_errors(images))
     return Diagnostic(f"accuracy over {what}", rise, status, f"must not rise with {what}: {shown}")
 
@@ -178,5 +179,5 @@ def compare_strength(
     """
     excess = stronger - weaker
     status = grade(excess, two_errors(images) / 2, two_errors(images))
-    why = f"{stronger:.1%} of images are left by {strong}, {weaker:.1%} by {weak}"
+    why = f"{percent(stronger)} of images are left by {strong}, {percent(weaker)} by {weak}"
     return Diagnostic(name, excess, status, why)

@@ -14,6 +14,7 @@ from robust_snn.gradients.modes import ASSG
 from robust_snn.kernels import Dynamics
 from robust_snn.kernels.spiking.surrogate_shapes import SHARES, derivative
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.share_texts import percent
 from robust_snn.victim import Victim
 
 VANISHED = 1e-12  # float32 loses such gradients on their way through further layers
@@ -46,13 +47,13 @@ def vanishing_gradients(
             "zero gradients",
             zero,
             grade(zero, 0.0, 0.1),
-            f"{zero:.1%} of images have a gradient of exactly zero under {mode}",
+            f"{percent(zero)} of images have a gradient of exactly zero under {mode}",
         ),
         Diagnostic(
             "vanishing gradients",
             tiny,
             grade(tiny, 0.0, 0.1),
-            f"{tiny:.1%} of images have no entry above {VANISHED:g} under {mode}",
+            f"{percent(tiny)} of images have no entry above {VANISHED:g} under {mode}",
         ),
     ]
 
@@ -91,7 +92,7 @@ def surrogate_slopes(
         if layers:
             worst = max(layers, key=layers.__getitem__)
             shown = ", ".join(f"{value:.0%}" for value in layers.values())
-            why = f"in {worst}, {layers[worst]:.1%} {what} (all layers: {shown})"
+            why = f"in {worst}, {percent(layers[worst])} {what} (all layers: {shown})"
             notes.append(Diagnostic(name, layers[worst], grade(layers[worst], warn, fail), why))
     return notes
 

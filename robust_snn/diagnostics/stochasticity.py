@@ -16,6 +16,7 @@ from robust_snn.diagnostics.attack_sanity import (
 )
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.diagnostics.input_gradients import cosines, input_gradient
+from robust_snn.utils.share_texts import percent
 from robust_snn.victim import Victim
 
 COUNTS = (1, 5, 10, 20, 50)
@@ -83,5 +84,5 @@ def known_noise(
         x, y, _ = on_device(variant, adversarial.images, labels, None)
         fixed = float((variant(x).argmax(1) == y).double().mean())
     gap = fresh - fixed
-    why = f"known noise leaves an accuracy of {fixed:.1%}, fresh noise one of {fresh:.1%}"
+    why = f"known noise leaves an accuracy of {percent(fixed)}, fresh noise one of {percent(fresh)}"
     return Diagnostic("fixed noise", gap, grade(gap, 0.1 + two_errors(len(images)), 1.0), why)

@@ -19,6 +19,7 @@ from timm.models import generate_default_cfgs
 from timm.models._pretrained import DefaultCfg
 
 from robust_snn.utils.errors import unknown
+from robust_snn.utils.share_texts import percent
 
 FOLDER = Path(__file__).parent / "weights"
 
@@ -75,7 +76,7 @@ def _found(about: Mapping[str, Any]) -> str:
     """Its accuracies in a few words."""
     evaluation = about.get("evaluation")
     if evaluation is None:
-        return f"test accuracy {about['accuracy']['test']:.1%}, robustness not evaluated"
+        return f"test accuracy {percent(about['accuracy']['test'])}, robustness not evaluated"
     clean, robust = (evaluation[kind]["accuracy"] for kind in ("clean", "robust"))
     return (
         f"accuracy {clean:.0%} clean and {robust:.0%} at eps {evaluation['eps']:g} "

@@ -9,6 +9,7 @@ from typing import Any
 from robust_snn.training.recipe_effects import idle_settings
 from robust_snn.training.training_folder import Epoch
 from robust_snn.utils.figures import new_figure, save_figure
+from robust_snn.utils.share_texts import percent
 
 CURVES: dict[str, dict[str, str]] = {
     "loss": {"train_loss": "trained on"},
@@ -34,7 +35,9 @@ def markdown(card: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     attacked = card["accuracy"].get("attacked")
     found = "" if attacked is None else f"| after PGD with 5 steps, eps {recipe['check_eps']:.4g} "
-    found += "" if attacked is None else f"(to choose weights by, no verdict) | {attacked:.1%} |\n"
+    found += (
+        "" if attacked is None else f"(to choose weights by, no verdict) | {percent(attacked)} |\n"
+    )
     return f"""# {model["name"]} on {data["name"]}
 
 `timm.create_model("{model["name"]}", {arguments})`, {card["parameters"]:,} parameters, trained for
@@ -44,8 +47,8 @@ def markdown(card: Mapping[str, Any]) -> str:
 | | |
 |---|---|
 | accuracy on {test["n"]} images of {test["name"]} ({test["split"]}), one noise draw each | \
-{card["accuracy"]["test"]:.1%} |
-| accuracy on the images trained on | {card["accuracy"]["train"]:.1%} |
+{percent(card["accuracy"]["test"])} |
+| accuracy on the images trained on | {percent(card["accuracy"]["train"])} |
 | trained on perturbed images in | {_perturbed(card)} |
 {found}| mean opening probability of the gates | {card["opening"]:.3f} |
 | mean spikes per neuron and step | {card["firing_rate"]:.3f} |

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from robust_snn.training.training_folder import Epoch
+from robust_snn.utils.share_texts import percent
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TrainingProgress:
     @property
     def known(self) -> str:
         """What is known so far, or nothing."""
-        return "" if self.last is None else f"test accuracy {self.last.test_accuracy:.1%}"
+        return "" if self.last is None else f"test accuracy {percent(self.last.test_accuracy)}"
 
 
 Listener = Callable[[TrainingProgress], None]

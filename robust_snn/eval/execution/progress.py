@@ -12,6 +12,7 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.row_passes import is_blind, row_passes
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
+from robust_snn.utils.share_texts import percent
 
 LOOK_EVERY = 1.0  # seconds between two looks at what other processes have done, at least
 LOOKING = 0.005  # share of the time that looks may take, which list every result of the run
@@ -44,7 +45,7 @@ class Progress:
     @property
     def known(self) -> str:
         """What is known so far, or nothing."""
-        return "" if self.robust is None else f"robust so far {self.robust:.1%}"
+        return "" if self.robust is None else f"robust so far {percent(self.robust)}"
 
 
 class Meter:

@@ -20,6 +20,7 @@ from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.scoring.compare import Comparison
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.atomic_files import write_json, write_text
+from robust_snn.utils.share_texts import points, points_span
 from robust_snn.utils.user_files import output_folder
 from robust_snn.utils.version import __version__
 
@@ -72,17 +73,17 @@ def conclusion(comparison: Comparison) -> str:
     """What the difference in robust accuracy is, and how far it may be relied on."""
     row = next(row for row in comparison.differences if row.what == "robust accuracy")
     low, high = row.ci
-    interval = f"(95% interval: {100 * low:+.1f} to {100 * high:+.1f})"
+    interval = f"(95% interval: {points_span(row.ci)})"
     if low <= 0 <= high:
         return (
-            f"The runs are not told apart: B's robust accuracy is {100 * row.change:+.1f} points "
+            f"The runs are not told apart: B's robust accuracy is {points(row.change)} points "
             f"from A's {interval}."
         )
     word = "more" if row.change > 0 else "less"
-    points = f"by {100 * abs(row.change):.1f} points {interval}"
+    by = f"by {points(abs(row.change))[1:]} points {interval}"
     if comparison.unlike:
-        return f"B keeps {word} than A, {points}, which tells little: see the notes."
-    return f"B is {word} robust than A under these attacks, {points}."
+        return f"B keeps {word} than A, {by}, which tells little: see the notes."
+    return f"B is {word} robust than A under these attacks, {by}."
 
 
 def _changes(comparison: Comparison) -> Chart:

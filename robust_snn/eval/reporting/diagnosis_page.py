@@ -13,6 +13,7 @@ from robust_snn.eval.reporting.page_templates import template
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.atomic_files import write_json, write_text
+from robust_snn.utils.share_texts import percent
 from robust_snn.utils.user_files import output_folder
 from robust_snn.utils.version import __version__
 
@@ -134,10 +135,10 @@ def paragraph(diagnosis: Diagnosis, about: Mapping[str, Any]) -> str:
         best = diagnosis.results[0]
         text += (
             f" Of {len(diagnosis.results)} gradient modes, short attacks with "
-            f"{parse_mode(best.gradient).brief} left the fewest images ({best.accuracy:.1%})"
+            f"{parse_mode(best.gradient).brief} left the fewest images ({percent(best.accuracy)})"
         )
         own = [r.accuracy for r in diagnosis.results if r.gradient == diagnosis.gradient]
-        text += f"; the judged mode left {own[0]:.1%}." if own else "."
+        text += f"; the judged mode left {percent(own[0])}." if own else "."
     return text
 
 

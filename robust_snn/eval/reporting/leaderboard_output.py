@@ -15,9 +15,10 @@ from robust_snn.eval.reporting.best_known import BestKnown
 from robust_snn.eval.reporting.leaderboard import Leaderboard, LeaderboardEntry
 from robust_snn.eval.reporting.page_templates import page_script, template
 from robust_snn.eval.reporting.tables import guarded
-from robust_snn.eval.reporting.terminal import percent, radius_text, span
+from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.share_texts import percent, span
 
 LEADERBOARD_SCHEMA = 1
 

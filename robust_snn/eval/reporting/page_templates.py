@@ -7,10 +7,11 @@ import hashlib
 from importlib.resources import files
 from typing import Any
 
-from robust_snn.eval.reporting.terminal import percent, radius_text, span
+from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import missing_extra
 from robust_snn.utils.plain_text import plain
+from robust_snn.utils.share_texts import percent, points, points_span, span, wider
 
 
 def template(name: str) -> Any:
@@ -34,10 +35,17 @@ def template(name: str) -> Any:
     )
     environment.filters["percent"] = percent
     environment.filters["span"] = span
+    environment.filters["points"] = points
+    environment.filters["points_span"] = points_span
+    environment.filters["wider"] = _wider
     environment.filters["radius"] = radius_text
     environment.filters["at"] = _at
     environment.filters["amount"] = with_prefix
     return environment.get_template(name)
+
+
+def _wider(interval: tuple[float, float]) -> str:
+    return " to ".join(wider(interval))
 
 
 def page_script(*names: str) -> tuple[str, str]:

@@ -33,6 +33,7 @@ from robust_snn.eval.scoring.study_findings import (
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.plain_text import one_line
+from robust_snn.utils.share_texts import percent, points, points_span, tenths
 from robust_snn.utils.version import __version__
 
 STUDY_SCHEMA = 1
@@ -273,15 +274,15 @@ def in_words(each: DefenceFindings) -> str:
 def _accuracy(it: Measured | None) -> str:
     if it is None:
         return ""
-    (low, high), seeds = it.estimate.ci, ", ".join(f"{100 * value:.0f}" for value in it.each)
-    return f"{100 * it.estimate.value:.1f} ({100 * low:.0f} to {100 * high:.0f}) [{seeds}]"
+    seeds = ", ".join(f"{100 * value:.0f}" for value in it.each)
+    limits = " to ".join(tenths(it.estimate.ci))
+    return f"{percent(it.estimate.value).rstrip('%')} ({limits}) [{seeds}]"
 
 
 def _change(it: Measured | None) -> str:
     if it is None or it.change is None:
         return ""
-    low, high = it.change.ci
-    return f"{100 * it.change.value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{points(it.change.value)} ({points_span(it.change.ci)})"
 
 
 def _checks(names: Sequence[tuple[str, int]]) -> str:

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from robust_snn.eval.reporting.terminal import percent, tenths
 from robust_snn.eval.scoring.verdict import Interval, Verdict
+from robust_snn.utils.share_texts import percent, tenths
 
 SPECIAL = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

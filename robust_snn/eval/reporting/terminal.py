@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil, floor
-
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -12,8 +10,8 @@ from robust_snn.eval.execution.estimate import Estimate
 from robust_snn.eval.reporting.published import PublishedResults
 from robust_snn.eval.scoring.energy_use import EnergyUse
 from robust_snn.eval.scoring.verdict import AttackResult, Interval, Verdict
+from robust_snn.utils.share_texts import percent, span, wider
 
-SLACK = 1e-6  # what rounding may add to a number
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -63,16 +61,14 @@ def _energy_table(energy: EnergyUse) -> Table:
     for column in ("joules", "95%", "spike operations", "steps", "of clean", "95%"):
         table.add_column(column, justify="right", no_wrap=column == "95%")
     for row in energy.rows:
-        low, high = row.ci
-        less, more = row.factor_ci
         table.add_row(
             row.name,
             f"{row.joules:.3g}",
-            f"{low:.3g} to {high:.3g}",
+            " to ".join(wider(row.ci)),
             f"{row.spike_operations:,.0f}",
             f"{row.steps:.1f}",
-            f"{row.factor:.2f}x",
-            f"{less:.2f}-{more:.2f}x",
+            f"{row.factor:.3g}x",
+            f"{'-'.join(wider(row.factor_ci))}x",
         )
     table.caption = energy.formula
     return table
@@ -86,7 +82,7 @@ def render_published(verdict: Verdict, published: PublishedResults) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     measured = [verdict.clean.accuracy, *(attack.accuracy for attack in verdict.attacks)]
-    table.add_row("measured here", *(f"{100 * value:.1f}" for value in measured), style="bold")
+    table.add_row("measured here", *(percent(v).rstrip("%") for v in measured), style="bold")
     for row in published.rows:
         values = [row.values.get(name) for name in names]
         shown = ["" if value is None else f"{100 * value:.2f}" for value in values]
@@ -159,25 +155,6 @@ def passes_per_image(verdict: Verdict, attack: AttackResult) -> float:
     """Passes of an attack per image that it met."""
     met = verdict.data["n"] if attack.images is None else attack.images
     return (attack.forwards + attack.backwards) / max(met, 1)
-
-
-def percent(share: float) -> str:
-    """A share as text, such as `35.3%`; only what is none or all is told as that."""
-    if 0 < share < 0.0005:
-        return "<0.1%"
-    return ">99.9%" if 0.9995 <= share < 1 - SLACK else f"{share:.1%}"
-
-
-def span(interval: Interval) -> str:
-    """An interval of shares as text, such as `30.1-40.8%`, rounded to a wider one."""
-    low, high = tenths(interval)
-    return f"{low}-{high}%"
-
-
-def tenths(interval: Interval) -> tuple[str, str]:
-    """The limits in percent, the lower rounded down and the upper up."""
-    low, high = (1000 * limit for limit in interval)
-    return f"{floor(low + SLACK) / 10:.1f}", f"{ceil(high - SLACK) / 10:.1f}"
 
 
 def radius_text(eps: float) -> str:

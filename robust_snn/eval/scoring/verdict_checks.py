@@ -12,6 +12,7 @@ from robust_snn.diagnostics import Diagnostic, compare_strength
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.noise_draws import PROBE_DRAWS, SAME_LOGITS
+from robust_snn.utils.share_texts import percent
 
 MIXES = 0.3  # of the logits, which rounding in another batch does not change in so few images
 COPIES = 0.05  # share of copies from which intervals are too narrow by more than a fortieth
@@ -47,10 +48,8 @@ def clean_accuracy(accuracy: float, classes: int) -> list[Diagnostic]:
     chance = 1 / classes
     if accuracy > chance:
         return []
-    why = (
-        f"{accuracy:.1%} are right without an attack, {chance:.1%} by chance: are labels shifted, "
-    )
-    why += "images scaled twice, or the network not trained?"
+    why = f"{percent(accuracy)} are right without an attack, {percent(chance)} by chance: "
+    why += "are labels shifted, images scaled twice, or the network not trained?"
     return [Diagnostic("clean accuracy", accuracy, "fail", why)]
 
 
@@ -83,7 +82,9 @@ def copies(digests: Sequence[str]) -> list[Diagnostic]:
     if count - distinct <= COPIES * count:
         return []
     share = (count - distinct) / count
-    why = f"{share:.1%} of the images are copies of others: intervals are of {count} images and "
+    why = (
+        f"{percent(share)} of the images are copies of others: intervals are of {count} images and "
+    )
     why += f"should be of {distinct}"
     return [Diagnostic("copies of images", share, "warn", why)]
 
@@ -94,7 +95,7 @@ def same_answer(predicted: np.ndarray, labels: np.ndarray) -> list[Diagnostic]:
     if len(answers) > 1 or len(shares) == 1 or len(labels) < SEVERAL:
         return []
     why = f"class {answers[0]} is the answer to every clean image, of {len(shares)} classes, so "
-    why += f"that accuracies say how many images have that label: at most {shares.max():.1%}"
+    why += f"that accuracies say how many images have that label: at most {percent(shares.max())}"
     return [Diagnostic("same answer", 1.0, "fail", why)]
 
 
@@ -145,7 +146,8 @@ def claims(attacks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Diagnos
     if not found:
         return []
     agrees, claimed, value, name, met = max(found, key=lambda f: (not f[0], abs(f[1] - f[2])))
-    why = f"{name} claims {claimed:.1%} of the {met} images that it met, measured {value:.1%} right"
+    why = f"{name} claims {percent(claimed)} of the {met} images that it met, "
+    why += f"measured {percent(value)} right"
     status = "pass" if agrees else "warn"
     return [Diagnostic("claimed against measured", claimed - value, status, f"{why} in most draws")]
 
@@ -163,8 +165,8 @@ def claims_under_other_noise(
             f"claim of {name}",
             float(said.mean() - right.mean()),
             "pass",
-            f"{name} claims {said.mean():.1%} of the {len(said)} images that it met under the "
-            f"noise that it saw; fresh noise, which decides, leaves {right.mean():.1%}",
+            f"{name} claims {percent(said.mean())} of the {len(said)} images that it met under the "
+            f"noise that it saw; fresh noise, which decides, leaves {percent(right.mean())}",
         )
         for name, (said, right) in attacks.items()
         if len(said)
@@ -186,9 +188,11 @@ def selection(worst: np.ndarray, attacks: Mapping[str, np.ndarray]) -> list[Diag
     differences = worst.mean(1) - attacks[best].mean(1)
     gap = float(differences.mean())
     error = 2 * float(differences.std()) / len(differences) ** 0.5
-    why = f"the worst case is {worst.mean():.1%}, {best} reaches {attacks[best].mean():.1%}"
+    why = (
+        f"the worst case is {percent(worst.mean())}, {best} reaches {percent(attacks[best].mean())}"
+    )
     if gap > 0:
-        why += f"; luck of the select draws costs {gap:.1%}, give or take {error:.1%}"
+        why += f"; luck of the select draws costs {percent(gap)}, give or take {percent(error)}"
         why += ", take more" if gap > error else ""
     return [Diagnostic("selection", gap, "warn" if gap > error else "pass", why)]
 

@@ -30,6 +30,7 @@ from robust_snn.utils.checked_files import DamagedFile, read_arrays, read_record
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.places import is_remote, place
+from robust_snn.utils.share_texts import percent, tenths
 from robust_snn.utils.user_files import output_folder
 
 VERDICT, NETWORK, IMAGES = "verdict.json", "network.json", "adversarial.npz"
@@ -232,10 +233,10 @@ def _card(verdict: Verdict, changed: int, folder: Path) -> str:
     failed = [note.name for note in verdict.diagnostics if note.status == "fail"]
     return f"""# {model["name"]}: {threat["norm"]}, eps = {threat["eps"]:.6g}, {data["name"]}
 
-| | accuracy | 95 % |
+| | accuracy | 95 %, in percent |
 |---|---|---|
-| clean | {clean.accuracy:.1%} | {clean.ci[0]:.1%} to {clean.ci[1]:.1%} |
-| robust | {robust.accuracy:.1%} | {robust.ci[0]:.1%} to {robust.ci[1]:.1%} |
+| clean | {percent(clean.accuracy)} | {" to ".join(tenths(clean.ci))} |
+| robust | {percent(robust.accuracy)} | {" to ".join(tenths(robust.ci))} |
 
 - suite `{verdict.suite}`, {data["n"]} images, {verdict.draws["report"]} report draws
 - failed diagnostics: {", ".join(failed) or "none"}

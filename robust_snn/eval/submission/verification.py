@@ -35,6 +35,7 @@ from robust_snn.kernels import derive_seed
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.share_texts import percent, span
 from robust_snn.utils.values import whole
 from robust_snn.utils.version import __version__
 from robust_snn.victim import Victim
@@ -257,8 +258,8 @@ def _rescored(scoring: Scoring, progress: Callable[[str], None]) -> Verification
         low, high = getattr(verdict, name).ci
         if not low - SLACK <= estimates[name].value <= high + SLACK:
             reasons.append(
-                f"{name} accuracy is {estimates[name].value:.1%} on fresh noise, outside the "
-                f"submission's interval {low:.1%} to {high:.1%}"
+                f"{name} accuracy is {percent(estimates[name].value)} on fresh noise, outside the "
+                f"submission's interval {span((low, high))}"
             )
         reasons += _other_answers(name, then, now.predictions, predictions.labels)
     misclassified = (predictions.worst != predictions.labels[:, None]).mean(1) > 0.5
@@ -280,9 +281,9 @@ def _rescored(scoring: Scoring, progress: Callable[[str], None]) -> Verification
     after = intervals.accuracy_estimate(attacked == predictions.labels[:, None])
     low, high = verdict.robust.ci
     left_out = (
-        f"a short attack of the verification leaves {after.value:.1%}, below the submission's "
-        f"interval {low:.1%} to {high:.1%}: adversarial images were left out, or its attacks "
-        "were too weak"
+        f"a short attack of the verification leaves {percent(after.value)}, below the submission's "
+        f"interval {span((low, high))}: adversarial images were left out, or its attacks were too "
+        "weak"
     )
     weak = after.value < low - SLACK
     return replace(found, attacked=after, reasons=(left_out,) if weak else ())

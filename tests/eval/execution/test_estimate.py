@@ -76,6 +76,12 @@ def test_queries_on_decisions_are_about_those_that_were_taken(name: str) -> None
     assert 0.5 < victim.cost.forwards / (2 * row_passes(row)) < 2
 
 
+@pytest.mark.parametrize(("targets", "rounds"), [(3, 3), ("random", 1), ("least-likely", 1)])
+def test_a_rule_that_names_targets_is_one_round(targets: int | str, rounds: int) -> None:
+    row = AttackSpec("a", "robust_snn", "pgd", steps=9, options={"targets": targets})
+    assert row_passes(row) == 10 * rounds
+
+
 def test_what_would_be_refused_is_refused() -> None:
     victim = tiny_victim(False)
     images, labels = told_by(victim, 8)

@@ -6,7 +6,7 @@ import pytest
 
 from robust_snn.eval.reporting.html import render_page
 from robust_snn.eval.reporting.tables import csv_table, latex_table
-from robust_snn.eval.reporting.terminal import percent, sentence, span, tenths
+from robust_snn.eval.reporting.terminal import sentence
 from robust_snn.eval.scoring.larger_budget import LargerBudget
 from robust_snn.eval.scoring.verdict import Robust
 from verdicts import a_verdict
@@ -21,37 +21,6 @@ def test_tables() -> None:
     rows = csv_table(verdict).splitlines()
     assert rows[0] == "attack,gradient,left,low,high" and rows[1] == "none,,0.9,0.83,0.95"
     assert len(rows) == 5 and rows[4].startswith("worst case,,0.35")
-
-
-@pytest.mark.parametrize(
-    ("share", "told"),
-    [
-        (0.0, "0.0%"),
-        (0.0004, "<0.1%"),
-        (0.001, "0.1%"),
-        (0.9996, ">99.9%"),
-        (1.0, "100.0%"),
-        (1 - 1e-12, "100.0%"),
-    ],
-)
-def test_only_none_is_told_as_none_and_only_all_as_all(share: float, told: str) -> None:
-    assert percent(share) == told
-
-
-@pytest.mark.parametrize(
-    ("interval", "told"),
-    [
-        ((0.0, 0.0004), "0.0-0.1%"),
-        ((0.9996, 1.0), "99.9-100.0%"),
-        ((0.301, 0.408), "30.1-40.8%"),
-        ((0.3019, 0.4081), "30.1-40.9%"),
-    ],
-)
-def test_an_interval_is_told_no_narrower_than_it_is(
-    interval: tuple[float, float], told: str
-) -> None:
-    assert span(interval) == told
-    assert "--".join(tenths(interval)) + "%" == told.replace("-", "--")
 
 
 @pytest.mark.parametrize(("robust", "said"), [(0.35, True), (0.0, False)])

@@ -50,9 +50,9 @@ def submitted(name: str, place: Path, count: int) -> Case:
     """A submission of a short run of a packaged network."""
     victim, data = packaged(name), load_dataset("digits", n=count)
     suite = Suite("tiny", ROWS, draws=Draws(8, 8))
-    evaluate(
-        victim, data.images, data.labels, suite=suite, eps=EPS, out=place / "run", batch_size=9
-    )
+    # under this seed its few steps are no luckier than those of the verification
+    how: dict[str, Any] = {"eps": EPS, "out": place / "run", "batch_size": 9, "seed": 1}
+    evaluate(victim, data.images, data.labels, suite=suite, **how)
     return Case(submit(place / "run"), victim, data.images, data.labels)
 
 
