@@ -320,11 +320,14 @@ class ForeignSNN(ShownNet):
         working = [path for path in self.paths if path not in plan.idle]
         if not self.exchanges(mode):
             return Reach((*working, *self.ours))
-        swapped = isinstance(mode.rule(Dynamics()), Recursion)
+        rule = mode.rule(Dynamics())
+        swapped = isinstance(rule, Recursion)
         theirs = [n for n in plan.reached if not inside(n, *self.paths)]
+        kept = plan.whole_resets if isinstance(rule, Recursion) and rule.detach_reset else {}
+        theirs = [n for n in theirs if n not in kept]
         reached = (*(working if swapped else ()), *(theirs if swapped else plan.reached))
         reached = (*reached, *self.ours)
-        missed = {n: why for n, why in plan.missed.items() if n not in reached}
+        missed = {n: why for n, why in (plan.missed | kept).items() if n not in reached}
         return Reach(reached, missed)
 
     def exchanges(self, mode: GradientMode) -> bool:

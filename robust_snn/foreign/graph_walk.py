@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -91,20 +92,20 @@ def recurrent_paths(after: Walk, before: Walk, spikes: Collection[Node]) -> list
 
 
 def reset_paths(after: Walk, spikes: Collection[Node]) -> list[Path] | None:
-    """Ways from a membrane to operations that depend on the spike before and on nothing else.
+    """Ways from a membrane to the spike before, or operations that depend on nothing else.
 
     Returns:
-        None if the spike enters an operation together with something else: no gradient can be cut
-        there. No way at all if the gradient does not pass through the reset anyway.
+        None if there are too many. No way at all if the gradient does not pass through the reset
+        anyway.
     """
-    return _ways(after, set(spikes))
+    return _ways(after, set(spikes), joined=True)
 
 
-def _ways(after: Walk, sources: set[Node]) -> list[Path] | None:
+def _ways(after: Walk, sources: set[Node], joined: bool = False) -> list[Path] | None:
     """Ways from a membrane to the first operations that depend on some sources and nothing else.
 
-    None if a source enters an operation together with something else: a gradient is cut at an
-    operation that follows a source, not at the source itself. None if there are too many.
+    None if there are too many, or if a source enters an operation together with something else,
+    unless such ways, which end at the source, are wanted too (`joined`).
     """
     known: dict[Node, bool] = {}
     leads: dict[Node, bool] = {}
@@ -133,7 +134,7 @@ def _ways(after: Walk, sources: set[Node]) -> list[Path] | None:
         return leads[node]
 
     found = [] if whole(after.top) else [*islice(ways(after.top, ()), MOST_WAYS + 1)]
-    if len(found) > MOST_WAYS or any(node in sources for _, node in found):
+    if len(found) > MOST_WAYS or (not joined and any(node in sources for _, node in found)):
         return None
     return [path for path, _ in found]
 
@@ -188,10 +189,20 @@ def follow(top: Node, path: Path) -> Node | None:
 
 
 def cut(top: Node, paths: Sequence[Path]) -> None:
-    """Lets no gradient of a membrane, which `top` makes, pass to the step before it."""
-    for node in {follow(top, path) for path in paths} - {None}:
-        node.register_prehook(_nothing)  # type: ignore[union-attr]
+    """Lets no gradient of a membrane, which `top` makes, pass to the step before it.
+
+    The last operation of a way sends none to what is at its end, which others may reach too.
+    """
+    ends: dict[Node, set[int]] = {}
+    for path in paths:
+        if (node := follow(top, path[:-1])) is not None:
+            ends.setdefault(node, set()).add(path[-1])
+    for node, places in ends.items():
+        node.register_hook(partial(_without, frozenset(places)))
 
 
-def _nothing(gradients: tuple[Tensor | None, ...]) -> tuple[None, ...]:
-    return (None,) * len(gradients)  # zeros would be carried on to the first step
+def _without(
+    places: frozenset[int], gradients: Sequence[Tensor | None], upstream: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """The gradients without some, of which zeros would be carried on to the first step."""
+    return tuple(None if at in places else value for at, value in enumerate(gradients))

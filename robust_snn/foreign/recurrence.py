@@ -32,7 +32,7 @@ class Recurrence(NamedTuple):
         clear: `-decay` where a spike sets the membrane to a constant, 0 where it does not.
         threshold: The threshold above the potential to which the membrane decays.
         paths: Where the gradient of a membrane goes to the step before; see `graph_walk`.
-        resets: Where it goes to the reset alone; None where that cannot be told apart.
+        resets: Where it goes to the reset alone; None where there are too many ways.
     """
 
     decay: float

@@ -14,6 +14,7 @@ COMPARISON = "a comparison"  # the form of neurons that call no autograd functio
 ROUNDING = "a straight-through rounding"
 SCRIPTED = "torch.jit.script"
 JUMP = "a jump"
+UNCUT = "that its gradient is as the network has it; detach_reset=false reaches it"
 HIDDEN = "scripted code shows nothing of what fires in it; give adapt the module before it"
 
 
@@ -103,6 +104,16 @@ class SpikePlan:
     def jumps(self) -> dict[str, str]:
         """Where values of the image go on without a gradient that could be exchanged, and why."""
         return {n.name: str(n.recurrence) for n in self.neurons if n.form == JUMP}
+
+    @property
+    def whole_resets(self) -> dict[str, str]:
+        """Neurons whose gradient cannot be kept from passing through their reset, and why."""
+        return {
+            n.name: f"its reset was not told apart from its membrane, so {UNCUT}"
+            for n in self.neurons
+            if n.steps > 1 and n.staircase is not None
+            if isinstance(n.recurrence, str) or n.recurrence.resets is None
+        }
 
     @property
     def unrecognised(self) -> dict[str, str]:

@@ -42,7 +42,7 @@ class OwnLIF(nn.Module):
         v = torch.zeros_like(x) if self.v is None else self.v
         v = self.decay * v + x
         spikes = Vanishing.apply(v - 1.0)
-        self.v = v * (1 - spikes) if self.hard else v - 1.0 * spikes
+        self.v = v * (1 - spikes) if self.hard else v - spikes
         return spikes
 
 
@@ -97,9 +97,27 @@ def test_every_mode_equals_the_kernels(decay: float, hard: bool) -> None:
         logits, found = gradient(theirs.replace(gradient=text))
         expected_logits, expected = gradient(ours.replace(gradient=text))
         assert torch.equal(logits, expected_logits)
-        if text == "bptt(detach_reset=true)" and not hard:
-            continue  # `v - 1.0 * spikes` leaves nothing to cut but the product
         assert_close_rms(found, expected)
+
+
+class Adapting(OwnLIF):
+    """Its threshold rises with every spike, so that its recursion is none of the kernels'."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, self.high = (torch.zeros_like(x), 0.0) if self.v is None else (self.v, self.high)
+        v = self.decay * v + x
+        spikes = Vanishing.apply(v - 1.0 - self.high)
+        self.v, self.high = v - (1.0 + self.high) * spikes, 0.8 * self.high + spikes
+        return spikes
+
+
+def test_a_reset_whose_gradient_cannot_be_cut_is_named() -> None:
+    net = Theirs(0.5, True)
+    net.body[1] = Adapting(0.5, True)
+    victim = adapt(net, images=IMAGES)
+    for mode, missed in ("bptt", set()), ("bptt(detach_reset=true)", {"body.1"}):
+        reach = victim.takes(mode)
+        assert set(reach.missed) == missed and "body.5" in reach.neurons
 
 
 class Both(Ours):
