@@ -65,6 +65,9 @@ def diagnose(
     from robust_snn.utils.values import number
     from robust_snn.victim.scoring import correct
 
+    if out is not None:  # says now, not after the work, what keeps the page from being written
+        new_figure(1, 1)
+        template("diagnosis.html")
     options.set_threads(threads)
     start_logging(True)  # lines say what runs: there is no bar
     PGD().check_norm(norm)
@@ -84,10 +87,8 @@ def diagnose(
     refusal = tried_reach(victim, x).refusal
     if refusal is not None:
         raise InputError(refusal)
-    if out is not None:  # says now, not after the work, what keeps the page from being written
+    if out is not None:
         output_folder(out, "the diagnosis")
-        new_figure(1, 1)
-        template("diagnosis.html")
     log = logging.getLogger("robust_snn.cli")
     diagnosis = found_by(
         victim, x[right], y[right], eps=radius, norm=norm, seed=seed, progress=log.info

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robust_snn.utils.argument_types import way_to_a_tensor
 from robust_snn.utils.errors import InputError
 
 PIXEL_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -107,7 +108,7 @@ def _check_tensor(name: str, value: Any) -> None:
     """Raises `InputError` unless a value is a tensor that holds its numbers one by one."""
     if not isinstance(value, Tensor):
         raise InputError(
-            f"{name} must be a torch.Tensor, got {type(value).__name__}; use torch.as_tensor"
+            f"{name} must be a torch.Tensor, got {type(value).__name__}; {way_to_a_tensor(value)}"
         )
     if value.layout != torch.strided:
         raise InputError(f"{name} must be a dense tensor, got {value.layout}; use .to_dense()")

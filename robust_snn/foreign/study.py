@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robust_snn.foreign.counted_steps import refuse_one_step, refuse_own_steps, warn_of_other_lists
 from robust_snn.foreign.hidden_state import restore_all, snapshot
@@ -17,6 +17,7 @@ from robust_snn.foreign.layout_trial import BATCHES, Differs, ImagesMix, try_lay
 from robust_snn.foreign.outside_state import moved_outside, outside
 from robust_snn.foreign.runnable import Layout, Runnable, Study, spike_plan, surveyed
 from robust_snn.utils.errors import InputError, is_out_of_memory
+from robust_snn.utils.modules import unlike_images
 
 
 class NotRunnable(InputError):
@@ -82,19 +83,8 @@ def study(subject: Runnable, x: Tensor) -> Study:
         f"{subject.name} gives no logits for each of {tuple(x.shape)} images "
         f"({'; '.join(failures)}); say robust_snn.{call}, or which part of its output to read: "
         "adapt(net, output=function); what it keeps outside of its modules its forward has to reset"
-        f"{_other_numbers(subject.net)}"
+        f"{unlike_images(subject.net)}"
     )
-
-
-def _other_numbers(net: nn.Module) -> str:
-    """What is said of a network whose weights are none of single precision."""
-    kinds = {p.dtype for p in net.parameters() if p.is_floating_point()} - {torch.float32}
-    if any(p.is_meta for p in net.parameters()):
-        return "; its weights are on the meta device, without values: load them first"
-    if not kinds:
-        return ""
-    found = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
-    return f"; its weights are {found}, and images float32: give adapt(net.float())"
 
 
 def _some(x: Tensor) -> Tensor:

@@ -21,11 +21,10 @@ _PAGE, _ON_REQUEST = 4096, 14  # MADV_HUGEPAGE
 
 def in_large_pages(fresh: Tensor) -> Tensor:
     """The same tensor, of which nothing was written yet; a request that changes no value."""
-    size = fresh.nbytes
     real = type(fresh) is Tensor and fresh.device.type == "cpu"  # compilers trace with others
-    if size >= LARGE and real and (advise := _advise()) is not None:
+    if real and fresh.nbytes >= LARGE and (advise := _advise()) is not None:
         first = -(-fresh.data_ptr() // _PAGE) * _PAGE
-        advise(first, size - _PAGE, _ON_REQUEST)  # a kernel without them declines
+        advise(first, fresh.nbytes - _PAGE, _ON_REQUEST)  # a kernel without them declines
     return fresh
 
 

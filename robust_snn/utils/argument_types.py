@@ -10,6 +10,7 @@ from dataclasses import fields
 from numbers import Number
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 
 from robust_snn.utils.errors import InputError
@@ -60,8 +61,20 @@ def _check(name: str, value: Any, hint: Any) -> None:
     if not _fits(value, hint):
         expected = " or ".join(dict.fromkeys(_names(hint)))
         got = " ".join(f"{type(value).__name__} {value!r}".split())
-        way = "; use torch.as_tensor" if "torch.Tensor" in expected else ""
+        way = f"; {way_to_a_tensor(value)}" if "torch.Tensor" in expected else ""
         raise InputError(f"{name} must be {expected}, got {got:.60}{way}")
+
+
+def way_to_a_tensor(value: Any) -> str:
+    """What a caller does to get a tensor, or what else is taken in its place."""
+    items = list(value[:1]) if isinstance(value, list | tuple) else []
+    if hasattr(value, "dataset"):  # a loader may shuffle, and an attack reads an image often
+        return "give its data set: loader.dataset"
+    if items and isinstance(items[0], torch.Tensor):
+        return "use torch.stack"
+    if items and not isinstance(items[0], Number | list | tuple | np.ndarray):
+        return "give a data set whose items are (image, label)"
+    return "use torch.as_tensor"
 
 
 @functools.cache

@@ -79,6 +79,20 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
+def unlike_images(net: nn.Module) -> str:
+    """What an error says of weights that cannot meet float32 images on one device; may be empty."""
+    floats = [p for p in net.parameters() if p.is_floating_point()]
+    devices = sorted({str(p.device) for p in net.parameters()})
+    if "meta" in devices:
+        return "; its weights are on the meta device, without values: load them first"
+    if len(devices) > 1:
+        return f"; its weights are on {' and '.join(devices)}: move them all to one device"
+    if kinds := {p.dtype for p in floats} - {torch.float32}:
+        found = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        return f"; its weights are {found}, and images float32: give net.float()"
+    return ""
+
+
 def weights_sha256(net: nn.Module) -> str:
     """SHA-256, in hexadecimal, of every named tensor of a network's state."""
     digest = hashlib.sha256()

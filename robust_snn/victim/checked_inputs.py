@@ -14,7 +14,7 @@ from torch import Tensor
 from robust_snn.data.checks import check_labels, check_pixels
 from robust_snn.data.lazy_images import Images
 from robust_snn.utils.errors import InputError, first_line, is_out_of_memory
-from robust_snn.utils.modules import device_of, evaluating
+from robust_snn.utils.modules import device_of, evaluating, unlike_images
 from robust_snn.victim.victim import Victim
 
 SHOWN = 8  # images on disk that a network is tried on
@@ -97,8 +97,11 @@ def count_classes(victim: Victim, images: Tensor) -> int:
             raise
         raise InputError(
             f"{type(victim.net).__name__} cannot take images of shape {tuple(images.shape[1:])}, "
-            f"{len(some)} at once: {first_line(error)}"
+            f"{len(some)} at once: {first_line(error)}{unlike_images(victim.net)}"
         ) from error
+    if logits.is_meta:
+        without = "has logits without values"
+        raise InputError(f"{type(victim.net).__name__} {without}{unlike_images(victim.net)}")
     check_finite(logits)
     classes = logits.shape[-1]
     if getattr(victim.net, "num_classes", None) == 0:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from diagnoses import a_diagnosis
+from refusals import refused
 from robust_snn import InputError, cli
 from robust_snn.cli.doctor import check_backend, measured_blocks, measured_choices
 from robust_snn.cli.options import NAMED_SETS
@@ -178,6 +179,20 @@ def test_diagnose_refuses_a_place_before_it_works(
     with pytest.raises(SystemExit) as left:
         cli.main(f"{DIAGNOSE} -n 20 --eps 0.1 --model-kwargs {TINY} --out taken".split())
     assert left.value.code == 2 and "'taken'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["matplotlib.figure", "jinja2"])
+@pytest.mark.parametrize("words", ["compare a b", "diagnose --model snn_vgg5 --data nothing"])
+def test_a_missing_extra_is_said_before_the_work(
+    words: str,
+    library: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    assert 'pip install "robust-snn[report]"' in refused(f"{words} --out out", capsys)
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize(("more", "code"), [("", 3), (" --no-fail", 0)])

@@ -177,7 +177,7 @@ class RandomSteps(Loop):
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "T twice": (Loop, {"T": T}, r"runs 5 time steps by itself; say robust_snn\.adapt\(net\)"),
-    "half precision": (lambda: Loop().half(), {}, r"weights are float16.*adapt\(net\.float\(\)\)"),
+    "half precision": (lambda: Loop().half(), {}, r"weights are float16.*give net\.float\(\)"),
     "no values": (lambda: Loop().to("meta"), {}, "on the meta device"),
     "a random number of steps": (RandomSteps, {}, "it draws random numbers: say robust_snn"),
     "no T": (body, {}, r"runs a single time step.*say robust_snn\.adapt\(net, T=\.\.\.\)"),

@@ -121,6 +121,15 @@ def test_a_compiled_noisy_layer_is_compiled_once() -> None:
     assert len(graphs) == 1 and compiled.calls == eager.calls == 4
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_compiled_for_batches_of_any_size() -> None:
+    net = narrow("snn_vgg5", **SMALL)
+    run = torch.compile(net, fullgraph=True, backend="eager", dynamic=True)
+    for count in (3, 5, 2):
+        x = torch.rand(count, 3, 8, 8)
+        assert torch.equal(run(x), net(x))
+
+
 @pytest.mark.parametrize("name", ["snn_vgg5", "snn_resnet20_stog"])
 def test_norms_keep_time_and_batch_apart_when_converted(name: str) -> None:
     small = SMALL if "vgg" in name else {"T": 2, "img_size": 16, "width": 1 / 2}

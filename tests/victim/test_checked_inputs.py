@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
-from robust_snn import InputError, Victim
+from robust_snn import InputError, Victim, evaluate
 from robust_snn.adapters import art, foolbox, torchattacks
 from robust_snn.adapters.autoattack import AutoAttack, autoattack
 from robust_snn.attacks import FGSM, PGD, Transfer
@@ -201,6 +203,36 @@ def test_networks_that_are_no_classifiers_are_refused(case: str) -> None:
     victim = Victim(Changed(change).eval())
     for entry in QUICK:
         refused(lambda e=entry: ENTRIES[e](victim, IMAGES, LABELS), message)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda net: net.half(), "weights are float16, and images float32: give net.float()"),
+        (lambda net: net.bfloat16(), "weights are bfloat16"),
+        (lambda net: net.to("meta"), "on the meta device, without values: load them first"),
+    ],
+)
+def test_weights_that_cannot_meet_images_are_named(change: Any, message: str) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(IMAGES[0].numel(), 10)).eval()
+    victim = Victim(change(net))
+    for entry in QUICK:
+        refused(lambda e=entry: ENTRIES[e](victim, IMAGES, LABELS), message)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (list(IMAGES), "use torch.stack"),
+        (IMAGES.tolist(), "use torch.as_tensor"),
+        ([Image.new("L", (8, 8))], r"give a data set whose items are \(image, label\)"),
+        (DataLoader(TensorDataset(IMAGES)), "give its data set: loader.dataset"),
+    ],
+)
+def test_what_is_no_tensor_is_told_how_to_become_one(images: Any, message: str) -> None:
+    refused(lambda: PGD()(VICTIM, images, LABELS, eps=0.1), message)
+    refused(lambda: evaluate(VICTIM, images, LABELS, suite="quick", eps=0.1), message)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.float64])
