@@ -224,7 +224,7 @@ class DummyThreat(Attack):
             return mirrored, inputs.victim(mirrored).argmax(1) != inputs.labels
 ''',
         before="from robust_snn.attacks.dummythreat import DummyThreat",
-        rows=('"dummythreat": _of_ours(_only(DummyThreat), DummyThreat.norms)',),
+        rows=('"dummythreat": _only(DummyThreat)',),
         test="""
 import torch
 from torch import nn
@@ -399,7 +399,7 @@ def brightness(victim: Victim, images: Tensor, labels: Tensor, *, seed: int = 0)
             ),
             Edit(
                 _DIAGNOSE,
-                '        *measured("batch independence", lambda: batch_independence(',
+                '        *measure_or_warn("batch independence", lambda: batch_independence(',
                 "        brightness(*of, seed=seed),\n",
             ),
         ),

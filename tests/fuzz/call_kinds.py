@@ -69,7 +69,7 @@ BEGIN = (
 # where calls do, which may ask for a million steps
 BEGIN_OF_CALLS = (
     *BEGIN[:2],
-    "robust_snn.diagnostics.all_checks.measured",
+    "robust_snn.diagnostics.all_checks.measure_or_warn",
     "robust_snn.adapters._autoattack_run._Run.begin",
 )
 
