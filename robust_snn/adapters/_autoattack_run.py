@@ -42,6 +42,7 @@ _log = logging.getLogger("robust_snn")
 SEARCHES = ("fab", "fab-t", "square")
 LEAST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab": 2, "fab-t": 2, "square": 2}
 Noted = Callable[[tuple[str, ...], RunState, float | None], None]
+FIFTHS = 5
 AUTO_EOT = 20  # draws that `auto` averages; the released `rand` averages as many
 
 
@@ -167,6 +168,7 @@ class _Run:
             self.names = _released(self.settings.version, self.classes, self.victim.stochastic)
         else:
             self.names = _checked(self.attacks, self.classes)
+        check_rows(self.images, self.settings.norm, self.names)
 
     def begin(self, path: Path | None, warnings: list[str]) -> None:
         """Takes up the run that a file holds, or starts; `warnings` grows while it runs."""
@@ -288,6 +290,19 @@ class _Run:
     def _note(self, clean: float | None) -> None:
         if self.noted is not None:
             self.noted(self.names, self.state, clean)
+
+
+def check_rows(images: Tensor, norm: str, attacks: Iterable[str]) -> None:
+    """Refuses Square on images `[N, C, H, W]` that it cannot divide into fifths, in L2 and L1.
+
+    Raises:
+        InputError: If it would run on such ones.
+    """
+    if "square" in attacks and norm != "Linf" and images.shape[2] < FIFTHS:
+        raise InputError(
+            f"AutoAttack's square divides images into {FIFTHS} rows of squares in {norm}, and "
+            f"these have {images.shape[2]} pixels; take the square of robust_snn"
+        )
 
 
 def _split(chosen: Tensor, batch_size: int) -> tuple[Tensor, ...]:

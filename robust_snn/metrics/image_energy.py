@@ -24,7 +24,8 @@ from robust_snn.victim import Victim
 
 FORMULA = (
     f"{MAC_PICOJOULES} pJ per multiplication and {SOP_PICOJOULES} pJ per spike operation, in all "
-    "steps up to the exit; layers that see a static image multiply in each"
+    "steps up to the exit; layers multiply as often as they run, those of our networks that see a "
+    "static image in each step"
 )
 
 

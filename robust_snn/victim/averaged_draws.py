@@ -238,7 +238,7 @@ class _Replay(torch.autograd.Function):
                     part = _Part(run, x, rest[-count:], graph=True)
                     cost.count_forwards(len(x) * part.draws)
                 for gradient in reversed(part.gradients(share)):
-                    total = gradient if total is None else total.add_(gradient)
+                    total = gradient if total is None else total + gradient  # it may be expanded
                 rest = rest[: -part.draws]
                 part = None
             return total

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from pyautoattack import AutoAttack, checks
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_snn import InputError, Victim
 from robust_snn.adapters import _autoattack_run
@@ -26,6 +26,9 @@ from robust_snn.adapters.autoattack import (
     autoattack,
 )
 from robust_snn.adapters.autoattack import AutoAttack as DropIn
+from robust_snn.eval import AttackSpec
+from robust_snn.eval.protocol.implementations import implementation
+from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.utils.checked_files import DamagedFile
 from robust_snn.victim.scoring import accuracy
 from victims import tiny_victim, told_by, untouched
@@ -109,6 +112,18 @@ def test_deterministic_victim_gets_the_library_bit_for_bit() -> None:
     theirs, answers = engine.run_standard_evaluation(images, labels, batch_size=4)
     assert torch.equal(ours.images, theirs)
     assert torch.equal(ours.success, answers != labels)
+
+
+@pytest.mark.parametrize("norm", ["L2", "L1"])
+def test_square_needs_images_of_five_rows(norm: str) -> None:
+    """The library divides by a fifth of their height; whole suites are refused before they run."""
+    victim, images = Victim(nn.Sequential(nn.Flatten(), nn.Linear(48, 4))), torch.rand(2, 3, 4, 4)
+    labels = torch.tensor([0, 1])
+    with pytest.raises(InputError, match="5 rows of squares"):
+        autoattack(victim, images, labels, 0.5, norm, attacks=["square"])
+    row = AttackSpec("a", "autoattack", "square")
+    with pytest.raises(InputError, match="5 rows of squares"):
+        implementation(row).check_images(row, images, Threat(norm, 0.5))
 
 
 @pytest.mark.parametrize("noisy", [False, True])

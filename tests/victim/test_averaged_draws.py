@@ -9,6 +9,7 @@ from torch import Tensor
 from helpers import assert_close_rms
 from robust_snn import InputError, Victim
 from robust_snn.foreign.unadapted import refuse_unreached
+from robust_snn.neurons import StochasticGate
 from robust_snn.victim.averaged_draws import CPU_PIXELS, DrawBatch
 from victims import SHAPE, tiny_victim
 
@@ -45,6 +46,27 @@ def test_draws_that_pass_together_give_the_same(view: dict, together: int, image
             assert_close_rms(batched(images), alone(images))
     assert batched.cost.backwards == alone.cost.backwards
     assert batched.cost.forwards <= alone.cost.forwards
+
+
+class Sum(torch.nn.Module):
+    """The sum of an image passes a gate: each pixel has one gradient, which is no memory each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = StochasticGate((3,), 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        passed: Tensor = self.gate(x.sum((1, 2, 3))[:, None].expand(-1, 3)[None])[0]
+        return passed
+
+
+def test_gradients_that_share_memory_add_up(images: Tensor) -> None:
+    victim = Victim(Sum(), eot=4, seed=3)
+    logits, gradient = step(victim, images)
+    # every logit is the sum times the share of open gates
+    open_gates = logits / images.sum((1, 2, 3))[:, None]
+    wanted = (open_gates * torch.linspace(-1, 1, 9).view(3, 3)).sum(1)
+    assert torch.allclose(gradient, wanted[:, None, None, None].expand_as(gradient), atol=1e-6)
 
 
 class Watched(torch.nn.Module):

@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from robust_snn import attacks
 from robust_snn.attacks.threat_radius import NORMS
@@ -78,6 +79,12 @@ def _check_autoattack(row: AttackSpec, threat: Threat) -> None:
         if key != "eot_iter":
             raise unknown(f"option of '{row.name}'", key, ("eot_iter",))
         whole(row.options[key], f"{key} of '{row.name}'", 1)
+
+
+def _check_autoattack_images(row: AttackSpec, images: Tensor, threat: Threat) -> None:
+    from robust_snn.adapters._autoattack_run import check_rows
+
+    check_rows(images, threat.norm, [row.attack])
 
 
 def _autoattack(asked: CraftInputs) -> Crafted:
@@ -240,6 +247,7 @@ IMPLEMENTATIONS = {
         _check_autoattack,
         _autoattack,
         _least_classes_autoattack,
+        check_images=_check_autoattack_images,
         norms=("Linf", "L2", "L1"),
     ),
     "art": ART,
