@@ -22,7 +22,7 @@ class CellCost(NamedTuple):
     Attributes:
         name: The defence.
         training: Seconds, about.
-        attacks: Seconds at most: where no image falls before the last attack.
+        attacks: Seconds at most: where no image is broken before the last attack.
     """
 
     name: str

@@ -129,8 +129,8 @@ def _choose(checked: Preflight, calibration: Calibration) -> dict[str, Any]:
         if not job.suite.attacks:
             why = next(iter(not_tried.values()))
             raise InputError(f"no attack of suite '{job.suite.name}' can run: {why}")
-        why = "no gradient mode can be used, so only attacks without one ran: what they leave may "
-        return record | {"why": f"{why}fall to one that knows more"}
+        why = "no gradient mode can be used, so only attacks without one ran; others may break more"
+        return record | {"why": why}
     count, temperature, trials = _ranked((victim, images, labels), job.threat, modes, seed)
     ranking = ", ".join(f"{t.gradient} {t.soft_accuracy:.2f}" for t in trials[:SHOWN])
     why = f"share of {count} unscored images that holds, most useful mode first: {ranking}"

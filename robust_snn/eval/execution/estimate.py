@@ -125,8 +125,8 @@ def say_if_long(job: Job, passes: float, workers: int) -> None:
     hours = passes / 3 * _Timer(job).gradient(None) / workers / 3600
     if hours >= 1:
         _log.warning(
-            "this may take %.1f hours, less where images fall early; fewer images (-n), a smaller "
-            "suite or more --workers take less, and --dry-run says what costs what",
+            "this may take %.1f hours, less where images are broken early; fewer images (-n), a "
+            "smaller suite or more --workers take less, and --dry-run says what costs what",
             hours,
         )
 

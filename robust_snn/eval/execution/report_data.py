@@ -110,8 +110,8 @@ class ReportData:
         labels: `[N]`.
         clean: Share of the report draws that are right, without an attack, `[N]`.
         robust: The same for the worst version, `[N]`.
-        pictures: Images that fell, those of the first attacks first.
-        survivors: Images that did not fall, those nearest to it first.
+        pictures: Broken images, those of the first attacks first.
+        survivors: Images that no attack broke, those nearest to it first.
         raster: Spikes on one image.
         masking: What shows a masked gradient.
         layers: Names of the spiking layers, `[L]`; empty where no neuron is ours.

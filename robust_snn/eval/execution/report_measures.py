@@ -87,25 +87,25 @@ def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
         return [spiking_activity(job.victim, images.to(device), at) for images in both]
 
     def pictures(right: bool) -> Pictures:
-        """Images that held, the nearest to falling first; or that fell, early attacks' first."""
+        """Images that are still right, the nearest to wrong first; or broken ones, in order."""
         ids = np.flatnonzero((clean > 0.5) & ((worst >= 0.5) == right))
         ids = ids[np.lexsort((worst[ids], np.zeros(len(ids)) if right else predictions.by[ids]))]
         return _pictures(job, folder, predictions, ids)
 
     inside = attempt("Spikes and energy", activity, [SpikingActivity.none()] * 2)
-    fallen = attempt("Images that fell", lambda: pictures(False), Pictures.none())
-    survivors = attempt("Images that held", lambda: pictures(True), Pictures.none())
+    broken = attempt("Broken images", lambda: pictures(False), Pictures.none())
+    survivors = attempt("Images that no attack broke", lambda: pictures(True), Pictures.none())
     empty = np.array([], str), np.empty((0, 0))
     modes, cosines = attempt("Agreement of gradient modes", lambda: _agreement(job, at), empty)
     raster = attempt(
-        "Spikes of one image", lambda: _raster(job, (fallen, survivors)), Raster.none()
+        "Spikes of one image", lambda: _raster(job, (broken, survivors)), Raster.none()
     )
     masking = _masking(job, summary, at, folder, attempt)
     return ReportData(
         labels,
         clean,
         worst,
-        fallen,
+        broken,
         survivors,
         raster,
         masking,

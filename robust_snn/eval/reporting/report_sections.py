@@ -146,7 +146,7 @@ def unmeasured(
         if len(data.modes) < 2 and "Agreement of gradient modes" not in told:
             found.append(("Agreement of gradient modes", "the network takes fewer than two"))
         if not len(data.pictures.ids):
-            why = "no image fell, or the stored versions are gone"
+            why = "no image was broken, or the stored versions are gone"
             found.append(("Adversarial examples", why))
         if not len(data.masking.tried):
             why = "only adaptive suites try them all; robust-snn diagnose does, too"

@@ -126,7 +126,7 @@ def render_study_cost(costs: Sequence[tuple[str, float, float]], seeds: int) -> 
     least = seeds * sum(training for _, training, _ in costs) / 3600
     most = least + seeds * sum(attacks for *_, attacks in costs) / 3600
     text = f"{least:.1f} to {most:.1f} hours for {seeds * len(costs)} cells, one after the other"
-    return Group(table, Text(f"{text}; images that fall early cost less"))
+    return Group(table, Text(f"{text}; images that are broken early cost less"))
 
 
 def study_tables(found: StudyFindings) -> tuple[StudyTable, ...]:

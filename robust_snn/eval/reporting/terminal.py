@@ -192,7 +192,7 @@ def render_cost(
     text += (
         f"; {cost.gradients:,} gradients or queries; {cost.memory / 1e6:,.0f} MB of memory for a "
         f"batch, beside the libraries; at most {cost.disk / 1e6:,.0f} MB of disk. Expect a "
-        "factor of two: images that fall early cost less. Nothing was run or written."
+        "factor of two: images that are broken early cost less. Nothing was run or written."
     )
     return Group(table, Text(text))
 

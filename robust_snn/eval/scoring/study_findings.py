@@ -69,7 +69,7 @@ class DefenceFindings:
         row: Its row of the plan.
         seeds: Those whose cells are finished.
         measured: Its quantities, in the order of `Measured.what`.
-        broke: Share of the images that fell under the plan's suites, by the attack that made the
+        broke: Share of the images broken under the plan's suites, by the attack that made the
             worst version and its gradient mode, the largest first.
         failed: Checks that failed, and in how many verdicts.
         warned: Checks that warn, likewise.
@@ -258,16 +258,16 @@ def _measured(
 
 
 def _broke(cells: Sequence[_Cell], suites: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """Which attacks made the worst version of the images that fell."""
+    """Which attacks made the worst version of the images that were broken."""
     count: Counter[str] = Counter()
     for cell in cells:
         for suite in suites:
             run, rows = cell.predictions[suite], cell.verdicts[suite].attacks
             labels = run.labels[:, None]
-            fell = (_right(run.clean, labels) > 0.5) & (_right(run.worst, labels) < 0.5)
-            count.update(_with_mode(rows[by]) for by in run.by[fell & (run.by >= 0)])
+            broken = (_right(run.clean, labels) > 0.5) & (_right(run.worst, labels) < 0.5)
+            count.update(_with_mode(rows[by]) for by in run.by[broken & (run.by >= 0)])
     total = sum(count.values())
-    return tuple((name, fell / total) for name, fell in count.most_common())
+    return tuple((name, each / total) for name, each in count.most_common())
 
 
 def _with_mode(row: AttackResult) -> str:
