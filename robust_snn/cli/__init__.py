@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import typer
 
@@ -56,7 +56,7 @@ def _run(given: Sequence[str]) -> int:
     if "" in given:
         return _fail("an argument is empty; is a variable of the shell not set?", 2)
     try:
-        code = app(args=joined(given), prog_name="robust-snn", standalone_mode=False)
+        code = app(args=joined(map(at_home, given)), prog_name="robust-snn", standalone_mode=False)
     except (InputError, ImportError) as error:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
@@ -79,7 +79,13 @@ def _run(given: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def joined(words: Sequence[str]) -> list[str]:
+def at_home(word: str) -> str:
+    """An argument with the home folder for `~`, which shells leave in `--out=~/runs`."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + equals + os.path.expanduser(value) if value[:2] in ("~", "~/") else word
+
+
+def joined(words: Iterable[str]) -> list[str]:
     """Makes one word of the pairs that follow an option for pairs, as in `--set lr=0.1 eot=2`."""
     result: list[str] = []
     open_ended = False

@@ -19,6 +19,12 @@ _ENDLESS = {
 }
 
 
+def _check_whole(path: str | Path) -> None:
+    """Refuses `~`, which Python takes for the name of a folder."""
+    if str(path).split("/", 1)[0] == "~":
+        raise InputError(f"'{path!s:.200}' begins with ~: give os.path.expanduser({str(path)!r})")
+
+
 def is_there(path: str | Path, what: str = "the path") -> bool:
     """Whether something is at a path that can be read.
 
@@ -30,6 +36,7 @@ def is_there(path: str | Path, what: str = "the path") -> bool:
         InputError: If it is a pipe, a device or a socket, whose reading may never end, or if the
             system takes the text for no path.
     """
+    _check_whole(path)
     try:
         if is_remote(path):
             with remote_errors(there := cast(Path, path)):
@@ -51,6 +58,7 @@ def check_place(path: Path) -> None:
     Raises:
         InputError: If a folder, a pipe, a device or a socket is there.
     """
+    _check_whole(path)
     found = None if path.name else "a folder"
     with suppress(OSError, ValueError):  # what is wrong besides, writing says
         found = found or _ENDLESS.get(stat.S_IFMT(os.stat(path).st_mode))
@@ -66,6 +74,7 @@ def output_folder(path: Path, what: str) -> None:
     Raises:
         InputError: If something else is there, or the system refuses.
     """
+    _check_whole(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

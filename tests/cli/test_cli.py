@@ -344,6 +344,13 @@ def test_installed_command() -> None:
     assert done.stdout == ""
 
 
+def test_home_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/x")
+    words = ["--out=~/a", "~/b:make", "~", "--out", "a~/b", "--x=~y", "./~/c", "mean=~/d"]
+    expected = ["--out=/home/x/a", "/home/x/b:make", "/home/x", *words[3:]]
+    assert [cli.at_home(word) for word in words] == expected
+
+
 def test_pairs_in_every_form() -> None:
     expected = {"T": 4, "width": 0.25, "mean": [0.5], "decay": 0.001, "reset": "soft", "a": True}
     words = "--model-kwargs T=4 width=.25 --seed 1 --model-kwargs mean=[0.5] decay=1e-3"

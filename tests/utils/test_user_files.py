@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.user_files import is_there, output_folder
+from robust_snn.utils.user_files import check_place, is_there, output_folder
 
 
 def test_what_is_there(tmp_path: Path) -> None:
@@ -27,3 +27,14 @@ def test_output_folders(tmp_path: Path) -> None:
     for impossible in ("x" * 300, "a\0b"):
         with pytest.raises(InputError, match="for the page: "):
             output_folder(tmp_path / impossible, "the page")
+
+
+@pytest.mark.parametrize("path", ["~", "~/runs/new"])
+def test_home_is_no_folder_of_that_name(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for use in (is_there, check_place, lambda place: output_folder(place, "the page")):
+        with pytest.raises(InputError, match="begins with ~: give os.path.expanduser"):
+            use(Path(path))
+    assert not list(tmp_path.iterdir()) and not is_there("~new")
