@@ -206,7 +206,7 @@ class Verdict:
         """
         schema = tree.get("schema") if isinstance(tree, Mapping) else None
         if schema != SCHEMA or isinstance(schema, bool):
-            raise InputError(f"not a verdict of schema {SCHEMA}")
+            raise InputError(f"not a verdict of schema {SCHEMA}: its schema is {schema!r:.20}")
         check_verdict(tree)
         values = known_fields(tree, [f.name for f in fields(cls)])
         values["clean"] = _read(Clean, values["clean"])
@@ -238,7 +238,10 @@ class Verdict:
             InputError: If there is no such file, it is not a verdict of this schema, or is damaged.
         """
         tree = read_json(path := place(path), "the verdict")
-        verdict = cls.from_dict(tree)
+        try:
+            verdict = cls.from_dict(tree)
+        except InputError as error:
+            raise InputError(f"'{path}' is {error}") from None
         check_record(tree, path)
         return verdict
 

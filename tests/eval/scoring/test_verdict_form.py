@@ -88,6 +88,13 @@ def test_a_value_that_cannot_be_is_refused(path: str) -> None:
             Verdict.from_dict(changed(tree, path, value))
 
 
+def test_the_file_of_another_schema_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "verdict.json"
+    path.write_text(json.dumps({**a_verdict().to_dict(), "schema": 0}))
+    with pytest.raises(InputError, match=r"verdict\.json' is not .* 1: its schema is 0"):
+        Verdict.load(path)
+
+
 def test_any_value_in_any_place_is_read_or_refused() -> None:
     """Whatever stands where, there is an `InputError` or a verdict that can be shown."""
     tree, rng = a_verdict().to_dict(), random.Random(0)
