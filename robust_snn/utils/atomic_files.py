@@ -48,7 +48,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         draft.replace(path)
     except BaseException as error:
         draft.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # such as a full disk
+        if isinstance(error, OSError) and error.filename in (None, str(draft)):  # a full disk, say
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 

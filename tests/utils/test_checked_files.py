@@ -115,3 +115,9 @@ def test_a_file_does_not_take_the_place_of_a_pipe_or_a_folder(tmp_path: Path) ->
         with pytest.raises(InputError, match=what):
             write_text(place, "x")
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+def test_an_error_names_the_file_and_not_its_draft(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "gone" / "a.json", "")
+    assert caught.value.filename == str(tmp_path / "gone" / "a.json")
