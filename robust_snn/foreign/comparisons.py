@@ -279,6 +279,10 @@ class Comparisons(TorchFunctionMode):
             exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
             self.seen.spots[self._count] = exchanged.grad_fn, self._line()
+        if name == "where" and out.requires_grad and (made := _chooses_spikes(args, out)):
+            made.spikes = out.detach()
+            soft = [v for v in args[1:] if isinstance(v, Tensor) and v.requires_grad]
+            return self._straight_through(out, made, soft, ())
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -381,6 +385,14 @@ class Comparisons(TorchFunctionMode):
         if self._loose is None or not self._loose.leaves:
             return None
         return Elsewhere(self._loose.singly)
+
+
+def _chooses_spikes(args: Sequence[Any], out: Tensor) -> Comparison | None:
+    """The comparison by which `where` makes spikes of two soft values, which are their gradient."""
+    made: Comparison | None = getattr(args[0], "_comparison", None)
+    if made is None or made.of_few_values or made.staircase(out) is None:
+        return None
+    return made if all(has_few_values(v) for v in args[1:] if isinstance(v, Tensor)) else None
 
 
 def _bends(name: str, args: Sequence[Any]) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.autograd.graph import Node
+from torch.autograd.graph import GradientEdge, Node
 
 from robust_snn.foreign.comparison import Comparison, Form, Place
 from robust_snn.foreign.loose_ends import UNREACHED
@@ -40,7 +41,7 @@ class FoundComparisons:
         """What was found and does more than to reset a membrane.
 
         A comparison without a gradient may serve a reset. It is one of spikes where these reach
-        more than the membrane that is compared.
+        more than the membrane that is compared, or raise it.
 
         Args:
             spikes: The other spikes, and the lines that make them.
@@ -50,7 +51,8 @@ class FoundComparisons:
         places, others = self._candidates(), set[Any]()
         compared = {p: self.made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
         for place, made in compared.items():  # a line may be dead in its last step, or silent
-            if not made.of_few_values and self._reaches_others(place, made, onward):
+            more = self._reaches_others(place, made, onward) or self._raises(place, made)
+            if not made.of_few_values and more:
                 others.add(self.spots[place][1])
         return {p: f for p, f in places.items() if p not in compared or self.spots[p][1] in others}
 
@@ -94,6 +96,18 @@ class FoundComparisons:
             return False
         membranes = [] if made_of is None else [made_of, *onward.fired_by(made_of)]
         return onward.reaches_others(onward.children[node], membranes, node)
+
+    def _raises(self, place: float, made: Comparison) -> bool:
+        """Whether spikes raise the membrane of the next step, as a jump at a first spike does."""
+        node, line = self.spots[place]
+        after = (p for p, (_, other) in self.spots.items() if p > place and other == line)
+        later = next((self.made[self.found[p].made].membrane for p in after), None)
+        if later is None or not later.requires_grad or made.membrane is None:
+            return False
+        edge = GradientEdge(node, 0)
+        (rise,) = torch.autograd.grad(later.sum(), edge, retain_graph=True, allow_unused=True)
+        fired = made.membrane.detach() >= 0
+        return rise is not None and rise.shape == fired.shape and bool(rise[fired].sum() > 0)
 
     def _rooted(self, place: Place) -> Place:
         """A place with what its spikes are a staircase of."""

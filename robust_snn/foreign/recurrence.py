@@ -93,7 +93,7 @@ def fit(traces: Traces) -> Recurrence:
     weights = kept if kept is not None else cleared
     if weights is None or not -1e-6 < weights[0] <= 1 + 1e-6:
         raise Unrecognised("its membrane follows no recursion that we know")
-    if kept is not None and abs(weights[1]) < EXACT:
+    if kept is not None and weights[1] > -EXACT:
         raise Unrecognised("its spikes do not reset its membrane")
     own = before if kept is not None else (1 - fired) * before
     if not _certain([own, *rest], constant=weights[0] < 1 - 1e-4):

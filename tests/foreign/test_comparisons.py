@@ -57,6 +57,16 @@ def hooked(v: Tensor) -> Tensor:
     return out
 
 
+def chosen(v: Tensor) -> Tensor:
+    nothing = soft(v) - soft(v).detach()
+    return torch.where(v > 1, 1 + nothing, nothing)
+
+
+def chosen_ratio(v: Tensor) -> Tensor:
+    """Spikes whose gradient above the threshold is that of a logarithm."""
+    return torch.where(v > 1, soft(v) / soft(v).detach(), 0 * v)
+
+
 WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
     "hard.detach() + soft - soft.detach()": lambda v: (
         (v > 1).float().detach() + soft(v) - soft(v).detach()
@@ -75,6 +85,7 @@ WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
     "copied without a graph": copied,
     "copied to what was detached": copied_to_data,
     "by a hook": hooked,
+    "chosen of soft values": chosen,
 }
 WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
     "float": lambda v: (v > 1).float(),
@@ -217,6 +228,31 @@ class Recurrent(Net):
             v = v * (1 - spikes)
             total = total + self.fire(self.two(spikes) + (back if step == 0 else 0.0) - 0.3)
         return total
+
+
+def test_soft_values_that_are_chosen_are_a_gradient_alone() -> None:
+    mode = "bptt(surrogate=sigmoid(alpha=4))"
+    found = through(adapt(Net(chosen_ratio), images=IMAGES).replace(gradient=mode))
+    assert_close_rms(found[1], through(Net(chosen))[1])
+
+
+class Jumping(Net):
+    """Its second layer has no spikes: a membrane jumps up where it reaches the threshold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = torch.zeros(len(x), 4)
+        for _ in range(4):
+            u = 0.8 * u + self.two(self.one(x.flatten(1)))
+            u = u + 2 * self.fire(u + 0.9)
+        return u
+
+
+def test_a_jump_of_a_membrane_that_is_read_is_one_of_spikes() -> None:
+    victim = adapt(Jumping(WITHOUT["float"]), images=IMAGES)
+    mode = "bptt(surrogate=sigmoid(alpha=4))"
+    found = through(victim.replace(gradient=mode))
+    assert_close_rms(found[1], through(Jumping(WITH_GRADIENT["under no_grad"]))[1])
+    assert "do not reset" in (victim.takes("bptr").refusal or "")
 
 
 def test_a_silent_layer_beside_a_constant_is_no_spike() -> None:
