@@ -74,6 +74,7 @@ def joules(verdict: Verdict) -> list[str]:
     assert verdict.energy is not None
     rows = []
     for r in verdict.energy.rows:
+        assert r.factor is not None and r.factor_ci is not None  # images cost something
         low, high = r.factor_ci
         factor = f"{r.factor:.2f} ({low:.2f}-{high:.2f})"
         rows.append(f"{r.name} | {r.joules * 1e6:.3f} uJ | {factor} | {r.steps:.2f} steps")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 import robust_snn
 from robust_snn import InputError, Victim
 from robust_snn.eval import AttackSpec, Suite, Verdict
+from robust_snn.eval.reporting.html import write_report
+from robust_snn.eval.reporting.terminal import render_verdict
 from robust_snn.eval.scoring.energy_use import row_energy
 from robust_snn.eval.scoring.spiking_activity import spiking_activity
 from robust_snn.metrics import EnergyAttack, energy, image_costs, profile
@@ -145,9 +149,36 @@ def test_a_suite_says_what_inferences_cost(tmp_path: Path) -> None:
     assert verdict.energy is not None
     assert [row.name for row in verdict.energy.rows] == ["none", "apgd", "energy"]
     clean, _, attacked = verdict.energy.rows
-    assert clean.factor == 1 < attacked.factor and "pJ" in verdict.energy.formula
+    assert clean.factor == 1 < (attacked.factor or 0) and "pJ" in verdict.energy.formula
     assert verdict.attacks[1].accuracy == verdict.clean.accuracy  # the answers stay
     assert Verdict.load(tmp_path / "verdict.json") == verdict
+
+
+class Events(nn.Module):
+    """Takes frames `[B, T, C, H, W]`; one without an event costs nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.neurons, self.leave = nn.Linear(8, 12, bias=False), LIF(), nn.Linear(12, 3)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.leave(self.neurons(3 * self.enter(frames.movedim(1, 0).flatten(2)))).mean(0)
+
+
+@pytest.mark.parametrize(("events", "factor"), [(0, None), (1, 1.0)])
+def test_clean_images_may_cost_nothing(events: int, factor: float | None, tmp_path: Path) -> None:
+    """Then there is no factor, and none that is sure where few of them cost anything."""
+    images, labels = torch.zeros(4, 3, 1, 2, 4), torch.tensor([0, 1, 2, 0])
+    images[:events] = 1
+    suite = Suite("e", (AttackSpec("energy", "energy", "energy", steps=2),), independent=True)
+    verdict = robust_snn.evaluate(Events(), images, labels, suite=suite, eps=0.1, out=tmp_path)
+    assert verdict.energy is not None
+    clean, attacked = verdict.energy.rows
+    assert clean.factor == factor and clean.factor_ci is None
+    assert np.isfinite([attacked.joules, *attacked.ci]).all() and attacked.factor_ci is None
+    assert Verdict.load(tmp_path / "verdict.json") == verdict
+    Console(file=StringIO()).print(render_verdict(verdict))
+    assert "Joules per inference" in write_report(tmp_path).read_text()
 
 
 def test_networks_without_spikes_are_refused(tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def _energy_table(energy: EnergyUse) -> Table:
             " to ".join(wider(row.ci)),
             f"{row.spike_operations:,.0f}",
             f"{row.steps:.1f}",
-            f"{row.factor:.3g}x",
-            f"{'-'.join(wider(row.factor_ci))}x",
+            "" if row.factor is None else f"{row.factor:.3g}x",
+            "" if row.factor_ci is None else f"{'-'.join(wider(row.factor_ci))}x",
         )
     table.caption = energy.formula
     return table

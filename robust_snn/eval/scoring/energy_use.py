@@ -30,8 +30,10 @@ class RowEnergy:
             others, its own costs.
         spike_operations: Per inference.
         steps: Time steps that the network read.
-        factor: Joules over those of the clean images.
-        factor_ci: Its 95 % interval, over the same images.
+        factor: Joules over those of the clean images; None where these cost none, as recordings
+            without an event may.
+        factor_ci: Its 95 % interval, over the same images; None where too few of the clean ones
+            cost anything.
     """
 
     name: str
@@ -39,8 +41,8 @@ class RowEnergy:
     ci: tuple[float, float]
     spike_operations: float
     steps: float
-    factor: float
-    factor_ci: tuple[float, float]
+    factor: float | None
+    factor_ci: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def row_energy(name: str, costs: np.ndarray, clean: np.ndarray, seed: int) -> Ro
     rng = np.random.default_rng(seed)
     at = rng.integers(0, len(costs), (RESAMPLES, len(costs)))
     joules, before = costs[:, 0][at].mean(1), clean[:, 0][at].mean(1)
-    mean, factor = float(costs[:, 0].mean()), float(costs[:, 0].mean() / clean[:, 0].mean())
+    mean, usual = float(costs[:, 0].mean()), float(clean[:, 0].mean())
+    factor = mean / usual if usual else None
     return RowEnergy(
         name,
         mean,
@@ -93,7 +96,9 @@ def row_energy(name: str, costs: np.ndarray, clean: np.ndarray, seed: int) -> Ro
         float(costs[:, 1].mean()),
         float(costs[:, 2].mean()),
         factor,
-        _limits(joules / before, factor, len(costs)),
+        None
+        if factor is None or not before.all()
+        else _limits(joules / before, factor, len(costs)),
     )
 
 
@@ -101,7 +106,8 @@ def read_energy(tree: Mapping[str, Any]) -> EnergyUse:
     """Reads what a verdict holds of it, once it is checked."""
     rows = []
     for row in tree["rows"]:
-        pairs = {key: (row[key][0], row[key][1]) for key in ("ci", "factor_ci")}
+        limits = {key: row[key] for key in ("ci", "factor_ci")}
+        pairs = {key: None if pair is None else tuple(pair) for key, pair in limits.items()}
         rows.append(RowEnergy(**{**row, **pairs}))
     return EnergyUse(tree["formula"], tuple(rows))
 

@@ -150,8 +150,8 @@ ROW_ENERGY = {
     "ci": PAIR,
     "spike_operations": POSITIVE,
     "steps": POSITIVE,
-    "factor": POSITIVE,
-    "factor_ci": PAIR,
+    "factor": _or_none(POSITIVE),
+    "factor_ci": _or_none(PAIR),
 }
 REST: dict[str, Check] = {
     "suite": TEXT,
