@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -25,6 +26,12 @@ words: ContextVar[tuple[str, ...]] = ContextVar("words")  # of the command line
 def command() -> str:
     """The command that runs now, as one would type it."""
     return shlex.join(["robust-snn", *words.get()])
+
+
+def spell_out(stream: Any) -> None:
+    """Lets a stream write what its encoding lacks as `\\xfc`, as Python does on stderr."""
+    if isinstance(stream, io.TextIOWrapper):  # none where it was closed
+        stream.reconfigure(errors="backslashreplace")
 
 
 def say(what: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import re
@@ -18,6 +19,7 @@ from PIL import Image
 from diagnoses import a_diagnosis
 from refusals import refused
 from robust_snn import InputError, cli
+from robust_snn.cli import console
 from robust_snn.cli.doctor import check_backend, measured_blocks, measured_choices
 from robust_snn.cli.options import NAMED_SETS
 from robust_snn.data import DATASETS, EVENT_SETS
@@ -342,6 +344,16 @@ def test_installed_command() -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_what_an_encoding_lacks_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console.spell_out(stream)
+    monkeypatch.setattr(sys, "stdout", stream)
+    console.say("verdict in r\xfcn\udcff")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"verdict in r\\xfcn\\udcff\n"
+    console.spell_out(None)
 
 
 def test_home_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
