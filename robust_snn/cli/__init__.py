@@ -45,7 +45,7 @@ PAIRS = ("--model-kwargs", "--set")  # options that take any number of name=valu
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line, and exits with 0 if done, 2 after wrong input, 1 otherwise."""
     if arguments is None:
-        console.spell_out(sys.stdout)
+        console.open_streams()
     code = _run(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # the process ends here, and what a library does then is no news
         for number in SIGNALS:

@@ -28,10 +28,16 @@ def command() -> str:
     return shlex.join(["robust-snn", *words.get()])
 
 
-def spell_out(stream: Any) -> None:
-    """Lets a stream write what its encoding lacks as `\\xfc`, as Python does on stderr."""
-    if isinstance(stream, io.TextIOWrapper):  # none where it was closed
-        stream.reconfigure(errors="backslashreplace")
+def open_streams() -> None:
+    """Lets streams be written to whatever they are: closed ones (`>&-`) lead nowhere.
+
+    What the encoding of stdout lacks is spelled out as `\\xfc`, as Python does on stderr.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(what: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -348,12 +349,20 @@ def test_installed_command() -> None:
 
 def test_what_an_encoding_lacks_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    console.spell_out(stream)
     monkeypatch.setattr(sys, "stdout", stream)
+    console.open_streams()
     console.say("verdict in r\xfcn\udcff")
     stream.flush()
     assert stream.buffer.getvalue() == b"verdict in r\\xfcn\\udcff\n"
-    console.spell_out(None)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_closed_streams_lead_nowhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, name, None)
+    console.open_streams()
+    console.say("done")
+    with getattr(sys, name) as stream:
+        assert stream.name == os.devnull and stream.writable()
 
 
 def test_home_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
