@@ -17,6 +17,7 @@ from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 
 TRIED_ON = 2  # images
+FORKED = "fork-based multiprocessing"  # in what PyTorch says of gradients in such a process
 
 
 def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Reach:
@@ -29,6 +30,9 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
         victim: The victim, with the mode.
         images: `[B, C, H, W]` in [0, 1].
         backward: Whether the gradient is needed; a search does without.
+
+    Raises:
+        InputError: If no network has gradients in this process.
     """
     try:
         with attack_variant(victim.replace(eot=1), 0) as variant, torch.enable_grad():
@@ -44,6 +48,11 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
     except Exception as error:  # whatever a network of other people does
         if is_program_error(error):
             raise
+        if FORKED in str(error):  # no network has part in it
+            raise InputError(
+                "PyTorch gives no gradient in this process, which was forked from one with threads "
+                "of its own: start processes by multiprocessing.get_context('spawn')"
+            ) from error
         return Reach(refusal=f"no gradient under {victim.gradient.brief}: {first_line(error)}")
 
 

@@ -76,3 +76,18 @@ def test_a_mistake_of_ours_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("robust_snn.attacks.mode_reach.device_of", None)
     with pytest.raises(TypeError, match="NoneType"):
         tried_reach(Victim(net), images)
+
+
+def test_a_forked_process_without_gradients_is_no_fault_of_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError(
+            "Unable to handle autograd's threading in combination with fork-based multiprocessing."
+        )
+
+    net = Picky(reaches_all)
+    images, _ = pictures(net, 2)
+    monkeypatch.setattr(torch.autograd, "grad", refuse)
+    with pytest.raises(InputError, match="start processes by multiprocessing"):
+        tried_reach(Victim(net), images)
