@@ -20,6 +20,7 @@ from robust_snn.diagnostics.attack_sanity import (
 )
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.finite_differences import finite_differences
+from robust_snn.diagnostics.hidden_noise import hidden_noise
 from robust_snn.diagnostics.input_gradients import (
     batch_independence,
     surrogate_slopes,
@@ -105,6 +106,7 @@ def full(
     craft = cache(pgd_images)  # of several checks, within the same radius
     return [
         *cheap(*of, seed=seed),
+        *measure_or_warn("hidden noise", lambda: hidden_noise(*of, seed=seed)),
         *measure_or_warn("finite differences", lambda: finite_differences(*of, **threat)),
         *measure_or_warn("accuracy over eps", lambda: accuracy_over_eps(*of, **kept, craft=craft)),
         *measure_or_warn("accuracy over steps", lambda: accuracy_over_steps(*of, **kept)),

@@ -19,6 +19,7 @@ from robust_snn.diagnostics import (
     measure_or_warn,
 )
 from robust_snn.diagnostics.diagnostic import grade
+from robust_snn.diagnostics.hidden_noise import hidden_noise
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.gradients import Own, parse_mode
 from robust_snn.victim import Victim
@@ -123,6 +124,8 @@ def gradient_masking(
     judged, of = list(followed), (victim, images, labels)
     notes = follows_margin(*of, followed, threat, seed=seed)
     moved = bool(notes) and all(note.status == "pass" for note in notes)
+    hidden = measure_or_warn("hidden noise", lambda: hidden_noise(*of, seed=seed))
+    notes += [note for note in hidden if note.status != "pass"]
     if own not in followed and tried_reach(victim.replace(gradient=own), images).refusal is None:
         judged.append(own)
     found = {
