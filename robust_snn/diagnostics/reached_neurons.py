@@ -38,7 +38,8 @@ def reached_neurons(victim: Victim, images: Tensor, labels: Tensor, *, seed: int
         return Diagnostic(NAME, share, "warn", why)
     if found:
         who = "gradient modes can replace it in" if own else f"{mode.brief} reaches"
-        return Diagnostic(NAME, share, "pass", f"{who} all {found} spiking layers")
+        layers = "the one spiking layer" if found == 1 else f"all {found} spiking layers"
+        return Diagnostic(NAME, share, "pass", f"{who} {layers}")
     none = "gradient modes reach no neuron of this network: every gradient is the network's own"
     if is_derivative(victim, images, labels, seed):
         return Diagnostic(NAME, share, "pass", f"{none}, which is the derivative of its logits")

@@ -31,7 +31,8 @@ def summary(name: str, found: Study, neurons: tuple[str, ...], reach: dict[str, 
     forms = ", ".join(
         f"{count} {form}" for form, count in Counter(n.form for n in found.plan.neurons).items()
     )
-    what = f"{len(neurons)} spike sites ({shown}){f' by {forms}' if forms else ''}"
+    sites = "1 spike site" if len(neurons) == 1 else f"{len(neurons)} spike sites"
+    what = f"{sites} ({shown}){f' by {forms}' if forms else ''}"
     refused = {mode: answer.refusal for mode, answer in reach.items() if answer.refusal}
     taken = [mode for mode, answer in reach.items() if answer.neurons and mode not in refused]
     text = f"{run}; {what}; modes {', '.join(taken) or 'none'}"

@@ -16,6 +16,7 @@ from browser import after_script, needs_chromium
 from robust_snn import InputError
 from robust_snn.diagnostics import Diagnostic
 from robust_snn.eval.execution.report_data import Masking, Pictures, Raster, ReportData
+from robust_snn.eval.reporting.charts import short_label
 from robust_snn.eval.reporting.html import render_page, write_report
 from robust_snn.eval.reporting.page_templates import with_prefix
 from robust_snn.eval.reporting.terminal import radius_text
@@ -300,3 +301,10 @@ def test_in_a_browser_nothing_overflows_and_every_image_loads(tmp_path: Path, wi
         """,
     )
     assert found == f"{width} true"
+
+
+def test_long_labels_are_told_apart() -> None:
+    modes = [f"bptt rectangle(width={width})" for width in (0.5, 0.89, 1.6)]
+    labels = [short_label(mode) for mode in modes]
+    assert labels == ["bptt rectan…width=0.5)", "bptt rectan…idth=0.89)", "bptt rectan…width=1.6)"]
+    assert short_label("x$") == "x\\$"
