@@ -51,9 +51,9 @@ def refuse_own_steps(subject: Runnable, images: Tensor) -> None:
     """Refuses `T` for a network that shows an image to its neurons for several steps itself."""
     try:
         found = try_layout(subject, images, Layout.IMAGES)
+        steps = _own_steps(subject, images, found)
     except Exception:  # not made for images alone, as expected
         return
-    steps = _own_steps(subject, images, found)
     if steps > 1:
         raise InputError(
             f"{subject.name} runs {steps} time steps by itself; say robust_snn.adapt(net) without T"

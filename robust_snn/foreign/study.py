@@ -57,17 +57,14 @@ def study(subject: Runnable, x: Tensor) -> Study:
             mixes = mixes or isinstance(error, ImagesMix)
             failures.append(f"shown {layout.value}: {error}")
             continue
-        if subject.T is None:
-            refuse_one_step(subject, images, found)
         try:
+            if subject.T is None:
+                refuse_one_step(subject, images, found)
             plan = spike_plan(subject, x, layout, found.reading)
         except Exception as error:
             if is_out_of_memory(error) or isinstance(error, InputError):
                 raise
-            raise InputError(
-                f"{subject.name} takes {len(images)} images, and fails on {len(surveyed(x))} "
-                f"({type(error).__name__}: {error}); it must take any number of them"
-            ) from error
+            raise InputError(_why_not_surveyed(subject, x, layout, error)) from error
         warn_of_other_lists(subject, images, found, plan.loop)
         return found._replace(plan=plan)
     if kept := moved_outside(elsewhere, subject.net):
@@ -112,3 +109,19 @@ def _takes_steps(subject: Runnable, images: Tensor) -> bool:
             subject.raw(frames, layout)
             return True
     return False
+
+
+def _why_not_surveyed(subject: Runnable, x: Tensor, layout: Layout, error: Exception) -> str:
+    """What is said of a network that runs on a few images, and failed while it was looked at."""
+    images, why = surveyed(x), f"{type(error).__name__}: {error}"
+    try:
+        subject.raw(images, layout)
+    except Exception:  # whatever a network does with another number of images
+        return (
+            f"{subject.name} takes {BATCHES[0]} images, and fails on {len(images)} ({why}); it "
+            "must take any number of them"
+        )
+    return (
+        f"{subject.name} runs, but not while its operations are looked at ({why}); write what "
+        "fails with plain operations of PyTorch, as a loop over steps"
+    )

@@ -150,6 +150,15 @@ class Centred(Loop):
         return super().forward(x - x.mean())
 
 
+class Unseen(Loop):
+    """Fails where something sees its operations, as code that traces itself does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.overrides._get_current_function_mode_stack():
+            raise RuntimeError("it cannot be traced twice")
+        return super().forward(x)
+
+
 class AtMost(Loop):
     def forward(self, x: Tensor) -> Tensor:
         assert len(x) < 4
@@ -190,6 +199,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
         r"or on the images beside it.*give neurons and norms \[T, B",
     ),
     "a norm over the batch": (Centred, {}, "or on the images beside it"),
+    "unseen": (Unseen, {}, "not while its operations are looked at"),
     "four images": (AtMost, {}, "takes 3 images, and fails on 6"),
     "a clock": (Timed, {"random": True}, "draws random numbers that follow from no seed"),
     "images as steps": (Folded, {}, r"its steps follows the number of images.*\[T, B, \.\.\.\]"),
