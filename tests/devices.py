@@ -121,6 +121,8 @@ def runs(item: pytest.Item) -> bool:
     backend = values.get("backend")
     if item.get_closest_marker("gpu_only" if not beside else "cpu_only"):
         return False
+    if beside and OTHER and "compiled" in item.fixturenames:
+        return False
     if INTERPRETED or backend not in ("numba", "triton"):
         return True
     return not (beside and OTHER) and (backend == "triton") == beside

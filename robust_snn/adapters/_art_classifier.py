@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from robust_snn.data.checks import check_labels
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.modules import device_of
 
 TIME_REDUCTIONS = ("mean", "none")
 Array = Any  # ART takes and returns `numpy.ndarray` or `torch.Tensor`, the same kind
@@ -50,7 +51,10 @@ class SNNClassifier(PyTorchClassifier):
     def __init__(
         self, *args: Any, n_predict_draws: int = 1, eot_loss: int = 1, **kwargs: Any
     ) -> None:
+        device = device_of(kwargs["model"] if "model" in kwargs else args[0])
         super().__init__(*args, **kwargs)
+        self._device = device
+        self._model.to(device)  # ART has moved it to the CPU or to the current GPU
         self.n_predict_draws = n_predict_draws
         self.eot_loss = eot_loss
         self._heard: list[str] | None = None
@@ -256,13 +260,6 @@ class SNNClassifier(PyTorchClassifier):
         other = copy.copy(self)
         other._replace_victim(output="probabilities")
         return other
-
-    def clone_for_refitting(self) -> SNNClassifier:
-        """A copy with fresh weights, on the same device, with the same settings of the victim."""
-        clone: SNNClassifier = super().clone_for_refitting()
-        clone._device = self.device
-        clone._model.to(self.device)
-        return clone
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

@@ -73,7 +73,7 @@ class RunState:
             DamagedFile: If it is not as it was written.
         """
         try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
+            with safe_open(path, framework="pt") as file:
                 text, digest = file.metadata()["run"], file.metadata()["sha256"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if digest != _digest(text, tensors):
@@ -90,6 +90,7 @@ class RunState:
             raise InputError(
                 f"'{path}' holds another run ({changed}); give the same arguments or another path"
             )
+        tensors = {name: value.to(device) for name, value in tensors.items()}
         return cls(
             tensors["images"],
             tensors["robust"],

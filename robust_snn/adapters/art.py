@@ -113,17 +113,23 @@ def to_art(
         **kwargs: More arguments of `SNNClassifier` and `PyTorchClassifier`.
 
     Raises:
-        InputError: If the shape of an image is not known.
+        InputError: If the shape of an image is not known, or `device_type` says another device.
     """
     check_victim(victim)
     shape = input_shape or getattr(victim.net, "pretrained_cfg", {}).get("input_size")
     if shape is None:
         raise InputError("to_art needs input_shape=(C, H, W): the net does not say what it takes")
     device = device_of(victim)
+    place = "gpu" if device.type == "cuda" else "cpu"
+    if kwargs.get("device_type", place) != place:
+        raise InputError(
+            f"the victim is on {device}, and stays there: move it by victim.to(...), and leave "
+            f"device_type={kwargs['device_type']!r} out"
+        )
     settings: dict[str, Any] = {
         "nb_classes": count_classes(victim, torch.zeros(1, *shape, device=device)),
         "clip_values": (0.0, 1.0),
-        "device_type": "gpu" if device.type == "cuda" else "cpu",
+        "device_type": place,
     }
     return SNNClassifier(victim, loss or nn.CrossEntropyLoss(), shape, **(settings | kwargs))
 
@@ -190,8 +196,9 @@ def attack(
             estimator = estimator.as_probabilities()
         x, y = images.cpu().numpy(), np.eye(estimator.nb_classes, dtype=np.float32)[labels.cpu()]
         size = 1 if name in ONE_BY_ONE else len(x)
-        made_by = kind(estimator, **arguments)
-        with _seeded_states():
+        gpu = torch.cuda.device(estimator.device if estimator.device.type == "cuda" else -1)
+        with gpu, _seeded_states():  # ART rebuilds estimators on the current GPU
+            made_by = kind(estimator, **arguments)
             made = [
                 _generate(made_by, x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)
             ]

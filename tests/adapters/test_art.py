@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from robust_snn import InputError, Victim
+from robust_snn.utils.modules import device_of
 from robust_snn.victim.scoring import accuracy
 from victims import SHAPE, StandIn, tiny_victim, told_by, untouched
 
@@ -169,8 +170,10 @@ def test_patches_run_on_the_estimator(victim: Victim) -> None:
     assert patched.shape == images.shape and patched.min() >= 0 and patched.max() <= 1
 
 
-def test_autoattack_of_art() -> None:
+def test_autoattack_of_art(device: torch.device) -> None:
     pytest.importorskip("multiprocess")  # ART needs it and does not install it
+    if device.type not in ("cpu", "cuda"):
+        pytest.skip("ART rebuilds the estimator on a CPU or GPU")
     victim = tiny_victim(False)
     images, labels = told_by(victim, 2)
     estimator = to_art(victim, input_shape=SHAPE)
@@ -191,6 +194,7 @@ def test_estimator_is_the_stock_one_where_that_is_right(device: torch.device) ->
     stock = PyTorchClassifier(
         victim, torch.nn.CrossEntropyLoss(), SHAPE, 4, clip_values=(0, 1), device_type=place
     )
+    stock._device = victim.to(device) and device  # ART knows CPUs and CUDA alone
     assert isinstance(ours, PyTorchClassifier) and ours.nb_classes == 4 and ours.model is victim
     np.testing.assert_array_equal(ours.predict(x), stock.predict(x))
     np.testing.assert_allclose(ours.loss_gradient(x, y), stock.loss_gradient(x, y), rtol=1e-6)
@@ -243,6 +247,15 @@ def test_shape_must_be_known() -> None:
     with pytest.raises(InputError, match="input_shape"):
         to_art(Victim(Bare()))
     assert to_art(Victim(Bare()), input_shape=SHAPE).nb_classes == 3
+
+
+def test_the_victim_stays_where_it_is(device: torch.device) -> None:
+    victim = tiny_victim(False)
+    estimator = to_art(victim, input_shape=SHAPE)
+    assert device_of(victim).type == estimator.device.type == device.type
+    other = "cpu" if device.type == "cuda" else "gpu"
+    with pytest.raises(InputError, match=rf"the victim is on {device.type}.*device_type='{other}'"):
+        to_art(victim, input_shape=SHAPE, device_type=other)
 
 
 def test_copies_keep_averaging_mode_and_device() -> None:

@@ -107,7 +107,7 @@ def test_deterministic_victim_gets_the_library_bit_for_bit() -> None:
     images, labels = told_by(victim, 9)
     labels[0] = (labels[0] + 1) % 4  # one image is wrong from the start
     ours = autoattack(victim, images, labels, 0.03, batch_size=4, seed=7)
-    engine = AutoAttack(victim, eps=0.03, norm="Linf", seed=7, version="standard")
+    engine = AutoAttack(victim, eps=0.03, norm="Linf", seed=7, device=images.device)
     engine.apgd_targeted.n_target_classes = engine.fab.n_target_classes = 3
     theirs, answers = engine.run_standard_evaluation(images, labels, batch_size=4)
     assert torch.equal(ours.images, theirs)
@@ -299,7 +299,7 @@ def test_drop_in_is_the_library(classes: int, tmp_path: Path) -> None:
     victim = tiny_victim(False, classes)
     images, labels = told_by(victim, 4)
     scripts = DropIn(victim, norm="L2", eps=0.3, seed=3, verbose=False, device=str(images.device))
-    library = AutoAttack(victim, norm="L2", eps=0.3, seed=3)
+    library = AutoAttack(victim, norm="L2", eps=0.3, seed=3, device=images.device)
     names = [n for n in ("apgd-ce", "fab-t", "square") if classes >= LEAST_CLASSES[n]]
     for engine in (scripts, library):
         engine.version, engine.attacks_to_run = "custom", names

@@ -53,11 +53,11 @@ def test_pgd_makes_the_same_images(library: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("eps", [0.05, 0.1])
-def test_apgd_leaves_the_same_accuracy(eps: float) -> None:
+def test_apgd_leaves_the_same_accuracy(eps: float, device: torch.device) -> None:
     """The random starts differ, which moves a few images; the mean over seeds stays."""
     victim = adapt("snn_vgg5.digits", pretrained=True)
     data = load_dataset("digits", n=48)
-    images, labels, left = data.images, data.labels, []
+    images, labels, left = data.images.to(device), data.labels.to(device), []
     for seed in range(3):
         found = autoattack(
             victim, images, labels, eps, attacks=["apgd-ce"], n_iter=50, seed=seed

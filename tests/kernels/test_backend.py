@@ -181,6 +181,7 @@ def test_more_images_than_a_grid_is_high():
 
 
 @pytest.mark.gpu_only
+@pytest.mark.usefixtures("compiled")
 def test_more_activations_than_32_bits_count():
     steps, batch, neurons = 3, 1_100_000, 1024
     current = torch.zeros(1, dtype=torch.bfloat16).expand(steps, batch, neurons).contiguous()

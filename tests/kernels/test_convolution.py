@@ -44,6 +44,7 @@ def _gradient(victim: Victim, x: Tensor) -> Tensor:
     return torch.autograd.grad(loss, x)[0]
 
 
+@pytest.mark.usefixtures("compiled")  # the reference gives every step
 @pytest.mark.parametrize("gradient", ONCE)
 @pytest.mark.parametrize("name", ["snn_wrn16", "snn_resnet18", "snn_vgg5", "snn_vggsnn"])
 def test_rate_modes_run_backward_once(name, gradient, batches, monkeypatch):
@@ -59,6 +60,7 @@ def test_rate_modes_run_backward_once(name, gradient, batches, monkeypatch):
     assert_close_rms(got, expected)
 
 
+@pytest.mark.usefixtures("compiled")  # the reference gives every step
 @pytest.mark.parametrize(
     "name, gradient, once",
     [

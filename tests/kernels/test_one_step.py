@@ -10,6 +10,8 @@ from robust_snn.kernels.spiking.adaptive_surrogates import SharpnessMemory, Widt
 from robust_snn.kernels.spiking.rules import Surrogate
 from robust_snn.kernels.spiking.surrogate_shapes import UNIT_SHAPES
 
+pytestmark = pytest.mark.cpu_only  # on other devices there is no such pass
+
 SHAPE = (3, 70, 9, 11)
 SHARPNESS = {
     "a number": 3.5,

@@ -86,6 +86,11 @@ Tensor on_cpu(const Tensor& x) {
   return at::from_blob(const_cast<void*>(x.const_data_ptr()), x.sizes(), x.strides(), options);
 }
 
+using Maybe = std::optional<Tensor>;
+Maybe on_cpu_if_any(const Maybe& x) {
+  return x && x->defined() ? Maybe(on_cpu(*x)) : std::nullopt;
+}
+
 Tensor on_mirror(const Tensor& x) {
   if (!x.defined()) return x;
   auto out = at::empty_strided(x.sizes(), x.strides(), x.options().device(THE_DEVICE));
@@ -154,13 +159,11 @@ Tensor& set_storage(Tensor& x, at::Storage source) {
 Tensor convolution(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, Sizes stride,
                    Sizes padding, Sizes dilation, bool transposed, Sizes output_padding, c10::SymInt groups) {
   check_one_device(x, weight);
-  std::optional<Tensor> own_bias;
-  if (bias && bias->defined()) own_bias = on_cpu(*bias);
-  return on_mirror(at::convolution_symint(on_cpu(x), on_cpu(weight), own_bias, stride, padding, dilation,
+  return on_mirror(at::convolution_symint(on_cpu(x), on_cpu(weight), on_cpu_if_any(bias), stride, padding, dilation,
                                           transposed, output_padding, groups));
 }
-using Gradients = std::tuple<Tensor, Tensor, Tensor>;
-Gradients pull_convolution(const Tensor& gradient, const Tensor& x, const Tensor& weight, Sizes stride,
+using Three = std::tuple<Tensor, Tensor, Tensor>;
+Three pull_convolution(const Tensor& gradient, const Tensor& x, const Tensor& weight, Sizes stride,
                            Sizes padding, Sizes dilation, bool transposed, Sizes output_padding,
                            c10::SymInt groups, std::array<bool, 3> wanted) {
   check_one_device(x, weight);
@@ -171,12 +174,21 @@ Gradients pull_convolution(const Tensor& gradient, const Tensor& x, const Tensor
       output_padding, groups, wanted);
   return {on_mirror(on_x), on_mirror(on_weight), on_mirror(on_bias)};
 }
-Gradients convolution_backward(const Tensor& gradient, const Tensor& x, const Tensor& weight,
+Three convolution_backward(const Tensor& gradient, const Tensor& x, const Tensor& weight,
                                at::OptionalSymIntArrayRef, Sizes stride, Sizes padding, Sizes dilation,
                                bool transposed, Sizes output_padding, c10::SymInt groups,
                                std::array<bool, 3> wanted) {
   return pull_convolution(gradient, x, weight, stride, padding, dilation, transposed, output_padding,
                           groups, wanted);
+}
+
+// Batch norms, whose schema does not say that they write running statistics.
+Three batch_norm(const Tensor& x, const Maybe& weight, const Maybe& bias, const Maybe& mean,
+                     const Maybe& variance, bool training, double momentum, double eps) {
+  auto [out, saved_mean, saved_deviation] =
+      at::native_batch_norm(on_cpu(x), on_cpu_if_any(weight), on_cpu_if_any(bias), on_cpu_if_any(mean),
+                            on_cpu_if_any(variance), training, momentum, eps);
+  return {on_mirror(out), on_mirror(saved_mean), on_mirror(saved_deviation)};
 }
 
 void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
@@ -211,6 +223,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("convolution_overrideable", convolution);
   m.impl("convolution_backward_overrideable", pull_convolution);
   m.impl("convolution_backward", convolution_backward);
+  m.impl("native_batch_norm", batch_norm);
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
