@@ -16,7 +16,7 @@ from robust_snn.utils.errors import InputError, is_out_of_memory, unknown
 from robust_snn.utils.exporting import recorded
 
 BACKENDS = ("auto", "triton", "numba", "torch")
-OLDEST_TRITON = (3, 2)  # which PyTorch 2.6 brings
+OLDEST_TRITON = (3, 4)  # which PyTorch 2.8 brings
 _log = logging.getLogger("robust_snn")
 _COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -11,7 +11,7 @@ import torch
 
 def exporting() -> bool:
     """Whether the network that runs now is recorded, to be run without its Python code."""
-    return torch.jit.is_tracing() or _in_torch_export()
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def recorded() -> bool:
@@ -23,10 +23,6 @@ def to_onnx() -> bool:
     """Whether the network that runs now is converted to ONNX, which knows no operator of ours."""
     followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return followed and torch.onnx.is_in_onnx_export()  # which looks for modules to say it
-
-
-# PyTorch 2.6 does not say it
-_in_torch_export = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 @torch.compiler.assume_constant_result

@@ -2,7 +2,7 @@
 
 python studies/at_full_size/run.py --images cifar10.safetensors --out runs/gpu --minutes 9
 
-Nothing is fetched from a network. Besides PyTorch 2.6 to 2.14, Triton, torchvision and timm, it
+Nothing is fetched from a network. Besides PyTorch 2.8 to 2.14, Triton, torchvision and timm, it
 needs what pyproject.toml lists; wheels that a machine with those often lacks:
 
     adversarial-robustness-toolbox cma dill eagerpy foolbox GitPython gitdb loguru multiprocess

@@ -123,7 +123,7 @@ def test_operators_satisfy_pytorch(rule, last, compiled):
     "triton, trouble",
     [
         (None, "not installed"),
-        ("2.1.0", "needs Triton 3.2 or newer, found 2.1.0"),
+        ("2.1.0", "needs Triton 3.4 or newer, found 2.1.0"),
         ("3.6.0+git1", ""),
         ("3.10.0", ""),
     ],
