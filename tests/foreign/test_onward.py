@@ -127,7 +127,6 @@ def gradient(net: nn.Module) -> Tensor:
 NAMED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "detached, times its membrane": (lambda v: fire(v).detach() * v, "detached"),
     "a comparison, detached": (lambda v: (v > 1).float().detach() * v, "detached"),
-    "written by way of its data": (written, "detached"),
     "a function of two tensors": (lambda v: Graded.apply(v, torch.ones(12)), "no step function"),
     "a function with two outputs": (lambda v: Whole.apply(v)[0], "no step function"),
 }
@@ -161,6 +160,14 @@ def test_a_reset_is_not_named(name: str) -> None:
     assert not victim.takes("bptt").missed
     assert_close_rms(gradient(victim.replace(gradient=MODE)), gradient(net))
     assert gradient(victim.replace(gradient="pdsg")).isfinite().all()
+
+
+def test_spikes_written_by_way_of_their_data_are_those_of_a_step() -> None:
+    of_data, of_step = adapt(Net(written), images=IMAGES), adapt(Net(fire), images=IMAGES)
+    assert not of_data.takes("bptt").missed
+    for mode in (MODE, "bptr", "pdsg"):
+        found, expected = (gradient(victim.replace(gradient=mode)) for victim in (of_data, of_step))
+        assert_close_rms(found, expected)
 
 
 class Written(Net):
