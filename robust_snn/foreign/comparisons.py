@@ -310,7 +310,7 @@ class Comparisons(TorchFunctionMode):
         again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
         spikes_alone = any(hasattr(a, "_comparison") or hasattr(a, "_of_mask") for a in args)
         soft = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
-        if is_gradient_alone(soft, out) and not hides_a_constant(args, out):
+        if is_gradient_alone(args, soft, out):
             spikes = self._unknown(out)  # until something is added
             self._mark(spikes, "_soft", soft)
             self._mark(spikes, "_unsure", self._count)

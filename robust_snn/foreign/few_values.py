@@ -51,9 +51,12 @@ def hides_a_constant(args: Any, out: Tensor) -> bool:
     return any(alike)
 
 
-def is_gradient_alone(soft: Sequence[Tensor], out: Tensor) -> bool:
+def is_gradient_alone(args: Any, soft: Sequence[Tensor], out: Tensor) -> bool:
     """Whether a sum is zero, as `soft - soft.detach()`, to give something else a gradient."""
-    return len(soft) == 1 and not out.any() and soft[0].unique().numel() > 1
+    if len(soft) != 1 or out.any():
+        return False
+    itself = any(getattr(a, "_attached", None) is soft[0] for a in args)
+    return itself or soft[0].unique().numel() > 1 and not hides_a_constant(args, out)
 
 
 def made_of_spikes(value: Tensor) -> bool:

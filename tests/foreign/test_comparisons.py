@@ -230,6 +230,38 @@ class Recurrent(Net):
         return total
 
 
+class Gated(Net):
+    """Its leaks follow what comes in. Nothing fires in the first step, or is far from it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, u, total = torch.zeros(len(x), 24), torch.zeros(len(x), 4), torch.zeros(1)
+        for _ in range(5):
+            spikes, v = self.step(self.one(x.flatten(1)), v)
+            out, u = self.step(3 * self.two(spikes), u)
+            total = total + out
+        return total
+
+    def step(self, current: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        kept = torch.sigmoid(current - v)
+        v = kept * v + (1 - kept) * current
+        spikes = self.fire(v + 0.7)
+        return spikes, v * (1 - spikes)
+
+
+def masked(v: Tensor) -> Tensor:
+    z = v - 1
+    hard = torch.heaviside(z.detach(), torch.zeros(()))
+    return hard + (z - z.detach()) * (z.abs() < 0.5)
+
+
+def test_a_gradient_alone_is_none_of_silent_spikes() -> None:
+    victim = adapt(Gated(masked), images=IMAGES)
+    found = through(victim.replace(gradient="bptt(surrogate=sigmoid(alpha=4))"))
+    expected = through(Gated(WITH_GRADIENT["under no_grad"]))
+    assert torch.equal(found[0], expected[0])
+    assert_close_rms(found[1], expected[1])
+
+
 def test_soft_values_that_are_chosen_are_a_gradient_alone() -> None:
     mode = "bptt(surrogate=sigmoid(alpha=4))"
     found = through(adapt(Net(chosen_ratio), images=IMAGES).replace(gradient=mode))
