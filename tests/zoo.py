@@ -70,7 +70,7 @@ def narrow(name: str, noise: str = "frozen", **kwargs: Any) -> nn.Module:
     arguments = {"T": 4, "img_size": size_of(name), **NARROW[backbone], **kwargs}
     net = timm.create_model(name, **arguments)
     set_noise(net, noise, seed=0)
-    return net.eval().to(torch.get_default_device())
+    return net.eval().to(torch.empty(0).device)
 
 
 def awake(net: nn.Module, x: torch.Tensor) -> nn.Module:

@@ -21,12 +21,12 @@ def radii(height: int, width: int, steps: int) -> list[tuple[float, float]]:
     return [(share * height, share * width) for share in shares]
 
 
-def low_pass(x: Tensor) -> Tensor:
-    """Keeps the low frequencies of every step, fewer and fewer, of images `[T, B, C, H, W]`.
+def low_pass(x: Tensor, steps: int) -> Tensor:
+    """Keeps the low frequencies, fewer in every step, of images `[T, B, C, H, W]` or `[1, B, ...]`.
 
     out[t] = IDFT(box(radius[t]) * DFT(x[t]))
     """
-    steps, (height, width) = len(x), x.shape[-2:]
+    height, width = x.shape[-2:]
     down = torch.fft.fftfreq(height, 1 / height, device=x.device).abs()
     across = torch.fft.fftfreq(width, 1 / width, device=x.device).abs()[: width // 2 + 1]
     keep = torch.stack(
@@ -50,5 +50,4 @@ class FrequencyEncoding(DirectEncoding):
     """
 
     def encode(self, x: Tensor) -> Tensor:
-        x = super().encode(x)
-        return low_pass(x.expand(self.steps, *x.shape[1:]) if len(x) == 1 else x)
+        return low_pass(super().encode(x), self.steps if len(x) == 1 else len(x))

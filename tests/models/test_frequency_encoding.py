@@ -26,8 +26,8 @@ def test_a_wave_passes_while_its_frequencies_are_low_enough(
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     phase = 2 * math.pi * (down * row + across * column).double() / side
     wave = torch.cos(phase + 0.4)
-    x = wave.expand(8, 2, 3, side, side)
-    out = low_pass(x)
+    x = wave.expand(8, 2, 3, side, side).contiguous()
+    out = low_pass(x, 8)
     for step, (high, wide) in enumerate(radii(side, side, 8)):
         expected = wave if down <= high and across <= wide else torch.zeros_like(wave)
         assert (out[step] - expected).abs().max() < 1e-9
@@ -35,9 +35,11 @@ def test_a_wave_passes_while_its_frequencies_are_low_enough(
 
 def test_it_is_linear_and_keeps_the_mean() -> None:
     x, y = torch.rand(2, 6, 2, 3, 16, 16, dtype=torch.float64)
-    assert_close_rms(low_pass(2 * x - y), 2 * low_pass(x) - low_pass(y), 1e-12)
-    assert_close_rms(low_pass(x).mean((-2, -1)), x.mean((-2, -1)), 1e-12)
-    assert_close_rms((low_pass(x) * y).sum(), (x * low_pass(y)).sum(), 1e-12)  # its own adjoint
+    assert_close_rms(low_pass(2 * x - y, 6), 2 * low_pass(x, 6) - low_pass(y, 6), 1e-12)
+    assert_close_rms(low_pass(x, 6).mean((-2, -1)), x.mean((-2, -1)), 1e-12)
+    its_adjoint = (x * low_pass(y, 6)).sum()  # it is its own
+    assert_close_rms((low_pass(x, 6) * y).sum(), its_adjoint, 1e-12)
+    assert torch.equal(low_pass(x[:1], 6), low_pass(x[:1].expand_as(x).contiguous(), 6))
 
 
 def test_the_first_step_is_the_image_and_events_keep_their_own() -> None:
@@ -47,9 +49,8 @@ def test_the_first_step_is_the_image_and_events_keep_their_own() -> None:
     assert shown.shape == (4, 2, 3, 32, 32)
     assert_close_rms(shown[0], (x - encode.mean) / encode.std, 1e-5)
     frames = torch.rand(2, 4, 3, 32, 32)
-    assert_close_rms(
-        encode(frames)[2], low_pass(((frames - encode.mean) / encode.std).transpose(0, 1))[2]
-    )
+    normalised = ((frames - encode.mean) / encode.std).transpose(0, 1)
+    assert_close_rms(encode(frames)[2], low_pass(normalised, 4)[2])
 
 
 def test_leaks_change_what_a_network_says() -> None:
