@@ -70,6 +70,7 @@ def narrow(name: str, noise: str = "frozen", **kwargs: Any) -> nn.Module:
     arguments = {"T": 4, "img_size": size_of(name), **NARROW[backbone], **kwargs}
     net = timm.create_model(name, **arguments)
     set_noise(net, noise, seed=0)
+    # not by torch.get_default_device, which fails before PyTorch 2.10 once one was taken back
     return net.eval().to(torch.empty(0).device)
 
 

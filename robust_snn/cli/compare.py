@@ -26,12 +26,10 @@ def compare(
 ) -> None:
     """Show how two verdicts differ. Both are on the same images; chance may explain it."""
     from robust_snn.eval import compare as compared
-    from robust_snn.eval.reporting.page_templates import template
-    from robust_snn.utils.figures import new_figure
+    from robust_snn.eval.reporting.page_templates import check_page
 
-    if out is not None:  # says now what keeps the page from being drawn
-        new_figure(1, 1)
-        template("comparison.html")
+    if out is not None:
+        check_page("comparison.html")
     comparison = compared(first, second)
     say(render_comparison(comparison))
     if out is not None:

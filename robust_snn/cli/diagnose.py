@@ -58,16 +58,14 @@ def diagnose(
     from robust_snn.cli.inputs import load_subject
     from robust_snn.diagnostics import diagnose as found_by
     from robust_snn.eval.reporting.diagnosis_page import write_diagnosis
-    from robust_snn.eval.reporting.page_templates import template
-    from robust_snn.utils.figures import new_figure
+    from robust_snn.eval.reporting.page_templates import check_page
     from robust_snn.utils.optional_work import if_possible
     from robust_snn.utils.user_files import output_folder
     from robust_snn.utils.values import number
     from robust_snn.victim.scoring import correct
 
-    if out is not None:  # says now, not after the work, what keeps the page from being written
-        new_figure(1, 1)
-        template("diagnosis.html")
+    if out is not None:
+        check_page("diagnosis.html")
     options.set_threads(threads)
     start_logging(True)  # lines say what runs: there is no bar
     PGD().check_norm(norm)

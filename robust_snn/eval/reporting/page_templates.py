@@ -10,6 +10,7 @@ from typing import Any
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import missing_extra
+from robust_snn.utils.figures import new_figure
 from robust_snn.utils.plain_text import plain
 from robust_snn.utils.share_texts import percent, points, points_span, span, wider
 
@@ -42,6 +43,16 @@ def template(name: str) -> Any:
     environment.filters["at"] = _at
     environment.filters["amount"] = with_prefix
     return environment.get_template(name)
+
+
+def check_page(name: str) -> None:
+    """Says before the work what would keep a page with figures from being written after it.
+
+    Raises:
+        ImportError: If Jinja2 or Matplotlib is not installed.
+    """
+    new_figure(1, 1)
+    template(name)
 
 
 def _wider(interval: tuple[float, float]) -> str:
