@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,36 +17,48 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of, global_generators, undisturbed
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim.checked_inputs import check_victim, checked_inputs
+from robust_snn.victim.checked_inputs import CheckedInputs, check_victim, checked_inputs
 
 Craft = Callable[[Tensor, Tensor], Tensor]
 _log = logging.getLogger("robust_snn")
 
 
-def seeded(victim: Victim, seed: int, craft: Callable[[Tensor, Tensor, int], Tensor]) -> Craft:
-    """Makes `craft(images, labels, stream)` an attack that leaves the caller's process alone.
+@dataclass
+class SeededAttack:
+    """An attack of a library as a function that leaves the caller's process alone.
 
     The images go to the victim's device, and the crafted ones come back to where the images were.
-    Call `i` of the attack has random numbers of its own, whose seed is `stream`, and starts the
-    statistics of the victim's gradient mode anew. What `checked_inputs` refuses is not attacked.
-    What an attack makes that is no image is left out; see `made_images`.
-    """
-    calls, seed = 0, whole(seed, "seed")
+    Call `i` of the attack has random numbers of its own, and starts the statistics of the victim's
+    gradient mode anew. What `checked_inputs` refuses is not attacked. What an attack makes that is
+    no image is left out; see `made_images`. It can be pickled where `craft` can.
 
-    def attack(images: Tensor, labels: Tensor) -> Tensor:
-        nonlocal calls
-        images, labels, _ = checked_inputs(victim, images, labels)
-        stream, calls = derive_seed(seed, calls), calls + 1
-        device = device_of(victim, images)
-        victim.statistics.restart()
-        with global_generators, undisturbed(victim), torch.enable_grad():
+    Attributes:
+        victim: What is attacked.
+        seed: Seed of all calls.
+        craft: Makes images of the victim, checked inputs and the seed of a call.
+        calls: How often it was called.
+    """
+
+    victim: Victim
+    seed: int
+    craft: Callable[[Victim, CheckedInputs, int], Tensor]
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        self.seed = whole(self.seed, "seed")
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        images, labels, classes = checked_inputs(self.victim, images, labels)
+        stream, self.calls = derive_seed(self.seed, self.calls), self.calls + 1
+        device = device_of(self.victim, images)
+        inputs = CheckedInputs(images.detach().to(device), labels.to(device), classes)
+        self.victim.statistics.restart()
+        with global_generators, undisturbed(self.victim), torch.enable_grad():
             random.seed(stream)
             np.random.seed(stream % 2**32)
             torch.manual_seed(stream)
-            crafted = craft(images.detach().to(device), labels.to(device), stream)
+            crafted = self.craft(self.victim, inputs, stream)
         return made_images(crafted.detach().to(images.device), images)
-
-    return attack
 
 
 def made_images(made: Tensor, images: Tensor) -> Tensor:

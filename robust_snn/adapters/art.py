@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from typing import Any
 from unittest import mock
@@ -18,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
+from robust_snn.adapters._crafting import Craft, SeededAttack, attacked_variant
 from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.values import number
 from robust_snn.victim import Victim
-from robust_snn.victim.checked_inputs import check_victim, count_classes
+from robust_snn.victim.checked_inputs import CheckedInputs, check_victim, count_classes
 
 try:
     from art.attacks import evasion
@@ -127,10 +128,11 @@ def to_art(
             f"device_type={kwargs['device_type']!r} out"
         )
     settings: dict[str, Any] = {
-        "nb_classes": count_classes(victim, torch.zeros(1, *shape, device=device)),
         "clip_values": (0.0, 1.0),
         "device_type": place,
     }
+    if "nb_classes" not in kwargs:
+        settings["nb_classes"] = count_classes(victim, torch.zeros(1, *shape, device=device))
     return SNNClassifier(victim, loss or nn.CrossEntropyLoss(), shape, **(settings | kwargs))
 
 
@@ -165,8 +167,7 @@ def attack(
         raise InputError(f"ART's {name} cannot run here: {EXCLUDED[name]}")
     if name not in ATTACKS:
         raise unknown("ART attack", name, ATTACKS)
-    kind = BatchedSignOPT if name == "SignOPTAttack" else getattr(evasion, name)
-    accepted = signature(kind.__init__).parameters
+    accepted = signature(_kind(name).__init__).parameters
     for argument in arguments:
         if argument not in accepted:
             raise unknown(f"argument of {name}", argument, accepted)
@@ -185,26 +186,39 @@ def attack(
         if victim.eot_batch == "auto":
             attacked = attacked.replace(eot_batch=victim.eot, cost=victim.cost)
 
-    def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
-        if images.ndim != 4:
-            raise InputError(f"ART's {name} needs images [N, C, H, W], got {tuple(images.shape)}")
-        shape = (images.shape[1], images.shape[2], images.shape[3])
-        estimator = to_art(attacked, input_shape=shape, loss=loss)
-        if name == "ShadowAttack":
-            estimator.outside = np.inf
-        if name in ON_PROBABILITIES:
-            estimator = estimator.as_probabilities()
-        x, y = images.cpu().numpy(), np.eye(estimator.nb_classes, dtype=np.float32)[labels.cpu()]
-        size = 1 if name in ONE_BY_ONE else len(x)
-        gpu = torch.cuda.device(estimator.device if estimator.device.type == "cuda" else -1)
-        with gpu, _seeded_states():  # ART rebuilds estimators on the current GPU
-            made_by = kind(estimator, **arguments)
-            made = [
-                _generate(made_by, x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)
-            ]
-        return torch.as_tensor(np.concatenate(made).astype(np.float32), device=images.device)
+    return SeededAttack(attacked, seed, partial(_craft, name, loss, arguments))
 
-    return seeded(attacked, seed, craft)
+
+def _kind(name: str) -> Any:
+    return BatchedSignOPT if name == "SignOPTAttack" else getattr(evasion, name)
+
+
+def _craft(
+    name: str,
+    loss: nn.Module | None,
+    arguments: dict[str, Any],
+    victim: Victim,
+    inputs: CheckedInputs,
+    stream: int,
+) -> Tensor:
+    images, labels, classes = inputs
+    if images.ndim != 4:
+        raise InputError(f"ART's {name} needs images [N, C, H, W], got {tuple(images.shape)}")
+    shape = (images.shape[1], images.shape[2], images.shape[3])
+    estimator = to_art(victim, input_shape=shape, loss=loss, nb_classes=classes)
+    if name == "ShadowAttack":
+        estimator.outside = np.inf
+    if name in ON_PROBABILITIES:
+        estimator = estimator.as_probabilities()
+    x, y = images.cpu().numpy(), np.eye(classes, dtype=np.float32)[labels.cpu()]
+    size = 1 if name in ONE_BY_ONE else len(x)
+    gpu = torch.cuda.device(estimator.device if estimator.device.type == "cuda" else -1)
+    with gpu, _seeded_states():  # ART rebuilds estimators on the current GPU
+        made_by = _kind(name)(estimator, **arguments)
+        made = [
+            _generate(made_by, x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)
+        ]
+    return torch.as_tensor(np.concatenate(made).astype(np.float32), device=images.device)
 
 
 def _generate(attack_: evasion.EvasionAttack, x: np.ndarray, y: np.ndarray) -> np.ndarray:

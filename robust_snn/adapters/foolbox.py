@@ -5,18 +5,19 @@ Averaging over draws is the victim's: foolbox's own wrapper keeps the graphs of 
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import isabstract, isclass, signature
 from typing import Any
 
 from torch import Tensor
 
-from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
+from robust_snn.adapters._crafting import Craft, SeededAttack, attacked_variant
 from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.values import number
 from robust_snn.victim import Victim
-from robust_snn.victim.checked_inputs import check_victim, count_classes
+from robust_snn.victim.checked_inputs import CheckedInputs, check_victim
 
 try:
     import foolbox
@@ -95,22 +96,29 @@ def attack(
         eps = _radius(eps, kind(**arguments))
     attacked = attacked_variant(victim, noise, not any(part in name for part in GRADIENTS))
 
-    def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
-        criterion: Any = foolbox.Misclassification(labels)
-        if name == "GenAttack":  # targeted only
-            criterion = foolbox.TargetedMisclassification(
-                (labels + 1) % count_classes(attacked, images)
-            )
-        engine, model = kind(**arguments), to_foolbox(attacked)
-        if name == "DatasetAttack":
-            engine.feed(model, images)
-        try:
-            made: Tensor = engine(model, images, criterion, epsilons=eps)[1]
-            return made
-        except ValueError as error:
-            raise InputError(f"foolbox's {name} could not start: {error}") from error
+    return SeededAttack(attacked, seed, partial(_craft, name, eps, arguments))
 
-    return seeded(attacked, seed, craft)
+
+def _craft(
+    name: str,
+    eps: float | None,
+    arguments: dict[str, Any],
+    victim: Victim,
+    inputs: CheckedInputs,
+    stream: int,
+) -> Tensor:
+    images, labels, classes = inputs
+    criterion: Any = foolbox.Misclassification(labels)
+    if name == "GenAttack":  # targeted only
+        criterion = foolbox.TargetedMisclassification((labels + 1) % classes)
+    engine, model = getattr(foolbox.attacks, name)(**arguments), to_foolbox(victim)
+    if name == "DatasetAttack":
+        engine.feed(model, images)
+    try:
+        made: Tensor = engine(model, images, criterion, epsilons=eps)[1]
+        return made
+    except ValueError as error:
+        raise InputError(f"foolbox's {name} could not start: {error}") from error
 
 
 def _radius(eps: Any, engine: Attack) -> float:

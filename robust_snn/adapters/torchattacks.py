@@ -7,17 +7,18 @@ versions of other libraries that it pins.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from inspect import signature
 from typing import Any
 
 from torch import Tensor
 
-from robust_snn.adapters._crafting import Craft, attacked_variant, seeded
+from robust_snn.adapters._crafting import Craft, SeededAttack, attacked_variant
 from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.utils.errors import InputError, missing_extra, unknown
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim.checked_inputs import count_classes
+from robust_snn.victim.checked_inputs import CheckedInputs
 
 try:
     import torchattacks
@@ -89,18 +90,21 @@ def attack(
     if victim.stochastic and attacked.eot > 1 and arguments.get("eot_iter", 1) > 1:
         _log.info("%s averages %d draws: eot_iter times the victim's eot", name, draws)
 
-    def craft(images: Tensor, labels: Tensor, stream: int) -> Tensor:
-        classes = count_classes(attacked, images)
-        if classes < LEAST_CLASSES.get(name, 2):
-            raise InputError(
-                f"{name} of torchattacks needs at least {LEAST_CLASSES[name]} classes, the victim "
-                f"has {classes}; robust_snn.adapters.autoattack takes any number"
-            )
-        defaults = {"seed": stream, "n_classes": classes}
-        chosen = {k: v for k, v in defaults.items() if k in accepted} | arguments
-        engine = getattr(torchattacks, name)(attacked, **chosen)
-        if name == "JSMA":  # its untargeted mode aims at (label + 1) % 10, whatever the classes
-            engine.set_mode_targeted_by_function(lambda _, labels: (labels + 1) % classes)
-        return engine(images, labels)
+    return SeededAttack(attacked, seed, partial(_craft, name, arguments))
 
-    return seeded(attacked, seed, craft)
+
+def _craft(
+    name: str, arguments: dict[str, Any], victim: Victim, inputs: CheckedInputs, stream: int
+) -> Tensor:
+    images, labels, classes = inputs
+    if classes < LEAST_CLASSES.get(name, 2):
+        raise InputError(
+            f"{name} of torchattacks needs at least {LEAST_CLASSES[name]} classes, the victim "
+            f"has {classes}; robust_snn.adapters.autoattack takes any number"
+        )
+    defaults, accepted = {"seed": stream, "n_classes": classes}, parameters(name)
+    chosen = {k: v for k, v in defaults.items() if k in accepted} | arguments
+    engine = getattr(torchattacks, name)(victim, **chosen)
+    if name == "JSMA":  # its untargeted mode aims at (label + 1) % 10, whatever the classes
+        engine.set_mode_targeted_by_function(lambda _, labels: (labels + 1) % classes)
+    return engine(images, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import re
 import subprocess
@@ -15,6 +16,7 @@ from torch import nn
 
 from robust_snn.adapters import LIBRARIES
 from robust_snn.utils.modules import undisturbed
+from victims import tiny_victim, told_by
 
 
 def test_import_loads_no_library() -> None:
@@ -85,3 +87,20 @@ def test_undisturbed_gives_everything_back() -> None:
     assert np.array_equal(np.random.get_state()[1], states[1])
     assert torch.equal(torch.get_rng_state(), states[2])
     assert net[0].training and not net[1].training
+
+
+NAMES = {"art": "FastGradientMethod", "foolbox": "LinfFastGradientAttack", "torchattacks": "FGSM"}
+
+
+@pytest.mark.parametrize("library", NAMES)
+def test_attacks_are_sent_to_other_processes(library: str) -> None:
+    """A pickled attack goes on where it was: its next call has the same random numbers."""
+    adapter = pytest.importorskip(f"robust_snn.adapters.{library}")
+    victim = tiny_victim(True)
+    images, labels = told_by(victim, 2)
+    attack = adapter.attack(victim, NAMES[library], eps=0.1)
+    first = attack(images, labels)
+    sent = pickle.loads(pickle.dumps(attack))  # noqa: S301  our own
+    made = sent(images, labels)
+    assert torch.equal(made, attack(images, labels)) and not torch.equal(made, images)
+    assert made.shape == first.shape

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robust_snn.adapters._crafting import seeded
+from robust_snn.adapters._crafting import SeededAttack
 from robust_snn.attacks.threat_radius import NORMS
 from robust_snn.eval.protocol.implementation import (
     Crafted,
@@ -26,6 +26,8 @@ from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_function import UserFunction, load_function, short_reference
+from robust_snn.victim import Victim
+from robust_snn.victim.checked_inputs import CheckedInputs
 
 CALLED = "attack(victim, images, labels, eps=, norm=, seed=, **options)"
 SET_BY_THREAT = {"eps", "norm", "seed"}
@@ -72,7 +74,8 @@ def _arguments(row: AttackSpec, threat: Threat, seed: int) -> dict[str, Any]:
 def _craft(attack: UserFunction, asked: CraftInputs) -> Crafted:
     victim, images, labels, row, threat, _, _, seed = asked
 
-    def call(x: Tensor, y: Tensor, stream: int) -> Tensor:
+    def call(victim: Victim, inputs: CheckedInputs, stream: int) -> Tensor:
+        x, y, _ = inputs
         with torch.enable_grad():
             # copies, because an attack may write into what it is given
             found = attack(victim, x.clone(), y.clone(), **_arguments(row, threat, stream))
@@ -84,6 +87,6 @@ def _craft(attack: UserFunction, asked: CraftInputs) -> Crafted:
         threat.check(found, x, row.name)
         return found
 
-    adversarial = seeded(victim, seed, call)(images, labels)
+    adversarial = SeededAttack(victim, seed, call)(images, labels)
     with torch.no_grad():
         return Crafted((adversarial,), victim(adversarial).argmax(1) == labels)
