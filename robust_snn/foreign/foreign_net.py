@@ -112,7 +112,7 @@ class ForeignSNN(ShownNet):
             return Own()
         if self._plan.no_gradient is not None and self._plan.reached:
             return BPTT()
-        if len(found) != 1:
+        if len(found) != 1 or (self.studies and self.takes(*found).refusal is not None):
             return Own()
         self._given |= found
         return found.pop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,7 +77,8 @@ class FoundComparisons:
         found = {place: p for place, p in self.found.items() if not self._is_gate(place)}
         last = {p.made: place for place, p in found.items() if p.form is not Form.COMPARED}
         kept = {at: p for at, p in found.items() if last.get(p.made, at) == at}
-        return {place: self._rooted(p) for place, p in kept.items()}
+        made = {p.made for p in kept.values()}
+        return {place: self._rooted(p, made) for place, p in kept.items()}
 
     def _is_gate(self, place: float) -> bool:
         """Whether a mask changes nothing at its threshold, in all steps of its line.
@@ -109,11 +110,11 @@ class FoundComparisons:
         fired = made.membrane.detach() >= 0
         return rise is not None and rise.shape == fired.shape and bool(rise[fired].sum() > 0)
 
-    def _rooted(self, place: Place) -> Place:
+    def _rooted(self, place: Place, others: Container[float]) -> Place:
         """A place with what its spikes are a staircase of."""
         if place.form is Form.STRAIGHT_THROUGH:
             return place._replace(root=self.roots.get(place.made))
         made = self.made.get(place.made)
         if made is None or made.spikes is None or made.fires is None:
             return place
-        return place._replace(root=made.root(depth_alone(made.fires), made.spikes))
+        return place._replace(root=made.root(depth_alone(made.fires, others), made.spikes))

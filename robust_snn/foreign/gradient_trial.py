@@ -11,8 +11,9 @@ from torch import Tensor
 
 from robust_snn.foreign.runnable import Study
 from robust_snn.foreign.spike_plan import SpikePlan
-from robust_snn.gradients import GradientMode
+from robust_snn.gradients import BPTT, GradientMode
 from robust_snn.gradients.modes import HART, STE
+from robust_snn.gradients.surrogates import Atan
 from robust_snn.neurons.pass_settings import LayerGradient
 from robust_snn.utils.errors import InputError
 
@@ -31,7 +32,8 @@ def tried_backwards(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
         found: The study.
     """
     few = x[:2].detach().clone().requires_grad_()
-    plan = replace(found.plan, no_gradient=_without_gradient(net, few, found))
+    own = _own_gradient(net, few, found)
+    plan = replace(found.plan, no_gradient=own if isinstance(own, str) else None)
     if not plan.reached:
         behind = _behind(net, plan)
         return plan if plan.no_gradient is None else replace(plan, unreached=behind)
@@ -46,17 +48,27 @@ def tried_backwards(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
                 _weighed(logits).backward()
         return few.grad is not None and bool(few.grad.any())
 
+    def reaches(plan: SpikePlan) -> bool:
+        """Whether one does in some mode: straight through, spikes may cancel with their reset."""
+        return go_back(STE(), plan) or go_back(BPTT(Atan()), plan)
+
+    def alone(plan: SpikePlan, why: str) -> SpikePlan:
+        """The plan of a network that the gradient modes of others do not reach."""
+        has_own = isinstance(own, Tensor) and bool(own.any())
+        return replace(plan, own_alone=why) if has_own else replace(plan, unreached=why)
+
     try:
-        reached = go_back(STE(), plan)
-    except RuntimeError:  # an in-place change of a membrane that was saved for the gradient
-        plan = replace(plan, copies=True)
         try:
-            reached = go_back(STE(), plan)
-        except RuntimeError as error:  # such as of an operation that has no derivative
-            why = str(error).split(". ")[0]
-            return replace(plan, unreached=f"no gradient passes through {net.name} ({why})")
+            reached = reaches(plan)
+        except RuntimeError:  # an in-place change of a membrane that was saved for the gradient
+            plan = replace(plan, copies=True)
+            reached = reaches(plan)
+    except InputError as reason:  # its spikes are others for other images
+        return alone(plan, str(reason))
+    except RuntimeError as error:  # such as of an operation that has no derivative
+        return alone(plan, f"no gradient passes through {net.name} ({str(error).split('. ')[0]})")
     if not reached:
-        return replace(plan, unreached=_behind(net, plan))
+        return alone(plan, _behind(net, plan))
     if not plan.unrecognised:
         try:
             go_back(HART(), plan)
@@ -84,12 +96,12 @@ def _behind(net: ForeignSNN, plan: SpikePlan) -> str:
     )
 
 
-def _without_gradient(net: ForeignSNN, x: Tensor, found: Study) -> str | None:
-    """Why the net as its author runs it gives no gradient of the image, if so."""
+def _own_gradient(net: ForeignSNN, x: Tensor, found: Study) -> Tensor | str:
+    """The gradient of images of the net as its author runs it, or why there is none."""
     with torch.enable_grad():
         logits = net.with_own_neurons(x, found)
         try:
-            (gradient,) = torch.autograd.grad(_weighed(logits), x)
+            gradient: Tensor = torch.autograd.grad(_weighed(logits), x)[0]
         except Exception as error:  # whatever a network does that has no gradient
             reason = str(error).split(". ")[0]
             return f"{net.name} has no gradient by itself ({reason})"
@@ -99,7 +111,7 @@ def _without_gradient(net: ForeignSNN, x: Tensor, found: Study) -> str | None:
             "nowhere; choose another, such as adapt(net, gradient='bptt')",
             net.name,
         )
-    return None
+    return gradient
 
 
 def _weighed(logits: Tensor) -> Tensor:

@@ -38,6 +38,11 @@ def refuse_mode(net: ForeignSNN, mode: GradientMode, plan: SpikePlan) -> None:
     if not net.exchanges(mode) or not net.neurons:
         return
     rule = mode.rule(Dynamics())
+    firing = any(call.neuron >= 0 for call in plan.outside(net.paths).calls)
+    if plan.own_alone is not None and (firing or not isinstance(rule, Recursion)):
+        raise InputError(
+            f"{mode.name} cannot be used on {net.name}: {plan.own_alone}; choose gradient='own'"
+        )
     if isinstance(rule, Recursion):
         for node, owner in net.nodes():
             owner.swap(node, step_of(node, owner), rule.detach_reset)  # it may refuse

@@ -36,7 +36,8 @@ class Surrogated(Exchange):
         membrane = ctx.saved_tensors[0] if self.kept is None else self.kept
         surrogate = self.rule.surrogate
         if surrogate.scale == 0:  # straight through the staircase, not through each of its steps
-            return upstream * (surrogate.floor * self.staircase.slope)
+            slope = self.staircase.slope
+            return upstream * surrogate.floor * (slope or nearest(self.staircase, membrane)[1])
         first, *others = (
             slope_product(upstream, membrane, edge, jump, surrogate, surrogate.sharpness)
             for edge, jump in zip(self.staircase.edges, self.staircase.jumps, strict=True)

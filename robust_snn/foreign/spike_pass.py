@@ -123,7 +123,8 @@ class SpikePass:
             raise InputError(
                 f"the network called its spike functions {self._count} times, and "
                 f"{len(self._expected)} times when it was first run; its number of steps must not "
-                "depend on the values of images or on random numbers: give it a fixed one"
+                "depend on the values or the number of images, or on random numbers: give it a "
+                "fixed one"
             )
         for place, rule in enumerate(self.rules):
             if not self._exchanges[place]:

@@ -64,6 +64,7 @@ class SpikePlan:
         feedback: Why averaging over time is not possible, if so.
         no_gradient: Why the network has no gradient by itself, if so.
         unreached: Why no gradient reaches the image in any mode, if so.
+        own_alone: Why no gradient mode but the network's own takes it, if so.
         copies: Whether membranes have to be copied, since the network changes them in place later.
         idle: Paths of neurons of known libraries that the pass leaves out, as of a second head.
         hooked: Whether the network changes its gradients by hooks.
@@ -77,6 +78,7 @@ class SpikePlan:
     copies: bool = False
     no_gradient: str | None = None
     unreached: str | None = None
+    own_alone: str | None = None
     idle: tuple[str, ...] = ()
     hooked: bool = False
 

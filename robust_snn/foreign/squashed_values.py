@@ -7,12 +7,13 @@ or `v`, and the squashing is a part of their function: a surrogate replaces its 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
+from torch.utils._pytree import tree_leaves
 
 from robust_snn.foreign.graph_walk import parents
 from robust_snn.foreign.staircase import Staircase, find_staircase
@@ -116,7 +117,7 @@ class Values:
         uses: bool = True,
     ) -> None:
         """Learns of an operation, which may be none of the network's own that uses something."""
-        given = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
+        given = [v for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
         for value in {self.of(tensor) for tensor in given} - {None}:
             value.uses += uses and name != "detach"  # type: ignore[union-attr]
         first = args[0] if isinstance(args[0], Tensor) else out
@@ -213,12 +214,17 @@ def origins(value: Value) -> Iterator[Origin]:
             yield Origin(next(iter(frontier)), tuple(between))
 
 
-def depth_alone(fires: Value) -> int | None:
-    """Number of the origin of spikes behind what serves them alone; None if nothing squashes."""
+def depth_alone(fires: Value, others: Container[float]) -> int | None:
+    """Number of the origin of spikes behind what serves them alone; None if nothing squashes.
+
+    Args:
+        fires: What a comparison gave.
+        others: Places of comparisons whose spikes are their own, as those of earlier steps.
+    """
     found, wanted = None, False
     for depth, origin in enumerate(origins(fires)):
         inner = Counter(source for value in origin.between for source in value.sources)
-        if any(value.uses > inner[value] for value in origin.between[1:]):
+        if any(v.uses > inner[v] or v.number in others for v in origin.between[1:]):
             break
         last = origin.between[-1]
         wanted = wanted or (_squashed(origin) and (last.squashes or last.name in SCALING))

@@ -72,8 +72,9 @@ def study(subject: Runnable, x: Tensor) -> Study:
     if mixes and subject.T is None and not _takes_steps(subject, images):
         raise InputError(
             f"{subject.name}: {failures[-1].partition(': ')[2]}, so that no image has logits of "
-            "its own; somewhere the batch is an axis of time or of features: give neurons and "
-            "norms [T, B, ...] there in place of [T * B, ...]"
+            "its own; somewhere the batch is an axis of time or of features, or has statistics: "
+            "give neurons and norms [T, B, ...] there in place of [T * B, ...], and each image "
+            "statistics of its own"
         )
     call = "adapt(net)" if subject.T is not None else "adapt(net, T=...)"
     raise NotRunnable(

@@ -287,6 +287,70 @@ def test_a_jump_of_a_membrane_that_is_read_is_one_of_spikes() -> None:
     assert "do not reset" in (victim.takes("bptr").refusal or "")
 
 
+class Refractory(Net):
+    """Its earlier spikes lower a membrane, and are kept in a list."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        current, spikes = 3 * self.one(x.flatten(1)), list[Tensor]()
+        for step in range(4):
+            lowered = sum((0.6 ** (step - at) * s for at, s in enumerate(spikes)), torch.zeros(1))
+            spikes.append(self.fire(0.5 * (step + 1) * current - lowered))
+        return self.two(torch.stack(spikes).mean(0))
+
+
+class LastStep(Net):
+    """Its earlier spikes do nothing but reset the membrane whose last spikes are read."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        current, v = 3 * self.one(x.flatten(1)), torch.zeros(1)
+        for _ in range(4):
+            v = 0.8 * v + current
+            spikes = self.fire(v)
+            v = v * (1 - spikes)
+        return self.two(spikes)
+
+
+@pytest.mark.parametrize("build", [Refractory, LastStep])
+def test_spikes_of_earlier_steps_are_no_part_of_the_function_of_later_ones(
+    build: type[Net],
+) -> None:
+    victim = adapt(build(WITHOUT["float"]), images=IMAGES)
+    found = through(victim.replace(gradient="bptt(surrogate=sigmoid(alpha=4))"))
+    assert_close_rms(found[1], through(build(WITH_GRADIENT["under no_grad"]))[1])
+
+
+class Subtracting(Net):
+    """What is read is a membrane from which its spikes are subtracted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = torch.zeros(1)
+        for _ in range(4):
+            u = 0.8 * u + self.two(self.one(x.flatten(1))) + 0.5
+            u = u - self.fire(u)
+        return u
+
+
+def test_spikes_that_cancel_straight_through_have_other_gradients() -> None:
+    soft = WITH_GRADIENT["under no_grad"]
+    victim = adapt(Subtracting(soft), images=IMAGES)
+    expected = through(Subtracting(soft))[1]
+    for mode in ("own", "bptt(surrogate=sigmoid(alpha=4))"):
+        assert_close_rms(through(victim.replace(gradient=mode))[1], expected)
+
+
+class Magnitude(Net):
+    """It fires by the distance of a membrane from zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.fire(self.one(3 * x.flatten(1)).abs()))
+
+
+def test_straight_through_has_the_sign_of_the_nearest_step() -> None:
+    identity = lambda v: (v > 1).float() + v - v.detach()  # noqa: E731
+    victim = adapt(Magnitude(WITHOUT["float"]), images=IMAGES, gradient="ste")
+    assert_close_rms(through(victim)[1], through(Magnitude(identity))[1])
+
+
 def test_a_silent_layer_beside_a_constant_is_no_spike() -> None:
     for fire in ("float", "where"):
         victim = adapt(Recurrent(WITHOUT[fire]), images=IMAGES)

@@ -150,6 +150,13 @@ class Centred(Loop):
         return super().forward(x - x.mean())
 
 
+class Stretched(Loop):
+    """Alike for all batches whose images reach from black to white."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - x.min()) / (x.max() - x.min()))
+
+
 class Unseen(Loop):
     """Fails where something sees its operations, as code that traces itself does."""
 
@@ -202,7 +209,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "unseen": (Unseen, {}, "not while its operations are looked at"),
     "four images": (AtMost, {}, "takes 3 images, and fails on 6"),
     "a clock": (Timed, {"random": True}, "draws random numbers that follow from no seed"),
-    "images as steps": (Folded, {}, r"its steps follows the number of images.*\[T, B, \.\.\.\]"),
+    "images as steps": (Folded, {}, r"or on the images beside it.*\[T, B, \.\.\.\]"),
+    "a scale of the batch": (Stretched, {}, "each image statistics of its own"),
 }
 
 
@@ -211,6 +219,43 @@ def test_what_cannot_be_run_is_refused_with_the_way_out(name: str) -> None:
     build, arguments, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
         adapt(build(), images=IMAGES, **arguments)
+
+
+class OneByOne(Loop):
+    """It runs images one by one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = []
+        for image in x:
+            self.body[2].v = self.body[4].v = None
+            logits.append(super().forward(image[None]))
+        return torch.cat(logits)
+
+
+class Exiting(Loop):
+    """It stops once it is certain of every image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        total, uncertain = torch.zeros(len(x), 1), x.flatten(1).sum(1, keepdim=True)
+        for step in range(T):
+            goes_on = step < uncertain.detach() - 5
+            if not goes_on.any():
+                break
+            total = total + goes_on * self.body(x)
+        return total
+
+
+@pytest.mark.parametrize("build", [OneByOne, Exiting])
+def test_a_number_of_calls_that_follows_the_images_leaves_the_own_gradient(
+    build: type[Loop],
+) -> None:
+    victim, x = adapt(build(), images=IMAGES), IMAGES.clone().requires_grad_()
+    assert victim.gradient.name == "own" and victim.takes("own").refusal is None
+    (found,) = torch.autograd.grad(victim(x).square().sum(), x)
+    (expected,) = torch.autograd.grad(build()(x).square().sum(), x)
+    assert torch.equal(found, expected) and found.any()
+    with pytest.raises(InputError, match="depend on the values or the number of images"):
+        victim.replace(gradient="bptt")(x)
 
 
 class Squeezed(Loop):
@@ -299,7 +344,8 @@ def test_a_net_that_takes_no_white_images_is_not_passed_over(
 
     adapt(Contrast(), images=IMAGES)
     assert (
-        "not looked at beside white images, because it fails on them (no contrast)" in caplog.text
+        "not looked at beside white and black images, because it fails on them (no contrast)"
+        in caplog.text
     )
 
 
