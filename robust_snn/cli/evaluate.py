@@ -196,6 +196,7 @@ def _size(
 def _show(verdict: Verdict, run: Path) -> None:
     """Shows a verdict; whatever fails there costs itself."""
     from robust_snn.eval.reporting.html import REPORT_FILE
+    from robust_snn.eval.reporting.page_templates import is_newest
     from robust_snn.eval.reporting.published import published_results
     from robust_snn.eval.reporting.terminal import render_published, render_verdict
 
@@ -206,6 +207,5 @@ def _show(verdict: Verdict, run: Path) -> None:
 
     if_possible("table", show)
     say(f"verdict in {(written := run / 'verdict.json')}")
-    page = run / REPORT_FILE
-    if page.exists() and page.stat().st_mtime >= written.stat().st_mtime:  # no older run's page
+    if is_newest(page := run / REPORT_FILE, written):
         say(f"report in {page}")

@@ -48,7 +48,8 @@ def study(
     from robust_snn.cli.training_inputs import training_data
     from robust_snn.eval.defence_study import study as run
     from robust_snn.eval.protocol.study_plan import load_plan
-    from robust_snn.eval.reporting.study_page import render_study, render_study_cost
+    from robust_snn.eval.reporting.page_templates import is_newest
+    from robust_snn.eval.reporting.study_page import PAGE, render_study, render_study_cost
     from robust_snn.eval.study_cost import study_cost
 
     options.set_threads(threads)
@@ -72,4 +73,6 @@ def study(
         command=command(),
     )
     say(render_study(found))
-    say(f"page in {out / 'study.html'}")
+    say(f"numbers in {(numbers := out / 'study.json')}")
+    if is_newest(page := out / PAGE, numbers):
+        say(f"page in {page}")

@@ -29,6 +29,8 @@ from robust_snn.diagnostics.input_gradients import (
 from robust_snn.diagnostics.mode_agreement import mode_agreement
 from robust_snn.diagnostics.reached_neurons import reached_neurons
 from robust_snn.diagnostics.stochasticity import eot_convergence, known_noise
+from robust_snn.diagnostics.tied_answers import NAME as TIES
+from robust_snn.diagnostics.tied_answers import ties_under_attack
 from robust_snn.foreign import adapt
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import first_line, unknown
@@ -113,6 +115,7 @@ def full(
         *measure_or_warn(
             "white-box against noise", lambda: against_random_noise(*of, **kept, craft=craft)
         ),
+        *measure_or_warn(TIES, lambda: ties_under_attack(*of, **threat, craft=craft)),
         *measure_or_warn("EOT convergence", lambda: eot_convergence(*of, seed=seed, curves=curves)),
         *measure_or_warn("fixed noise", lambda: known_noise(*of, **threat, craft=craft)),
     ]

@@ -20,7 +20,8 @@ from robust_snn.eval.execution.preflight import CALIBRATION
 from robust_snn.eval.execution.ray_workers import RETRIES, connected
 from robust_snn.eval.protocol.study_plan import ACTIVATIONS, Defence, StudyPlan, load_plan
 from robust_snn.eval.protocol.suite_files import load_suite
-from robust_snn.eval.reporting.study_page import write_study
+from robust_snn.eval.reporting.page_templates import say_if_no_page
+from robust_snn.eval.reporting.study_page import PAGE, write_study
 from robust_snn.eval.scoring.energy_use import measured_costs
 from robust_snn.eval.scoring.study_findings import StudyFindings, cell_folder, findings
 from robust_snn.models import create_network, fitted_kwargs
@@ -94,6 +95,7 @@ def study(
     _check_networks(plan, data)
     place = Path(out)
     output_folder(place, "the study")
+    say_if_no_page(PAGE)
     parcel = (plan, data, test)
     if ray is not None:
         _finish_on_cluster(ray, parcel, place.absolute(), torch.device(device).type, workers or 1)

@@ -35,7 +35,8 @@ from robust_snn.eval.execution.summary import summarise
 from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.threat_model import Threat
-from robust_snn.eval.reporting.html import write_report
+from robust_snn.eval.reporting.html import REPORT_FILE, write_report
+from robust_snn.eval.reporting.page_templates import say_if_no_page
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.foreign import adapt
 from robust_snn.utils.argument_types import checked_types
@@ -125,9 +126,9 @@ def evaluate(
             model, for the record.
         data_info: `name` and `split` of the data, for the record.
         progress: Show a progress bar, or call this with every `Progress`.
-        report: Write `report.html` too, where the extra `report` is installed; a log line says what
-            is missing. A mapping gives what else the page says: `command`, and the names of the
-            `classes`.
+        report: Write `report.html` too, where the extra `report` is installed; else a log line says
+            so before the work, and `write_report` makes the page later. A mapping gives what else
+            the page says: `command`, and the names of the `classes`.
 
     Raises:
         InputError: If an argument is wrong, or `out` holds another run. Nothing is written then.
@@ -153,6 +154,8 @@ def evaluate(
         proven = None if certificates is None else certified_images(checked.job, certificates)
         config = configuration(checked, model_info or {}, data_info or {})
         folder = RunFolder(out, config, bytes_needed(checked.job, keep), keep)
+        if report is not False:
+            say_if_no_page(REPORT_FILE)
         if checked.calibration is not None:
             listener(Progress.starting("choosing attacks on images that are not scored"))
             with folder.lock():

@@ -24,6 +24,8 @@ from robust_snn.eval.protocol.suite import Suite
 from robust_snn.eval.protocol.suite_files import load_suite
 from robust_snn.eval.protocol.sweep_axes import Axes, parse_axes
 from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.reporting.html import REPORT_FILE
+from robust_snn.eval.reporting.page_templates import say_if_no_page
 from robust_snn.eval.scoring.curves import CurvePoint, Curves, save_curves
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.foreign import adapt
@@ -98,6 +100,8 @@ def sweep(
     for (axis, _), changed in changes.items():
         if axis == "gradient":
             _refuse_mode(changed["victim"], images[:TRIED_ON])
+    if report is not False:
+        say_if_no_page(REPORT_FILE)
     verdict = evaluate(images=images, labels=labels, out=out, **around)
     curves: dict[str, list[CurvePoint]] = {axis: [] for axis in axes}
     for (axis, value), changed in changes.items():

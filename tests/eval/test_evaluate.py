@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -463,6 +464,27 @@ def test_other_norms(tmp_path: Path, norm: str, eps: float) -> None:
         victim, *told_by(victim, 3), suite=suite, norm=norm, out=tmp_path, eps=eps, steps=3
     )
     assert verdict.threat == {"norm": norm, "eps": eps}
+
+
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib.figure"])
+def test_a_page_that_cannot_be_written_is_named_before_the_work(
+    library: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    said = []
+
+    def attacking(progress: Progress) -> None:
+        if progress.done and not said:  # the clean images are scored, nothing is attacked yet
+            said.append(caplog.text)
+
+    victim = tiny_victim(False)
+    of = victim, *told_by(victim, 4)
+    evaluate(*of, suite=TINY, out=tmp_path, eps=EPS, progress=attacking)
+    assert "no report.html at the end" in said[0] and "robust-snn[report]" in said[0]
+    assert (tmp_path / "verdict.json").exists() and not (tmp_path / "report.html").exists()
 
 
 def test_modes_and_generators_are_left_alone(tmp_path: Path) -> None:

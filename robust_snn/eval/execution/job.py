@@ -149,6 +149,7 @@ class Job:
             select=select.accuracy,
             margin=select.margin,
             predictions=report.predictions,
+            tied=report.tied,
             claimed_robust=np.ones(len(ids), bool),
             costs=self._costs(images, ids),
         )
@@ -183,6 +184,7 @@ class Job:
             select=select.accuracy,
             margin=select.margin,
             predictions=report.predictions,
+            tied=report.tied,
             claimed_robust=crafted.claimed_robust.cpu().numpy(),
             forwards=cost.forwards,
             backwards=cost.backwards,
@@ -210,6 +212,7 @@ class Job:
             chosen[mask] = images[mask]
             best = Score(
                 np.where(at[:, None], other.predictions, best.predictions),
+                np.where(at[:, None], other.tied, best.tied),
                 np.where(at, other.accuracy, best.accuracy),
                 np.where(at, other.margin, best.margin),
             )

@@ -37,7 +37,7 @@ from robust_snn.utils.places import is_remote, place
 from robust_snn.utils.user_files import is_there
 
 _log = logging.getLogger("robust_snn")
-RUN_FORMAT = 6  # of the files in a run's folder; another one is refused, not misread
+RUN_FORMAT = 7  # of the files in a run's folder; another one is refused, not misread
 PIECES, VERSIONS, LOCKS = "pieces", "versions", "locks"
 SHOWN = 8  # differences between two runs that a message names
 

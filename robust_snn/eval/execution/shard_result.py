@@ -24,6 +24,7 @@ class ShardResult:
         select: Accuracy on the select draws, `[A]`.
         margin: Margin on the select draws, `[A]`.
         predictions: Predicted classes on the report draws, `[A, report]`.
+        tied: Whether the label has the best logit there and another class too, bool `[A, report]`.
         claimed_robust: Which images the attack says it did not break, bool `[A]`.
         forwards: Images passed forwards by the attack.
         backwards: Images passed backwards by the attack.
@@ -38,6 +39,7 @@ class ShardResult:
     select: np.ndarray
     margin: np.ndarray
     predictions: np.ndarray
+    tied: np.ndarray
     claimed_robust: np.ndarray
     forwards: int = 0
     backwards: int = 0
@@ -89,9 +91,15 @@ class ShardResult:
     ) -> str | None:
         """What cannot be in a result for these images, draws and classes, if something is."""
         count = len(positions)
-        shapes = {"select": (count,), "margin": (count,), "predictions": (count, report)}
+        shapes = {
+            "select": (count,),
+            "margin": (count,),
+            "predictions": (count, report),
+            "tied": (count, report),
+            "claimed_robust": (count,),
+        }
         kinds = {"select": "f", "margin": "f", "predictions": "i"}
-        for name, shape in {**shapes, "claimed_robust": (count,)}.items():
+        for name, shape in shapes.items():
             array, kind = getattr(self, name), kinds.get(name, "b")
             if array.shape != shape or array.dtype.kind != kind:
                 return f"{name} is {array.dtype} {array.shape}, expected {shape}"
@@ -141,6 +149,7 @@ class WorstCase:
         select: Accuracy of the worst version on the select draws, `[n]`.
         margin: Its margin there, `[n]`.
         predictions: Its predicted classes on the report draws, `[n, report]`.
+        tied: Whether the label and another class have the best logit there, bool `[n, report]`.
         by: Row of the suite that made it, `[n]`; -1 where the clean image is the worst.
     """
 
@@ -148,6 +157,7 @@ class WorstCase:
         self.select = clean.select.copy()
         self.margin = clean.margin.copy()
         self.predictions = clean.predictions.copy()
+        self.tied = clean.tied.copy()
         self.by = np.full(len(clean.select), -1, np.int16)
 
     def unbroken(self, share: float) -> np.ndarray:
@@ -177,5 +187,6 @@ class WorstCase:
         self.select[at[worse]] = result.select[worse]
         self.margin[at[worse]] = result.margin[worse]
         self.predictions[at[worse]] = result.predictions[worse]
+        self.tied[at[worse]] = result.tied[worse]
         self.by[at[worse]] = row
         return alone

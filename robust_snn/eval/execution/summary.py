@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robust_snn.diagnostics import Diagnostic
+from robust_snn.diagnostics.tied_answers import Answers, tied_answers
 from robust_snn.eval.execution.dropped_rows import dropped_by_name
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
@@ -72,7 +73,10 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
             *(intervals.under_known_noise(predictions) if job.victim.stochastic else ()),
         ),
         attacks,
-        _checks(job, shards, attacks, claims, predictions, [each.value for each in so_far]),
+        (
+            *tied_answers(Answers(before, joined.clean_tied), Answers(after, joined.worst_tied)),
+            *_checks(job, shards, attacks, claims, predictions, [each.value for each in so_far]),
+        ),
         sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
         tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
         predictions,
@@ -93,12 +97,15 @@ class _Joined(NamedTuple):
     """Predictions on all images.
 
     `so_far` holds the accuracy without an attack, then in the worst case after each attack in turn;
-    `worst_select` that of every image's worst version on the select draws, by shard.
+    `worst_select` that of every image's worst version on the select draws, by shard. `clean_tied`
+    and `worst_tied` are the answers that a tie decides, bool `[N, report]`.
     """
 
     predictions: Predictions
     so_far: list[intervals.Estimate]
     worst_select: list[np.ndarray]
+    clean_tied: np.ndarray
+    worst_tied: np.ndarray
 
 
 def _joined(job: Job, shards: Sequence[FinishedShard]) -> _Joined:
@@ -122,7 +129,13 @@ def _joined(job: Job, shards: Sequence[FinishedShard]) -> _Joined:
     labels = predictions.labels[:, None]
     after = (predictions.clean, *np.concatenate(worst_so_far, axis=1))
     so_far = [intervals.accuracy_estimate(given == labels) for given in after]
-    return _Joined(predictions, so_far, [worst.select for worst in last])
+    return _Joined(
+        predictions,
+        so_far,
+        [worst.select for worst in last],
+        np.concatenate([shard.clean.tied for shard in shards]),
+        np.concatenate([worst.tied for worst in last]),
+    )
 
 
 class _Claim(NamedTuple):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from robust_snn.eval.reporting.terminal import radius_text
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import missing_extra
 from robust_snn.utils.figures import new_figure
+from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.plain_text import plain
 from robust_snn.utils.share_texts import percent, points, points_span, span, wider
 
@@ -53,6 +55,16 @@ def check_page(name: str) -> None:
     """
     new_figure(1, 1)
     template(name)
+
+
+def say_if_no_page(name: str) -> None:
+    """Says before the work that it will end without a page, and why; the work is done anyway."""
+    if_possible(f"{name} at the end", lambda: check_page(name))
+
+
+def is_newest(page: Path, numbers: Path) -> bool:
+    """Whether there is a page and it was written after the file of the numbers on it."""
+    return page.exists() and page.stat().st_mtime >= numbers.stat().st_mtime
 
 
 def _wider(interval: tuple[float, float]) -> str:

@@ -37,6 +37,7 @@ from robust_snn.utils.share_texts import percent, points, points_span, tenths
 from robust_snn.utils.version import __version__
 
 STUDY_SCHEMA = 1
+PAGE = "study.html"
 SHOWN = 3  # attacks that broke most, and checks
 
 
@@ -69,7 +70,7 @@ def write_study(found: StudyFindings, out: Path, command: str | None = None) -> 
         out / "study.json", {"schema": STUDY_SCHEMA, "version": __version__, **asdict(found)}
     )
     write_text(out / "study.md", study_text(found))
-    if_possible("page", lambda: write_text(out / "study.html", study_page(found, command)))
+    if_possible("page", lambda: write_text(out / PAGE, study_page(found, command)))
 
 
 def study_page(found: StudyFindings, command: str | None = None) -> str:
@@ -78,7 +79,7 @@ def study_page(found: StudyFindings, command: str | None = None) -> str:
     Raises:
         ImportError: If Jinja2 or matplotlib is not installed.
     """
-    page = template("study.html").render(
+    page = template(PAGE).render(
         found=found,
         lead=_lead(found),
         tables=study_tables(found),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.attack_losses import margin
 from robust_snn.victim import Victim
 from robust_snn.victim.checked_inputs import check_finite
 from robust_snn.victim.scoring import fresh_logits, logits_one_by_one, scoring_logits
@@ -23,11 +24,13 @@ class Score:
 
     Attributes:
         predictions: Predicted classes, int16 where it holds them all, `[B, draws]`.
+        tied: Whether the label has the best logit and another class too, bool `[B, draws]`.
         accuracy: Share of the draws that are correct, `[B]`.
         margin: Logit of the label minus the best other, averaged over draws, `[B]`.
     """
 
     predictions: np.ndarray
+    tied: np.ndarray
     accuracy: np.ndarray
     margin: np.ndarray
 
@@ -56,14 +59,14 @@ def score(
         logits = scoring_logits(victim, images, ids, draw, purpose)
         check_finite(logits)
         predicted.append(logits.argmax(1))
-        right = logits.gather(1, labels[:, None])[:, 0]
-        margins.append(right - logits.scatter(1, labels[:, None], -torch.inf).amax(1))
-    predictions = torch.stack(predicted, dim=1)
+        margins.append(-margin(logits, labels))
+    predictions, ahead = torch.stack(predicted, dim=1), torch.stack(margins, dim=1)
     kind = np.int16 if logits.shape[1] <= 2**15 else np.int32
     return Score(
         predictions.cpu().numpy().astype(kind),
+        (ahead == 0).cpu().numpy(),
         (predictions == labels[:, None]).double().mean(1).cpu().numpy(),
-        torch.stack(margins).mean(0).cpu().numpy(),
+        ahead.mean(1).cpu().numpy(),
     )
 
 

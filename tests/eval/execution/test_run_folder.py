@@ -29,6 +29,7 @@ def piece(select: list[float], margin: list[float], prediction: int = 0) -> Shar
         select=np.array(select),
         margin=np.array(margin),
         predictions=np.full((n, 2), prediction, np.int16),
+        tied=np.zeros((n, 2), bool),
         claimed_robust=np.ones(n, bool),
         forwards=3,
         backwards=2,

@@ -34,6 +34,7 @@ def result(rng: np.random.Generator, positions: np.ndarray, draws: int) -> Shard
         select,
         rng.normal(size=count),
         report,
+        rng.random(report.shape) < 0.5,
         report.mean(1) > 0.5,
         forwards=count,
     )
@@ -107,7 +108,8 @@ def test_a_dropped_row_claims_nothing_of_images_that_it_never_met(noisy: bool) -
     right = np.ones((4, job.suite.draws.report), np.int16)
     margin, robust = np.zeros(4), np.ones(4, bool)
     images = np.zeros((4, 3, 8, 8), np.float32)
-    held = ShardResult(np.arange(4), images, np.ones(4), margin, right, robust, forwards=4)
+    tied = np.zeros(right.shape, bool)
+    held = ShardResult(np.arange(4), images, np.ones(4), margin, right, tied, robust, forwards=4)
     suite = replace(job.suite, attacks=job.suite.attacks[:1])
     job = replace(
         job, suite=suite, images=job.images.new_zeros(8, 3, 8, 8), labels=torch.ones(8).long()
