@@ -91,14 +91,18 @@ def recurrent_paths(after: Walk, before: Walk, spikes: Collection[Node]) -> list
     return _ways(after, {*spikes, *before.chain[depth : depth + 1]})
 
 
-def reset_paths(after: Walk, spikes: Collection[Node]) -> list[Path] | None:
+def reset_paths(after: Walk, before: Walk, spikes: Collection[Node]) -> list[Path] | None:
     """Ways from a membrane to the spike before, or operations that depend on nothing else.
+
+    No way goes through the membrane `before`, which is older than its spike: spikes of an earlier
+    step may have the same values.
 
     Returns:
         None if there are too many. No way at all if the gradient does not pass through the reset
         anyway.
     """
-    return _ways(after, set(spikes), joined=True)
+    newer = after._replace(inner=after.inner - before.inner)
+    return _ways(newer, set(spikes), joined=True)
 
 
 def _ways(after: Walk, sources: set[Node], joined: bool = False) -> list[Path] | None:

@@ -236,7 +236,8 @@ def _traces(group: Sequence[Sequence[int]], steps: Sequence[Step | None], tape: 
         raise Unrecognised("it is called once, and rates need several steps")
     walks = walks_of(members)
     spikes = _spike_nodes(group[-2], steps, walks[-1], tape)
-    paths, resets = recurrent_paths(walks[-1], walks[-2], spikes), reset_paths(walks[-1], spikes)
+    after, before = walks[-1], walks[-2]
+    paths, resets = (find(after, before, spikes) for find in (recurrent_paths, reset_paths))
     if paths is None:
         raise Unrecognised("what its membrane keeps from the step before was not found")
     if len({tuple(_ends(walk.top, paths)) for walk in walks[2:]}) > 1:

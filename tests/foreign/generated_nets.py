@@ -52,14 +52,19 @@ class Written(NamedTuple):
         return module
 
 
-def write_net(seed: int) -> Written:
-    """The source of a network, all of whose choices follow from a number."""
+def write_net(seed: int, detached: bool = False) -> Written:
+    """The source of a network, all of whose choices follow from a number.
+
+    Args:
+        seed: The number.
+        detached: Whether no gradient passes through its reset in any case.
+    """
     pick = random.Random(seed)
     fire, cell, net = (pick.choice(names) for names in (FIRES, CELLS, NETS))
     arguments, test, call, z, rest = CALLS[pick.choice(list(CALLS))]
     threshold, decay = pick.choice(["1.0", "0.5", "1.5"]), pick.choice([0.5, 0.9, 0.25])
     surrogate = pick.choice(list(SURROGATES))
-    spikes = "s.detach()" if pick.random() < 0.4 else "s"
+    spikes = "s.detach()" if pick.random() < 0.4 or detached else "s"
     words = {
         "over": pick.choice([">", ">="]),
         "th": threshold,

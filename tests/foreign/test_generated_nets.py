@@ -51,6 +51,13 @@ def check(seed: int, device: str | torch.device = "cpu", modes: tuple[str, ...] 
     same = victim.replace(gradient=f"bptt(surrogate={written.surrogate})")(x)
     assert torch.equal(same, expected), written.source
     assert_close_rms(gradient(same, x), own)
+    detached = write_net(seed, detached=True).build().make_net().to(device)
+    detached.load_state_dict(net.state_dict())
+    mode = f"bptt(surrogate={written.surrogate},detach_reset=true)"
+    if not victim.takes(mode).missed:
+        assert_close_rms(
+            gradient(victim.replace(gradient=mode)(x), x), gradient(author(detached, x), x)
+        )
     reached = 0
     for mode in modes:
         reach = victim.takes(mode)
@@ -69,6 +76,11 @@ def test_generated_networks_are_reached(start: int, device: torch.device) -> Non
     if device.type != "cpu":  # some make their first membrane on the CPU
         seeds = [seed for seed in seeds if "torch.zeros(1)" not in write_net(seed).source]
     assert sum(check(seed, device) for seed in seeds) > 3 * len(seeds)
+
+
+def test_spikes_that_come_again() -> None:
+    """A network whose neurons fire alike in their first step and in a later one."""
+    assert check(227) == len(MODES)
 
 
 @pytest.mark.slow
