@@ -62,7 +62,6 @@ def diagnose(
     from robust_snn.utils.optional_work import if_possible
     from robust_snn.utils.user_files import output_folder
     from robust_snn.utils.values import number
-    from robust_snn.victim.scoring import correct
 
     if out is not None:
         check_page("diagnosis.html")
@@ -79,18 +78,13 @@ def diagnose(
     victim = subject.victim(where, seed=seed)
     victim = victim if gradient is None else victim.replace(gradient=gradient)
     x, y = images.images.to(where), images.labels.to(where)
-    right = correct(victim, x, y, draws=1, batch_size=len(x))[:, 0]
-    if not right.any():
-        raise InputError(f"the network reads none of {len(images)} images right: nothing to attack")
     refusal = tried_reach(victim, x).refusal
     if refusal is not None:
         raise InputError(refusal)
     if out is not None:
         output_folder(out, "the diagnosis")
     log = logging.getLogger("robust_snn.cli")
-    diagnosis = found_by(
-        victim, x[right], y[right], eps=radius, norm=norm, seed=seed, progress=log.info
-    )
+    diagnosis = found_by(victim, x, y, eps=radius, norm=norm, seed=seed, progress=log.info)
     say(rendered(diagnosis))
     if out is not None:
         about = {"model": subject.info["name"], "data": images.name, "command": command()}

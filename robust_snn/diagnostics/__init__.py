@@ -2,6 +2,7 @@
 
 from robust_snn.diagnostics.all_checks import cheap, full, measure_or_warn
 from robust_snn.diagnostics.attack_sanity import compare_strength, must_not_rise
+from robust_snn.diagnostics.clean_accuracy import clean_accuracy
 from robust_snn.diagnostics.diagnosis import Diagnosis, diagnose
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.finite_differences import finite_differences
@@ -12,6 +13,7 @@ __all__ = [
     "Diagnosis",
     "Diagnostic",
     "cheap",
+    "clean_accuracy",
     "compare_strength",
     "diagnose",
     "finite_differences",

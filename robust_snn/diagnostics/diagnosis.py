@@ -18,16 +18,15 @@ from robust_snn.data.lazy_images import Images, LazyImages
 from robust_snn.data.map_style import MapStyle, with_labels
 from robust_snn.diagnostics.all_checks import full
 from robust_snn.diagnostics.attack_sanity import Curves
+from robust_snn.diagnostics.clean_accuracy import without_clean_errors
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.margin_curve import MarginCurve, margin_curve
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
 from robust_snn.foreign import adapt
 from robust_snn.utils.argument_types import checked_types
-from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.optional_work import Attempts
 from robust_snn.victim import Victim
-from robust_snn.victim.scoring import correct
 
 MOST_CLASSES = 2**31  # more than any network has
 LOOKED_AT = 64  # images of a data set, at most
@@ -108,9 +107,8 @@ def diagnose(
 
     Args:
         victim: The victim, with the gradient mode to be judged; or a network, with its own.
-        images: A few dozen images `[B, C, H, W]` in [0, 1], without the clean errors; or a data set
-            on disk or a map-style one, of which 64 are read, an equal share of every class, and the
-            clean errors are left out.
+        images: A few dozen images `[B, C, H, W]` in [0, 1]; or a data set on disk or a map-style
+            one, of which 64 are read, an equal share of every class. Clean errors are left out.
         labels: `[B]`; those of the data set if left out.
         eps: Radius of the ball.
         norm: `"Linf"` or `"L2"`.
@@ -118,19 +116,20 @@ def diagnose(
         progress: Is told what begins.
 
     Raises:
-        InputError: If the images, the labels or the threat are wrong, or none of those that were
-            read is classified correctly.
+        InputError: If the images, the labels or the threat are wrong, or no image is classified
+            correctly.
     """
     victim = adapt(victim)
     found, labels = with_labels(images, labels)
     if isinstance(found, LazyImages):
         found, labels = _few(victim, found, labels)
+    found, labels, doubts = without_clean_errors(victim, found, labels)
     of = victim, found, labels
     threat: dict[str, Any] = {"norm": norm, "eps": eps}
     curves: Curves = {}
     attempt = Attempts()
     progress("the checks")
-    notes = full(*of, seed=seed, curves=curves, **threat)
+    notes = [*doubts, *full(*of, seed=seed, curves=curves, **threat)]
     progress("every gradient mode")
     effort = RankingEffort(searched=0)
     none: tuple[ModeTrial, ...] = ()
@@ -169,15 +168,11 @@ def diagnose(
 
 
 def _few(victim: Victim, images: LazyImages, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Some images of a data set, without the clean errors, on the victim's device."""
+    """Some images of a data set, on the victim's device."""
     check_labels(labels, len(images), MOST_CLASSES)
     rows = np.sort(balanced(labels.cpu().numpy())[:LOOKED_AT])
     device = device_of(victim)
-    some, answers = images.subset(rows)[:].to(device), labels[torch.from_numpy(rows)].to(device)
-    right = correct(victim, some, answers, draws=1)[:, 0]
-    if not right.any():
-        raise InputError(f"the network reads none of {len(rows)} images right: nothing to attack")
-    return some[right], answers[right]
+    return images.subset(rows)[:].to(device), labels[torch.from_numpy(rows)].to(device)
 
 
 def _without_nan(row: list[float]) -> tuple[float | None, ...]:

@@ -36,6 +36,23 @@ def test_a_diagnosis_of_a_network_that_takes_few_modes(step: Callable) -> None:
         assert "reached neurons" in found.failed
 
 
+def test_wrong_labels_pass_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Picky(reaches_nothing)
+    images, labels = pictures(net, 9)
+    shifted = (labels + 1) % 3
+    monkeypatch.setattr(diagnosis, "full", lambda *of, **_: [])
+    for none, why in (
+        ((images, shifted), "none of 9 images right"),
+        ((images[:0], labels[:0]), "no images"),
+    ):
+        with pytest.raises(InputError, match=why):
+            diagnose(Victim(net), *none, eps=0.1)
+    for right, failed in ((1, ("clean accuracy",)), (8, ())):
+        some = torch.cat([labels[:right], shifted[right:]])
+        found = diagnose(Victim(net), images, some, eps=0.1)
+        assert (found.images, found.failed) == (right, failed)
+
+
 def test_a_diagnosis_reads_few_images_of_a_large_data_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,7 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_snn.diagnostics import Diagnostic, measure_or_warn, reached_neurons
+from robust_snn.diagnostics import (
+    Diagnostic,
+    clean_accuracy,
+    measure_or_warn,
+    reached_neurons,
+)
 from robust_snn.eval.execution.certified_images import CertifiedImages
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.preflight import Preflight
@@ -65,7 +70,7 @@ def verdict_of(
         attacks=summary.attacks,
         diagnostics=(
             *checked.diagnostics,
-            *verdict_checks.clean_accuracy(summary.clean.accuracy, checked.classes),
+            *clean_accuracy(summary.clean.accuracy, checked.classes),
             *verdict_checks.copies(job.digests.images),
             *verdict_checks.same_answer(predictions.clean, predictions.labels),
             *verdict_checks.reach(job.threat, bounded),

@@ -43,16 +43,6 @@ def noise(declared: bool, spread: float, repeats: bool = True) -> Diagnostic:
     return Diagnostic("noise", spread, status, why)
 
 
-def clean_accuracy(accuracy: float, classes: int) -> list[Diagnostic]:
-    """What is said of a network that is no better than chance without an attack."""
-    chance = 1 / classes
-    if accuracy > chance:
-        return []
-    why = f"{percent(accuracy)} are right without an attack, {percent(chance)} by chance: "
-    why += "are labels shifted, images scaled twice, or the network not trained?"
-    return [Diagnostic("clean accuracy", accuracy, "fail", why)]
-
-
 def beside(influence: float) -> list[Diagnostic]:
     """What is said of a network whose logits of an image are others in another batch."""
     if influence <= MIXES:

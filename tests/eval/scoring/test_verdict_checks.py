@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_snn import Victim
-from robust_snn.diagnostics import Diagnostic
+from robust_snn.diagnostics import Diagnostic, clean_accuracy
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.gradient_checks import on_survivors
@@ -19,7 +19,6 @@ from robust_snn.eval.scoring.verdict_checks import (
     attacked,
     beside,
     black_box,
-    clean_accuracy,
     copies,
     devices,
     noise,
