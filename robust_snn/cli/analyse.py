@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    epilog="Example: robust-snn analyse --checkpoint runs/events/model.safetensors "
-    "--data digits-events -n 100 --trials 32 --out runs/code"
+    epilog="Example: robust-snn analyse --model snn_vgg5_nlif.digits --data digits -n 20 "
+    "--out runs/code"
 )
 def analyse(
     data: Annotated[str, typer.Option(help=f"What to show: {options.DATA}.")],

@@ -66,9 +66,10 @@ def _nothing_collected() -> Iterator[None]:
 
 
 class App(typer.Typer):
-    """Commands that load the libraries when they run."""
+    """Commands that load the libraries when they run, and whose help ends in an example."""
 
     def command(self, *names: Any, **settings: Any) -> Callable[[Any], Any]:
+        settings["epilog"] = f"\b\n{settings['epilog']}"  # not wrapped: it is there to be copied
         return super().command(*names, cls=Command, **settings)
 
 

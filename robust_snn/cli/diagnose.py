@@ -22,8 +22,8 @@ FAILED = 3  # the exit code after a check that failed
 
 
 @app.command(
-    epilog="Example: robust-snn diagnose --checkpoint runs/digits/model.safetensors "
-    "--data digits --eps 8/255 --out runs/diagnosis"
+    epilog="Example: robust-snn diagnose --model snn_vgg5.digits --data digits -n 16 --eps 0.1 "
+    "--out runs/diagnosis"
 )
 def diagnose(
     data: Annotated[str, typer.Option(help=f"Images to look at: {options.DATA}.")],
@@ -40,7 +40,10 @@ def diagnose(
         str | None, typer.Option(help="Gradient mode to judge; the network's own.")
     ] = None,
     eps: Annotated[
-        str | None, typer.Option(help="Radius; 8/255 in Linf if left out, none in L2.")
+        str | None,
+        typer.Option(
+            help="Radius, such as 8/255, which is that of Linf if left out; L2 needs one."
+        ),
     ] = None,
     norm: Annotated[str, typer.Option(help="Linf or L2.")] = "Linf",
     no_fail: Annotated[

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    epilog="Example: robust-snn evaluate --checkpoint runs/digits/model.safetensors "
-    "--data digits --suite quick --eps 8/255 -n 100 --out runs/verdict"
+    epilog="Example: robust-snn evaluate --model snn_vgg5_stog.digits --data digits -n 8 "
+    "--suite quick --eps 0.1 --out runs/first"
 )
 def evaluate(
     data: Annotated[str, typer.Option(help=f"What to attack: {options.DATA}.")],
@@ -40,7 +40,7 @@ def evaluate(
     checkpoint: options.Checkpoint = None,
     adapting: options.Adapt = None,
     data_root: options.DataRoot = None,
-    n: Annotated[int | None, typer.Option("-n", help="Number of images.")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of images; all if left out.")] = None,
     precision: Annotated[
         float | None,
         typer.Option(help="Instead of -n and --draws: half the interval's width, such as 0.01."),
@@ -52,8 +52,9 @@ def evaluate(
     suite: Annotated[
         str,
         typer.Option(
-            help="Name of a suite, or a .yaml file; attacks of yours that it names, "
-            "implementation: file.py:attack, run their code."
+            help="What attacks: quick for a first look, adaptive-small, adaptive to publish, "
+            "adaptive-large, autoattack-standard, autoattack-rand, a paper's, or a .yaml file; "
+            "attacks of yours that it names, implementation: file.py:attack, run their code."
         ),
     ] = "quick",
     eps: Annotated[
@@ -62,9 +63,15 @@ def evaluate(
     norm: Annotated[
         str | None, typer.Option(help="Instead of the suite's: Linf, L2, L1 or L0.")
     ] = None,
-    draws: Annotated[int | None, typer.Option(help="Noise draws that give the number.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of every attack.")] = None,
-    eot: Annotated[int | None, typer.Option(help="Draws that attacks average.")] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Noise draws that give the number, instead of the suite's.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of every attack, instead of the suite's.")
+    ] = None,
+    eot: Annotated[
+        int | None, typer.Option(help="Draws that attacks average, instead of the suite's.")
+    ] = None,
     sweep: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,7 +86,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of robust-snn certify --eps: its certified accuracy is shown."),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images attacked together.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images attacked together; 64.")] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what would run and what it would cost; run nothing."),
@@ -92,7 +99,7 @@ def evaluate(
     threads: options.Threads = None,
     device: options.Device = "auto",
     workers: Annotated[
-        int | None, typer.Option(help="Processes that share the work; see docs/scale.md.")
+        int | None, typer.Option(help="Processes that share the work, 1; see docs/scale.md.")
     ] = None,
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster, or local to start one.")

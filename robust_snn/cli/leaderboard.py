@@ -25,7 +25,7 @@ def leaderboard(
         typer.Option(help="Folder of a site: runs of any threat model, a page for each."),
     ] = None,
 ) -> None:
-    """Rank runs and submissions of one threat model by robust accuracy, or of many on a site."""
+    """Rank runs and submissions by robust accuracy. Those of many threat models make a site."""
     from robust_snn.eval.reporting.leaderboard import rank_runs
     from robust_snn.eval.reporting.leaderboard_output import render_leaderboard, write_leaderboard
 

@@ -19,7 +19,7 @@ def submit(
         typer.Option(help="Folder to make; beside a folder, RUN-submission if left out."),
     ] = None,
 ) -> None:
-    """Make a folder of a run that others can verify and a leaderboard can take."""
+    """Make a folder of a run that others can verify. A leaderboard can take it."""
     from robust_snn.eval.submission import submit as made
 
     folder = made(run, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +16,9 @@ def shipped_names(package: str | None, folder: str) -> tuple[str, ...]:
     return tuple(sorted(Path(e.name).stem for e in entries if e.name.endswith(".yaml")))
 
 
-def yaml_text(name: str, kind: str, package: str | None, folder: str) -> str:
+def yaml_text(
+    name: str, kind: str, package: str | None, folder: str, also: Iterable[str] = ()
+) -> str:
     """Text of a file of the package by name, or of a user's own by its path.
 
     Args:
@@ -23,6 +26,7 @@ def yaml_text(name: str, kind: str, package: str | None, folder: str) -> str:
         kind: What it is, such as `"suite"`.
         package: Package that ships some.
         folder: Its folder of them.
+        also: Other names that a message offers.
 
     Raises:
         InputError: If there is none, or it cannot be read.
@@ -31,4 +35,4 @@ def yaml_text(name: str, kind: str, package: str | None, folder: str) -> str:
         return (files(package or "") / folder / f"{name}.yaml").read_text(encoding="utf-8")
     if Path(name).suffix in (".yaml", ".yml"):
         return read_text(Path(name), f"the {kind}")
-    raise unknown(kind, name, known)
+    raise unknown(kind, name, (*known, *also))

@@ -49,7 +49,8 @@ def load_suite(suite: str | Path | Suite) -> Suite:
     if isinstance(suite, Suite):
         return suite
     suite = ALIASES.get(str(suite), suite)
-    read = parse_suite(yaml_text(str(suite), "suite", __package__, "suites"), str(suite))
+    text = yaml_text(str(suite), "suite", __package__, "suites", also=ALIASES)
+    read = parse_suite(text, str(suite))
     own = str(suite) not in shipped_suites()
     return _with_files_of(Path(suite).parent, read) if own else read
 

@@ -127,3 +127,8 @@ def test_rows_that_no_library_can_run(row: str, message: str) -> None:
     suite = parse_suite(f"name: x\nattacks: [{{name: a, {row}}}]", "x")
     with pytest.raises(InputError, match=message):
         implementation(suite.attacks[0]).check(suite.attacks[0], Threat("Linf", 0.03))
+
+
+def test_a_misspelt_alias_is_offered() -> None:
+    with pytest.raises(InputError, match="did you mean 'adaptive'[?]"):
+        load_suite("adaptiv")
