@@ -22,7 +22,8 @@ from robust_snn.foreign.unadapted import (
     unknown_classes,
     what_is_not_ours,
 )
-from robust_snn.models import create_network
+from robust_snn.models import create_network, zoo
+from robust_snn.models.backbone import SpikingBackbone
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.victim import SETTINGS, Victim
@@ -50,7 +51,8 @@ def adapt(
     keeps its own gradient unless `gradient` names another mode.
 
     Args:
-        obj: Name of a registered model, a file `*.nir` or its graph, or a module.
+        obj: Name of a registered model, that of a trained one of the package with its weights; a
+            file `*.nir` or its graph; or a module.
         T: Time steps; for other people's net those of `ForeignSNN`, with a name the model's.
         encoder: See `ForeignSNN`.
         readout: See `ForeignSNN`; with a name the model's.
@@ -96,6 +98,8 @@ def adapt(
             kwargs |= {key: preparation.pop(key) for key in ("mean", "std") if key in preparation}
         kwargs |= {} if T is None else {"T": T}
         kwargs |= {} if readout == "mean" else {"readout": readout}
+        if obj in zoo.trained():
+            kwargs.setdefault("pretrained", True)
         net = create_network(obj, **kwargs).eval()
         if "." in obj and not kwargs.get("pretrained"):
             _log.warning("'%s' names weights that pretrained=True loads; these are random", obj)
@@ -107,6 +111,8 @@ def adapt(
         )
     if kwargs:
         raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))
+    if T is not None or encoder is not None or random or readout != "mean":
+        _refuse_backbone(obj)
     obj = StatePassing(obj) if T is not None and passes_state(obj) else obj
     obj = Preprocessed(obj.eval(), **preparation) if preparation else obj.eval()
     if asked or not (isinstance(obj, ForeignSNN) or _is_ours(obj, images)):
@@ -119,6 +125,15 @@ def adapt(
     if isinstance(obj, ForeignSNN) and "gradient" not in settings:
         settings["gradient"] = obj.own_mode()
     return Victim(obj, **settings)
+
+
+def _refuse_backbone(net: nn.Module) -> None:
+    """Raises `InputError` for a network that shows an image for its own time steps at each call."""
+    if any(isinstance(module, SpikingBackbone) for module in net.modules()):
+        raise InputError(
+            "T, encoder, readout and random are for other people's nets; a network of robust_snn "
+            "has its own: build it with them, as timm.create_model(name, T=8) or --model-kwargs T=8"
+        )
 
 
 def _is_ours(net: nn.Module, images: Tensor | None) -> bool:

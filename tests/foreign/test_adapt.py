@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -150,12 +151,25 @@ def test_a_name_takes_the_arguments_of_its_model() -> None:
         adapt("snn_vgg5", encoder="poisson")
 
 
-@pytest.mark.parametrize(("pretrained", "told"), [(False, 1), (True, 0)])
-def test_a_name_of_weights_that_are_not_loaded_is_told(
-    pretrained: bool, told: int, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("given", "told"), [(False, 1), (True, 0), (None, 0)])
+def test_a_name_of_weights_has_them_or_says_so(
+    given: bool | None, told: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    adapt("snn_vgg5.digits", pretrained=pretrained)
+    found = adapt("snn_vgg5.digits", **({} if given is None else {"pretrained": given})).net
+    trained = timm.create_model("snn_vgg5.digits", pretrained=True).get_classifier().weight
+    assert torch.equal(found.get_classifier().weight, trained) == (not told)
     assert len([r for r in caplog.messages if "pretrained=True" in r]) == told
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    "given", [{"T": 4}, {"encoder": "poisson", "T": 4}, {"readout": "sum"}, {"random": True}]
+)
+def test_steps_of_our_networks_are_their_own(given: dict[str, Any], wrapped: bool) -> None:
+    """They keep no state between calls: shown an image `T` times, they would answer as for one."""
+    net: nn.Module = timm.create_model("snn_vgg5", T=2, width=0.125, head_width=8, img_size=8)
+    with pytest.raises(InputError, match="build it with them.*--model-kwargs T=8"):
+        adapt(nn.Sequential(nn.Identity(), net) if wrapped else net, **given)
 
 
 def test_there_is_one_adapt() -> None:
