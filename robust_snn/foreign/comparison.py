@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes
-from robust_snn.foreign.few_values import made_of_spikes
+from robust_snn.foreign.few_values import has_few_values, made_of_spikes
 from robust_snn.foreign.masks import CASTS
 from robust_snn.foreign.spike_recording import line_of_network
 from robust_snn.foreign.squashed_values import Root, Value, find_root, nth_origin
@@ -19,6 +19,8 @@ from robust_snn.foreign.staircase import Staircase
 ABOVE, BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
 ROUNDINGS = {"round": 0.5, "floor": 1.0, "trunc": 1.0, "ceil": 0.0}  # where they reach one
 DIVISIONS = ("floordiv", "floor_divide")
+BENDING = ("relu", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "pow", "hardtanh")
+LIMITING = ("minimum", "maximum", "fmin", "fmax", "min", "max")  # with a number, as `clamp` does
 
 
 class Form(Enum):
@@ -137,3 +139,30 @@ def fired(out: Tensor, made: Comparison) -> Tensor:
         spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.kind, made.where)
     spikes._comparison = made  # type: ignore[attr-defined]
     return spikes
+
+
+def with_gradient(value: Any) -> Any:
+    """A value, or what has its numbers and a gradient."""
+    return getattr(value, "_attached", getattr(value, "_slope", value))
+
+
+def chooses_spikes(args: Sequence[Any], out: Tensor) -> Comparison | None:
+    """The comparison by which `where` makes spikes of two soft values, which are their gradient."""
+    made: Comparison | None = getattr(args[0], "_comparison", None)
+    if made is None or made.of_few_values or made.staircase(out) is None:
+        return None
+    return made if all(has_few_values(v) for v in args[1:] if isinstance(v, Tensor)) else None
+
+
+def bends(name: str, args: Sequence[Any]) -> bool:
+    """Whether an operation makes of spikes others that are a function of them alone."""
+    limited = name in LIMITING and len(args) == 2 and isinstance(args[1], Tensor)
+    return name in BENDING or (limited and args[1].numel() == 1 and not args[1].requires_grad)
+
+
+def likeliness(staircase: Staircase) -> tuple[bool, bool]:
+    """What speaks for one of several comparisons as that of some spikes.
+
+    Silent neurons are below any threshold, and above none if they can be below one.
+    """
+    return staircase.edges == (0.0,), staircase.jumps[0] > 0

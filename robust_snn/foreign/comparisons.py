@@ -23,9 +23,13 @@ from robust_snn.foreign.comparison import (
     Form,
     Place,
     Places,
+    bends,
+    chooses_spikes,
     fired,
     is_whole,
+    likeliness,
     parts_of,
+    with_gradient,
 )
 from robust_snn.foreign.exchanged_spikes import Kind, rounded
 from robust_snn.foreign.few_values import (
@@ -54,12 +58,13 @@ from robust_snn.foreign.masks import (
 )
 from robust_snn.foreign.spike_recording import running_lines
 from robust_snn.foreign.squashed_values import (
+    SCALING,
+    SHIFTING,
     SQUASHING,
     NoOrigin,
     Values,
     depth_of_soft,
 )
-from robust_snn.foreign.staircase import Staircase
 from robust_snn.utils.operands import by_position
 
 SHAPES = (*RESHAPING, "stack", "cat", "max_pool2d")
@@ -67,11 +72,9 @@ SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
 COUNTING = ("sum", "mean")  # of spikes
 MARKS = (
-    *("_attached", "_comparison", "_hides", "_loose", "_numbers", "_of_mask", "_place", "_spiky"),
-    *("_soft", "_source", "_unsure", "_varied"),
+    *("_attached", "_comparison", "_hides", "_holds", "_loose", "_numbers", "_of_mask", "_place"),
+    *("_slope", "_soft", "_source", "_spiky", "_unsure", "_varied"),
 )
-BENDING = ("relu", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "pow", "hardtanh")
-LIMITING = ("minimum", "maximum", "fmin", "fmax", "min", "max")  # with a number, as `clamp` does
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 
@@ -184,8 +187,13 @@ class Comparisons(TorchFunctionMode):
                 self._mark(out, "_of_mask", True)
         if name == "detach" and isinstance(args[0], Tensor):
             self._mark(out, "_attached", getattr(args[0], "_attached", args[0]))
+        if name in (*SCALING, *SHIFTING) and not out.requires_grad and out is not args[0]:
+            given = [*map(with_gradient, args)]
+            if any(isinstance(value, Tensor) and value.requires_grad for value in given):
+                with torch.enable_grad():  # as `v.detach() - 1`, which may be compared
+                    self._mark(out, "_slope", func(*given, **options))
         by_number = name in SCALES and isinstance(args[-1], int | float)
-        if (by_number or name in NEGATIONS or _bends(name, args)) and not is_whole(args[0]):
+        if (by_number or name in NEGATIONS or bends(name, args)) and not is_whole(args[0]):
             comparison = getattr(args[0], "_comparison", None) or comparison
         if comparison is not None:
             self._mark(out, "_comparison", comparison)
@@ -247,7 +255,7 @@ class Comparisons(TorchFunctionMode):
         if found is None or overwrites:
             return None
         above, threshold, kind = found
-        above = getattr(above, "_attached", above)
+        above = with_gradient(above)
         if not isinstance(above, Tensor) or not above.requires_grad or above.shape != out.shape:
             return None
         fires = None if self._values is None else self._values.of(out)
@@ -270,7 +278,7 @@ class Comparisons(TorchFunctionMode):
         """
         exchanged, comparison = out, getattr(out, "_comparison", None)
         here = comparison is not None and comparison.number == self._count
-        here = here or _bends(name, args) or is_whole(args[0])
+        here = here or bends(name, args) or is_whole(args[0])
         if comparison is not None and out.is_floating_point() and here:
             if comparison.spikes is None:
                 comparison.spikes = out.detach().clone()
@@ -279,7 +287,7 @@ class Comparisons(TorchFunctionMode):
             exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
             self.seen.spots[self._count] = exchanged.grad_fn, self._line()
-        if name == "where" and out.requires_grad and (made := _chooses_spikes(args, out)):
+        if name == "where" and out.requires_grad and (made := chooses_spikes(args, out)):
             made.spikes = out.detach()
             soft = [v for v in args[1:] if isinstance(v, Tensor) and v.requires_grad]
             return self._straight_through(out, made, soft, ())
@@ -308,9 +316,11 @@ class Comparisons(TorchFunctionMode):
         """Notes a sum that gives spikes a gradient which is not theirs."""
         unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
         again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
-        spikes_alone = any(hasattr(a, "_comparison") or hasattr(a, "_of_mask") for a in args)
         soft = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
-        if is_gradient_alone(args, soft, out):
+        masked = any(hasattr(a, "_of_mask") for a in soft)
+        held = [a._comparison for a in args if hasattr(a, "_comparison")]
+        holding = [a._holds for a in map(with_gradient, args) if hasattr(a, "_holds")]
+        if not holding and is_gradient_alone(args, soft, out):
             spikes = self._unknown(out)  # until something is added
             self._mark(spikes, "_soft", soft)
             self._mark(spikes, "_unsure", self._count)
@@ -318,19 +328,20 @@ class Comparisons(TorchFunctionMode):
         added_to = [a._soft for a in args if hasattr(a, "_soft")]
         soft = added_to[0] if added_to else soft
         gathers = all(map(made_of_spikes, soft)) and not has_hidden_values(args, out)
-        if not again and not added_to and (gathers or spikes_alone):  # as in `0 + spikes`
+        if not again and not added_to and (gathers or masked or held):  # as in `0 + spikes`
+            if held:
+                self._mark(out, "_holds", held[0])
             return exchanged
-        for comparison in reversed(self._hard):
+        for comparison in (*holding, *reversed(self._hard)):
             hard = comparison.spikes
-            assert hard is not None
-            if hard.shape == out.shape and are_close(hard, out):
+            if hard is not None and hard.shape == out.shape and are_close(hard, out):
                 return self._straight_through(out, comparison, soft, unsure)
         if not again and not takes_few_values_only(args, out):
             return exchanged
         fits = [(made, made.staircase(out)) for made in reversed(self._compared_so_far)]
         known = [(made, staircase) for made, staircase in fits if staircase is not None]
         if known:
-            comparison, _ = max(known, key=lambda fit: _likeliness(fit[1]))
+            comparison, _ = max(known, key=lambda fit: likeliness(fit[1]))
             comparison.spikes = out.detach()
             spikes = self._straight_through(out, comparison, soft, unsure)
         elif again or hides_a_constant(args, out):
@@ -385,25 +396,3 @@ class Comparisons(TorchFunctionMode):
         if self._loose is None or not self._loose.leaves:
             return None
         return Elsewhere(self._loose.singly)
-
-
-def _chooses_spikes(args: Sequence[Any], out: Tensor) -> Comparison | None:
-    """The comparison by which `where` makes spikes of two soft values, which are their gradient."""
-    made: Comparison | None = getattr(args[0], "_comparison", None)
-    if made is None or made.of_few_values or made.staircase(out) is None:
-        return None
-    return made if all(has_few_values(v) for v in args[1:] if isinstance(v, Tensor)) else None
-
-
-def _bends(name: str, args: Sequence[Any]) -> bool:
-    """Whether an operation makes of spikes others that are a function of them alone."""
-    limited = name in LIMITING and len(args) == 2 and isinstance(args[1], Tensor)
-    return name in BENDING or (limited and args[1].numel() == 1 and not args[1].requires_grad)
-
-
-def _likeliness(staircase: Staircase) -> tuple[bool, bool]:
-    """What speaks for one of several comparisons as that of some spikes.
-
-    Silent neurons are below any threshold, and above none if they can be below one.
-    """
-    return staircase.edges == (0.0,), staircase.jumps[0] > 0

@@ -55,7 +55,8 @@ def is_gradient_alone(args: Any, soft: Sequence[Tensor], out: Tensor) -> bool:
     """Whether a sum is zero, as `soft - soft.detach()`, to give something else a gradient."""
     if len(soft) != 1 or out.any():
         return False
-    itself = any(getattr(a, "_attached", None) is soft[0] for a in args)
+    detached = (getattr(a, "_attached", None) for a in args)
+    itself = any(a is not None and torch.equal(a, soft[0]) for a in detached)  # computed twice too
     return itself or soft[0].unique().numel() > 1 and not hides_a_constant(args, out)
 
 
