@@ -103,8 +103,9 @@ def train(
         progress=bar,
         tensorboard=tensorboard,
     )
+    last = done.history[-1]
+    gates = "" if last.opening == 1 else f", mean opening probability {last.opening:.2f}"
     say(
-        f"{model}: test accuracy {percent(done.history[-1].test_accuracy)} on {len(test)} images, "
-        f"mean opening probability {done.history[-1].opening:.2f}; "
+        f"{model}: test accuracy {percent(last.test_accuracy)} on {len(test)} images{gates}; "
         f"weights in {out / 'model.safetensors'}"
     )

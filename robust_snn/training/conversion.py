@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from robust_snn.models import create_network
 from robust_snn.neurons import LIF
-from robust_snn.training.checkpoint import load_card, load_checkpoint, save_checkpoint
+from robust_snn.training.checkpoint import load_card, save_checkpoint
+from robust_snn.training.weight_files import fitting_weights
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import number, time_steps
 
@@ -72,7 +73,7 @@ def convert(
     if not 0 < number(percentile, "percentile") <= 100 or not number(scale, "scale") > 0:
         raise InputError(f"percentile is in (0, 100] and scale above 0, got {percentile}, {scale}")
     wide = create_network(name, **{**kwargs, "T": time_steps(search_steps)})
-    load_checkpoint(wide, trained)
+    wide.load_state_dict(fitting_weights(trained, wide.state_dict()))
     wide.train()
     for neuron, affine in _layers(wide, name):
         _divide(affine, _percentile(wide, neuron, images, percentile))

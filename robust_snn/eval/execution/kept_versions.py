@@ -70,8 +70,10 @@ def read_versions(run: Path, names: Iterable[str], bound: Bound | None = None) -
         path = versions_file(run, name)
         try:
             arrays = read_arrays(path)
-            if bound is not None and bound != (str(arrays["address"]), str(arrays["images"])):
+            if bound is not None and bound.address != str(arrays["address"]):
                 raise ValueError("it belongs to another run")
+            if bound is not None and bound.images != str(arrays["images"]):
+                continue  # the last shard of a run that has grown since
             keys = zip(arrays["positions"].tolist(), arrays["rows"].tolist(), strict=True)
             found |= dict(zip(keys, unpack(arrays), strict=True))
         except FileNotFoundError:

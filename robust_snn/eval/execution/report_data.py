@@ -150,21 +150,22 @@ class ReportData:
 
     @classmethod
     def load(cls, path: Path, address: str | None = None) -> ReportData | None:
-        """Reads it; None where there is none, as after older runs.
+        """Reads it; None where there is none, as after older runs, or of those in `address`.
 
         Args:
             path: The file.
-            address: Of the run that it must belong to, if that is known.
+            address: Of the run that it must belong to, if that is known; a run that grows gets
+                another one.
 
         Raises:
-            InputError: If the file is damaged, or another run's.
+            InputError: If the file is damaged.
         """
         try:
             values: dict[str, Any] = read_arrays(path, digested=address is not None)
             if address is None:  # a page of a finished run, perhaps of an earlier version
                 values = {**_earlier(), **values}
             if address is not None and str(values["address"]) != address:
-                raise ValueError("it belongs to another run")
+                return None
             rest = {f.name: values[f.name] for f in fields(cls) if f.name not in PARTS}
             parts = {name: _part(kind, name, values) for name, kind in PARTS.items()}
             return cls(**parts, **{**rest, "sampled": int(rest["sampled"])})
