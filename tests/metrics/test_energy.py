@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import astuple
 from functools import partial
@@ -128,6 +129,52 @@ class Called(nn.Module):
         return self.function(x)
 
 
+def joined(change: Callable[[Tensor, Tensor], Any]) -> Called:
+    """Average pooling that a function changes, beside the largest value of every window."""
+
+    def both(x: Tensor) -> Tensor:
+        pooled = F.avg_pool2d(x, 2)
+        out = change(pooled, F.max_pool2d(x, 2))
+        return pooled if out is None else out
+
+    return Called(both)
+
+
+@pytest.mark.parametrize(
+    "change, pooled, largest",
+    [
+        (lambda a, b: torch.cat([a, b], 1), 1, 1),
+        (lambda a, b: torch.stack([a, b, a], 1), 2, 1),
+        (lambda a, b: a + b, 1, 1),
+        (lambda a, b: torch.add(b, a, alpha=0.3), 1, 1),
+        (lambda a, b: a.add_(b), 1, 1),
+        (lambda a, b: operator.iadd(a, b), 1, 1),
+        (lambda a, b: operator.imul(a, 0.5) + 1, 1, 0),  # merged into weights and biases
+        (lambda a, b: 3 * a / 2, 1, 0),
+        (lambda a, b: F.interpolate(a, scale_factor=2), 4, 0),
+        (lambda a, b: a[:, :2].flatten(1) if a.relu_() is a else None, 0.5, 0),
+        (lambda a, b: a * b, None, None),
+        (lambda a, b: a + 0.3 * torch.rand_like(b), None, None),
+        (lambda a, b: operator.imul(a, torch.rand_like(a)), None, None),
+        (lambda a, b: operator.setitem(a, (slice(None), 0), 0.37), None, None),
+        (lambda a, b: a.sub_(0.05).clamp_(min=0.01), None, None),
+    ],
+)
+def test_pooled_spikes_that_are_joined_or_changed(
+    change: Any, pooled: float | None, largest: float | None
+) -> None:
+    net = nn.Sequential(LIF(), nn.Flatten(0, 1), joined(change), nn.Flatten(), nn.LazyLinear(7))
+    x = (torch.rand(3, 2, 1, 4, 4) < 0.4).float().expand(-1, -1, 4, -1, -1) * 2
+    net(x)
+    found, fired = profile(net, x), (x > 0).float()
+    if pooled is None or largest is None:
+        assert found.sops == 0 and found.macs > 0
+        return
+    windows = F.max_pool2d(fired.flatten(0, 1), 2).sum()
+    assert found.macs == 0
+    assert found.sops == float(pooled * fired.sum() + largest * windows) * 7 / 2
+
+
 @pytest.mark.parametrize(
     "pools, side",
     [
@@ -146,6 +193,7 @@ class Called(nn.Module):
         ([nn.AvgPool2d(2), nn.ReLU(), nn.ZeroPad2d(1), nn.Dropout().eval()], 5),
         ([Called(partial(F.avg_pool2d, kernel_size=2))], 5),
         ([Called(partial(F.adaptive_avg_pool2d, output_size=3))], 5),
+        ([Called(partial(F.interpolate, size=3, mode="area"))], 7),
         ([Called(lambda x: x.mean((-2, -1), keepdim=True))], 3),
         ([Called(lambda x: F.avg_pool1d(x.flatten(2), 3, 2, 1)[..., None])], 3),
         ([nn.AvgPool2d(2), Called(lambda x: x.transpose(-2, -1))], 5),
