@@ -84,7 +84,7 @@ def test_a_gradient_mode_reaches_the_neurons_inside_and_no_other() -> None:
 )
 def test_a_compiled_layer_follows_the_settings() -> None:
     layer = LIF(gradient="bptt")
-    compiled = torch.compile(layer, fullgraph=True)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     assert torch.equal(gradient(compiled), gradient(layer))
     with gradient_mode(layer, "bptr"):
         assert torch.equal(gradient(compiled), gradient(LIF(gradient="bptr")))
