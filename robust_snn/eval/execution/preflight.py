@@ -29,6 +29,7 @@ from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.noise_draws import (
     SAME_LOGITS,
     batch_influence,
+    gradient_influence,
     noise_spread,
     repeat_spread,
 )
@@ -120,6 +121,7 @@ def preflight(job: Job, calibration: Calibration | None = None) -> Preflight:
         (
             verdict_checks.noise(job.victim.stochastic, spread, _repeats(job)),
             *_beside(job, spread),
+            *_followed(job, spread),
             *verdict_checks.counted_calls(getattr(job.victim.net, "counters", None)),
             *verdict_checks.not_run(
                 not_run, suite.budget is not None, _unfollowed(job.suite, suite)
@@ -172,6 +174,21 @@ def _beside(job: Job, spread: float) -> list[Diagnostic]:
     images = images.to(device_of(victim))
     influence = on_fewer(lambda count: batch_influence(victim, images[:count]), len(images))[1]
     return verdict_checks.beside(influence)
+
+
+def _followed(job: Job, spread: float) -> list[Diagnostic]:
+    """What is said of a network that is another one where a gradient is asked for.
+
+    It needs a gradient; where there is none, the attacks that are not run say so.
+    """
+    victim, images = job.victim, job.images[: min(BESIDE, job.batch_size)]
+    if victim.draws_by_batch or (spread > SAME_LOGITS and not victim.stochastic):
+        return []
+    if tried_reach(victim, images).refusal is not None:
+        return []
+    images = images.float().to(device_of(victim))
+    influence = on_fewer(lambda count: gradient_influence(victim, images[:count]), len(images))[1]
+    return verdict_checks.followed(influence)
 
 
 def _repeats(job: Job) -> bool:

@@ -215,7 +215,7 @@ def _checks(
     return (
         *verdict_checks.attacked(met),
         *verdict_checks.dropped(dropped_by_name(job, shards)),
-        *verdict_checks.claims({attacks[n].name: claimed[n] for n in fresh}),
+        *verdict_checks.claims({attacks[n].name: claimed[n] for n in fresh}, _exact(job)),
         *verdict_checks.claims_under_other_noise({attacks[n].name: claimed[n] for n in others}),
         *verdict_checks.selection(worst, {attacks[n].name: right[n] for n in rows}),
         *verdict_checks.black_box(
@@ -227,6 +227,13 @@ def _checks(
         *verdict_checks.devices(_devices(shards)),
         *verdict_checks.warnings(warnings),
     )
+
+
+def _exact(job: Job) -> bool:
+    """Whether attacks meet the numbers of scoring: without noise, and rounded alike."""
+    victim = job.attacked
+    rounded = victim.bf16 or victim.tf32 or victim.sparse != "never"
+    return not (victim.stochastic or rounded)
 
 
 def _devices(shards: Sequence[FinishedShard]) -> Counter[str]:

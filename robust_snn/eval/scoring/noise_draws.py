@@ -100,9 +100,26 @@ def batch_influence(victim: Victim, images: Tensor) -> float:
     ids = torch.arange(len(images), device=images.device)
     ends = ids[[0, -1]]
     together = victim.sample(images, ids, purpose="probe")[ends]
-    alone = logits_one_by_one(victim, images[ends], ends, 0, "probe")
-    size = float((together.norm() + alone.norm()) / 2)
-    return float((together - alone).norm()) / size if size else 0.0
+    return _distance(together, logits_one_by_one(victim, images[ends], ends, 0, "probe"))
+
+
+def gradient_influence(victim: Victim, images: Tensor) -> float:
+    """Distance of the logits of scoring and of passes that have a gradient, over their size.
+
+    Both are of the same noise and of float32: networks answer alike but for rounding, unless one
+    asks whether it is attacked.
+    """
+    ids = torch.arange(len(images), device=images.device)
+    rounding = {"bf16": False, "tf32": False, "sparse": "never"}
+    plain = victim.replace(eot=1, noise="fresh", output="logits", graph=False, **rounding)
+    with torch.enable_grad():
+        attacked = plain(images.detach().clone().requires_grad_(), ids, ("probe",))
+    return _distance(victim.sample(images, ids, purpose="probe"), attacked.detach())
+
+
+def _distance(some: Tensor, others: Tensor) -> float:
+    size = float((some.norm() + others.norm()) / 2)
+    return float((some - others).norm()) / size if size else 0.0
 
 
 def _spread(logits: Tensor) -> float:

@@ -14,6 +14,7 @@ from robust_snn.eval.scoring import intervals
 from robust_snn.eval.scoring.noise_draws import PROBE_DRAWS, SAME_LOGITS
 from robust_snn.utils.share_texts import percent
 
+OTHER = 0.1  # of the logits; passes with and without a gradient are the same but for rounding
 MIXES = 0.3  # of the logits, which rounding in another batch does not change in so few images
 COPIES = 0.05  # share of copies from which intervals are too narrow by more than a fortieth
 SEVERAL = 8  # images whose answers should differ
@@ -55,6 +56,15 @@ def beside(influence: float) -> list[Diagnostic]:
 def beside_not_run(why: str, hidden: bool = False) -> list[Diagnostic]:
     """What is said where images beside an image cannot be looked at, or what they do is hidden."""
     return [Diagnostic("not run: images beside", 1.0, "warn" if hidden else "pass", why)]
+
+
+def followed(influence: float) -> list[Diagnostic]:
+    """What is said of a network whose logits are others where a gradient is asked for."""
+    if influence <= OTHER:
+        return []
+    why = f"logits of passes with a gradient are {influence:.0%} away from those of scoring, more "
+    why += "than rounding is: attacks meet another network than the one that is scored"
+    return [Diagnostic("passes with a gradient", influence, "fail", why)]
 
 
 def counted_calls(numbers: str | None) -> list[Diagnostic]:
@@ -117,7 +127,9 @@ def reach(threat: Threat, own_bounds: bool = False) -> list[Diagnostic]:
     return [Diagnostic("radius", threat.eps, "warn", why)]
 
 
-def claims(attacks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Diagnostic]:
+def claims(
+    attacks: Mapping[str, tuple[np.ndarray, np.ndarray]], exact: bool = False
+) -> list[Diagnostic]:
     """What an attack claims must lie in the interval of the measured share of the same images.
 
     Attacks take an image for broken if most of their draws misclassify it, so that is measured on
@@ -126,6 +138,7 @@ def claims(attacks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Diagnos
     Args:
         attacks: By name, of the images that it met: whether it says that they are robust, bool
             `[M]`, and whether the label is right in each report draw, bool `[M, draws]`.
+        exact: Whether there is neither noise nor another rounding between the two.
     """
     found = [
         (low <= said.mean() <= high, float(said.mean()), value, name, len(said))
@@ -138,8 +151,12 @@ def claims(attacks: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Diagnos
     agrees, claimed, value, name, met = max(found, key=lambda f: (not f[0], abs(f[1] - f[2])))
     why = f"{name} claims {percent(claimed)} of the {met} images that it met, "
     why += f"measured {percent(value)} right"
-    status = "pass" if agrees else "warn"
-    return [Diagnostic("claimed against measured", claimed - value, status, f"{why} in most draws")]
+    if exact and not agrees:
+        why += ": the network answers attacks otherwise than when it is scored"
+    else:
+        why += " in most draws"
+    status = "pass" if agrees else "fail" if exact else "warn"
+    return [Diagnostic("claimed against measured", claimed - value, status, why)]
 
 
 def claims_under_other_noise(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robust_snn import Victim
 from robust_snn.diagnostics import Diagnostic, clean_accuracy
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.scoring import verdict_checks
 from robust_snn.eval.scoring.gradient_checks import on_survivors
-from robust_snn.eval.scoring.noise_draws import batch_influence, score
+from robust_snn.eval.scoring.noise_draws import batch_influence, gradient_influence, score
 from robust_snn.eval.scoring.verdict_checks import (
     attacked,
     beside,
@@ -25,7 +26,7 @@ from robust_snn.eval.scoring.verdict_checks import (
     reach,
     same_answer,
 )
-from victims import StandIn
+from victims import SHAPE, StandIn, tiny_victim
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,47 @@ class ByBatch(StandIn):
 def test_an_image_whose_answer_depends_on_its_batch_fails(limit: int, status: list[str]) -> None:
     found = beside(batch_influence(Victim(ByBatch(limit)), torch.rand(8, 1, 2, 2)))
     assert [note.status for note in found] == status
+
+
+class Watching(nn.Module):
+    """Another network where something tells it that it is attacked."""
+
+    def __init__(self, net: nn.Module, turns: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.net, self.turns = net, turns
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return -logits if self.turns(x) else logits
+
+
+@pytest.mark.parametrize(
+    ("turns", "status"),
+    [
+        (lambda x: torch.is_grad_enabled(), ["fail"]),
+        (lambda x: x.requires_grad, ["fail"]),
+        (lambda x: False, []),
+    ],
+)
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_network_that_asks_for_the_gradient_fails(
+    turns: Callable[[Tensor], bool], status: list[str], noisy: bool
+) -> None:
+    victim = Victim(Watching(tiny_victim(noisy).net, turns), eot=2, noise="mean", bf16=True)
+    found = verdict_checks.followed(gradient_influence(victim, torch.rand(8, *SHAPE)))
+    assert [note.status for note in found] == status
+
+
+@pytest.mark.parametrize(
+    ("claimed", "exact", "status"), [(0.1, True, "fail"), (0.1, False, "warn"), (0.9, True, "pass")]
+)
+def test_claims_on_a_network_without_noise_must_be_so(
+    claimed: float, exact: bool, status: str
+) -> None:
+    said, right = np.arange(20) < 20 * claimed, np.arange(20)[:, None] < 18
+    (found,) = verdict_checks.claims({"pgd": (said, right)}, exact)
+    assert found.status == status
+    assert ("otherwise than when it is scored" in found.why) == (status == "fail")
 
 
 @pytest.mark.parametrize(("distinct", "status"), [(100, []), (95, []), (94, ["warn"])])
