@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+STATUSES = ("pass", "warn", "fail")  # from good to bad
+
 
 @dataclass(frozen=True)
 class Diagnostic:
@@ -21,6 +23,11 @@ class Diagnostic:
     value: float
     status: str
     why: str
+
+    @property
+    def rank(self) -> int:
+        """How bad it is: 0 of a pass, 1 of a warning, 2 of a failure."""
+        return STATUSES.index(self.status)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):

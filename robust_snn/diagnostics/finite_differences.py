@@ -80,8 +80,7 @@ def finite_differences(
                 refused = error
     if refused is not None and not notes:
         raise refused
-    rank = ("pass", "warn", "fail")
-    return min(notes, key=lambda note: (rank.index(note.status), -note.value))
+    return min(notes, key=lambda note: (note.rank, -note.value))
 
 
 def _of_mode(around: _Surroundings, judged: Victim, controls: tuple[Tensor, Tensor]) -> Diagnostic:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from robust_snn.attacks.threat_radius import NORMS
+from robust_snn.diagnostics.diagnostic import STATUSES
 from robust_snn.gradients import parse_mode
 from robust_snn.utils.errors import InputError
 
-STATUS = ("pass", "warn", "fail")
 SLACK = 1e-9  # what rounding may add to a share
 Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
 
@@ -121,7 +121,7 @@ LISTS: dict[str, dict[str, Check]] = {
     "diagnostics": {
         "name": TEXT,
         "value": NUMBER,
-        "status": (f"one of {', '.join(STATUS)}", lambda value: value in STATUS),
+        "status": (f"one of {', '.join(STATUSES)}", lambda value: value in STATUSES),
         "why": TEXT,
     },
 }
