@@ -72,8 +72,8 @@ SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
 COUNTING = ("sum", "mean")  # of spikes
 MARKS = (
-    *("_attached", "_comparison", "_hides", "_holds", "_loose", "_numbers", "_of_mask", "_place"),
-    *("_slope", "_soft", "_source", "_spiky", "_unsure", "_varied"),
+    *("_attached", "_comparison", "_fired", "_hides", "_holds", "_loose", "_numbers", "_of_mask"),
+    *("_place", "_slope", "_soft", "_source", "_spiky", "_unsure", "_varied"),
 )
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]
@@ -93,6 +93,7 @@ class Comparisons(TorchFunctionMode):
         super().__init__()
         self._running = running
         self._loose = LooseEnds(self._mark, running) if places is None else None
+        self.note_call = None if self._loose is None else self._loose.note_call
         self.seen = FoundComparisons()
         self.hooked = False  # whether the network changes gradients of tensors
         self._places = places

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
 from robust_snn.foreign.comparison import Comparison, Form, Place
+from robust_snn.foreign.graph_walk import walk
 from robust_snn.foreign.loose_ends import UNREACHED
 from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.squashed_values import Root, depth_alone
@@ -51,8 +52,9 @@ class FoundComparisons:
         places, others = self._candidates(), set[Any]()
         compared = {p: self.made[f.made] for p, f in places.items() if f.form is Form.COMPARED}
         for place, made in compared.items():  # a line may be dead in its last step, or silent
-            more = self._reaches_others(place, made, onward) or self._raises(place, made)
-            if not made.of_few_values and more:
+            if made.of_few_values:
+                continue
+            if self._reaches_others(place, made, onward) or self._raises(place, made, outputs):
                 others.add(self.spots[place][1])
         return {p: f for p, f in places.items() if p not in compared or self.spots[p][1] in others}
 
@@ -98,17 +100,32 @@ class FoundComparisons:
         membranes = [] if made_of is None else [made_of, *onward.fired_by(made_of)]
         return onward.reaches_others(onward.children[node], membranes, node)
 
-    def _raises(self, place: float, made: Comparison) -> bool:
-        """Whether spikes raise the membrane of the next step, as a jump at a first spike does."""
+    def _raises(self, place: float, made: Comparison, outputs: Sequence[Tensor]) -> bool:
+        """Whether spikes raise the membrane of the next step, as a jump at a first spike does.
+
+        In the last step, or the only one, they do where the output changes with them as it does
+        with the membrane.
+        """
         node, line = self.spots[place]
         after = (p for p, (_, other) in self.spots.items() if p > place and other == line)
         later = next((self.made[self.found[p].made].membrane for p in after), None)
-        if later is None or not later.requires_grad or made.membrane is None:
+        if made.membrane is None or made.made_of is None:
             return False
-        edge = GradientEdge(node, 0)
-        (rise,) = torch.autograd.grad(later.sum(), edge, retain_graph=True, allow_unused=True)
+        nodes = [node, *(walk(made.made_of).chain if later is None else ())]
+        target = _weighed(outputs) if later is None else later.sum()
+        try:
+            found = torch.autograd.grad(
+                target, [GradientEdge(n, 0) for n in nodes], retain_graph=True, allow_unused=True
+            )
+        except RuntimeError:  # an operation of the network has no derivative
+            return False
         fired = made.membrane.detach() >= 0
-        return rise is not None and rise.shape == fired.shape and bool(rise[fired].sum() > 0)
+        rise, *slopes = (g if g is not None and g.shape == fired.shape else None for g in found)
+        known = [slope for slope in slopes if slope is not None]
+        if rise is None or (later is None and not known):
+            return False
+        # of the compared membrane, or of what it is less a threshold
+        return bool((rise if later is not None else rise * known[-1])[fired].sum() > 0)
 
     def _rooted(self, place: Place, others: Container[float]) -> Place:
         """A place with what its spikes are a staircase of."""
@@ -118,3 +135,12 @@ class FoundComparisons:
         if made is None or made.spikes is None or made.fires is None:
             return place
         return place._replace(root=made.root(depth_alone(made.fires, others), made.spikes))
+
+
+def _weighed(outputs: Sequence[Tensor]) -> Tensor:
+    """A sum of outputs in which few parts cancel."""
+    slopes = (out for out in outputs if out.requires_grad and not out.is_complex())
+    return sum(
+        ((out * torch.arange(1.0, 1 + out.numel()).to(out).view_as(out)).sum() for out in slopes),
+        torch.zeros(()),
+    )

@@ -86,8 +86,8 @@ def _behind(net: ForeignSNN, plan: SpikePlan) -> str:
         more = f" (and {len(others)} more)" if others else ""
         return (
             f"no gradient of {net.name} reaches the image: {place}: {why}{more}; write it as "
-            "a step whose result is a number, such as (v >= 1).float(), or attack it without "
-            "gradients"
+            "a step whose result is a number, such as (v >= 1).float(), outside of "
+            "torch.no_grad(), or attack it without gradients"
         )
     return (
         f"no gradient of {net.name} reaches the image, as behind torch.no_grad() or a random "

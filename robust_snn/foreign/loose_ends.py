@@ -24,6 +24,7 @@ from robust_snn.foreign.few_values import (
     is_dense,
     made_of_spikes,
 )
+from robust_snn.foreign.interception import Call
 from robust_snn.foreign.masks import ARITHMETIC, RESHAPING
 from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.spike_recording import line_of_network
@@ -106,7 +107,7 @@ class LooseEnds:
             self._leave(name, given[0])
         made = made or given[:1]
         takes = given[:1] if name in READING and made[0].requires_grad else given
-        before = frozenset[int]().union(*(getattr(value, "_loose", ()) for value in takes))
+        before = frozenset[int]().union(*map(_loose_in, takes))
         jumped = [] if source is None else _jumps(name, args, options, given, made)
         if source is not None and jumped:
             self._enter(name, jumped, before | {self._end(name, source, UNREACHED)})
@@ -117,12 +118,30 @@ class LooseEnds:
             before |= {self._end(name, spikes, DETACHED) for spikes in lost}
         if before:
             self._enter(name, made, before)
-        if source is not None:  # of what is detached first
+        if source is not None and not _only_like(name):  # of what is detached first
             for value in made:
                 if value.grad_fn is None:
                     self._mark(value, "_source", source)
         if made[0].requires_grad and made[0].is_floating_point():
             self._mark(made[0], "_varied", not has_few_values(made[0]))
+
+    def note_call(self, call: Call, out: Any) -> None:
+        """Learns of a call of an autograd function, which shows none of its operations.
+
+        Its output is the values of spikes alone where nothing has a gradient, as under `no_grad`.
+        """
+        given, made = [*filter(is_dense, call.arguments)], [*filter(is_dense, tree_leaves(out))]
+        source = next((node for value in given if (node := _made_by(value)) is not None), None)
+        loose = frozenset[int]().union(*map(_loose_in, given))
+        if source is not None and any(map(has_few_values, made)):
+            fired = self._end(call.function.__name__, source, UNREACHED)
+            for value in made:
+                self._mark(value, "_fired", frozenset((fired,)))
+        for value in made:
+            if loose:
+                self._mark(value, "_loose", loose)
+            if source is not None:
+                self._mark(value, "_source", source)
 
     def _leave(self, name: str, value: Tensor) -> None:
         """Learns that a tensor leaves PyTorch."""
@@ -204,6 +223,12 @@ def _other(value: Tensor) -> Tensor:
     return ~value if value.dtype is torch.bool else -value.detach()
 
 
+def _loose_in(value: Tensor) -> frozenset[int]:
+    """Jumps that a tensor is a part of without a gradient."""
+    loose: frozenset[int] = getattr(value, "_loose", frozenset())
+    return loose | getattr(value, "_fired", frozenset()) if value.grad_fn is None else loose
+
+
 def _is_one_of(value: Tensor | None, others: Sequence[Tensor]) -> bool:
     return any(value is other for other in others)
 
@@ -226,13 +251,18 @@ def _jumps(
     name: str, args: Any, options: Any, given: Sequence[Tensor], made: Sequence[Tensor]
 ) -> Sequence[Tensor]:
     """The outputs of an operation that jump where its operands pass something."""
-    if name in FIXED or name.endswith(("_like", "_as")) or name.startswith("new_"):
+    if name in FIXED or name.endswith("_as") or _only_like(name):
         return ()
     rounds = name == "div" and options.get("rounding_mode") is not None
     fills = name == "threshold" and args[1] != args[2]
     if rounds or fills or name in (*COMPARED, *ROUNDED):
         return made
     return [value for value in made if _is_without_gradient(given, value)]
+
+
+def _only_like(name: str) -> bool:
+    """Whether an operation takes the shape of a tensor alone."""
+    return name.endswith("_like") or name.startswith("new_")
 
 
 def _is_without_gradient(given: Sequence[Tensor], made: Tensor) -> bool:

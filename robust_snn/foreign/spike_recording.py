@@ -61,10 +61,14 @@ class Recorder:
     Args:
         net: The network.
         replace: Gives the calls another output; None changes nothing.
+
+    Attributes:
+        told: Who else is told of every call and its output.
     """
 
     def __init__(self, net: nn.Module, replace: Replace | None = None) -> None:
         self.net = net
+        self.told: Callable[[Call, Any], None] | None = None
         self.calls: list[Recorded] = []
         self.ran: set[str] = set()  # paths of modules
         self._replace = replace
@@ -83,6 +87,8 @@ class Recorder:
         writes = _versions(call.arguments) != versions
         if self._replace is not None:
             out = self._replace(len(self.calls), out)
+        if self.told is not None:
+            self.told(call, out)
         where = (self._last, *running_lines())
         path = self._stack[-1]
         self.calls.append(Recorded(call, arguments, tops, _kept(out), path, where, writes))

@@ -74,6 +74,7 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         while True in more:
             heard = Recorder(net)
             looking = Comparisons(running=heard.running)
+            heard.told = looking.note_call
             with heard.following(), listening(heard), watching(looking):
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))

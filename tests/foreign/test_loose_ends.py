@@ -53,6 +53,11 @@ def rounded_as_data(z: Tensor) -> Tensor:
     return out
 
 
+def without_a_graph(z: Tensor) -> Tensor:
+    with torch.no_grad():
+        return Fire.apply(z - 1)  # type: ignore[no-any-return]
+
+
 STEEP: dict[str, Form] = {  # by the operation that is nearly a step
     "div": lambda z: z.relu() / (z.relu() + 1e-12),
     "div#2": divided_in_place,
@@ -85,6 +90,9 @@ WITHOUT: dict[str, Form] = {
     "round": rounded_as_data,
     "to_sparse": lambda z: z.relu().to_sparse().to_dense(),  # has one where it is not zero
     "gt": lambda z: torch.where(Fire.apply(z) > 0, 2.0, 5.0),  # the time of a first spike
+    "Fire": lambda z: Fire.apply(z.detach()),
+    "Fire#2": without_a_graph,
+    "int": lambda z: Fire.apply((z.detach() * 9).int() - 0.5),
     "long": lambda z: ((1e4 * z.detach()).long() % 7) / 7.0,  # a hash
     "view": lambda z: 1.0 - (z.contiguous().view(torch.int32) < 0).float(),
     "fake_quantize_per_tensor_affine": lambda z: torch.fake_quantize_per_tensor_affine(
@@ -100,6 +108,7 @@ SMOOTH: dict[str, Form] = {
     "small": lambda z: z * 1e-5,
     "rectified": lambda z: (z - z.amax() + 1e-3).relu(),
     "spikes of another shape": lambda z: Fire.apply(z.flatten()).view_as(z),
+    "a state of zeros": lambda z: z * (1 - Fire.apply(torch.zeros_like(z) - 1)),
     "certain attention": lambda z: torch.softmax(1e6 * z, 1) * z,
 }
 
