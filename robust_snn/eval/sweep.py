@@ -62,8 +62,8 @@ def sweep(
         victim: A victim, a network or a timm name.
         images: `[N, C, H, W]`, floats in [0, 1], or a data set, as in `evaluate`.
         labels: `[N]`, integers; those of the data set if left out.
-        axes: Values by axis: `eps`, `steps`, `eot`, `gradient` (of every attack) and `T`; those of
-            the suite if left out. `T` needs a network of ours.
+        axes: Values by axis: `eps`, to which that of the point is added, `steps`, `eot`, `gradient`
+            (of every attack) and `T`; those of the suite if left out. `T` needs a network of ours.
         suite: Name of a shipped suite, path of a YAML file, or a `Suite`.
         out: Folder of the run at the point; the others lie in `sweep/` inside it.
         eps: Radius; the suite's if left out.
@@ -116,6 +116,9 @@ def sweep(
             arguments["certificates"] = None  # they are of the point alone
             point = CurvePoint.of(value, evaluate(**arguments))
         curves[axis].append(point)
+    if "eps" in curves and all(p.value != verdict.threat["eps"] for p in curves["eps"]):
+        curves["eps"].append(CurvePoint.of(verdict.threat["eps"], verdict))
+        curves["eps"].sort(key=lambda point: point.value)
     done = {axis: tuple(points) for axis, points in curves.items()}
     if done:
         save_curves(done, out, verdict)
