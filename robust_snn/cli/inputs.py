@@ -19,22 +19,15 @@ from robust_snn.data import ImageSet, OpenImageSet, open_dataset
 from robust_snn.foreign import adapt
 from robust_snn.foreign.nir import NIRNet, is_nir, load_nir
 from robust_snn.models import create_network, fitted_kwargs, recorded_kwargs, zoo
+from robust_snn.models.create import check_model_name
 from robust_snn.training.checkpoint import load_card, load_checkpoint, load_model
-from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_function import is_reference, short_reference
 from robust_snn.utils.values import assignments, time_steps
 from robust_snn.victim import Victim
 
 SHOWN = 8  # images on which a network of a user is first run
 _log = logging.getLogger("robust_snn")
-
-
-def check_model(name: str) -> None:
-    """Raises `InputError` unless the model is registered."""
-    if name.endswith(".py"):
-        raise InputError(f"name the function in {name} that makes the network: {name}:make_net")
-    if not timm.is_model(name.split(".")[0]):
-        raise unknown("model", name, timm.list_models("snn_*"))
 
 
 class Subject(NamedTuple):
@@ -166,7 +159,7 @@ def _network(
         return net, card["model"]["name"], kwargs
     if model is None:
         raise InputError("say what to evaluate: --checkpoint FILE, or --model NAME")
-    check_model(model)
+    check_model_name(model)
     return None, model, kwargs
 
 

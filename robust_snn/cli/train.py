@@ -58,8 +58,9 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a network. The same command resumes a killed training."""
-    from robust_snn.cli.inputs import asked_steps, check_model
+    from robust_snn.cli.inputs import asked_steps
     from robust_snn.cli.training_inputs import fitting_width, training_data
+    from robust_snn.models.create import check_model_name
     from robust_snn.training import load_recipe
     from robust_snn.training import train as run
     from robust_snn.utils.share_texts import percent
@@ -80,7 +81,7 @@ def train(
         if given.get(name) is not None:
             raise InputError(f"--set {name}: the option --{name.replace('_', '-')} is given too")
     chosen = load_recipe(recipe).replace(**{**given, **changes})
-    check_model(model)
+    check_model_name(model)
     images, test = training_data(
         data, test_data, data_root, kwargs.get("img_size"), n, steps=asked_steps(kwargs)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import timm
@@ -16,6 +17,7 @@ from robust_snn.utils.known_device import known_device
 if TYPE_CHECKING:
     from robust_snn.data import OpenImageSet
 
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")  # files that are taken for models
 LARGEST = 1e6  # of an argument; beyond it memory ends, sooner or later
 
 
@@ -29,8 +31,8 @@ def create_network(name: str, **kwargs: Any) -> nn.Module:
     Raises:
         InputError: If the name is not registered or an argument does not fit.
     """
-    if not name.startswith(("local-dir:", "hf-hub:")) and not timm.is_model(name.split(".")[0]):
-        raise unknown("model", name, timm.list_models("snn_*"))
+    if not name.startswith(("local-dir:", "hf-hub:")):
+        check_model_name(name)
     architecture, _, tag = name.partition(".")
     if tag and timm.is_model(architecture) and not timm.is_model_pretrained(name):
         trained = timm.list_pretrained(f"{architecture}.*") or timm.list_pretrained("snn_*")
@@ -48,6 +50,20 @@ def create_network(name: str, **kwargs: Any) -> nn.Module:
         line = " ".join(f"{error}".split()) or type(error).__name__
         raise InputError(f"cannot build {name}: {line}") from error
     return network
+
+
+def check_model_name(name: str) -> None:
+    """Raises `InputError` unless a model of that name is registered."""
+    if name.endswith(".py"):
+        raise InputError(f"name the function in {name} that makes the network: {name}:make_net")
+    if timm.is_model(name.split(".")[0]):
+        return
+    if Path(name).suffix in WEIGHTS or Path(name).exists():
+        raise InputError(
+            f"'{name}' is a path, and no name of a model: give weights as --checkpoint FILE, from "
+            "Python by robust_snn.training.load_model(FILE), and code as file.py:make_net"
+        )
+    raise unknown("model", name, timm.list_models("snn_*"))
 
 
 def fitted_kwargs(model: str, kwargs: Mapping[str, Any], data: OpenImageSet) -> dict[str, Any]:

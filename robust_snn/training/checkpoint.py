@@ -124,8 +124,12 @@ def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     card = load_card(path)
     if card is None:
-        if not file_and_place(path)[0].exists():
+        if not (file := file_and_place(path)[0]).exists():
             raise InputError(f"no checkpoint at '{path}'")
+        if file.is_dir():
+            raise InputError(
+                f"'{path}' is a folder; give a file, as '{file / 'model.safetensors'}'"
+            )
         raise InputError(
             f"no card '{card_path(path)}' beside the weights; name the model (--model)"
         )

@@ -106,6 +106,15 @@ def _data(here: Path) -> None:
 
 
 CASES = [
+    # paths in the place of names, and folders in that of files
+    ("model", f"{EVALUATE} --model good.safetensors", "is a path, .* --checkpoint FILE"),
+    ("model", f"{EVALUATE} --model nowhere/net.pth", "is a path, .* --checkpoint FILE"),
+    ("model", f"{EVALUATE} --model run", "is a path, .* file.py:make_net"),
+    (
+        "checkpoint",
+        "evaluate --checkpoint run --data digits -n 4 --out o",
+        "'run/model.safetensors'",
+    ),
     # values
     ("eps", f"{EVALUATE} --eps=-8/255", "--eps must not be negative"),
     ("eps", f"{EVALUATE} --eps nan", "--eps must be a number"),
