@@ -38,19 +38,27 @@ def tried_backwards(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
         behind = _behind(net, plan)
         return plan if plan.no_gradient is None else replace(plan, unreached=behind)
 
-    def go_back(mode: GradientMode, plan: SpikePlan) -> bool:
-        """Whether a gradient reaches the image."""
-        few.grad = None
+    def go_back(mode: GradientMode, plan: SpikePlan, images: Tensor = few) -> Tensor | None:
+        """The gradient of images; None if there is none."""
         with torch.enable_grad():
             tried = found._replace(plan=plan)
-            logits = net.with_exchanged_spikes(few, tried, LayerGradient(mode), swap=False)
-            if logits.requires_grad:
-                _weighed(logits).backward()
-        return few.grad is not None and bool(few.grad.any())
+            logits = net.with_exchanged_spikes(images, tried, LayerGradient(mode), swap=False)
+            if not logits.requires_grad:
+                return None
+            gradient: Tensor | None
+            (gradient,) = torch.autograd.grad(_weighed(logits), images, allow_unused=True)
+            return gradient
 
-    def reaches(plan: SpikePlan) -> bool:
-        """Whether one does in some mode: straight through, spikes may cancel with their reset."""
-        return go_back(STE(), plan) or go_back(BPTT(Atan()), plan)
+    def best(plan: SpikePlan) -> Tensor | None:
+        """A gradient that is not zero, if there is one: straight through, spikes may cancel with
+        their reset, and logits of two images may be saturated."""
+        gradient = None
+        for images in (few, x.detach().clone().requires_grad_()):
+            for mode in (STE(), BPTT(Atan())):
+                gradient = go_back(mode, plan, images)
+                if gradient is not None and gradient.any():
+                    return gradient
+        return gradient
 
     def alone(plan: SpikePlan, why: str) -> SpikePlan:
         """The plan of a network that the gradient modes of others do not reach."""
@@ -59,16 +67,16 @@ def tried_backwards(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
 
     try:
         try:
-            reached = reaches(plan)
+            gradient = best(plan)
         except RuntimeError:  # an in-place change of a membrane that was saved for the gradient
             plan = replace(plan, copies=True)
-            reached = reaches(plan)
+            gradient = best(plan)
     except InputError as reason:  # its spikes are others for other images
         return alone(plan, str(reason))
     except RuntimeError as error:  # such as of an operation that has no derivative
         return alone(plan, f"no gradient passes through {net.name} ({str(error).split('. ')[0]})")
-    if not reached:
-        return alone(plan, _behind(net, plan))
+    if gradient is None or not gradient.any():
+        return alone(plan, _behind(net, plan, zero_on=0 if gradient is None else len(gradient)))
     if not plan.unrecognised:
         try:
             go_back(HART(), plan)
@@ -79,8 +87,8 @@ def tried_backwards(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
     return plan
 
 
-def _behind(net: ForeignSNN, plan: SpikePlan) -> str:
-    """Why no gradient reaches the image."""
+def _behind(net: ForeignSNN, plan: SpikePlan, zero_on: int = 0) -> str:
+    """Why no gradient reaches the image, or one that is zero on so many images."""
     if plan.jumps:
         (place, why), *others = plan.jumps.items()
         more = f" (and {len(others)} more)" if others else ""
@@ -88,6 +96,12 @@ def _behind(net: ForeignSNN, plan: SpikePlan) -> str:
             f"no gradient of {net.name} reaches the image: {place}: {why}{more}; write it as "
             "a step whose result is a number, such as (v >= 1).float(), outside of "
             "torch.no_grad(), or attack it without gradients"
+        )
+    if zero_on:
+        return (
+            f"the gradient of {net.name} is zero on all {zero_on} images that it was shown, as "
+            "where logits saturate or say nothing but the class; attack it by an adaptive suite, "
+            "which tries the layer before them, or without gradients"
         )
     return (
         f"no gradient of {net.name} reaches the image, as behind torch.no_grad() or a random "
