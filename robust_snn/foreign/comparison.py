@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes
 from robust_snn.foreign.few_values import has_few_values, made_of_spikes
-from robust_snn.foreign.masks import CASTS
+from robust_snn.foreign.masks import ARITHMETIC, CASTS, NEGATIONS, RESHAPING
 from robust_snn.foreign.spike_recording import line_of_network
 from robust_snn.foreign.squashed_values import Root, Value, find_root, nth_origin
 from robust_snn.foreign.staircase import Staircase
@@ -21,6 +21,10 @@ ROUNDINGS = {"round": 0.5, "floor": 1.0, "trunc": 1.0, "ceil": 0.0}  # where the
 DIVISIONS = ("floordiv", "floor_divide")
 BENDING = ("relu", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "pow", "hardtanh")
 LIMITING = ("minimum", "maximum", "fmin", "fmax", "min", "max")  # with a number, as `clamp` does
+SHAPES = (*RESHAPING, "stack", "cat", "max_pool2d")
+SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
+KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
+COUNTING = ("sum", "mean")  # of spikes
 
 
 class Form(Enum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -19,6 +20,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from robust_snn.foreign.comparison import (
+    COUNTING,
+    KEEPING,
+    SCALES,
     Comparison,
     Form,
     Place,
@@ -43,10 +47,14 @@ from robust_snn.foreign.few_values import (
     takes_few_values_only,
 )
 from robust_snn.foreign.found_comparisons import FoundComparisons
-from robust_snn.foreign.hidden_writes import hidden_write, write_with_gradient
+from robust_snn.foreign.hidden_writes import (
+    IN_PLACE,
+    hidden_write,
+    is_hidden,
+    write_with_gradient,
+)
 from robust_snn.foreign.loose_ends import Elsewhere, LooseEnds, place_of
 from robust_snn.foreign.masks import (
-    ARITHMETIC,
     CASTS,
     NEGATIONS,
     PRODUCTS,
@@ -67,10 +75,6 @@ from robust_snn.foreign.squashed_values import (
 )
 from robust_snn.utils.operands import by_position
 
-SHAPES = (*RESHAPING, "stack", "cat", "max_pool2d")
-SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
-KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
-COUNTING = ("sum", "mean")  # of spikes
 MARKS = (
     *("_attached", "_comparison", "_fired", "_hides", "_holds", "_loose", "_numbers", "_of_mask"),
     *("_place", "_slope", "_soft", "_source", "_spiky", "_unsure", "_varied"),
@@ -125,6 +129,9 @@ class Comparisons(TorchFunctionMode):
         given, options = by_position(args, kwargs or {})
         name = "detach" if func == DATA else getattr(func, "__name__", "").strip("_")
         self.hooked = self.hooked or func is Tensor.register_hook
+        if func in IN_PLACE and is_hidden(given[0]) and not options:  # as `soft.data.round_()`
+            made = self._run(Tensor.to, self._run(IN_PLACE[func], *given), given[0].dtype)
+            return self._run(Tensor.copy_, given[0], made)
         if self._writes_spikes(func, name, given):
             return given[0] if name == "copy" else None
         numbers = self._masks.made_of(name, func, given)  # before it changes them
@@ -208,12 +215,8 @@ class Comparisons(TorchFunctionMode):
         self._marked.append(ref(tensor))
 
     def _cast(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
-        def run() -> Tensor:
-            return mask.to(dtype)
-
-        between = self._count + BETWEEN
-        out: Tensor = self._alone(Tensor.to, "to", (mask, dtype), {}, run, between)
-        return out
+        run, between = partial(mask.to, dtype), self._count + BETWEEN
+        return self._alone(Tensor.to, "to", (mask, dtype), {}, run, between)
 
     def _run(self, func: Callable[..., Any], *args: Any) -> Any:
         return self.__torch_function__(func, (), args)
@@ -386,14 +389,12 @@ class Comparisons(TorchFunctionMode):
         self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]
     ) -> list[tuple[str, str, str]]:
         """Paths and places of jumps that nothing reaches, and why; see `FoundComparisons`."""
-        if self._loose is None:
-            return []
+        assert self._loose is not None
         onward = self.seen.onward(spikes, outputs)
         found = [*self._loose.that_matter(onward, outputs), *self.seen.unreached(onward)]
         return [*dict.fromkeys(found)]
 
     def elsewhere(self) -> Elsewhere | None:
         """A look at what leaves PyTorch; None where nothing does that depends on the image."""
-        if self._loose is None or not self._loose.leaves:
-            return None
-        return Elsewhere(self._loose.singly)
+        assert self._loose is not None
+        return Elsewhere(self._loose.singly) if self._loose.leaves else None

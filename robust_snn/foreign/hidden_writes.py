@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
+IN_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {  # to the same beside its operand
+    getattr(Tensor, f"{name}_"): getattr(torch, name)
+    for name in ("round", "floor", "ceil", "trunc", "sign", "gt", "ge", "lt", "le", "heaviside")
+}
 
 
 def hidden_write(
@@ -30,8 +34,13 @@ def hidden_write(
     if len(args) < 2 or not all(isinstance(value, Tensor) for value in args[:2]):
         return None
     target, value = getattr(args[0], "_attached", args[0]), args[1]
-    hidden = func == SET_DATA or target is not args[0] or not torch.is_grad_enabled()
+    hidden = func == SET_DATA or is_hidden(args[0])
     return (target, value) if hidden and target.shape == value.shape else None
+
+
+def is_hidden(target: Tensor) -> bool:
+    """Whether what is written to a tensor now goes past its graph."""
+    return hasattr(target, "_attached") or not torch.is_grad_enabled()
 
 
 def write_with_gradient(target: Tensor, value: Tensor) -> bool:

@@ -49,6 +49,25 @@ def copied_to_data(v: Tensor) -> Tensor:
     return out
 
 
+def rounded_as_data(v: Tensor) -> Tensor:
+    out = soft(v).clone()
+    out.data.round_()
+    return out
+
+
+def rounded_in_place(v: Tensor) -> Tensor:
+    out = soft(v).clone()
+    with torch.no_grad():
+        out.round_()
+    return out
+
+
+def compared_in_place(v: Tensor) -> Tensor:
+    out = soft(v).clone()
+    out.detach().gt_(0.5)
+    return out
+
+
 def hooked(v: Tensor) -> Tensor:
     """Spikes that get their gradient by a hook, which an exchanged one must not meet."""
     out, s = v - v.detach() + (v > 1).float(), soft(v).detach()
@@ -84,6 +103,9 @@ WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
     "set by its own data": set_by_its_own_data,
     "copied without a graph": copied,
     "copied to what was detached": copied_to_data,
+    "rounded as data": rounded_as_data,
+    "rounded in place without a graph": rounded_in_place,
+    "compared in place, detached": compared_in_place,
     "by a hook": hooked,
     "chosen of soft values": chosen,
 }

@@ -47,12 +47,6 @@ def written_to(z: Tensor) -> Tensor:
     return out
 
 
-def rounded_as_data(z: Tensor) -> Tensor:
-    out = torch.sigmoid(4 * z)
-    out.data.round_()
-    return out
-
-
 def without_a_graph(z: Tensor) -> Tensor:
     with torch.no_grad():
         return Fire.apply(z - 1)  # type: ignore[no-any-return]
@@ -87,7 +81,6 @@ WITHOUT: dict[str, Form] = {
     "heaviside": written_to,
     "cummax": lambda z: with_zero(z).cummax(0)[1][1].float(),
     "kthvalue": lambda z: with_zero(z).kthvalue(2, 0)[1].float(),
-    "round": rounded_as_data,
     "to_sparse": lambda z: z.relu().to_sparse().to_dense(),  # has one where it is not zero
     "gt": lambda z: torch.where(Fire.apply(z) > 0, 2.0, 5.0),  # the time of a first spike
     "Fire": lambda z: Fire.apply(z.detach()),
