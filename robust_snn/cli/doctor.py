@@ -30,7 +30,7 @@ def installation() -> Table:
     from rich.table import Table
 
     from robust_snn.adapters import LIBRARIES
-    from robust_snn.kernels.backend import BACKENDS
+    from robust_snn.kernels.backend import BACKENDS, trouble
     from robust_snn.utils.version import __version__
 
     table = Table("what", "found")
@@ -44,9 +44,10 @@ def installation() -> Table:
     for backend in BACKENDS:
         if backend != "auto":
             table.add_row(f"backend {backend}", check_backend(backend))
-    table.add_row("event-driven convolution", measured_choices())
-    table.add_row("layers on several threads", worthwhile_work())
-    table.add_row("layers in blocks", measured_blocks())
+    if not trouble("numba"):
+        table.add_row("event-driven convolution", measured_choices())
+        table.add_row("layers on several threads", worthwhile_work())
+        table.add_row("layers in blocks", measured_blocks())
     return table
 
 

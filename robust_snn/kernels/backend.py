@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -25,8 +26,8 @@ def choose_backend(backend: str, *tensors: Tensor | None, lacking: str = "") -> 
     """Resolves `"auto"` and refuses a choice that cannot run.
 
     `"auto"` is `ROBUST_SNN_BACKEND` if set; else Triton for GPU tensors and Numba for CPU tensors.
-    float64, other devices and a GPU whose Triton is missing, too old or broken, which is logged,
-    go to the PyTorch reference.
+    float64 and other devices go to the PyTorch reference, and so does all where Numba or Triton is
+    missing, too old or broken, which is logged.
 
     Args:
         backend: One of `BACKENDS`.
@@ -65,7 +66,7 @@ def why_not(backend: str, tensors: list[Tensor]) -> str:
             return f"it needs tensors on one GPU, got {tensors[0].device} and {tensor.device}"
         if tensor.dtype not in _COMPILED_DTYPES:
             return f"it computes in float32, got {tensor.dtype}"
-    return triton_trouble() if backend == "triton" else ""
+    return trouble(backend)
 
 
 def auto_runs(backend: str, tensor: Tensor) -> bool:
@@ -76,7 +77,7 @@ def auto_runs(backend: str, tensor: Tensor) -> bool:
         return False
     by_device = {"cpu": "triton"} if _interprets() else {"cpu": "numba", "cuda": "triton"}
     there = by_device.get(tensor.device.type) == backend
-    return there and (backend == "numba" or not triton_trouble())
+    return there and not trouble(backend)
 
 
 def ready_to_launch(backend: str, tensor: Tensor) -> AbstractContextManager[None]:
@@ -116,28 +117,30 @@ def _interprets() -> bool:
 
 
 @torch.compiler.assume_constant_result
-def triton_trouble() -> str:
-    """What keeps Triton from running on this machine's GPUs, or nothing."""
-    return _triton_trouble()
+def trouble(backend: str) -> str:
+    """What keeps a compiled backend from running on this machine, or nothing."""
+    return _trouble(backend)
 
 
 @lru_cache
-def _triton_trouble() -> str:
-    trouble = _installed_trouble()
-    if trouble:
-        _log.warning("GPU tensors go to the slower PyTorch reference: %s", trouble)
-    return trouble
+def _trouble(backend: str) -> str:
+    found = _installed_trouble(backend)
+    if found:
+        kind = "CPU" if backend == "numba" else "GPU"
+        _log.warning("%s tensors go to the slower PyTorch reference: %s", kind, found)
+    return found
 
 
-def _installed_trouble() -> str:
+def _installed_trouble(package: str) -> str:
     try:
-        import triton
-    except ModuleNotFoundError:
-        return "the package 'triton' is not installed"
+        module = import_module(package)
     except Exception as error:  # a broken installation raises anything
-        return f"the package 'triton' cannot be imported: {' '.join(str(error).split())[:100]}"
-    version = tuple(map(int, re.findall(r"\d+", triton.__version__)[:2]))
-    if version < OLDEST_TRITON:
+        if isinstance(error, ModuleNotFoundError) and error.name in (package, None):
+            return f"the package '{package}' is not installed"
+        line = " ".join(str(error).split())[:100]
+        return f"the package '{package}' cannot be imported: {line}"
+    version = tuple(map(int, re.findall(r"\d+", module.__version__)[:2]))
+    if package == "triton" and version < OLDEST_TRITON:
         oldest = ".".join(map(str, OLDEST_TRITON))
-        return f"it needs Triton {oldest} or newer, found {triton.__version__}"
+        return f"it needs Triton {oldest} or newer, found {module.__version__}"
     return ""

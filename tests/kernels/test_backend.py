@@ -131,7 +131,7 @@ def test_operators_satisfy_pytorch(rule, last, compiled):
 def test_triton_that_cannot_run_is_named(triton, trouble, monkeypatch, caplog):
     module = None if triton is None else SimpleNamespace(__version__=triton)
     monkeypatch.setitem(sys.modules, "triton", module)
-    backend._triton_trouble.cache_clear()
+    backend._trouble.cache_clear()
     on_a_gpu = [SimpleNamespace(device=torch.device("cuda:0"), dtype=torch.float32)]
     reason = backend.why_not("triton", on_a_gpu)
     assert trouble in reason and bool(trouble) == bool(reason) == bool(caplog.messages)
@@ -139,7 +139,21 @@ def test_triton_that_cannot_run_is_named(triton, trouble, monkeypatch, caplog):
     if trouble:
         with pytest.raises(InputError, match=trouble):
             choose_backend("triton", *on_a_gpu)
-    backend._triton_trouble.cache_clear()
+    backend._trouble.cache_clear()
+
+
+@pytest.mark.cpu_only
+def test_numba_that_cannot_be_imported_is_named(monkeypatch, caplog):
+    """As where NumPy is newer than it knows."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+    backend._trouble.cache_clear()
+    monkeypatch.delenv("ROBUST_SNN_BACKEND", raising=False)
+    current = torch.zeros(4, 2, 5)
+    assert choose_backend("auto", current) == "torch" and not backend.auto_runs("numba", current)
+    with pytest.raises(InputError, match="'numba' cannot run: the package 'numba' .*use 'torch'"):
+        choose_backend("numba", current)
+    assert len([line for line in caplog.messages if "slower PyTorch reference" in line]) == 1
+    backend._trouble.cache_clear()
 
 
 @pytest.mark.cpu_only
