@@ -91,7 +91,7 @@ def study_page(found: StudyFindings, command: str | None = None) -> str:
 
 def study_text(found: StudyFindings) -> str:
     """The tables in Markdown."""
-    parts = [_lead(found)]
+    parts = [one_line(f"{found.plan.name}: {_lead(found)}")]
     for table in study_tables(found):
         lines = [_line(table.head), "|---" * len(table.head) + "|", *map(_line, table.rows)]
         parts += [f"## {table.title}", table.note, "\n".join(lines)]
@@ -145,8 +145,7 @@ def _lead(found: StudyFindings) -> str:
     plan = found.plan
     seeds = ", ".join(map(str, plan.seeds))
     lead = (
-        f"{plan.name}: {len(plan.defences)} rows, seeds {seeds}, {plan.n} images, "
-        f"eps = {radius_text(plan.eps)}."
+        f"{len(plan.defences)} rows, {plan.n} images, eps = {radius_text(plan.eps)}; seeds {seeds}."
     )
     missing = ", ".join(f"{name} (seed {seed})" for name, seed in found.missing)
     return one_line(f"{lead} Without an end: {missing}." if missing else lead)
