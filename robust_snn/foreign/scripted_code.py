@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-# whose scripted functions hold no spikes of their own, or are known by name
-LIBRARIES = ("torch", "spikingjelly", "snntorch", "norse", "sinabs", "braincog", "lava")
 FIRING = re.compile(r"aten::(gt|ge|lt|le|heaviside|sign|sgn|round|floor|ceil|bernoulli)\b")
 
 _as_written: ContextVar[bool] = ContextVar("scripted_functions_as_written", default=False)
@@ -52,7 +50,7 @@ def _install() -> None:
 
     def call(self: Any, *arguments: Any, **named: Any) -> Any:
         source = getattr(self, "_torchdynamo_inline", None)
-        if not _as_written.get() or source is None or source.__module__.split(".")[0] in LIBRARIES:
+        if not _as_written.get() or source is None or source.__module__.startswith("torch."):
             return compiled(self, *arguments, **named)
         return source(*arguments, **named)
 

@@ -214,7 +214,23 @@ class Tape(TorchFunctionMode):
         """What an operation gave; None if it was not seen."""
         if node.name().endswith("AccumulateGrad"):
             return node.variable.detach()  # type: ignore[attr-defined]
-        return self.values.get((node, output))
+        known = self.values.get((node, output))
+        return self._viewed(node, output) if known is None else known
+
+    def _viewed(self, node: Any, output: int) -> Tensor | None:
+        """What an operation gave that shows a step of a known tensor.
+
+        Libraries that register their neurons as operators show nothing else of what is inside.
+        """
+        name = node.name().removesuffix("Backward0")
+        if name not in ("Select", "Unbind", "Unsqueeze"):
+            return None
+        whole = self.value(*node.next_functions[0])
+        if whole is None:
+            return None
+        if name == "Unsqueeze":
+            return whole.unsqueeze(node._saved_dim)
+        return whole.select(node._saved_dim, output if name == "Unbind" else node._saved_index)
 
     def all_values(self, outputs: Sequence[tuple[Node, int]]) -> list[Tensor] | None:
         """What some operations gave; None if one of them was not seen."""

@@ -155,3 +155,58 @@ class OfFourDimensions(neuron.IFNode):
 def test_what_cannot_be_told_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     adapt(nn.Sequential(nn.Conv2d(3, 4, 3), OfFourDimensions(), nn.Flatten()), T=T)
     assert "1 neurons of Sequential cannot be tried alone" in caplog.text
+
+
+class OwnLoop(nn.Module):
+    """A layer of neurons that a network shows the image to itself, step by step."""
+
+    def __init__(self, node: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.node, self.last = nn.Linear(36, 12), node, nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        functional.reset_net(self)
+        current = 3 * self.first(x.flatten(1)) + 0.5
+        return torch.stack([self.last(self.node(current)) for _ in range(4)]).mean(0)
+
+
+class ByHand(nn.Module):
+    """A neuron that charges and resets as it is told."""
+
+    def __init__(self, charge: Any, reset: Any) -> None:
+        super().__init__()
+        self.charge, self.clear, self.v = charge, reset, torch.zeros(1)
+        self.fire = surrogate.ATan()
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = self.charge(self.v, x)
+        spikes: Tensor = self.fire(v - 1)
+        self.v = self.clear(v, spikes)
+        return spikes
+
+    def reset(self) -> None:
+        self.v = torch.zeros(1)
+
+
+LOOPED: dict[str, tuple[Any, Any, Any]] = {
+    "IF": (neuron.IFNode, lambda v, x: v + x, lambda v, s: v * (1 - s)),
+    "LIF": (neuron.LIFNode, lambda v, x: v + (x - v) / 2, lambda v, s: v * (1 - s)),
+    "LIF, soft reset": (
+        lambda: neuron.LIFNode(v_reset=None, decay_input=False),
+        lambda v, x: v / 2 + x,
+        lambda v, s: v - s,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPED)
+def test_neurons_in_a_loop_of_the_network_take_every_mode(name: str) -> None:
+    build, *dynamics = LOOPED[name]
+    images = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    victim = adapt(OwnLoop(build()), images=images)
+    plain = adapt(OwnLoop(ByHand(*dynamics)), images=images)
+    for mode in ("bptt", "bptr", "rga", "hart", "bptt(detach_reset=true)"):
+        found, expected = (gradient(v.replace(gradient=mode), images) for v in (victim, plain))
+        assert torch.equal(found[0], expected[0])
+        assert_close_rms(found[1], expected[1])
