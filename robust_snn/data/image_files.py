@@ -184,6 +184,10 @@ def _is_hidden(part: str) -> bool:
 
 def _reader(source: Path) -> Reader:
     if source.is_file() and source.suffix.lower() != ".tar":
+        if source.suffix == ".py":
+            raise InputError(
+                f"name the function in {source} that makes the data: {source}:make_data"
+            )
         raise InputError(f"'{source}' is neither a folder nor a .tar file; {EXPECTED}")
     try:
         with _all_formats(source):

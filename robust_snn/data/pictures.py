@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from robust_snn.data.checks import check_pixels
+
 _log = logging.getLogger("robust_snn")
 
 
@@ -43,9 +45,13 @@ def resized(images: Tensor, size: int | None) -> Tensor:
     """Resizes `[N, C, H, W]` to `size` x `size`: bilinear, and antialiased where it shrinks.
 
     A `size` of None, or the size that the images have, changes nothing.
+
+    Raises:
+        InputError: If pixels are no floats in [0, 1], which the result would hide.
     """
     if size is None or images.shape[-2:] == (size, size):
         return images
+    check_pixels(images)
     out = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
     return out.clamp(0, 1)  # the filter's weights may add up to one rounding step more than 1
 

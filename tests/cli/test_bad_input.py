@@ -55,6 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     (here / "folder.yaml").mkdir()
     (here / "file").write_text("mine")
+    (here / "mine.py").write_text("")
     kwargs = {**assignments([TINY], "x"), "num_classes": 10}
     net = timm.create_model("snn_vgg5", **kwargs)
     card = {"model": {"name": "snn_vgg5", "kwargs": kwargs}}
@@ -175,6 +176,7 @@ CASES = [
     ("transfer", f"{EVALUATE} --source-checkpoint gone.safetensors", "no checkpoint at"),
     # data and shapes
     ("data", RGB.replace("colours", "void"), "no images in 'void'"),
+    ("data", RGB.replace("colours", "mine.py"), "name the function .*: mine.py:make_data"),
     ("data", RGB.replace("colours", "flat"), "flat"),
     ("data", RGB.replace("colours", "gone"), "gone"),
     ("data", RGB.replace("colours", "liars"), "a.png"),

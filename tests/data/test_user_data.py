@@ -158,6 +158,23 @@ def test_functions_that_are_refused(
         load_dataset(user_file(result))
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        "IMAGES * 255, LABELS",
+        "IMAGES * 2 - 1, LABELS",
+        "torch.utils.data.TensorDataset(IMAGES * 2 - 1, LABELS)",
+        "torch.utils.data.TensorDataset(IMAGES / 0, LABELS)",
+    ],
+)
+def test_resizing_hides_no_pixels_outside_their_range(
+    user_file: Callable[[str], str], result: str
+) -> None:
+    """They were cut to [0, 1] after it, and so most of a normalised image was black."""
+    with pytest.raises(InputError, match="leave normalisation to the model|infinite|NaN"):
+        load_dataset(user_file(result), size=8)
+
+
 def write_mnist(root: Path) -> None:
     """Ten images of every split in the format of MNIST."""
     folder = root / "MNIST" / "raw"
