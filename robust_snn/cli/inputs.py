@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,11 +230,13 @@ def check_classes(expected: Sequence[str], images: OpenImageSet) -> None:
     unnamed = list(images.classes) == numbers and images.name not in NAMED_SETS
     if unnamed and len(numbers) <= len(expected):
         return
-    if list(expected) != list(images.classes):
-        raise InputError(
-            f"'{images.name}' has the classes {', '.join(images.classes)}, "
-            f"the training data {', '.join(expected)}"
-        )
+    for at, (here, there) in enumerate(zip_longest(images.classes, expected, fillvalue="none")):
+        if here != there:
+            raise InputError(
+                f"'{images.name}' has {len(images.classes)} classes, the training data "
+                f"{len(expected)}; class {at} is '{here}' here and '{there}' there: labels must "
+                "count from 0, in the order that the classes had in training"
+            )
 
 
 def _check_channels(model: str, expected: int, images: OpenImageSet) -> None:
