@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.user_function import is_reference, short_reference
 from robust_snn.utils.values import assignments, time_steps
 from robust_snn.victim import Victim
+from robust_snn.victim.checked_inputs import count_classes
 
 SHOWN = 8  # images on which a network of a user is first run
 _log = logging.getLogger("robust_snn")
@@ -53,7 +54,10 @@ class Subject(NamedTuple):
         """The network as a victim on a device, with further arguments of `Victim`."""
         arguments = adapt_arguments(self.info["adapt"])
         shown = self.images.images[:SHOWN].to(device)
-        return adapt(self.net.to(device), images=shown, **arguments, **settings)
+        victim = adapt(self.net.to(device), images=shown, **arguments, **settings)
+        with suppress(InputError):  # which is told where all inputs are checked
+            _tell_other_classes(self.images, count_classes(victim, shown))
+        return victim
 
 
 def load_subject(
@@ -226,9 +230,7 @@ def check_classes(expected: Sequence[str], images: OpenImageSet) -> None:
 
     Data that name no classes, as arrays do, may mean those of the network, where they have no more.
     """
-    numbers = [str(number) for number in range(len(images.classes))]
-    unnamed = list(images.classes) == numbers and images.name not in NAMED_SETS
-    if unnamed and len(numbers) <= len(expected):
+    if not _has_names(images) and len(images.classes) <= len(expected):
         return
     for at, (here, there) in enumerate(zip_longest(images.classes, expected, fillvalue="none")):
         if here != there:
@@ -237,6 +239,22 @@ def check_classes(expected: Sequence[str], images: OpenImageSet) -> None:
                 f"{len(expected)}; class {at} is '{here}' here and '{there}' there: labels must "
                 "count from 0, in the order that the classes had in training"
             )
+
+
+def _has_names(images: OpenImageSet) -> bool:
+    """Whether the classes of some data are known; else they are the numbers up to the largest."""
+    numbers = [str(number) for number in range(len(images.classes))]
+    return list(images.classes) != numbers or images.name in NAMED_SETS
+
+
+def _tell_other_classes(images: OpenImageSet, outputs: int) -> None:
+    """Warns of a network that answers other classes than the data have, such as a part of them."""
+    count = len(images.classes)
+    if outputs != count and _has_names(images):
+        _log.warning(
+            "'%s' has %d classes, the network %d outputs: labels are taken for outputs 0 to %d",
+            *(images.name, count, outputs, count - 1),
+        )
 
 
 def _check_channels(model: str, expected: int, images: OpenImageSet) -> None:

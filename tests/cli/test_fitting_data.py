@@ -64,6 +64,28 @@ def test_what_does_not_suit_is_refused(folder: Path, model: str, data: str, mess
         subject(model, data)
 
 
+@pytest.mark.parametrize(
+    ("data", "outputs", "told"),
+    [
+        ("animals", 2, ""),
+        ("animals", 3, "2 classes"),
+        ("digits", 5, "10 classes"),
+        ("grey.npz", 8, ""),
+    ],
+)
+def test_another_number_of_outputs_is_told(
+    folder: Path, caplog: pytest.LogCaptureFixture, data: str, outputs: int, told: str
+) -> None:
+    """As of a network of many classes that meets a folder of some, numbered anew."""
+    (folder / "flat.py").write_text(
+        "from torch import nn\n"
+        f"def net():\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear({outputs}))\n"
+    )
+    subject("flat.py:net", data).victim("cpu")
+    said = [line for line in caplog.messages if "are taken for outputs" in line]
+    assert len(said) == bool(told) and (not told or f"has {told}, the network {outputs}" in said[0])
+
+
 def images(count: int) -> ImageSet:
     zeros = torch.zeros(count, 1, 1, 1)
     return ImageSet("x", "train", zeros, torch.zeros(count).long(), ("a", "b"))
