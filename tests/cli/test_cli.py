@@ -106,7 +106,7 @@ BAD = [
     (EVALUATE, "--checkpoint good.safetensors --model-kwargs T=3", "was trained with T=2"),
     (EVALUATE, "--checkpoint good.safetensors --model-kwargs decay=0.5", "decay=its default"),
     (EVALUATE, "--checkpoint good.safetensors --model snn_vgg5", "but the checkpoint is a"),
-    (EVALUATE, "--checkpoint animals.safetensors", "'digits' has the classes 0, 1"),
+    (EVALUATE, "--checkpoint animals.safetensors", "class 0 is '0' here and 'cat' there"),
     (DIAGNOSE, "--gradient bptx", "unknown gradient mode 'bptx'"),
     (DIAGNOSE, f"--out file --model-kwargs {TINY}", "'file' is no folder; name another place"),
     (DIAGNOSE, "--eps 0", "--eps must be positive"),
