@@ -55,8 +55,10 @@ def is_gradient_alone(args: Any, soft: Sequence[Tensor], out: Tensor) -> bool:
     """Whether a sum is zero, as `soft - soft.detach()`, to give something else a gradient."""
     if len(soft) != 1 or out.any():
         return False
-    detached = (getattr(a, "_attached", None) for a in args)
-    itself = any(a is not None and torch.equal(a, soft[0]) for a in detached)  # computed twice too
+    detached = [a._attached for a in args if hasattr(a, "_attached")]
+    if made_of_spikes(soft[0]):  # less other spikes, which may be the same ones here
+        return any(a is soft[0] for a in detached)
+    itself = any(torch.equal(a, soft[0]) for a in detached)  # computed twice too
     return itself or soft[0].unique().numel() > 1 and not hides_a_constant(args, out)
 
 

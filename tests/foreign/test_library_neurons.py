@@ -393,3 +393,29 @@ def test_neurons_of_snntorch_that_take_all_steps_at_once(given: int | None) -> N
     frames = IMAGES.expand(T, *IMAGES.shape) if given else IMAGES
     assert torch.allclose(victim(IMAGES), victim.net.net(frames).mean(0))
     assert victim.takes("bptt").refusal is None
+
+
+def test_spikes_less_equal_ones_are_no_rounding() -> None:
+    """As of a Leaky without delay, whose layer is silent in its first step."""
+
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3 * SIZE * SIZE, CLASSES)
+            self.leaky = snn.Leaky(beta=0.5, reset_mechanism="zero", reset_delay=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            membrane, spikes = self.leaky.init_leaky(), []
+            for _ in range(T):
+                spike, membrane = self.leaky(
+                    0.3 + 2 * self.linear(x.flatten(1)).sigmoid().pow(4), membrane
+                )
+                spikes.append(spike)
+            return torch.stack(spikes)
+
+    torch.manual_seed(0)
+    net = Slow()
+    spikes = net(IMAGES)
+    assert not spikes[0].any() and spikes[1:].any()
+    reach = adapt(net, images=IMAGES).takes("bptr")
+    assert reach.neurons == ("leaky",) and not reach.missed and reach.refusal is None
