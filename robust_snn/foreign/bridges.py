@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
-from robust_snn.foreign.comparison import ABOVE, BELOW, ROUNDINGS
+from robust_snn.foreign.comparison import ABOVE, BELOW, DIVISIONS, ROUNDINGS
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.gradient_hooks import hooked_modules, without_module_hooks
 from robust_snn.foreign.interception import (
@@ -159,7 +159,11 @@ class _Operations(TorchFunctionMode):
             return out
         _note(name)
         if out.is_floating_point():
-            return out if out.requires_grad and name in CASTS else _Straight.apply(out, behind)
+            return (
+                out
+                if out.requires_grad and name in CASTS
+                else _Straight.apply(out.detach(), behind)
+            )
         out._behind = behind  # type: ignore[attr-defined]
         return out
 
@@ -178,6 +182,9 @@ class _Operations(TorchFunctionMode):
             return first if first.requires_grad else getattr(first, "_behind", None)
         if name in CASTS:
             return getattr(first, "_behind", None)
+        if name in DIVISIONS or options.get("rounding_mode"):
+            dividend = first if first.requires_grad else getattr(first, "_behind", None)
+            return None if dividend is None else dividend / args[1]
         if name in ABOVE + BELOW and len(args) == 2:
             sign = 1 if name in ABOVE else -1
             difference = sign * (first - args[1])
