@@ -107,3 +107,15 @@ def test_only_our_networks_in_eval_mode_are_written() -> None:
         robust_snn.export.nir(timm.create_model("snn_vgg5", **SMALL).train())
     with pytest.raises(InputError, match="got Linear"):
         robust_snn.export.nir(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({}, 0), ({"scheme": "euler", "dt": 1e-4}, 0), ({"dt": 1e-3}, 1), ({"scheme": "snntorch"}, 1)],
+)
+def test_another_scheme_than_the_file_notes_is_told(
+    given: dict[str, Any], told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapt(robust_snn.export.nir(network("snn_vgg5", **SMALL)), **given)
+    said = [line for line in caplog.messages if "notes that it was written for" in line]
+    assert len(said) == told

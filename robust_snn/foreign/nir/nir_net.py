@@ -87,6 +87,11 @@ def load_nir(
     dt = rule.step if dt is None else dt
     if dt is None or not 0 < dt < np.inf:
         raise InputError(f"scheme {rule} needs a positive time step dt, got {dt}")
+    if "scheme" in noted and (str(rule), dt) != (str(noted["scheme"]), float(noted["dt"])):
+        _log.warning(
+            "%s is read as scheme %s, dt %g, and notes that it was written for scheme %s, dt %g",
+            *(title, rule, dt, noted["scheme"], float(noted["dt"])),
+        )
     if T is None and "T" in noted:
         T = int(noted["T"])
     if T is not None and T < 1:
