@@ -133,12 +133,13 @@ class LooseEnds:
         given, made = [*filter(is_dense, call.arguments)], [*filter(is_dense, tree_leaves(out))]
         source = next((node for value in given if (node := _made_by(value)) is not None), None)
         loose = frozenset[int]().union(*map(_loose_in, given))
+        attached = any(value.requires_grad for value in given)  # so that its output is, as a rule
         if source is not None and any(map(has_few_values, made)):
             fired = self._end(call.function.__name__, source, UNREACHED)
             for value in made:
                 self._mark(value, "_fired", frozenset((fired,)))
         for value in made:
-            if loose:
+            if loose and not attached:
                 self._mark(value, "_loose", loose)
             if source is not None:
                 self._mark(value, "_source", source)
