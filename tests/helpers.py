@@ -1,4 +1,4 @@
-"""What tests share: comparisons, and files that become modules."""
+"""What tests share: comparisons, files that become modules, and what a compiler must know."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 from torch import Tensor
+
+needs_dynamo = pytest.mark.skipif(
+    torch.__version__ < (2, 14),
+    reason="Dynamo breaks the graph at a ContextVar before PyTorch 2.14",
+)
 
 
 def rms_ratio(actual: Tensor, expected: Tensor) -> float:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from helpers import needs_dynamo
 from robust_snn.kernels import (
     Dynamics,
     Gate,
@@ -89,6 +90,7 @@ def test_compiles_without_graph_breaks():
 
 
 @pytest.mark.slow
+@needs_dynamo
 @pytest.mark.parametrize("name", ["snn_vgg5", "snn_vgg5_stog", "snn_wrn16"])
 @torch.no_grad()
 def test_a_whole_model_compiles_to_the_same_spikes(name):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers import needs_dynamo
 from robust_snn.neurons import (
     NoisyLIF,
     PoissonEncoder,
@@ -23,10 +24,6 @@ pytestmark = pytest.mark.cpu_only
 SMALL = {"T": 2, "img_size": 8, "width": 1 / 16, "head_width": 8}
 KEYS = torch.tensor([3, 4])
 FROZEN = "draws of .* are frozen in what is recorded"
-needs_dynamo = pytest.mark.skipif(
-    torch.__version__ < (2, 14),
-    reason="Dynamo breaks the graph at a ContextVar before PyTorch 2.14",
-)
 
 
 class Keyed(nn.Module):
