@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import logging
 import math
 import platform
@@ -130,9 +129,8 @@ class Session:
         card = self._card(history)
         if self.processes.first:
             self._write(learner.result, self.folder.weights, history)
-            if importlib.util.find_spec("matplotlib"):
-                draw = partial(draw_curves, history, self.folder.path / "curves.png")
-                if_possible("picture of the curves", draw)
+            draw = partial(draw_curves, history, self.folder.path / "curves.png")
+            if_possible("picture of the curves", draw)
         return Trained(learner.result.eval(), card, history)
 
     def _epoch(

@@ -58,9 +58,9 @@ def train(
 
     After every epoch, `out` holds the weights so far (`model.safetensors`), their card
     (`model.json` and `model.md`), `history.csv` and what is needed to resume (`state.pt`); the best
-    weights (`best.safetensors`) where the recipe holds images out; and in the end `curves.png` if
-    matplotlib is installed. After a crash or Ctrl-C, the same call resumes after the last finished
-    epoch, and on the CPU gives the very weights of an uninterrupted training.
+    weights (`best.safetensors`) where the recipe holds images out; and in the end `curves.png`,
+    or a log line why there is none. After a crash or Ctrl-C, the same call resumes after the last
+    finished epoch, and on the CPU gives the very weights of an uninterrupted training.
 
     Under `torchrun` or `accelerate launch`, the processes share every batch.
 

@@ -145,6 +145,17 @@ def test_pages_and_curves(data: tuple[ImageSet, ImageSet], tmp_path: Path) -> No
     assert "snn_vgg5_stog on digits" in page and f"{done.history[0].test_accuracy:.1%}" in page
 
 
+def test_missing_curves_are_told(
+    data: tuple[ImageSet, ImageSet],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    run(data, tmp_path, epochs=1)
+    assert "no picture of the curves: matplotlib is not installed" in caplog.text
+
+
 def test_tensorboard(
     data: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
