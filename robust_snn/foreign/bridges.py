@@ -159,11 +159,8 @@ class _Operations(TorchFunctionMode):
             return out
         _note(name)
         if out.is_floating_point():
-            return (
-                out
-                if out.requires_grad and name in CASTS
-                else _Straight.apply(out.detach(), behind)
-            )
+            kept = out.requires_grad and name in CASTS
+            return out if kept else _Straight.apply(out.detach(), behind)
         out._behind = behind  # type: ignore[attr-defined]
         return out
 

@@ -14,9 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from robust_snn.utils.operands import by_position
 
-Sum = Callable[
-    ..., Tensor | None
-]  # of the spikes behind the input of a function, given its arguments
+# Of the spikes behind the input of a function, given its arguments; None if that is not known.
+Sum = Callable[..., Tensor | None]
 
 
 class PooledSpikes(TorchFunctionMode):
