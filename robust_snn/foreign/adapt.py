@@ -111,7 +111,7 @@ def adapt(
         )
     if kwargs:
         raise unknown("argument of adapt", next(iter(kwargs)), (*SETTINGS, *PREPARATION))
-    if T is not None or encoder is not None or random or readout != "mean":
+    if T is not None or encoder is not None or readout != "mean":
         _refuse_backbone(obj)
     obj = StatePassing(obj) if T is not None and passes_state(obj) else obj
     obj = Preprocessed(obj.eval(), **preparation) if preparation else obj.eval()
@@ -131,8 +131,8 @@ def _refuse_backbone(net: nn.Module) -> None:
     """Raises `InputError` for a network that shows an image for its own time steps at each call."""
     if any(isinstance(module, SpikingBackbone) for module in net.modules()):
         raise InputError(
-            "T, encoder, readout and random are for other people's nets; a network of robust_snn "
-            "has its own: build it with them, as timm.create_model(name, T=8) or --model-kwargs T=8"
+            "T, encoder and readout are for other people's nets; a network of robust_snn has its "
+            "own: build it with them, as timm.create_model(name, T=8) or --model-kwargs T=8"
         )
 
 

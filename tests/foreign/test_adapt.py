@@ -162,9 +162,7 @@ def test_a_name_of_weights_has_them_or_says_so(
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize(
-    "given", [{"T": 4}, {"encoder": "poisson", "T": 4}, {"readout": "sum"}, {"random": True}]
-)
+@pytest.mark.parametrize("given", [{"T": 4}, {"encoder": "poisson", "T": 4}, {"readout": "sum"}])
 def test_steps_of_our_networks_are_their_own(given: dict[str, Any], wrapped: bool) -> None:
     """They keep no state between calls: shown an image `T` times, they would answer as for one."""
     net: nn.Module = timm.create_model("snn_vgg5", T=2, width=0.125, head_width=8, img_size=8)
