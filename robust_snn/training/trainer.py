@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from robust_snn.kernels import derive_seed
 from robust_snn.metrics import mean_opening
 from robust_snn.models import MECHANISMS, create_network, fitted_kwargs, recorded_kwargs
 from robust_snn.neurons import HomeostaticLIF, NoisyModule
+from robust_snn.neurons.pass_settings import is_neuron
 from robust_snn.training.checkpoint import load_checkpoint
 from robust_snn.training.processes import Processes
 from robust_snn.training.recipe import Recipe, load_recipe
@@ -37,6 +39,8 @@ from robust_snn.victim.checked_inputs import first_images
 
 IN_MEMORY = 2**30  # bytes of images on disk up to which a training keeps them in memory
 GATE_SETTINGS = ("gate_penalty", "gate_opening", "gate_share")
+
+_log = logging.getLogger("robust_snn")
 
 
 @checked_types
@@ -91,6 +95,8 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "weights"))
         net = create_network(model, **kwargs)
+    if not any(map(is_neuron, net.modules())):
+        _log.warning("%s has no spiking neurons of robust_snn; it is trained as it is", model)
     if start is not None:
         load_checkpoint(net, start)
     for images in (data, test):

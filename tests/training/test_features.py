@@ -145,6 +145,13 @@ def test_pages_and_curves(data: tuple[ImageSet, ImageSet], tmp_path: Path) -> No
     assert "snn_vgg5_stog on digits" in page and f"{done.history[0].test_accuracy:.1%}" in page
 
 
+def test_a_network_without_spikes_is_told(
+    data: tuple[ImageSet, ImageSet], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train("test_resnet", *data, load_recipe("natural").replace(epochs=1), out=tmp_path)
+    assert "test_resnet has no spiking neurons of robust_snn" in caplog.text
+
+
 def test_missing_curves_are_told(
     data: tuple[ImageSet, ImageSet],
     tmp_path: Path,
