@@ -52,8 +52,8 @@ def tried_backwards(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
     def best(plan: SpikePlan) -> Tensor | None:
         """A gradient that is not zero, if there is one: straight through, spikes may cancel with
         their reset, and logits of two images may be saturated."""
-        gradient = None
-        for images in (few, x.detach().clone().requires_grad_()):
+        gradient, more = None, [x.detach().clone().requires_grad_()] if len(x) > len(few) else []
+        for images in (few, *more):
             for mode in (STE(), BPTT(Atan())):
                 gradient = go_back(mode, plan, images)
                 if gradient is not None and gradient.any():

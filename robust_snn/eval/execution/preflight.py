@@ -165,12 +165,12 @@ def _beside(job: Job, spread: float) -> list[Diagnostic]:
     victim, images = job.victim, job.images[: min(BESIDE, job.batch_size)]
     if victim.draws_by_batch:
         why = "images pass one at a time, since the network draws once for a whole batch"
-        return verdict_checks.beside_not_run(why)
+        return verdict_checks.not_looked_at(verdict_checks.BESIDE, why)
     if spread > SAME_LOGITS and not victim.stochastic:
         why = "noise that is not under control would hide what they do"
-        return verdict_checks.beside_not_run(why, hidden=True)
+        return verdict_checks.not_looked_at(verdict_checks.BESIDE, why, hidden=True)
     if len(images) < 2:
-        return verdict_checks.beside_not_run("images pass one at a time")
+        return verdict_checks.not_looked_at(verdict_checks.BESIDE, "images pass one at a time")
     images = images.to(device_of(victim))
     influence = on_fewer(lambda count: batch_influence(victim, images[:count]), len(images))[1]
     return verdict_checks.beside(influence)
@@ -182,8 +182,12 @@ def _followed(job: Job, spread: float) -> list[Diagnostic]:
     It needs a gradient; where there is none, the attacks that are not run say so.
     """
     victim, images = job.victim, job.images[: min(BESIDE, job.batch_size)]
-    if victim.draws_by_batch or (spread > SAME_LOGITS and not victim.stochastic):
-        return []
+    if spread > SAME_LOGITS and not victim.stochastic:
+        why = "noise that is not under control would hide what a gradient changes"
+        return verdict_checks.not_looked_at(verdict_checks.FOLLOWED, why, hidden=True)
+    if victim.draws_by_batch:
+        why = "scores pass one image at a time, since the network draws once for a whole batch"
+        return verdict_checks.not_looked_at(verdict_checks.FOLLOWED, why)
     if tried_reach(victim, images).refusal is not None:
         return []
     images = images.float().to(device_of(victim))

@@ -20,6 +20,7 @@ CONTRADICTED = 0.25  # of claims without noise, which rounding at the edge of a 
 COPIES = 0.05  # share of copies from which intervals are too narrow by more than a fortieth
 SEVERAL = 8  # images, of which chance explains little
 GREY = 0.5  # a radius in Linf within which every image can be made grey
+BESIDE, FOLLOWED = "images beside", "passes with a gradient"  # names of checks
 FIRST_LOOKS = ("quick", "demo")  # suites that are too short for a result
 
 
@@ -51,12 +52,12 @@ def beside(influence: float) -> list[Diagnostic]:
         return []
     why = f"logits of images alone and beside others are {influence:.0%} apart, more than rounding "
     why += "does: accuracies are those of these batches, and of no single image"
-    return [Diagnostic("images beside", influence, "fail", why)]
+    return [Diagnostic(BESIDE, influence, "fail", why)]
 
 
-def beside_not_run(why: str, hidden: bool = False) -> list[Diagnostic]:
-    """What is said where images beside an image cannot be looked at, or what they do is hidden."""
-    return [Diagnostic("not run: images beside", 1.0, "warn" if hidden else "pass", why)]
+def not_looked_at(name: str, why: str, hidden: bool = False) -> list[Diagnostic]:
+    """What is said where a check cannot look at a network, or what it looks for is hidden."""
+    return [Diagnostic(f"not run: {name}", 1.0, "warn" if hidden else "pass", why)]
 
 
 def followed(influence: float) -> list[Diagnostic]:
@@ -65,7 +66,7 @@ def followed(influence: float) -> list[Diagnostic]:
         return []
     why = f"logits of passes with a gradient are {influence:.0%} away from those of scoring, more "
     why += "than rounding is: attacks meet another network than the one that is scored"
-    return [Diagnostic("passes with a gradient", influence, "fail", why)]
+    return [Diagnostic(FOLLOWED, influence, "fail", why)]
 
 
 def counted_calls(numbers: str | None) -> list[Diagnostic]:

@@ -220,8 +220,8 @@ def test_copies_of_images_warn(distinct: int, status: list[str]) -> None:
 
 
 def test_what_could_not_be_looked_at_or_follows_a_counter_is_told() -> None:
-    assert [d.status for d in verdict_checks.beside_not_run("why", hidden=True)] == ["warn"]
-    assert [d.status for d in verdict_checks.beside_not_run("why")] == ["pass"]
+    assert [d.status for d in verdict_checks.not_looked_at("what", "why", hidden=True)] == ["warn"]
+    assert [d.status for d in verdict_checks.not_looked_at("what", "why")] == ["pass"]
     assert not verdict_checks.counted_calls(None)
     (told,) = verdict_checks.counted_calls("n")
     assert told.status == "warn" and "first call" in told.why
