@@ -62,7 +62,8 @@ def search_sets(
     """The set of at most `budget` of the entries whose flips leave the label the smallest lead.
 
     Args:
-        leads: From sets `[n, size]` to the label's leads over the other classes, `[n, K - 1]`.
+        leads: From sets `[n, size]` to the label's leads over the other classes, `[n, K - 1]`;
+            infinite where a set is not allowed.
         entries: Number of entries.
         budget: Flips, at most.
         passes: Sets that are tried, at most.
@@ -84,7 +85,8 @@ def search_sets(
         passes -= len(sets)
         found = leads(sets)
         if size == 1:
-            changes = found - start
+            # what cannot be alone may be beside another, and nobody knows what it changes there
+            changes = (found - start).where(found.isfinite(), 0.0)
         hardest = int(found.amin(1).argmin())
         if float(found[hardest].min()) < lead:
             best, lead = sets[hardest], float(found[hardest].min())

@@ -261,6 +261,20 @@ def test_the_retiming_suite_against_every_choice_of_moves() -> None:
     assert not (torch.stack(list(found.values())) & ~torch.tensor(possible)).any()
 
 
+def test_a_move_that_another_makes_room_for() -> None:
+    """Of events in steps 0 and 1, the first can only follow the second, to steps 1 and 2."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[0.0, 0.0, 0.0], [-1.0, 1.0, 1.0]]))
+        net[1].bias.copy_(torch.tensor([0.0, -1.5]))
+    frames = torch.tensor([1.0, 1.0, 0.0]).view(1, 3, 1, 1, 1)
+    for moves, fooled in ((1, False), (2, True)):
+        attack = EVENT_ATTACKS["retiming-search"](steps=50)
+        made = attack(Victim(net), frames, torch.tensor([0]), eps=2 * moves)
+        assert made.success.item() is fooled
+    assert made.images.flatten().tolist() == [0, 1, 1]
+
+
 def two_moves(x: Tensor) -> Tensor:
     """All frames after at most two moves by one step of different events, `[n, T, C, H, W]`."""
     flat, last = x.flatten(1), len(x) - 1
