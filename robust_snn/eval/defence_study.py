@@ -15,7 +15,6 @@ import torch
 
 from robust_snn.data import ImageSet
 from robust_snn.eval.evaluate import evaluate
-from robust_snn.eval.execution.folder_lock import locked
 from robust_snn.eval.execution.preflight import CALIBRATION
 from robust_snn.eval.execution.ray_workers import RETRIES, connected
 from robust_snn.eval.protocol.study_plan import ACTIVATIONS, Defence, StudyPlan, load_plan
@@ -30,6 +29,7 @@ from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.folder_lock import locked
 from robust_snn.utils.modules import device_of, weights_sha256
 from robust_snn.utils.user_files import output_folder
 from robust_snn.victim import Victim

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def train(
     (`model.json` and `model.md`), `history.csv` and what is needed to resume (`state.pt`); the best
     weights (`best.safetensors`) where the recipe holds images out; and in the end `curves.png`,
     or a log line why there is none. After a crash or Ctrl-C, the same call resumes after the last
-    finished epoch, and on the CPU gives the very weights of an uninterrupted training.
+    finished epoch, and on the CPU gives the very weights of an uninterrupted training. Where
+    another process trains in `out`, it waits for that first.
 
     Under `torchrun` or `accelerate launch`, the processes share every batch.
 
@@ -117,14 +119,14 @@ def train(
     if start is not None:
         config["start"] = weights_sha256(net)
     folder = TrainingFolder(out, config)
-    state = folder.load()
     processes.wait()  # until all processes have seen the folder as it was
-    if processes.first:
-        folder.begin()
-    board = _board(folder.path, state) if tensorboard and processes.first else None
-    session = Session(net.to(processes.device), split, recipe, config, folder, processes, board)
-    with progress_listener(progress if processes.first else False) as listener:
-        return session.run(state, listener)
+    with folder.begun() if processes.first else nullcontext():
+        processes.wait()  # until it is this training's
+        state = folder.load()
+        board = _board(folder.path, state) if tensorboard and processes.first else None
+        session = Session(net.to(processes.device), split, recipe, config, folder, processes, board)
+        with progress_listener(progress if processes.first else False) as listener:
+            return session.run(state, listener)
 
 
 def _opened(data: OpenImageSet | MapStyle, split: str) -> OpenImageSet:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,13 @@ from robust_snn.utils.atomic_files import differences, write_json, write_text, w
 from robust_snn.utils.checked_files import with_digest, without_digest
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.folder_lock import locked
 from robust_snn.utils.user_files import is_there
 
 FOLDER_FORMAT = 1
+LOCK = "lock"
+
+_log = logging.getLogger("robust_snn")
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class TrainingFolder:
     """A folder that holds one training.
 
     Args:
-        path: The folder; nothing is written before `begin`.
+        path: The folder; nothing is written before `begun`.
         config: Everything that the weights depend on, as JSON values.
 
     Raises:
@@ -121,13 +128,26 @@ class TrainingFolder:
                 "choose another folder, or start it as it was to resume"
             )
 
-    def begin(self) -> None:
-        """Makes the folder and writes the configuration."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / "config.json", self.config)
-        except OSError as error:
-            raise InputError(f"cannot write to '{self.path}': {error.strerror}") from None
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Makes the folder, writes the configuration, and keeps other processes out meanwhile.
+
+        Where another one trains there, it waits for it, and then goes on where that ended.
+
+        Raises:
+            InputError: If the folder cannot be written to, or the other training is another one.
+        """
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                if not held.enter_context(locked(self.path / LOCK, 0)):
+                    _log.warning("waiting for the process that trains in '%s'", self.path)
+                    held.enter_context(locked(self.path / LOCK))
+                self._check()  # again: another process may have been faster
+                write_json(self.path / "config.json", self.config)
+            except OSError as error:
+                raise InputError(f"cannot write to '{self.path}': {error.strerror}") from None
+            yield
 
     def load(self) -> State | None:
         """The state after the last finished epoch, or None.

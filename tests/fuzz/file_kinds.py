@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def _state(case: list[Any], place: Place) -> None:
     config = json.loads((place.good / "training" / "config.json").read_text())
     config.pop("robust_snn_training")
     if path.name == "config.json":
-        check_call(lambda: TrainingFolder(place.work, config).begin())
+        with ExitStack() as held:
+            check_call(lambda: held.enter_context(TrainingFolder(place.work, config).begun()))
     else:
         check_call(lambda: TrainingFolder(place.work, config).load())
 

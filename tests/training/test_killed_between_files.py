@@ -13,6 +13,7 @@ import torch
 
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.training import load_recipe, session, train
+from robust_snn.training.training_folder import LOCK
 from robust_snn.utils.atomic_files import write_text
 
 EPOCHS = 3
@@ -74,7 +75,7 @@ def test_every_boundary_between_two_files(start: Callable[[Path], Any], tmp_path
 def contents(folder: Path) -> dict[str, Any]:
     """What each file holds; two pickles of the same state may share its texts differently."""
     state = torch.load(folder / "state.pt", weights_only=True)
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
     return {**files, "state.pt": plain(state)}
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from robust_snn.data import ImageSet, load_dataset
 from robust_snn.neurons import StochasticGate, TimeBatchNorm2d
 from robust_snn.training import Diverged, Recipe, load_model, load_recipe, train
 from robust_snn.training.optim import parameter_groups
+from robust_snn.training.training_folder import LOCK
+from robust_snn.utils.folder_lock import locked
 
 KWARGS = {"T": 2, "width": 0.125, "head_width": 32, "img_size": 8}
 
@@ -134,8 +139,45 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     subprocess.run(command(tmp_path / "parts"), check=True)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
-    kept = ["config.json", "history.csv", "model.json", "model.md", "model.safetensors", "state.pt"]
-    assert [name for name in names if name != "curves.png"] == kept
+    kept = ["config.json", "history.csv", "lock", "model.json", "model.md", "model.safetensors"]
+    assert [name for name in names if name != "curves.png"] == [*kept, "state.pt"]
+
+
+class Unlocking(logging.Handler):
+    """What the process that holds a folder does before it lets go, once another one waits."""
+
+    def __init__(self, path: Path, last: Callable[[], object]) -> None:
+        super().__init__()
+        self.held, self.last = ExitStack(), last
+        path.parent.mkdir(parents=True)
+        self.held.enter_context(locked(path))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "waiting for the process that trains in" in record.getMessage():
+            self.last()
+            self.held.close()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_second_training_waits(
+    small: tuple[ImageSet, ImageSet], tmp_path: Path, seed: int
+) -> None:
+    """What the first made, it takes over, or refuses if that is another training."""
+    one, two, chosen = tmp_path / "one", tmp_path / "two", recipe(epochs=1)
+    run(small, one, chosen)
+    handler = Unlocking(two / LOCK, lambda: shutil.copytree(one, two, dirs_exist_ok=True))
+    log, seen = logging.getLogger("robust_snn"), []
+    log.addHandler(handler)
+    try:
+        if seed:
+            with pytest.raises(InputError, match="seed: 0, now 1"):
+                run(small, two, chosen, seed=seed)
+        else:
+            run(small, two, chosen, progress=seen.append)
+    finally:
+        log.removeHandler(handler)
+    assert not seen
+    assert weights(two) == weights(one)
 
 
 def test_refuses_to_mix(small: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from robust_snn.eval.execution.folder_lock import SAY_AFTER, say_locked
 from robust_snn.utils.atomic_files import is_gone, process_mark, write_text
+from robust_snn.utils.folder_lock import SAY_AFTER, say_locked
 from robust_snn.utils.places import remote_errors
 
 LEASE = 60.0  # seconds without a sign of life after which a claim is over

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 
 from robust_snn.data.lazy_images import UnreadableImage
-from robust_snn.eval.execution.folder_lock import SAY_AFTER
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard
 from robust_snn.eval.execution.shards import PATIENCE, complete_shard, finish_shards, locked_shards
 from robust_snn.utils.errors import InputError, first_line, missing_extra
+from robust_snn.utils.folder_lock import SAY_AFTER
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.user_code import loaded_modules
 from robust_snn.utils.version import __version__

@@ -18,7 +18,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from robust_snn.eval.execution.folder_lock import locked
 from robust_snn.eval.execution.grown_run import CONFIG, IMAGES, grown, without_images
 from robust_snn.eval.execution.lease import leased
 from robust_snn.eval.execution.shard_result import ShardResult
@@ -33,6 +32,7 @@ from robust_snn.utils.checked_files import (
 )
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
+from robust_snn.utils.folder_lock import locked
 from robust_snn.utils.places import is_remote, place
 from robust_snn.utils.user_files import is_there
 

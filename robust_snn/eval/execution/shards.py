@@ -13,13 +13,13 @@ import numpy as np
 
 from robust_snn.data.lazy_images import LazyImages, UnreadableImage
 from robust_snn.eval.execution.dropped_rows import dropped_rows, scouts
-from robust_snn.eval.execution.folder_lock import SAY_AFTER, say_locked
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.kept_versions import KeptVersions
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
 from robust_snn.eval.protocol.suite import AttackSpec
+from robust_snn.utils.folder_lock import SAY_AFTER, say_locked
 
 NEARLY_BROKEN = 0.03  # share of the select draws that are right
 _log = logging.getLogger("robust_snn")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from robust_snn.eval.execution import folder_lock
-from robust_snn.eval.execution.folder_lock import locked
+from robust_snn.utils import folder_lock
+from robust_snn.utils.folder_lock import locked
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
