@@ -7,7 +7,9 @@ reassociation. So a compare with the threshold sees the same bits as in the PyTo
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +54,19 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a kernel that threads can share, and caches it on disk.
 
     Numba caches beside the source, else in the user's cache folder or in `NUMBA_CACHE_DIR`. Where
-    none can be written, the kernel is compiled once per process.
+    none can be written, the kernel is compiled once per process, which a log line says.
     """
     try:
         return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # "cannot cache function: no locator available"
+        _say_uncached()
         return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+@lru_cache
+def _say_uncached() -> None:
+    """Says once that compiling, up to a minute or two, is not done once for all."""
+    logging.getLogger("robust_snn").warning(
+        "no folder for compiled kernels can be written, so that each process compiles them again: "
+        "set NUMBA_CACHE_DIR to one"
+    )
