@@ -24,7 +24,7 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
     """Which neurons the victim's gradient mode reaches, after one gradient of two images under it.
 
     Networks of other people know what they take once they have run. Whatever the network fails at
-    in that run would fail in every attack, and is the refusal.
+    in that run would fail in every attack, and is the refusal, unless it is the system's.
 
     Args:
         victim: The victim, with the mode.
@@ -46,7 +46,8 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
     except InputError as error:
         return Reach(refusal=str(error))
     except Exception as error:  # whatever a network of other people does
-        if is_program_error(error):
+        of_system = isinstance(error, OSError) and error.errno is not None  # a full disk, say
+        if is_program_error(error) or of_system:
             raise
         if FORKED in str(error):  # no network has part in it
             raise InputError(

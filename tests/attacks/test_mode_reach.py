@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,17 @@ def test_a_mistake_of_ours_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> Non
     images, _ = pictures(net, 2)
     monkeypatch.setattr("robust_snn.attacks.mode_reach.device_of", None)
     with pytest.raises(TypeError, match="NoneType"):
+        tried_reach(Victim(net), images)
+
+
+def test_an_error_of_the_system_is_no_refusal() -> None:
+    class Full(Picky):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    net = Full(reaches_all)
+    images, _ = pictures(Picky(reaches_all), 2)
+    with pytest.raises(OSError, match="No space left"):
         tried_reach(Victim(net), images)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numba import types
+from numba.core import caching
 from numba.core.dispatcher import Dispatcher
 
 from loops import run
@@ -172,15 +174,22 @@ def test_a_forked_child_runs_alone(threads):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_where_nothing_can_be_cached_kernels_run_and_it_is_said_once(monkeypatch, caplog):
+@pytest.mark.parametrize("failing", ["njit", "save_overload", "load_overload"])
+def test_where_nothing_can_be_cached_kernels_run_and_it_is_said_once(monkeypatch, caplog, failing):
     compiled = numba.njit
 
     def njit(*given, **options):
-        if options.get("cache"):
+        if options.get("cache") and failing == "njit":
             raise RuntimeError("cannot cache function: no locator available")
         return compiled(*given, **options)
 
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(numba, "njit", njit)
-    compile._say_uncached.cache_clear()
+    if failing != "njit":
+        monkeypatch.setattr(caching.FunctionCache, failing, full)
+    monkeypatch.setattr(compile, "_said", [])
     assert [compile.kernel(lambda x, n=n: x + n)(1) for n in (1, 2)] == [2, 3]
     assert caplog.text.count("NUMBA_CACHE_DIR") == 1
+    assert ("no folder" if failing == "njit" else "No space left") in caplog.text

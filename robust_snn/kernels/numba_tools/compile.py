@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numba
+
+_log = logging.getLogger("robust_snn")
+_said: list[str] = []  # why kernels are not kept, once it was said
 
 # Numba recompiles a cached kernel when its own file changes, but not when a file it calls does.
 # Kernels take this number as a default argument, which makes it a part of their cache key.
@@ -56,17 +58,37 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     Numba caches beside the source, else in the user's cache folder or in `NUMBA_CACHE_DIR`. Where
     none can be written, the kernel is compiled once per process, which a log line says.
     """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+        compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # "cannot cache function: no locator available"
-        _say_uncached()
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        _say_uncached("no folder for them can be written")
+        return numba.njit(**options)(function)
+    cache = compiled._cache
+    cache.load_overload = _if_possible(cache.load_overload)
+    cache.save_overload = _if_possible(cache.save_overload)
+    return compiled
 
 
-@lru_cache
-def _say_uncached() -> None:
+def _if_possible(access: Callable[..., Any]) -> Callable[..., Any]:
+    """An access to the cache that leaves the kernel as it is where the disk is full or fails."""
+
+    def tried(*args: Any) -> Any:
+        try:
+            return access(*args)
+        except OSError as error:
+            _say_uncached(error.strerror or str(error))
+            return None
+
+    return tried
+
+
+def _say_uncached(why: str) -> None:
     """Says once that compiling, up to a minute or two, is not done once for all."""
-    logging.getLogger("robust_snn").warning(
-        "no folder for compiled kernels can be written, so that each process compiles them again: "
-        "set NUMBA_CACHE_DIR to one"
-    )
+    if not _said:
+        _said.append(why)
+        _log.warning(
+            "compiled kernels cannot be kept (%s), so each process compiles them again: set "
+            "NUMBA_CACHE_DIR to a folder that can be written",
+            why,
+        )
