@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from robust_snn.eval import Progress
 
 WIDE = 160  # columns of a table in a file or pipe, where no name is cut
+NARROW = 80  # and on a terminal at least: one that has fewer breaks the lines
 words: ContextVar[tuple[str, ...]] = ContextVar("words")  # of the command line
 
 
@@ -54,6 +55,7 @@ def say(what: Any) -> None:
         highlight=False,
         soft_wrap=isinstance(what, str),
     )
+    console.width = max(console.width, NARROW)
     console.print(PlainRenderable(what))
 
 

@@ -1,4 +1,4 @@
-"""The neural code under repeated trials of one stimulus (NSNN, ICLR 2023)."""
+"""The neural code under repeated trials of one stimulus (NSNN, 2022)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random damage to hidden spikes and to event frames (the challenges of NSNN, ICLR 2023).
+"""Random damage to hidden spikes and to event frames (the challenges of NSNN, 2022).
 
 Every draw belongs to a sample's key (see `robust_snn.kernels.sample_keys`), so a sample is damaged
 alike in any batch.

@@ -1,4 +1,4 @@
-"""CIFARNet (Wu et al., AAAI 2019) in the size that NSNN trains (ICLR 2023, table 5).
+"""CIFARNet (Wu et al., AAAI 2019) in the size that NSNN trains (2022, table 5).
 
 128c3-256c3-ap2-512c3-ap2-1024c3-512c3-1024fc-512fc-fc
 """

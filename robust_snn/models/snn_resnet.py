@@ -1,6 +1,6 @@
 """Spiking residual networks with neurons after the sum: ResNet-18, ResNet-19 and ResNet-20.
 
-ResNet-18 is He et al.'s with a 3x3 stem and no max pooling, as NSNN trains it (ICLR 2023, table 5).
+ResNet-18 is He et al.'s with a 3x3 stem and no max pooling, as NSNN trains it (2022, table 5).
 ResNet-19 is Zheng et al.'s (tdBN, AAAI 2021) with 3, 3, 2 blocks; NSNN's table lists 2, 3, 2, and
 TET's code (ICLR 2022) has a stem of 64 channels: `blocks=(2, 3, 2)` and `stem=64`. ResNet-20 is He
 et al.'s for CIFAR.

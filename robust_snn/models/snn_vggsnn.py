@@ -1,4 +1,4 @@
-"""VGGSNN (Deng et al., TET, ICLR 2022) for event frames, as NSNN trains it (ICLR 2023, table 5).
+"""VGGSNN (Deng et al., TET, ICLR 2022) for event frames, as NSNN trains it (2022, table 5).
 
     64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2-fc
 

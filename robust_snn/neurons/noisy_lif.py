@@ -1,4 +1,4 @@
-"""Noisy LIF neurons and noise-driven learning (NSNN, ICLR 2023)."""
+"""Noisy LIF neurons and noise-driven learning (NSNN, 2022)."""
 
 from __future__ import annotations
 

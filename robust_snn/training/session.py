@@ -8,6 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from robust_snn.training.recipe import Recipe
 from robust_snn.training.training_folder import Epoch, State, TrainingFolder
 from robust_snn.training.training_progress import Clock, Listener
 from robust_snn.utils.atomic_files import write_text
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, resumable
 from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.version import __version__
 
@@ -113,7 +114,8 @@ class Session:
                 averaged.module.load_state_dict(state.averaged)
             history = state.history
             if self.processes.first:  # the files may be older, if the kill fell between them
-                self._write_results(learner, state)
+                with self._resumable():
+                    self._write_results(learner, state)
             _log.info("going on after epoch %d of %d", len(history), recipe.epochs)
         best, best_epoch = (None, 0) if state is None else (state.best, state.best_epoch)
         clock = Clock(len(history), recipe.epochs, steps, listener)
@@ -124,14 +126,19 @@ class Session:
             if self.data.held_out is not None and row is _best_epoch(history):
                 best, best_epoch = _copied(learner.result), epoch
             if self.processes.first:
-                self._save(learner, history, best, best_epoch)
+                with self._resumable():
+                    self._save(learner, history, best, best_epoch)
             self.processes.wait()
         card = self._card(history)
         if self.processes.first:
-            self._write(learner.result, self.folder.weights, history)
+            with self._resumable():
+                self._write(learner.result, self.folder.weights, history)
             draw = partial(draw_curves, history, self.folder.path / "curves.png")
             if_possible("picture of the curves", draw)
         return Trained(learner.result.eval(), card, history)
+
+    def _resumable(self) -> AbstractContextManager[None]:
+        return resumable(self.folder.path, "training")
 
     def _epoch(
         self,

@@ -90,6 +90,7 @@ def train(
         InputError: If an argument is wrong, or `out` holds another training; nothing is written.
         Diverged: If the loss rises beyond chance or is no longer finite; `out` keeps the weights of
             the epoch before.
+        FolderError: If `out` cannot be written to in the middle, as on a full disk.
         ImportError: If TensorBoard is wanted and not installed.
     """
     data, test = _opened(data, "train"), _opened(test, "test")

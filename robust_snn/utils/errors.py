@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 
 from robust_snn.utils.plain_text import one_line
 
@@ -41,6 +43,30 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     shown = known if len(known) <= LISTED else [spelled[each] for each in near] or known[:SHOWN]
     more = f" and {len(known) - len(shown)} more" if len(shown) < len(known) else ""
     return InputError(f"unknown {kind} '{name}': {hint}known: {', '.join(shown)}{more}")
+
+
+class FolderError(RuntimeError):
+    """A folder could not be written to in the middle of what resumes there."""
+
+
+@contextmanager
+def resumable(folder: Path, what: str) -> Iterator[None]:
+    """Turns an error of the disk into one that says how to go on.
+
+    Args:
+        folder: The folder that is written to.
+        what: What goes on when it is started again, such as `"training"`.
+
+    Raises:
+        FolderError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FolderError(
+            f"cannot write to '{folder}': {error.strerror or error}; what is finished is safe: "
+            f"repair this and start the same {what} again to resume"
+        ) from None
 
 
 def is_out_of_memory(error: Exception) -> bool:

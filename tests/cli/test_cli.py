@@ -16,6 +16,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from rich.table import Table
 
 from diagnoses import a_diagnosis
 from refusals import refused
@@ -354,6 +355,18 @@ def test_what_an_encoding_lacks_is_spelled_out(monkeypatch: pytest.MonkeyPatch) 
     console.say("verdict in r\xfcn\udcff")
     stream.flush()
     assert stream.buffer.getvalue() == b"verdict in r\\xfcn\\udcff\n"
+
+
+@pytest.mark.parametrize("columns", [1, 20, 80, 120])
+def test_a_narrow_terminal_cuts_no_column_to_nothing(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    table = Table(*("attack", "gradient", "images", "claimed", "alone", "left", "95%"))
+    table.add_row("apgd-ce-bptt", "bptt", "1000", "87.5%", "90.0%", "90.0%", "57.9-98.1%")
+    console.say(table)
+    shown = capsys.readouterr().out
+    assert all(cell in shown for cell in ("apgd-ce-bptt", "1000", "90.0%", "57.9-98.1%"))
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])

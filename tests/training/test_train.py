@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from robust_snn.neurons import StochasticGate, TimeBatchNorm2d
 from robust_snn.training import Diverged, Recipe, load_model, load_recipe, train
 from robust_snn.training.optim import parameter_groups
 from robust_snn.training.training_folder import LOCK
+from robust_snn.utils.errors import FolderError
 from robust_snn.utils.folder_lock import locked
 
 KWARGS = {"T": 2, "width": 0.125, "head_width": 32, "img_size": 8}
@@ -224,6 +226,28 @@ def test_damaged_state(small: tuple[ImageSet, ImageSet], tmp_path: Path) -> None
         state.write_bytes(damage)
         with pytest.raises(InputError, match="is damaged; remove it"):
             run(small, tmp_path, recipe(epochs=1))
+
+
+def test_a_disk_that_fills_is_named_and_the_training_resumes(
+    small: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    chosen, fsync, written = recipe(epochs=2), os.fsync, []
+    run(small, tmp_path / "whole", chosen)
+
+    def full(file: int) -> None:
+        written.append(file)
+        if len(written) > 6:  # the configuration, and the five files of the first epoch
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(FolderError, match="No space left.*start the same training again"):
+            run(small, tmp_path / "parts", chosen)
+    assert len(list(csv.DictReader((tmp_path / "parts" / "history.csv").open()))) == 1
+    assert load_model(tmp_path / "parts" / "model.safetensors")[1]["epochs"] == 1
+    run(small, tmp_path / "parts", chosen)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
 
 
 def test_divergence_keeps_the_last_good_weights(

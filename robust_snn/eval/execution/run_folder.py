@@ -30,7 +30,7 @@ from robust_snn.utils.checked_files import (
     write_arrays,
     write_record,
 )
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, resumable
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.folder_lock import locked
 from robust_snn.utils.places import is_remote, place
@@ -40,10 +40,6 @@ _log = logging.getLogger("robust_snn")
 RUN_FORMAT = 7  # of the files in a run's folder; another one is refused, not misread
 PIECES, VERSIONS, LOCKS = "pieces", "versions", "locks"
 SHOWN = 8  # differences between two runs that a message names
-
-
-class FolderError(RuntimeError):
-    """A run folder could not be written to in the middle of a run."""
 
 
 class RunFolder:
@@ -260,16 +256,9 @@ class RunFolder:
             for write in writers:
                 write(self.path)
 
-    @contextmanager
-    def reported(self) -> Iterator[None]:
+    def reported(self) -> AbstractContextManager[None]:
         """Turns an error of the disk into one that says how to go on."""
-        try:
-            yield
-        except OSError as error:
-            raise FolderError(
-                f"cannot write to '{self.path}': {error.strerror}; what is finished is safe: "
-                "repair this and start the same evaluation again to resume"
-            ) from None
+        return resumable(self.path, "evaluation")
 
     def _file(self, name: str) -> Path:
         return self.path / PIECES / f"{name}.npz"

@@ -15,8 +15,9 @@ import pytest
 
 from robust_snn import InputError
 from robust_snn.eval.execution.out_of_memory import in_parts, on_fewer
-from robust_snn.eval.execution.run_folder import FolderError, RunFolder
+from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
+from robust_snn.utils.errors import FolderError
 
 CONFIG: dict[str, Any] = {"seed": 0, "attacks": {"square": {"steps": 5}}, "eps": 0.1}
 
