@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 
 from robust_snn.data import ImageSet
-from robust_snn.eval.evaluate import evaluate
-from robust_snn.eval.execution.preflight import CALIBRATION
+from robust_snn.eval.evaluate import check_evaluation, evaluate
+from robust_snn.eval.execution.preflight import CALIBRATION, Calibration
 from robust_snn.eval.execution.ray_workers import RETRIES, connected
 from robust_snn.eval.protocol.study_plan import ACTIVATIONS, Defence, StudyPlan, load_plan
 from robust_snn.eval.protocol.suite_files import load_suite
@@ -23,8 +23,8 @@ from robust_snn.eval.reporting.page_templates import say_if_no_page
 from robust_snn.eval.reporting.study_page import PAGE, write_study
 from robust_snn.eval.scoring.energy_use import measured_costs
 from robust_snn.eval.scoring.study_findings import StudyFindings, cell_folder, findings
-from robust_snn.models import create_network, fitted_kwargs
 from robust_snn.training import Diverged, convert, load_card, load_model, train
+from robust_snn.training.trainer import check_training
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.atomic_files import write_json
 from robust_snn.utils.errors import InputError
@@ -92,7 +92,7 @@ def study(
             f"a study on {plan.n} images needs {CALIBRATION} more that choose the attacks; there "
             f"are {len(test)}: take a smaller n"
         )
-    _check_networks(plan, data)
+    _check_rows(plan, data, test, device)
     place = Path(out)
     output_folder(place, "the study")
     say_if_no_page(PAGE)
@@ -105,11 +105,27 @@ def study(
     return found
 
 
-def _check_networks(plan: StudyPlan, data: ImageSet) -> None:
-    """Builds every network once, so that a wrong one is refused before the first is trained."""
-    with torch.random.fork_rng(devices=()):
-        for row in plan.defences:
-            create_network(row.model, **fitted_kwargs(row.model, plan.kwargs(row), data))
+def _check_rows(plan: StudyPlan, data: ImageSet, test: ImageSet, device: str) -> None:
+    """Refuses what a training or an evaluation of some row would, before the first is trained."""
+    _log.info("study: checking that all %d rows can be trained and attacked", len(plan.defences))
+    shown = test.take(min(TESTED, len(test)))
+    for row in plan.defences:
+        try:
+            if (first := plan.activations(row)) is not None:
+                check_training(row.model, data, shown, first, plan.kwargs(row) | ACTIVATIONS)
+            net = check_training(row.model, data, shown, plan.recipe(row), plan.kwargs(row))
+            victim = Victim(net.to(device).eval())
+            for suite in map(load_suite, plan.suites_of(row)):
+                check_evaluation(victim, *_attacked(plan, test), suite=suite, eps=plan.eps)
+        except InputError as error:
+            raise InputError(f"defence '{row.name}' of the study: {error}") from None
+
+
+def _attacked(plan: StudyPlan, test: ImageSet) -> tuple[Calibration, Calibration]:
+    """Images with labels that are attacked, and those on which attacks are chosen."""
+    shares = slice(plan.n), slice(plan.n, plan.n + CALIBRATION)
+    attacked, others = ((test.images[some], test.labels[some]) for some in shares)
+    return attacked, others
 
 
 def cells(plan: StudyPlan) -> list[Cell]:
@@ -189,15 +205,14 @@ def _finish(
     folder = cell_folder(out, row, seed)
     net, card = load_model(_trained(plan, cell, data, test, folder, device, progress))
     victim = Victim(net.to(device).eval())
-    attacked, others = slice(plan.n), slice(plan.n, plan.n + CALIBRATION)
+    attacked, others = _attacked(plan, test)
     for suite in map(load_suite, plan.suites_of(row)):
         evaluate(
             victim,
-            test.images[attacked],
-            test.labels[attacked],
+            *attacked,
             suite=suite,
             eps=plan.eps,
-            calibration=(test.images[others], test.labels[others]),
+            calibration=others,
             batch_size=plan.n if device == "cuda" else None,  # halved where memory is short
             out=folder / suite.name,
             model_info=card["model"],

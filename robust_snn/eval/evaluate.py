@@ -25,7 +25,7 @@ from robust_snn.eval.execution.grown_run import known_images
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.kept_versions import bytes_needed, check_keep
 from robust_snn.eval.execution.measured_energy import energy_use
-from robust_snn.eval.execution.preflight import identified, preflight
+from robust_snn.eval.execution.preflight import Calibration, identified, preflight
 from robust_snn.eval.execution.progress import Meter, Progress
 from robust_snn.eval.execution.report_measures import save_report_data
 from robust_snn.eval.execution.run_folder import RunFolder
@@ -68,7 +68,7 @@ def evaluate(
     source: Victim | nn.Module | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    calibration: tuple[Tensor, Tensor] | None = None,
+    calibration: Calibration | None = None,
     certificates: str | Path | None = None,
     keep: str = "worst",
     workers: int | None = None,
@@ -213,7 +213,7 @@ def estimate(
     source: Victim | nn.Module | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    calibration: tuple[Tensor, Tensor] | None = None,
+    calibration: Calibration | None = None,
     keep: str = "worst",
 ) -> Estimate:
     """What `evaluate` would cost, from a few timed passes; nothing is written.
@@ -228,6 +228,26 @@ def estimate(
         job = _job((victim, source), with_labels(images, labels), protocol, batch_size, seed)
         checked = preflight(job, calibration)
         return estimate_cost(checked, bytes_needed(checked.job, check_keep(keep)))
+
+
+def check_evaluation(
+    victim: Victim, data: Calibration, calibration: Calibration, *, suite: Suite, eps: float
+) -> None:
+    """Refuses what `evaluate` would refuse of these arguments.
+
+    Args:
+        victim: The victim.
+        data: Images and labels.
+        calibration: Those on which a suite with a budget chooses its attacks.
+        suite: The suite.
+        eps: Radius of the threat.
+
+    Raises:
+        InputError: If the evaluation would be refused.
+    """
+    protocol = _protocol(suite, eps, None, None, None, None)
+    with _restored(victim):
+        preflight(_job((victim, None), data, protocol, None, 0), calibration)
 
 
 def _protocol(

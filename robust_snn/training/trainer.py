@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -95,15 +95,11 @@ def train(
     """
     data, test = _opened(data, "train"), _opened(test, "test")
     place, kwargs = known_device(device), fitted_kwargs(model, model_kwargs or {}, data)
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, "weights"))
-        net = create_network(model, **kwargs)
+    net = _initial(model, kwargs, (data, test), seed)
     if not any(map(is_neuron, net.modules())):
         _log.warning("%s has no spiking neurons of robust_snn; it is trained as it is", model)
     if start is not None:
         load_checkpoint(net, start)
-    for images in (data, test):
-        _check_data(net, images, kwargs)
     (data, described), (test, tested) = map(_identified, (data, test))
     given = load_recipe(recipe)
     processes = Processes(place, given.precision)
@@ -128,6 +124,35 @@ def train(
         session = Session(net.to(processes.device), split, recipe, config, folder, processes, board)
         with progress_listener(progress if processes.first else False) as listener:
             return session.run(state, listener)
+
+
+def check_training(
+    model: str,
+    data: OpenImageSet,
+    test: OpenImageSet,
+    recipe: Recipe,
+    model_kwargs: Mapping[str, Any],
+) -> nn.Module:
+    """Refuses what `train` would refuse of these arguments; gives the network, untrained.
+
+    Raises:
+        InputError: If the network, the images and the recipe do not go together.
+    """
+    net = _initial(model, fitted_kwargs(model, model_kwargs, data), (data, test), seed=0)
+    _resolved(recipe, net, _hold_out(data, recipe.held_out, test).train)
+    return net
+
+
+def _initial(
+    model: str, kwargs: Mapping[str, Any], images: Sequence[OpenImageSet], seed: int
+) -> nn.Module:
+    """The network before it is trained, which suits all these images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, "weights"))
+        net = create_network(model, **kwargs)
+    for some in images:
+        _check_data(net, some, kwargs)
+    return net
 
 
 def _opened(data: OpenImageSet | MapStyle, split: str) -> OpenImageSet:

@@ -51,6 +51,7 @@ defences:
 """
 
 
+PER_STEP = "baseline: plain\n    protocol: per-step"
 NEW = """defences:
   - {name: new, model: snn_vgg5, protocol: own.yaml, model_kwargs: {T: 1, width: 0.0625}}"""
 CHANGED = [
@@ -118,6 +119,34 @@ def test_it_measures_differs_and_resumes(plan: Path, monkeypatch: pytest.MonkeyP
     energy = Path("runs/plain/seed-0/energy.json")
     energy.write_text('{"joules": 1e9}')  # of another network
     assert study_text(study(plan, data, test, out="runs")) == text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("model: snn_vgg5\n    recipe: at", "'trained'.* eot of recipe.* a stochastic model"),
+        ("model: snn_vgg5\n    recipe: tgo-at", "'trained'.* for nlif neurons"),
+        ("model: snn_vgg5\n    converted: at\n    recipe: tgo-at", "'trained'.* for nlif neurons"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_is_refused_first(changed: str, said: str, plan: Path) -> None:
+    text = plan.read_text().replace("model: snn_vgg5\n    recipe: at", changed)
+    if "eot" in said:
+        text = text.replace("model_kwargs: *small", "model_kwargs: *small\n    training: {eot: 2}")
+    _refused_before_any_work(plan, text, said)
+
+
+def test_a_row_that_cannot_be_attacked_is_refused_first(plan: Path) -> None:
+    events = plan.read_text().replace("baseline: plain\n    protocol: own.yaml", PER_STEP)
+    _refused_before_any_work(plan, events, "of the study: per-step needs sequences")
+
+
+def _refused_before_any_work(plan: Path, text: str, said: str) -> None:
+    plan.write_text(text)
+    data, test = load_dataset("digits", split="train", n=64), load_dataset("digits", n=40)
+    with pytest.raises(InputError, match=said):
+        study(plan, data, test, out="runs")
+    assert not Path("runs").exists()
 
 
 def test_a_training_that_diverges_costs_its_own_cell(
