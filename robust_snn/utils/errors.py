@@ -81,8 +81,21 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def first_line(error: Exception) -> str:
     """An error in one line, with its type where the message alone would puzzle."""
-    text = str(error).strip().split("\n")[0]
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+    text, kind = str(error).strip().split("\n")[0], type(error).__name__
+    return text if isinstance(error, InputError) else f"{kind}: {text}" if text else kind
+
+
+def why_unreadable(error: Exception, hint: str = "") -> str:
+    """Why something cannot be read: what the system says, or a reader, and then a hint.
+
+    Args:
+        error: What reading raised.
+        hint: What to do about content that is wrong, such as `"; is it complete?"`.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = "" if isinstance(error, KeyError) else " ".join(str(error).split())
+    return f"{text or first_line(error):.120}{hint}"
 
 
 def missing_extra(library: str, extra: str) -> ImportError:

@@ -20,7 +20,7 @@ from robust_snn.data.events.formats import (
     read_gesture_array,
     read_nmnist,
 )
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, why_unreadable
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,9 @@ def _trial(path: Path) -> Source:
             rows = [tuple(map(int, row)) for row in list(csv.reader(file))[1:] if row]
         labels = tuple(label - 1 for label, _, _ in rows)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the gestures of '{path.name}': {error}") from error
+        raise InputError(
+            f"cannot read the gestures of '{path.name}': {why_unreadable(error)}"
+        ) from error
 
     def read() -> Iterator[np.ndarray]:
         events = read_events(read_aedat3, path)
