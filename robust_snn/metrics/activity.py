@@ -10,14 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
 
 from robust_snn.kernels import Dynamics
 from robust_snn.kernels.spiking.replay import membrane_potential
 from robust_snn.metrics.pooled_spikes import PooledSpikes
+from robust_snn.metrics.uncounted_products import UncountedProducts
 from robust_snn.models.readout import Readout
+from robust_snn.models.spiking_attention import SpikeProduct
 from robust_snn.neurons import LIF, StochasticGate
 from robust_snn.utils.errors import InputError
 from robust_snn.victim import Victim
+
+SYNAPSES = (_ConvNd, nn.Linear)
+COUNTED = (*SYNAPSES, SpikeProduct, LIF)  # layers that answer for the products inside of them
 
 
 @dataclass(frozen=True)
@@ -64,15 +70,17 @@ class Synapse:
     """The input of one convolution or linear layer in one forward pass.
 
     Attributes:
-        layer: The layer, with weights.
+        layer: The layer, with weights; or a product of spikes with other tensors, as of attention.
         x: Its input, with `B` images in every leading row: `[T, B, ...]`, or `[T * B, ...]`.
         events: Input spikes behind one unit of `x`, or of each of its entries: the area of an
             average pooling, the steps of a time mean. `x * events` counts spikes.
+        sums: Of a product: to how many sums every entry of `x` is added.
     """
 
     layer: nn.Module
     x: Tensor
     events: float | Tensor
+    sums: int | None = None
 
 
 @dataclass
@@ -81,13 +89,15 @@ class Activity:
 
     Attributes:
         layers: Spiking layers by name, in the order of the forward pass.
-        synapses: Layers with weights by name, in that order.
+        synapses: Layers with weights, and products of spikes, by name, in that order.
         images: Number of images that the network gets, where `record` was told.
+        uncounted: Names of products of tensors that ran outside of all these.
     """
 
     layers: dict[str, LayerActivity] = field(default_factory=dict)
     synapses: dict[str, Synapse] = field(default_factory=dict)
     images: int | None = None
+    uncounted: set[str] = field(default_factory=set)
 
     @property
     def regrouped(self) -> bool:
@@ -130,9 +140,13 @@ def record(net: nn.Module, images: int | None = None) -> Iterator[Activity]:
             if hook is not None:
                 handle = module.register_forward_hook(hook, with_kwargs=True)
                 stack.callback(handle.remove)
+            if isinstance(module, COUNTED):
+                for handle in recorder.inside(module):
+                    stack.callback(handle.remove)
         stack.callback(whole.register_forward_pre_hook(recorder.begin).remove)
         stack.callback(whole.register_forward_hook(recorder.end, always_call=True).remove)
         stack.enter_context(recorder.pooled)
+        stack.enter_context(recorder.products)
         yield recorder.activity
 
 
@@ -140,12 +154,14 @@ class _Recorder:
     """Makes the hooks."""
 
     def __init__(self, images: int | None) -> None:
-        self.activity, self.pooled = Activity(images=images), PooledSpikes()
+        self.products, self.pooled = UncountedProducts(), PooledSpikes()
+        self.activity = Activity(images=images, uncounted=self.products.names)
         self.in_pass = False
 
     def begin(self, module: nn.Module, args: Any) -> None:
         self.activity.layers.clear()
         self.activity.synapses.clear()
+        self.activity.uncounted.clear()
         self.in_pass = True
 
     def end(self, module: nn.Module, args: Any, out: Any) -> None:
@@ -154,11 +170,20 @@ class _Recorder:
     def hook(self, name: str, module: nn.Module) -> Any:
         if isinstance(module, LIF):
             return lambda m, args, kwargs, out: self.neurons(name, m, args[0], kwargs, out)
-        if isinstance(module, _ConvNd | nn.Linear):
+        if isinstance(module, SYNAPSES):
             return lambda m, args, kwargs, out: self.synapse(name, m, args[0])
+        if isinstance(module, SpikeProduct):
+            return lambda m, args, kwargs, out: self.product(name, m, args)
         if isinstance(module, Readout) and module.decay == 1.0:
             return lambda m, args, kwargs, out: self.read_out(args[0], out)
         return None
+
+    def inside(self, module: nn.Module) -> tuple[RemovableHandle, RemovableHandle]:
+        """Hooks by which products that a layer makes are known as its own."""
+        return (
+            module.register_forward_pre_hook(self.products.enter_layer),
+            module.register_forward_hook(self.products.leave_layer, always_call=True),
+        )
 
     def neurons(
         self, name: str, neuron: LIF, current: Tensor, kwargs: dict[str, Any], spikes: Tensor
@@ -178,12 +203,16 @@ class _Recorder:
             neuron.gate is not None,
         )
 
-    def synapse(self, name: str, layer: nn.Module, x: Tensor) -> None:
+    def product(self, name: str, layer: SpikeProduct, factors: tuple[Tensor, ...]) -> None:
+        for number, (spikes, sums) in enumerate(layer.additions(*factors)):
+            self.synapse(f"{name}.{number}", layer, spikes, sums)
+
+    def synapse(self, name: str, layer: nn.Module, x: Tensor, sums: int | None = None) -> None:
         events: float | Tensor = 1.0
         if self.pooled.has(x):
             events = torch.where(x > 0, self.pooled.behind(x) / x, 1.0).detach()
         place = self._place(name, self.activity.synapses)
-        self.activity.synapses[place] = Synapse(layer, x, events)
+        self.activity.synapses[place] = Synapse(layer, x, events, sums)
 
     def read_out(self, x: Tensor, out: Tensor) -> None:
         """Notes a mean over time, which takes steps as `[T, B, ...]` or leaves them."""

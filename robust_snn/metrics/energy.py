@@ -73,7 +73,8 @@ def operations(
     average pooling is merged into the synapses behind it: a spike is an addition at each of them
     for every window that holds it, and costs nothing at a border that is dropped. Anything else is
     multiplied, a MAC per synapse: images, and event frames that hold counts of 1/255 per event.
-    Binary frames are spikes, whatever the images beside them hold.
+    Binary frames are spikes, whatever the images beside them hold. In attention a spike of a query
+    is added at every key, and one of a value at every query; masks of spikes cost nothing.
 
     Args:
         activity: What `record` collected.
@@ -90,7 +91,7 @@ def operations(
     sops = macs = 0.0
     for synapse in activity.synapses.values():
         repeats = steps if static == "each step" and is_static(synapse) else 1
-        fan = fan_out(synapse.layer, input_shape(synapse))
+        fan = fan_of(synapse)
         events, spiking = events_of(synapse, batch)
         added = (events.detach() * fan).flatten(2).sum((0, 2), dtype=torch.float64)
         sops += float(added[spiking].sum()) * repeats
@@ -112,9 +113,19 @@ def energy(operations: Operations) -> float:
     return (MAC_PICOJOULES * operations.macs + SOP_PICOJOULES * operations.sops) * 1e-12
 
 
+def fan_of(synapse: Synapse) -> Tensor:
+    """Additions that a spike in every entry of the input causes, `[*shape]`."""
+    shape = input_shape(synapse)
+    if synapse.sums is None:
+        return fan_out(synapse.layer, shape)
+    return torch.full(shape, float(synapse.sums), device=synapse.x.device)
+
+
 def input_shape(synapse: Synapse) -> tuple[int, ...]:
     """Shape of one input of the layer."""
     layer = synapse.layer
+    if synapse.sums is not None:
+        return tuple(synapse.x.shape[2:])
     axes = len(layer.kernel_size) + 1 if isinstance(layer, _ConvNd) else 1
     return tuple(synapse.x.shape[-axes:])
 

@@ -14,8 +14,7 @@ from robust_snn.metrics.energy import (
     MAC_PICOJOULES,
     SOP_PICOJOULES,
     events_of,
-    fan_out,
-    input_shape,
+    fan_of,
     is_static,
 )
 from robust_snn.models.early_exit import EarlyExit
@@ -92,7 +91,7 @@ class CostRecord:
         joules = torch.zeros(steps, batch, device=first.device)
         sops = torch.zeros_like(joules)
         for synapse in self.activity.synapses.values():
-            fan = fan_out(synapse.layer, input_shape(synapse))
+            fan = fan_of(synapse)
             events, spiking = events_of(synapse, batch)
             each = (events * fan).flatten(2).sum(2) * spiking
             each = each if len(each) == steps else (each.sum(0) / steps).expand(steps, batch)
@@ -151,6 +150,20 @@ def image_costs(
         single = [image_costs(victim, image, one, draw, purpose) for image, one in pairs]
         return ImageCosts(*map(torch.cat, zip(*single, strict=True)))
     return found.costs(len(images))
+
+
+@torch.no_grad()
+def formula_of(victim: Victim, image: Tensor) -> str:
+    """How joules follow from operations, and what of the network they leave out.
+
+    Args:
+        victim: The victim.
+        image: An image of it, `[1, ...]`.
+    """
+    found = _recorded(victim, image, torch.arange(1, device=image.device))
+    if not (names := sorted(found.activity.uncounted)):
+        return FORMULA
+    return f"{FORMULA}; products that no layer makes ({', '.join(names)}) are not counted"
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from robust_snn.models.readout import MeanPool
 from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.snn_spikformer import SPIKINGJELLY
-from robust_snn.models.spiking_attention import TransformerBlock
+from robust_snn.models.spiking_attention import MatMul, TransformerBlock
 from robust_snn.models.stages import Stages, Stem, check_stem, halving_pool
 from robust_snn.models.time_layers import Spike, TimeConv2d, fork
 from robust_snn.neurons import KeepsTimeNorms
@@ -80,6 +80,7 @@ class DualAttention(KeepsTimeNorms):
         self.patches = TimeConv2d(channels, 2 * channels, patch, patch, bias=False)
         self.norm = build.norm(2 * channels)
         across, places = (size[0] // patch) * (size[1] // patch), size[0] * size[1]
+        self.compare, self.gather = MatMul(), MatMul()
         self.rate_in = FiringRate(heads)
         self.attn = build.neurons(heads, across, places)
         self.rate_attn = FiringRate(heads)
@@ -92,9 +93,9 @@ class DualAttention(KeepsTimeNorms):
         patches = self.norm(self.patches(spikes)).flatten(3).unflatten(2, (self.heads, -1))
         asked, told = patches.chunk(2, dim=3)
         tokens = spikes.flatten(3).unflatten(2, (self.heads, -1))
-        scores = asked.transpose(-1, -2) @ tokens
+        scores = self.compare(asked.transpose(-1, -2), tokens)
         attention = self.attn(scores * self.rate_in(tokens, tokens.shape[3]))
-        current = (told @ attention) * self.rate_attn(attention, attention.shape[3])
+        current = self.gather(told, attention) * self.rate_attn(attention, attention.shape[3])
         return self.proj(self.out(current.reshape(spikes.shape)))
 
 

@@ -13,13 +13,12 @@ from typing import Any
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
-from robust_snn.kernels import attend
 from robust_snn.models.backbone import Input, Trunk
 from robust_snn.models.mechanisms import Builder
 from robust_snn.models.registration import family_cfgs, register_variants
 from robust_snn.models.snn_resnet import normalised
 from robust_snn.models.snn_sdt import MembraneMLP, PooledSpikes
-from robust_snn.models.spiking_attention import pointwise
+from robust_snn.models.spiking_attention import Attend, pointwise
 from robust_snn.models.stages import Stages, Stem, check_stem, in_heads
 from robust_snn.models.time_layers import Spike, fork
 
@@ -84,19 +83,18 @@ class WideAttention(nn.Module):
     def __init__(self, build: Builder, channels: int, heads: int, size: Size) -> None:
         super().__init__()
         wide = self.WIDER * channels
-        self.heads, self.backend = heads, build.options.backend
-        self.scale = 2 * (channels // heads) ** -0.5 / build.largest_spike**3
+        scale = 2 * (channels // heads) ** -0.5 / build.largest_spike**3
         self.spike = Spike(build.neurons(channels, *size), build.steps)
         self.q, self.k = (pointwise(build, channels, channels, size, False) for _ in range(2))
         self.v = pointwise(build, channels, wide, size, False)
+        self.attend = Attend(heads, scale, build.options.backend)
         self.attn = spiking_conv(build, wide, channels, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps currents `[T, B, C, H, W]` to currents of the same shape."""
         spikes = self.spike(x)
         q, k, v = (layer(spikes) for layer in (self.q, self.k, self.v))
-        current = attend(q, k, v, self.heads, self.scale, backend=self.backend)
-        out: Tensor = self.attn(current)
+        out: Tensor = self.attn(self.attend(q, k, v))
         return out
 
 

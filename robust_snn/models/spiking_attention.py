@@ -22,6 +22,52 @@ def pointwise(
     return ConvSpike(in_chans, out_chans, build.act(out_chans, size), kernel_size=1, bias=bias)
 
 
+class SpikeProduct(nn.Module):
+    """Base of products of tensors, one of spikes at least, whose additions energy counts."""
+
+    bounded = False  # intervals do not pass
+
+    def additions(self, *factors: Tensor) -> list[tuple[Tensor, int]]:
+        """Spikes `[T, B, ...]`, and to how many sums each of them is added."""
+        raise TypeError(f"{type(self).__name__} does not say what it adds")
+
+
+@register_notrace_module
+class Attend(SpikeProduct):
+    """`scale * (q k^T) v` of the tokens of each head: a query meets every key, a value every query.
+
+    Args:
+        heads: Attention heads.
+        scale: Factor on the result.
+        backend: As in `robust_snn.kernels.attend`.
+    """
+
+    def __init__(self, heads: int, scale: float, backend: str) -> None:
+        super().__init__()
+        self.heads, self.scale, self.backend = heads, scale, backend
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Maps spikes `[T, B, C, H, W]` to currents of the shape of the values."""
+        return attend(q, k, v, self.heads, self.scale, backend=self.backend)
+
+    def additions(self, *factors: Tensor) -> list[tuple[Tensor, int]]:
+        q, _, v = factors
+        tokens = q.flatten(3).shape[3]
+        return [(q, tokens), (v, tokens)]
+
+
+class MatMul(SpikeProduct):
+    """`weights @ spikes`."""
+
+    def forward(self, weights: Tensor, spikes: Tensor) -> Tensor:
+        """Maps `[T, B, ..., M, N]` and `[T, B, ..., N, P]` to `[T, B, ..., M, P]`."""
+        return weights @ spikes
+
+    def additions(self, *factors: Tensor) -> list[tuple[Tensor, int]]:
+        weights, spikes = factors
+        return [(spikes, weights.shape[-2])]
+
+
 @register_notrace_module
 class SelfAttention(nn.Module):
     """Spiking self-attention (Spikformer, ICLR 2023): `spike(scale (q k^T) v)`, then a projection.
@@ -41,18 +87,17 @@ class SelfAttention(nn.Module):
         self, build: Builder, channels: int, heads: int, size: tuple[int, int], bias: bool
     ) -> None:
         super().__init__()
-        self.heads, self.backend = heads, build.options.backend
         self.q, self.k, self.v = (
             pointwise(build, channels, channels, size, bias) for _ in range(3)
         )
+        self.attend = Attend(heads, self.SCALE, build.options.backend)
         self.attn = build.neurons(channels, *size, sensitivity=2.0)
         self.proj = pointwise(build, channels, channels, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps spikes `[T, B, C, H, W]` to spikes of the same shape."""
         q, k, v = (layer(x) for layer in (self.q, self.k, self.v))
-        current = attend(q, k, v, self.heads, self.SCALE, backend=self.backend)
-        return self.proj(self.attn(current))
+        return self.proj(self.attn(self.attend(q, k, v)))
 
 
 @register_notrace_module

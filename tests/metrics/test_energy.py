@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import astuple
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import robust_snn
 from robust_snn import Victim
+from robust_snn.eval import AttackSpec, Suite
 from robust_snn.metrics import Operations, energy, fan_out, image_costs, operations, profile, record
+from robust_snn.models.spiking_attention import SpikeProduct
 from robust_snn.neurons import LIF
 from zoo import BACKBONES, awake, images, narrow
 
@@ -269,7 +273,7 @@ def test_every_backbone_has_spikes_operations_and_energy(name: str) -> None:
     with torch.no_grad(), record(net) as activity:
         net(images(name))
     found = operations(activity)
-    assert found.spikes > 0
+    assert found.spikes > 0 and not activity.uncounted
     assert found.sops > found.spikes
     first = net.get_submodule(timm.get_pretrained_cfg(name).first_conv)
     size = images(name).shape[1:]
@@ -279,3 +283,54 @@ def test_every_backbone_has_spikes_operations_and_energy(name: str) -> None:
     else:
         assert found.macs == of_pixels
     assert energy(found) > 0
+
+
+@pytest.mark.parametrize("name", ["snn_spikformer", "snn_sdt3", "snn_resformer"])
+def test_products_of_attention_are_counted(name: str) -> None:
+    """As many additions as products have where the factor beside the spikes is all ones."""
+    net, factors = awake(narrow(name), images(name, 4)), []
+    for module in net.modules():
+        if isinstance(module, SpikeProduct):
+            module.register_forward_pre_hook(lambda module, args: factors.append(args))
+    with torch.no_grad(), record(net) as activity:
+        net(images(name))
+    added = 0.0
+    for args in factors:
+        if len(args) == 2:  # weights @ spikes
+            weights, spikes = args
+            added += float((torch.ones_like(weights) @ spikes).sum())
+            continue
+        q, k, v = (each.flatten(3) for each in args)  # channels and tokens last
+        scores = q.mT @ torch.ones_like(k)
+        added += float(scores.sum() + (v @ torch.ones_like(scores).mT).sum())
+    whole = operations(activity).sops
+    for place in [p for p, synapse in activity.synapses.items() if synapse.sums is not None]:
+        del activity.synapses[place]
+    assert added > 0 and whole - operations(activity).sops == pytest.approx(
+        added / len(images(name))
+    )
+
+
+class OwnAttention(nn.Module):
+    """Weights that are no layer, and products of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.neurons = nn.Linear(4, 4), LIF()
+        self.weight = nn.Parameter(torch.rand(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.neurons(self.enter(x.flatten(1)).expand(2, -1, -1))
+        return (spikes + spikes @ (spikes.mT @ spikes)).mean(0) @ self.weight.T
+
+
+def test_products_that_no_layer_makes_are_named(tmp_path: Path) -> None:
+    net, x = OwnAttention().eval(), torch.rand(6, 1, 2, 2)
+    with torch.no_grad(), record(net) as activity:
+        net(x)
+    assert activity.uncounted == {"matmul"}
+    suite = Suite("e", (AttackSpec("energy", "energy", "energy", steps=2),), independent=True)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    verdict = robust_snn.evaluate(net, x, labels, suite=suite, eps=0.1, out=tmp_path)
+    assert verdict.energy is not None
+    assert "no layer makes (matmul) are not counted" in verdict.energy.formula

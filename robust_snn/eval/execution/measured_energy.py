@@ -9,7 +9,8 @@ import numpy as np
 from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.shard_result import FinishedShard
 from robust_snn.eval.scoring.energy_use import EnergyUse, row_energy
-from robust_snn.metrics.image_energy import FORMULA
+from robust_snn.metrics.image_energy import formula_of
+from robust_snn.utils.modules import device_of
 
 
 def energy_use(job: Job, shards: Sequence[FinishedShard]) -> EnergyUse | None:
@@ -31,4 +32,5 @@ def energy_use(job: Job, shards: Sequence[FinishedShard]) -> EnergyUse | None:
                 costs[result.positions] = result.costs
             parts.append(costs)
         rows.append(row_energy(row.name, np.concatenate(parts), clean, job.seed))
-    return EnergyUse(FORMULA, tuple(rows))
+    image = job.images[:1].float().to(device_of(job.victim))
+    return EnergyUse(formula_of(job.victim, image), tuple(rows))
