@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -43,3 +44,19 @@ def module_from(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def refuse_reading(monkeypatch: pytest.MonkeyPatch, number: int, *methods: str) -> None:
+    """From now on the system refuses to read files whole, whoever the tests run as.
+
+    Args:
+        monkeypatch: Takes it back.
+        number: The system's number of the error.
+        methods: `"read_bytes"` or `"read_text"`; both if left out.
+    """
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    for method in methods or ("read_bytes", "read_text"):
+        monkeypatch.setattr(Path, method, refuse)

@@ -74,7 +74,7 @@ class EvaluationState(pyautoattack.state.EvaluationState):
                 datetime.fromisoformat(fields["_last_saved"]),
                 _clean_accuracy=float(fields["_clean_accuracy"]),
             )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"'{path}' is no state of AutoAttack; delete it, or give another path"
             ) from error

@@ -69,7 +69,7 @@ class CertificateFolder:
             return []
         try:
             rows: list[Row] = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
-        except (OSError, UnicodeError, csv.Error):
+        except (UnicodeError, csv.Error):
             rows = [{}]
         told = [row.pop(DIGEST, None) for row in rows]
         if told != [self._digest(row) for row in rows] or [row["image"] for row in rows] != [

@@ -32,7 +32,7 @@ from robust_snn.training.session import Session, Trained, TrainingData
 from robust_snn.training.training_folder import State, TrainingFolder
 from robust_snn.training.training_progress import Listener
 from robust_snn.utils.argument_types import checked_types
-from robust_snn.utils.errors import InputError, missing_extra, unknown
+from robust_snn.utils.errors import InputError, missing_extra, resumable, unknown
 from robust_snn.utils.known_device import known_device
 from robust_snn.utils.modules import weights_sha256
 from robust_snn.utils.progress_bar import progress_listener
@@ -119,7 +119,8 @@ def train(
     processes.wait()  # until all processes have seen the folder as it was
     with folder.begun() if processes.first else nullcontext():
         processes.wait()  # until it is this training's
-        state = folder.load()
+        with resumable(folder.path, "training"):
+            state = folder.load()
         board = _board(folder.path, state) if tensorboard and processes.first else None
         session = Session(net.to(processes.device), split, recipe, config, folder, processes, board)
         with progress_listener(progress if processes.first else False) as listener:

@@ -116,7 +116,9 @@ class TrainingFolder:
             return
         try:
             found = read_json(self.path / "config.json", "the configuration")
-        except InputError:
+        except InputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
             found = None
         if not isinstance(found, dict) or "robust_snn_training" not in found:
             raise InputError(f"'{self.path}' holds something else; choose another folder")
@@ -153,13 +155,15 @@ class TrainingFolder:
         """The state after the last finished epoch, or None.
 
         Raises:
-            InputError: If the file is damaged.
+            OSError: If the system does not let the file be read.
+            InputError: If it is damaged.
         """
         path = self.path / "state.pt"
         if not path.exists():
             return None
+        written = path.read_bytes()
         try:
-            content = without_digest(path.read_bytes(), path, digested=False)
+            content = without_digest(written, path, digested=False)
             table = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             history = tuple(Epoch(**row) for row in table["history"])
             return State(**{**table, "history": history})

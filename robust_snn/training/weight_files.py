@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, unknown, why_unreadable
 
 Table = Mapping[str, Tensor]
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -95,6 +95,10 @@ def _read(path: Path) -> Any:
     """The content of a file: tensors, numbers and texts in tables."""
     if not path.is_file():
         raise InputError(f"no checkpoint at '{path}'")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {why_unreadable(error)}") from None
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)

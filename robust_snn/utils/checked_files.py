@@ -1,7 +1,8 @@
 """Files of our own that show whether they were damaged: arrays and JSON with a digest of all of it.
 
 Arrays are an ordinary `.npz`, whose digest stands in the comment at the end, so that other programs
-read it too. Whatever is wrong with a file, reading it raises one error, `DamagedFile`.
+read it too. Whatever is wrong with a file, reading it raises one error, `DamagedFile`. What the
+system refuses (no permission, a disk that is away) is no damage, and stays an `OSError`.
 """
 
 from __future__ import annotations
@@ -55,17 +56,18 @@ def read_arrays(path: Path, *, digested: bool = True) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: If there is none.
-        DamagedFile: If it is not as it was written, or cannot be read.
+        OSError: If the system does not let it be read.
+        DamagedFile: If it is not as it was written.
     """
     _require(path)
+    content = path.read_bytes()
     try:
-        content = path.read_bytes()
         without_digest(content, path, digested=digested)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
     except DamagedFile:
         raise
-    except Exception as error:  # zip, NumPy and the system raise anything on foreign bytes
+    except Exception as error:  # zip and NumPy raise anything on foreign bytes
         raise DamagedFile(f"'{path}' cannot be read: {error or type(error).__name__}") from None
 
 
@@ -105,12 +107,15 @@ def read_record(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is none.
-        DamagedFile: If it is not as it was written, or cannot be read.
+        OSError: If the system does not let it be read.
+        DamagedFile: If it is not as it was written.
     """
     _require(path)
     try:
         tree = read_json(path, "the file")
     except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
         raise DamagedFile(str(error)) from None
     if not isinstance(tree, dict) or tree.pop(_KEY, None) != _digest(tree):
         raise DamagedFile(f"'{path}' has changed since it was written")

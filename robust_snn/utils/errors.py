@@ -46,7 +46,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
 
 
 class FolderError(RuntimeError):
-    """A folder could not be written to in the middle of what resumes there."""
+    """A folder could not be read or written in the middle of what resumes there."""
 
 
 @contextmanager
@@ -64,8 +64,8 @@ def resumable(folder: Path, what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise FolderError(
-            f"cannot write to '{folder}': {error.strerror or error}; what is finished is safe: "
-            f"repair this and start the same {what} again to resume"
+            f"cannot read or write '{folder}': {error.strerror or error}; what is finished is "
+            f"safe: repair this and start the same {what} again to resume"
         ) from None
 
 

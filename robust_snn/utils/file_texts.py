@@ -39,7 +39,7 @@ def read_text(path: Path, what: str) -> str:
             raise InputError(f"cannot read {what} '{path}': it has more than {LARGEST >> 20} MiB")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {what} '{path}': {why_unreadable(error)}") from None
+        raise InputError(f"cannot read {what} '{path}': {why_unreadable(error)}") from error
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -23,6 +23,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
+from helpers import refuse_reading
 from robust_snn import InputError
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.neurons import StochasticGate, TimeBatchNorm2d
@@ -248,6 +249,19 @@ def test_a_disk_that_fills_is_named_and_the_training_resumes(
     assert load_model(tmp_path / "parts" / "model.safetensors")[1]["epochs"] == 1
     run(small, tmp_path / "parts", chosen)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def test_a_state_that_the_system_refuses_is_not_damaged(
+    small: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe(epochs=1)
+    run(small, tmp_path, chosen)
+    refuse_reading(monkeypatch, errno.EIO, "read_bytes")
+    with pytest.raises(FolderError, match="start the same training again"):
+        run(small, tmp_path, chosen)
+    refuse_reading(monkeypatch, errno.EIO, "read_text")
+    with pytest.raises(InputError, match="cannot read the configuration .*: Input/output error"):
+        run(small, tmp_path, chosen)
 
 
 def test_divergence_keeps_the_last_good_weights(

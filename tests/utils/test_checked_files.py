@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from helpers import refuse_reading
 from robust_snn.utils import atomic_files
 from robust_snn.utils.atomic_files import remove_drafts, write_text, write_whole
 from robust_snn.utils.checked_files import (
@@ -24,8 +28,20 @@ from robust_snn.utils.checked_files import (
 )
 from robust_snn.utils.errors import InputError
 
+READERS = {read_arrays: write_arrays, read_record: write_record}
 ARRAYS = {"x": np.arange(20.0), "word": np.array("ab"), "none": np.empty((0, 3))}
 RECORD = {"rows": [{"name": "a", "steps": 3}], "value": 0.25, "why": "it was so"}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+@pytest.mark.parametrize("read", READERS)
+def test_what_the_system_refuses_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], Any], number: int
+) -> None:
+    READERS[read](tmp_path / "a", {"x": np.arange(3)} if read is read_arrays else RECORD)
+    refuse_reading(monkeypatch, number)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        read(tmp_path / "a")
 
 
 @pytest.mark.parametrize("compressed", [False, True])

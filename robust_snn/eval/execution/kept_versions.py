@@ -20,7 +20,7 @@ from robust_snn.eval.execution.job import Job
 from robust_snn.eval.execution.run_folder import VERSIONS, RunFolder
 from robust_snn.eval.execution.shard_result import ShardResult, WorstCase
 from robust_snn.utils.checked_files import DamagedFile, read_arrays, write_arrays
-from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.errors import InputError, resumable, unknown
 from robust_snn.utils.places import is_remote
 
 KEEPS = ("worst", "all", "none")
@@ -64,6 +64,9 @@ def read_versions(run: Path, names: Iterable[str], bound: Bound | None = None) -
         run: Folder of the run.
         names: Names of the attacks' results.
         bound: What they must belong to, if that is known.
+
+    Raises:
+        FolderError: If the system does not let one be read.
     """
     found: Versions = {}
     for name in names:
@@ -78,6 +81,9 @@ def read_versions(run: Path, names: Iterable[str], bound: Bound | None = None) -
             found |= dict(zip(keys, unpack(arrays), strict=True))
         except FileNotFoundError:
             continue
+        except OSError:
+            with resumable(run, "evaluation"):
+                raise
         except (DamagedFile, KeyError, ValueError, AttributeError) as error:
             _log.warning("'%s' cannot be used: %s", path, error)
     return found

@@ -206,6 +206,9 @@ class RunFolder:
             name: Its name.
             of: What identifies its images.
             flaw: Says what is wrong with a result, if something is.
+
+        Raises:
+            FolderError: If the system does not let it be read.
         """
         path = self._file(name)
         try:
@@ -214,6 +217,9 @@ class RunFolder:
             result = ShardResult.from_arrays(arrays)
         except FileNotFoundError:
             return None
+        except OSError:
+            with self.reported():
+                raise
         except (KeyError, TypeError, ValueError) as error:
             _log.warning("%s is damaged and will be made again: %s", path, error)
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import refuse_reading
 from robust_snn import InputError
 from robust_snn.eval.execution.out_of_memory import in_parts, on_fewer
 from robust_snn.eval.execution.run_folder import RunFolder
@@ -49,6 +51,16 @@ def test_pieces_come_back(tmp_path: Path) -> None:
     for name, value in stored.arrays().items():
         np.testing.assert_array_equal(found.arrays()[name], value)
     assert (found.forwards, found.warnings) == (3, ("one", "two"))
+
+
+def test_a_piece_that_the_system_refuses_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.save("a/0", piece([1.0], [0.1]))
+    refuse_reading(monkeypatch, errno.EACCES)
+    with pytest.raises(FolderError, match="Permission denied; what is finished is safe"):
+        folder.load("a/0")
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"noise"])
