@@ -30,6 +30,7 @@ ATTACKS = tuple(name for name in torchattacks.__all__ if name not in torchattack
 # Attacks that compare calls of the victim, or follow its decision boundary.
 SEARCHES = ("DeepFool", "FAB", "JSMA", "OnePixel", "Pixle", "SparseFool", "Square")
 LEAST_CLASSES = {"APGDT": 4, "AutoAttack": 4}
+CHANNELS = {"TIFGSM": 3}  # that its filter has, whatever the images
 COUNT_ARGUMENTS = (
     "eot_iter",
     "max_iterations",
@@ -93,10 +94,24 @@ def attack(
     return SeededAttack(attacked, seed, partial(_craft, name, arguments))
 
 
+def check_channels(name: str, images: Tensor) -> None:
+    """Refuses images `[B, C, H, W]` of other channels than an attack is made for.
+
+    Raises:
+        InputError: Naming the attack.
+    """
+    if images.shape[1] != CHANNELS.get(name, images.shape[1]):
+        raise InputError(
+            f"{name} of torchattacks filters images of {CHANNELS[name]} channels, and these have "
+            f"{images.shape[1]}"
+        )
+
+
 def _craft(
     name: str, arguments: dict[str, Any], victim: Victim, inputs: CheckedInputs, stream: int
 ) -> Tensor:
     images, labels, classes = inputs
+    check_channels(name, images)
     if classes < LEAST_CLASSES.get(name, 2):
         raise InputError(
             f"{name} of torchattacks needs at least {LEAST_CLASSES[name]} classes, the victim "

@@ -137,6 +137,18 @@ def _check_torchattacks(row: AttackSpec, threat: Threat) -> None:
         raise InputError(f"'{row.name}': torchattacks' {row.attack} has no steps")
 
 
+def _least_classes_torchattacks(row: AttackSpec) -> int:
+    from robust_snn.adapters.torchattacks import LEAST_CLASSES
+
+    return LEAST_CLASSES.get(row.attack, 2)
+
+
+def _check_torchattacks_images(row: AttackSpec, images: Tensor, threat: Threat) -> None:
+    from robust_snn.adapters.torchattacks import check_channels
+
+    check_channels(row.attack, images)
+
+
 def _torchattacks(asked: CraftInputs) -> Crafted:
     """Without a step size in the row, the library's own, in proportion to eps."""
     import torchattacks
@@ -256,6 +268,7 @@ IMPLEMENTATIONS = {
         "torchattacks",
         _check_torchattacks,
         _torchattacks,
-        lambda row: 4 if row.attack == "APGDT" else 2,
+        _least_classes_torchattacks,
+        check_images=_check_torchattacks_images,
     ),
 }

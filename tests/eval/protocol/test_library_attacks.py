@@ -17,6 +17,7 @@ from robust_snn.eval.protocol.library_attacks import held_to_budget
 from robust_snn.eval.protocol.threat_model import Threat
 
 pytest.importorskip("art")
+pytest.importorskip("torchattacks")
 pytest.importorskip("foolbox")
 
 ROWS = [
@@ -73,6 +74,19 @@ def test_what_lies_beyond_the_budget_is_the_clean_image() -> None:
 def test_rows_that_cannot_run(row: AttackSpec, message: str) -> None:
     with pytest.raises(InputError, match=message):
         implementation(row).check(row, Threat("Linf", 0.03))
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"), [("TIFGSM", "3 channels, and these have 1"), ("AutoAttack", "3 classes")]
+)
+def test_images_that_a_library_cannot_take_are_refused_first(
+    attack: str, message: str, tmp_path: Path
+) -> None:
+    net, images = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval(), torch.rand(4, 1, 8, 8)
+    suite = Suite("s", (AttackSpec("a", "torchattacks", attack),))
+    with pytest.raises(InputError, match=message):
+        robust_snn.evaluate(net, images, torch.arange(4) % 3, suite=suite, eps=0.1, out=tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_norms_and_rows_that_do_nothing() -> None:
