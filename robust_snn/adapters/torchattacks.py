@@ -31,6 +31,7 @@ ATTACKS = tuple(name for name in torchattacks.__all__ if name not in torchattack
 SEARCHES = ("DeepFool", "FAB", "JSMA", "OnePixel", "Pixle", "SparseFool", "Square")
 LEAST_CLASSES = {"APGDT": 4, "AutoAttack": 4}
 CHANNELS = {"TIFGSM": 3}  # that its filter has, whatever the images
+SQUARE = ("DIFGSM", "TIFGSM")  # which give images another height where they resize them
 COUNT_ARGUMENTS = (
     "eot_iter",
     "max_iterations",
@@ -94,24 +95,27 @@ def attack(
     return SeededAttack(attacked, seed, partial(_craft, name, arguments))
 
 
-def check_channels(name: str, images: Tensor) -> None:
-    """Refuses images `[B, C, H, W]` of other channels than an attack is made for.
+def check_shape(name: str, images: Tensor) -> None:
+    """Refuses images `[B, C, H, W]` of another shape than an attack is made for.
 
     Raises:
         InputError: Naming the attack.
     """
-    if images.shape[1] != CHANNELS.get(name, images.shape[1]):
+    channels, height, width = images.shape[1:]
+    if channels != CHANNELS.get(name, channels):
         raise InputError(
             f"{name} of torchattacks filters images of {CHANNELS[name]} channels, and these have "
-            f"{images.shape[1]}"
+            f"{channels}"
         )
+    if name in SQUARE and height != width:
+        raise InputError(f"{name} of torchattacks needs square images, got {height} x {width}")
 
 
 def _craft(
     name: str, arguments: dict[str, Any], victim: Victim, inputs: CheckedInputs, stream: int
 ) -> Tensor:
     images, labels, classes = inputs
-    check_channels(name, images)
+    check_shape(name, images)
     if classes < LEAST_CLASSES.get(name, 2):
         raise InputError(
             f"{name} of torchattacks needs at least {LEAST_CLASSES[name]} classes, the victim "

@@ -144,9 +144,9 @@ def _least_classes_torchattacks(row: AttackSpec) -> int:
 
 
 def _check_torchattacks_images(row: AttackSpec, images: Tensor, threat: Threat) -> None:
-    from robust_snn.adapters.torchattacks import check_channels
+    from robust_snn.adapters.torchattacks import check_shape
 
-    check_channels(row.attack, images)
+    check_shape(row.attack, images)
 
 
 def _torchattacks(asked: CraftInputs) -> Crafted:

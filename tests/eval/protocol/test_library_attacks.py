@@ -77,12 +77,17 @@ def test_rows_that_cannot_run(row: AttackSpec, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attack", "message"), [("TIFGSM", "3 channels, and these have 1"), ("AutoAttack", "3 classes")]
+    ("attack", "size", "message"),
+    [
+        ("TIFGSM", (8, 8), "3 channels, and these have 1"),
+        ("DIFGSM", (4, 16), "square images, got 4 x 16"),
+        ("AutoAttack", (8, 8), "3 classes"),
+    ],
 )
 def test_images_that_a_library_cannot_take_are_refused_first(
-    attack: str, message: str, tmp_path: Path
+    attack: str, size: tuple[int, int], message: str, tmp_path: Path
 ) -> None:
-    net, images = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval(), torch.rand(4, 1, 8, 8)
+    net, images = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval(), torch.rand(4, 1, *size)
     suite = Suite("s", (AttackSpec("a", "torchattacks", attack),))
     with pytest.raises(InputError, match=message):
         robust_snn.evaluate(net, images, torch.arange(4) % 3, suite=suite, eps=0.1, out=tmp_path)
