@@ -14,7 +14,7 @@ from torch import Tensor
 from robust_snn.data.checks import check_images, check_labels
 from robust_snn.data.image_set import ImageSet
 from robust_snn.data.pictures import resized, say_resized
-from robust_snn.utils.errors import InputError, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of
 
 # names of the images and the labels in a file; the last two belong to a split
 PAIRS = (
@@ -38,7 +38,7 @@ def load_arrays(path: Path, split: str, size: int | None, n: int | None) -> Imag
         with np.load(path, allow_pickle=False) as file:
             known = {name: file[name] for name in file.files}
     except Exception as error:  # zip and numpy raise anything on foreign bytes
-        why = why_unreadable(error, "; save it by numpy.savez")
+        why = reason_of(error, "; save it by numpy.savez")
         raise InputError(f"cannot read '{path}': {why}") from None
     for pair in PAIRS:
         images, labels = (name.format(split=split) for name in pair)

@@ -12,7 +12,7 @@ import torch
 from robust_snn.data.arrays import label_array
 from robust_snn.data.image_set import OpenImageSet, balanced
 from robust_snn.data.lazy_images import LazyImages
-from robust_snn.utils.errors import InputError, missing_extra, why_unreadable
+from robust_snn.utils.errors import InputError, missing_extra, reason_of
 
 _SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
 _LABELS = ("label", "labels", "fine_label")
@@ -37,7 +37,7 @@ def load_datasets_folder(path: Path, split: str, size: int | None, n: int | None
     try:
         data: Any = load_from_disk(str(path))
     except Exception as error:  # Arrow raises anything on foreign bytes
-        raise InputError(f"cannot read '{path}': {why_unreadable(error)}") from None
+        raise InputError(f"cannot read '{path}': {reason_of(error)}") from None
     part = "all"
     if isinstance(data, DatasetDict):
         part = next((name for name in _SPLITS[split] if name in data), "")

@@ -23,7 +23,7 @@ from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from robust_snn.data.image_set import OpenImageSet, balanced
 from robust_snn.data.lazy_images import LazyImages
 from robust_snn.data.pictures import single_picture
-from robust_snn.utils.errors import InputError, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of
 from robust_snn.utils.user_files import is_there
 
 Reader: TypeAlias = ReaderImageFolder | ReaderImageInTar
@@ -198,7 +198,7 @@ def _reader(source: Path) -> Reader:
             # without timm's cache file: nothing is unpickled, nothing is written beside the data
             return _without_hidden(source, ReaderImageInTar(str(source), cache_tarinfo=False))
     except (tarfile.TarError, OSError) as error:
-        why = why_unreadable(error, "; is the file complete?")
+        why = reason_of(error, "; is the file complete?")
         raise InputError(f"cannot read '{source}': {why}") from error
     except (RuntimeError, ValueError) as error:  # what timm raises where it finds no image
         raise InputError(f"no images in '{source}'; {EXPECTED}") from error

@@ -15,7 +15,7 @@ from torch import Tensor
 from robust_snn.data.checks import check_pixels
 from robust_snn.data.image_digests import image_digest
 from robust_snn.data.pictures import from_bytes, pixels_of, resized, say_resized
-from robust_snn.utils.errors import InputError, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of
 from robust_snn.utils.large_blocks import LARGE, give_back_large_blocks
 
 Batch: TypeAlias = tuple[dict[int, int], Tensor]  # places of rows, and their images
@@ -171,7 +171,7 @@ class LazyImages:
             image = self._decoded(self.read(index))
             check_pixels(image[None])
         except Exception as error:  # decoders raise anything on broken bytes
-            why = why_unreadable(error, "; replace or remove it")
+            why = reason_of(error, "; replace or remove it")
             raise UnreadableImage(f"cannot read {self.name(index)}: {why}") from error
         if self._one is not None and image.shape != self._one:
             shapes = ("x".join(map(str, shape)) for shape in (image.shape, self._one))

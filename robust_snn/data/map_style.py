@@ -17,7 +17,7 @@ from robust_snn.data.checks import check_labels
 from robust_snn.data.image_set import OpenImageSet, balanced
 from robust_snn.data.lazy_images import Images, LazyImages
 from robust_snn.data.mapped_array import MappedArray
-from robust_snn.utils.errors import InputError, first_line, why_unreadable
+from robust_snn.utils.errors import InputError, first_line, reason_of
 
 _LABELS = ("targets", "labels", "_labels", "y")  # where sets keep them
 
@@ -175,7 +175,7 @@ def load_mapped(path: Path, split: str, size: int | None, n: int | None) -> Open
             for name in ("images", "labels")
         )
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read the arrays in '{path}': {why_unreadable(error)}") from None
+        raise InputError(f"cannot read the arrays in '{path}': {reason_of(error)}") from None
     known = label_array(np.array(labels), str(path))
     count = int(known.max(initial=0)) + 1
     check_labels(torch.from_numpy(known), len(images), count)

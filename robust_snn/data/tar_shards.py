@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from robust_snn.data.arrays import label_array
 from robust_snn.data.image_files import ENDINGS, PictureFiles, Place
 from robust_snn.data.image_set import OpenImageSet
-from robust_snn.utils.errors import InputError, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of
 
 LABEL, FIRST = ".cls", 8
 
@@ -86,4 +86,4 @@ def _samples(tar: Path) -> Iterator[tuple[str, Place, int]]:
                 raise ValueError(f"'{name}' has no class '{key}{LABEL}'")
             yield name, place, int(classes[key])
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise InputError(f"cannot read '{tar}': {why_unreadable(error)}") from None
+        raise InputError(f"cannot read '{tar}': {reason_of(error)}") from None

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from robust_snn.utils.errors import InputError, unknown, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of, unknown
 
 Table = Mapping[str, Tensor]
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -98,7 +98,7 @@ def _read(path: Path) -> Any:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise InputError(f"cannot read '{path}': {why_unreadable(error)}") from None
+        raise InputError(f"cannot read '{path}': {reason_of(error)}") from None
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)

@@ -85,11 +85,11 @@ def first_line(error: Exception) -> str:
     return text if isinstance(error, InputError) else f"{kind}: {text}" if text else kind
 
 
-def why_unreadable(error: Exception, hint: str = "") -> str:
-    """Why something cannot be read: what the system says, or a reader, and then a hint.
+def reason_of(error: Exception, hint: str = "") -> str:
+    """Why something failed: what the system says, or else a library, and then a hint.
 
     Args:
-        error: What reading raised.
+        error: What was raised.
         hint: What to do about content that is wrong, such as `"; is it complete?"`.
     """
     if isinstance(error, OSError) and error.strerror:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from robust_snn.utils.errors import InputError, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of
 from robust_snn.utils.user_files import is_there
 
 LARGEST = 64 * 2**20  # bytes of a text that a person or this package wrote
@@ -39,7 +39,7 @@ def read_text(path: Path, what: str) -> str:
             raise InputError(f"cannot read {what} '{path}': it has more than {LARGEST >> 20} MiB")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {what} '{path}': {why_unreadable(error)}") from error
+        raise InputError(f"cannot read {what} '{path}': {reason_of(error)}") from error
 
 
 def read_json(path: Path, what: str) -> Any:

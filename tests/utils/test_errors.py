@@ -10,7 +10,7 @@ import pytest
 
 from robust_snn import InputError
 from robust_snn.data.arrays import load_arrays
-from robust_snn.utils.errors import FolderError, resumable, why_unreadable
+from robust_snn.utils.errors import FolderError, reason_of, resumable
 
 DENIED = PermissionError(errno.EACCES, "Permission denied", "/data/x.npz")
 
@@ -26,7 +26,7 @@ DENIED = PermissionError(errno.EACCES, "Permission denied", "/data/x.npz")
     ],
 )
 def test_the_system_is_quoted_alone_and_readers_with_a_hint(error: Exception, said: str) -> None:
-    assert why_unreadable(error, "; is it complete?") == said
+    assert reason_of(error, "; is it complete?") == said
 
 
 def test_a_file_that_may_not_be_read_is_no_damaged_one(

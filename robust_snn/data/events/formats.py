@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from robust_snn.data.events.frames import make_events
-from robust_snn.utils.errors import InputError, missing_extra, why_unreadable
+from robust_snn.utils.errors import InputError, missing_extra, reason_of
 
 SPECIAL, CLOCK = 1 << 15, 1 << 32  # bit of AEDAT 2's special events, and where its clock wraps
 POLARITY = 1  # type of AEDAT 3.1 packets that hold polarity events
@@ -99,7 +99,7 @@ def read_events(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
     except ImportError as error:
         raise missing_extra("tonic", "events") from error
     except Exception as error:  # parsers raise anything on broken bytes
-        why = why_unreadable(error, "; is it complete?")
+        why = reason_of(error, "; is it complete?")
         raise InputError(f"cannot read events from '{path}': {why}") from error
     back = -int(np.diff(events["t"]).min(initial=0))
     if back > BACK:

@@ -20,7 +20,7 @@ from robust_snn.data.events.formats import (
     read_gesture_array,
     read_nmnist,
 )
-from robust_snn.utils.errors import InputError, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _trial(path: Path) -> Source:
         labels = tuple(label - 1 for label, _, _ in rows)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"cannot read the gestures of '{path.name}': {why_unreadable(error)}"
+            f"cannot read the gestures of '{path.name}': {reason_of(error)}"
         ) from error
 
     def read() -> Iterator[np.ndarray]:

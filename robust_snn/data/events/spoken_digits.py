@@ -10,7 +10,7 @@ import torch
 
 from robust_snn.data.events.frames import as_pixels
 from robust_snn.data.image_set import ImageSet, interleaved
-from robust_snn.utils.errors import InputError, missing_extra, why_unreadable
+from robust_snn.utils.errors import InputError, missing_extra, reason_of
 
 SPOKEN = "shd"
 UNITS, CHANNELS, STEPS = 700, 140, 100
@@ -65,7 +65,7 @@ def load_spoken(
             spikes = file["spikes"]
             frames = np.stack([_counts(spikes, i, bins, channels) for i in order])
     except Exception as error:  # h5py raises anything on broken or foreign files
-        why = why_unreadable(error, "; is it complete?")
+        why = reason_of(error, "; is it complete?")
         raise InputError(f"cannot read spikes from '{path}': {why}") from error
     return ImageSet(
         name=name,

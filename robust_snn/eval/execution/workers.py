@@ -24,7 +24,7 @@ from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard
 from robust_snn.eval.execution.shards import finish_shards
-from robust_snn.utils.errors import InputError
+from robust_snn.utils.errors import InputError, reason_of
 from robust_snn.utils.interrupts import deferred
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.user_code import loaded_modules
@@ -32,6 +32,7 @@ from robust_snn.utils.user_code import loaded_modules
 _log = logging.getLogger("robust_snn")
 MOST_PER_CORE = 16
 GRACE = 2.0  # seconds in which a worker may end what it writes
+NO_THREAD = "can't start new thread"  # of Python, where memory or the number of threads is limited
 
 
 def check_workers(job: Job, count: int | None) -> None:
@@ -84,7 +85,7 @@ def worker_processes(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
     """While inside, `count` more processes finish shards of the run.
 
     Each has its own copy of the network; on CUDA they take the devices in turn. The CPU threads of
-    this process are divided among all. If one dies, the others do its work.
+    this process are divided among all. If one dies or is not started, the others do its work.
 
     Raises:
         InputError: If the network cannot be sent to another process.
@@ -95,26 +96,37 @@ def worker_processes(job: Job, folder: RunFolder, count: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     share = max(1, threads // (count + 1))
     parcel = _parcel(job, folder)
-    spawn = multiprocessing.get_context("spawn")
     processes: list[BaseProcess] = []
-    with deferred():
-        resource_tracker.ensure_running()  # which would let signals through when it starts
     try:
-        for device in _devices(job, count):
-            receiver, sender = spawn.Pipe(duplex=False)
-            arguments = (receiver, device, share)
-            processes.append(spawn.Process(target=_work, args=arguments, daemon=True))
-            with deferred():  # a process that is started by half could not be ended
-                processes[-1].start()
-            receiver.close()
-            # a worker reads it once its libraries are loaded, for which nobody waits here
-            threading.Thread(target=_send, args=(sender, parcel), daemon=True).start()
+        try:
+            for device in _devices(job, count):
+                _start(processes, device, share, parcel)
+        except (OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and NO_THREAD not in str(error):
+                raise
+            said = "the system starts no more workers (%s): the others do their work"
+            _log.warning(said, reason_of(error))
         torch.set_num_threads(share)
         yield
     finally:
         with deferred():
             torch.set_num_threads(threads)
             _end([process for process in processes if process.pid is not None])
+
+
+def _start(processes: list[BaseProcess], device: str, threads: int, parcel: bytes) -> None:
+    """Starts one more worker, which is ended with those that are there."""
+    spawn = multiprocessing.get_context("spawn")
+    with deferred():
+        resource_tracker.ensure_running()  # which would let signals through when it starts
+    receiver, sender = spawn.Pipe(duplex=False)
+    with receiver:
+        arguments = (receiver, device, threads)
+        processes.append(spawn.Process(target=_work, args=arguments, daemon=True))
+        with deferred():  # a process that is started by half could not be ended
+            processes[-1].start()
+    # a worker reads it once its libraries are loaded, for which nobody waits here
+    threading.Thread(target=_send, args=(sender, parcel), daemon=True).start()
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

@@ -29,7 +29,7 @@ from robust_snn.data.lazy_images import Images, LazyImages, loaded
 from robust_snn.eval.protocol.implementation import Implementation, given_settings
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.eval.protocol.threat_model import ConstraintViolation, Threat
-from robust_snn.utils.errors import InputError, unknown, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of, unknown
 from robust_snn.utils.user_files import is_there
 
 GIVEN = "images"  # the implementation that a row names
@@ -172,7 +172,7 @@ def _load(path: str, files: tuple[Path, ...], states: tuple[tuple[int, int], ...
     try:
         content = readers[place.suffix.lower()](place)
     except Exception as error:  # zip, pickle and NumPy raise anything on foreign bytes
-        raise InputError(f"cannot read images from '{path}': {why_unreadable(error)}") from None
+        raise InputError(f"cannot read images from '{path}': {reason_of(error)}") from None
     positions = content.get("positions")
     images = _versions(content, path)
     if positions is not None:
@@ -214,7 +214,7 @@ def _versions(content: Mapping[str, Any], path: str) -> Tensor | tuple[bytes, ..
     try:
         return tuple(unpack(content))
     except (KeyError, ValueError) as error:
-        raise InputError(f"cannot read images from '{path}': {why_unreadable(error)}") from None
+        raise InputError(f"cannot read images from '{path}': {reason_of(error)}") from None
 
 
 def _chosen(content: Mapping[str, Any], path: str) -> Any:

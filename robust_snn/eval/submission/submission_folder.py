@@ -27,7 +27,7 @@ from robust_snn.eval.scoring.predictions import NAME, Predictions
 from robust_snn.eval.scoring.verdict import Verdict
 from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.checked_files import DamagedFile, read_arrays, read_record, write_arrays
-from robust_snn.utils.errors import InputError, why_unreadable
+from robust_snn.utils.errors import InputError, reason_of
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.places import is_remote, place
 from robust_snn.utils.share_texts import percent, tenths
@@ -160,7 +160,7 @@ def _read(folder: Path, hashes: dict[str, Any]) -> Submission:
         arrays = read_arrays(folder / IMAGES, digested=False)
         differences, positions = unpack(arrays), arrays["positions"]
     except (FileNotFoundError, DamagedFile, KeyError, ValueError) as error:
-        raise InputError(f"cannot read '{folder / IMAGES}': {why_unreadable(error)}") from None
+        raise InputError(f"cannot read '{folder / IMAGES}': {reason_of(error)}") from None
     if positions.dtype.kind not in "iu" or positions.shape != (len(differences),):
         raise InputError(
             f"'{folder / IMAGES}' holds {len(differences)} images for positions "

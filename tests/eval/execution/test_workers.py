@@ -108,6 +108,31 @@ def test_a_disk_that_fails_says_how_to_go_on(
         run(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("multiprocessing.process.BaseProcess.start", BlockingIOError(11, "Try again")),
+        ("multiprocessing.process.BaseProcess.start", MemoryError()),
+        ("multiprocessing.resource_tracker.ensure_running", OSError(12, "Cannot allocate")),
+        ("threading.Thread.start", RuntimeError("can't start new thread")),
+    ],
+)
+def test_workers_that_the_system_does_not_start_cost_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+    error: Exception,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    whole = run(tmp_path / "whole")
+    monkeypatch.setattr(where, refuse)
+    assert run(tmp_path / "run", workers=2).robust == whole.robust
+    assert "the system starts no more workers" in caplog.text
+
+
 def test_a_disk_too_full_for_what_a_page_shows_costs_no_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
