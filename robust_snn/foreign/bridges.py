@@ -211,6 +211,7 @@ class _Functions:
 
     def __init__(self, before: Any) -> None:
         self.before = before
+        self.unwrapped = () if before is None else before.unwrapped
 
     def call(self, call: Call) -> tuple[Any, Exchange | None]:
         out, exchange = (call.run(), None) if self.before is None else self.before.call(call)

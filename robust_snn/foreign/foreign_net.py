@@ -183,7 +183,7 @@ class ForeignSNN(ShownNet):
                 return self.studies[shape]
             found = self.studies[shape]
             if self not in _ready:
-                open_functions(self, x, found.layout)
+                open_functions(self, x, found)
                 _ready.add(self)
             if self._looks_again(shape):
                 self._tries += 1

@@ -31,6 +31,14 @@ def tried_backwards(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
         x: Images, of which two are tried.
         found: The study.
     """
+    plan, wrapped = _tried(net, x, found), found.plan.wrapped
+    if wrapped is None or not (plan.own_alone or plan.unreached):
+        return plan
+    return _tried(net, x, found._replace(plan=wrapped))
+
+
+def _tried(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
+    """`tried_backwards` of one plan."""
     few = x[:2].detach().clone().requires_grad_()
     own = _own_gradient(net, few, found)
     plan = replace(found.plan, no_gradient=own if isinstance(own, str) else None)

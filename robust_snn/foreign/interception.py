@@ -8,17 +8,21 @@ networks have the author's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import gc
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partialmethod
+from types import CellType
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.nn.modules._functions import BackwardHookFunction
+
+from robust_snn.foreign.network_modes import Attached
 
 AutogradFunction = type[torch.autograd.Function]
 
@@ -60,6 +64,10 @@ class Call:
 class Listener(Protocol):
     """What runs in the place of the autograd functions of a network."""
 
+    @property
+    def unwrapped(self) -> Collection[str]:
+        """Names of functions whose forward passes run as code of the network, and are no calls."""
+
     def call(self, call: Call) -> tuple[Any, Exchange | None]:
         """The output of a call, and its backward pass if it is another than the author's."""
 
@@ -92,6 +100,21 @@ class _Unkept:
     def set_materialize_grads(self, value: bool) -> None: ...
 
 
+class _Unwrapped(_Unkept):
+    """A context of a forward pass that runs as code of the network."""
+
+    constant: tuple[Tensor, ...] = ()
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        self.constant = tensors
+
+    def without_gradients(self, out: Any) -> Any:
+        """What the forward pass gave, without the gradients that it says are none."""
+        if isinstance(out, tuple):
+            return tuple(map(self.without_gradients, out))
+        return out.detach() if any(out is tensor for tensor in self.constant) else out
+
+
 class _Deferred:
     """A context of an autograd function that is there before PyTorch's own, which gets it all."""
 
@@ -120,6 +143,7 @@ class _Deferred:
 _waiting: ContextVar[Call | None] = ContextVar("waiting_call", default=None)
 _listener: ContextVar[Listener | None] = ContextVar("spike_listener", default=None)
 _open: WeakSet[AutogradFunction] = WeakSet()
+_authors: WeakKeyDictionary[Callable[..., Any], Callable[..., Any]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -164,6 +188,7 @@ def open_function(function: AutogradFunction) -> bool:
         return False
     _open.add(function)
     forward, backward = function.forward, function.backward
+    forward = _authors.get(forward, forward)  # of a function that it inherits from
     setup = function.setup_context
     separate = setup is not torch.autograd.function._SingleLevelFunction.setup_context
 
@@ -188,8 +213,7 @@ def open_function(function: AutogradFunction) -> bool:
         listener = _listener.get()
         if listener is None or torch._C._are_functorch_transforms_active():
             return forward(*arguments)
-        needs = tuple(isinstance(v, Tensor) and v.requires_grad for v in arguments)
-        call = Call(function, run, arguments, _Deferred(needs))
+        call = Call(function, run, arguments, _Deferred(tuple(map(_has_gradient, arguments))))
         with torch._C.DisableTorchFunction():
             out, call.ctx.exchange = listener.call(call)
         _waiting.set(call)
@@ -203,6 +227,16 @@ def open_function(function: AutogradFunction) -> bool:
         else:
             deferred, call.ctx = call.ctx, ctx
             deferred.pass_on(ctx)
+
+    def applied(cls: AutogradFunction, *arguments: Any, **options: Any) -> Any:
+        listener = _listener.get()
+        unwrapped = () if listener is None else listener.unwrapped
+        if function_name(cls) not in unwrapped or torch._C._are_functorch_transforms_active():
+            return super(function, cls).apply(*arguments, **options)  # type: ignore[misc]
+        ctx = _Unwrapped(tuple(map(_has_gradient, arguments)))
+        with Attached():
+            out = forward(*() if separate else (ctx,), *arguments, **options)
+        return ctx.without_gradients(out)
 
     def answered(ctx: Any, *upstream: Any) -> Any:
         exchange = getattr(ctx, "exchange", None)
@@ -221,11 +255,46 @@ def open_function(function: AutogradFunction) -> bool:
                 gradients[subtracted] = None if gradient is None else -gradient.sum_to_size(shape)
         return tuple(gradients)
 
-    function.forward = staticmethod(heard_apart if separate else heard)  # type: ignore[method-assign]
+    opened = heard_apart if separate else heard
+    _authors[opened] = forward
+    function.forward = staticmethod(opened)  # type: ignore[method-assign]
     function.backward = staticmethod(answered)  # type: ignore[method-assign]
+    if "apply" not in vars(function):
+        function.apply = classmethod(applied)
     if separate:
         function.setup_context = staticmethod(set_up)  # type: ignore[method-assign, assignment]
     return True
+
+
+def exchange_kept_apply(name: str) -> None:
+    """Lets what keeps the `apply` of a function, as in `fire = Spike.apply`, keep ours.
+
+    It changes modules, instances and closures that hold it by a name; they call what they called.
+    """
+    for function in [f for f in _open if function_name(f) == name]:
+        for value in gc.get_referrers(function):
+            if getattr(value, "__self__", None) is function and value.__name__ == "apply":
+                for holder in gc.get_referrers(value):
+                    _exchange(holder, value, function.apply)
+
+
+def _exchange(holder: Any, value: Any, other: Any) -> None:
+    """Lets a closure or a namespace, but no class, hold another value."""
+    if isinstance(holder, CellType):
+        holder.cell_contents = other
+    elif isinstance(holder, dict) and "__module__" not in holder:
+        for name, held in [*holder.items()]:
+            if held is value:
+                holder[name] = other
+
+
+def _has_gradient(argument: Any) -> bool:
+    return isinstance(argument, Tensor) and argument.requires_grad
+
+
+def function_name(function: type) -> str:
+    """The name of an autograd function, by which other processes know it too."""
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _opening_new_functions() -> None:

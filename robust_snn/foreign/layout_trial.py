@@ -41,6 +41,8 @@ class Differs(Exception):
 class _Counter:
     """Counts the calls of spike functions."""
 
+    unwrapped = ()
+
     def __init__(self) -> None:
         self.calls = 0
 

@@ -58,7 +58,8 @@ def refuse_mode(net: ForeignSNN, mode: GradientMode, plan: SpikePlan) -> None:
     if reasons:
         path, reason = next(iter(reasons.items()))
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        others = "choose bptt with a surrogate, or ste"
         raise InputError(
-            f"{mode.name} cannot be used on {net.name}: {path}: {reason}{more}; choose bptt with a "
-            "surrogate, or ste"
+            f"{mode.name} cannot be used on {net.name}: {path}: {reason}{more}; "
+            + (others if plan.reached or net.paths else "choose gradient='own'")
         )

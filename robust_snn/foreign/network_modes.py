@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from typing import Any
 
+import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _modes: ContextVar[tuple[TorchFunctionMode, ...]] = ContextVar("function_modes", default=())
@@ -28,3 +31,18 @@ def inside_network() -> Iterator[None]:
         for mode in _modes.get():
             stack.enter_context(mode)
         yield
+
+
+class Attached(TorchFunctionMode):
+    """Keeps a graph of what a network computes without one, as of a state that it detaches."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        with torch.enable_grad():
+            if func in _DETACHING:
+                return args[0].clone()  # elementwise, as the state is
+            return func(*args, **(kwargs or {}))
+
+
+_DETACHING = (Tensor.detach, torch.detach, Tensor.data.__get__)  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from robust_snn.foreign.interception import functions_of, open_function
+from robust_snn.foreign.interception import exchange_kept_apply, functions_of, open_function
 from robust_snn.foreign.library import Library
 from robust_snn.foreign.outputs import Reading
 from robust_snn.foreign.spike_plan import SpikePlan
@@ -99,9 +99,11 @@ def surveyed(x: Tensor) -> Tensor:
     return x[: max(1, min(SURVEYED, PIXELS // max(1, x[0].numel())))]
 
 
-def open_functions(subject: Runnable, x: Tensor, layout: Layout) -> None:
+def open_functions(subject: Runnable, x: Tensor, found: Study) -> None:
     """Lets spike passes listen to the functions of a network that another process has studied."""
     with torch.enable_grad():
         leaf = x[:1].detach().clone().requires_grad_()
-        for function in functions_of(tensors_of(subject.raw(leaf, layout))):
+        for function in functions_of(tensors_of(subject.raw(leaf, found.layout))):
             open_function(function)
+    for name in found.plan.unwrapped:
+        exchange_kept_apply(name)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from robust_snn.foreign.graph_walk import cut
-from robust_snn.foreign.interception import Call, Exchange
+from robust_snn.foreign.interception import Call, Exchange, function_name
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.spike_exchanges import (
     Adapted,
@@ -19,7 +19,7 @@ from robust_snn.foreign.spike_exchanges import (
     Surrogated,
     nearest,
 )
-from robust_snn.foreign.spike_plan import PlannedCall, SpikeNeuron, SpikePlan, function_name
+from robust_snn.foreign.spike_plan import PlannedCall, SpikeNeuron, SpikePlan
 from robust_snn.foreign.staircase import Staircase
 from robust_snn.kernels import Dynamics, RateSlope, Recursion, Rule, TimeAverage
 from robust_snn.kernels.spiking.adaptive_surrogates import AdaptiveSurrogate
@@ -41,7 +41,7 @@ class SpikePass:
     """
 
     def __init__(self, plan: SpikePlan, gradient: LayerGradient, verify: bool = False) -> None:
-        self.plan = plan
+        self.plan, self.unwrapped = plan, plan.unwrapped
         self._verify = verify
         self.rules = [None if n.staircase is None else _rule_of(n, gradient) for n in plan.neurons]
         # by step, of which several calls may fire by one membrane

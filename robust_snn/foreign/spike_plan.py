@@ -35,6 +35,22 @@ class SpikeNeuron(NamedTuple):
     staircase: Staircase | None
     recurrence: Recurrence | str
 
+    @property
+    def of_function(self) -> bool:
+        """Whether it fires by an autograd function of the network."""
+        return self.form not in (COMPARISON, ROUNDING, SCRIPTED, JUMP)
+
+    @property
+    def refusal(self) -> str:
+        """Why its gradient cannot be exchanged, if it has no staircase."""
+        why = "its spikes are no step function of a membrane"
+        if self.of_function:
+            return (
+                f"{why}, and none was found in its forward pass, which must be made of PyTorch's "
+                f"operations and called as {self.form}.apply(...)"
+            )
+        return str(self.recurrence) if self.form in (SCRIPTED, JUMP) else why
+
 
 class PlannedCall(NamedTuple):
     """One call of a spike function in a forward pass.
@@ -68,6 +84,8 @@ class SpikePlan:
         copies: Whether membranes have to be copied, since the network changes them in place later.
         idle: Paths of neurons of known libraries that the pass leaves out, as of a second head.
         hooked: Whether the network changes its gradients by hooks.
+        unwrapped: Functions whose forward passes run as code of the network; see `Listener`.
+        wrapped: The plan without these, in case no gradient passes through them.
     """
 
     neurons: tuple[SpikeNeuron, ...] = ()
@@ -81,6 +99,8 @@ class SpikePlan:
     own_alone: str | None = None
     idle: tuple[str, ...] = ()
     hooked: bool = False
+    unwrapped: frozenset[str] = frozenset()
+    wrapped: SpikePlan | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,14 +113,18 @@ class SpikePlan:
         return tuple(n.name for n in self.neurons if n.staircase is not None)
 
     @property
+    def opaque(self) -> list[str]:
+        """Functions that make spikes, and are no step function of a membrane."""
+        calls = [
+            (call.function, self.neurons[call.neuron]) for call in self.calls if call.neuron >= 0
+        ]
+        missed = [f for f, neuron in calls if neuron.staircase is None and neuron.of_function]
+        return [*dict.fromkeys(missed)]
+
+    @property
     def missed(self) -> dict[str, str]:
         """Why that of the others cannot."""
-        why = "its spikes are no step function of a membrane"
-        return {
-            n.name: f"{n.form}: {n.recurrence if n.form in (JUMP, SCRIPTED) else why}"
-            for n in self.neurons
-            if n.staircase is None
-        }
+        return {n.name: f"{n.form}: {n.refusal}" for n in self.neurons if n.staircase is None}
 
     @property
     def jumps(self) -> dict[str, str]:
@@ -162,8 +186,3 @@ def inside(name: str, *paths: str) -> bool:
     """Whether a neuron, or a module, is inside one of the modules at some paths."""
     bare = name.split("#")[0]
     return any(path in ("", bare) or name.startswith(f"{path}.") for path in paths)
-
-
-def function_name(function: type) -> str:
-    """The name of an autograd function, by which other processes know it too."""
-    return f"{function.__module__}.{function.__qualname__}"

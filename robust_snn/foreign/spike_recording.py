@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
@@ -60,14 +60,17 @@ class Recorder:
 
     Args:
         net: The network.
+        unwrapped: Functions of which it hears no calls; see `Listener`.
         replace: Gives the calls another output; None changes nothing.
 
     Attributes:
         told: Who else is told of every call and its output.
     """
 
-    def __init__(self, net: nn.Module, replace: Replace | None = None) -> None:
-        self.net = net
+    def __init__(
+        self, net: nn.Module, unwrapped: Collection[str] = (), replace: Replace | None = None
+    ) -> None:
+        self.net, self.unwrapped = net, unwrapped
         self.told: Callable[[Call, Any], None] | None = None
         self.calls: list[Recorded] = []
         self.ran: set[str] = set()  # paths of modules
@@ -172,21 +175,6 @@ def _package(frame: FrameType) -> str:
 
 AROUND = ("robust_snn", "torch")  # code between a line of a network and what it calls
 SURVEY = "robust_snn.foreign.survey"  # beyond it, code differs from one look to another
-
-
-class Attached(TorchFunctionMode):
-    """Keeps a graph of what a network computes without one, as of a state that it detaches."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        with torch.enable_grad():
-            if func in _DETACHING:
-                return args[0].clone()  # elementwise, as the state is
-            return func(*args, **(kwargs or {}))
-
-
-_DETACHING = (Tensor.detach, torch.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
 
 
 class Tape(TorchFunctionMode):

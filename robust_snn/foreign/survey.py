@@ -24,10 +24,17 @@ from robust_snn.foreign.graph_walk import (
     reset_paths,
     sources,
 )
-from robust_snn.foreign.interception import functions_of, listening, nodes_of, open_function
+from robust_snn.foreign.interception import (
+    exchange_kept_apply,
+    function_name,
+    functions_of,
+    listening,
+    nodes_of,
+    open_function,
+)
 from robust_snn.foreign.library import find_nodes
 from robust_snn.foreign.loose_ends import UNREACHED
-from robust_snn.foreign.network_modes import watching
+from robust_snn.foreign.network_modes import Attached, watching
 from robust_snn.foreign.outputs import fields_of
 from robust_snn.foreign.recurrence import SILENT, Recurrence, Traces, Unrecognised, fit, stirred_fit
 from robust_snn.foreign.scripted_code import scripted_neurons
@@ -40,10 +47,9 @@ from robust_snn.foreign.spike_plan import (
     PlannedCall,
     SpikeNeuron,
     SpikePlan,
-    function_name,
     inside,
 )
-from robust_snn.foreign.spike_recording import Attached, Recorded, Recorder, Replace, Tape
+from robust_snn.foreign.spike_recording import Recorded, Recorder, Replace, Tape
 from robust_snn.foreign.spike_steps import (
     Step,
     common_staircase,
@@ -66,13 +72,37 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         run: A forward pass of it as its author means it, from rest, `inside_network`.
         images: A few images, which some neurons should fire at.
     """
+    leaf = images.detach().clone().requires_grad_()
+    plan, outputs = _look(net, run, leaf)
+    for function in plan.opaque:
+        exchange_kept_apply(function)
+        try:
+            other, again = _look(net, run, leaf, plan.unwrapped | {function})
+        except Exception:  # whatever a forward pass does to tensors that have a gradient
+            continue
+        same = len(again) == len(outputs) and all(map(torch.equal, outputs, again))
+        if same and len(other.missed) < len(plan.missed):
+            plan = replace(other, wrapped=plan.wrapped or plan)
+    return plan
+
+
+def _look(
+    net: nn.Module, run: Run, leaf: Tensor, unwrapped: frozenset[str] = frozenset()
+) -> tuple[SpikePlan, Sequence[Tensor]]:
+    """The spike functions of a network, and what it returns.
+
+    Args:
+        net: The network.
+        run: A forward pass of it.
+        leaf: Images with a gradient.
+        unwrapped: Functions whose forward passes are taken for code of the network.
+    """
     hooked = bool(hooked_modules(net))
     with torch.enable_grad(), without_module_hooks(net):
-        leaf = images.detach().clone().requires_grad_()
         outputs = run(leaf)
         more = set(map(open_function, functions_of(outputs))) | {True}
         while True in more:
-            heard = Recorder(net)
+            heard = Recorder(net, unwrapped)
             looking = Comparisons(running=heard.running)
             heard.told = looking.note_call
             with heard.following(), listening(heard), watching(looking):
@@ -85,18 +115,18 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         if places:
             open_function(Fired)
             open_function(Rounded)
-        pass_ = _run(net, run, leaf, places)
+        recording = _Recording(net, run, leaf, places, unwrapped)
+        pass_ = recording.run()
         steps = find_steps(pass_.calls)
         groups: Groups = neurons_of(steps)
         if has_hidden_links(steps, groups):
-            groups = _with_hidden_links(net, run, leaf, places, pass_, steps) or groups
+            groups = _with_hidden_links(recording, pass_, steps) or groups
         plan = _plan(net, pass_, steps, groups, places, loose)
         idle = tuple(path for path in find_nodes(net) if path not in heard.ran)
-        plan = replace(plan, idle=idle, hooked=hooked or looking.hooked)
+        plan = replace(plan, idle=idle, hooked=hooked or looking.hooked, unwrapped=unwrapped)
         if plan.unsettled:
-            other = _run(net, run, leaf, places, _stirring(steps))
-            plan = _settled(plan, (pass_, other), steps, groups)
-        return plan
+            plan = _settled(plan, (pass_, recording.run(_stirring(steps))), steps, groups)
+    return plan, outputs
 
 
 def _elsewhere(
@@ -122,34 +152,31 @@ class _Pass(NamedTuple):
     tape: Tape
 
 
-def _run(
-    net: nn.Module,
-    run: Run,
-    leaf: Tensor,
-    places: Places,
-    replace: Replace | None = None,
-    attached: bool = False,
-) -> _Pass:
-    recorder, tape = Recorder(net, replace), Tape()
-    modes = [Attached(), tape, Comparisons(places)][not attached :]
-    with recorder.following(), listening(recorder), watching(*modes):
-        outputs = run(leaf)
-    alive = nodes_of(outputs)
-    calls = [call._replace(alive=call.node in alive) for call in recorder.calls]
-    return _Pass(calls, tape)
+class _Recording(NamedTuple):
+    """A forward pass that is recorded; see `_look`."""
+
+    net: nn.Module
+    forward: Run
+    leaf: Tensor
+    places: Places
+    unwrapped: frozenset[str]
+
+    def run(self, replace: Replace | None = None, attached: bool = False) -> _Pass:
+        recorder, tape = Recorder(self.net, self.unwrapped, replace), Tape()
+        modes = [Attached(), tape, Comparisons(self.places)][not attached :]
+        with recorder.following(), listening(recorder), watching(*modes):
+            outputs = self.forward(self.leaf)
+        alive = nodes_of(outputs)
+        calls = [call._replace(alive=call.node in alive) for call in recorder.calls]
+        return _Pass(calls, tape)
 
 
 def _with_hidden_links(
-    net: nn.Module,
-    run: Run,
-    leaf: Tensor,
-    places: Places,
-    pass_: _Pass,
-    steps: Sequence[Step | None],
+    recording: _Recording, pass_: _Pass, steps: Sequence[Step | None]
 ) -> Groups | None:
     """The neurons of a pass, told apart by states that it detaches; None if that fails."""
     try:
-        other = _run(net, run, leaf, places, attached=True)
+        other = recording.run(attached=True)
     except Exception:  # whatever a network does to tensors that must not have a gradient
         return None
     if [c.path for c in other.calls] != [c.path for c in pass_.calls]:
