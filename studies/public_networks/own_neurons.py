@@ -16,7 +16,7 @@ from codebases import (
     modules_of,
     without_cuda,
 )
-from torch import nn
+from torch import Tensor, nn
 
 YALE = "Intelligent-Computing-Lab-Yale"
 
@@ -194,6 +194,41 @@ def dsr() -> nn.Module:
     setting = {"timesteps": 4, "train_Vth": 1, "Vth": 1.0, "alpha": 0.5}
     setting |= {"Vth_bound": 0.1, "rate_stat": 0}
     return PreActResNet(PreActBlock, [1, 1, 1, 1], 10, 0.0, setting, "if")
+
+
+class Traces(nn.Module):
+    """A network that is shown all steps and returns traces of spikes `[B, K, 1, 1, T]`."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.layers = nn.ModuleList(net.layers)  # which the authors keep in a list
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images `[B, C, H, W]` to logits."""
+        return self.net(x.unsqueeze(-1).repeat(1, 1, 1, 1, 5), 0, False)[:, :, 0, 0].sum(-1)
+
+    def train(self, mode: bool = True) -> Traces:
+        """The network, whose own `train` takes no argument, and whose layers know no modes."""
+        return self
+
+
+@codebase("stonezwr/TSSL-BP", "ffaac71", T=5, image=(1, 16, 16))
+def tssl_bp() -> nn.Module:
+    without_cuda()
+    import global_v
+    from cnns import Network
+
+    global_v.init(5, 2)
+    setting = {"tau_m": 5, "tau_s": 2, "model": "LIF", "rule": "TSSLBP", "n_steps": 5}
+    conv = {"type": "conv", "in_channels": 1, "out_channels": 6, "kernel_size": 3, "padding": 1}
+    hidden = {"type": "linear", "n_inputs": 6 * 64, "n_outputs": 32}
+    last = {"type": "linear", "n_inputs": 32, "n_outputs": 10}
+    layers = {"conv": conv, "pool": {"type": "pooling", "kernel_size": 2}}
+    layers |= {"hidden": hidden, "last": last}
+    for layer in (conv, hidden, last):
+        layer["threshold"] = 1.0
+    return Traces(Network(setting, layers, [1, 16, 16]))
 
 
 @codebase("yfguo91/Ternary-Spike", "2aca587", T=2, image=(3, 16, 16))

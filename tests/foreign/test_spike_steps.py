@@ -409,14 +409,12 @@ class Rising(Passing):
         return (v > threshold).float()
 
 
-@pytest.mark.parametrize(
-    ("apply", "reached"), [(Dirtying.apply, 0), (Winning.apply, 0), (Rising.apply, 2)]
-)
-def test_what_is_no_step_of_its_argument_alone_is_named(apply: Any, reached: int) -> None:
-    count = iter(range(10**6))
+@pytest.mark.parametrize(("function", "reached"), [(Dirtying, 0), (Winning, 0), (Rising, 2)])
+def test_what_is_no_step_of_its_argument_alone_is_named(function: Any, reached: int) -> None:
+    count, listed = iter(range(10**6)), [function.apply]  # where it is not looked into
 
     def fire(v: Tensor) -> Tensor:  # two layers fire in every step
-        spikes: Tensor = apply(v * 1, 0.4 + 0.1 * (next(count) // 2 % T))
+        spikes: Tensor = listed[0](v * 1, 0.4 + 0.1 * (next(count) // 2 % T))
         return spikes
 
     reach = adapt(Stacked(with_fire(fire)), images=IMAGES).takes("bptt")
