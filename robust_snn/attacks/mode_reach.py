@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robust_snn.attacks.base import attack_variant
 from robust_snn.gradients import GradientMode, Own, Reach
-from robust_snn.utils.errors import InputError, first_line
+from robust_snn.utils.errors import InputError, first_line, is_of_system
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 
@@ -43,11 +43,12 @@ def tried_reach(victim: Victim, images: Tensor, *, backward: bool = True) -> Rea
                     torch.autograd.grad(logits.sum(), x)
         reach = victim.takes(victim.gradient)
         return reach if backward else replace(reach, refusal=None)
-    except InputError as error:
-        return Reach(refusal=str(error))
     except Exception as error:  # whatever a network of other people does
-        of_system = isinstance(error, OSError) and error.errno is not None  # a full disk, say
-        if is_program_error(error) or of_system:
+        if is_of_system(error):
+            raise
+        if isinstance(error, InputError):
+            return Reach(refusal=str(error))
+        if is_program_error(error):
             raise
         if FORKED in str(error):  # no network has part in it
             raise InputError(

@@ -13,7 +13,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from robust_snn.utils.errors import InputError, is_out_of_memory, unknown
+from robust_snn.utils.errors import InputError, is_of_system, is_out_of_memory, unknown
 from robust_snn.utils.exporting import recorded
 
 BACKENDS = ("auto", "triton", "numba", "torch")
@@ -105,9 +105,10 @@ def _on_its_gpu(tensor: Tensor) -> Iterator[None]:
         if capturing or isinstance(error, InputError) or is_out_of_memory(error):
             raise  # the caller knows what to do
         reason = " ".join(str(error).split())[:200]
+        hint = "TRITON_CACHE_DIR names the folder of its kernels, " if is_of_system(error) else ""
         raise InputError(
-            f"Triton does not run here: {type(error).__name__}: {reason}; robust-snn doctor tests "
-            "it, and ROBUST_SNN_BACKEND=torch does without"
+            f"Triton does not run here: {type(error).__name__}: {reason}; {hint}robust-snn doctor "
+            "tests it, and ROBUST_SNN_BACKEND=torch does without"
         ) from error
 
 

@@ -85,6 +85,12 @@ def first_line(error: Exception) -> str:
     return text if isinstance(error, InputError) else f"{kind}: {text}" if text else kind
 
 
+def is_of_system(error: Exception) -> bool:
+    """Whether an error, or what it was raised from, is the system's: a full disk, no permission."""
+    both = (error, error.__cause__)
+    return any(isinstance(each, OSError) and each.errno is not None for each in both)
+
+
 def reason_of(error: Exception, hint: str = "") -> str:
     """Why something failed: what the system says, or else a library, and then a hint.
 

@@ -169,6 +169,7 @@ def test_tensors_on_two_cards_are_refused():
     "error, expected",
     [
         (OSError("no C compiler"), InputError),
+        (PermissionError(13, "Permission denied", "/nonexistent"), InputError),
         (RuntimeError("CUDA out of memory"), RuntimeError),
         (InputError("wrong shape"), InputError),
     ],
@@ -176,7 +177,9 @@ def test_tensors_on_two_cards_are_refused():
 def test_a_compiler_or_driver_that_fails_is_named(error, expected):
     with pytest.raises(expected) as left, backend.ready_to_launch("triton", torch.zeros(1)):
         raise error
-    assert ("robust-snn doctor" in str(left.value)) == isinstance(error, OSError)
+    said = str(left.value)
+    assert ("robust-snn doctor" in said) == isinstance(error, OSError)
+    assert ("TRITON_CACHE_DIR" in said) == isinstance(error, PermissionError)
 
 
 @pytest.mark.cpu_only
