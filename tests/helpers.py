@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor
+
+from robust_snn.utils.folder_lock import LOCK, locked
 
 needs_dynamo = pytest.mark.skipif(
     torch.__version__ < (2, 14),
@@ -60,3 +65,25 @@ def refuse_reading(monkeypatch: pytest.MonkeyPatch, number: int, *methods: str) 
 
     for method in methods or ("read_bytes", "read_text"):
         monkeypatch.setattr(Path, method, refuse)
+
+
+@contextmanager
+def held_by_another(folder: Path, last: Callable[[], object]) -> Iterator[None]:
+    """Holds a folder as another process would, until something waits for it: then calls `last`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held, log = ExitStack(), logging.getLogger("robust_snn")
+    held.enter_context(locked(folder / LOCK))
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "waiting for the process that" in record.getMessage():
+                last()
+                held.close()
+
+    listener = Listener()
+    log.addHandler(listener)
+    try:
+        yield
+    finally:
+        log.removeHandler(listener)
+        held.close()

@@ -18,6 +18,7 @@ from robust_snn.foreign.identity import changes
 from robust_snn.utils.atomic_files import write_text
 from robust_snn.utils.checked_files import DamagedFile, read_record, write_record
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.folder_lock import alone
 from robust_snn.utils.user_files import output_folder
 
 CERTIFICATE_FORMAT = 3  # of the rows; a folder with others is refused
@@ -94,12 +95,26 @@ class CertificateFolder:
     ) -> list[Row]:
         """Certifies the images that have no row yet, and writes after every batch.
 
+        Where another process certifies in the folder, it waits for it and takes over its rows.
+
         Args:
             count: Number of images.
             batch: Images between two writes.
             certify: Gives the rows of images, from their numbers.
             show: Called with the number of finished images.
         """
+        with alone(self.path, "certifies"):
+            self.rows = self._read()
+            self._finish(count, batch, certify, show)
+        return self.rows
+
+    def _finish(
+        self,
+        count: int,
+        batch: int,
+        certify: Callable[[Tensor], list[Row]],
+        show: Callable[[int], None],
+    ) -> None:
         for first in range(len(self.rows), count, batch):
             ids = torch.arange(first, min(first + batch, count))
             fresh = certify(ids)
@@ -113,7 +128,6 @@ class CertificateFolder:
             writer.writerows({**row, DIGEST: self._digest(row)} for row in self.rows)
             write_text(self.path / ROWS, table.getvalue())
             show(len(self.rows))
-        return self.rows
 
     def conclude(self, result: Mapping[str, Any]) -> None:
         """Writes the result beside the configuration."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -19,13 +18,10 @@ from robust_snn.utils.atomic_files import differences, write_json, write_text, w
 from robust_snn.utils.checked_files import with_digest, without_digest
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
-from robust_snn.utils.folder_lock import locked
+from robust_snn.utils.folder_lock import alone
 from robust_snn.utils.user_files import is_there
 
 FOLDER_FORMAT = 1
-LOCK = "lock"
-
-_log = logging.getLogger("robust_snn")
 
 
 @dataclass(frozen=True)
@@ -142,9 +138,7 @@ class TrainingFolder:
         with ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                if not held.enter_context(locked(self.path / LOCK, 0)):
-                    _log.warning("waiting for the process that trains in '%s'", self.path)
-                    held.enter_context(locked(self.path / LOCK))
+                held.enter_context(alone(self.path, "trains"))
                 self._check()  # again: another process may have been faster
                 write_json(self.path / "config.json", self.config)
             except OSError as error:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 _log = logging.getLogger("robust_snn")
+LOCK = "lock"  # the file of a folder that one process at a time works in
 SAY_AFTER = 60.0  # seconds of waiting for another process
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -43,6 +44,21 @@ def locked(path: Path, wait: float | None = None) -> Iterator[bool]:
         yield ours
     finally:
         lock.release()
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Keeps other processes out of a folder; where one is in it, waits for it and says so.
+
+    Args:
+        folder: The folder, which is there.
+        what: What the other one does, such as `"trains"`.
+    """
+    with ExitStack() as held:
+        if not held.enter_context(locked(folder / LOCK, 0)):
+            _log.warning("waiting for the process that %s in '%s'", what, folder)
+            held.enter_context(locked(folder / LOCK))
+        yield
 
 
 def _acquired(lock: FileLock, path: Path, wait: float | None) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 from torch import Tensor
 
+from helpers import held_by_another
 from robust_snn.certificates.certificate_folder import CertificateFolder, Row, no_more_than
 from robust_snn.certificates.certificate_tasks import SmoothingTask
 from robust_snn.utils.errors import InputError
@@ -33,6 +36,16 @@ def test_a_later_start_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "parts/certificates.csv").read_text() == (
         tmp_path / "whole/certificates.csv"
     ).read_text()
+
+
+def test_a_second_process_waits_and_takes_the_rows_of_the_first(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    whole = finished(one)
+    CertificateFolder(two, {"eps": 1})
+    copied = partial(shutil.copy, one / "certificates.csv", two)
+    with held_by_another(two, copied):
+        assert finished(two) == whole
+    assert not ASKED
 
 
 def test_folders_of_another_configuration_are_refused(tmp_path: Path) -> None:

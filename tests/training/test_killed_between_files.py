@@ -13,8 +13,8 @@ import torch
 
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.training import load_recipe, session, train
-from robust_snn.training.training_folder import LOCK
 from robust_snn.utils.atomic_files import write_text
+from robust_snn.utils.folder_lock import LOCK
 
 EPOCHS = 3
 KWARGS = {"T": 2, "width": 0.0625, "head_width": 8, "img_size": 8}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import logging
 import os
 import shutil
 import signal
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +21,13 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from helpers import refuse_reading
+from helpers import held_by_another, refuse_reading
 from robust_snn import InputError
 from robust_snn.data import ImageSet, load_dataset
 from robust_snn.neurons import StochasticGate, TimeBatchNorm2d
 from robust_snn.training import Diverged, Recipe, load_model, load_recipe, train
 from robust_snn.training.optim import parameter_groups
-from robust_snn.training.training_folder import LOCK
 from robust_snn.utils.errors import FolderError
-from robust_snn.utils.folder_lock import locked
 
 KWARGS = {"T": 2, "width": 0.125, "head_width": 32, "img_size": 8}
 
@@ -146,39 +142,19 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert [name for name in names if name != "curves.png"] == [*kept, "state.pt"]
 
 
-class Unlocking(logging.Handler):
-    """What the process that holds a folder does before it lets go, once another one waits."""
-
-    def __init__(self, path: Path, last: Callable[[], object]) -> None:
-        super().__init__()
-        self.held, self.last = ExitStack(), last
-        path.parent.mkdir(parents=True)
-        self.held.enter_context(locked(path))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "waiting for the process that trains in" in record.getMessage():
-            self.last()
-            self.held.close()
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_second_training_waits(
     small: tuple[ImageSet, ImageSet], tmp_path: Path, seed: int
 ) -> None:
     """What the first made, it takes over, or refuses if that is another training."""
-    one, two, chosen = tmp_path / "one", tmp_path / "two", recipe(epochs=1)
+    one, two, chosen, seen = tmp_path / "one", tmp_path / "two", recipe(epochs=1), []
     run(small, one, chosen)
-    handler = Unlocking(two / LOCK, lambda: shutil.copytree(one, two, dirs_exist_ok=True))
-    log, seen = logging.getLogger("robust_snn"), []
-    log.addHandler(handler)
-    try:
+    with held_by_another(two, lambda: shutil.copytree(one, two, dirs_exist_ok=True)):
         if seed:
             with pytest.raises(InputError, match="seed: 0, now 1"):
                 run(small, two, chosen, seed=seed)
         else:
             run(small, two, chosen, progress=seen.append)
-    finally:
-        log.removeHandler(handler)
     assert not seen
     assert weights(two) == weights(one)
 
