@@ -90,6 +90,10 @@ def _entry_point(
             feature_cfg={"out_indices": tuple(range(levels)), "feature_cls": "getter"},
             **{**defaults, **kwargs},
         )
+        if isinstance(model, SpikingBackbone):  # and no extractor of features
+            cfg: Any = model.pretrained_cfg
+            reduction = model.feature_info[-1]["reduction"]  # other stages and stems reduce more
+            cfg["pool_size"] = tuple(side // reduction for side in cfg["input_size"][1:])
         return model
 
     return entry

@@ -63,7 +63,7 @@ def with_zoo(cfgs: Mapping[str, dict[str, Any]]) -> dict[str, DefaultCfg]:
                 **cfg,
                 "file": str(FOLDER / f"{full}.safetensors"),
                 "input_size": (kwargs["in_chans"], size, size),
-                "pool_size": tuple(p * size // cfg["input_size"][-1] for p in cfg["pool_size"]),
+                "pool_size": None,  # the network says when it is built
                 "num_classes": kwargs["num_classes"],
                 "description": f"trained on {data['n']} images of {data['name']}; {_found(about)}",
             }

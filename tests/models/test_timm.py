@@ -13,6 +13,7 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
 from helpers import assert_close_rms
+from robust_snn.models.zoo import trained
 from robust_snn.neurons import set_noise
 from robust_snn.utils.errors import InputError
 from zoo import BACKBONES, NAMES, NARROW, awake, images, narrow, size_of
@@ -216,6 +217,13 @@ def test_the_data_config_leaves_pixels_alone(name: str) -> None:
     assert net.forward_features(x).shape[-2:] == cfg.pool_size
     assert isinstance(net.get_submodule(cfg.first_conv), nn.Conv2d)
     assert isinstance(net.get_submodule(cfg.classifier), nn.Linear)
+
+
+@pytest.mark.parametrize("name", trained())
+def test_the_data_config_of_a_trained_network(name: str) -> None:
+    net = timm.create_model(name).eval()
+    features = net.forward_features(torch.rand(1, *net.pretrained_cfg["input_size"]))
+    assert features.shape[-2:] == net.pretrained_cfg["pool_size"]
 
 
 def test_device_and_dtype_are_accepted() -> None:
