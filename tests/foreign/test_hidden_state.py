@@ -168,3 +168,37 @@ def test_a_state_wherever_it_is_kept_is_put_back_to_rest(neuron: Callable[[], Ne
 def test_a_state_that_cannot_be_put_back_is_named(name: str) -> None:
     with pytest.raises(InputError, match=name):
         adapt(Net(NAMED[name]()), T=4, images=IMAGES)
+
+
+class FirstStep(nn.Module):
+    """Fires more easily at the first step, which it tells by a counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = 0
+
+    def forward(self, current: Tensor) -> Tensor:
+        self.step += 1
+        return Fire.apply(current - (0.2 if self.step == 1 else 0.6))
+
+    def reset(self) -> None:
+        self.step = 0
+
+
+def test_a_counter_that_an_earlier_call_left_is_reset() -> None:
+    fresh, used = Net(FirstStep()), Net(FirstStep())
+    reference = adapt(fresh, T=4, images=IMAGES)(IMAGES)
+    left = used(IMAGES)
+    assert not torch.equal(left, used(IMAGES))
+    assert torch.equal(adapt(used, T=4, images=IMAGES)(IMAGES), reference)
+
+
+class Unusable(FirstStep):
+    def reset(self) -> None:
+        self.step = 7
+        raise RuntimeError("this resets something else")
+
+
+def test_a_method_that_fails_to_reset_changes_nothing() -> None:
+    reference = adapt(Net(FirstStep()), T=4, images=IMAGES)(IMAGES)
+    assert torch.equal(adapt(Net(Unusable()), T=4, images=IMAGES)(IMAGES), reference)
