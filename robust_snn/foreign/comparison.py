@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes
 from robust_snn.foreign.few_values import has_few_values, made_of_spikes
+from robust_snn.foreign.interception import nodes_of
 from robust_snn.foreign.masks import ARITHMETIC, CASTS, NEGATIONS, RESHAPING
 from robust_snn.foreign.spike_recording import line_of_network
 from robust_snn.foreign.squashed_values import Root, Value, find_root, nth_origin
@@ -71,12 +72,18 @@ class Comparison:
         self.compared = compared
         self.fires = fires
         self.of_spikes = _is_spikes(compared)
-        self.of_few_values = made_of_spikes(compared)
+        self.of_few_values = False  # as far as was looked
         self.made_of = compared.grad_fn  # a view of what is written to later has another then
         self.where = line_of_network()
         self.membrane: Tensor | None = None
         self.spikes: Tensor | None = None
         self._threshold = threshold
+
+    def look_for_few_values(self) -> None:
+        """Notes whether what is compared is made of spikes, as a picture in few greys is not."""
+        if made_of_spikes(self.compared):
+            made_by = nodes_of([self.compared])
+            self.of_few_values = any(hasattr(node, "_forward_cls") for node in made_by)
 
     def look_at(self, root: Root | None) -> None:
         """Settles which membrane it is a step of."""

@@ -64,6 +64,7 @@ from robust_snn.foreign.masks import (
     Masks,
     is_gate,
 )
+from robust_snn.foreign.of_images import OfImages
 from robust_snn.foreign.spike_recording import running_lines
 from robust_snn.foreign.squashed_values import (
     SCALING,
@@ -105,6 +106,7 @@ class Comparisons(TorchFunctionMode):
         self._wanted = {place.made: place.root for place in known}
         rooted = places is None or any(place.root is not None for place in known)
         self._values = Values() if rooted else None
+        self._of_images = OfImages()
         self._count = 0.0  # of operations; casts that the network leaves out are between them
         self._hard: list[Comparison] = []
         self._compared_so_far: list[Comparison] = []
@@ -145,6 +147,7 @@ class Comparisons(TorchFunctionMode):
             if self._loose is not None and out is self._last:
                 self._loose.note(name, given, options, out)
         elif isinstance(out, Tensor):
+            self._of_images.follows(given, options, out)
             self._mark(out, "_of_mask", True)
             if self._loose is not None and not out.is_floating_point():
                 self._loose.note(name, given, options, out)
@@ -183,6 +186,8 @@ class Comparisons(TorchFunctionMode):
     ) -> Any:
         """An operation as it is, or with spikes in the place of what it gives."""
         out = self._last = run()
+        if not self._of_images.follows(args, options, out) and number is None:
+            return out
         self._count = math.floor(self._count) + 1.0 if number is None else number
         if not args or not is_dense(out) or out.is_complex():
             return out
@@ -268,6 +273,7 @@ class Comparisons(TorchFunctionMode):
             made.look_at(self._wanted.get(self._count))
             self.seen.made[self._count] = made
         if self._places is None:
+            made.look_for_few_values()
             self._compared_so_far.append(made)
             self.seen.lines[self._count] = self._running(), place_of(name)
         if kind is not Kind.ROUNDING:
