@@ -25,13 +25,29 @@ Run = Callable[[Tensor], Sequence[Tensor]]
 def snapshot(net: nn.Module) -> dict[Key, Any]:
     """Copies of everything that a network could keep between calls but its weights."""
     kept = {}
+    shared = _Shared()
     for path, module in net.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue
         own = {k: v for k, v in vars(module).items() if k not in _PLAIN and k != "training"}
         for name, value in {**own, **module._buffers}.items():
-            kept[path, name] = copied(value)
+            kept[path, name] = shared.made(copied, value)
     return kept
+
+
+class _Shared:
+    """Makes one thing of every list or table, however many attributes hold it."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, ...], Any] = {}
+
+    def made(self, make: Callable[..., Any], value: Any, *others: Any) -> Any:
+        if type(value) not in (list, dict):
+            return make(value, *others)
+        ids = (id(value), *map(id, others))
+        if ids not in self._made:
+            self._made[ids] = make(value, *others)
+        return self._made[ids]
 
 
 _PLAIN = frozenset(vars(nn.Module()))  # what every module has
@@ -74,6 +90,7 @@ def moving_places(kept: Any) -> Iterator[tuple[Any, ...]]:
 
 def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
     """Gives a network the values of a snapshot back; what it lacked is deleted."""
+    shared = _Shared()
     for (path, name), value in rest.items():
         module = _owner(net, (path, name))
         if module is None:
@@ -84,7 +101,8 @@ def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
         elif name in module._buffers:
             module._buffers[name] = _like(value, module._buffers[name])
         else:
-            vars(module)[name] = _like(value, vars(module).get(name, MISSING))
+            now = vars(module).get(name, MISSING)
+            vars(module)[name] = shared.made(_like, value, now)
 
 
 def restore_all(net: nn.Module, before: Mapping[Key, Any]) -> None:
@@ -274,7 +292,8 @@ def find_state(
         first = run(images[0])
     after = snapshot(net)
     keys = moved(before, after)
-    rest = {key: pruned(before.get(key, MISSING), after[key]) for key in keys}
+    shared = _Shared()
+    rest = {key: shared.made(pruned, before.get(key, MISSING), after[key]) for key in keys}
     theirs = [key for key in keys if _owner(net, key) not in known]
     if any(_left_over(rest[key]) for key in theirs):
         _reset(net)

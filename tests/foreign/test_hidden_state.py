@@ -202,3 +202,34 @@ class Unusable(FirstStep):
 def test_a_method_that_fails_to_reset_changes_nothing() -> None:
     reference = adapt(Net(FirstStep()), T=4, images=IMAGES)(IMAGES)
     assert torch.equal(adapt(Net(Unusable()), T=4, images=IMAGES)(IMAGES), reference)
+
+
+class Shared(nn.Module):
+    """Keeps its membranes in a table that two attributes hold, and resets it by one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, Any] = {"v": 0.0}
+        self.by_name, self.layer = self.kept, nn.Linear(16, 5)
+
+    def reset(self) -> None:
+        self.kept["v"] = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.reset()
+        out = torch.zeros(1)
+        for _ in range(4):
+            v, spikes = next_step(self.by_name["v"], 3 * self.layer(x.flatten(1)))
+            self.by_name["v"], out = v * (1 - spikes), out + spikes
+        return out
+
+
+def test_a_table_that_two_attributes_hold_stays_one() -> None:
+    net = Shared()
+    reference = net(IMAGES).detach()
+    net(IMAGES[:3])
+    victim = adapt(net, images=IMAGES)
+    for images in (IMAGES, IMAGES[:2], IMAGES):
+        assert torch.equal(victim(images), reference[: len(images)])
+    assert net.kept is net.by_name
+    assert torch.equal(net(IMAGES), reference)

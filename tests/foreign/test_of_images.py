@@ -108,3 +108,31 @@ def test_a_picture_in_few_greys_is_not_made_of_spikes(images: Tensor) -> None:
     assert_close_rms(
         gradient(victim, images), gradient(Drawn(lambda a, b: Fire.apply(a - b)), images)
     )
+
+
+class Filtered(nn.Module):
+    """Adds spikes to a trace of those before, which is detached."""
+
+    def __init__(self, through: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.through, self.two = nn.Linear(36, 24), through, nn.LazyLinear(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, trace, total = torch.zeros(1), torch.zeros(1), torch.zeros(1)
+        for _ in range(4):
+            v = 0.5 * v + 2 * self.one(x.flatten(1))
+            spikes = Fire.apply(v - 0.5)
+            v = v * (1 - spikes)
+            trace = 0.5 * trace.detach() + 0.5 * self.through(spikes)
+            total = total + self.two(trace)
+        return total
+
+
+@pytest.mark.parametrize("through", [nn.Dropout(), nn.AvgPool1d(2), nn.AdaptiveAvgPool1d(12)])
+def test_pooled_spikes_beside_a_trace_are_no_other_spikes(through: nn.Module) -> None:
+    net = Filtered(through).eval()
+    net(IMAGES)
+    victim = adapt(net, images=IMAGES)
+    assert victim.takes("bptt").neurons == ("Filtered",)
+    assert "rounding" not in victim.net.summary()
