@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from robust_snn.foreign.interception import nodes_of
 from robust_snn.foreign.runnable import Study
 from robust_snn.foreign.spike_plan import SpikePlan
 from robust_snn.gradients import BPTT, GradientMode
@@ -43,8 +46,9 @@ def _tried(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
     own = _own_gradient(net, few, found)
     plan = replace(found.plan, no_gradient=own if isinstance(own, str) else None)
     if not plan.reached:
-        behind = _behind(net, plan)
-        return plan if plan.no_gradient is None else replace(plan, unreached=behind)
+        if plan.no_gradient is None:
+            return plan
+        return replace(plan, unreached=_stopped(net, few, found) or _behind(net, plan))
 
     def go_back(mode: GradientMode, plan: SpikePlan, images: Tensor = few) -> Tensor | None:
         """The gradient of images; None if there is none."""
@@ -84,7 +88,9 @@ def _tried(net: ForeignSNN, x: Tensor, found: Study) -> SpikePlan:
     except RuntimeError as error:  # such as of an operation that has no derivative
         return alone(plan, f"no gradient passes through {net.name} ({str(error).split('. ')[0]})")
     if gradient is None or not gradient.any():
-        return alone(plan, _behind(net, plan, zero_on=0 if gradient is None else len(gradient)))
+        zero_on = 0 if gradient is None else len(gradient)
+        stopped = None if zero_on else _stopped(net, few, found)
+        return alone(plan, stopped or _behind(net, plan, zero_on))
     if not plan.unrecognised:
         try:
             go_back(HART(), plan)
@@ -115,6 +121,31 @@ def _behind(net: ForeignSNN, plan: SpikePlan, zero_on: int = 0) -> str:
         f"no gradient of {net.name} reaches the image, as behind torch.no_grad() or a random "
         "encoder of its own; encode outside of it: adapt(net, T=..., encoder='poisson'), or "
         "attack it without gradients"
+    )
+
+
+def _stopped(net: ForeignSNN, x: Tensor, found: Study) -> str | None:
+    """Names the custom function whose backward pass gives nothing, if one does."""
+    stopping = list[str]()
+
+    def listen(node: Any) -> None:
+        def note(given: Sequence[Tensor | None], _: Any) -> None:
+            if not any(gradient is not None for gradient in given):
+                stopping.append(node._forward_cls.__name__)
+
+        node.register_hook(note)
+
+    with torch.enable_grad(), suppress(Exception):  # whatever has no gradient besides
+        logits = net.with_own_neurons(x, found)
+        for node in nodes_of([logits]):
+            if hasattr(node, "_forward_cls"):
+                listen(node)
+        torch.autograd.grad(_weighed(logits), x, allow_unused=True)
+    if not stopping:
+        return None
+    return (
+        f"no gradient of {net.name} reaches the image, since the backward pass of {stopping[0]} "
+        "returns None; let it return the gradient of its input, or attack it without gradients"
     )
 
 

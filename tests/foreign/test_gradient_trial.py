@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -37,3 +41,31 @@ def test_two_saturated_images_do_not_speak_for_the_others() -> None:
 def test_a_gradient_that_is_zero_on_all_images_is_named() -> None:
     victim = adapt(Saturated(limit=0.5), images=torch.rand(4, 1, 4, 4))
     assert "is zero on all 4 images that it was shown" in (victim.takes("bptt").refusal or "")
+
+
+class Repeat(torch.autograd.Function):
+    """Shows an image to several steps, and has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, steps: int) -> Tensor:
+        return x.unsqueeze(0).repeat(steps, *[1] * x.dim())
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+class Repeating(nn.Module):
+    def __init__(self, fire: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.fire = nn.Linear(16, 4), fire
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = Repeat.apply(x.flatten(1), 3)
+        return torch.stack([self.fire(self.layer(step)) for step in steps]).sum(0)
+
+
+@pytest.mark.parametrize("fire", [torch.relu, Fire.apply])
+def test_a_function_that_returns_no_gradient_is_named(fire: Callable[[Tensor], Tensor]) -> None:
+    victim = adapt(Repeating(fire), images=torch.rand(4, 1, 4, 4))
+    assert "backward pass of Repeat returns None" in (victim.takes("own").refusal or "")
