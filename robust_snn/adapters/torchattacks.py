@@ -101,7 +101,7 @@ def check_shape(name: str, images: Tensor) -> None:
     Raises:
         InputError: Naming the attack.
     """
-    channels, height, width = images.shape[1:]
+    channels, height, width = images.shape[-3:]  # of event frames, too, which are refused later
     if channels != CHANNELS.get(name, channels):
         raise InputError(
             f"{name} of torchattacks filters images of {CHANNELS[name]} channels, and these have "

@@ -22,6 +22,7 @@ from robust_snn.eval.protocol.implementation import (
 from robust_snn.eval.protocol.library_attacks import ART, FOOLBOX
 from robust_snn.eval.protocol.library_options import (
     check_budget_options,
+    check_numbers,
     check_options,
     naming_options,
 )
@@ -179,6 +180,8 @@ def _of_ours(
     """The implementation of attacks of this package, by their names in rows."""
 
     def make(row: AttackSpec) -> attacks.Attack:
+        if row.attack in registry:
+            check_numbers(row, registry[row.attack].option_names())
         return attacks.make_attack(row.attack, given_settings(row), registry)
 
     def craft(asked: CraftInputs) -> Crafted:
@@ -206,6 +209,7 @@ def _of_ours(
 
 def _check_corruption(row: AttackSpec, threat: Threat) -> None:
     corruption(row.attack, row.options)
+    check_numbers(row, ())
     if threat.eps != 0:
         raise InputError(
             f"'{row.name}' corrupts at random, by its own options and within no radius: eps must "

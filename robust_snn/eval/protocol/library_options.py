@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import Parameter
 from typing import Any
@@ -24,6 +24,17 @@ def check_budget_options(row: AttackSpec) -> None:
     for name in FROM_THREAT:
         if name in row.options:
             raise InputError(f"'{row.name}' gets {name} from the threat model, not its options")
+
+
+def check_numbers(row: AttackSpec, accepted: Collection[str]) -> None:
+    """Refuses steps and restarts, of the row or of the command line, that an attack has not.
+
+    Raises:
+        InputError: Naming the row and the setting.
+    """
+    for name in ("steps", "restarts"):
+        if getattr(row, name) is not None and name not in accepted:
+            raise InputError(f"'{row.name}': {row.attack} has no {name}")
 
 
 def check_options(row: AttackSpec, accepted: Mapping[str, Parameter]) -> None:

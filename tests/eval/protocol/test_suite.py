@@ -119,6 +119,13 @@ def test_not_found(suite: str, message: str) -> None:
         ("implementation: torchattacks, attack: PGD, options: {alfa: 1}", "did you mean 'alpha'"),
         ("implementation: torchattacks, attack: PGD, restarts: 2", "has no restarts"),
         ("implementation: torchattacks, attack: FGSM, steps: 2", "has no steps"),
+        ("implementation: spatial, attack: spatial, steps: 2", "'a': spatial has no steps"),
+        ("implementation: robust_snn, attack: fgsm, steps: 2", "'a': fgsm has no steps"),
+        ("implementation: patch, attack: patch, restarts: 2", "'a': patch has no restarts"),
+        (
+            "implementation: corruption, attack: event-drop, options: {rho: 0.1}, steps: 2",
+            "'a': event-drop has no steps",
+        ),
     ],
 )
 def test_rows_that_no_library_can_run(row: str, message: str) -> None:
