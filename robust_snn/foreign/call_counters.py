@@ -16,6 +16,8 @@ from robust_snn.foreign.hidden_state import Key, restore
 from robust_snn.foreign.library import find_states
 from robust_snn.foreign.runnable import Study
 from robust_snn.foreign.shown_net import ShownNet
+from robust_snn.kernels import sample_keys
+from robust_snn.neurons.pass_settings import keyed
 
 CALLS = 12  # among which an answer has to change
 
@@ -37,10 +39,11 @@ def changing_with_calls(net: ShownNet, x: Tensor, found: Study) -> str | None:
     ]
     if net.T is not None or not numbers:
         return None
-    with _going_on(net, numbers):
+    keys = sample_keys(0, torch.arange(len(x), device=x.device))
+    with keyed(keys), _going_on(net, numbers):  # so that a random network answers alike
         net.with_own_neurons(x, found)
         numbers = [key for key in numbers if _is_number(_value(net, key))]  # not a membrane
-    with _going_on(net, numbers):
+    with keyed(keys), _going_on(net, numbers):
         first = net.with_own_neurons(x, found)
         others = (net.with_own_neurons(x, found) for _ in range(CALLS if numbers else 0))
         if all(torch.equal(first, logits) for logits in others):

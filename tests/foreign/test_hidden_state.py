@@ -233,3 +233,21 @@ def test_a_table_that_two_attributes_hold_stays_one() -> None:
         assert torch.equal(victim(images), reference[: len(images)])
     assert net.kept is net.by_name
     assert torch.equal(net(IMAGES), reference)
+
+
+class Drawing(nn.Module):
+    """Draws its spikes, and notes how many images it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.images = nn.Linear(16, 5), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.images = len(x)
+        draws = [(x.flatten(1) > torch.rand(len(x), 16)).float() for _ in range(3)]
+        return torch.stack([self.layer(spikes) for spikes in draws]).mean(0)
+
+
+def test_random_numbers_are_not_taken_for_a_counter(caplog: pytest.LogCaptureFixture) -> None:
+    adapt(Drawing(), random=True, images=IMAGES)
+    assert "answers otherwise" not in caplog.text
