@@ -22,6 +22,7 @@ from typing import Any
 import library_neurons
 import numpy as np
 import own_neurons
+import states_in_tables
 import torch
 import transformers
 from codebases import CODEBASES, Codebase, reset
@@ -32,7 +33,7 @@ from robust_snn.data import load_dataset
 from robust_snn.gradients import MODES
 from robust_snn.utils.errors import InputError
 
-PLACES = (transformers, own_neurons, library_neurons)
+PLACES = (transformers, own_neurons, library_neurons, states_in_tables)
 TRIED = ["own", *(name for name in MODES if name != "activation")]
 EPS = 8 / 255
 STEPS = 3

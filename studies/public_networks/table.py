@@ -20,10 +20,12 @@ from typing import Any
 
 import library_neurons
 import own_neurons
+import states_in_tables
 import transformers
 from codebases import CODEBASES
 
 HERE = Path(__file__).parent
+PLACES = (transformers, own_neurons, library_neurons, states_in_tables)
 SUITES = ("quick", "adaptive-small")
 COLUMNS = ("network", "commit", "class", "T", "logits", "sites", "own", "same surrogate")
 COLUMNS += ("modes", "torchattacks, ART, AutoAttack", *SUITES, "refused")
@@ -56,7 +58,7 @@ def evaluated(name: str, suite: str, out: Path, limit: int) -> str:
     """The verdict of a suite in a few words, or how it ended."""
     folder = out / name / suite
     folder.mkdir(parents=True, exist_ok=True)
-    place = next(p for p in (transformers, own_neurons, library_neurons) if hasattr(p, name))
+    place = next(p for p in PLACES if hasattr(p, name))
     adapt = ",".join(f"{key}={str(value).lower()}" for key, value in CODEBASES[name].adapt.items())
     command = [str(Path(sys.executable).parent / "robust-snn"), "evaluate", "--quiet"]
     command += ["--model", f"{place.__file__}:{name}", "--data", str(out / f"{name}.npz")]
