@@ -40,13 +40,14 @@ from robust_snn.foreign.few_values import (
     are_close,
     has_few_values,
     has_hidden_values,
+    has_many_values,
     hides_a_constant,
     is_dense,
     is_gradient_alone,
     made_of_spikes,
     takes_few_values_only,
 )
-from robust_snn.foreign.found_comparisons import FoundComparisons
+from robust_snn.foreign.found_comparisons import FoundComparisons, Sums
 from robust_snn.foreign.hidden_writes import (
     IN_PLACE,
     hidden_write,
@@ -90,10 +91,14 @@ class Comparisons(TorchFunctionMode):
     Args:
         places: What to exchange. None looks for it, and `seen.of_spikes()` has it afterwards.
         running: Path of the module that is running.
+        told: What lines of sums and choices give that look like spikes in some steps.
     """
 
     def __init__(
-        self, places: Places | None = None, running: Callable[[], str] = lambda: ""
+        self,
+        places: Places | None = None,
+        running: Callable[[], str] = lambda: "",
+        told: Sums | None = None,
     ) -> None:
         super().__init__()
         self._running = running
@@ -101,7 +106,7 @@ class Comparisons(TorchFunctionMode):
         self.note_call = None if self._loose is None else self._loose.note_call
         self.seen = FoundComparisons()
         self.hooked = False  # whether the network changes gradients of tensors
-        self._places = places
+        self._places, self._told = places, told or Sums(set(), set(), set())
         known = () if places is None else places.values()
         self._wanted = {place.made: place.root for place in known}
         rooted = places is None or any(place.root is not None for place in known)
@@ -297,10 +302,8 @@ class Comparisons(TorchFunctionMode):
             exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
             self.seen.spots[self._count] = exchanged.grad_fn, self._line()
-        if name == "where" and out.requires_grad and (made := chooses_spikes(args, out)):
-            made.spikes = out.detach()
-            soft = [v for v in args[1:] if isinstance(v, Tensor) and v.requires_grad]
-            return self._straight_through(out, made, soft, ())
+        if name == "where" and out.requires_grad:
+            return self._by_values(self._choice, args, out, exchanged)
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -319,22 +322,45 @@ class Comparisons(TorchFunctionMode):
         if name in SUMS and out.requires_grad:
             if has_hidden_values(args, out):
                 self._mark(out, "_hides", True)
-            return self._sum(args, out, exchanged)
+            return self._by_values(self._sum, args, out, exchanged)
         return exchanged
+
+    def _by_values(
+        self, find: Callable[..., Tensor], args: Any, out: Tensor, exchanged: Tensor
+    ) -> Tensor:
+        """Spikes that their values give away, unless their line gives none in other steps."""
+        line, sums = self._line(), self.seen.sums
+        if line in self._told.smooth:
+            return exchanged
+        if line in self._told.alone and not out.any():
+            return self._gradient_alone(args, out)
+        spikes = find(args, out, exchanged)
+        if hasattr(spikes, "_soft"):
+            sums.alone.add(line)
+        elif spikes is not exchanged:
+            sums.spikes.add(line)
+        elif has_many_values(out):
+            sums.smooth.add(line)
+        return spikes
+
+    def _choice(self, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
+        """Notes spikes that are chosen of soft values."""
+        made = chooses_spikes(args, out)
+        if made is None:
+            return exchanged
+        made.spikes = out.detach()
+        return self._straight_through(out, made, _differentiable(args[1:]), ())
 
     def _sum(self, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
         """Notes a sum that gives spikes a gradient which is not theirs."""
         unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
         again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
-        soft = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+        soft = _differentiable(args)
         masked = any(hasattr(a, "_of_mask") for a in soft)
         held = [a._comparison for a in args if hasattr(a, "_comparison")]
         holding = [a._holds for a in map(with_gradient, args) if hasattr(a, "_holds")]
         if not holding and is_gradient_alone(args, soft, out):
-            spikes = self._unknown(out)  # until something is added
-            self._mark(spikes, "_soft", soft)
-            self._mark(spikes, "_unsure", self._count)
-            return spikes
+            return self._gradient_alone(args, out)
         added_to = [a._soft for a in args if hasattr(a, "_soft")]
         soft = added_to[0] if added_to else soft
         gathers = all(map(made_of_spikes, soft)) and not has_hidden_values(args, out)
@@ -358,6 +384,13 @@ class Comparisons(TorchFunctionMode):
             return exchanged
         else:
             spikes = self._unknown(out)
+        self._mark(spikes, "_unsure", self._count)
+        return spikes
+
+    def _gradient_alone(self, args: Any, out: Tensor) -> Tensor:
+        """Notes zeros with a gradient, for spikes of something unknown until more is added."""
+        spikes = self._unknown(out)
+        self._mark(spikes, "_soft", _differentiable(args))
         self._mark(spikes, "_unsure", self._count)
         return spikes
 
@@ -404,3 +437,7 @@ class Comparisons(TorchFunctionMode):
         """A look at what leaves PyTorch; None where nothing does that depends on the image."""
         assert self._loose is not None
         return Elsewhere(self._loose.singly) if self._loose.leaves else None
+
+
+def _differentiable(values: Sequence[Any]) -> list[Tensor]:
+    return [value for value in values if isinstance(value, Tensor) and value.requires_grad]

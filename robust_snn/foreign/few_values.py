@@ -85,6 +85,13 @@ def has_few_values(values: Tensor) -> bool:
     return True
 
 
+def has_many_values(values: Tensor) -> bool:
+    """Whether a tensor holds more values than spikes do."""
+    flat = values.detach().flatten()
+    flat = flat[:: -(-flat.numel() // FEW_SEEN)]
+    return flat.unique().numel() > min(LEVELS, max(4, flat.numel() // 2))
+
+
 def has_two_values(values: Tensor) -> bool:
     """Whether a tensor holds two values, each of them several times, whatever their size."""
     flat = values.detach().flatten().nan_to_num()

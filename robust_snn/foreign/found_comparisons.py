@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,26 @@ from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.squashed_values import Root, depth_alone
 
 
+class Sums(NamedTuple):
+    """Lines of sums and choices, by what their values look like in some step of a pass.
+
+    While nothing has fired, a membrane may be zero, as spikes and `soft - soft.detach()` are.
+
+    Attributes:
+        spikes: Lines whose values are those of spikes.
+        smooth: Lines that give many values.
+        alone: Lines that give zeros with a gradient, for spikes that are added later.
+    """
+
+    spikes: set[Any]
+    smooth: set[Any]
+    alone: set[Any]
+
+    def mistaken(self) -> Sums:
+        """Lines that give no spikes, since they give other values in other steps."""
+        return Sums(set(), self.spikes & self.smooth, self.spikes & self.alone)
+
+
 class FoundComparisons:
     """What was found of comparisons in a pass, by the places of operations in it.
 
@@ -26,6 +46,7 @@ class FoundComparisons:
         spots: Nodes of spikes in the graph of gradients, and the lines that make them.
         lines: Paths and lines of comparisons.
         gates: Operations whose mask is none of spikes in that step.
+        sums: What lines of sums and choices give.
     """
 
     def __init__(self) -> None:
@@ -35,6 +56,7 @@ class FoundComparisons:
         self.spots: dict[float, tuple[Any, Any]] = {}
         self.lines: dict[float, tuple[str, str]] = {}
         self.gates: set[float] = set()
+        self.sums = Sums(set(), set(), set())
 
     def of_spikes(
         self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]

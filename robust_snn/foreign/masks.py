@@ -173,7 +173,10 @@ def is_gate(jump: Any, membranes: Sequence[Tensor]) -> bool:
     distance = torch.stack([m.detach().abs() for m in membranes]).amin(0).flatten()[live].double()
     if not len(distance):
         return True
-    steep = jump.detach().double().abs().flatten()[live] / distance.clamp(min=1e-12)
+    size = jump.detach().double().abs().flatten()[live]
+    if (size == size[0]).all():  # whatever the distance
+        return False
+    steep = size / distance.clamp(min=1e-12)
     nearest = distance.argsort()[: max(NEAREST, len(distance) // 50)]
     return bool(steep[nearest].max() <= STEEPER * steep.median())
 

@@ -14,6 +14,7 @@ from torch.autograd.graph import Node
 from robust_snn.foreign.comparison import Places
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.exchanged_spikes import Fired, Rounded
+from robust_snn.foreign.found_comparisons import Sums
 from robust_snn.foreign.gradient_hooks import hooked_modules, without_module_hooks
 from robust_snn.foreign.graph_walk import (
     Path,
@@ -101,13 +102,16 @@ def _look(
     with torch.enable_grad(), without_module_hooks(net):
         outputs = run(leaf)
         more = set(map(open_function, functions_of(outputs))) | {True}
-        while True in more:
+        told = mistaken = Sums(set(), set(), set())
+        while True in more or any(mistaken):
             heard = Recorder(net, unwrapped)
-            looking = Comparisons(running=heard.running)
+            looking = Comparisons(running=heard.running, told=told)
             heard.told = looking.note_call
             with heard.following(), listening(heard), watching(looking):
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))
+            mistaken = looking.seen.sums.mistaken()
+            told = Sums(set(), told.smooth | mistaken.smooth, told.alone | mistaken.alone)
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
         spikes = {s.recorded.node: (s.recorded.path, *s.recorded.where[1:]) for s in others}
         places = looking.seen.of_spikes(spikes, outputs)

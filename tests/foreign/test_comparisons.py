@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -180,10 +181,54 @@ class Net(nn.Module):
         return total / 4
 
 
+class Quiet(Net):
+    """Layers without biases, whose membranes are zero, as spikes are, until something fires."""
+
+    def __init__(self, fire: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(fire)
+        self.one, self.two = nn.Linear(36, 24, bias=False), nn.Linear(24, 24, bias=False)
+        self.last = nn.Linear(24, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = u = torch.zeros(len(x), 24)
+        spikes, total = torch.zeros(len(x), 24), torch.zeros(1)
+        for _ in range(6):
+            change = 3 * self.two(spikes) - 0.2 * u
+            v = v + (self.one(x.flatten(1)) - 0.2 * v)
+            spikes = self.fire(v)
+            v = v * (1 - spikes)
+            u = u + change
+            out = self.fire(u)
+            u = u - out
+            total = total + self.last(out)
+        return total
+
+
+class Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        return (v > 1).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0]
+
+
 def through(victim: nn.Module) -> tuple[Tensor, Tensor]:
     x = IMAGES.clone().requires_grad_()
     logits = victim(x)
     return logits.detach(), torch.autograd.grad((logits * torch.arange(1.0, 5.0)).sum(), x)[0]
+
+
+@pytest.mark.parametrize("name", [n for n in WITH_GRADIENT | WITHOUT if n != "sign"])
+def test_membranes_before_the_first_spike_are_no_spikes(name: str) -> None:
+    victim = adapt(Quiet((WITH_GRADIENT | WITHOUT)[name]), images=IMAGES)
+    reference = adapt(Quiet(lambda v: Step.apply(v)), images=IMAGES)
+    reach = victim.takes("bptt")
+    assert len(reach.neurons) == 2 and not reach.missed
+    for mode in ("bptt(surrogate=sigmoid(alpha=4))", "ste", "hart"):
+        found, expected = (through(v.replace(gradient=mode)) for v in (victim, reference))
+        assert_close_rms(found[1], expected[1])
 
 
 @pytest.mark.parametrize("name", WITH_GRADIENT)
