@@ -72,6 +72,7 @@ from robust_snn.foreign.squashed_values import (
     SHIFTING,
     SQUASHING,
     NoOrigin,
+    Root,
     Values,
     depth_of_soft,
 )
@@ -91,7 +92,7 @@ class Comparisons(TorchFunctionMode):
     Args:
         places: What to exchange. None looks for it, and `seen.of_spikes()` has it afterwards.
         running: Path of the module that is running.
-        told: What lines of sums and choices give that look like spikes in some steps.
+        told: What lines of sums and choices gave in an earlier pass.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Comparisons(TorchFunctionMode):
         self.note_call = None if self._loose is None else self._loose.note_call
         self.seen = FoundComparisons()
         self.hooked = False  # whether the network changes gradients of tensors
-        self._places, self._told = places, told or Sums(set(), set(), set())
+        self._places, self._told = places, told or self.seen.sums
         known = () if places is None else places.values()
         self._wanted = {place.made: place.root for place in known}
         rooted = places is None or any(place.root is not None for place in known)
@@ -281,6 +282,7 @@ class Comparisons(TorchFunctionMode):
             made.look_for_few_values()
             self._compared_so_far.append(made)
             self.seen.lines[self._count] = self._running(), place_of(name)
+            self.seen.compared_in[self._count] = self._line()
         if kind is not Kind.ROUNDING:
             return made
         known = has_few_values(out) if self._places is None else self._count in self._wanted
@@ -328,20 +330,44 @@ class Comparisons(TorchFunctionMode):
     def _by_values(
         self, find: Callable[..., Tensor], args: Any, out: Tensor, exchanged: Tensor
     ) -> Tensor:
-        """Spikes that their values give away, unless their line gives none in other steps."""
-        line, sums = self._line(), self.seen.sums
-        if line in self._told.smooth:
+        """Spikes that their values give away, or other steps of their line."""
+        line, sums, told = self._line(), self.seen.sums, self._told
+        varied = out.unique().numel() > 1
+        if line in told.conflicts:
             return exchanged
-        if line in self._told.alone and not out.any():
-            return self._gradient_alone(args, out)
+        if not varied:
+            if line in told.spikes:
+                return self._as_in_other_steps(args, out, *told.spikes[line])
+            if line in told.others:
+                return exchanged
+            if line in told.alone and not out.any():
+                return self._gradient_alone(args, out)
         spikes = find(args, out, exchanged)
         if hasattr(spikes, "_soft"):
             sums.alone.add(line)
         elif spikes is not exchanged:
-            sums.spikes.add(line)
-        elif has_many_values(out):
-            sums.smooth.add(line)
+            made = self.seen.found[self._count].made
+            compared = self.seen.compared_in.get(made)
+            if varied:
+                sums.spikes[line] = compared, self.seen.roots.get(made)
+            else:
+                sums.silent.add((line, compared))
+        elif varied:
+            sums.others.add(line)
+            if has_many_values(out):
+                sums.smooth.add(line)
         return spikes
+
+    def _as_in_other_steps(self, args: Any, out: Tensor, line: Any, root: Root | None) -> Tensor:
+        """Notes spikes of the comparison that was made last in a line."""
+        for place in (a._unsure for a in args if hasattr(a, "_unsure")):
+            self.seen.found.pop(place, None)
+        compared = (c for c in reversed(self._compared_so_far) if self._is_in(c, line))
+        made = next(compared, None)
+        return self._unknown(out) if made is None else self._fired(out, made, root)
+
+    def _is_in(self, made: Comparison, line: Any) -> bool:
+        return bool(self.seen.compared_in[made.number] == line)
 
     def _choice(self, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
         """Notes spikes that are chosen of soft values."""
@@ -375,9 +401,9 @@ class Comparisons(TorchFunctionMode):
         if not again and not takes_few_values_only(args, out):
             return exchanged
         fits = [(made, made.staircase(out)) for made in reversed(self._compared_so_far)]
-        known = [(made, staircase) for made, staircase in fits if staircase is not None]
-        if known:
-            comparison, _ = max(known, key=lambda fit: likeliness(fit[1]))
+        likely = [(made, staircase) for made, staircase in fits if staircase is not None]
+        if likely:
+            comparison, _ = max(likely, key=lambda fit: likeliness(fit[1]))
             comparison.spikes = out.detach()
             spikes = self._straight_through(out, comparison, soft, unsure)
         elif again or hides_a_constant(args, out):
@@ -400,6 +426,7 @@ class Comparisons(TorchFunctionMode):
         """Notes spikes of a comparison that have the gradient of a soft function."""
         for place in instead:
             self.seen.found.pop(place, None)
+        root = None
         if comparison.fires is not None:
             try:
                 depth = depth_of_soft(comparison.fires, soft)
@@ -408,6 +435,11 @@ class Comparisons(TorchFunctionMode):
             root = comparison.root(depth, out)
             if root is None and depth is not None:
                 return self._unknown(out)
+        return self._fired(out, comparison, root)
+
+    def _fired(self, out: Tensor, comparison: Comparison, root: Root | None) -> Tensor:
+        """Notes spikes of a comparison, as a staircase of what is known to be their root."""
+        if comparison.fires is not None:
             comparison.look_at(root)
             self.seen.roots[comparison.number] = root
         self.seen.found[self._count] = Place(Form.STRAIGHT_THROUGH, comparison.number)

@@ -102,16 +102,15 @@ def _look(
     with torch.enable_grad(), without_module_hooks(net):
         outputs = run(leaf)
         more = set(map(open_function, functions_of(outputs))) | {True}
-        told = mistaken = Sums(set(), set(), set())
-        while True in more or any(mistaken):
+        told, mistaken = Sums(), False
+        while True in more or mistaken:
             heard = Recorder(net, unwrapped)
             looking = Comparisons(running=heard.running, told=told)
             heard.told = looking.note_call
             with heard.following(), listening(heard), watching(looking):
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))
-            mistaken = looking.seen.sums.mistaken()
-            told = Sums(set(), told.smooth | mistaken.smooth, told.alone | mistaken.alone)
+            mistaken, told = looking.seen.sums.mistaken, told.joined(looking.seen.sums)
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
         spikes = {s.recorded.node: (s.recorded.path, *s.recorded.where[1:]) for s in others}
         places = looking.seen.of_spikes(spikes, outputs)

@@ -220,13 +220,19 @@ def through(victim: nn.Module) -> tuple[Tensor, Tensor]:
     return logits.detach(), torch.autograd.grad((logits * torch.arange(1.0, 5.0)).sum(), x)[0]
 
 
-@pytest.mark.parametrize("name", [n for n in WITH_GRADIENT | WITHOUT if n != "sign"])
+FORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    **{name: form for name, form in (WITH_GRADIENT | WITHOUT).items() if name != "sign"},
+    **{f"{n}, a trick": lambda v, n=n: TRICKS[1](HARD[n](v), soft(v)) for n in HARD},
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
 def test_membranes_before_the_first_spike_are_no_spikes(name: str) -> None:
-    victim = adapt(Quiet((WITH_GRADIENT | WITHOUT)[name]), images=IMAGES)
+    victim = adapt(Quiet(FORMS[name]), images=IMAGES)
     reference = adapt(Quiet(lambda v: Step.apply(v)), images=IMAGES)
     reach = victim.takes("bptt")
     assert len(reach.neurons) == 2 and not reach.missed
-    for mode in ("bptt(surrogate=sigmoid(alpha=4))", "ste", "hart"):
+    for mode in ("bptt(surrogate=sigmoid(alpha=4))", "ste", "pdsg"):
         found, expected = (through(v.replace(gradient=mode)) for v in (victim, reference))
         assert_close_rms(found[1], expected[1])
 
