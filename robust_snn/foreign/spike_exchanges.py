@@ -65,14 +65,16 @@ class Adapted(Exchange):
         membrane = ctx.saved_tensors[0] if self.kept is None else self.kept
         if len(self.staircase.edges) > 1:
             return blockwise_product(self._slope, upstream, membrane, self.sharpness)
-        place = self.staircase.edges[0], self.staircase.jumps[0]
-        return slope_product(upstream, membrane, *place, self.rule.surrogate, self.sharpness)
+        edge, jump = self.staircase.edges[0], self.staircase.jumps[0]
+        if jump < 0:  # what fires below: a surrogate may differ below and above
+            membrane, edge = -membrane, -edge
+        return slope_product(upstream, membrane, edge, jump, self.rule.surrogate, self.sharpness)
 
     def _slope(self, membrane: Tensor, sharpness: Tensor) -> Tensor:
         assert self.rule is not None
         z, jump = nearest(self.staircase, membrane)
-        slope = derivative(z, self.rule.surrogate, sharpness)
-        return slope if isinstance(jump, float) and jump == 1 else slope * jump
+        z = z.where(torch.as_tensor(jump, device=z.device) > 0, -z)
+        return derivative(z, self.rule.surrogate, sharpness) * jump
 
 
 class Sloped(Exchange):
