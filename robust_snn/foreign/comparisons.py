@@ -28,26 +28,19 @@ from robust_snn.foreign.comparison import (
     Place,
     Places,
     bends,
-    chooses_spikes,
     fired,
     is_whole,
-    likeliness,
     parts_of,
     with_gradient,
 )
 from robust_snn.foreign.exchanged_spikes import Kind, rounded
 from robust_snn.foreign.few_values import (
-    are_close,
     has_few_values,
     has_hidden_values,
-    has_many_values,
-    hides_a_constant,
     is_dense,
-    is_gradient_alone,
     made_of_spikes,
-    takes_few_values_only,
 )
-from robust_snn.foreign.found_comparisons import FoundComparisons, Sums
+from robust_snn.foreign.found_comparisons import FoundComparisons
 from robust_snn.foreign.hidden_writes import (
     IN_PLACE,
     hidden_write,
@@ -71,11 +64,9 @@ from robust_snn.foreign.squashed_values import (
     SCALING,
     SHIFTING,
     SQUASHING,
-    NoOrigin,
-    Root,
     Values,
-    depth_of_soft,
 )
+from robust_snn.foreign.straight_through import StraightThrough, Sums
 from robust_snn.utils.operands import by_position
 
 MARKS = (
@@ -107,15 +98,14 @@ class Comparisons(TorchFunctionMode):
         self.note_call = None if self._loose is None else self._loose.note_call
         self.seen = FoundComparisons()
         self.hooked = False  # whether the network changes gradients of tensors
-        self._places, self._told = places, told or self.seen.sums
+        self._places = places
         known = () if places is None else places.values()
         self._wanted = {place.made: place.root for place in known}
         rooted = places is None or any(place.root is not None for place in known)
         self._values = Values() if rooted else None
         self._of_images = OfImages()
         self._count = 0.0  # of operations; casts that the network leaves out are between them
-        self._hard: list[Comparison] = []
-        self._compared_so_far: list[Comparison] = []
+        self.straight_through = StraightThrough(self.seen, told, self._line, self._mark)
         self._masks = Masks(self._run, self._cast, self._weighed, self._chosen)
         self._marked: list[ReferenceType[Tensor]] = []
         self._last: Any = None  # what the last operation gave by itself
@@ -280,7 +270,7 @@ class Comparisons(TorchFunctionMode):
             self.seen.made[self._count] = made
         if self._places is None:
             made.look_for_few_values()
-            self._compared_so_far.append(made)
+            self.straight_through.compared.append(made)
             self.seen.lines[self._count] = self._running(), place_of(name)
             self.seen.compared_in[self._count] = self._line()
         if kind is not Kind.ROUNDING:
@@ -299,13 +289,13 @@ class Comparisons(TorchFunctionMode):
         if comparison is not None and out.is_floating_point() and here:
             if comparison.spikes is None:
                 comparison.spikes = out.detach().clone()
-                self._hard.append(comparison)
+                self.straight_through.hard.append(comparison)
             self.seen.found[self._count] = Place(Form.COMPARED, comparison.number)
             exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
             self.seen.spots[self._count] = exchanged.grad_fn, self._line()
         if name == "where" and out.requires_grad:
-            return self._by_values(self._choice, args, out, exchanged)
+            return self.straight_through.look(self._count, name, args, out, exchanged)
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -324,137 +314,12 @@ class Comparisons(TorchFunctionMode):
         if name in SUMS and out.requires_grad:
             if has_hidden_values(args, out):
                 self._mark(out, "_hides", True)
-            return self._by_values(self._sum, args, out, exchanged)
+            return self.straight_through.look(self._count, name, args, out, exchanged)
         return exchanged
-
-    def _by_values(
-        self, find: Callable[..., Tensor], args: Any, out: Tensor, exchanged: Tensor
-    ) -> Tensor:
-        """Spikes that their values give away, or other steps of their line."""
-        line, sums, told = self._line(), self.seen.sums, self._told
-        varied = out.unique().numel() > 1
-        if line in told.conflicts:
-            return exchanged
-        if not varied:
-            if line in told.spikes:
-                return self._as_in_other_steps(args, out, *told.spikes[line])
-            if line in told.others:
-                return exchanged
-            if line in told.alone and not out.any():
-                return self._gradient_alone(args, out)
-        spikes = find(args, out, exchanged)
-        if hasattr(spikes, "_soft"):
-            sums.alone.add(line)
-        elif spikes is not exchanged:
-            made = self.seen.found[self._count].made
-            compared = self.seen.compared_in.get(made)
-            if varied:
-                sums.spikes[line] = compared, self.seen.roots.get(made)
-            else:
-                sums.silent.add((line, compared))
-        elif varied:
-            sums.others.add(line)
-            if has_many_values(out):
-                sums.smooth.add(line)
-        return spikes
-
-    def _as_in_other_steps(self, args: Any, out: Tensor, line: Any, root: Root | None) -> Tensor:
-        """Notes spikes of the comparison that was made last in a line."""
-        for place in (a._unsure for a in args if hasattr(a, "_unsure")):
-            self.seen.found.pop(place, None)
-        compared = (c for c in reversed(self._compared_so_far) if self._is_in(c, line))
-        made = next(compared, None)
-        return self._unknown(out) if made is None else self._fired(out, made, root)
-
-    def _is_in(self, made: Comparison, line: Any) -> bool:
-        return bool(self.seen.compared_in[made.number] == line)
-
-    def _choice(self, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
-        """Notes spikes that are chosen of soft values."""
-        made = chooses_spikes(args, out)
-        if made is None:
-            return exchanged
-        made.spikes = out.detach()
-        return self._straight_through(out, made, _differentiable(args[1:]), ())
-
-    def _sum(self, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
-        """Notes a sum that gives spikes a gradient which is not theirs."""
-        unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
-        again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
-        soft = _differentiable(args)
-        masked = any(hasattr(a, "_of_mask") for a in soft)
-        held = [a._comparison for a in args if hasattr(a, "_comparison")]
-        holding = [a._holds for a in map(with_gradient, args) if hasattr(a, "_holds")]
-        if not holding and is_gradient_alone(args, soft, out):
-            return self._gradient_alone(args, out)
-        added_to = [a._soft for a in args if hasattr(a, "_soft")]
-        soft = added_to[0] if added_to else soft
-        gathers = all(map(made_of_spikes, soft)) and not has_hidden_values(args, out)
-        if not again and not added_to and (gathers or masked or held):  # as in `0 + spikes`
-            if held:
-                self._mark(out, "_holds", held[0])
-            return exchanged
-        for comparison in (*holding, *reversed(self._hard)):
-            hard = comparison.spikes
-            if hard is not None and hard.shape == out.shape and are_close(hard, out):
-                return self._straight_through(out, comparison, soft, unsure)
-        if not again and not takes_few_values_only(args, out):
-            return exchanged
-        fits = [(made, made.staircase(out)) for made in reversed(self._compared_so_far)]
-        likely = [(made, staircase) for made, staircase in fits if staircase is not None]
-        if likely:
-            comparison, _ = max(likely, key=lambda fit: likeliness(fit[1]))
-            comparison.spikes = out.detach()
-            spikes = self._straight_through(out, comparison, soft, unsure)
-        elif again or hides_a_constant(args, out):
-            return exchanged
-        else:
-            spikes = self._unknown(out)
-        self._mark(spikes, "_unsure", self._count)
-        return spikes
-
-    def _gradient_alone(self, args: Any, out: Tensor) -> Tensor:
-        """Notes zeros with a gradient, for spikes of something unknown until more is added."""
-        spikes = self._unknown(out)
-        self._mark(spikes, "_soft", _differentiable(args))
-        self._mark(spikes, "_unsure", self._count)
-        return spikes
-
-    def _straight_through(
-        self, out: Tensor, comparison: Comparison, soft: Sequence[Tensor], instead: Sequence[float]
-    ) -> Tensor:
-        """Notes spikes of a comparison that have the gradient of a soft function."""
-        for place in instead:
-            self.seen.found.pop(place, None)
-        root = None
-        if comparison.fires is not None:
-            try:
-                depth = depth_of_soft(comparison.fires, soft)
-            except NoOrigin:
-                return self._unknown(out)
-            root = comparison.root(depth, out)
-            if root is None and depth is not None:
-                return self._unknown(out)
-        return self._fired(out, comparison, root)
-
-    def _fired(self, out: Tensor, comparison: Comparison, root: Root | None) -> Tensor:
-        """Notes spikes of a comparison, as a staircase of what is known to be their root."""
-        if comparison.fires is not None:
-            comparison.look_at(root)
-            self.seen.roots[comparison.number] = root
-        self.seen.found[self._count] = Place(Form.STRAIGHT_THROUGH, comparison.number)
-        spikes = fired(out, comparison)
-        self.seen.spots[self._count] = spikes.grad_fn, self._line()
-        return spikes
 
     def _line(self) -> tuple[Any, ...]:
         """The line that is running, which the steps of a neuron share."""
         return self._running(), *running_lines()
-
-    def _unknown(self, out: Tensor) -> Tensor:
-        """Notes spikes of a membrane that is not known."""
-        self.seen.found[self._count] = Place(Form.ROUNDED, -self._count)
-        return rounded(out)
 
     def loose_ends(
         self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]
@@ -469,7 +334,3 @@ class Comparisons(TorchFunctionMode):
         """A look at what leaves PyTorch; None where nothing does that depends on the image."""
         assert self._loose is not None
         return Elsewhere(self._loose.singly) if self._loose.leaves else None
-
-
-def _differentiable(values: Sequence[Any]) -> list[Tensor]:
-    return [value for value in values if isinstance(value, Tensor) and value.requires_grad]

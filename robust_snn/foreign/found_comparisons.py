@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,52 +16,6 @@ from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.squashed_values import Root, depth_alone
 
 
-@dataclass
-class Sums:
-    """What lines of sums and choices give, by the values of some step of a pass.
-
-    While nothing has fired, a membrane may be zero, as spikes and `soft - soft.detach()` are: then
-    other steps of the line say what it gives.
-
-    Attributes:
-        spikes: The lines of the comparisons whose spikes they give, None for an unknown one, and
-            what these are a staircase of.
-        others: Lines that give no spikes.
-        smooth: Those that give many values.
-        alone: Lines that give zeros with a gradient, for spikes that are added later.
-        silent: What was taken for spikes although all of its values were the same.
-    """
-
-    spikes: dict[Any, tuple[Any, Root | None]] = field(default_factory=dict)
-    others: set[Any] = field(default_factory=set)
-    smooth: set[Any] = field(default_factory=set)
-    alone: set[Any] = field(default_factory=set)
-    silent: set[tuple[Any, Any]] = field(default_factory=set)
-
-    @property
-    def mistaken(self) -> bool:
-        """Whether something was taken for spikes that other steps of its line say is none."""
-        silent = {line for line, _ in self.silent}
-        known = [(self.spikes[line][0], made) for line, made in self.silent if line in self.spikes]
-        wrong = silent & (self.others | self.alone) - {*self.spikes}
-        wrong |= self.alone & (self.others | {*self.spikes}) | self.conflicts
-        return bool(wrong) or any(told != made for told, made in known)
-
-    @property
-    def conflicts(self) -> set[Any]:
-        """Lines that give many values in one step and few in another, and no spikes at all."""
-        return self.smooth & {*self.spikes}
-
-    def joined(self, more: Sums) -> Sums:
-        """What two passes show."""
-        return Sums(
-            self.spikes | more.spikes,
-            self.others | more.others,
-            self.smooth | more.smooth,
-            self.alone | more.alone,
-        )
-
-
 class FoundComparisons:
     """What was found of comparisons in a pass, by the places of operations in it.
 
@@ -73,7 +26,6 @@ class FoundComparisons:
         spots: Nodes of spikes in the graph of gradients, and the lines that make them.
         lines: Paths and lines of comparisons.
         gates: Operations whose mask is none of spikes in that step.
-        sums: What lines of sums and choices give.
         compared_in: Lines of comparisons.
     """
 
@@ -84,7 +36,6 @@ class FoundComparisons:
         self.spots: dict[float, tuple[Any, Any]] = {}
         self.lines: dict[float, tuple[str, str]] = {}
         self.gates: set[float] = set()
-        self.sums = Sums()
         self.compared_in: dict[float, Any] = {}
 
     def of_spikes(

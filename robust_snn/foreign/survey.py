@@ -14,7 +14,6 @@ from torch.autograd.graph import Node
 from robust_snn.foreign.comparison import Places
 from robust_snn.foreign.comparisons import Comparisons
 from robust_snn.foreign.exchanged_spikes import Fired, Rounded
-from robust_snn.foreign.found_comparisons import Sums
 from robust_snn.foreign.gradient_hooks import hooked_modules, without_module_hooks
 from robust_snn.foreign.graph_walk import (
     Path,
@@ -59,6 +58,7 @@ from robust_snn.foreign.spike_steps import (
     neurons_of,
     walks_of,
 )
+from robust_snn.foreign.straight_through import Sums
 
 Run = Callable[[Tensor], Sequence[Tensor]]  # images to the tensors that a network returns
 Groups = Sequence[Sequence[Sequence[int]]]  # neurons, their steps, and the calls of these
@@ -110,7 +110,8 @@ def _look(
             with heard.following(), listening(heard), watching(looking):
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))
-            mistaken, told = looking.seen.sums.mistaken, told.joined(looking.seen.sums)
+            sums = looking.straight_through.sums
+            mistaken, told = sums.mistaken, told.joined(sums)
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
         spikes = {s.recorded.node: (s.recorded.path, *s.recorded.where[1:]) for s in others}
         places = looking.seen.of_spikes(spikes, outputs)
