@@ -79,17 +79,17 @@ def has_few_values(values: Tensor) -> bool:
     values = values.detach()
     flat = (torch.view_as_real(values.resolve_conj()) if values.is_complex() else values).flatten()
     most = min(LEVELS, max(2, flat.numel() // 4))
-    for part in (flat[:FEW_SEEN], flat):
-        if part.mul(1e4).round().unique().numel() > most:
-            return False
-    return True
+    return all(_count(part) <= most for part in (flat[:FEW_SEEN], flat))
 
 
-def has_many_values(values: Tensor) -> bool:
-    """Whether a tensor holds more values than spikes do."""
-    flat = values.detach().flatten()
-    flat = flat[:: -(-flat.numel() // FEW_SEEN)]
-    return flat.unique().numel() > min(LEVELS, max(4, flat.numel() // 2))
+def is_constant(values: Tensor) -> bool:
+    """Whether a tensor holds one value alone."""
+    return _count(values.detach()) < 2
+
+
+def _count(values: Tensor) -> int:
+    """How many values a tensor holds, but for roundings."""
+    return values.mul(1e4).round().unique().numel()
 
 
 def has_two_values(values: Tensor) -> bool:

@@ -22,8 +22,8 @@ from robust_snn.foreign.few_values import (
     are_close,
     has_few_values,
     has_hidden_values,
-    has_many_values,
     hides_a_constant,
+    is_constant,
     is_gradient_alone,
     made_of_spikes,
     takes_few_values_only,
@@ -43,14 +43,12 @@ class Sums:
         spikes: The lines of the comparisons whose spikes they give, None for an unknown one, and
             what these are a staircase of.
         others: Lines that give no spikes.
-        smooth: Those that give many values.
         alone: Lines that give zeros with a gradient, for spikes that are added later.
         silent: What was taken for spikes although all of its values were the same.
     """
 
     spikes: dict[Any, tuple[Any, Root | None]] = field(default_factory=dict)
     others: set[Any] = field(default_factory=set)
-    smooth: set[Any] = field(default_factory=set)
     alone: set[Any] = field(default_factory=set)
     silent: set[tuple[Any, Any]] = field(default_factory=set)
 
@@ -60,20 +58,14 @@ class Sums:
         silent = {line for line, _ in self.silent}
         known = [(self.spikes[line][0], made) for line, made in self.silent if line in self.spikes]
         wrong = silent & (self.others | self.alone) - {*self.spikes}
-        wrong |= self.alone & (self.others | {*self.spikes}) | self.conflicts
+        wrong |= self.alone & (self.others | {*self.spikes})
         return bool(wrong) or any(told != made for told, made in known)
-
-    @property
-    def conflicts(self) -> set[Any]:
-        """Lines that give many values in one step and few in another, and no spikes at all."""
-        return self.smooth & {*self.spikes}
 
     def joined(self, more: Sums) -> Sums:
         """What two passes show."""
         return Sums(
             self.spikes | more.spikes,
             self.others | more.others,
-            self.smooth | more.smooth,
             self.alone | more.alone,
         )
 
@@ -120,9 +112,7 @@ class StraightThrough:
         """
         line, sums, told = self._line(), self.sums, self._told
         self._count, self._at = count, line
-        varied = out.unique().numel() > 1
-        if line in told.conflicts:
-            return exchanged
+        varied = not is_constant(out)
         if not varied:
             if line in told.spikes:
                 return self._as_in_other_steps(args, out, *told.spikes[line])
@@ -142,8 +132,6 @@ class StraightThrough:
                 sums.silent.add((line, compared))
         elif varied:
             sums.others.add(line)
-            if has_many_values(out):
-                sums.smooth.add(line)
         return spikes
 
     def _as_in_other_steps(self, args: Any, out: Tensor, line: Any, root: Root | None) -> Tensor:
