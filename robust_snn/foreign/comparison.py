@@ -11,7 +11,6 @@ from torch import Tensor
 
 from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes
 from robust_snn.foreign.few_values import has_few_values, made_of_spikes
-from robust_snn.foreign.interception import nodes_of
 from robust_snn.foreign.masks import ARITHMETIC, CASTS, NEGATIONS, RESHAPING
 from robust_snn.foreign.spike_recording import line_of_network
 from robust_snn.foreign.squashed_values import Root, Value, find_root, nth_origin
@@ -82,10 +81,11 @@ class Comparison:
         self._threshold = threshold
 
     def look_for_few_values(self) -> None:
-        """Notes whether what is compared is made of spikes, as a picture in few greys is not."""
-        if made_of_spikes(self.compared):
-            made_by = nodes_of([self.compared])
-            self.of_few_values = any(hasattr(node, "_forward_cls") for node in made_by)
+        """Notes whether what is compared is made of the spikes of one call alone.
+
+        A membrane is made of those of several steps, and a picture in few greys of none.
+        """
+        self.of_few_values = made_of_spikes(self.compared) and _calls_behind(self.compared) == 1
 
     def look_at(self, root: Root | None) -> None:
         """Settles which membrane it is a step of."""
@@ -144,6 +144,25 @@ def is_whole(value: Any) -> bool:
 def _is_spikes(value: Tensor) -> bool:
     """Whether a tensor with a gradient is one of spikes, by what made it."""
     return hasattr(value, "_comparison") or hasattr(value.grad_fn, "_forward_cls")
+
+
+def _calls_behind(value: Tensor) -> int:
+    """How many calls of autograd functions a value is made of, without what is behind these.
+
+    A tensor in which several are written down counts as one, since a step is read from it.
+    """
+    seen, calls = set[Any](), 0
+    todo = [value.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "_forward_cls") or node.name().endswith("CopySlices"):
+            calls += 1
+        else:
+            todo += [parent for parent, _ in node.next_functions]
+    return calls
 
 
 def fired(out: Tensor, made: Comparison) -> Tensor:

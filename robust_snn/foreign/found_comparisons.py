@@ -68,13 +68,19 @@ class FoundComparisons:
         return [
             (*self.lines[its.made], UNREACHED)
             for place, its in self._candidates().items()
-            if its.form is Form.COMPARED and self.made[its.made].of_few_values
+            if its.form is Form.COMPARED and self._of_spikes_alone(place)
             if self._reaches_others(place, self.made[its.made], onward)
         ]
 
     def onward(self, spikes: Mapping[Node, Any], outputs: Sequence[Tensor]) -> Onward:
         """Where spikes go on to; see `of_spikes`."""
         return Onward(outputs, {**dict(self.spots.values()), **spikes})
+
+    def _of_spikes_alone(self, place: float) -> bool:
+        """Whether the comparisons of a line are made of the spikes of one call in all steps."""
+        line = self.spots[place][1]
+        beside = (self.found[p].made for p, (_, other) in self.spots.items() if other == line)
+        return all(self.made[number].of_few_values for number in beside if number in self.made)
 
     def _candidates(self) -> dict[float, Place]:
         """What may be spikes: of a comparison whose spikes have a gradient, the last operation."""

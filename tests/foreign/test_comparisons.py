@@ -246,6 +246,42 @@ def test_membranes_before_the_first_spike_are_no_spikes(name: str) -> None:
         assert_close_rms(through(victim.replace(gradient=mode))[1], expected)
 
 
+class Pooled(nn.Module):
+    """Its second membrane takes few values: it is made of pooled spikes alone."""
+
+    def __init__(self, fire: Callable[[Tensor], Tensor], pool: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fire, self.pool = fire, pool
+        self.first, self.last = nn.Conv2d(1, 6, 3, padding=1), nn.LazyLinear(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, u, total = torch.zeros(1), torch.zeros(1), torch.zeros(1)
+        for _ in range(4):
+            v = 0.5 * v + 3 * self.first(x)
+            spikes = self.fire(v)
+            v = v - spikes
+            u = 0.5 * u + 0.7 * self.pool(spikes)
+            out = self.fire(u)
+            u = u * (1 - out)
+            total = total + self.last(out.flatten(1))
+        return total
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.MaxPool2d(2), nn.Identity()], ids=str)
+@pytest.mark.parametrize("name", ["float", "where", "set as data", "soft + (hard - soft).detach()"])
+def test_membranes_of_pooled_spikes_fire(name: str, pool: nn.Module) -> None:
+    reference = Pooled(lambda v: Step.apply(v), pool)
+    reference(IMAGES)
+    net = Pooled(FORMS[name], pool)
+    net.load_state_dict(reference.state_dict())
+    victim, twin = (adapt(n, images=IMAGES) for n in (net, reference))
+    assert len(victim.takes("bptt").neurons) == 2 and not victim.takes("bptt").missed
+    for mode in QUIET_MODES:
+        found, expected = (through(v.replace(gradient=mode)) for v in (victim, twin))
+        assert_close_rms(found[1], expected[1])
+
+
 @pytest.mark.parametrize("name", WITH_GRADIENT)
 def test_a_trick_is_exchanged_with_any_surrogate(name: str) -> None:
     net = Net(WITH_GRADIENT[name])
