@@ -271,6 +271,7 @@ def exchange_kept_apply(name: str) -> None:
 
     It changes modules, instances and closures that hold it by a name; they call what they called.
     """
+    gc.unfreeze()  # what is frozen, as by the command line, is not looked through
     for function in [f for f in _open if function_name(f) == name]:
         for value in gc.get_referrers(function):
             if getattr(value, "__self__", None) is function and value.__name__ == "apply":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -226,6 +227,7 @@ NETS: dict[str, tuple[Any, Any, Any]] = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_modes_reach_the_spikes_of_whole_steps(name: str) -> None:
+    gc.freeze()  # as the command line does
     kind, opaque, plain_code = NETS[name]
     victim, twin = (adapt(kind(code), images=IMAGES) for code in (opaque, plain_code))
     assert not victim.takes("bptt").missed
