@@ -78,6 +78,8 @@ class FoundComparisons:
 
     def _of_spikes_alone(self, place: float) -> bool:
         """Whether the comparisons of a line are made of the spikes of one call in all steps."""
+        if not self.made[self.found[place].made].of_few_values:
+            return False
         line = self.spots[place][1]
         beside = (self.found[p].made for p, (_, other) in self.spots.items() if other == line)
         return all(self.made[number].of_few_values for number in beside if number in self.made)

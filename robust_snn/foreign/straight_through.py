@@ -63,11 +63,8 @@ class Sums:
 
     def joined(self, more: Sums) -> Sums:
         """What two passes show."""
-        return Sums(
-            self.spikes | more.spikes,
-            self.others | more.others,
-            self.alone | more.alone,
-        )
+        spikes, others = self.spikes | more.spikes, self.others | more.others
+        return Sums(spikes, others, self.alone | more.alone)
 
 
 class StraightThrough:
@@ -136,8 +133,7 @@ class StraightThrough:
 
     def _as_in_other_steps(self, args: Any, out: Tensor, line: Any, root: Root | None) -> Tensor:
         """Notes spikes of the comparison that was made last in a line."""
-        for place in (a._unsure for a in args if hasattr(a, "_unsure")):
-            self.seen.found.pop(place, None)
+        self._withdraw([a._unsure for a in args if hasattr(a, "_unsure")])
         compared = (c for c in reversed(self.compared) if self.seen.compared_in[c.number] == line)
         made = next(compared, None)
         return self._unknown(out) if made is None else self._fired(out, made, root)
@@ -197,8 +193,7 @@ class StraightThrough:
         self, out: Tensor, comparison: Comparison, soft: Sequence[Tensor], instead: Sequence[float]
     ) -> Tensor:
         """Notes spikes of a comparison that have the gradient of a soft function."""
-        for place in instead:
-            self.seen.found.pop(place, None)
+        self._withdraw(instead)
         root = None
         if comparison.fires is not None:
             try:
@@ -219,6 +214,11 @@ class StraightThrough:
         spikes = fired(out, comparison)
         self.seen.spots[self._count] = spikes.grad_fn, self._at
         return spikes
+
+    def _withdraw(self, places: Sequence[float]) -> None:
+        """Takes earlier operations for no spikes, as `hard + soft` is once `soft` is subtracted."""
+        for place in places:
+            self.seen.found.pop(place, None)
 
     def _unknown(self, out: Tensor) -> Tensor:
         """Notes spikes of a membrane that is not known."""
