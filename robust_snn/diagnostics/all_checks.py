@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,10 +12,10 @@ from robust_snn.attacks.norm_ball import BALL_NORMS
 from robust_snn.attacks.threat_radius import checked_radius
 from robust_snn.diagnostics.attack_sanity import (
     Curves,
+    ShortAttacks,
     accuracy_over_eps,
     accuracy_over_steps,
     against_random_noise,
-    pgd_images,
 )
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.finite_differences import finite_differences
@@ -103,21 +102,18 @@ def full(
     if norm not in BALL_NORMS:
         raise unknown("norm", str(norm), BALL_NORMS)
     threat: dict[str, Any] = {"eps": checked_radius(eps, norm), "norm": norm, "seed": seed}
-    kept: dict[str, Any] = {**threat, "curves": curves}
-
-    craft = cache(pgd_images)  # of several checks, within the same radius
+    curves = {} if curves is None else curves
+    attacks = ShortAttacks(*of, **threat, curves=curves)
     return [
         *cheap(*of, seed=seed),
         *measure_or_warn("hidden noise", lambda: hidden_noise(*of, seed=seed)),
         *measure_or_warn("finite differences", lambda: finite_differences(*of, **threat)),
-        *measure_or_warn("accuracy over eps", lambda: accuracy_over_eps(*of, **kept, craft=craft)),
-        *measure_or_warn("accuracy over steps", lambda: accuracy_over_steps(*of, **kept)),
-        *measure_or_warn(
-            "white-box against noise", lambda: against_random_noise(*of, **kept, craft=craft)
-        ),
-        *measure_or_warn(TIES, lambda: ties_under_attack(*of, **threat, craft=craft)),
+        *measure_or_warn("accuracy over eps", lambda: accuracy_over_eps(attacks)),
+        *measure_or_warn("accuracy over steps", lambda: accuracy_over_steps(attacks)),
+        *measure_or_warn("white-box against noise", lambda: against_random_noise(attacks)),
+        *measure_or_warn(TIES, lambda: ties_under_attack(attacks)),
         *measure_or_warn("EOT convergence", lambda: eot_convergence(*of, seed=seed, curves=curves)),
-        *measure_or_warn("fixed noise", lambda: known_noise(*of, **threat, craft=craft)),
+        *measure_or_warn("fixed noise", lambda: known_noise(attacks)),
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -21,60 +22,72 @@ from robust_snn.victim.checked_inputs import count_classes
 from robust_snn.victim.scoring import correct
 
 Curves = dict[str, dict[float, float]]
-Crafting = Callable[..., Tensor]  # `pgd_images`, which several checks at once may remember
-STEPS = 10  # of PGD
+STEP_COUNTS = (1, 5, 20)  # of the attacks that are compared by their steps
+POINTS = 20  # at random, of which the worst counts
 
 
-def fresh_accuracy(victim: Victim, images: Tensor, labels: Tensor, seed: int = 0) -> float:
-    """Accuracy on fresh draws of the plain network, in [0, 1]."""
-    with attack_variant(victim, seed) as variant:
-        x, y, ids = on_device(variant, images, labels, None)
-        right = correct(
-            variant, x, y, draws=SCORE_DRAWS, ids=ids, purpose="score", batch_size=len(x)
-        )
-    return float(right.double().mean(0).mean())
+@dataclass(frozen=True, eq=False)
+class ShortAttacks:
+    """Short attacks on some images within one threat, which several checks look at.
+
+    Attributes:
+        victim: The victim.
+        images: `[B, C, H, W]`.
+        labels: `[B]`.
+        eps: Radius of the ball.
+        norm: `"Linf"` or `"L2"`.
+        seed: Seed of all noise and random numbers.
+        steps: Steps of PGD.
+        curves: Takes what the checks measure along the way, such as robust accuracy over `"eps"`.
+    """
+
+    victim: Victim
+    images: Tensor
+    labels: Tensor
+    eps: float
+    norm: str = "Linf"
+    seed: int = 0
+    steps: int = 10
+    curves: Curves = field(default_factory=dict)
+    _made: dict[float, Tensor] = field(default_factory=dict, init=False)
+
+    def pgd(self, eps: float | None = None) -> Tensor:
+        """What PGD makes of the images, once for each radius, which may be one that nobody would
+        ask for."""
+        eps = self.eps if eps is None else eps
+        if eps not in self._made:
+            attack = PGD(steps=self.steps, eot_loss=FEW_DRAWS)
+            of = self.victim, self.images, self.labels
+            self._made[eps] = attack.within(*of, eps, self.norm, self.seed).images
+        return self._made[eps]
+
+    def accuracy(self, images: Tensor) -> float:
+        """Accuracy on fresh draws of the plain network, in [0, 1]."""
+        with attack_variant(self.victim, self.seed) as variant:
+            x, y, ids = on_device(variant, images, self.labels, None)
+            right = correct(
+                variant, x, y, draws=SCORE_DRAWS, ids=ids, purpose="score", batch_size=len(x)
+            )
+        return float(right.double().mean(0).mean())
+
+    def curve(self, name: str) -> dict[float, float]:
+        """Where accuracies are kept, by what an attack may do."""
+        return self.curves.setdefault(name, {})
 
 
-def pgd_images(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    steps: int = STEPS,
-) -> Tensor:
-    """What PGD makes of images within a radius, which may be one that nobody would ask for."""
-    attack = PGD(steps=steps, eot_loss=FEW_DRAWS)
-    return attack.within(victim, images, labels, eps, norm, seed).images
-
-
-def accuracy_over_eps(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    steps: int = STEPS,
-    curves: Curves | None = None,
-    craft: Crafting = pgd_images,
-) -> list[Diagnostic]:
+def accuracy_over_eps(attacks: ShortAttacks) -> list[Diagnostic]:
     """Robust accuracy must not rise with eps, and must reach chance where a grey image is allowed.
 
     Half of the range in Linf, and half of the root of the number of pixels in L2, reach a grey
     image from any image, so that no classifier can be better than to name the commonest class.
     """
-    grey = 0.5 if norm == "Linf" else 0.5 * images[0].numel() ** 0.5
-    radii = sorted({eps / 2, eps, 2 * eps, grey})
-    accuracies = _curve(curves, "eps")
-    for radius in radii:
-        made = craft(victim, images, labels, eps=radius, norm=norm, seed=seed, steps=steps)
-        accuracies[radius] = fresh_accuracy(victim, made, labels, seed)
-    one_class = float(labels.bincount().max()) / len(labels)  # what the same answer to all gives
-    chance = max(1 / count_classes(victim, images), one_class)
+    images, eps = attacks.images, attacks.eps
+    grey = 0.5 if attacks.norm == "Linf" else 0.5 * images[0].numel() ** 0.5
+    accuracies = attacks.curve("eps")
+    for radius in sorted({eps / 2, eps, 2 * eps, grey}):
+        accuracies[radius] = attacks.accuracy(attacks.pgd(radius))
+    one_class = float(attacks.labels.bincount().max()) / len(images)  # one answer to all
+    chance = max(1 / count_classes(attacks.victim, images), one_class)
     end = accuracies[grey]
     collapse = Diagnostic(
         "collapse",
@@ -85,68 +98,41 @@ def accuracy_over_eps(
     return [must_not_rise("eps", accuracies, len(images)), collapse]
 
 
-def accuracy_over_steps(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    steps: int = 20,
-    curves: Curves | None = None,
-) -> list[Diagnostic]:
+def accuracy_over_steps(attacks: ShortAttacks) -> list[Diagnostic]:
     """Robust accuracy must not rise with steps, and many must be stronger than a single one."""
-    accuracies = _curve(curves, "steps")
-    for count in sorted({1, max(steps // 4, 2), max(steps, 3)}):
-        alpha = eps if count == 1 else None
-        attack = PGD(steps=count, alpha=alpha, random_start=count > 1, eot_loss=FEW_DRAWS)
-        adversarial = attack(victim, images, labels, eps=eps, norm=norm, seed=seed)
-        accuracies[count] = fresh_accuracy(victim, adversarial.images, labels, seed)
-    first, last = accuracies[1], accuracies[max(accuracies)]
+    of, count = (attacks.victim, attacks.images, attacks.labels), len(attacks.images)
+    eps, norm, seed = attacks.eps, attacks.norm, attacks.seed
+    accuracies = attacks.curve("steps")
+    for steps in STEP_COUNTS:
+        alpha = eps if steps == 1 else None
+        attack = PGD(steps=steps, alpha=alpha, random_start=steps > 1, eot_loss=FEW_DRAWS)
+        accuracies[steps] = attacks.accuracy(attack(*of, eps=eps, norm=norm, seed=seed).images)
+    first, last = accuracies[STEP_COUNTS[0]], accuracies[STEP_COUNTS[-1]]
     comparison = compare_strength(
-        "iterative against single-step", last, first, len(images), "iterative", "single-step"
+        "iterative against single-step", last, first, count, "iterative", "single-step"
     )
-    return [must_not_rise("steps", accuracies, len(images)), comparison]
+    return [must_not_rise("steps", accuracies, count), comparison]
 
 
-def against_random_noise(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    steps: int = STEPS,
-    points: int = 20,
-    curves: Curves | None = None,
-    craft: Crafting = pgd_images,
-) -> Diagnostic:
+def against_random_noise(attacks: ShortAttacks) -> Diagnostic:
     """White-box accuracy must not exceed that of the worst of several random points.
 
     The points are at the same distance as those of the attack.
     """
-    adversarial = craft(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=steps)
-    white = fresh_accuracy(victim, adversarial, labels, seed)
-    worst, left = torch.ones(len(images)), _curve(curves, "random points")
-    with attack_variant(victim, seed) as variant:
-        x, y, ids = on_device(variant, images, labels, None)
-        ball, rng = NormBall(x, eps, norm), ImageRng(seed, ids, x)
-        for point in range(points):
+    images, seed = attacks.images, attacks.seed
+    white = attacks.accuracy(attacks.pgd())
+    worst, left = torch.ones(len(images)), attacks.curve("random points")
+    with attack_variant(attacks.victim, seed) as variant:
+        x, y, ids = on_device(variant, images, attacks.labels, None)
+        ball, rng = NormBall(x, attacks.eps, attacks.norm), ImageRng(seed, ids, x)
+        for point in range(POINTS):
             noisy, purpose = ball.random_surface(rng, point), f"noise-{point}"
             right = correct(variant, noisy, y, draws=2, ids=ids, purpose=purpose, batch_size=len(x))
             worst = torch.minimum(worst, right.float().mean(1).cpu())
             left[point + 1] = float(worst.mean())
-    black = float(worst.mean())
     return compare_strength(
-        "white-box against noise", white, black, len(images), "gradients", "random noise"
+        "white-box against noise", white, left[POINTS], len(images), "gradients", "random noise"
     )
-
-
-def _curve(curves: Curves | None, name: str) -> dict[float, float]:
-    """Where accuracies are kept, by what an attack may do; in `curves`, where a caller has some."""
-    return {} if curves is None else curves.setdefault(name, {})
 
 
 def must_not_rise(what: str, accuracies: Mapping[Any, float], images: int) -> Diagnostic:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.gradient_descent import PGD
-from robust_snn.diagnostics.attack_sanity import (
-    STEPS,
-    Crafting,
-    Curves,
-    fresh_accuracy,
-    pgd_images,
-)
+from robust_snn.diagnostics.attack_sanity import Curves, ShortAttacks
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade, two_errors
 from robust_snn.diagnostics.input_gradients import cosines, input_gradient
 from robust_snn.utils.share_texts import percent
@@ -58,30 +54,21 @@ def eot_convergence(
     return Diagnostic("EOT convergence", cosine, grade(-cosine, -0.8, -0.5), why)
 
 
-def known_noise(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    steps: int = STEPS,
-    craft: Crafting = pgd_images,
-) -> Diagnostic:
+def known_noise(attacks: ShortAttacks) -> Diagnostic:
     """Accuracy under fresh noise minus that under known noise: what randomness adds.
 
     Known noise is the same in every call, so the attack sees the draws that score it.
     """
+    victim, images, labels = attacks.victim, attacks.images, attacks.labels
     if not victim.stochastic:
         return Diagnostic("fixed noise", 0.0, "pass", "the victim is deterministic")
-    unknown = craft(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=steps)
-    fresh = fresh_accuracy(victim, unknown, labels, seed)
+    fresh = attacks.accuracy(attacks.pgd())
     known = victim.replace(noise="frozen", cost=victim.cost)
-    attack = PGD(steps=steps, keep=1, select=1)
-    adversarial = attack(known, images, labels, eps=eps, norm=norm, seed=seed)
-    with attack_variant(known, seed) as variant, torch.no_grad():
-        x, y, _ = on_device(variant, adversarial.images, labels, None)
+    attack = PGD(steps=attacks.steps, keep=1, select=1)
+    threat: dict[str, Any] = {"eps": attacks.eps, "norm": attacks.norm, "seed": attacks.seed}
+    adversarial = attack(known, images, labels, **threat).images
+    with attack_variant(known, attacks.seed) as variant, torch.no_grad():
+        x, y, _ = on_device(variant, adversarial, labels, None)
         fixed = float((variant(x).argmax(1) == y).double().mean())
     gap = fresh - fixed
     why = f"known noise leaves an accuracy of {percent(fixed)}, fresh noise one of {percent(fresh)}"

@@ -15,7 +15,7 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.mode_ranking import SCORE_DRAWS
-from robust_snn.diagnostics.attack_sanity import STEPS, Crafting, pgd_images
+from robust_snn.diagnostics.attack_sanity import ShortAttacks
 from robust_snn.diagnostics.diagnostic import Diagnostic, grade
 from robust_snn.utils.share_texts import percent
 from robust_snn.victim import Victim
@@ -53,19 +53,11 @@ def tied_answers(clean: Answers, attacked: Answers) -> list[Diagnostic]:
     return [Diagnostic(NAME, max(shares), grade(max(shares), SHARE, 1.0), why)]
 
 
-def ties_under_attack(
-    victim: Victim,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: float,
-    norm: str = "Linf",
-    seed: int = 0,
-    craft: Crafting = pgd_images,
-) -> list[Diagnostic]:
-    """The same of images `[B, C, H, W]` with `labels` `[B]`, and of what PGD makes of them."""
-    made = craft(victim, images, labels, eps=eps, norm=norm, seed=seed, steps=STEPS)
-    return tied_answers(*(_answers(victim, x, labels, seed) for x in (images, made)))
+def ties_under_attack(attacks: ShortAttacks) -> list[Diagnostic]:
+    """The same of images, and of what PGD makes of them."""
+    victim, labels, seed = attacks.victim, attacks.labels, attacks.seed
+    shown = attacks.images, attacks.pgd()
+    return tied_answers(*(_answers(victim, images, labels, seed) for images in shown))
 
 
 def _answers(victim: Victim, images: Tensor, labels: Tensor, seed: int) -> Answers:

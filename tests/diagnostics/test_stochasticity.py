@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 import robust_snn
+from robust_snn.diagnostics.attack_sanity import ShortAttacks
 from robust_snn.diagnostics.mode_agreement import mode_agreement
 from robust_snn.diagnostics.stochasticity import eot_convergence, known_noise
 
@@ -18,7 +19,7 @@ def test_noise_is_measured(digits: Any) -> None:
     images, labels = digits.images[:6], digits.labels[:6]
     result = eot_convergence(noisy, images, labels, draws=7)
     assert 0 < result.value <= 1 and " at 7" in result.why and " at 50" in result.why
-    gap = known_noise(noisy, images, labels, eps=0.1, steps=3)
+    gap = known_noise(ShortAttacks(noisy, images, labels, eps=0.1, steps=3))
     assert -1 <= gap.value <= 1
     assert eot_convergence(digits.victim, images, labels).status == "pass"
     assert "bptr" in mode_agreement(noisy, images, labels, draws=2).why

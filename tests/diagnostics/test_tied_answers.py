@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_snn import Victim, evaluate
+from robust_snn.diagnostics.attack_sanity import ShortAttacks
 from robust_snn.diagnostics.tied_answers import Answers, tied_answers, ties_under_attack
 from robust_snn.eval import AttackSpec, Suite
 from victims import StandIn
@@ -75,6 +76,6 @@ def test_a_verdict_and_a_diagnosis_count_ties(
     suite = Suite("short", (AttackSpec("fgsm", "robust_snn", "fgsm"),))
     verdict = evaluate(*of, suite=suite, eps=0.06, out=tmp_path, report=False)
     (told,) = [note for note in verdict.diagnostics if note.name == "tied answers"]
-    (same,) = ties_under_attack(*of, eps=0.06)
+    (same,) = ties_under_attack(ShortAttacks(*of, eps=0.06))
     assert told == same and told.status == "warn"
     assert f"accuracy is {clean} clean and {robust} under attack" in told.why

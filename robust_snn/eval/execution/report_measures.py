@@ -13,7 +13,7 @@ import torch
 
 from robust_snn.attacks.norm_ball import BALL_NORMS
 from robust_snn.diagnostics import gradient_cosines
-from robust_snn.diagnostics.attack_sanity import Curves, accuracy_over_steps
+from robust_snn.diagnostics.attack_sanity import Curves, ShortAttacks, accuracy_over_steps
 from robust_snn.diagnostics.margin_curve import margin_curve
 from robust_snn.diagnostics.stochasticity import eot_convergence
 from robust_snn.eval.execution.adaptive_suite import probe_record
@@ -177,7 +177,7 @@ def _masking(
             raise InputError("it costs more than a tenth of this run; robust-snn diagnose does it")
         some = victim, of[1][:images], of[2][:images]
         curves: Curves = {}
-        accuracy_over_steps(*some, **threat, curves=curves)
+        accuracy_over_steps(ShortAttacks(*some, **threat, curves=curves))
         eot_convergence(*some, seed=job.seed, curves=curves)
         return curves
 
