@@ -170,12 +170,10 @@ class GradientAttack(Attack):
             return None if start is None else checked_start(start, images)
         if start in (WORST, SOURCE):
             raise InputError(f"start='{start}' is for rows of suites; give images or a victim")
-        if isinstance(start, str):
-            changed = {"noise" if start in POLICIES else "gradient": start}
-            start = victim.replace(**changed, cost=victim.cost)
         there = replace(self, start=None)
         _, _, labels, ids, eps, norm, seed = inputs
-        return there.within(start, images, labels, eps, norm, seed, ids).images
+        other = other_victim(start, victim)
+        return there.within(other, images, labels, eps, norm, seed, ids).images
 
     @property
     def least_classes(self) -> int:
@@ -212,6 +210,14 @@ class IterativeAttack(GradientAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole(self.steps, "steps", 1)
+
+
+def other_victim(other: Victim | str, victim: Victim) -> Victim:
+    """The victim that is given, or the variant of another with a noise policy or gradient mode."""
+    if not isinstance(other, str):
+        return other
+    changed = {"noise" if other in POLICIES else "gradient": other}
+    return victim.replace(**changed, cost=victim.cost)
 
 
 def checked_start(start: Tensor, images: Tensor) -> Tensor:

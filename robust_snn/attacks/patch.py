@@ -12,11 +12,14 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import Attack
 from robust_snn.attacks.norm_ball import per_image, where_images
-from robust_snn.attacks.problem import AttackInputs, margin_gradient
+from robust_snn.attacks.problem import (
+    AttackInputs,
+    fresh_answers,
+    margin_gradient,
+)
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import whole
-from robust_snn.victim.scoring import fresh_logits
 
 TRIED = 200  # places, at most
 FIRST = 0.5  # length of a first step; the range of pixels is 1
@@ -65,7 +68,6 @@ class Patch(Attack):
         side = min(isqrt(int(inputs.eps) // images.shape[1]), *images.shape[2:])
         if not len(images) or not side:
             return best, wrong
-        draws = 10 if victim.stochastic else 1
         hardest = torch.full((len(images),), -torch.inf, device=images.device)
         for place, mask in enumerate(self._hardest_places(inputs, side)):
             x = images
@@ -73,9 +75,8 @@ class Patch(Attack):
                 purpose = "patch", place, step
                 ascent = margin_gradient(victim, x, labels, self.eot_loss, ids, purpose).sign()
                 x = (x + FIRST * (1 - step / self.steps) * mask * ascent).clamp(0, 1)
-            logits = fresh_logits(victim, x, ids, draws, "choose")
-            errors = torch.stack([(z.argmax(1) != labels).float() for z in logits]).mean(0)
-            found = errors + 1e-3 * torch.stack([margin(z, labels) for z in logits]).mean(0).tanh()
+            gap, errors = fresh_answers(inputs, x)
+            found = errors + 1e-3 * gap.tanh()
             better = found > hardest
             best, hardest = where_images(better, x, best), found.where(better, hardest)
             wrong = torch.where(better, errors > 0.5, wrong)

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.attack_losses import cross_entropy, margin
+from robust_snn.attacks.attack_losses import cross_entropy
 from robust_snn.attacks.base import Attack
 from robust_snn.attacks.norm_ball import NormBall, where_images
-from robust_snn.attacks.problem import AttackInputs
+from robust_snn.attacks.problem import AttackInputs, fresh_answers
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 from robust_snn.victim.checked_inputs import steps_refusal
-from robust_snn.victim.scoring import fresh_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +62,7 @@ class PerStep(Attack):
         best, worst = images, torch.full((len(images),), -torch.inf, device=images.device)
         wrong = torch.zeros_like(worst)
         for step in range(self.steps + 1 if len(images) else 0):
-            logits = fresh_logits(victim, x, ids, 10 if victim.stochastic else 1, "choose")
-            errors = torch.stack([(z.argmax(1) != labels).float() for z in logits]).mean(0)
-            gap = torch.stack([margin(z, labels) for z in logits]).mean(0)
+            gap, errors = fresh_answers(inputs, x)
             found = errors + 1e-3 * gap.tanh()
             harder = found > worst
             best, worst = where_images(harder, x, best), found.where(harder, worst)

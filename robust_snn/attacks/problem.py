@@ -19,6 +19,9 @@ from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.attacks.loss_schedules import Moment
 from robust_snn.attacks.norm_ball import NormBall, per_image
 from robust_snn.victim import Victim
+from robust_snn.victim.scoring import fresh_logits
+
+CHOOSING_DRAWS = 10  # of attacks that have no option for it
 
 
 class AttackInputs(NamedTuple):
@@ -198,6 +201,23 @@ def of_mean_one(gradient: Tensor) -> Tensor:
     scaled = gradient / mean_size(gradient)
     fine = per_image(scaled.flatten(1).isfinite().all(1), gradient)
     return torch.where(fine, scaled, torch.zeros_like(scaled))
+
+
+def fresh_answers(
+    inputs: AttackInputs, x: Tensor, draws: int = CHOOSING_DRAWS, purpose: str = "choose"
+) -> tuple[Tensor, Tensor]:
+    """Mean margin and share of wrong answers on fresh draws at points `[B, ...]`, `[B]` each.
+
+    Args:
+        inputs: What is attacked.
+        x: The points.
+        draws: Number of draws; one of a deterministic victim.
+        purpose: Name of the stream of draws.
+    """
+    victim, labels = inputs.victim, inputs.labels
+    logits = fresh_logits(victim, x, inputs.ids, draws if victim.stochastic else 1, purpose)
+    margins = torch.stack([margin(z, labels) for z in logits]).mean(0)
+    return margins, torch.stack([(z.argmax(1) != labels).float() for z in logits]).mean(0)
 
 
 @torch.enable_grad()

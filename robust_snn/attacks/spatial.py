@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import Attack
 from robust_snn.attacks.gradient_attack import IterativeAttack
 from robust_snn.attacks.norm_ball import where_images
-from robust_snn.attacks.problem import AttackInputs, Problem
+from robust_snn.attacks.problem import AttackInputs, Problem, fresh_answers
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.values import whole
-from robust_snn.victim.scoring import fresh_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +55,12 @@ class Spatial(Attack):
         _check_images(self.name, images, eps)
 
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
-        victim, images, labels, ids = inputs[:4]
+        images = inputs.images
         best, worst = images, torch.full((len(images),), -torch.inf, device=images.device)
         wrong = torch.zeros_like(worst)
-        draws = victim.eot if victim.stochastic else 1
         for point in [None, *self.grid()]:
             x = images if point is None else transformed(images, *point)
-            with torch.no_grad():
-                logits = fresh_logits(victim, x, ids, draws, "spatial")
-            gap = torch.stack([margin(z, labels) for z in logits]).mean(0)
-            errors = torch.stack([(z.argmax(1) != labels).float() for z in logits]).mean(0)
+            gap, errors = fresh_answers(inputs, x, inputs.victim.eot, "spatial")
             harder = gap > worst
             best, worst = where_images(harder, x, best), gap.where(harder, worst)
             wrong = errors.where(harder, wrong)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from robust_snn.attacks.apgd import APGD
-from robust_snn.attacks.gradient_attack import IterativeAttack
-from robust_snn.attacks.problem import AttackInputs
-from robust_snn.neurons.noise_source import POLICIES
+from robust_snn.attacks.gradient_attack import IterativeAttack, other_victim
+from robust_snn.attacks.problem import AttackInputs, fresh_answers
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-from robust_snn.victim.scoring import fresh_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +34,11 @@ class Transfer(IterativeAttack):
 
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
         victim, images, labels, ids, eps, norm, seed = inputs
-        source = self.source
-        if isinstance(source, str):
-            key = "noise" if source in POLICIES else "gradient"
-            source = victim.replace(**{key: source}, cost=victim.cost)
+        source = other_victim(self.source, victim)
         apgd = APGD(steps=self.steps, **self.shared_options())
         crafted = apgd(source, images, labels, eps=eps, norm=norm, seed=seed, ids=ids).images
         if self.refine:
             options = self.shared_options() | {"start": crafted}
             return APGD(steps=self.refine, **options).craft(inputs)
-        draws = self.select if victim.stochastic else 1
-        logits = fresh_logits(victim, crafted, ids, draws, "choose")
-        right = torch.stack([(z.argmax(1) == labels).double() for z in logits]).mean(0)
-        return crafted, right < 0.5
+        _, errors = fresh_answers(inputs, crafted, self.select)
+        return crafted, errors > 0.5

@@ -11,10 +11,9 @@ from robust_snn.attacks.attack_losses import cross_entropy
 from robust_snn.attacks.base import Attack
 from robust_snn.attacks.events.event_frames import check_binary, check_budget
 from robust_snn.attacks.norm_ball import NormBall
-from robust_snn.attacks.problem import AttackInputs
+from robust_snn.attacks.problem import AttackInputs, fresh_answers
 from robust_snn.utils.argument_types import check_fields
 from robust_snn.utils.values import whole
-from robust_snn.victim.scoring import fresh_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +50,15 @@ class Universal(Attack):
             check_binary(self.name, images)
 
     def craft(self, inputs: AttackInputs) -> tuple[Tensor, Tensor]:
-        victim, images, labels, ids = inputs[:4]
-        adversarial, first = images.clone(), halves(labels, ids)
+        images, labels = inputs.images, inputs.labels
+        adversarial, first = images.clone(), halves(labels, inputs.ids)
         if not len(images):
             return adversarial, torch.zeros_like(labels, dtype=torch.bool)
         for fitted in (first, ~first):
             change = self.fit(inputs.subset(fitted.nonzero()[:, 0]))
             adversarial[~fitted] = changed(images[~fitted], change, inputs.eps, inputs.norm)
-        draws = 10 if victim.stochastic else 1
-        logits = fresh_logits(victim, adversarial, ids, draws, "choose")
-        right = torch.stack([(z.argmax(1) == labels).double() for z in logits]).mean(0)
-        return adversarial, right < 0.5
+        _, errors = fresh_answers(inputs, adversarial)
+        return adversarial, errors > 0.5
 
     def fit(self, inputs: AttackInputs) -> Tensor:
         """The perturbation that misleads most of these images, `[1, ...]`; of frames, the flips."""

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.events.event_frames import check_binary, check_budget
-from robust_snn.attacks.events.flips import largest_of_recording
-from robust_snn.attacks.gradient_attack import IterativeAttack
+from robust_snn.attacks.events.flips import BinaryFrameAttack, largest_of_recording
 from robust_snn.attacks.problem import Problem
 from robust_snn.utils.errors import unknown
 
@@ -18,7 +16,7 @@ FAR = 1e6  # rank of an entry that is outside of a pattern
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraPatterns(IterativeAttack):
+class CameraPatterns(BinaryFrameAttack):
     """Adds `eps` events in a pattern that a camera might see (Marchisio et al., IJCNN 2021).
 
     - `"frame"`: along the border, in one step after the other;
@@ -37,19 +35,12 @@ class CameraPatterns(IterativeAttack):
     """
 
     name = "camera-patterns"
-    norms = ("L0",)
-    steps: int = 20
     pattern: str = "frame"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pattern not in PATTERNS:
             raise unknown(f"pattern of {self.name}", str(self.pattern), PATTERNS)
-
-    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
-        super().check_inputs(images, eps, norm)
-        check_budget(self.name, eps)
-        check_binary(self.name, images)
 
     def run(self, problem: Problem) -> None:
         clean, budget = problem.images, int(problem.eps)

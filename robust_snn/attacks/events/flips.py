@@ -79,7 +79,24 @@ class EventPGD(IterativeAttack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomFlips(IterativeAttack):
+class BinaryFrameAttack(IterativeAttack):
+    """Base of attacks that change `eps` entries of every binary recording.
+
+    Attributes:
+        steps: Gradients, or tries, per start.
+    """
+
+    norms = ("L0",)
+    steps: int = 20
+
+    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
+        super().check_inputs(images, eps, norm)
+        check_budget(self.name, eps)
+        check_binary(self.name, images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomFlips(BinaryFrameAttack):
     """`eps` entries of binary frames flipped at random: the baseline that an attack must beat.
 
     The hardest of some tries is returned.
@@ -90,18 +107,11 @@ class RandomFlips(IterativeAttack):
     """
 
     name = "random-flips"
-    norms = ("L0",)
-    steps: int = 20
     only: str = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_only(self.name, self.only)
-
-    def check_inputs(self, images: Tensor, eps: float, norm: str) -> None:
-        super().check_inputs(images, eps, norm)
-        check_budget(self.name, eps)
-        check_binary(self.name, images)
 
     def run(self, problem: Problem) -> None:
         clean = problem.images

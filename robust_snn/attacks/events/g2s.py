@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from robust_snn.attacks.events.event_frames import check_binary, check_budget
-from robust_snn.attacks.events.flips import largest_of_recording
-from robust_snn.attacks.gradient_attack import IterativeAttack
+from robust_snn.attacks.events.flips import BinaryFrameAttack, largest_of_recording
 from robust_snn.attacks.problem import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
-class G2S(IterativeAttack):
+class G2S(BinaryFrameAttack):
     """Flips entries with the chance that the size of their gradient gives (Liang et al., 2021).
 
     A step adds the sign of the gradient to entries drawn with a chance of its size over its largest
@@ -26,13 +24,6 @@ class G2S(IterativeAttack):
     """
 
     name = "g2s"
-    norms = ("L0",)
-    steps: int = 20
-
-    def check_inputs(self, images: torch.Tensor, eps: float, norm: str) -> None:
-        super().check_inputs(images, eps, norm)
-        check_budget(self.name, eps)
-        check_binary(self.name, images)
 
     def run(self, problem: Problem) -> None:
         clean, x = problem.images, problem.images
