@@ -12,7 +12,7 @@ from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.user_files import output_folder
+from robust_snn.utils.user_files import check_output_folder, output_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +56,7 @@ def analyse(
 
     options.set_threads(threads)
     start_logging(quiet)
+    check_output_folder(out, "the analysis")
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
     info, images = subject.info, subject.loaded
     if not 0 <= sample < len(images):

@@ -13,6 +13,7 @@ from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.user_files import check_output_folder
 
 
 @app.command(epilog="Example: robust-snn benchmark --all --out benchmarks")
@@ -49,6 +50,7 @@ def benchmark(
     from robust_snn.benchmarks import PARTS, run_part
     from robust_snn.benchmarks.timing import CLOCKS
 
+    check_output_folder(out, "the tables")
     if kernels != static:
         raise InputError("--kernels and --static go together: they compile the Triton kernels")
     if (card := options.chosen_device(device)) != "cpu":

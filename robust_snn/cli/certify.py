@@ -70,12 +70,14 @@ def certify(
     from robust_snn.cli.inputs import load_subject
     from robust_snn.foreign.identity import identity
     from robust_snn.utils.progress_bar import progress_listener
+    from robust_snn.utils.user_files import check_output_folder
     from robust_snn.utils.values import number
     from robust_snn.utils.version import __version__
 
     _check_options(noise, draws, eps, nodes)
     options.set_threads(threads)
     bar = start_logging(quiet)
+    check_output_folder(out, "the certificates")
     subject = load_subject(model, model_kwargs, checkpoint, data, data_root, n, adapting=adapting)
     victim, images = subject.victim(options.chosen_device(device), seed=seed), subject.loaded
     task: CertificateTask

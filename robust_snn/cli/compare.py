@@ -27,9 +27,11 @@ def compare(
     """Show how two verdicts differ. Both are on the same images; chance may explain it."""
     from robust_snn.eval import compare as compared
     from robust_snn.eval.reporting.page_templates import check_page
+    from robust_snn.utils.user_files import check_output_folder
 
     if out is not None:
         check_page("comparison.html")
+        check_output_folder(out, "the comparison")
     comparison = compared(first, second)
     say(render_comparison(comparison))
     if out is not None:

@@ -19,6 +19,7 @@ from robust_snn.cli import options
 from robust_snn.cli.app import app
 from robust_snn.cli.console import say, start_logging
 from robust_snn.utils.optional_work import if_possible
+from robust_snn.utils.user_files import check_output_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +40,7 @@ def demo(
 ) -> None:
     """Attack two small networks on digits. A table shows what attacks claim, and what holds."""
     options.set_threads(threads)
+    check_output_folder(out, "the demo")
     _say_what_is_missing()
     say(render_demo(run_demo(out, progress=start_logging(quiet))))
     for page in sorted(out.glob("*/verdict/report.html")):

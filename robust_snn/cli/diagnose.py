@@ -63,11 +63,12 @@ def diagnose(
     from robust_snn.eval.reporting.diagnosis_page import write_diagnosis
     from robust_snn.eval.reporting.page_templates import check_page
     from robust_snn.utils.optional_work import if_possible
-    from robust_snn.utils.user_files import output_folder
+    from robust_snn.utils.user_files import check_output_folder, output_folder
     from robust_snn.utils.values import number
 
     if out is not None:
         check_page("diagnosis.html")
+        check_output_folder(out, "the diagnosis")
     options.set_threads(threads)
     start_logging(True)  # lines say what runs: there is no bar
     PGD().check_norm(norm)

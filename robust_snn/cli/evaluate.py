@@ -16,6 +16,7 @@ from robust_snn.cli.console import command, log_lines, say, start_logging
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.places import place
+from robust_snn.utils.user_files import check_output_folder
 
 OF_LOADING = 1.7  # times loading the libraries: that, the report's own libraries and its figures
 
@@ -121,6 +122,8 @@ def evaluate(
 
     options.set_threads(threads)
     bar = start_logging(quiet, log_json)
+    if not dry_run:
+        check_output_folder(out, "the run")
     asked, where = load_suite(suite), options.chosen_device(device)
     axes = asked.sweep if sweep is None else read_axes(sweep, "--sweep")
     n, draws = _size(precision, pilot, n, draws)

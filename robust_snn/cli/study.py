@@ -51,9 +51,12 @@ def study(
     from robust_snn.eval.reporting.page_templates import is_newest
     from robust_snn.eval.reporting.study_page import PAGE, render_study, render_study_cost
     from robust_snn.eval.study_cost import study_cost
+    from robust_snn.utils.user_files import check_output_folder
 
     options.set_threads(threads)
     bar = start_logging(quiet)
+    if not dry_run:
+        check_output_folder(out, "the study")
     asked = load_plan(plan).only(defence or [], seed or [], n)
     found_data = training_data(data, test_data, data_root, asked.size, asked.trained_on)
     images, test = (each.loaded() for each in found_data)  # which every cell reads again

@@ -64,10 +64,12 @@ def train(
     from robust_snn.training import load_recipe
     from robust_snn.training import train as run
     from robust_snn.utils.share_texts import percent
+    from robust_snn.utils.user_files import check_output_folder
     from robust_snn.utils.values import assignments, number
 
     options.set_threads(threads)
     bar = start_logging(quiet)
+    check_output_folder(out, "the training")
     kwargs = assignments(model_kwargs or (), "--model-kwargs")
     changes = assignments(set_ or (), "--set")
     given = {

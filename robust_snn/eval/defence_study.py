@@ -31,7 +31,7 @@ from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.folder_lock import locked
 from robust_snn.utils.modules import device_of, weights_sha256
-from robust_snn.utils.user_files import output_folder
+from robust_snn.utils.user_files import check_output_folder, output_folder
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
@@ -92,10 +92,11 @@ def study(
             f"a study on {plan.n} images needs {CALIBRATION} more that choose the attacks; there "
             f"are {len(test)}: take a smaller n"
         )
+    check_output_folder(out, "the study")
+    say_if_no_page(PAGE)
     _check_rows(plan, data, test, device)
     place = Path(out)
     output_folder(place, "the study")
-    say_if_no_page(PAGE)
     parcel = (plan, data, test)
     if ray is not None:
         _finish_on_cluster(ray, parcel, place.absolute(), torch.device(device).type, workers or 1)

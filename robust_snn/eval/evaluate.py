@@ -45,6 +45,7 @@ from robust_snn.utils.modules import undisturbed
 from robust_snn.utils.optional_work import if_possible
 from robust_snn.utils.plain_context import plain_context
 from robust_snn.utils.progress_bar import progress_listener
+from robust_snn.utils.user_files import check_output_folder
 from robust_snn.utils.values import number, whole
 from robust_snn.victim import Victim
 
@@ -140,6 +141,9 @@ def evaluate(
     gpu_share = _share(gpu_share, ray)
     check_keep(keep)
     protocol = _protocol(suite, eps, norm, draws, steps, eot)
+    check_output_folder(out, "the run")
+    if report is not False:
+        say_if_no_page(REPORT_FILE)
     with ExitStack() as entered:
         entered.enter_context(_restored(victim, source))
         listener = entered.enter_context(progress_listener(progress))
@@ -154,8 +158,6 @@ def evaluate(
         proven = None if certificates is None else certified_images(checked.job, certificates)
         config = configuration(checked, model_info or {}, data_info or {})
         folder = RunFolder(out, config, bytes_needed(checked.job, keep), keep)
-        if report is not False:
-            say_if_no_page(REPORT_FILE)
         if checked.calibration is not None:
             listener(Progress.starting("choosing attacks on images that are not scored"))
             with folder.lock():

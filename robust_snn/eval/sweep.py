@@ -35,6 +35,7 @@ from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import undisturbed
 from robust_snn.utils.places import place
+from robust_snn.utils.user_files import check_output_folder
 from robust_snn.victim import Victim
 
 _log = logging.getLogger("robust_snn")
@@ -79,6 +80,7 @@ def sweep(
     Raises:
         InputError: If an argument is wrong, or a folder holds another run.
     """
+    check_output_folder(out, "the run")
     images, labels = with_labels(images, labels)
     asked = load_suite(suite)
     axes = asked.sweep if axes is None else parse_axes(axes, "sweep")

@@ -36,6 +36,7 @@ from robust_snn.utils.errors import InputError, missing_extra, resumable, unknow
 from robust_snn.utils.known_device import known_device
 from robust_snn.utils.modules import weights_sha256
 from robust_snn.utils.progress_bar import progress_listener
+from robust_snn.utils.user_files import check_output_folder
 from robust_snn.victim.checked_inputs import first_images
 
 IN_MEMORY = 2**30  # bytes of images on disk up to which a training keeps them in memory
@@ -93,6 +94,7 @@ def train(
         FolderError: If `out` cannot be written to in the middle, as on a full disk.
         ImportError: If TensorBoard is wanted and not installed.
     """
+    check_output_folder(out, "the training")
     data, test = _opened(data, "train"), _opened(test, "test")
     place, kwargs = known_device(device), fitted_kwargs(model, model_kwargs or {}, data)
     net = _initial(model, kwargs, (data, test), seed)

@@ -104,8 +104,6 @@ class TrainingFolder:
         return self.path / "best.safetensors"
 
     def _check(self) -> None:
-        if is_there(self.path) and not self.path.is_dir():
-            raise InputError(f"'{self.path}' is a file; choose a folder")
         if not is_there(self.path / "config.json"):
             if self.weights.exists():
                 raise InputError(f"'{self.path}' holds other weights; choose another folder")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.places import is_remote, remote_errors
+from robust_snn.utils.places import is_remote, on_this_machine, place, remote_errors
 
 _ENDLESS = {
     stat.S_IFIFO: "a pipe",
@@ -68,6 +69,39 @@ def check_place(path: Path) -> None:
         raise InputError(f"cannot write '{path}': it is {found}, not a file")
 
 
+def check_output_folder(named: str | Path, what: str) -> None:
+    """Refuses, before the work, a folder that cannot be made or written to after it.
+
+    Nothing stays there: a file of no name, or elsewhere an object, comes and goes.
+
+    Args:
+        named: The folder, or its URL.
+        what: What is to be written, such as `"the run"`.
+
+    Raises:
+        InputError: If something else is there, or the system refuses.
+    """
+    path = place(named)
+    path = on_this_machine(path) or path
+    if is_there(path, "the folder") and not path.is_dir():
+        raise _no_folder(path, what)
+    try:
+        if is_remote(path):
+            with remote_errors(probe := path / ".probe"):
+                probe.write_bytes(b"")
+            with suppress(OSError), remote_errors(probe):  # not all who may write may delete
+                probe.unlink()
+        else:
+            found = next(each for each in (path, *path.absolute().parents) if each.exists())
+            with tempfile.TemporaryFile(dir=found):
+                pass
+    except NotADirectoryError:
+        raise _no_folder(path, what) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write {what} to '{path!s:.200}': {reason}") from None
+
+
 def output_folder(path: Path, what: str) -> None:
     """Makes the folder that a user names for something, and its parents.
 
@@ -78,7 +112,11 @@ def output_folder(path: Path, what: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"'{path}' is no folder; name another place for {what}") from None
+        raise _no_folder(path, what) from None
     except (OSError, ValueError) as error:  # no permission, too long, a null byte
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot make '{path!s:.200}' for {what}: {reason}") from None
+
+
+def _no_folder(path: Path, what: str) -> InputError:
+    return InputError(f"'{path}' is no folder; name another place for {what}")

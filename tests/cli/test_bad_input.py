@@ -217,13 +217,31 @@ CASES = [
         }.items()
     ),
     # folders
-    ("out", EVALUATE.replace("out out", "out file"), "'file' holds a file"),
-    ("out", EVALUATE.replace("out out", "out file/inside"), "file|cannot write"),
+    ("out", EVALUATE.replace("out out", "out file"), "'file' is no folder"),
+    ("out", EVALUATE.replace("out out", "out file/inside"), "'file/inside' is no folder"),
     ("out", EVALUATE.replace("out out", "out foreign"), "belongs to something else"),
     ("out", EVALUATE.replace("out out", "out damaged"), "cannot be read"),
     ("out", EVALUATE.replace("out out", "out headless"), "without its configuration"),
     ("out", EVALUATE.replace("out out", "out other-run"), "of an earlier version"),
-    ("out", EVALUATE.replace("out out", "out /proc/run"), "cannot write a run to|free"),
+    # before what else is wrong with a command, and so before its work
+    *(
+        ("out", f"{words} --out {out}", message)
+        for words in (
+            "evaluate --model gone.py:net --data gone",
+            "diagnose --model gone.py:net --data gone",
+            "certify --model gone.py:net --data gone --eps 0.1",
+            "analyse --model gone.py:net --data gone",
+            "train --model gone --data gone",
+            "study --plan gone.yaml --data gone",
+            "benchmark gone",
+            "compare gone gone",
+            "submit run",
+        )
+        for out, message in (
+            ("file", "'file' is no folder; name another place for the "),
+            ("/proc/run", "cannot write the .* to '/proc/run': "),
+        )
+    ),
     # comparisons
     ("compare", "compare run", "Missing argument 'second'"),
     ("compare", "compare run gone", "has no results.npz"),

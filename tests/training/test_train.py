@@ -185,7 +185,7 @@ def test_other_folders_are_left_alone(small: tuple[ImageSet, ImageSet], tmp_path
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "model.safetensors").write_text("mine")
     for name, message in (
-        ("file", "is a file"),
+        ("file", "is no folder"),
         ("run", "something else"),
         ("weights", "holds other weights"),
     ):

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from robust_snn.utils.errors import InputError
-from robust_snn.utils.user_files import check_place, is_there, output_folder
+from robust_snn.utils.user_files import (
+    check_output_folder,
+    check_place,
+    is_there,
+    output_folder,
+)
 
 
 def test_what_is_there(tmp_path: Path) -> None:
@@ -27,6 +32,18 @@ def test_output_folders(tmp_path: Path) -> None:
     for impossible in ("x" * 300, "a\0b"):
         with pytest.raises(InputError, match="for the page: "):
             output_folder(tmp_path / impossible, "the page")
+
+
+def test_folders_that_will_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for fine in ("new/folder", "", f"file://{tmp_path}/new"):
+        check_output_folder(fine if "://" in fine else tmp_path / fine, "the page")
+    for taken in ("file", "file/inside"):
+        with pytest.raises(InputError, match="is no folder; name another place for the page"):
+            check_output_folder(tmp_path / taken, "the page")
+    with pytest.raises(InputError, match="cannot write the page to '/proc/new': "):
+        check_output_folder("/proc/new", "the page")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("path", ["~", "~/runs/new"])

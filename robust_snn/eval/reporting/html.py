@@ -26,6 +26,7 @@ from robust_snn.utils.atomic_files import write_json, write_text
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.places import place
+from robust_snn.utils.user_files import check_output_folder
 
 REPORT_FILE = "report.html"
 ABOUT = "about.json"
@@ -46,12 +47,13 @@ def write_report(
         Path of the page.
 
     Raises:
-        InputError: If the folder has no verdict, or its files are damaged.
+        InputError: If the folder has no verdict or cannot be written to, or its files are damaged.
         ImportError: If Jinja2 or matplotlib is not installed.
     """
     run = place(run)
     if not (run / "verdict.json").exists():
         raise InputError(f"no verdict.json in '{run}': give the folder of a finished run")
+    check_output_folder(run, "the page")
     verdict, counted = load_verdict(run)
     given = {"command": command, "classes": None if classes is None else list(classes)}
     about = {**_about(run), **{key: value for key, value in given.items() if value is not None}}

@@ -31,7 +31,7 @@ from robust_snn.utils.errors import InputError, reason_of
 from robust_snn.utils.file_texts import read_json
 from robust_snn.utils.places import is_remote, place
 from robust_snn.utils.share_texts import percent, tenths
-from robust_snn.utils.user_files import output_folder
+from robust_snn.utils.user_files import check_output_folder, output_folder
 
 VERDICT, NETWORK, IMAGES = "verdict.json", "network.json", "adversarial.npz"
 FILES = (VERDICT, NAME, NETWORK, IMAGES)
@@ -104,6 +104,7 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
     if out is None and is_remote(run):
         raise InputError(f"name the folder of this machine to make (--out) from '{run}'")
     folder = run.with_name(f"{run.resolve().name}-submission") if out is None else Path(out)
+    _check_place(folder)
     verdict, predictions = load_run(run)
     try:
         config = read_record(run / CONFIG)
@@ -114,7 +115,6 @@ def submit(run: str | Path, out: str | Path | None = None) -> Path:
         raise InputError(f"'{run}' is of known noise, and others check on noise of their own")
     positions = np.flatnonzero(predictions.by >= 0)
     contents = _worst_versions(run, config, verdict, predictions, positions)
-    _check_place(folder)
     output_folder(folder, "the submission")
     verdict.save(folder / VERDICT)
     predictions.save(folder)
@@ -222,6 +222,7 @@ def _worst_versions(
 
 
 def _check_place(folder: Path) -> None:
+    check_output_folder(folder, "the submission")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / HASHES).exists():
         raise InputError(f"'{folder}' holds something else; choose another folder")
 

@@ -171,7 +171,7 @@ def test_a_sweep_lies_there_too(bucket: str, tmp_path: Path) -> None:
     "out, why",
     [
         ("nothing://x/run", "cannot use 'nothing://x/run': .*nothing"),
-        ("s3://no-such-bucket/run", "cannot write a run to 's3://no-such-bucket/run': .*bucket"),
+        ("s3://no-such-bucket/run", "cannot write the run to 's3://no-such-bucket/run': .*bucket"),
     ],
 )
 def test_places_that_cannot_be_are_refused_in_a_line(bucket: str, out: str, why: str) -> None:
