@@ -42,6 +42,14 @@ def assert_close_rms(actual: Tensor, expected: Tensor, ratio: float = 1e-5) -> N
         raise AssertionError(f"RMS error ratio {found:.3g} > {ratio:g}; largest error at {index}")
 
 
+def logits_and_gradient(run: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits `[B, K]` of images, and the gradient of a sum in which no two classes cancel."""
+    x = images.clone().requires_grad_()
+    logits = run(x)
+    weights = torch.arange(1.0, 1 + logits.shape[1], device=logits.device)
+    return logits.detach(), torch.autograd.grad((logits * weights).sum(), x)[0]
+
+
 def module_from(path: Path) -> ModuleType:
     """The module that a file outside of every package is."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

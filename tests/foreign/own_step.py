@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robust_snn import InputError, Victim
+from tests.helpers import logits_and_gradient
 
 
 class Fire(torch.autograd.Function):
@@ -20,11 +21,9 @@ class Fire(torch.autograd.Function):
         return g
 
 
-def logits_and_gradient(victim: Victim, images: Tensor, mode: str) -> tuple[Tensor, Tensor] | str:
-    """Logits `[B, 3]` under a gradient mode, and their gradient; or why there are none."""
-    x = images.clone().requires_grad_()
+def answers(victim: Victim, images: Tensor, mode: str) -> tuple[Tensor, Tensor] | str:
+    """Logits `[B, K]` under a gradient mode, and their gradient; or why there are none."""
     try:
-        logits = victim.replace(gradient=mode)(x)
+        return logits_and_gradient(victim.replace(gradient=mode), images)
     except InputError as error:
         return str(error)
-    return logits, torch.autograd.grad((logits * torch.arange(1.0, 4.0)).sum(), x)[0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robust_snn import InputError, adapt
 from robust_snn.attacks.mode_reach import tried_reach
-from tests.helpers import assert_close_rms
+from tests.helpers import assert_close_rms, logits_and_gradient
 
 IMAGES = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -216,9 +216,7 @@ class Step(torch.autograd.Function):
 
 
 def through(victim: nn.Module) -> tuple[Tensor, Tensor]:
-    x = IMAGES.clone().requires_grad_()
-    logits = victim(x)
-    return logits.detach(), torch.autograd.grad((logits * torch.arange(1.0, 5.0)).sum(), x)[0]
+    return logits_and_gradient(victim, IMAGES)
 
 
 FORMS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from robust_snn import adapt
 from robust_snn.foreign import ForeignSNN
 from robust_snn.foreign.net_state import counting_calls
-from tests.foreign.own_step import Fire, logits_and_gradient
+from tests.foreign.own_step import Fire, answers
 
 IMAGES = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 DECAY, THRESHOLD = 0.5, torch.tensor(1.0)
@@ -156,13 +156,13 @@ def constants() -> Any:
 def test_a_constant_is_followed_wherever_it_is_kept(kind: str, constants: Any) -> None:
     net = Net(kind)
     victim = adapt(net, images=IMAGES)
-    before = logits_and_gradient(victim, IMAGES, "bptr")
+    before = answers(victim, IMAGES, "bptr")
     CHANGES[kind](net.neuron)
     anew = adapt(net, images=IMAGES)
     for mode in ("bptr", "rga", "pdsg", "bptt(surrogate=triangle(gamma=1))"):
         expected, found = (
-            logits_and_gradient(anew, IMAGES, mode),
-            logits_and_gradient(victim, IMAGES, mode),
+            answers(anew, IMAGES, mode),
+            answers(victim, IMAGES, mode),
         )
         if isinstance(expected, str) or isinstance(found, str):
             assert found == expected and kind in ("channels", "learnt")
@@ -227,14 +227,12 @@ def test_neurons_in_containers_are_followed(kind: str) -> None:
     victim = adapt(Holding(make()), images=IMAGES)
     changed = Holding(make(0.9))
     assert isinstance(victim.net, ForeignSNN)
-    logits_and_gradient(victim, IMAGES, "rga")
+    answers(victim, IMAGES, "rga")
     studies = victim.net.studies
-    logits_and_gradient(victim, IMAGES, "rga")
+    answers(victim, IMAGES, "rga")
     assert victim.net.studies is studies
     change(victim.net.net)  # type: ignore[arg-type]
-    found, expected = (
-        logits_and_gradient(v, IMAGES, "rga") for v in (victim, adapt(changed, images=IMAGES))
-    )
+    found, expected = (answers(v, IMAGES, "rga") for v in (victim, adapt(changed, images=IMAGES)))
     assert all(map(torch.equal, found, expected))
     assert torch.equal(victim(IMAGES), changed(IMAGES))
 
@@ -254,15 +252,15 @@ def test_a_training_that_learns_a_leak_studies_it_for_rates_alone() -> None:
     net = Net("learnt")
     victim = adapt(net, images=IMAGES)
     assert isinstance(victim.net, ForeignSNN)
-    logits_and_gradient(victim, IMAGES, "bptt")
+    answers(victim, IMAGES, "bptt")
     studies = victim.net.studies
     for factor in (0.9, 0.8):
         net.neuron.learnt.data.mul_(factor)
-        expected = logits_and_gradient(adapt(net, images=IMAGES), IMAGES, "bptt")
-        found = logits_and_gradient(victim, IMAGES, "bptt")
+        expected = answers(adapt(net, images=IMAGES), IMAGES, "bptt")
+        found = answers(victim, IMAGES, "bptt")
         assert torch.equal(found[1], expected[1])  # type: ignore[arg-type]
         assert victim.net.studies is studies
-    logits_and_gradient(victim, IMAGES, "bptr")
+    answers(victim, IMAGES, "bptr")
     assert victim.net.studies is not studies
 
 

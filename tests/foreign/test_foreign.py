@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers import assert_close_rms
+from helpers import assert_close_rms, logits_and_gradient
 from robust_snn import InputError, Victim, adapt
 from robust_snn.foreign import ForeignSNN, Library, overriding, register
 
@@ -119,11 +119,7 @@ UNREADABLE: dict[str, Callable[[], nn.Module]] = {
 
 
 def through(victim: Victim, x: Tensor = IMAGES) -> tuple[Tensor, Tensor]:
-    """Logits and a gradient of them."""
-    x = x.clone().requires_grad_()
-    logits = victim(x)
-    (gradient,) = torch.autograd.grad((logits * torch.arange(1.0, 1 + CLASSES)).sum(), x)
-    return logits.detach(), gradient
+    return logits_and_gradient(victim, x)
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -246,15 +242,14 @@ class Skip(nn.Module):
 
 def test_gradients_lost_in_eval_come_back(caplog: pytest.LogCaptureFixture) -> None:
     net = Skip().eval()
-    x = IMAGES.clone().requires_grad_()
 
     def by_hand() -> tuple[Tensor, Tensor]:
         for node in net.modules():
             if isinstance(node, LosesGradient):
                 node.reset()
-        logits = torch.stack([net(x) for _ in range(T)]).mean(0)
-        weights = torch.arange(1.0, 1 + CLASSES)
-        return logits.detach(), torch.autograd.grad((logits * weights).sum(), x)[0]
+        return logits_and_gradient(
+            lambda x: torch.stack([net(x) for _ in range(T)]).mean(0), IMAGES
+        )
 
     logits, partial = by_hand()
     for node in net.modules():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers import assert_close_rms
+from helpers import assert_close_rms, logits_and_gradient
 from robust_snn import InputError, Victim, adapt
 
 pytest.importorskip("spikingjelly", reason="needs spikingjelly")
@@ -246,11 +246,7 @@ SNN: dict[str, tuple[Callable[..., nn.Module], set[str]]] = {
 
 
 def through(run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits and a gradient of them."""
-    x = IMAGES.clone().requires_grad_()
-    out = run(x)
-    (gradient,) = torch.autograd.grad((out * torch.arange(1.0, 1 + CLASSES)).sum(), x)
-    return out.detach(), gradient
+    return logits_and_gradient(run, IMAGES)
 
 
 def assert_equal_to_author(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robust_snn import Victim, adapt
 from robust_snn.diagnostics.reached_neurons import reached_neurons
-from tests.helpers import assert_close_rms
+from tests.helpers import assert_close_rms, logits_and_gradient
 
 IMAGES = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 MODE = "bptt(surrogate=triangle(gamma=1),detach_reset=true)"
@@ -140,9 +140,7 @@ class Sites(nn.Module):
 
 
 def gradient(net: nn.Module) -> tuple[Tensor, Tensor]:
-    x = IMAGES.clone().requires_grad_()
-    logits = net(x)
-    return logits.detach(), torch.autograd.grad((logits * torch.arange(1.0, 5.0)).sum(), x)[0]
+    return logits_and_gradient(net, IMAGES)
 
 
 def test_masks_have_a_gradient_wherever_they_take_part() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robust_snn import adapt
 from tests.foreign.own_step import Fire
-from tests.helpers import assert_close_rms
+from tests.helpers import assert_close_rms, logits_and_gradient
 
 IMAGES = torch.rand(7, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -70,8 +70,7 @@ def compared(z: Tensor) -> Tensor:
 
 
 def gradient(net: nn.Module, images: Tensor) -> Tensor:
-    x = images.clone().requires_grad_()
-    return torch.autograd.grad((net(x) * torch.arange(1.0, 5.0)).sum(), x)[0]
+    return logits_and_gradient(net, images)[1]
 
 
 @pytest.mark.parametrize("before", [states_one_by_one, kept_in_a_state, weights_that_train])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import adapt
-from tests.helpers import assert_close_rms
+from tests.helpers import assert_close_rms, logits_and_gradient
 
 IMAGES = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 MODE = "bptt(surrogate=triangle(gamma=1))"
@@ -123,8 +123,7 @@ class Net(nn.Module):
 
 
 def gradient(net: nn.Module) -> Tensor:
-    x = IMAGES.clone().requires_grad_()
-    return torch.autograd.grad((net(x) * torch.arange(1.0, 5.0)).sum(), x)[0]
+    return logits_and_gradient(net, IMAGES)[1]
 
 
 NAMED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {

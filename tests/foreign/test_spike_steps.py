@@ -16,7 +16,7 @@ from robust_snn.foreign.spike_exchanges import Surrogated
 from robust_snn.foreign.staircase import Staircase
 from robust_snn.gradients.modes import STE
 from robust_snn.kernels import Dynamics
-from tests.helpers import assert_close_rms
+from tests.helpers import assert_close_rms, logits_and_gradient
 
 T, WIDTH, CLASSES = 4, 24, 5
 IMAGES = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -153,9 +153,8 @@ class Written(Stacked):
 
 
 def through(victim: nn.Module, mode: str | None = None) -> Tensor:
-    x = IMAGES.clone().requires_grad_()
-    logits = (victim if mode is None else victim.replace(gradient=mode))(x)
-    return torch.autograd.grad((logits * torch.arange(1.0, 1 + CLASSES)).sum(), x)[0]
+    variant = victim if mode is None else victim.replace(gradient=mode)
+    return logits_and_gradient(variant, IMAGES)[1]
 
 
 # all of them hard, 0.5 and 0.5 apart from how they are written

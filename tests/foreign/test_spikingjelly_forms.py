@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from helpers import assert_close_rms
+from helpers import assert_close_rms, logits_and_gradient
 from robust_snn import adapt
 from robust_snn.foreign.library import find_nodes
 
@@ -26,13 +26,6 @@ def author(net: nn.Module, x: Tensor, multi: bool) -> Tensor:
     out = net(x.expand(T, *x.shape)) if multi else torch.stack([net(x) for _ in range(T)])
     functional.reset_net(net)
     return out.mean(0)
-
-
-def gradient(run: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.clone().requires_grad_()
-    out = run(x)
-    (found,) = torch.autograd.grad((out * torch.arange(1.0, 1 + out.shape[1])).sum(), x)
-    return out.detach(), found
 
 
 def lively(net: nn.Module) -> nn.Module:
@@ -66,15 +59,15 @@ def test_zoo(name: str, multi: bool) -> None:
     torch.manual_seed(0)
     net = lively(ZOO[name]())
     functional.set_step_mode(net, "m" if multi else "s")
-    logits, expected = gradient(lambda x: author(net, x, multi), IMAGES)
+    logits, expected = logits_and_gradient(lambda x: author(net, x, multi), IMAGES)
     victim = adapt(net, T=T)
-    found, own = gradient(victim, IMAGES)
+    found, own = logits_and_gradient(victim, IMAGES)
     assert logits.std() > 0 and torch.allclose(found, logits, atol=1e-6)
     assert torch.equal(victim.sample(IMAGES, torch.arange(2)), logits)
     assert_close_rms(own, expected)
     assert victim.net.whole_refusal is None
     for mode in ("hart", "pdsg"):
-        assert gradient(victim.replace(gradient=mode), IMAGES)[1].any()
+        assert logits_and_gradient(victim.replace(gradient=mode), IMAGES)[1].any()
 
 
 @pytest.mark.parametrize("recipe", ["max", "99.9%"])
@@ -85,9 +78,9 @@ def test_converted_network(recipe: str) -> None:
     data = DataLoader([(image, 0) for image in IMAGES], batch_size=2)
     made = ann2snn.RateCodingRecipe(dataloader=data, mode=recipe)
     net = ann2snn.FXConverter(recipe=made).convert(ann.eval())
-    logits, expected = gradient(lambda x: author(net, x, False), IMAGES)
+    logits, expected = logits_and_gradient(lambda x: author(net, x, False), IMAGES)
     victim = adapt(net, T=T)
-    found, own = gradient(victim, IMAGES)
+    found, own = logits_and_gradient(victim, IMAGES)
     assert torch.allclose(found, logits, atol=1e-6) and victim.net.refusals == {}
     assert_close_rms(own, expected)
 
@@ -138,7 +131,7 @@ def test_networks_run_on_pytorch_whatever_their_backend(kind: type[neuron.IFNode
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(768, 4), kind())
     victim = adapt(net, T=T)
-    logits, found = gradient(victim, IMAGES)
+    logits, found = logits_and_gradient(victim, IMAGES)
     assert torch.equal(victim.sample(IMAGES, torch.arange(2)), logits) and found.any()
     assert net[2].backend == "cupy"
 
@@ -207,6 +200,8 @@ def test_neurons_in_a_loop_of_the_network_take_every_mode(name: str) -> None:
     victim = adapt(OwnLoop(build()), images=images)
     plain = adapt(OwnLoop(ByHand(*dynamics)), images=images)
     for mode in ("bptt", "bptr", "rga", "hart", "bptt(detach_reset=true)"):
-        found, expected = (gradient(v.replace(gradient=mode), images) for v in (victim, plain))
+        found, expected = (
+            logits_and_gradient(v.replace(gradient=mode), images) for v in (victim, plain)
+        )
         assert torch.equal(found[0], expected[0])
         assert_close_rms(found[1], expected[1])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_snn import adapt
-from tests.foreign.own_step import Fire, logits_and_gradient
+from tests.foreign.own_step import Fire, answers
 from tests.helpers import assert_close_rms
 
 IMAGES = torch.rand(4, 1, 3, 4, generator=torch.Generator().manual_seed(3))
@@ -232,7 +232,7 @@ def test_modes_reach_the_spikes_of_whole_steps(name: str) -> None:
     victim, twin = (adapt(kind(code), images=IMAGES) for code in (opaque, plain_code))
     assert not victim.takes("bptt").missed
     for mode in MODES:
-        found, expected = (logits_and_gradient(v, IMAGES, mode) for v in (victim, twin))
+        found, expected = (answers(v, IMAGES, mode) for v in (victim, twin))
         assert not isinstance(found, str) and not isinstance(expected, str), (mode, found, expected)
         assert torch.equal(found[0], expected[0])
         assert_close_rms(found[1], expected[1])
@@ -242,5 +242,5 @@ def test_modes_reach_the_spikes_of_whole_steps(name: str) -> None:
 def test_what_cannot_be_unwrapped_is_named(name: str) -> None:
     victim = adapt(Net(UNREACHED[name]), images=IMAGES)
     assert len(victim.takes("bptt").missed) == 2
-    found = logits_and_gradient(victim, IMAGES, "bptr")
+    found = answers(victim, IMAGES, "bptr")
     assert isinstance(found, str) and "no step function" in found
