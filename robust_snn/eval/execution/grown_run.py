@@ -36,6 +36,18 @@ def without_images(config: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "data": {key: value for key, value in data.items() if key not in GROWS}}
 
 
+def outgrown(found: dict[str, Any], config: dict[str, Any]) -> int | None:
+    """The shard whose results a run loses as it grows: its last one, unless that was full.
+
+    Args:
+        found: The configuration in the folder.
+        config: The same with more images.
+    """
+    before, after = (len(each.get(IMAGES, {}).get("labels", ())) for each in (found, config))
+    size = config.get("batch_size", 1)
+    return before // size if before < after and before % size else None
+
+
 def grown(found: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """What a folder holds, as it is with the images of a run that goes on from there.
 

@@ -28,10 +28,18 @@ from robust_snn.kernels import derive_seed
 from robust_snn.utils.modules import device_name, device_of
 from robust_snn.victim import Victim
 
+CLEAN = "clean"  # in the place of an attack's name
+
 
 def piece_name(number: int, attack: str, shard: int) -> str:
     """Name of the result of an attack, the `number`th of its suite from 1 on, on a shard."""
     return f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]', '_', attack)}/{shard:05d}"
+
+
+def row_and_shard(name: str) -> tuple[int, int]:
+    """Number of the attack and of the shard in a result's name; 0 for the clean images."""
+    row, shard = name.split("/")
+    return int(row.split("-")[0]) if row != CLEAN else 0, int(shard)
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Job:
     def names(self, shard: int) -> list[str]:
         """Names of a shard's results: the clean images, then the attacks in order."""
         rows = enumerate((row.name for row in self.suite.attacks), 1)
-        return [f"clean/{shard:05d}", *(piece_name(number, name, shard) for number, name in rows)]
+        return [f"{CLEAN}/{shard:05d}", *(piece_name(number, name, shard) for number, name in rows)]
 
     def on(self, device: str | torch.device) -> Job:
         """The same job with networks of its own on another device."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.job import Job, row_and_shard
 from robust_snn.eval.execution.row_passes import is_blind, row_passes
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.protocol.suite import AttackSpec
@@ -62,15 +62,14 @@ class Meter:
         self.folder = folder
         self.listener = listener
         rows = (None, *job.suite.attacks)
-        self.left = {
-            name: len(job.ids(shard)) * _passes(job, row)
-            for shard in range(job.shards)
-            for name, row in zip(job.names(shard), rows, strict=True)
-        }
-        self.total = sum(self.left.values())
+        self.passes = np.array([_passes(job, row) for row in rows], float)
+        self.left = {name for shard in range(job.shards) for name in job.names(shard)}
+        self.waiting = np.full(len(rows), float(len(job.images)))  # images that a row may yet meet
+        self.total = float(self.waiting @ self.passes)
         self.finished = self.here = 0.0
+        self.met = np.zeros((len(rows), 2))  # images that rows have met, and could have
         started = time.perf_counter()
-        self.count(folder.finished(), computed=False)
+        self._look(computed=False)
         self.began = time.perf_counter()
         self.look_at = self.began + max(LOOK_EVERY, (self.began - started) / LOOKING)
         self.right: dict[int, np.ndarray] = {}
@@ -79,13 +78,24 @@ class Meter:
         """Shards by the work that was left of them when this began; those begun come last."""
 
         def left(shard: int) -> float:
-            return sum(self.left.get(name, 0.0) for name in self.job.names(shard))
+            names = self.job.names(shard)
+            waits = (
+                passes for name, passes in zip(names, self.passes, strict=True) if name in self.left
+            )
+            return float(sum(waits)) * len(self.job.ids(shard))
 
         return sorted(shards, key=left, reverse=True)
 
-    def begin(self, attack: AttackSpec | None, shard: int) -> None:
-        """Reports what begins now; None is the clean images."""
-        name = "clean images" if attack is None else attack.name
+    def begin(self, row: int, shard: int, met: int) -> None:
+        """Reports what begins now.
+
+        Args:
+            row: Number of the attack, from 1; 0 for the clean images.
+            shard: Number of the shard.
+            met: Images of the shard that the rows before have left.
+        """
+        self.met[row] += met, len(self.job.ids(shard))
+        name = self.job.suite.attacks[row - 1].name if row else "clean images"
         self._report(f"{name}, shard {shard + 1} of {self.job.shards}")
 
     def say(self, doing: str) -> None:
@@ -96,11 +106,32 @@ class Meter:
         """Reports that other processes are at work on all that is left."""
         self._report("waiting for other processes")
 
-    def count(self, names: Iterable[str], *, computed: bool) -> None:
-        """Counts finished results; only those that were `computed` in this run tell the speed."""
-        work = sum(self.left.pop(name, 0.0) for name in names)
-        self.finished += work
-        self.here += work * computed
+    def skip(self, row: int, shard: int) -> None:
+        """Counts a result that is not needed."""
+        self.met[row] += 0, len(self.job.ids(shard))
+        self.count(row, shard, 0, computed=False)
+
+    def count(self, row: int, shard: int, met: int | None = None, *, computed: bool) -> None:
+        """Counts a finished result.
+
+        Args:
+            row: As for `begin`.
+            shard: As for `begin`.
+            met: As for `begin`; None where only others know.
+            computed: Whether it was computed during this run, and so tells its speed.
+        """
+        images, name = len(self.job.ids(shard)), self.job.names(shard)[row]
+        if name in self.left:
+            self.left.remove(name)
+            self.waiting[row] -= images
+            self.finished += images * self.passes[row]
+            scored = images * self._shares()[row] if met is None else met
+            self.here += computed * scored * self.passes[row]
+
+    def _look(self, *, computed: bool) -> None:
+        """Counts what lies in the folder."""
+        for name in self.folder.finished() & self.left:
+            self.count(*row_and_shard(name), computed=computed)
 
     def count_images(self, shard: int, select: np.ndarray) -> None:
         """Counts the images of a finished shard, once, by their worst accuracies, `[n]`."""
@@ -109,10 +140,10 @@ class Meter:
     def _report(self, doing: str, *, timed: bool = True) -> None:
         now = time.perf_counter()
         if now > self.look_at:
-            self.count(self.folder.finished(), computed=True)
+            self._look(computed=True)  # by others
             took = time.perf_counter() - now
             self.look_at = now + max(LOOK_EVERY, took / LOOKING)
-        seconds, left = now - self.began, self.total - self.finished
+        seconds, left = now - self.began, float(self.waiting @ (self.passes * self._shares()))
         known = [*self.right.values()]
         self.listener(
             Progress(
@@ -123,6 +154,14 @@ class Meter:
                 robust=float(np.concatenate(known).mean()) if known else None,
             )
         )
+
+    def _shares(self) -> list[float]:
+        """The share of the images that every row meets, as far as is known from the shards that it
+        has met; of the others it is that of the row before."""
+        shares = [1.0]
+        for met, images in self.met[1:]:
+            shares.append(met / images if images else shares[-1])
+        return shares
 
 
 def _passes(job: Job, attack: AttackSpec | None) -> float:

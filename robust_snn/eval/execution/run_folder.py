@@ -13,12 +13,12 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from robust_snn.eval.execution.grown_run import CONFIG, IMAGES, grown, without_images
+from robust_snn.eval.execution.grown_run import CONFIG, IMAGES, grown, outgrown, without_images
 from robust_snn.eval.execution.lease import leased
 from robust_snn.eval.execution.shard_result import ShardResult
 from robust_snn.foreign.identity import changes, without_behaviour
@@ -80,6 +80,7 @@ class RunFolder:
                 (self.path / PIECES / ".probe").unlink(missing_ok=True)
             with self.lock():
                 config = self._agreed(config)  # again: another process may have been faster
+                self._remove_outgrown(config)
                 write_record(self.path / CONFIG, config)  # again: it shows whether this is possible
         except OSError as error:
             raise InputError(f"cannot write a run to '{self.path}': {error.strerror}") from None
@@ -92,6 +93,13 @@ class RunFolder:
     def whole_address(self) -> str:
         """Digest of everything that the numbers of the whole run depend on, its images too."""
         return _digest([self.piece_address, self.config.get("data")])
+
+    def _remove_outgrown(self, config: dict[str, Any]) -> None:
+        """Removes results that look finished, though the run has grown and their shard with it."""
+        with suppress(FileNotFoundError, DamagedFile):
+            shard = outgrown(read_record(self.path / CONFIG), config)
+            for piece in () if shard is None else (self.path / PIECES).glob(f"*/{shard:05d}.npz"):
+                piece.unlink(missing_ok=True)
 
     def _agreed(self, config: dict[str, Any]) -> dict[str, Any]:
         """The configuration as the folder holds it, or the given one if it holds none.

@@ -18,7 +18,6 @@ from robust_snn.eval.execution.kept_versions import KeptVersions
 from robust_snn.eval.execution.progress import Meter
 from robust_snn.eval.execution.run_folder import RunFolder
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
-from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.utils.folder_lock import SAY_AFTER, say_locked
 
 NEARLY_BROKEN = 0.03  # share of the select draws that are right
@@ -103,29 +102,29 @@ def complete_shard(
     of = job.identity(shard)
     first, *names = job.names(shard)
 
-    def found(row: AttackSpec | None, name: str, positions: np.ndarray) -> ShardResult | None:
-        meter.begin(row, shard)
+    def found(number: int, name: str, positions: np.ndarray) -> ShardResult | None:
+        meter.begin(number, shard, len(positions))
         stored = folder.load(name, of, partial(job.flaw, positions))
         if stored is not None:
-            meter.count([name], computed=False)
+            meter.count(number, shard, len(positions), computed=False)
         return stored
 
-    clean = found(None, first, np.arange(len(job.ids(shard))))
+    clean = found(0, first, np.arange(len(job.ids(shard))))
     if clean is None:
         clean = job.clean(shard)
         if following is not None and isinstance(job.images, LazyImages):
             job.images.read_ahead(job.ids(following))
         folder.save(first, clean, of)
-        meter.count([first], computed=True)
+        meter.count(0, shard, len(clean.positions), computed=True)
     worst, attacks = WorstCase(clean), list[ShardResult | None]()
     kept = KeptVersions(job, folder, shard, clean)
     for number, (row, name) in enumerate(zip(job.suite.attacks, names, strict=True)):
         positions = worst.positions if job.suite.independent else worst.unbroken(least)
         if not len(positions) or number in dropped:
-            meter.count([name], computed=False)
+            meter.skip(number + 1, shard)
             attacks.append(None)
             continue
-        attacked = found(row, name, positions)
+        attacked = found(number + 1, name, positions)
         if attacked is not None:
             worst.update(attacked, number)
         else:
@@ -135,7 +134,7 @@ def complete_shard(
             kept.save(attacked, attacks, worst.by)
             folder.save(name, attacked, of)
             kept.drop_before(number)
-            meter.count([name], computed=True)
+            meter.count(number + 1, shard, len(positions), computed=True)
         attacks.append(replace(attacked, images=np.empty(0, np.float32)))  # no view of them
     kept.complete(attacks, worst.by)
     meter.count_images(shard, worst.select)

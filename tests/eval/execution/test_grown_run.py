@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robust_snn import InputError, evaluate
-from robust_snn.eval import AttackSpec, Draws, Suite
+from robust_snn.eval import AttackSpec, Draws, Progress, Suite
 from robust_snn.eval.execution.report_data import ReportData
 from robust_snn.eval.execution.run_folder import RunFolder
 from tests.victims import tiny_victim, told_by
@@ -80,3 +80,17 @@ def test_a_run_that_grew_meanwhile_ends_before_its_verdict(tmp_path: Path) -> No
     assert RunFolder(tmp_path, config(3)).address == small.address
     with pytest.raises(InputError, match="data.n: 3, now 2"):
         small.conclude(lambda path: pytest.fail("it wrote a verdict"))
+
+
+@pytest.mark.parametrize(
+    ("first", "n", "batch_size", "done"), [(4, 8, 4, 4 / 8), (6, 11, 4, 4 / 11), (5, 8, 8, 0.0)]
+)
+def test_what_is_made_again_counts_as_left(
+    tmp_path: Path, first: int, n: int, batch_size: int, done: float
+) -> None:
+    """Results of a shard that has more images since looked finished by their names."""
+    run(tmp_path, first, batch_size=batch_size, report=False)
+    seen: list[Progress] = []
+    run(tmp_path, n, batch_size=batch_size, report=False, progress=seen.append)
+    begun = [now.done for now in seen if now.doing.startswith("clean images")]
+    assert begun[0] == pytest.approx(done)

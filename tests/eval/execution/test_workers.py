@@ -12,6 +12,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,8 +82,10 @@ def test_a_shard_belongs_to_one(tmp_path: Path) -> None:
 
 def test_shards_with_most_left_come_first() -> None:
     meter = object.__new__(Meter)
-    meter.job = SimpleNamespace(names=lambda n: [f"clean/{n}", f"pgd/{n}"])  # type: ignore[assignment]
-    meter.left = {"pgd/0": 3, "clean/1": 1, "pgd/1": 3, "clean/3": 1, "pgd/3": 3}
+    names = {"names": lambda n: [f"clean/{n}", f"pgd/{n}"], "ids": lambda n: range(4)}
+    meter.job = SimpleNamespace(**names)  # type: ignore[assignment]
+    meter.passes = np.array([1.0, 3.0])
+    meter.left = {"pgd/0", "clean/1", "pgd/1", "clean/3", "pgd/3"}
     assert meter.longest_first(range(4)) == [1, 3, 0, 2]
 
 
