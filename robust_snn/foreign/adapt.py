@@ -86,24 +86,16 @@ def adapt(
         return obj.replace(**kwargs) if kwargs else obj
     settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
     if is_nir(obj):
-        net: nn.Module = load_nir(
-            obj, T=T, encoder=encoder, readout=readout, random=random, **kwargs
-        )
-        return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
+        own = {"T": T, "encoder": encoder, "readout": readout, "random": random, **kwargs}
+        return Victim(_prepared(load_nir(obj, **own), preparation), **settings)
     if isinstance(obj, str | PathLike):
-        obj = str(obj)
         if foreign:
             raise InputError(f"{next(iter(foreign))} is for other people's nets, not for '{obj}'")
-        if obj.startswith("snn_"):  # whose normalisation is their own
+        if str(obj).startswith("snn_"):  # whose normalisation is their own
             kwargs |= {key: preparation.pop(key) for key in ("mean", "std") if key in preparation}
         kwargs |= {} if T is None else {"T": T}
         kwargs |= {} if readout == "mean" else {"readout": readout}
-        if obj in zoo.trained():
-            kwargs.setdefault("pretrained", True)
-        net = create_network(obj, **kwargs).eval()
-        if "." in obj and not kwargs.get("pretrained"):
-            _log.warning("'%s' names weights that pretrained=True loads; these are random", obj)
-        return Victim(Preprocessed(net, **preparation) if preparation else net, **settings)
+        return Victim(_prepared(_named_network(str(obj), kwargs), preparation), **settings)
     if not isinstance(obj, nn.Module):
         raise InputError(
             "expected a network, the name of a registered model or a NIR file, "
@@ -114,17 +106,31 @@ def adapt(
     if T is not None or encoder is not None or readout != "mean":
         _refuse_backbone(obj)
     obj = StatePassing(obj) if T is not None and passes_state(obj) else obj
-    obj = Preprocessed(obj.eval(), **preparation) if preparation else obj.eval()
+    obj = _prepared(obj.eval(), preparation)
     if asked or not (isinstance(obj, ForeignSNN) or _is_ours(obj, images)):
         obj = ForeignSNN(obj, T, encoder, readout, random, output)
-        if images is None and first_look.look(obj):
-            _tell(obj)
-        elif images is not None:
+        if images is not None:
             obj.study(images)
+        if images is not None or first_look.look(obj):
             _tell(obj)
     if isinstance(obj, ForeignSNN) and "gradient" not in settings:
         settings["gradient"] = obj.own_mode()
     return Victim(obj, **settings)
+
+
+def _named_network(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    """A registered model, that of a trained one with its weights unless `kwargs` refuse them."""
+    if name in zoo.trained():
+        kwargs = {"pretrained": True, **kwargs}
+    net = create_network(name, **kwargs).eval()
+    if "." in name and not kwargs.get("pretrained"):
+        _log.warning("'%s' names weights that pretrained=True loads; these are random", name)
+    return net
+
+
+def _prepared(net: nn.Module, preparation: dict[str, Any]) -> nn.Module:
+    """The network behind the preparation of its images, if there is any."""
+    return Preprocessed(net, **preparation) if preparation else net
 
 
 def _refuse_backbone(net: nn.Module) -> None:
