@@ -198,8 +198,9 @@ class ForeignSNN(ShownNet):
         if self.counters is not None:
             _log.warning(
                 "%s answers otherwise the more often it is called, because it keeps %s; every call "
-                "of the victim is a first one. If that is its randomness, draw it from PyTorch and "
-                "say robust_snn.adapt(net, random=True)",
+                "of the victim begins there, as it was when it was adapted: adapt it before any "
+                "other call. If that is its randomness, draw it from PyTorch and say "
+                "robust_snn.adapt(net, random=True)",
                 self.name,
                 self.counters,
             )

@@ -88,6 +88,33 @@ def moving_places(kept: Any) -> Iterator[tuple[Any, ...]]:
         yield from ((key, *place) for place in moving_places(part))
 
 
+def moving_leaves(kept: Any, now: Any) -> Iterator[tuple[Any, Any]]:
+    """What moves from rest: the values there, and those in a copy from after a call.
+
+    The length of a list that has grown stands before its items.
+    """
+    if isinstance(kept, Unmoved):
+        return
+    if isinstance(now, _Object):
+        before = kept if isinstance(kept, _Object) else _Object(None, {}, MISSING)
+        yield from moving_leaves(before.attributes, now.attributes)
+        if now.items is not None:
+            yield from moving_leaves(before.items, now.items)
+    elif type(now) is dict:
+        table = kept if isinstance(kept, dict) else {}
+        for key, item in now.items():
+            yield from moving_leaves(table.get(key, MISSING), item)
+    elif type(now) in (list, tuple):
+        items = kept if isinstance(kept, list | tuple) else []
+        if len(items) != len(now):
+            yield len(items), len(now)
+            items = [MISSING] * len(now)
+        for before, item in zip(items, now, strict=True):
+            yield from moving_leaves(before, item)
+    elif not same(kept, now):
+        yield kept, now
+
+
 def restore(net: nn.Module, rest: Mapping[Key, Any]) -> None:
     """Gives a network the values of a snapshot back; what it lacked is deleted."""
     shared = _Shared()
@@ -197,9 +224,11 @@ class _Object:
         now = attributes_of(self.value)
         for name in now.keys() - self.attributes.keys():
             object.__delattr__(self.value, name)
+        cells = self.value.__code__.co_freevars if isinstance(self.value, FunctionType) else ()
         for name, attribute in self.attributes.items():
-            if isinstance(attribute, _Object) and isinstance(attribute.value, CellType):
-                attribute.restore()
+            if name in cells:
+                if isinstance(attribute, _Object):
+                    attribute.restore()
             elif isinstance(self.value, CellType):
                 if attribute is not MISSING:
                     self.value.cell_contents = _like(attribute, now.get(name, MISSING))
@@ -296,6 +325,7 @@ def find_state(
     rest = {key: shared.made(pruned, before.get(key, MISSING), after[key]) for key in keys}
     theirs = [key for key in keys if _owner(net, key) not in known]
     if any(_left_over(rest[key]) for key in theirs):
+        restore_all(net, before)  # a reset of membranes may leave counters, which have run on
         _reset(net)
         again = snapshot(net)
         rest |= {key: again.get(key, MISSING) for key in theirs}

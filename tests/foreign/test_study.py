@@ -333,6 +333,84 @@ def test_answers_that_follow_the_number_of_calls_are_told(
     torch.testing.assert_close(victim(IMAGES), Loop()(IMAGES))
 
 
+def _tick_number(net: Any) -> int:
+    net.n = getattr(net, "n", 0) + 1
+    return int(net.n)
+
+
+def _tick_buffer(net: Any) -> int:
+    if "n" not in net._buffers:
+        net.register_buffer("n", torch.zeros(1))
+    net.n += 1
+    return int(net.n)
+
+
+def _tick_list(net: Any) -> int:
+    net.n = [*getattr(net, "n", []), 0.0]
+    return len(net.n)
+
+
+def _tick_table(net: Any) -> int:
+    table = vars(net).setdefault("n", {"steps": np.zeros(1), "leak": 0.5})
+    table["steps"] += 1
+    return int(table["steps"][0])
+
+
+def _tick_closure(net: Any) -> int:
+    def counting() -> Callable[[], int]:
+        count = 0
+
+        def tick() -> int:
+            nonlocal count
+            count += 1
+            return count
+
+        return tick
+
+    return int(vars(net).setdefault("n", counting())())
+
+
+class Ticking(nn.Module):
+    """Called once per step, it forgets its membranes at a reset, and not the steps."""
+
+    def __init__(self, tick: Callable[[Any], int]) -> None:
+        super().__init__()
+        self.body, self.tick = body(), tick
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + float(self.tick(self))
+
+    def reset(self) -> None:
+        for cell in self.body[2::2]:
+            cell.v = None
+
+
+@pytest.mark.parametrize(
+    "tick", [_tick_number, _tick_buffer, _tick_list, _tick_table, _tick_closure]
+)
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("before", [0, 3])
+def test_counts_of_any_form_are_told_where_they_change_an_answer(
+    tick: Callable[[Any], int], whole: bool, before: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of single steps where calls before `adapt` have left them."""
+
+    class Whole(Ticking):
+        def forward(self, x: Tensor) -> Tensor:
+            self.reset()
+            return torch.stack([super(Whole, self).forward(x) for _ in range(T)]).mean(0)
+
+    net = (Whole if whole else Ticking)(tick)
+    for _ in range(before):
+        net(IMAGES[:4])
+    victim = adapt(net, T=None if whole else T, images=IMAGES)
+    steps = before * (T if whole else 1)
+    torch.testing.assert_close(victim(IMAGES), expected() + steps + (T + 1) / 2)
+    assert torch.equal(victim(IMAGES), victim(IMAGES))
+    told = ["it keeps" in caplog.text, f"it keeps n (from {steps}" in caplog.text]
+    assert told == [whole or before > 0, before > 0]
+
+
 def test_a_net_that_takes_no_white_images_is_not_passed_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

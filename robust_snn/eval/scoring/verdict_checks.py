@@ -74,7 +74,7 @@ def counted_calls(numbers: str | None) -> list[Diagnostic]:
     if numbers is None:
         return []
     why = f"answers change with the number of calls, which the network keeps in {numbers}: these "
-    why += "are the accuracies of its first call"
+    why += "are the accuracies of calls that begin where it was when it was adapted"
     return [Diagnostic("counted calls", 1.0, "warn", why)]
 
 
