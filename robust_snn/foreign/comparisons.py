@@ -59,6 +59,7 @@ from robust_snn.foreign.masks import (
     is_gate,
 )
 from robust_snn.foreign.of_images import OfImages
+from robust_snn.foreign.signed_terms import terms_of
 from robust_snn.foreign.spike_recording import running_lines
 from robust_snn.foreign.squashed_values import (
     SCALING,
@@ -70,8 +71,8 @@ from robust_snn.foreign.straight_through import StraightThrough, Sums
 from robust_snn.utils.operands import by_position
 
 MARKS = (
-    *("_attached", "_comparison", "_fired", "_hides", "_holds", "_loose", "_numbers", "_of_mask"),
-    *("_place", "_slope", "_soft", "_source", "_spiky", "_unsure", "_varied"),
+    *("_attached", "_before", "_comparison", "_fired", "_hides", "_holds", "_loose", "_numbers"),
+    *("_of_mask", "_place", "_slope", "_soft", "_source", "_spiky", "_terms", "_unsure", "_varied"),
 )
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]
@@ -206,10 +207,25 @@ class Comparisons(TorchFunctionMode):
             comparison = getattr(args[0], "_comparison", None) or comparison
         if comparison is not None:
             self._mark(out, "_comparison", comparison)
-        spikes = self._look(name, args, out) if self._places is None else self._exchange(out)
-        if self._values is not None and spikes is not out:
+        spikes = (
+            self._look(name, args, options, out) if self._places is None else self._exchange(out)
+        )
+        if spikes is out:
+            return out
+        if self._values is not None:
             self._values.copy(out, spikes)
-        return spikes
+        return self._written(out, spikes) if out is args[0] and _is_statement(func) else spikes
+
+    def _written(self, out: Tensor, spikes: Tensor) -> Tensor:
+        """A tensor that an operation has changed, with the spikes and their marks in it."""
+        with torch.enable_grad():
+            out.copy_(spikes)
+        for mark in MARKS:
+            if hasattr(spikes, mark):
+                self._mark(out, mark, getattr(spikes, mark))
+        if hasattr(spikes, "_terms"):
+            self._mark(out, "_terms", (out._version, spikes._terms[1]))
+        return out
 
     def _mark(self, tensor: Tensor, mark: str, value: Any) -> None:
         setattr(tensor, mark, value)
@@ -278,7 +294,7 @@ class Comparisons(TorchFunctionMode):
         known = has_few_values(out) if self._places is None else self._count in self._wanted
         return made if known else None  # other numbers are rounded too
 
-    def _look(self, name: str, args: Any, out: Tensor) -> Tensor:
+    def _look(self, name: str, args: Any, options: Any, out: Tensor) -> Tensor:
         """Notes an operation whose output has the values of a comparison.
 
         Spikes are exchanged at once: what they reach would have no gradient otherwise.
@@ -293,9 +309,13 @@ class Comparisons(TorchFunctionMode):
             self.seen.found[self._count] = Place(Form.COMPARED, comparison.number)
             exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
+            self._mark(exchanged, "_before", out)
             self.seen.spots[self._count] = exchanged.grad_fn, self._line()
         if name == "where" and out.requires_grad:
-            return self.straight_through.look(self._count, name, args, out, exchanged)
+            return self.straight_through.look(self._count, name, args, out, exchanged, None)
+        terms = terms_of(name, args, options, out)
+        if terms is not None:
+            self._mark(out, "_terms", (out._version, terms))
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -308,13 +328,17 @@ class Comparisons(TorchFunctionMode):
             kept = name in (*KEEPING, *SQUASHING, *COUNTING) and all(map(made_of_spikes, parts))
             self._mark(out, "_spiky", kept and has_few_values(out))
             carried = next((a for a in parts if hasattr(a, "_soft")), None)
-            if carried is not None and name in (*PRODUCTS, *RESHAPING):  # `0.5 * (soft - ...)`
+            if carried is not None and name in (
+                *PRODUCTS,
+                *RESHAPING,
+                "neg",
+            ):  # `0.5 * (soft - ...)`
                 self._mark(out, "_soft", getattr(carried, "_soft", None))
                 self._mark(out, "_unsure", getattr(carried, "_unsure", None))
         if name in SUMS and out.requires_grad:
             if has_hidden_values(args, out):
                 self._mark(out, "_hides", True)
-            return self.straight_through.look(self._count, name, args, out, exchanged)
+            return self.straight_through.look(self._count, name, args, out, exchanged, terms)
         return exchanged
 
     def _line(self) -> tuple[Any, ...]:
@@ -334,3 +358,9 @@ class Comparisons(TorchFunctionMode):
         """A look at what leaves PyTorch; None where nothing does that depends on the image."""
         assert self._loose is not None
         return Elsewhere(self._loose.singly) if self._loose.leaves else None
+
+
+def _is_statement(func: Callable[..., Any]) -> bool:
+    """Whether an operation changes its operand and what it gives is not used, as `out.add_(x)`."""
+    name = getattr(func, "__name__", "")
+    return name.endswith("_") and not name.endswith("__")

@@ -55,12 +55,9 @@ def is_gradient_alone(args: Any, soft: Sequence[Tensor], out: Tensor) -> bool:
     """Whether a sum is zero, as `soft - soft.detach()`, to give something else a gradient."""
     if len(soft) != 1 or out.any():
         return False
-    detached = [a._attached for a in args if hasattr(a, "_attached")]
-    if any(a is soft[0] for a in detached):
-        return True
     if made_of_spikes(soft[0]) or soft[0].unique().numel() == 1:
         return False  # less other spikes, which may be the same ones here
-    return any(torch.equal(a, soft[0]) for a in detached) or not hides_a_constant(args, out)
+    return not hides_a_constant(args, out)
 
 
 def made_of_spikes(value: Tensor) -> bool:

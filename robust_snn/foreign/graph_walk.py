@@ -27,6 +27,7 @@ SHAPING = re.compile(
     SPACE + r"((View|Reshape\w*|UnsafeView|Squeeze|Unsqueeze|Permute|Transpose|T|Select|Slice|Index"
     r"|Stack|Cat|Unbind|Split\w*|IndexPut\w*|MaskedScatter)Backward\d*|CopySlices)"
 )
+OVERWRITING = re.compile(SPACE + r"CopyBackwards?\d*")
 MOST_WAYS = 1000
 DEEPEST = 64  # operations between two steps of a neuron
 Path = tuple[int, ...]
@@ -70,8 +71,11 @@ def walk(top: Node, between: Collection[Node] = ()) -> Walk:
 
 
 def parents(node: Node) -> list[Node]:
-    """What a gradient on `node` goes to next."""
-    return [parent for parent, _ in node.next_functions if parent is not None]
+    """What a gradient on `node` goes to next, which is no tensor that a copy overwrites."""
+    nodes = [parent for parent, _ in node.next_functions]
+    if OVERWRITING.fullmatch(node.name()):
+        nodes = nodes[1:]
+    return [parent for parent in nodes if parent is not None]
 
 
 def recurrent_paths(after: Walk, before: Walk, spikes: Collection[Node]) -> list[Path] | None:

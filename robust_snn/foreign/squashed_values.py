@@ -305,7 +305,8 @@ def _squashed(origin: Origin) -> bool:
 def _above(soft: Sequence[Tensor]) -> Collection[Any]:
     """What soft functions are functions of, and sums and multiples of them, but not themselves."""
     sums, functions = set[Any](), list[Node]()
-    todo = [value.grad_fn for value in soft if value.grad_fn is not None]
+    made = [getattr(value, "_before", value).grad_fn for value in soft]  # it may be spikes bent
+    todo = [node for node in made if node is not None]
     while todo:
         node = todo.pop()
         if node.name().rstrip("0123456789").removesuffix("Backward") not in ADDITIVE:

@@ -16,6 +16,7 @@ OFF_ROUND = 1.23456e-4  # keeps the grid off round numbers, where edges tend to 
 FAR = 2.5  # decades beyond its range in which the threshold of a silent neuron is looked for
 HALVINGS = 48  # that place an edge to 1e-11 or so of the range
 PINNED = 0.15  # between two membranes, which fire otherwise, for a threshold to be known
+ROUNDING = 1e-6  # of sums that cancel
 EXACT = 1e-6  # of the range of a membrane, within which an edge may round either way
 
 Function = Callable[..., Any]
@@ -90,9 +91,10 @@ def read_staircase(
         None if there is none, or if the membranes at hand leave a threshold open.
     """
     values = out.detach()
-    if values.unique().numel() > 2:  # sums that cancel are rounded
-        values = values.mul(1e4).round().div(1e4)
     levels = values.unique().tolist()
+    if len(levels) > 2 or levels[-1] - levels[0] < ROUNDING:  # sums that cancel are rounded
+        values = values.mul(1e4).round().div(1e4)
+        levels = values.unique().tolist()
     if len(levels) <= 2:
         low, high = levels if len(levels) == 2 else (min(0.0, *levels), 1.0)
         for pair in ((low, high), (high, low)):  # it may fire below

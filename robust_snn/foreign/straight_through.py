@@ -29,6 +29,7 @@ from robust_snn.foreign.few_values import (
     takes_few_values_only,
 )
 from robust_snn.foreign.found_comparisons import FoundComparisons
+from robust_snn.foreign.signed_terms import Term, rest_of
 from robust_snn.foreign.squashed_values import NoOrigin, Root, depth_of_soft
 
 
@@ -97,8 +98,16 @@ class StraightThrough:
         self._told = Sums() if told is None else told
         self._line, self._mark = line, mark
 
-    def look(self, count: float, name: str, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
-        """Spikes in the place of what an operation gives, if its values or other steps say so.
+    def look(
+        self,
+        count: float,
+        name: str,
+        args: Any,
+        out: Tensor,
+        exchanged: Tensor,
+        terms: Sequence[Term] | None,
+    ) -> Tensor:
+        """Spikes in the place of what an operation gives, if its terms, values or steps say so.
 
         Args:
             count: The number of the operation.
@@ -106,10 +115,13 @@ class StraightThrough:
             args: Its operands.
             out: What it gives.
             exchanged: That, or spikes that are known to be in its place.
+            terms: What it is a sum of, if it is one.
         """
         line, sums, told = self._line(), self.sums, self._told
         self._count, self._at = count, line
-        varied = not is_constant(out)
+        spikes = self._of_terms(terms or (), args, out)
+        certain = spikes is not None
+        varied = certain or not is_constant(out)
         if not varied:
             if line in told.spikes:
                 return self._as_in_other_steps(args, out, *told.spikes[line])
@@ -117,7 +129,10 @@ class StraightThrough:
                 return exchanged
             if line in told.alone and not out.any():
                 return self._gradient_alone(args, out)
-        spikes = (self._choice if name == "where" else self._sum)(args, out, exchanged)
+        if spikes is None:
+            spikes = (self._choice if name == "where" else self._sum)(args, out, exchanged)
+        if terms is not None and hasattr(spikes, "_unsure"):
+            self._mark(spikes, "_terms", (spikes._version, terms))
         if hasattr(spikes, "_soft"):
             sums.alone.add(line)
         elif spikes is not exchanged:
@@ -131,9 +146,21 @@ class StraightThrough:
             sums.others.add(line)
         return spikes
 
+    def _of_terms(self, terms: Sequence[Term], args: Any, out: Tensor) -> Tensor | None:
+        """Notes spikes, or zeros with a gradient, if detached copies of others show them."""
+        rest = rest_of(terms)
+        if len(rest) == len(terms):
+            return None
+        if not rest:
+            return out if out.any() else self._gradient_alone(args, out)
+        made = getattr(rest[0].value, "_comparison", None)
+        if len(rest) > 1 or made is None or made.membrane is None or made.staircase(out) is None:
+            return None
+        return self._straight_through(out, made, _soft(args), _unsure(args))
+
     def _as_in_other_steps(self, args: Any, out: Tensor, line: Any, root: Root | None) -> Tensor:
         """Notes spikes of the comparison that was made last in a line."""
-        self._withdraw([a._unsure for a in args if hasattr(a, "_unsure")])
+        self._withdraw(_unsure(args))
         compared = (c for c in reversed(self.compared) if self.seen.compared_in[c.number] == line)
         made = next(compared, None)
         return self._unknown(out) if made is None else self._fired(out, made, root)
@@ -148,16 +175,15 @@ class StraightThrough:
 
     def _sum(self, args: Any, out: Tensor, exchanged: Tensor) -> Tensor:
         """Notes a sum that gives spikes a gradient which is not theirs."""
-        unsure = [a._unsure for a in args if hasattr(a, "_unsure")]  # as `hard + soft` was
+        unsure = _unsure(args)  # as `hard + soft` was
         again = bool(unsure) and has_hidden_values(args, out) and has_few_values(out)
-        soft = _differentiable(args)
-        masked = any(hasattr(a, "_of_mask") for a in soft)
+        soft = _soft(args)
+        masked = any(hasattr(a, "_of_mask") for a in _differentiable(args))
         held = [a._comparison for a in args if hasattr(a, "_comparison")]
         holding = [a._holds for a in map(with_gradient, args) if hasattr(a, "_holds")]
-        if not holding and is_gradient_alone(args, soft, out):
+        if not holding and is_gradient_alone(args, _differentiable(args), out):
             return self._gradient_alone(args, out)
-        added_to = [a._soft for a in args if hasattr(a, "_soft")]
-        soft = added_to[0] if added_to else soft
+        added_to = any(hasattr(a, "_soft") for a in args)
         gathers = all(map(made_of_spikes, soft)) and not has_hidden_values(args, out)
         if not again and not added_to and (gathers or masked or held):  # as in `0 + spikes`
             if held:
@@ -228,3 +254,13 @@ class StraightThrough:
 
 def _differentiable(values: Sequence[Any]) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor) and value.requires_grad]
+
+
+def _soft(args: Sequence[Any]) -> list[Tensor]:
+    """What gives a sum its gradient."""
+    return next((a._soft for a in args if hasattr(a, "_soft")), _differentiable(args))
+
+
+def _unsure(args: Sequence[Any]) -> list[float]:
+    """Places of operands that were taken for spikes of something unknown so far."""
+    return [a._unsure for a in args if hasattr(a, "_unsure")]
