@@ -105,7 +105,13 @@ class Pooled(nn.Module):
 
 
 @pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.MaxPool2d(2), nn.Identity()], ids=str)
-@pytest.mark.parametrize("name", ["float", "where", "set as data", "soft + (hard - soft).detach()"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("float", "where", "set as data"),
+        *("soft + (hard - soft).detach()", "soft - soft.detach() + hard"),
+    ],
+)
 def test_membranes_of_pooled_spikes_fire(name: str, pool: nn.Module) -> None:
     reference = Pooled(lambda v: Step.apply(v), pool)
     reference(IMAGES)
@@ -115,6 +121,54 @@ def test_membranes_of_pooled_spikes_fire(name: str, pool: nn.Module) -> None:
     assert len(victim.takes("bptt").neurons) == 2 and not victim.takes("bptt").missed
     for mode in QUIET_MODES:
         assert_same_gradient(victim.replace(gradient=mode), twin.replace(gradient=mode))
+
+
+def hard(v: Tensor) -> Tensor:
+    return (v > 1).float()
+
+
+def changed_by_operators(v: Tensor) -> Tensor:
+    out = soft(v).clone()
+    out -= soft(v).detach()
+    out += hard(v)
+    return out
+
+
+def changed_in_place(v: Tensor) -> Tensor:
+    out = soft(v).clone()
+    out.sub_(soft(v).detach())
+    out.add_(hard(v))
+    return out
+
+
+ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "hard + soft - copy": lambda v: hard(v).detach() + soft(v) - soft(v).detach(),
+    "hard - copy + soft": lambda v: hard(v) - soft(v).detach() + soft(v),
+    "soft - (copy - hard)": lambda v: soft(v) - (soft(v) - hard(v)).detach(),
+    "-(copy - soft) + hard": lambda v: -(soft(v).detach() - soft(v)) + hard(v),
+    "1 + soft - copy - not hard": lambda v: 1 + soft(v) - soft(v).detach() - (v <= 1).float(),
+    "hard + v - copy": lambda v: hard(v) + v - v.detach(),
+    "v - copy + hard": lambda v: v - v.detach() + hard(v),
+    "clamped - copy + hard": lambda v: v.clamp(0, 2) - v.clamp(0, 2).detach() + hard(v),
+    "halves": lambda v: hard(v) + 0.5 * (2 * soft(v) - 2 * soft(v).detach()),
+    "changed by operators": changed_by_operators,
+    "changed in place": changed_in_place,
+}
+
+
+@cache
+def of_spikes_alone() -> list[Tensor]:
+    """The gradients of `ORDERS` where spikes are calls of a function."""
+    victim = adapt(Pooled(lambda v: Step.apply(v), nn.Identity()), images=IMAGES)
+    return [through(victim.replace(gradient=mode))[1] for mode in (MODE, "ste")]
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_detached_copy_is_a_second_call_in_any_order(name: str) -> None:
+    victim = adapt(Pooled(ORDERS[name], nn.Identity()), images=IMAGES)
+    assert len(victim.takes("bptt").neurons) == 2
+    for mode, expected in zip((MODE, "ste"), of_spikes_alone(), strict=True):
+        assert_close_rms(through(victim.replace(gradient=mode))[1], expected)
 
 
 class Recurrent(Net):
