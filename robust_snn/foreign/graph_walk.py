@@ -9,6 +9,7 @@ drive, ends the walk.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -56,9 +57,9 @@ def walk(top: Node, between: Collection[Node] = ()) -> Walk:
         between: Operations of the network's own that count as elementwise.
     """
     inner: set[Node] = set()
-    todo = [(top, 0)]
+    todo = deque([(top, 0)])
     while todo:
-        node, depth = todo.pop()
+        node, depth = todo.popleft()  # the nearest first, which longer ways reach too
         if node in inner or depth >= DEEPEST:
             continue
         if node in between or ELEMENTWISE.fullmatch(node.name()):

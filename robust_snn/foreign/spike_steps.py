@@ -221,7 +221,7 @@ def neurons_of(steps: Sequence[Step | None], whole: bool = False) -> list[list[l
         if place not in before:
             ended = (n for n in by_line.get(line, ()) if n[-1][0] not in followed)
             alone = place not in followed
-            joined = (n for n in ended if not whole or (alone and n[-1][0] not in before))
+            joined = (n for n in ended if not whole or (alone and not _is_chain(n, before)))
             earlier = next(joined, None)
         if earlier is None:
             earlier = []
@@ -231,6 +231,12 @@ def neurons_of(steps: Sequence[Step | None], whole: bool = False) -> list[list[l
         earlier.append([place])
         neuron_of[place] = earlier
     return neurons
+
+
+def _is_chain(neuron: Sequence[Sequence[int]], before: Mapping[int, int]) -> bool:
+    """Whether the graph shows the last step of a neuron after the one before it."""
+    last = neuron[-1][0]
+    return last in before and (len(neuron) < 2 or before[last] in neuron[-2])
 
 
 def has_hidden_links(

@@ -297,6 +297,27 @@ def test_a_threshold_that_moves_is_followed_from_step_to_step() -> None:
     assert_close_rms(through(victim, f"bptt(surrogate={RULE})"), through(net))
 
 
+def test_steps_of_a_membrane_that_nothing_ends_are_those_of_one_neuron() -> None:
+    """Two membranes that turn each other and are never reset, compared with a threshold that moves:
+    there are ways through all steps, and none from a comparison to the one before."""
+
+    class Resonating(Stacked):
+        def forward(self, x: Tensor) -> Tensor:
+            current = self.layers[0](x.flatten(1))
+            real = other = moved = out = torch.zeros_like(current)
+            for _ in range(72):
+                damp = -0.5 - moved
+                real, other = (
+                    real + 0.1 * (damp * real - 6 * other + 20 * current),
+                    other + 0.1 * (6 * real + damp * other),
+                )
+                s = fire(real - (1 + moved))
+                moved, out = 0.9 * moved + s, out + s
+            return self.last(out)
+
+    assert [n.steps for n in adapt(Resonating(update), images=IMAGES).net._plan.neurons] == [72]
+
+
 def test_a_threshold_that_moves_has_the_gradient_of_the_mode() -> None:
     class Vanishing(Above):
         @staticmethod
