@@ -23,16 +23,24 @@ def augment(
     """
     batch, _, height, width = images.shape
     top, left = torch.randint(2 * pad + 1, (2, batch, 1), generator=generator)
-    rows = top + torch.arange(height)
-    columns = left + torch.arange(width)
+    rows, columns = top + torch.arange(height), left + torch.arange(width)
     if flip:
-        mirrored = torch.rand(batch, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
+        columns = mirrored_by_half(columns, generator)
+    return at_pixels(F.pad(images, (pad, pad, pad, pad)), rows, columns)
+
+
+def mirrored_by_half(columns: Tensor, generator: torch.Generator) -> Tensor:
+    """Columns `[B, W]`, of half of the images from right to left."""
+    mirrored = torch.rand(len(columns), 1, generator=generator) < 0.5
+    return torch.where(mirrored, columns.flip(1), columns)
+
+
+def at_pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels of images `[B, C, ...]` at rows `[B, H]` and columns `[B, W]`, `[B, C, H, W]`."""
     rows, columns = (x.to(images.device, non_blocking=True) for x in (rows, columns))
-    sample = torch.arange(batch, device=images.device)[:, None, None]
-    padded = F.pad(images, (pad, pad, pad, pad))
-    cropped = padded[sample, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, C]
-    return cropped.permute(0, 3, 1, 2).contiguous()
+    sample = torch.arange(len(images), device=images.device)[:, None, None]
+    chosen = images[sample, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, C]
+    return chosen.permute(0, 3, 1, 2).contiguous()
 
 
 def cut_out(images: Tensor, generator: torch.Generator, *, side: int = 16) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robust_snn.data.augment import at_pixels, mirrored_by_half
+
 
 def augment_events(
     frames: Tensor, generator: torch.Generator, *, shift: int = 5, flip: bool = True
@@ -25,9 +27,5 @@ def augment_events(
     rows = (torch.arange(height) - down) % height
     columns = (torch.arange(width) - right) % width
     if flip:
-        mirrored = torch.rand(batch, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    rows, columns = (x.to(frames.device, non_blocking=True) for x in (rows, columns))
-    sample = torch.arange(batch, device=frames.device)[:, None, None]
-    moved = frames[sample, :, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, T, C]
-    return moved.permute(0, 3, 4, 1, 2).contiguous()
+        columns = mirrored_by_half(columns, generator)
+    return at_pixels(frames.flatten(1, 2), rows, columns).view_as(frames)

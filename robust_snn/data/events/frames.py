@@ -25,7 +25,8 @@ def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> n
     """
     for values in (x, y):
         if len(values) and not (abs(int(values.min())) < MOST and abs(int(values.max())) < MOST):
-            raise ValueError(f"events in row or column {int(values.max())}")
+            far = max(map(int, (values.min(), values.max())), key=abs)
+            raise ValueError(f"an event in row or column {far}, which no sensor has")
     events = np.empty(len(t), EVENT_DTYPE)
     events["t"], events["x"], events["y"], events["p"] = t, x, y, p
     return events
