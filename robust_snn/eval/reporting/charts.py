@@ -106,6 +106,25 @@ def percent_axis(axis: Any) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
+def name_rows(axes: Axes, labels: Sequence[str], measure: str) -> None:
+    """Names the rows of a figure from the top down, and what their shares are.
+
+    Args:
+        axes: Those of the figure.
+        labels: Of the rows, see `short_label`.
+        measure: The label of the horizontal axis.
+    """
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel(measure)
+    percent_axis(axes.xaxis)
+
+
+def legend_above(figure: Figure, columns: int) -> None:
+    """A legend that takes no room of the data."""
+    figure.legend(loc="outside upper right", ncols=columns, frameon=False, fontsize=9)
+
+
 def short_label(text: str) -> str:
     """Text that leaves room for the data, and that matplotlib does not read as mathematics."""
     short = text  # of which the end tells more apart: `rectangle(width=0.89)`

@@ -12,8 +12,9 @@ from robust_snn.eval.reporting.charts import (
     ROBUST,
     Chart,
     chart,
+    legend_above,
+    name_rows,
     new_axes,
-    percent_axis,
     short_label,
 )
 from robust_snn.eval.reporting.page_templates import template
@@ -101,10 +102,8 @@ def _changes(comparison: Comparison) -> Chart:
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.hlines(at, low, high, color=CLEAN, linewidth=5, alpha=0.35)
     axes.plot(change, at, "o", color=CLEAN)
-    axes.set_yticks(at, [short_label(name) for name, *_ in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel("B minus A; bars are 95% intervals")
-    percent_axis(axes.xaxis)
+    labels = [short_label(name) for name, *_ in rows]
+    name_rows(axes, labels, "B minus A; bars are 95% intervals")
     axes.grid(axis="x", alpha=0.3)
     return chart("differences", figure, ["what", "B - A", "low", "high"], rows)
 
@@ -125,12 +124,10 @@ def _kept(comparison: Comparison) -> Chart | None:
             at, [e.ci[0] for _, e in there], [e.ci[1] for _, e in there], color=INK, linewidth=1
         )
         table += [(pairs[n].name, label, e.value, *e.ci) for n, e in there]
-    axes.set_yticks(range(len(pairs)), [short_label(pair.name) for pair in pairs])
-    axes.invert_yaxis()
+    labels = [short_label(pair.name) for pair in pairs]
+    name_rows(axes, labels, "accuracy; lines are 95% intervals")
     axes.set_xlim(0, 1.02)
-    axes.set_xlabel("accuracy; lines are 95% intervals")
-    percent_axis(axes.xaxis)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    legend_above(figure, 2)
     return chart("kept", figure, ["attack", "run", "accuracy", "low", "high"], table)
 
 

@@ -14,6 +14,7 @@ from robust_snn.eval.reporting.charts import (
     ROBUST,
     Chart,
     chart,
+    name_rows,
     new_axes,
     percent_axis,
     short_label,
@@ -31,11 +32,9 @@ def by_mode(modes: Sequence[str], accuracies: Sequence[float], judged: str = "")
     axes.barh(range(len(modes)), accuracies, 0.7, color=colours)
     for at, accuracy in enumerate(accuracies):
         axes.text(accuracy + 0.01, at, f"{accuracy:.0%}", va="center", fontsize=9)
-    axes.set_yticks(range(len(modes)), [_brief(mode) for mode in modes])
-    axes.invert_yaxis()
+    told = "; the judged mode is red" if judged in modes else ""
+    name_rows(axes, [_brief(mode) for mode in modes], f"robust accuracy{told}")
     axes.set_xlim(0, 1.08)
-    axes.set_xlabel(f"robust accuracy{'; the judged mode is red' if judged in modes else ''}")
-    percent_axis(axes.xaxis)
     rows = list(zip(modes, accuracies, strict=True))
     return chart("modes", figure, ["gradient mode", "robust accuracy"], rows)
 

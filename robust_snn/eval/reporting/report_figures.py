@@ -20,6 +20,8 @@ from robust_snn.eval.reporting.charts import (
     ROBUST,
     Chart,
     chart,
+    legend_above,
+    name_rows,
     new_axes,
     percent_axis,
     short_label,
@@ -64,13 +66,11 @@ def attacks(verdict: Verdict) -> Chart:
         if claimed is not None:
             label = first("claimed by the attack")
             axes.plot([claimed], [at], "x", color=INK, label=label)
-    axes.set_yticks(range(len(rows)), [short_label(name) for name, *_ in rows])
-    axes.invert_yaxis()
+    labels = [short_label(name) for name, *_ in rows]
+    name_rows(axes, labels, "accuracy; bars are 95% intervals")
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("accuracy; bars are 95% intervals")
-    percent_axis(axes.xaxis)
     axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    legend_above(figure, 3)
     head = ["attack", "accuracy", "low", "high", "claimed", "met all images"]
     table = [(name, value, *ci, claimed, alone) for name, value, ci, claimed, alone in rows]
     return chart("attacks", figure, head, table)
@@ -157,12 +157,9 @@ def classes(names: Sequence[str], clean: Sequence[Estimate], robust: Sequence[Es
         low, high = np.array([estimate.ci for estimate in estimates]).T
         axes.barh(at + shift, values, 0.34, color=colour, label=label)
         axes.hlines(at + shift, low, high, color=INK, linewidth=1)
-    axes.set_yticks(at, [short_label(name) for name in names])
-    axes.invert_yaxis()
+    name_rows(axes, [short_label(name) for name in names], "accuracy; lines are 95% intervals")
     axes.set_xlim(0, 1.02)
-    axes.set_xlabel("accuracy; lines are 95% intervals")
-    percent_axis(axes.xaxis)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    legend_above(figure, 2)
     rows = [
         (name, label, estimate.value, *estimate.ci)
         for estimates, _, label, _ in series
@@ -211,7 +208,7 @@ def rasters(spikes: np.ndarray, layers: np.ndarray) -> Chart:
     axes.set_xlim(0.5, spikes.shape[2] + 0.5)
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set(xlabel="time step", ylabel="neurons, by spiking layer")
-    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    legend_above(figure, 3)
     rows = [
         (int(layers[row]), int(row), int(step) + 1, *map(int, spikes[:, row, step]))
         for row, step in np.argwhere(spikes.any(0))

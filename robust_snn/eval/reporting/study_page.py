@@ -16,6 +16,7 @@ from robust_snn.eval.reporting.charts import (
     ROBUST,
     Chart,
     chart,
+    legend_above,
     new_axes,
     percent_axis,
     short_label,
@@ -316,5 +317,5 @@ def _changes(found: StudyFindings) -> Chart | None:
     axes.set_xlabel("defence minus baseline; bars are 95% intervals")
     percent_axis(axes.xaxis)
     axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    legend_above(figure, 2)
     return chart("gains", figure, ["defence", "under", "change", "low", "high"], table)
