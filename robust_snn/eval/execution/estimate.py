@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -172,14 +173,15 @@ class _Timer:
         device = device_of(job.victim)
         self.images = job.images[:count].to(device).float()
         self.labels = job.labels[:count].to(device)
+        self.judge = job.victim.replace(seed=derive_seed(job.seed, "estimate"))
         self.clean = 1.0
         self._known: dict[str, float] = {}
 
     def score(self) -> float:
         """Seconds of a scoring pass of one image."""
         ids = torch.arange(len(self.images), device=self.images.device)
-        judge = self.job.victim.replace(seed=derive_seed(self.job.seed, "estimate"))
-        return self._timed("score", lambda: scoring_logits(judge, self.images, ids, 0, "report"))
+        score = partial(scoring_logits, self.judge, self.images, ids, 0, "report")
+        return self._timed("score", score)
 
     def forward(self) -> float:
         """Seconds of a pass of one image without a gradient, as attacks see the network."""
@@ -222,8 +224,7 @@ class _Timer:
         ids = torch.arange(len(images), device=images.device)
 
         def right(x: Tensor) -> float:
-            judge = self.job.victim.replace(seed=derive_seed(self.job.seed, "estimate"))
-            return float((judge.sample(x, ids).argmax(1) == labels).float().mean())
+            return float((self.judge.sample(x, ids).argmax(1) == labels).float().mean())
 
         self.clean = right(images)
         threat, attack = self.job.threat, APGD(steps=TRIED_STEPS)

@@ -102,20 +102,20 @@ def measure(job: Job, summary: Summary, folder: RunFolder) -> ReportData:
     )
     masking = _masking(job, summary, at, folder, attempt)
     return ReportData(
-        labels,
-        clean,
-        worst,
-        broken,
-        survivors,
-        raster,
-        masking,
-        inside[0].layers,
-        np.stack([activity.rates for activity in inside]),
-        np.stack([activity.costs for activity in inside]),
-        modes,
-        cosines,
-        len(at),
-        np.array(attempt.missing, str).reshape(-1, 2),
+        labels=labels,
+        clean=clean,
+        robust=worst,
+        pictures=broken,
+        survivors=survivors,
+        raster=raster,
+        masking=masking,
+        layers=inside[0].layers,
+        rates=np.stack([activity.rates for activity in inside]),
+        costs=np.stack([activity.costs for activity in inside]),
+        modes=modes,
+        cosines=cosines,
+        sampled=len(at),
+        missing=np.array(attempt.missing, str).reshape(-1, 2),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,27 +62,37 @@ def summarise(job: Job, shards: Sequence[FinishedShard]) -> Summary:
     robust, vote = intervals.accuracy_estimate(after), intervals.vote(predictions.worst, labels)
     success = intervals.success_rate(before, after)
     return Summary(
-        Clean(*intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)),
-        Robust(
-            *robust,
-            vote.value,
-            success.value,
-            vote.ci,
-            success.ci,
-            _in_every_try(job, after),
-            *(intervals.under_known_noise(predictions) if job.victim.stochastic else ()),
+        clean=Clean(
+            *intervals.accuracy_estimate(before), *intervals.vote(predictions.clean, labels)
         ),
-        attacks,
-        (
+        robust=Robust(
+            *robust,
+            vote=vote.value,
+            asr=success.value,
+            vote_ci=vote.ci,
+            asr_ci=success.ci,
+            in_every_try=_in_every_try(job, after),
+            **_under_known_noise(job, predictions),
+        ),
+        attacks=attacks,
+        diagnostics=(
             *tied_answers(Answers(before, joined.clean_tied), Answers(after, joined.worst_tied)),
             *_checks(job, shards, attacks, claims, predictions, [each.value for each in so_far]),
         ),
-        sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
-        tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
-        predictions,
-        np.concatenate([shard.clean.select for shard in shards]),
-        np.concatenate(joined.worst_select),
+        seconds=sum(shard.clean.seconds for shard in shards) + sum(a.seconds for a in attacks),
+        modes=tuple(dict.fromkeys(a.gradient for a in attacks if a.backwards)),
+        predictions=predictions,
+        clean_select=np.concatenate([shard.clean.select for shard in shards]),
+        worst_select=np.concatenate(joined.worst_select),
     )
+
+
+def _under_known_noise(job: Job, predictions: Predictions) -> dict[str, Any]:
+    """What an attacker leaves who knows each draw, where there are draws to know."""
+    if not job.victim.stochastic:
+        return {}
+    known = intervals.under_known_noise(predictions)
+    return {"known_noise": known.value, "known_noise_ci": known.ci}
 
 
 def _in_every_try(job: Job, right: np.ndarray) -> tuple[Tries, ...]:
