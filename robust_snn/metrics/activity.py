@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from robust_snn.kernels import Dynamics
 from robust_snn.kernels.spiking.replay import membrane_potential
+from robust_snn.kernels.spiking.spec import transformed
 from robust_snn.metrics.pooled_spikes import PooledSpikes
 from robust_snn.metrics.uncounted_products import UncountedProducts
 from robust_snn.models.readout import Readout
@@ -189,8 +190,7 @@ class _Recorder:
         self, name: str, neuron: LIF, current: Tensor, kwargs: dict[str, Any], spikes: Tensor
     ) -> None:
         if kwargs.get("affine") is not None:
-            scale, shift = (a.view(-1, *[1] * (current.dim() - 3)) for a in kwargs["affine"])
-            current = current * scale + shift
+            current = transformed(current, kwargs["affine"])
         steps = spikes.shape[0]
         constant = current.new_ones(steps)
         membrane_gain, input_gain = (constant if g is None else g for g in neuron.gains(steps))

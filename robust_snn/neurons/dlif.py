@@ -29,13 +29,8 @@ class DLIF(LIF):
         steps: Number of time steps, one factor each; they start at 1.
         form: `"membrane"` or `"input"`.
         decay: Leak per step; 0.99 in the paper.
-        threshold: Firing threshold.
-        reset: `"hard"` or `"soft"`.
-        gain: Factor on the current.
-        v_reset: Membrane after a hard reset.
-        gradient: Gradient mode; see `robust_snn.gradients`.
-        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
-        gate: Stochastic gate on the outgoing spikes.
+
+    The other arguments are those of `LIF`.
 
     Raises:
         InputError: If an argument is out of range or a name is not known.

@@ -27,13 +27,8 @@ class EvolvingLeakLIF(LIF):
         shape: Shape of the layer for one sample, such as `(C, H, W)`.
         steps: Number of time steps.
         decay: Leak that the trained ones are factors on.
-        threshold: Firing threshold.
-        reset: `"hard"` or `"soft"`.
-        gain: Factor on the current.
-        v_reset: Membrane after a hard reset.
-        gradient: Gradient mode; see `robust_snn.gradients`.
-        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
-        gate: Stochastic gate on the outgoing spikes.
+
+    The other arguments are those of `LIF`.
 
     Raises:
         InputError: If an argument is out of range or a name is not known.

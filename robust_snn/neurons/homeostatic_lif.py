@@ -42,10 +42,8 @@ class HomeostaticLIF(LIF):
         decay: Leak per step.
         threshold: Firing threshold at the start.
         reset: `"hard"` or `"soft"`, which subtracts the threshold of the start.
-        gain: Factor on the current.
-        v_reset: Membrane after a hard reset.
-        gradient: Gradient mode; see `robust_snn.gradients`.
-        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
+
+    The other arguments are those of `LIF`.
 
     Raises:
         InputError: If an argument is out of range or a name is not known.

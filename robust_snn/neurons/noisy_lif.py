@@ -11,6 +11,7 @@ from robust_snn.gradients import BPTT, GradientMode
 from robust_snn.kernels import NoisyFiring
 from robust_snn.kernels.draws import fast_uniform
 from robust_snn.kernels.philox import Purpose
+from robust_snn.kernels.spiking.spec import transformed
 from robust_snn.neurons.lif import LIF, steps_of
 from robust_snn.neurons.noise_families import NoiseFamily, parse_noise
 from robust_snn.neurons.noise_source import NoisyModule
@@ -58,13 +59,9 @@ class NoisyLIF(LIF):
             draw of the noise to the membrane and carries it on: for Gaussian noise the first spike
             has probability `Phi(z / (sqrt(2) sigma))`.
         decay: Leak per step; 0.5 in the paper.
-        threshold: Firing threshold.
-        reset: `"hard"` or `"soft"`.
-        gain: Factor on the current.
-        v_reset: Membrane after a hard reset.
         gradient: Gradient mode; noise-driven learning if left out.
-        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
-        gate: Stochastic gate on the outgoing spikes.
+
+    The other arguments are those of `LIF`.
 
     Raises:
         InputError: If an argument is out of range or a name is not known.
@@ -102,8 +99,7 @@ class NoisyLIF(LIF):
         noise = self.membrane_noise.spec(current.shape[1], current.device)
         if self.form == "double" and not noise.mean:
             if affine is not None:
-                scale, shift = (a.view(-1, *[1] * (current.dim() - 3)) for a in affine)
-                current, affine = current * scale + shift, None
+                current, affine = transformed(current, affine), None
             injected = self.membrane_noise.injected(noise, tuple(current.shape[2:]), steps)
             current = current - injected.to(current.dtype) / self.dynamics.gain
         return self.fire(current, steps, affine, noise)

@@ -56,13 +56,8 @@ class RandomLeakLIF(LIF):
     Args:
         spread: Largest distance of a leak from `decay`; at most `decay` and `1 - decay`.
         decay: Mean leak per step.
-        threshold: Firing threshold.
-        reset: `"hard"` or `"soft"`.
-        gain: Factor on the current.
-        v_reset: Membrane after a hard reset.
-        gradient: Gradient mode; see `robust_snn.gradients`.
-        backend: `"auto"`, `"triton"`, `"numba"` or `"torch"`.
-        gate: Stochastic gate on the outgoing spikes.
+
+    The other arguments are those of `LIF`.
 
     Raises:
         InputError: If an argument is out of range or a name is not known.

@@ -101,14 +101,22 @@ def _adapted(
 
 def _check_compact(rule: Recursion, noise: NoisyFiring | None) -> None:
     if rule.surrogate.family != "triangle" or rule.surrogate.floor or rule.sharpness is not None:
-        raise InputError("a compact backward pass needs the triangle surrogate, of one sharpness")
+        raise InputError(
+            "a compact backward pass needs the triangle surrogate, of one sharpness, got "
+            f"{rule.surrogate.family}; leave save=compact out"
+        )
     if noise is not None:
-        raise InputError("a compact backward pass needs spikes without membrane noise")
+        raise InputError(
+            "a compact backward pass needs spikes without membrane noise; leave save=compact out"
+        )
 
 
 def _check_levels(dynamics: Dynamics, noise: NoisyFiring | None) -> None:
     if dynamics.reset != "soft" or noise is not None:
-        raise InputError("spikes of several levels need a soft reset and no membrane noise")
+        found = f"a {dynamics.reset} reset" if noise is None else "membrane noise"
+        raise InputError(
+            f"spikes of several levels need a soft reset and no membrane noise, got {found}"
+        )
 
 
 def _not_compiled(dynamics: Dynamics, inputs: LayerInputs) -> str:

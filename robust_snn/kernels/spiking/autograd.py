@@ -60,6 +60,11 @@ def _call(flat: tuple[Any, ...]) -> _Call:
     return _Call(LayerTensors(*flat[:count]), flat[count], KernelArgs(*flat[count + 1 :]))
 
 
+def _wanted_call(flat: tuple[Any, ...]) -> tuple[Wanted, _Call]:
+    count = len(Wanted._fields)
+    return Wanted(*flat[:count]), _call(flat[count:])
+
+
 def _schema(fields: type, kind: str = "") -> str:
     """The fields of a NamedTuple as arguments of an operator."""
     return ", ".join(
@@ -110,17 +115,10 @@ def _backward_or_none(
     current: Tensor | None,
     saved_bytes: Tensor | None,
     sharpness_map: Tensor | None,
-    summed: bool,
-    channels_last: bool,
-    affine: bool,
-    gains: bool,
-    probability: bool,
-    leaks: bool,
-    rate: bool,
     *flat: Any,
 ) -> tuple[Tensor | None, ...]:
-    call, kept = _call(flat), Kept(current, saved_bytes, sharpness_map)
-    wanted = Wanted(summed, channels_last, affine, gains, probability, leaks, rate)
+    wanted, call = _wanted_call(flat)
+    kept = Kept(current, saved_bytes, sharpness_map)
     with ready_to_launch(call.backend, upstream):
         return call.kernels.run_backward(call.args, upstream, kept, call.tensors, wanted)
 
@@ -149,26 +147,20 @@ def _backward_fake(
     current: Tensor | None,
     saved_bytes: Tensor | None,
     sharpness_map: Tensor | None,
-    summed: bool,
-    channels_last: bool,
-    affine: bool,
-    gains: bool,
-    probability: bool,
-    leaks: bool,
-    rate: bool,
     *flat: Any,
 ) -> tuple[Tensor, ...]:
-    call, sample = _call(flat), upstream.shape[2:]
+    wanted, call = _wanted_call(flat)
+    sample = upstream.shape[2:]
     steps, gain = call.args.steps, call.tensors.membrane_gain
-    stored = storage_sample(sample, channels_last)
-    dtype = torch.float32 if summed else upstream.dtype
-    leading = 1 if summed else steps, upstream.shape[1]
+    stored = storage_sample(sample, wanted.channels_last)
+    dtype = torch.float32 if wanted.summed else upstream.dtype
+    leading = 1 if wanted.summed else steps, upstream.shape[1]
     grad_current = upstream.new_empty(*leading, *stored, dtype=dtype)
-    channels, gained = (sample[0] if affine else 0,), (steps if gains else 0,)
-    on_gain = gain.shape if leaks and gain is not None else gained
-    on_neurons = (sample if asked else (0,) for asked in (probability, rate))
+    channels, gained = (sample[0] if wanted.affine else 0,), (steps if wanted.gains else 0,)
+    on_gain = gain.shape if wanted.leaks and gain is not None else gained
+    on_neurons = (sample if asked else (0,) for asked in (wanted.probability, wanted.rate))
     sizes = (channels, channels, on_gain, gained, *on_neurons)
-    return logical_view(grad_current, channels_last), *(
+    return logical_view(grad_current, wanted.channels_last), *(
         upstream.new_empty(size, dtype=torch.float32) for size in sizes
     )
 

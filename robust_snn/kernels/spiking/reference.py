@@ -24,7 +24,7 @@ from robust_snn.kernels.spiking.rules import (
     TimeAverage,
     TimeRule,
 )
-from robust_snn.kernels.spiking.spec import Dynamics, Homeostasis, LayerInputs, NoisyFiring
+from robust_snn.kernels.spiking.spec import Dynamics, LayerInputs, NoisyFiring, transformed
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
 from robust_snn.utils.exporting import differentiable
 
@@ -81,14 +81,14 @@ def _integrate(
     decays: Tensor,
     dynamics: Dynamics,
     rule: Recursion,
-    noise: NoisyFiring | None,
-    homeostasis: Homeostasis | None = None,
+    inputs: LayerInputs,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Spikes and `v - threshold` of each step, differentiable by the recursion.
 
     Where a neuron has several thresholds, that is the distance to the nearest.
     """
     steps, hard = len(drive), dynamics.reset == "hard"
+    noise, homeostasis = inputs.noise, inputs.homeostasis
     largest = torch.finfo(drive.dtype).max
     uniforms: Any = repeat(None)
     if noise is not None and not noise.mean:
@@ -171,11 +171,10 @@ def _fire(
     inputs: LayerInputs,
 ) -> Tensor:
     """Spikes `[T, B, ...]`, differentiable by the rule."""
-    added = inputs.noise, inputs.homeostasis
     if isinstance(rule, Recursion):
-        return torch.stack(_integrate(drive, decays, dynamics, rule, *added)[0])
+        return torch.stack(_integrate(drive, decays, dynamics, rule, inputs)[0])
     with torch.no_grad():
-        traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, *added)
+        traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, inputs)
         spikes, distances = map(torch.stack, traces)
     return differentiable_spikes(rule, spikes, distances, drive)
 
@@ -185,8 +184,7 @@ def _drive(current: Tensor, dynamics: Dynamics, inputs: LayerInputs) -> tuple[Te
     broadcast to the same."""
     drive = current.to(torch.promote_types(current.dtype, torch.float32))
     if inputs.affine is not None:
-        scale, shift = (a.reshape(-1, *[1] * (drive.dim() - 3)) for a in inputs.affine)
-        drive = drive * scale + shift
+        drive = transformed(drive, inputs.affine)
     if dynamics.gain != 1.0:
         drive = dynamics.gain * drive
     drive = drive.expand(inputs.steps, *drive.shape[1:])
@@ -231,6 +229,4 @@ def reference_activation(
 def reference_membranes(current: Tensor, dynamics: Dynamics, inputs: LayerInputs) -> Tensor:
     """`v - threshold` of every step, `[T, B, ...]`."""
     drive, decays = _drive(current, dynamics, inputs)
-    added = inputs.noise, inputs.homeostasis
-    traces = _integrate(drive, decays, dynamics, TRIANGLE_RECURSION, *added)
-    return torch.stack(traces[1])
+    return torch.stack(_integrate(drive, decays, dynamics, TRIANGLE_RECURSION, inputs)[1])

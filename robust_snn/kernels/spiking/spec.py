@@ -103,6 +103,12 @@ class Homeostasis(NamedTuple):
     usual: Tensor
 
 
+def transformed(current: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
+    """Currents `[T, B, C, ...]` under a per-channel `(scale, shift)`, each `[C]`."""
+    scale, shift = (each.reshape(-1, *[1] * (current.dim() - 3)) for each in affine)
+    return current * scale + shift
+
+
 class LayerInputs(NamedTuple):
     """What a layer gets besides its current; see `spiking_loop`.
 
