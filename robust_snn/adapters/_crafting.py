@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.norm_ball import where_images
 from robust_snn.data.checks import OVERSHOOT
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
@@ -79,7 +80,7 @@ def made_images(made: Tensor, images: Tensor) -> Tensor:
     finite = made.flatten(1).isfinite().all(1)
     if not finite.all():
         _log.warning("%d images of the attack hold NaN and stay clean", int((~finite).sum()))
-        made = torch.where(finite.view(-1, *[1] * (made.dim() - 1)), made, images.to(made))
+        made = where_images(finite, made, images.to(made))
     low, high = (bound.item() for bound in made.aminmax())
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         raise InputError(f"the attack made pixels from {low:.6g} to {high:.6g}, outside of [0, 1]")

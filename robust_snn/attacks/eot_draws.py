@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robust_snn.attacks.norm_ball import per_image
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.text_form import Textual, parse
 
@@ -125,10 +126,8 @@ def _add(total: LossEstimate, rows: Tensor, other: LossEstimate) -> None:
 
 def _mean(total: LossEstimate) -> LossEstimate:
     draws = total.draws
-    shape = (-1, *[1] * (total.gradient.ndim - 1))
-    return LossEstimate(
-        total.gradient / draws.reshape(shape), total.loss / draws, total.wrong / draws, draws
-    )
+    gradient = total.gradient / per_image(draws, total.gradient)
+    return LossEstimate(gradient, total.loss / draws, total.wrong / draws, draws)
 
 
 def _squared_length(gradient: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ def l2_norms(delta: Tensor) -> Tensor:
     return delta.double().flatten(1).norm(dim=1)
 
 
+def unit(delta: Tensor) -> Tensor:
+    """Every image over its Euclidean norm, `[B, ...]`; zero where it is zero."""
+    return delta / per_image(l2_norms(delta).clamp(min=1e-300), delta).to(delta)
+
+
 class NormBall:
     """Images within `eps` of the clean ones and inside [0, 1].
 
@@ -96,11 +101,7 @@ class NormBall:
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The direction of length 1 that ascends fastest in Linf or L2, `[B, ...]`."""
-        if self.norm == "Linf":
-            return gradient.sign()
-        return gradient / per_image(l2_norms(gradient).clamp(min=1e-300), gradient).to(
-            gradient.dtype
-        )
+        return gradient.sign() if self.norm == "Linf" else unit(gradient)
 
     def shorten(self, step: Tensor, length: float) -> Tensor:
         """Steps cut to a length in Linf or L2, `[B, ...]`."""

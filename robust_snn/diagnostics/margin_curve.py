@@ -10,7 +10,7 @@ from torch import Tensor
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.base import attack_variant, on_device
 from robust_snn.attacks.image_rng import ImageRng
-from robust_snn.attacks.norm_ball import l2_norms, per_image
+from robust_snn.attacks.norm_ball import unit
 from robust_snn.attacks.problem import margin_gradient
 from robust_snn.victim import Victim
 from robust_snn.victim.scoring import fresh_logits
@@ -54,7 +54,7 @@ def margin_curve(
         x, y, ids = on_device(variant, images, labels, None)
         gradient = margin_gradient(variant, x, y, DRAWS)
         directions = (gradient, ImageRng(seed, ids, x).uniform("margin curve"))
-        ways = [way.sign() if norm == "Linf" else _unit(way) for way in directions]
+        ways = [way.sign() if norm == "Linf" else unit(way) for way in directions]
 
         def mean_margin(points: Tensor) -> float:
             draws = DRAWS if variant.stochastic else 1
@@ -66,7 +66,3 @@ def margin_curve(
     middle = along[POINTS // 2]
     promised = [middle + slope * d for d in distances]
     return MarginCurve(*map(tuple, (distances, along, promised, random)))
-
-
-def _unit(way: Tensor) -> Tensor:
-    return way / per_image(l2_norms(way).clamp(min=1e-300), way).to(way)

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.events.event_frames import may_change
-from robust_snn.attacks.events.recording_flips import RecordingFlips
+from robust_snn.attacks.events.recording_flips import BATCH, TIE, RecordingFlips
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.victim import Victim
 
-BATCH = 128  # frames that pass together
 PARENTS = 1024  # sets of flips to which one more is added
-TIE = 1e-30  # lead of an answer over one that ties with it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,9 @@ from robust_snn.attacks.problem import AttackInputs
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
 
+BATCH = 128  # frames that pass together
+TIE = 1e-30  # lead of an answer over one that ties with it
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingAttack(Attack):

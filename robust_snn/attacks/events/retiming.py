@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robust_snn.attacks.events.event_frames import EVENT, check_budget, check_frames, is_binary
 from robust_snn.attacks.gradient_attack import IterativeAttack
+from robust_snn.attacks.norm_ball import per_image
 from robust_snn.attacks.problem import Problem
 from robust_snn.utils.errors import InputError, unknown
 from robust_snn.utils.values import whole
@@ -135,7 +136,7 @@ def move(
         for d in offsets:
             gain = gains[d] / (abs(d) if delay else 1)
             legal = (after < capacity) & (later(still, d) > 0)
-            legal &= (steps_left >= abs(d)).view(-1, *[1] * (before.ndim - 1))
+            legal &= per_image(steps_left >= abs(d), before)
             every.append(gain.where(legal, 0.0))
         gain, source = torch.stack(every).max(0)  # of every bin
         paired = [later(gain.where(source == i, 0.0), -d) for i, d in enumerate(offsets)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robust_snn.attacks.events.flip_search import BATCH, leads_over_others, search_sets
-from robust_snn.attacks.events.recording_flips import RecordingAttack
+from robust_snn.attacks.events.flip_search import leads_over_others, search_sets
+from robust_snn.attacks.events.recording_flips import BATCH, RecordingAttack
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim

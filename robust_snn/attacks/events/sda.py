@@ -9,13 +9,10 @@ from torch import Tensor
 
 from robust_snn.attacks.attack_losses import margin
 from robust_snn.attacks.events.event_frames import may_change
-from robust_snn.attacks.events.recording_flips import RecordingFlips
+from robust_snn.attacks.events.recording_flips import BATCH, TIE, RecordingFlips
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.utils.values import whole
 from robust_snn.victim import Victim
-
-BATCH = 128  # frames with one candidate flip each that pass together
-TIE = 1e-30  # margin of an answer over one that ties with it
 
 
 @dataclass(frozen=True, kw_only=True)

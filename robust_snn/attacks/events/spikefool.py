@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from robust_snn.attacks.events.event_frames import may_change
-from robust_snn.attacks.events.recording_flips import RecordingFlips
+from robust_snn.attacks.events.recording_flips import BATCH, RecordingFlips
 from robust_snn.attacks.image_rng import ImageRng
 from robust_snn.victim import Victim
 
-BATCH = 128  # frames that pass together
 REACHES = (1.0, 1.5, 2.5)  # how far beyond the boundary of a linear model a step aims
 # flips of a walk: multiples of the budget, and more; what was not needed is taken back
 ROOM = 4, 50

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from robust_snn.adapters._crafting import Craft
+from robust_snn.attacks.norm_ball import where_images
 from robust_snn.eval.protocol.implementation import Crafted, CraftInputs, Implementation
 from robust_snn.eval.protocol.library_options import (
     FROM_THREAT,
@@ -135,10 +136,10 @@ def held_to_budget(made: Tensor, images: Tensor, threat: Threat) -> tuple[Tensor
     if threat.norm == "Linf":
         close = threat.distance(made, images) <= threat.eps + 100 * NORM_TOLERANCE
         cut = torch.maximum(torch.minimum(made, images + threat.eps), images - threat.eps)
-        made = torch.where(close.view(-1, *[1] * (made.ndim - 1)), cut, made)
+        made = where_images(close, cut, made)
     outside = threat.distance(made, images) > threat.eps + NORM_TOLERANCE
     outside |= ((made < 0) | (made > 1)).flatten(1).any(1)
-    kept = torch.where(outside.view(-1, *[1] * (made.ndim - 1)), images, made)
+    kept = where_images(outside, images, made)
     return kept, int(outside.sum())
 
 
