@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,20 +65,15 @@ def try_layout(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         stateful = subject.find_state(leaf, layout)
         for function in functions_of(tensors_of(subject.raw(leaf, layout))):
             open_function(function)
-    outs, calls = [], []
     before = fingerprints(subject.net)
     with torch.no_grad():
-        for batch in (images, few):
-            counter = _Counter()
-            with listening(counter):
-                outs.append(with_keys(subject, batch, layout))
-            calls.append(counter.calls)
+        out, calls = _counted(subject, images, layout)
+        out_of_few, calls_of_few = _counted(subject, few, layout)
         drawn = fingerprints(subject.net) != before
         again = with_keys(subject, few, layout)
-        if not same(tensors_of(outs[1]), tensors_of(again)):
-            raise _differs(drawn)
-        other_calls = calls[0] != calls[1]
-        if other_calls and drawn and not subject.stochastic:
+        other_calls = calls != calls_of_few
+        repeats = same(tensors_of(out_of_few), tensors_of(again))
+        if not repeats or (other_calls and drawn and not subject.stochastic):
             raise _differs(drawn)
         if other_calls and (subject.stochastic or layout is not Layout.IMAGES):
             raise ImagesMix(
@@ -85,21 +81,21 @@ def try_layout(subject: Runnable, images: Tensor, layout: Layout) -> Study:
                 "other"
             )
         reading = find_reading(
-            (outs[0], outs[1]),
+            (out, out_of_few),
             BATCHES,
             membrane=subject.wants_membrane,
             steps=lambda: subject.T or spike_plan(subject, images, layout).loop,
         )
-        together, alone = (reading.steps(out) for out in outs)
+        together, alone = reading.steps(out), reading.steps(out_of_few)
         if subject.T is not None and reading.time is not None and len(together) != subject.T:
             raise NotRead(f"it returns {len(together)} steps")  # of another axis
         if not subject.stochastic:
             moved = reading.steps(subject.raw(images.roll(1, 0), layout))  # every one of them
             axis = 0 if reading.time is None else 1
-            pairs = [(together.roll(1, axis), moved), (together.narrow(axis, 0, len(few)), alone)]
             beside = _beside_others(subject, images, layout)
-            steps = [reading.steps(out).select(axis, 0) for out in beside]
-            pairs += zip(steps, steps[1:], strict=False)
+            steps = [reading.steps(other).select(axis, 0) for other in beside]
+            first = together.narrow(axis, 0, len(few))
+            pairs = [(together.roll(1, axis), moved), (first, alone), *pairwise(steps)]
             influence = ROUNDING if other_calls else INFLUENCE
             if not all(_alike(a, b, influence) for a, b in pairs):
                 if drawn:
@@ -110,6 +106,13 @@ def try_layout(subject: Runnable, images: Tensor, layout: Layout) -> Study:
                 )
         subject.in_pairs = subject.in_pairs or not _takes_one(subject, few, layout, reading)
     return Study(layout, reading, SpikePlan(), stateful)
+
+
+def _counted(subject: Runnable, batch: Tensor, layout: Layout) -> tuple[Any, int]:
+    """What the network returns for a batch, and how often it called spike functions."""
+    counter = _Counter()
+    with listening(counter):
+        return with_keys(subject, batch, layout), counter.calls
 
 
 def _takes_one(subject: Runnable, few: Tensor, layout: Layout, reading: Reading) -> bool:

@@ -128,15 +128,13 @@ def _grouping(net: nn.Module, x: Tensor) -> str:
     """How a network groups the samples of images `[B, ...]` that it passes through noisy layers."""
     pair, settings = _pair(net, x)
     keys = sample_keys(0, torch.arange(2, device=x.device))
+    alone = list(zip(pair.split(1), keys.split(1), strict=True))
     differences: dict[str, float] = {}
     for grouping in GROUPINGS:
         tried = settings._replace(grouping=grouping)
         try:
             together = _logits(net, pair, tried)
-            apart = [
-                _logits(net, pair[i : i + 1], tried._replace(keys=keys[i : i + 1]))
-                for i in range(len(pair))
-            ]
+            apart = [_logits(net, image, tried._replace(keys=key)) for image, key in alone]
         except RegroupedBatch:
             continue
         differences[grouping] = _distance(together, torch.cat(apart))
