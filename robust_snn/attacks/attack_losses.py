@@ -188,7 +188,10 @@ def choose_targets(
         targets = how.to(labels.device).long()
         fits = targets.shape == labels.shape and bool((targets != labels).all())
         if not (fits and bool(((targets >= 0) & (targets < classes)).all())):
-            raise InputError(f"targets must be {len(labels)} classes other than the labels")
+            raise InputError(
+                f"targets must be {len(labels)} classes below {classes}, none of them the label, "
+                f"got {tuple(how.shape)} with values up to {how.amax() if how.numel() else 'none'}"
+            )
         return targets[None]
     if isinstance(how, int):
         return others[:how]

@@ -105,7 +105,9 @@ class GradientAttack(Attack):
             whole(self.targets, "targets", 1)
         parse_draws(self.eot_loss)
         if self.start is not None and not self.takes_start:
-            raise InputError(f"{self.name} has starts of its own and takes no other")
+            raise InputError(
+                f"{self.name} has starts of its own and takes no other: leave start out"
+            )
         if isinstance(self.start, str) and self.start not in (WORST, SOURCE, *POLICIES):
             parse_mode(self.start)
 

@@ -81,7 +81,10 @@ class BoundedNetwork:
             self.run(x, stop)
         except _Reached as reached:
             return reached.found
-        raise InputError(f"{type(self.net).__name__} has no spiking layer")
+        raise InputError(
+            f"{type(self.net).__name__} has no spiking layer of this package, whose bounds are "
+            "known; smoothing certifies any network"
+        )
 
 
 class _Reached(Exception):  # noqa: N818 - it ends a pass early and is no error

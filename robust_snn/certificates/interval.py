@@ -140,7 +140,9 @@ class Interval:
                 ) from error
         if name in MONOTONE and isinstance(args[0], Interval):
             return _monotone(func, args, kwargs)
-        raise InputError(f"no bounds are known of the function {name} in this network")
+        raise InputError(
+            f"no bounds are known of the function {name} in this network; smoothing needs none"
+        )
 
 
 def box_around(images: Tensor, eps: float) -> Interval:

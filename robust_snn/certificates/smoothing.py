@@ -185,7 +185,10 @@ def smooth(
     draws = checked_draws(draws, alpha)
     ids = torch.arange(len(images)) if ids is None else torch.as_tensor(ids)
     if ids.shape != (len(images),) or ids.is_floating_point():
-        raise InputError(f"ids must be {len(images)} whole numbers, one for each image")
+        raise InputError(
+            f"ids must be {len(images)} whole numbers, one for each image, got {ids.dtype} "
+            f"{tuple(ids.shape)}"
+        )
     rows = []
     with undisturbed(victim):
         for x, key in zip(images.split(1), ids.tolist(), strict=True):

@@ -207,7 +207,9 @@ def _agreed(
 ) -> dict[str, Any]:
     """Arguments of the model that a card knows, unless the command line says otherwise."""
     if model is not None and short_reference(model) != short_reference(known["name"]):
-        raise InputError(f"--model is {model}, but the checkpoint is a {known['name']}")
+        raise InputError(
+            f"--model is {model}, but the checkpoint is a {known['name']}: leave --model out"
+        )
     return _agreed_values("--model-kwargs", known["kwargs"], kwargs)
 
 

@@ -166,7 +166,9 @@ class ForeignSNN(ShownNet):
         """How the net is run on images of this shape, and what is known of its neurons."""
         shape = x.shape[1:]
         if x.dim() == 5 and self.T not in (None, x.shape[1]):
-            raise InputError(f"T is {self.T}, but the event frames have {x.shape[1]} steps")
+            raise InputError(
+                f"T is {self.T}, but the event frames have {x.shape[1]} steps: leave T out of adapt"
+            )
         if shape in self.studies and self in _ready and not self._looks_again(shape):
             return self.studies[shape]
         with fixed_network(self), use_settings(PassSettings()):

@@ -153,7 +153,7 @@ def phases(perturbation: str) -> list[tuple[str, int]]:
             raise InputError(f"expected a form such as 'none,fgsm@5', got '{perturbation}'")
         found.append((kind, int(first) if at else 1))
     if any(later <= sooner for (_, sooner), (_, later) in zip(found, found[1:], strict=False)):
-        raise InputError(f"the epochs of '{perturbation}' must rise, from 2 on")
+        raise InputError(f"the epochs of '{perturbation}' must rise from 2 on, as in none,fgsm@5")
     return found
 
 

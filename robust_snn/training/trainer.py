@@ -192,7 +192,7 @@ def _check_data(net: nn.Module, data: OpenImageSet, kwargs: Mapping[str, Any]) -
     if tuple(size) != tuple(found):
         raise InputError(
             f"the model is built for images of {size[0]}x{size[1]}, "
-            f"'{data.name}' ({data.split}) has {found[0]}x{found[1]}"
+            f"'{data.name}' ({data.split}) has {found[0]}x{found[1]}: build it with their img_size"
         )
 
 

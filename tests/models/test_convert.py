@@ -227,9 +227,13 @@ def test_logits_of_the_authors_classes(row: dict[str, Any]) -> None:
         for i, (name, shape) in enumerate(row["tensors"].items())
     }
     load_released(net, released)
+    check_logits(net, row)
+
+
+@torch.no_grad()
+def check_logits(net: nn.Module, row: dict[str, Any]) -> None:
     x = TENSOR_OF("p", (3, 3, row["size"], row["size"]), row["seed"] - 1) / 1.2
-    with torch.no_grad():
-        logits = net(x.to(torch.get_default_device()))
+    logits = net(x.to(torch.get_default_device()))
     torch.testing.assert_close(logits, torch.tensor(row["logits"], dtype=torch.float64))
 
 
@@ -247,10 +251,7 @@ def test_logits_of_the_authors_backbones(row: dict[str, Any]) -> None:
         released[name] = tensor / 2 if rate else tensor
     conversion = load_released(net.to(torch.get_default_device()), released)
     assert not conversion.unused and not conversion.missing
-    x = TENSOR_OF("p", (3, 3, row["size"], row["size"]), row["seed"] - 1) / 1.2
-    with torch.no_grad():
-        logits = net(x.to(torch.get_default_device()))
-    torch.testing.assert_close(logits, torch.tensor(row["logits"], dtype=torch.float64))
+    check_logits(net, row)
 
 
 def test_layers_that_authors_never_run_are_left_out() -> None:

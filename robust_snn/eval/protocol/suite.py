@@ -206,7 +206,9 @@ class Suite:
         if not changes:
             return self
         if self.budget is not None and (steps is not None or eot is not None):
-            raise InputError(f"suite '{self.name}' has a budget, which decides on steps and eot")
+            raise InputError(
+                f"suite '{self.name}' has a budget, which decides on steps and eot: leave them out"
+            )
         return replace(
             self,
             name=f"{self.name}({','.join(f'{key}={value}' for key, value in changes.items())})",

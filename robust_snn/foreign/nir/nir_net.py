@@ -217,7 +217,9 @@ class NIRNet(nn.Module):
                 f"{list(frames.shape[2:])}; adapt(..., resize=..., channels=...) fits images to it"
             )
         if x.dim() == 5 and self.T not in (None, x.shape[1]):
-            raise InputError(f"T={self.T}, but the event frames have {x.shape[1]} steps")
+            raise InputError(
+                f"T={self.T}, but the event frames have {x.shape[1]} steps: leave T out of adapt"
+            )
         if x.dim() == 4 and self.T is None:
             raise InputError(
                 "static images need a number of time steps: adapt(FILE, T=...), or on the command "
