@@ -91,7 +91,7 @@ BAD = [
     (TRAIN, "--device tpuu", "--device must be cpu, cuda or auto"),
     (TRAIN, "--model-kwargs in_chans=3 T=2", "channels"),
     (TRAIN, "--model-kwargs num_classes=5 T=2", "labels must lie in 0..4"),
-    (TRAIN, "--out file", "is a file; choose a folder"),
+    (TRAIN, "--out file", "'file' is no folder; name another place"),
     (EVALUATE, "--model snn_vg5", "did you mean 'snn_vgg5'?"),
     (EVALUATE, "--model snn_vgg5.digts", "unknown trained network .* mean 'snn_vgg5.digits'?"),
     (EVALUATE, "--suite quik", "unknown suite 'quik'"),
