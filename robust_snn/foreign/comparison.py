@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes
-from robust_snn.foreign.few_values import has_few_values, made_of_spikes
+from robust_snn.foreign.few_values import has_few_values, is_constant, made_of_spikes
 from robust_snn.foreign.masks import ARITHMETIC, CASTS, NEGATIONS, RESHAPING
 from robust_snn.foreign.spike_recording import line_of_network
 from robust_snn.foreign.squashed_values import Root, Value, find_root, nth_origin
@@ -37,6 +38,14 @@ class Form(Enum):
     ROUNDED = "straight-through rounding of something unknown"
 
 
+class Side(Enum):
+    """On which side of a threshold spikes are one."""
+
+    ABOVE = "above"
+    BELOW = "below, as where something fires by `-v < -1`"
+    SILENT = "below, where they mean that nothing fires, as in `1 - (v < 1).float()`"
+
+
 class Place(NamedTuple):
     """What makes the spikes of an operation.
 
@@ -44,11 +53,13 @@ class Place(NamedTuple):
         form: How.
         made: Place of its comparison.
         root: What they are a staircase of, if not of what is compared.
+        side: On which side of the threshold they are one.
     """
 
     form: Form
     made: float
     root: Root | None = None
+    side: Side = Side.ABOVE
 
 
 Places = Mapping[float, Place]  # by the place of an operation in the forward pass
@@ -85,7 +96,7 @@ class Comparison:
 
         A membrane is made of those of several steps, and a picture in few greys of none.
         """
-        self.of_few_values = made_of_spikes(self.compared) and _calls_behind(self.compared) == 1
+        self.of_few_values = made_of_spikes(self.compared) and len(calls_behind(self.compared)) == 1
 
     def look_at(self, root: Root | None) -> None:
         """Settles which membrane it is a step of."""
@@ -111,6 +122,11 @@ class Comparison:
         if self.membrane.shape != spikes.shape:
             return None
         return read_spikes(self.membrane, spikes, self.kind)
+
+    def falls(self, spikes: Tensor) -> bool:
+        """Whether some values are one below the threshold and zero above, as those of `v <= 1`."""
+        found = self.staircase(spikes) if isinstance(self.kind, Kind) else None
+        return found is not None and found.levels == (1.0, 0.0)
 
     def kept_by(self, mask: Tensor) -> bool:
         """Whether a mask keeps what is above the threshold, as a ReLU does and no reset."""
@@ -146,12 +162,12 @@ def _is_spikes(value: Tensor) -> bool:
     return hasattr(value, "_comparison") or hasattr(value.grad_fn, "_forward_cls")
 
 
-def _calls_behind(value: Tensor) -> int:
-    """How many calls of autograd functions a value is made of, without what is behind these.
+def calls_behind(value: Tensor) -> set[Node]:
+    """The calls of autograd functions that a value is made of, without what is behind these.
 
     A tensor in which several are written down counts as one, since a step is read from it.
     """
-    seen, calls = set[Any](), 0
+    seen, calls = set[Any](), set[Node]()
     todo = [value.grad_fn]
     while todo:
         node = todo.pop()
@@ -159,16 +175,21 @@ def _calls_behind(value: Tensor) -> int:
             continue
         seen.add(node)
         if hasattr(node, "_forward_cls") or node.name().endswith("CopySlices"):
-            calls += 1
+            calls.add(node)
         else:
             todo += [parent for parent, _ in node.next_functions]
     return calls
 
 
-def fired(out: Tensor, made: Comparison) -> Tensor:
+def fired(out: Tensor, made: Comparison, side: Side = Side.ABOVE) -> Tensor:
     """Spikes with the same values, as a function of the membrane of their comparison."""
     with torch.enable_grad():
-        spikes: Tensor = Fired.apply(made.membrane, out.detach(), made.kind, made.where)
+        assert made.membrane is not None
+        membrane = -made.membrane if side is Side.BELOW else made.membrane
+        if side is Side.SILENT:
+            spikes: Tensor = 1 - Fired.apply(membrane, 1 - out.detach(), made.kind, made.where)
+        else:
+            spikes = Fired.apply(membrane, out.detach(), made.kind, made.where)
     spikes._comparison = made  # type: ignore[attr-defined]
     return spikes
 
@@ -186,10 +207,16 @@ def chooses_spikes(args: Sequence[Any], out: Tensor) -> Comparison | None:
     return made if all(has_few_values(v) for v in args[1:] if isinstance(v, Tensor)) else None
 
 
-def bends(name: str, args: Sequence[Any]) -> bool:
-    """Whether an operation makes of spikes others that are a function of them alone."""
-    limited = name in LIMITING and len(args) == 2 and isinstance(args[1], Tensor)
-    return name in BENDING or (limited and args[1].numel() == 1 and not args[1].requires_grad)
+def bent(name: str, args: Sequence[Any]) -> Any:
+    """What an operation makes of spikes others of that are a function of them alone, if it does."""
+    if name in BENDING:
+        return args[0]
+    if name not in LIMITING or len(args) != 2 or not isinstance(args[1], Tensor):
+        return None
+    for value, limit in (args, args[::-1]):
+        if not limit.requires_grad and is_constant(limit) and hasattr(value, "_comparison"):
+            return value
+    return None
 
 
 def likeliness(staircase: Staircase) -> tuple[bool, bool]:

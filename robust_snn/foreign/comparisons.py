@@ -27,7 +27,7 @@ from robust_snn.foreign.comparison import (
     Form,
     Place,
     Places,
-    bends,
+    bent,
     fired,
     is_whole,
     parts_of,
@@ -72,7 +72,8 @@ from robust_snn.utils.operands import by_position
 
 MARKS = (
     *("_attached", "_before", "_comparison", "_fired", "_hides", "_holds", "_loose", "_numbers"),
-    *("_of_mask", "_place", "_slope", "_soft", "_source", "_spiky", "_terms", "_unsure", "_varied"),
+    *("_of_mask", "_parts", "_place", "_slope", "_soft", "_source", "_spiky", "_terms", "_unsure"),
+    "_varied",
 )
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]
@@ -203,13 +204,13 @@ class Comparisons(TorchFunctionMode):
                 with torch.enable_grad():  # as `v.detach() - 1`, which may be compared
                     self._mark(out, "_slope", func(*given, **options))
         by_number = name in SCALES and isinstance(args[-1], int | float)
-        if (by_number or name in NEGATIONS or bends(name, args)) and not is_whole(args[0]):
-            comparison = getattr(args[0], "_comparison", None) or comparison
+        of_one = args[0] if by_number or name in NEGATIONS else bent(name, args)
+        if of_one is not None and not is_whole(of_one):
+            comparison = getattr(of_one, "_comparison", None) or comparison
         if comparison is not None:
             self._mark(out, "_comparison", comparison)
-        spikes = (
-            self._look(name, args, options, out) if self._places is None else self._exchange(out)
-        )
+        looking = self._places is None
+        spikes = self._look(name, args, options, out) if looking else self._exchange(out)
         if spikes is out:
             return out
         if self._values is not None:
@@ -267,7 +268,7 @@ class Comparisons(TorchFunctionMode):
         if place.form is Form.ROUNDED:
             return rounded(out)
         made = self.seen.made.get(place.made)
-        return out if made is None else fired(out, made)
+        return out if made is None else fired(out, made, place.side)
 
     def _compared(self, name: str, args: Any, options: Any, out: Tensor) -> Comparison | None:
         """What an operation compares, if it does; what it overwrites is not known any more."""
@@ -301,19 +302,23 @@ class Comparisons(TorchFunctionMode):
         """
         exchanged, comparison = out, getattr(out, "_comparison", None)
         here = comparison is not None and comparison.number == self._count
-        here = here or bends(name, args) or is_whole(args[0])
+        here = here or bent(name, args) is not None or is_whole(args[0])
         if comparison is not None and out.is_floating_point() and here:
             if comparison.spikes is None:
                 comparison.spikes = out.detach().clone()
                 self.straight_through.hard.append(comparison)
             self.seen.found[self._count] = Place(Form.COMPARED, comparison.number)
+            if comparison.falls(out):
+                self.seen.falling.add(self._count)
             exchanged = fired(out, comparison)
             self._mark(exchanged, "_place", self._count)
             self._mark(exchanged, "_before", out)
             self.seen.spots[self._count] = exchanged.grad_fn, self._line()
         if name == "where" and out.requires_grad:
             return self.straight_through.look(self._count, name, args, out, exchanged, None)
-        terms = terms_of(name, args, options, out)
+        added = self._added(name, args, options, out)
+        stacked = () if name in SUMS else added
+        terms = terms_of("add", stacked, {}, out) if stacked else terms_of(name, args, options, out)
         if terms is not None:
             self._mark(out, "_terms", (out._version, terms))
         if name in PRODUCTS and len(args) == 2:
@@ -335,11 +340,21 @@ class Comparisons(TorchFunctionMode):
             ):  # `0.5 * (soft - ...)`
                 self._mark(out, "_soft", getattr(carried, "_soft", None))
                 self._mark(out, "_unsure", getattr(carried, "_unsure", None))
-        if name in SUMS and out.requires_grad:
-            if has_hidden_values(args, out):
+        if added and out.requires_grad:
+            if has_hidden_values(added, out):
                 self._mark(out, "_hides", True)
-            return self.straight_through.look(self._count, name, args, out, exchanged, terms)
+            return self.straight_through.look(self._count, name, added, out, exchanged, terms)
         return exchanged
+
+    def _added(self, name: str, args: Any, options: Any, out: Tensor) -> Sequence[Any]:
+        """What an operation adds up, of a stack too; nothing if it is no sum."""
+        dim = args[1] if len(args) > 1 else options.get("dim", 0)
+        if name == "stack":
+            self._mark(out, "_parts", (dim, args[0]))
+        if name == "sum" and hasattr(args[0], "_parts"):
+            stacked, parts = args[0]._parts
+            return parts if dim == stacked and parts[0].shape == out.shape else ()
+        return args if name in SUMS else ()
 
     def _line(self) -> tuple[Any, ...]:
         """The line that is running, which the steps of a neuron share."""

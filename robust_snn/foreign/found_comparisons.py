@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from robust_snn.foreign.comparison import Comparison, Form, Place
-from robust_snn.foreign.graph_walk import walk
+from robust_snn.foreign.comparison import Comparison, Form, Place, Side
+from robust_snn.foreign.graph_walk import SHAPING, walk
 from robust_snn.foreign.loose_ends import UNREACHED
 from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.squashed_values import Root, depth_alone
+
+COPYING, TURNING = (re.compile(rf"({n})Backward\d*") for n in ("Clone|ToCopy|Alias", "Rsub|Neg"))
 
 
 class FoundComparisons:
@@ -25,6 +28,7 @@ class FoundComparisons:
         roots: What straight-through spikes are a staircase of.
         spots: Nodes of spikes in the graph of gradients, and the lines that make them.
         lines: Paths and lines of comparisons.
+        falling: Operations that give one below a threshold, and zero above.
         gates: Operations whose mask is none of spikes in that step.
         compared_in: Lines of comparisons.
     """
@@ -35,6 +39,7 @@ class FoundComparisons:
         self.roots: dict[float, Root | None] = {}
         self.spots: dict[float, tuple[Any, Any]] = {}
         self.lines: dict[float, tuple[str, str]] = {}
+        self.falling: set[float] = set()
         self.gates: set[float] = set()
         self.compared_in: dict[float, Any] = {}
 
@@ -58,7 +63,11 @@ class FoundComparisons:
                 continue
             if self._reaches_others(place, made, onward) or self._raises(place, made, outputs):
                 others.add(self.spots[place][1])
-        return {p: f for p, f in places.items() if p not in compared or self.spots[p][1] in others}
+        return {
+            p: f._replace(side=self._side(p, onward))
+            for p, f in places.items()
+            if p not in compared or self.spots[p][1] in others
+        }
 
     def unreached(self, onward: Onward) -> list[tuple[str, str, str]]:
         """Paths and lines of comparisons of spikes that go on, such as of first spikes, and why.
@@ -110,6 +119,19 @@ class FoundComparisons:
         membranes = [] if made_of is None else [made_of, *onward.fired_by(made_of)]
         return onward.reaches_others(onward.children[node], membranes, node)
 
+    def _side(self, place: float, onward: Onward) -> Side:
+        """On which side of a threshold spikes are one, and what that means for the network."""
+        if place not in self.falling:
+            return Side.ABOVE
+        todo = [*onward.children.get(self.spots[place][0], ())]
+        while todo:
+            node = todo.pop()
+            if COPYING.fullmatch(node.name()) or SHAPING.fullmatch(node.name()):
+                todo += onward.children[node]
+            elif not _turns(node):
+                return Side.BELOW
+        return Side.SILENT
+
     def _raises(self, place: float, made: Comparison, outputs: Sequence[Tensor]) -> bool:
         """Whether spikes raise the membrane of the next step, as a jump at a first spike does.
 
@@ -135,7 +157,8 @@ class FoundComparisons:
         if rise is None or (later is None and not known):
             return False
         # of the compared membrane, or of what it is less a threshold
-        return bool((rise if later is not None else rise * known[-1])[fired].sum() > 0)
+        change = (rise if later is not None else rise * known[-1])[fired].sum()
+        return bool((-change if place in self.falling else change) > 0)
 
     def _rooted(self, place: Place, others: Container[float]) -> Place:
         """A place with what its spikes are a staircase of."""
@@ -145,6 +168,13 @@ class FoundComparisons:
         if made is None or made.spikes is None or made.fires is None:
             return place
         return place._replace(root=made.root(depth_alone(made.fires, others), made.spikes))
+
+
+def _turns(node: Any) -> bool:
+    """Whether an operation gives less where it gets more, as `1 - mask` or `where(mask, 0, 1)`."""
+    if node.name() == "JumpedBackward":
+        return bool((torch.as_tensor(node.jump) < 0).all())
+    return TURNING.fullmatch(node.name()) is not None
 
 
 def _weighed(outputs: Sequence[Tensor]) -> Tensor:

@@ -66,14 +66,14 @@ class Adapted(Exchange):
         if len(self.staircase.edges) > 1:
             return blockwise_product(self._slope, upstream, membrane, self.sharpness)
         edge, jump = self.staircase.edges[0], self.staircase.jumps[0]
-        if jump < 0:  # what fires below: a surrogate may differ below and above
+        if self.staircase.signs[0] < 0:  # a surrogate may differ below and above
             membrane, edge = -membrane, -edge
         return slope_product(upstream, membrane, edge, jump, self.rule.surrogate, self.sharpness)
 
     def _slope(self, membrane: Tensor, sharpness: Tensor) -> Tensor:
         assert self.rule is not None
         z, jump = nearest(self.staircase, membrane)
-        z = z.where(torch.as_tensor(jump, device=z.device) > 0, -z)
+        z = z * membrane.new_tensor(self.staircase.signs)[closest_edges(self.staircase, membrane)]
         return derivative(z, self.rule.surrogate, sharpness) * jump
 
 
@@ -159,8 +159,13 @@ def nearest(staircase: Staircase, membrane: Tensor) -> tuple[Tensor, Tensor | fl
     if len(staircase.edges) == 1:
         return above(membrane, staircase.edges[0]), staircase.jumps[0]
     edges, jumps = (membrane.new_tensor(v) for v in (staircase.edges, staircase.jumps))
-    closest = (membrane.unsqueeze(-1) - edges).abs().argmin(-1)
+    closest = closest_edges(staircase, membrane)
     return membrane - edges[closest], jumps[closest]
+
+
+def closest_edges(staircase: Staircase, membrane: Tensor) -> Tensor:
+    """Numbers of the edges that membranes are nearest to."""
+    return (membrane.unsqueeze(-1) - membrane.new_tensor(staircase.edges)).abs().argmin(-1)
 
 
 def above(membrane: Tensor, edge: float) -> Tensor:

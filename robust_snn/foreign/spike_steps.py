@@ -40,15 +40,8 @@ def find_steps(
     if known is not None:
         firing = [(step is not None, step and step.staircase) for step in known]
     else:
-        firing = [_fires(recorded, found) for recorded in calls]
-    # which the values of a single call may not show
-    jump = {
-        c.call.function
-        for c, (fires, staircase) in zip(calls, firing, strict=True)
-        if fires and not staircase
-    }
+        firing = _all_that_fire(calls, [_fires(recorded, found) for recorded in calls])
     for recorded, (fires, staircase) in zip(calls, firing, strict=True):
-        fires = fires or (recorded.call.function in jump and _matters(recorded))
         if staircase is not None:
             top = recorded.tops[staircase.argument]
             way = None if top is None else walk(top, between)
@@ -60,7 +53,23 @@ def find_steps(
     return steps
 
 
-def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> tuple[bool, Staircase | None]:
+Firing = tuple[bool, Staircase | None]  # whether a call makes spikes, and by which staircase
+
+
+def _all_that_fire(calls: Sequence[Recorded], firing: Sequence[Firing]) -> list[Firing]:
+    """What fires, with calls whose own values do not show a jump that others of a function do."""
+    jump = {
+        c.call.function
+        for c, (fires, staircase) in zip(calls, firing, strict=True)
+        if fires and not staircase
+    }
+    return [
+        (fires or (c.call.function in jump and _matters(c)), staircase)
+        for c, (fires, staircase) in zip(calls, firing, strict=True)
+    ]
+
+
+def _fires(recorded: Recorded, found: dict[Any, Staircase]) -> Firing:
     """Whether a call makes spikes, and by which staircase; `found` has those of other calls."""
     call, arguments, out = recorded.call, recorded.arguments, recorded.out
     if not _matters(recorded):
@@ -267,19 +276,23 @@ def _links(steps: Sequence[Step | None]) -> _Links:
     before: dict[int, int] = {}
     same: dict[int, int] = {}
     weak: dict[int, int] = {}
-    tops: dict[Node, int] = {}
     inner: dict[Node, list[int]] = {}
     ends: dict[Node, list[int]] = {}  # of several calls where an operation splits a tensor
+    ranks: dict[int, int] = {}  # of calls by one membrane in a step
+    known_at = inner, ends
     for place, step in enumerate(steps):
         if step is None or step.walk is None:
             continue
-        twice = tops.setdefault(step.walk.top, place)
-        again = twice != place and _same_membrane(step, steps[twice])  # one may give several
-        other, sure = (twice, True) if again else _before(step, steps, inner, ends)
-        if other is not None and _same_membrane(step, steps[other]):
-            same[place] = same.get(other, other)
-        elif other is not None:
-            (before if sure else weak)[place] = same.get(other, other)
+        near = {p for known in known_at for node in step.walk.chain for p in known.get(node, ())}
+        again = next((p for p in sorted(near) if _same_membrane(step, steps[p])), None)
+        if again is not None:
+            same[place], ranks[place] = same.get(again, again), ranks[again]
+        else:
+            # as of the second of `fire(v - 1) - fire(-v - 1)`, whose step before is a second one
+            ranks[place] = sum(_shifted(step, steps[p]) for p in near - same.keys())
+            other, sure = _before(step, place, steps, ranks, known_at)
+            if other is not None:
+                (before if sure else weak)[place] = same.get(other, other)
         for node in step.walk.chain:
             if node in step.walk.inner:
                 inner.setdefault(node, []).append(place)
@@ -290,9 +303,10 @@ def _links(steps: Sequence[Step | None]) -> _Links:
 
 def _before(
     step: Step,
+    own: int,
     steps: Sequence[Step | None],
-    inner: Mapping[Node, list[int]],
-    ends: Mapping[Node, list[int]],
+    ranks: Mapping[int, int],
+    known_at: tuple[Mapping[Node, list[int]], Mapping[Node, list[int]]],
 ) -> tuple[int | None, bool]:
     """The call of the step before, whose membrane this one's is made of, and whether that is sure.
 
@@ -301,7 +315,7 @@ def _before(
     assert step.walk is not None
     reached = {parent for node in step.walk.inner for parent in parents(node)}
     joins = step.walk.chain[-1] in step.walk.inner
-    for known, nodes in ((inner, step.walk.inner - {step.walk.top}), (ends, reached)):
+    for known, nodes in zip(known_at, (step.walk.inner - {step.walk.top}, reached), strict=True):
         places = {place for node in nodes for place in known.get(node, ())}
         found = [
             (place, other)
@@ -311,12 +325,42 @@ def _before(
         ]
         if found:  # the last, and before others one whose spikes act on the membrane
             line = _compared_in(step.recorded)
-            acts, _, place = max(
-                (other.recorded.node in reached, _compared_in(other.recorded) == line, place)
+            alike, acts, _, place = max(
+                (
+                    ranks[place] == ranks[own] and not _shifted(step, other),
+                    other.recorded.node in reached,
+                    _compared_in(other.recorded) == line,
+                    place,
+                )
                 for place, other in found
             )
-            return place, joins or acts
+            return place, alike and (joins or acts)
     return None, False
+
+
+@torch.no_grad()
+def _shifted(step: Step, other: Step | None) -> bool:
+    """Whether two calls fire by one membrane, or by it and its negative, at other thresholds.
+
+    Where nothing else follows the two, they may also be two steps of a threshold that moves.
+    """
+    if other is None or not _alike(step.recorded, other.recorded):
+        return False
+    if step.walk is None or other.walk is None or not (step.staircase and other.staircase):
+        return False
+    if not {*step.walk.chain} & {*other.walk.chain}:
+        return False
+    one, two = (s.staircase.membrane(s.recorded.arguments) for s in (step, other) if s.staircase)
+    slack = 1e-5 * (1 + float(one.abs().max()))
+    if _spread(one) <= slack:
+        return False
+    return _spread(one + two) <= slack or (
+        _spread(one - two) <= slack < float((one - two).abs().max())
+    )
+
+
+def _spread(values: Tensor) -> float:
+    return float(values.max() - values.min())
 
 
 def _alike(a: Recorded, b: Recorded) -> bool:

@@ -46,6 +46,12 @@ class Staircase(NamedTuple):
         return tuple(after - before for after, before in pairs)
 
     @property
+    def signs(self) -> tuple[int, ...]:
+        """On which side of every edge it fires, and is not zero: 1 above, -1 below."""
+        pairs = zip(self.levels[1:], self.levels[:-1], strict=True)
+        return tuple(1 if (abs(after), after) > (abs(low), low) else -1 for after, low in pairs)
+
+    @property
     def slope(self) -> float:
         """Its slope from end to end; the height of a step where these are one or more apart."""
         far = (self.edges[-1] - self.edges[0]) / max(1, len(self.edges) - 1)

@@ -12,6 +12,7 @@ from robust_snn.foreign.comparison import (
     Comparison,
     Form,
     Place,
+    calls_behind,
     chooses_spikes,
     fired,
     likeliness,
@@ -184,7 +185,7 @@ class StraightThrough:
         if not holding and is_gradient_alone(args, _differentiable(args), out):
             return self._gradient_alone(args, out)
         added_to = any(hasattr(a, "_soft") for a in args)
-        gathers = all(map(made_of_spikes, soft)) and not has_hidden_values(args, out)
+        gathers = all(map(self._is_spikes, soft)) and not has_hidden_values(args, out)
         if not again and not added_to and (gathers or masked or held):  # as in `0 + spikes`
             if held:
                 self._mark(out, "_holds", held[0])
@@ -207,6 +208,19 @@ class StraightThrough:
             spikes = self._unknown(out)
         self._mark(spikes, "_unsure", self._count)
         return spikes
+
+    def _is_spikes(self, value: Tensor) -> bool:
+        """Whether a tensor is made of spikes, or has those of a comparison by any operation."""
+        if made_of_spikes(value):
+            return True
+        if not has_few_values(value) or is_constant(value):
+            return False
+        calls = calls_behind(value)
+        behind = {
+            self.seen.found[p].made for p, (node, _) in self.seen.spots.items() if node in calls
+        }
+        known = [c.spikes for c in self.hard if c.number in behind and c.spikes is not None]
+        return any(s.shape == value.shape and are_close(s, value) for s in known)
 
     def _gradient_alone(self, args: Any, out: Tensor) -> Tensor:
         """Notes zeros with a gradient, for spikes of something unknown until more is added."""
@@ -237,6 +251,8 @@ class StraightThrough:
             comparison.look_at(root)
             self.seen.roots[comparison.number] = root
         self.seen.found[self._count] = Place(Form.STRAIGHT_THROUGH, comparison.number)
+        if comparison.falls(out):
+            self.seen.falling.add(self._count)
         spikes = fired(out, comparison)
         self.seen.spots[self._count] = spikes.grad_fn, self._at
         return spikes
