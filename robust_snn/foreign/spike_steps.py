@@ -350,7 +350,11 @@ def _shifted(step: Step, other: Step | None) -> bool:
         return False
     if not {*step.walk.chain} & {*other.walk.chain}:
         return False
-    one, two = (s.staircase.membrane(s.recorded.arguments) for s in (step, other) if s.staircase)
+    one, two = (
+        s.staircase.membrane(s.recorded.arguments) - s.staircase.edges[0]
+        for s in (step, other)
+        if s.staircase
+    )
     slack = 1e-5 * (1 + float(one.abs().max()))
     if _spread(one) <= slack:
         return False

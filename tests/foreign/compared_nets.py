@@ -101,6 +101,10 @@ WITH_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
     "compared in place, detached": compared_in_place,
     "by a hook": hooked,
     "chosen of soft values": chosen,
+    "a sum of a stack": lambda v: torch.stack(
+        [soft(v), ((v > 1).float() - soft(v)).detach()], 1
+    ).sum(1),
+    "a negative sum": lambda v: -(-(v > 1).float() - soft(v) + soft(v).detach()),
 }
 WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
     "float": lambda v: (v > 1).float(),
@@ -111,6 +115,14 @@ WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
     "sign": lambda v: (torch.sign(v - 1) + 1) / 2,
     "sign, clamped": lambda v: torch.sign(v - 1).clamp(min=0),
     "sign, squared": lambda v: ((torch.sign(v - 1) + 1) / 2) ** 2,
+    "sign, at least zero": lambda v: torch.maximum(torch.zeros_like(v), torch.sign(v - 1)),
+    "not below": lambda v: (~(v <= 1)).float(),
+    "one less below": lambda v: 1 - (v <= 1).float(),
+    "nothing below": lambda v: torch.where(v <= 1, 0.0, 1.0),
+    "ones but below": lambda v: torch.ones_like(v).masked_fill(v <= 1, 0.0),
+    "negated": lambda v: torch.lt(-v, -1).float(),
+    "twice": lambda v: ((v > 1).float() + (v > 1).float()) / 2,
+    "a product with ones": lambda v: torch.einsum("bi,bi->bi", (v > 1).float(), torch.ones_like(v)),
     "turned round": lambda v: torch.lt(torch.ones(()), v).float(),
     "operands by name": lambda v: torch.gt(input=v, other=torch.ones(())).float(),
     "a factor by name": lambda v: torch.mul(torch.gt(v, 1), other=1.0),
@@ -132,12 +144,8 @@ def one_hot(v: Tensor) -> Tensor:
 
 
 HARD: dict[str, Callable[[Tensor], Tensor]] = {
-    "float": WITHOUT["float"],
+    **{name: WITHOUT[name] for name in ("float", "sign", "not below", "one less below", "negated")},
     "double": lambda v: (v > 1).double().float(),
-    "sign": lambda v: (torch.sign(v - 1) + 1) / 2,
-    "not below": lambda v: (~(v <= 1)).float(),
-    "one less below": lambda v: 1 - (v <= 1).float(),
-    "negated": lambda v: torch.lt(-v, -1).float(),
     "integer": lambda v: torch.gt(v, 1).int().float(),
     "masked_fill": lambda v: torch.zeros_like(v).masked_fill(v > 1, 1.0),
     "set where": set_where,

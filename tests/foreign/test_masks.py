@@ -153,6 +153,43 @@ def test_masks_have_a_gradient_wherever_they_take_part() -> None:
     assert_close_rms(found[1], expected[1])
 
 
+KEPT: dict[str, Form] = {  # what a membrane keeps where it has not fired
+    "not above": lambda v: v * (v <= 0.5),
+    "detached": lambda v: v * (v.detach() < 0.5).float(),
+    "not above it": lambda v: v * ~(v > 0.5),
+    "one less above": lambda v: v * (1 - (v > 0.5).float()),
+    "filled": lambda v: v.masked_fill(v > 0.5, 0.0),
+    "chosen": lambda v: torch.where(v < 0.5, v, torch.zeros_like(v)),
+    "less": lambda v: v - 0.5 * (v > 0.5).float(),
+}
+
+
+class Reset(nn.Module):
+    """A layer whose spikes are calls of a function, and whose reset compares the membrane."""
+
+    def __init__(self, kept: Form) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kept, self.first, self.last = kept, nn.Linear(36, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros(1), torch.zeros(1)
+        for t in range(3):
+            v = v + 3 * (1 + 0.1 * t) * self.first(x.flatten(1))
+            out = out + self.last(step(v - 0.5))
+            v = self.kept(v)
+        return out
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_reset_by_a_comparison_is_none_of_spikes(name: str) -> None:
+    net = Reset(KEPT[name])
+    victim = adapt(net, images=IMAGES)
+    assert victim.net.neurons == ("Reset",) and victim.takes("bptr").refusal is None
+    found = gradient(victim.replace(gradient="bptt(surrogate=triangle(gamma=1))"))
+    assert_close_rms(found[1], gradient(net)[1])
+
+
 class FirstSpikes(Sites):
     """Only the first spike of a neuron counts, by its time; what has fired is a sum of spikes."""
 

@@ -183,6 +183,43 @@ def test_steps_of_every_layer_are_told_apart(name: str) -> None:
         assert_close_rms(through(victim, mode), through(reference, mode))
 
 
+def soft_fire(v: Tensor, threshold: float = 0.5) -> Tensor:
+    soft = torch.sigmoid(4 * (v - threshold))
+    return soft + ((v > threshold).float() - soft).detach()
+
+
+# spikes of two thresholds in one line; and by two functions, which are never taken for one
+TWO: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "both signs": (lambda v: fire(v) - fire(-v), lambda v: fire(v) - other_fire(-v)),
+    "two levels": (lambda v: fire(v) + fire(v - 0.3), lambda v: fire(v) + other_fire(v - 0.3)),
+    "a loop": (
+        lambda v: sum(fire(v - k) for k in (0.0, 0.3)),
+        lambda v: fire(v) + other_fire(v - 0.3),
+    ),
+    "arguments": (
+        lambda v: Rising.apply(v, 0.5) + Rising.apply(v, 0.8),
+        lambda v: fire(v) + other_fire(v - 0.3),
+    ),
+    "comparisons": (
+        lambda v: (v > 0.5).float() - (v < -0.5).float(),
+        lambda v: fire(v) - other_fire(-v),
+    ),
+    "soft ones": (
+        lambda v: soft_fire(v) - soft_fire(-v),
+        lambda v: fire(v) - other_fire(-v),
+    ),
+}
+other_fire = step_at(0.5)
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_spikes_of_two_thresholds_have_steps_of_their_own(name: str) -> None:
+    victim, reference = (adapt(Stacked(with_fire(f)), images=IMAGES) for f in TWO[name])
+    assert [neuron.steps for neuron in victim.net._plan.neurons] == [T] * 4
+    for mode in ("bptt(surrogate=atan)", "ste", "pdsg", "assg"):
+        assert_close_rms(through(victim, mode), through(reference, mode))
+
+
 def without_graph(v: Tensor) -> Tensor:
     with torch.no_grad():
         return v * 1
