@@ -26,6 +26,7 @@ FLAT = 0.5  # the same along the true gradient; at least 1 where the network is 
 DRAWS = 8  # of the gradients and margins of a noisy victim
 PLACES = 4  # in the ball around an image of a victim without noise
 MOST = 4  # times as many places, where fewer do not tell
+STRIDES = (1.0, 0.85, 0.7, 0.6)  # of half the radius, by place: a ripple fits no four of them
 TOO_FEW = "images are too few to tell"
 FEW = 2  # draws along a random direction: more directions tell more than more draws
 
@@ -119,7 +120,8 @@ class _Surroundings:
         for number in range(first, first + self.places):
             start = self._place("place", number)
             gradient = margin_gradient(judged, start, self.labels, self.draws)
-            rises += self._slopes([start], gradient.sign(), f"along{number}", self.draws)
+            stride, purpose = STRIDES[number % len(STRIDES)], f"along{number}"
+            rises += self._slopes([start], gradient.sign(), purpose, self.draws, stride)
         return rises
 
     def by_chance(self, directions: int) -> Tensor:
@@ -158,19 +160,26 @@ class _Surroundings:
         return self.x + self.length * self.rng.uniform(purpose, number)
 
     def _slopes(
-        self, starts: Sequence[Tensor], direction: Tensor, purpose: str, draws: int
+        self,
+        starts: Sequence[Tensor],
+        direction: Tensor,
+        purpose: str,
+        draws: int,
+        stride: float = 1.0,
     ) -> list[Tensor]:
         """Change of the expected margin per unit of every pixel, `[B]` for each start.
 
-        Both sides and all starts are asked in one pass, under the same noise.
+        Both sides and all starts are asked in one pass, under the same noise; they are `stride`
+        times half of the radius away.
         """
-        step = self.length * direction
+        length = stride * self.length
+        step = length * direction
         shown = [start + side * step for start in starts for side in (1, -1)]
         ids, labels = self.ids.repeat(len(shown)), self.labels.repeat(len(shown))
         logits = fresh_logits(self.variant, torch.cat(shown), ids, draws, purpose)
         margins = torch.stack([margin(z, labels) for z in logits]).mean(0).chunk(len(shown))
         pairs = zip(margins[::2], margins[1::2], strict=True)
-        return [(up - down) / (2 * self.length) for up, down in pairs]
+        return [(up - down) / (2 * length) for up, down in pairs]
 
 
 def _diagnostic(

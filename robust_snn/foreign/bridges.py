@@ -41,6 +41,7 @@ STEPPED = (*ROUNDINGS, "fix")
 LINEAR = (*ARITHMETIC, *RESHAPING, "sum", "mean", "stack", "cat")
 SORTED = ("bucketize", "searchsorted")
 WHOLE = ("int", "long", "short", "byte", "char")  # casts that round
+CUT = ("clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "relu6")  # flat beyond their limits
 _met: ContextVar[dict[str, None] | None] = ContextVar("crossed_operations", default=None)
 _heard: WeakSet[nn.Module] = WeakSet()  # networks whose functions this process can exchange
 ALIKE = 0.9  # correlation with its argument of a function that is nearly the identity
@@ -51,8 +52,9 @@ class Bridge:
     """What passes a gradient on that has none by itself.
 
     Attributes:
-        operations: Whether roundings, comparisons and casts do, and autograd functions that hardly
-            change their argument, whatever their backward pass is; hooks change no gradient then.
+        operations: Whether roundings, comparisons, casts and cuts at a limit do, and autograd
+            functions that hardly change their argument, whatever their backward pass is; hooks
+            change no gradient then.
         detached: Whether `detach` and blocks of `no_grad` do.
         readout: Path of the module whose output attacks see instead of the logits, which name the
             same class but hide how near others are; "" for the logits.
@@ -175,7 +177,7 @@ class _Operations(TorchFunctionMode):
             return first if self.bridge.detached and first.requires_grad else None
         if not self.bridge.operations:
             return None
-        if name in STEPPED or (name in (*WHOLE, *CASTS) and not out.is_floating_point()):
+        if name in (*STEPPED, *CUT) or (name in (*WHOLE, *CASTS) and not out.is_floating_point()):
             return first if first.requires_grad else getattr(first, "_behind", None)
         if name in CASTS:
             return getattr(first, "_behind", None)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robust_snn.attacks.norm_ball import BALL_NORMS
 from robust_snn.diagnostics import Diagnostic, finite_differences
+from robust_snn.diagnostics.left_out_gradients import ACROSS, leads_elsewhere
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.foreign.bridges import Bridge, named, readouts
 from robust_snn.utils.errors import InputError, first_line, is_out_of_memory
@@ -16,6 +17,7 @@ from robust_snn.victim import Victim
 
 GOOD = 0.15  # cosine with the true gradient of a gradient that needs no bridge
 BETTER = 0.05  # by which a bridge must raise the cosine
+MORE = 1.02  # times as high it must be where the network's own gradient is good
 TRIED = 2  # readouts
 
 
@@ -31,7 +33,8 @@ def choose_bridge(
 ) -> BridgeChoice:
     """The first bridge whose gradients move the expected margin as they should, or the best.
 
-    There is none where the network's own do well, or no bridge helps.
+    There is none where no bridge helps. Where the network's own do well, a part of the image may
+    still be without one, so that those across operations are asked which change the gradient.
 
     Args:
         victim: The victim.
@@ -56,11 +59,13 @@ def choose_bridge(
             return None
 
     own = judged(victim)
-    if own is not None and _is_good(own):
-        return BridgeChoice(None, {})
     least = (False, BETTER) if own is None else (_passes(own), max(own.value, 0.0) + BETTER)
-    best = None
-    for bridge in _bridges(victim, images):
+    best, bridges = None, _bridges(victim, images)
+    if own is not None and _is_good(own):
+        least = (True, MORE * own.value)
+        of = victim, images, labels, seed
+        bridges = (bridge for bridge in ACROSS if leads_elsewhere(bridge, *of, left_out))
+    for bridge in bridges:
         note = judged(bridge.across(victim), str(bridge))
         # a small part of the network may have a true gradient of its own, which moves little
         if note is not None and note.value > BETTER and (_passes(note), note.value) > least:

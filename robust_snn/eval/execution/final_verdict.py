@@ -117,7 +117,13 @@ def _masking(job: Job, summary: Summary) -> list[Diagnostic]:
     )
     kept_of_all = np.flatnonzero(right & left)
     kept = kept_of_all[-DIAGNOSED:]  # the last, since the first were looked at
-    if len(kept) < FEWEST or set(kept) == set(first):
+    if len(kept) < FEWEST:
         return notes
-    on_kept = gradient_checks.follows_margin(*some(kept), summary.modes, job.threat, seed=seed)
-    return notes + gradient_checks.on_survivors(on_kept, len(kept_of_all) / int(right.sum()))
+    survivors, share = some(kept), len(kept_of_all) / int(right.sum())
+    notes += gradient_checks.left_out_on_survivors(
+        *survivors, summary.modes, job.threat, share, seed=seed
+    )
+    if set(kept) == set(first):
+        return notes
+    on_kept = gradient_checks.follows_margin(*survivors, summary.modes, job.threat, seed=seed)
+    return notes + gradient_checks.on_survivors(on_kept, share)

@@ -20,6 +20,8 @@ from robust_snn.diagnostics import (
 )
 from robust_snn.diagnostics.diagnostic import grade
 from robust_snn.diagnostics.hidden_noise import hidden_noise
+from robust_snn.diagnostics.left_out_gradients import NAME as LEFT_OUT
+from robust_snn.diagnostics.left_out_gradients import left_out
 from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.gradients import Own, parse_mode
 from robust_snn.victim import Victim
@@ -188,11 +190,36 @@ def follows_margin(
 
     The arguments are those of `gradient_masking`.
     """
-    if not modes or threat.norm not in BALL_NORMS or not threat.eps > 0:
+    if not _has_radius(modes, threat):
         return []
     size: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed, "modes": modes}
     measure = partial(finite_differences, victim, images, labels, **size)
     return measure_or_warn("finite differences", measure)
+
+
+def left_out_on_survivors(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    modes: Sequence[str],
+    threat: Threat,
+    share: float,
+    *,
+    seed: int,
+) -> list[Diagnostic]:
+    """What gradients that attacks followed leave out, where more than a few images are left.
+
+    The arguments are those of `gradient_masking`, of images that every attack left, and `share` is
+    that of the images that were right before the attacks.
+    """
+    if share < FEW_LEFT or not _has_radius(modes, threat):
+        return []
+    size: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm, "seed": seed}
+    return measure_or_warn(LEFT_OUT, partial(left_out, victim, images, labels, modes, **size))
+
+
+def _has_radius(modes: Sequence[str], threat: Threat) -> bool:
+    return bool(modes) and threat.norm in BALL_NORMS and threat.eps > 0
 
 
 def on_survivors(notes: Sequence[Diagnostic], share: float) -> list[Diagnostic]:

@@ -77,6 +77,25 @@ def test_what_fails_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert note.status == "warn" and name in note.why and why in note.why
 
 
+BESIDE_A_GOOD_ONE = {  # cosine across a bridge that changes the gradient, whose own is 0.5
+    "one more part of the image": (0.55, True),
+    "no more than that": (0.5, False),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE_A_GOOD_ONE)
+def test_a_good_gradient_may_leave_something_out(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, taken = BESIDE_A_GOOD_ONE[kind]
+    monkeypatch.setattr(bridge_choice, "leads_elsewhere", lambda bridge, *_: bridge == WHOLE)
+
+    def judged(net: Any) -> Diagnostic:
+        return Diagnostic("finite", value if net == WHOLE else 0.5, "pass", "")
+
+    assert (chosen(monkeypatch, judged).bridge == WHOLE) is taken
+
+
 @pytest.mark.parametrize("kind", CHOICES)
 def test_a_bridge_that_passes_is_better(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own, across, taken = CHOICES[kind]
