@@ -340,13 +340,14 @@ def test_steps_of_a_membrane_that_nothing_ends_are_those_of_one_neuron() -> None
 
     class Resonating(Stacked):
         def forward(self, x: Tensor) -> Tensor:
-            current = self.layers[0](x.flatten(1))
-            real = other = moved = out = torch.zeros_like(current)
+            real = other = moved = out = torch.zeros(len(x), WIDTH)
+            turn = self.layers[1].bias.abs() + 6
             for _ in range(72):
-                damp = -0.5 - moved
+                current = 20 * self.layers[0](x.flatten(1))
+                damp = ((1 - (0.1 * turn) ** 2).sqrt() - 1) / 0.1 - turn.abs() - moved
                 real, other = (
-                    real + 0.1 * (damp * real - 6 * other + 20 * current),
-                    other + 0.1 * (6 * real + damp * other),
+                    real + 0.1 * (damp * real - turn * other + current),
+                    other + 0.1 * (turn * real + damp * other),
                 )
                 s = fire(real - (1 + moved))
                 moved, out = 0.9 * moved + s, out + s
