@@ -20,9 +20,11 @@ from robust_snn.foreign.graph_walk import (
     Walk,
     drives,
     follow,
+    parents,
     recurrent_paths,
     reset_paths,
     sources,
+    walk,
 )
 from robust_snn.foreign.interception import (
     exchange_kept_apply,
@@ -272,6 +274,8 @@ def _traces(group: Sequence[Sequence[int]], steps: Sequence[Step | None], tape: 
     paths, resets = (find(after, before, spikes) for find in (recurrent_paths, reset_paths))
     if paths is None:
         raise Unrecognised("what its membrane keeps from the step before was not found")
+    if paths and any(_follows_own(node, members[:-1]) for node, _ in drives(after.top, paths)):
+        raise Unrecognised("it keeps more than its membrane, such as a second compartment")
     if len({tuple(_ends(walk.top, paths)) for walk in walks[2:]}) > 1:
         raise Unrecognised("its steps are not alike")
     inputs = [
@@ -285,6 +289,14 @@ def _traces(group: Sequence[Sequence[int]], steps: Sequence[Step | None], tape: 
     fired = [(step.recorded.out.detach() - low) / jump for step in members]
     known = [values for values in inputs if values is not None]
     return Traces(membranes, fired, known, tuple(paths), None if resets is None else tuple(resets))
+
+
+def _follows_own(drive: Node, earlier: Sequence[Step]) -> bool:
+    """Whether a drive is made of earlier spikes or membranes of the neuron itself."""
+    own = {step.recorded.node for step in earlier}
+    own |= {node for way in walks_of(earlier[1:]) for node in way.chain}  # the first has no past
+    inner = walk(drive).inner
+    return bool(own & {*inner, *(above for node in inner for above in parents(node))})
 
 
 def _ends(top: Any, paths: Sequence[Path]) -> list[str]:
