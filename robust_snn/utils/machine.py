@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -30,6 +31,22 @@ def caches() -> str:
         if kind != "Instruction":
             found.append(f"L{level} {size}")
     return ", ".join(found)
+
+
+def share_of_processors(wall: float, computing: float, threads: int) -> float:
+    """The share of a time in which a process had the processors that it wanted, in (0, 1].
+
+    Args:
+        wall: Seconds that passed.
+        computing: Seconds of computing in them, of all threads.
+        threads: Threads that computed. Several also wait for each other: then others are at work
+            only where more programs want processors than there are.
+    """
+    share = computing / (wall * threads)
+    if threads > 1:
+        count = os.cpu_count() or 1
+        share = max(share, count / max(os.getloadavg()[0], count))
+    return min(1.0, share)
 
 
 def gpu_driver() -> str:

@@ -23,6 +23,7 @@ from robust_snn.eval.protocol.implementations import attacked_victim
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.kernels import derive_seed
 from robust_snn.utils.errors import InputError
+from robust_snn.utils.machine import share_of_processors
 from robust_snn.utils.modules import device_of
 from robust_snn.victim import Victim
 from robust_snn.victim.scoring import scoring_logits
@@ -31,6 +32,9 @@ TIMED = 32  # images of a timed pass, at most
 TRIED, TRIED_STEPS = 16, 10  # images and steps of the short attack that guesses who survives
 GUESSED = ("bptt", "bptt(surrogate=atan(alpha=4))", "bptr", "rga", "hart", "assg")
 CHECKS = 40  # gradients per image and mode, after the attacks
+LONG_ENOUGH = 0.2  # seconds that passes are timed for, at least
+MOSTLY = 0.7  # of the time, in which a process that is hardly disturbed has its processors
+BUSY = "without the other programs that used the processors while passes were timed"
 WORTH_TIMING = 1e6  # passes of single images below which nothing takes an hour
 _log = logging.getLogger("robust_snn")
 
@@ -61,12 +65,15 @@ class Estimate:
         memory: Bytes that a batch keeps for a gradient, the network included.
         disk: Bytes that the folder of the run may take.
         pass_seconds: Time of one forward and backward pass of one image.
+        computing: Share of the times in which this process had its processors, in (0, 1]; less
+            than one where others used them while passes were timed.
     """
 
     rows: tuple[RowEstimate, ...]
     memory: int
     disk: int
     pass_seconds: float
+    computing: float = 1.0
 
     @property
     def seconds(self) -> float:
@@ -110,7 +117,8 @@ def estimate_cost(checked: Preflight, room: int) -> Estimate:
     looked = min(DIAGNOSED, count)
     checks = CHECKS * max(1, modes)
     costs.append(RowEstimate("checks", looked, checks, looked * checks * timed.gradient(None)))
-    return Estimate(tuple(costs), timed.memory(), room, timed.gradient(None))
+    pass_seconds = timed.gradient(None)
+    return Estimate(tuple(costs), timed.memory(), room, pass_seconds, timed.computing)
 
 
 def say_if_long(job: Job, passes: float, workers: int) -> None:
@@ -123,12 +131,14 @@ def say_if_long(job: Job, passes: float, workers: int) -> None:
     """
     if passes < WORTH_TIMING:
         return
-    hours = passes / 3 * _Timer(job).gradient(None) / workers / 3600
+    timed = _Timer(job)
+    hours = passes / 3 * timed.gradient(None) / workers / 3600
     if hours >= 1:
+        alone = f" ({hours * timed.computing:.1f} {BUSY})" if timed.computing < MOSTLY else ""
         _log.warning(
-            "this may take %.1f hours, less where images are broken early; fewer images (-n), a "
+            "this may take %.1f hours%s, less where images are broken early; fewer images (-n), a "
             "smaller suite or more --workers take less, and --dry-run says what costs what",
-            hours,
+            *(hours, alone),
         )
 
 
@@ -175,6 +185,7 @@ class _Timer:
         self.labels = job.labels[:count].to(device)
         self.judge = job.victim.replace(seed=derive_seed(job.seed, "estimate"))
         self.clean = 1.0
+        self.wall = self.processor = 0.0  # seconds of all passes, and of computing in them
         self._known: dict[str, float] = {}
 
     def score(self) -> float:
@@ -211,12 +222,24 @@ class _Timer:
         """Seconds of one image; the first call compiles, and is not counted."""
         if name not in self._known:
             run()
-            started = time.perf_counter()
-            run()
-            if self.images.is_cuda:
-                torch.cuda.synchronize()
-            self._known[name] = (time.perf_counter() - started) / len(self.images)
+            began, computed = time.perf_counter(), time.process_time()
+            runs, wall = 0, 0.0
+            while wall < LONG_ENOUGH:  # turns of other programs are of some milliseconds
+                run()
+                if self.images.is_cuda:
+                    torch.cuda.synchronize()
+                runs, wall = runs + 1, time.perf_counter() - began
+            self.wall += wall
+            self.processor += time.process_time() - computed
+            self._known[name] = wall / runs / len(self.images)
         return self._known[name]
+
+    @property
+    def computing(self) -> float:
+        """Share of the timed passes in which this process had its processors."""
+        if self.images.is_cuda or not self.wall:
+            return 1.0
+        return share_of_processors(self.wall, self.processor, torch.get_num_threads())
 
     def survivors(self, rows: list[AttackSpec]) -> float:
         """Share of a few images that a short attack with the first row's mode leaves."""

@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from robust_snn.eval.execution.estimate import Estimate
+from robust_snn.eval.execution.estimate import BUSY, MOSTLY, Estimate
 from robust_snn.eval.reporting.published import PublishedResults
 from robust_snn.eval.scoring.energy_use import EnergyUse
 from robust_snn.eval.scoring.verdict import AttackResult, Interval, Verdict
@@ -187,6 +187,8 @@ def render_cost(
     table.add_row("loading, and the report", "", "", _duration(surroundings))
     total = surroundings + points * cost.seconds / workers
     text = f"About {_duration(total)} in all"
+    if cost.computing < MOSTLY:
+        text += f", {_duration(total * cost.computing)} {BUSY}"
     text += f" on {workers} processes" if workers > 1 else ""
     text += f", for {points} evaluations of a sweep" if points > 1 else ""
     text += (

@@ -18,6 +18,9 @@ from robust_snn.eval.execution.row_passes import QUERIES, is_blind, row_passes
 from robust_snn.eval.protocol.implementation import CraftInputs
 from robust_snn.eval.protocol.implementations import implementation
 from robust_snn.eval.protocol.threat_model import Threat
+from robust_snn.eval.reporting.terminal import render_cost
+from robust_snn.utils import machine
+from robust_snn.victim import Victim
 from victims import tiny_victim, told_by
 
 APGD = AttackSpec("apgd", "robust_snn", "apgd", steps=10, eot=2, restarts=3)
@@ -100,4 +103,42 @@ def test_hours_are_said_first(
         say_if_long(job, 1.0e6, 2)
         assert not caplog.messages
         say_if_long(job, 2.16e6, 1)
-    assert caplog.messages[0].startswith("this may take 2.0 hours")
+    assert caplog.messages[0].startswith("this may take 2.0 hours, less")
+
+
+@pytest.mark.parametrize("computing", [0.95, 0.25])
+def test_a_busy_machine_is_said(
+    computing: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Processors that are used by others make passes longer, and they may be free later."""
+    now = [0.0]
+
+    def forward(self: Victim, x: torch.Tensor) -> torch.Tensor:
+        now[0] += 0.1
+        return x.flatten(1)[:, :3]
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(module.time, "process_time", lambda: computing * now[0])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(Victim, "forward", forward)
+    victim = tiny_victim(False)
+    job = Job(victim, torch.rand(4, 1, 2, 2), torch.arange(4) % 3, SUITE, Threat("Linf", 0.1), 0, 4)
+    timed = module._Timer(job)
+    assert timed.gradient(None) == pytest.approx(0.1 / 4)
+    assert timed.computing == pytest.approx(computing)
+    with caplog.at_level(logging.WARNING, logger="robust_snn"):
+        say_if_long(job, 1.728e6, 1)
+    alone = "4.0 hours (1.0 without the other programs" in caplog.text
+    assert "take 4.0 hours" in caplog.text and alone == (computing < 0.5)
+    cost = module.Estimate((module.RowEstimate("a", 1, 1, 3600.0),), 0, 0, 0.1, computing)
+    said = str(render_cost(cost).renderables[1])
+    assert ("About 1.0 h in all, 15.0 min without the other" in said) == (computing < 0.5)
+
+
+def test_threads_that_wait_for_each_other_are_no_busy_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
+    for load, share in ((3.0, 1.0), (16.0, 0.5)):
+        monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, 0, 0))
+        assert machine.share_of_processors(10.0, 20.0, 4) == pytest.approx(share)
