@@ -78,6 +78,7 @@ LIBRARY = Library(
     reset=reset,
     holds=holds,
     read=read,
+    detaches=lambda node: True,
     takes_one_step=lambda node: not getattr(node, "layer_by_layer", False),
     fires_by=lambda node: node.act_fun,  # type: ignore[arg-type, return-value]
     on_torch=on_torch,

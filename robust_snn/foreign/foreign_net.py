@@ -33,7 +33,7 @@ from robust_snn.foreign.mode_refusals import refuse_mode
 from robust_snn.foreign.network_modes import watching
 from robust_snn.foreign.runnable import Study, open_functions, spike_plan
 from robust_snn.foreign.shown_net import ShownNet
-from robust_snn.foreign.spike_function import swapping
+from robust_snn.foreign.spike_function import swapping, with_detached_resets
 from robust_snn.foreign.spike_pass import Outdated, SpikePass
 from robust_snn.foreign.spike_plan import SpikePlan, inside
 from robust_snn.foreign.study import study
@@ -383,6 +383,9 @@ class ForeignSNN(ShownNet):
             # a library knows more of its neurons than their spike function, such as the reset
             swapped = swapping(self.nodes(), rule.surrogate, rule.detach_reset)
             plan = plan.outside(self.paths)
+        elif isinstance(rule, AdaptiveSurrogate) and rule.detach_reset and not plan.comparisons:
+            # comparisons are known by their place among all operations, which this would change
+            swapped = with_detached_resets(self.nodes() if swap else [])
 
         def run(image: Tensor) -> tuple[Tensor, SpikePass]:
             spike_pass = SpikePass(plan, gradient, self._verify)

@@ -39,6 +39,7 @@ class Library:
         fixed: Why a neuron's gradient must not be exchanged; None where it may.
         read: The dynamics of a neuron; raises `Unreadable` with the reason.
         own_mode: The gradient mode that a neuron has by itself; raises `Unreadable`.
+        detaches: Whether no gradient passes through the reset of a neuron by itself.
         strict: Whether a membrane at the threshold does not fire yet.
         takes_one_step: Whether a call of a neuron is one time step, as opposed to all of them.
         takes_all_steps: Whether a call of a module is all time steps, the first axis.
@@ -56,6 +57,7 @@ class Library:
     fixed: Callable[[nn.Module], str | None] = lambda node: None
     read: Callable[[nn.Module], Dynamics] = _unreadable
     own_mode: Callable[[nn.Module], BPTT] = _unreadable
+    detaches: Callable[[nn.Module], bool] = lambda node: False
     strict: bool = False
     takes_one_step: Callable[[nn.Module], bool] = lambda node: False
     takes_all_steps: Callable[[nn.Module], bool] = lambda module: False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from inspect import getclosurevars
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
+from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import (
     Library,
     Spike,
@@ -77,6 +78,20 @@ def _resets_late(node: nn.Module) -> bool:
     """Whether a reset comes a step after its spike, where snnTorch detaches it."""
     some: Any = node
     return some.reset_mechanism == "none" or getattr(some, "reset_delay", True)
+
+
+def on_torch(module: nn.Module) -> AbstractContextManager[None]:
+    """A state that is quantised keeps its own gradient, since its levels are no spikes."""
+    quantise = getattr(module, "state_quant", None)
+    if not (owns(module) and callable(quantise)):
+        return nullcontext()
+
+    def unheard(state: Tensor) -> Tensor:
+        with listening(None):
+            quantised: Tensor = quantise(state)
+        return quantised
+
+    return overriding(module, state_quant=unheard)
 
 
 def reset(module: nn.Module) -> None:
@@ -153,8 +168,10 @@ LIBRARY = Library(
     reset=reset,
     read=read,
     own_mode=own_mode,
+    detaches=_resets_late,
     strict=True,
     takes_one_step=lambda node: not takes_all_steps(node),
     takes_all_steps=takes_all_steps,
     fires_by=fires_by,
+    on_torch=on_torch,
 )

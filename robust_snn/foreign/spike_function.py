@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from robust_snn.foreign.interception import listening
 from robust_snn.foreign.library import Library, Spike
 from robust_snn.kernels import Surrogate
 from robust_snn.kernels.spiking.surrogate_shapes import derivative
+from robust_snn.utils.errors import InputError
 
 
 class SpikeFunction:
@@ -68,4 +70,15 @@ def swapping(nodes: list[tuple[nn.Module, Library]], surrogate: Surrogate, detac
         for node, owner in nodes:
             spike = SpikeFunction(surrogate, step_of(node, owner))
             stack.enter_context(owner.swap(node, spike, detach))
+        yield
+
+
+@contextmanager
+def with_detached_resets(nodes: list[tuple[nn.Module, Library]]) -> Iterator[None]:
+    """No gradient passes through the resets of neurons, where their library can detach these."""
+    with ExitStack() as stack:
+        for node, owner in nodes:
+            if owner.fires_by is not None:
+                with suppress(InputError):
+                    stack.enter_context(owner.swap(node, owner.fires_by(node), True))
         yield

@@ -14,6 +14,7 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from robust_snn.foreign.interception import Call
+from robust_snn.foreign.library import find_nodes
 
 Replace = Callable[[int, Any], Any]  # number of a call and its output to another output
 
@@ -75,6 +76,12 @@ class Recorder:
         self.calls: list[Recorded] = []
         self.ran: set[str] = set()  # paths of modules
         self._replace = replace
+        self._neurons = {
+            f"{path}.{name}" if path and name else path or name: _methods(node)
+            for path, (node, owner) in find_nodes(net).items()
+            for name, _ in node.named_modules()
+            if owner.takes_all_steps(node)
+        }
         self._stack: list[str] = [""]
         self._last = ""
 
@@ -92,8 +99,9 @@ class Recorder:
             out = self._replace(len(self.calls), out)
         if self.told is not None:
             self.told(call, out)
-        where = (self._last, *running_lines())
         path = self._stack[-1]
+        known = self._neurons.get(path, ())
+        where = ("" if known else self._last, *running_lines(known))
         self.calls.append(Recorded(call, arguments, tops, _kept(out), path, where, writes))
         return out, None
 
@@ -142,12 +150,26 @@ def _kept(value: Any) -> Any:
     return value.detach().clone().requires_grad_(value.requires_grad)
 
 
-def running_lines() -> Iterator[tuple[Any, int]]:
-    """The lines of code that are running, which tell the calls of a loop from others."""
+def running_lines(methods: Collection[Any] = ()) -> Iterator[tuple[Any, int]]:
+    """The lines of code that are running, which tell the calls of a loop from others.
+
+    Args:
+        methods: Of a neuron of a known library that runs all steps. The innermost is the last,
+            since the first step may be written apart from the loop.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") != SURVEY:
         yield frame.f_code, frame.f_lasti
+        if frame.f_code in methods:
+            return
         frame = frame.f_back
+
+
+def _methods(node: nn.Module) -> set[Any]:
+    """The code of all methods of a neuron."""
+    classes = (cls for cls in type(node).__mro__ if cls is not nn.Module)
+    methods = (value for cls in classes for value in vars(cls).values())
+    return {method.__code__ for method in methods if hasattr(method, "__code__")}
 
 
 def line_of_network() -> tuple[str, int, int]:

@@ -151,6 +151,8 @@ def read(node: nn.Module) -> Dynamics:
     v_reset = scalar(some.v_reset, "reset value")
     if v_reset >= threshold:
         raise Unreadable("it resets to its threshold or above")
+    if getattr(some, "_memories_rv", {}).get("v", v_reset) != v_reset:
+        raise Unreadable("it starts elsewhere than it is reset to")
     return Dynamics(decay, threshold - v_reset, gain, "hard")
 
 
@@ -166,7 +168,11 @@ def own_mode(node: nn.Module) -> BPTT:
         surrogate = SURROGATE_CLASSES[kind](function)
     except InputError as error:
         raise Unreadable(str(error)) from error
-    return BPTT(surrogate, bool(getattr(node, "detach_reset", False)))
+    return BPTT(surrogate, detaches(node))
+
+
+def detaches(node: nn.Module) -> bool:
+    return bool(getattr(node, "detach_reset", False))
 
 
 def takes_all_steps(module: nn.Module) -> bool:
@@ -189,6 +195,7 @@ LIBRARY = Library(
     fixed=fixed,
     read=read,
     own_mode=own_mode,
+    detaches=detaches,
     takes_one_step=lambda node: not takes_all_steps(node),
     takes_all_steps=takes_all_steps,
     fires_by=fires_by,

@@ -84,7 +84,8 @@ def survey(net: nn.Module, run: Run, images: Tensor) -> SpikePlan:
         except Exception:  # whatever a forward pass does to tensors that have a gradient
             continue
         same = len(again) == len(outputs) and all(map(torch.equal, outputs, again))
-        if same and len(other.missed) < len(plan.missed):
+        better = len(other.missed) < len(plan.missed) and len(other.reached) >= len(plan.reached)
+        if same and better:  # not where what is inside stops the gradient
             plan = replace(other, wrapped=plan.wrapped or plan)
     return plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from robust_snn.gradients import GradientMode, Own
 from robust_snn.kernels import (
     Dynamics,
     Recursion,
+    WidthBySpread,
     spiking_loop,
 )
 from robust_snn.neurons.pass_settings import layer_gradient
@@ -93,7 +95,10 @@ class TwinNeuron(nn.Module):
             with swapping([(self.node, self.owner)], rule.surrogate, rule.detach_reset):
                 return self._run(current)
         dynamics = self.owner.read(self.node)
-        ours = spiking_loop(current, dynamics, gradient.rule(dynamics))
+        rule = gradient.rule(dynamics)
+        if isinstance(rule, WidthBySpread):  # which the reset passes as in the network itself
+            rule = replace(rule, detach_reset=self.owner.detaches(self.node))
+        ours = spiking_loop(current, dynamics, rule)
         if self.refusal is None or gradient.mode.other_forward:
             return ours
         with torch.no_grad():

@@ -21,7 +21,13 @@ _logger = logging.getLogger("robust_snn")
 
 
 class AdaptiveSurrogate(ABC):
-    """Base of the rules whose surrogate depends on the membranes of the pass."""
+    """Base of the rules whose surrogate depends on the membranes of the pass.
+
+    Attributes:
+        detach_reset: Whether the gradient ignores that a spike resets the membrane.
+    """
+
+    detach_reset: bool = False
 
     @abstractmethod
     def recursion(self, z: Steps) -> Recursion:
@@ -35,12 +41,15 @@ class WidthBySpread(AdaptiveSurrogate):
     Attributes:
         scope: `"sample"` measures the width in each sample. `"batch"` measures it in the whole
             batch as the paper does, so an image's gradient depends on the others.
+        detach_reset: Whether the gradient ignores that a spike resets the membrane.
     """
 
     scope: Literal["sample", "batch"] = "sample"
+    detach_reset: bool = False
 
     def recursion(self, z: Steps) -> Recursion:
-        return Recursion(Surrogate("shifted", 1.0), sharpness=1 / _spread(z, self.scope))
+        sharpness = 1 / _spread(z, self.scope)
+        return Recursion(Surrogate("shifted", 1.0), self.detach_reset, sharpness=sharpness)
 
 
 class SharpnessMemory:
@@ -167,6 +176,7 @@ class SharpnessByDistance(AdaptiveSurrogate):
     relax: float
     beta: float
     statistics: LayerStatistics
+    detach_reset = True
 
     def recursion(self, z: Steps) -> Recursion:
         def sharpness(mean: Tensor, deviation: Tensor) -> Tensor:
@@ -175,7 +185,7 @@ class SharpnessByDistance(AdaptiveSurrogate):
         statistics = self.statistics.update(z, self.beta)
         with torch.no_grad():
             adapted = blockwise(sharpness, *statistics)
-        return Recursion(Surrogate(self.family, 1.0), detach_reset=True, sharpness=adapted)
+        return Recursion(Surrogate(self.family, 1.0), self.detach_reset, sharpness=adapted)
 
 
 @torch.no_grad()
