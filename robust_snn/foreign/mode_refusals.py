@@ -49,8 +49,7 @@ def refuse_mode(net: ForeignSNN, mode: GradientMode, plan: SpikePlan) -> None:
         return
     refusals = net.refusals
     reasons = {path: refusals.get(path, NOT_FOUND) for path in net.unplanned(plan)}
-    if not isinstance(rule, AdaptiveSurrogate):
-        reasons |= plan.unrecognised
+    reasons |= plan.mixed if isinstance(rule, AdaptiveSurrogate) else plan.unrecognised
     if isinstance(rule, TimeAverage) and plan.feedback is not None and not reasons:
         reasons[net.name] = plan.feedback
     if not isinstance(rule, AdaptiveSurrogate | RateSlope | TimeAverage):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from robust_snn.foreign.graph_walk import cut
+from robust_snn.foreign.image_axis import ImageAxis
 from robust_snn.foreign.interception import Call, Exchange, function_name
 from robust_snn.foreign.recurrence import Recurrence
 from robust_snn.foreign.spike_exchanges import (
@@ -143,12 +144,18 @@ class SpikePass:
         """Tells the steps of a neuron how sharp their surrogates are."""
         exchanges, membranes = self._exchanges[place], self.membranes[place]
         z = [nearest(exchanges[0][1].staircase, at)[0] for at in membranes.values()]
+        images = self.plan.neurons[place].images
+        if isinstance(images, ImageAxis):
+            z = [images.first(at) for at in z]
         flat = z[0].dim() < 2
         recursion = rule.recursion([at.unsqueeze(-1) for at in z] if flat else z)
         sharpness = dict(zip(membranes, _by_step(recursion, len(z)), strict=True))
         for step, exchange in exchanges:
             exchange.rule = recursion
-            exchange.sharpness = sharpness[step].squeeze(-1) if flat else sharpness[step]
+            sharp = sharpness[step].squeeze(-1) if flat else sharpness[step]
+            if isinstance(images, ImageAxis):
+                sharp = images.back(sharp.expand_as(z[0]), membranes[step])
+            exchange.sharpness = sharp
         self.membranes[place] = {}
         return recursion
 

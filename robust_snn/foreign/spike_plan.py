@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from robust_snn.foreign.comparison import Places
+from robust_snn.foreign.image_axis import ImageAxis
 from robust_snn.foreign.recurrence import SILENT, Recurrence
 from robust_snn.foreign.staircase import Staircase
 
@@ -27,6 +28,8 @@ class SpikeNeuron(NamedTuple):
         steps: Calls in a forward pass.
         staircase: The function; None where it is no staircase of its membrane.
         recurrence: The recursion of its membrane, or why it was not recognised.
+        images: Where the images are in its membrane, or why that is not known; None on the first
+            axis.
     """
 
     name: str
@@ -34,6 +37,7 @@ class SpikeNeuron(NamedTuple):
     steps: int
     staircase: Staircase | None
     recurrence: Recurrence | str
+    images: ImageAxis | str | None = None
 
     @property
     def of_function(self) -> bool:
@@ -147,6 +151,11 @@ class SpikePlan:
         return {
             n.name: n.recurrence for n in self.neurons if isinstance(n.recurrence, str)
         } | self.missed
+
+    @property
+    def mixed(self) -> dict[str, str]:
+        """Why neurons cannot be measured image by image, by their names."""
+        return {n.name: n.images for n in self.neurons if isinstance(n.images, str)}
 
     def outside(self, paths: Collection[str]) -> SpikePlan:
         """The plan of a pass in which some modules call none of their own functions.
