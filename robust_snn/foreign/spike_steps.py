@@ -373,7 +373,7 @@ def _alike(a: Recorded, b: Recorded) -> bool:
 
 def _compared_in(recorded: Recorded) -> Any:
     """The line of a comparison, of which several may meet in the line that makes spikes of them."""
-    return recorded.arguments[-1] if recorded.call.function is Fired else recorded.where[1:]
+    return recorded.arguments[-1] if recorded.call.function is Fired else None
 
 
 def _beside(step: Step, other: Step) -> bool:
