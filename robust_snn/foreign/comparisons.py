@@ -72,8 +72,8 @@ from robust_snn.utils.operands import by_position
 
 MARKS = (
     *("_attached", "_before", "_comparison", "_fired", "_hides", "_holds", "_loose", "_numbers"),
-    *("_of_mask", "_parts", "_place", "_slope", "_soft", "_source", "_spiky", "_terms", "_unsure"),
-    "_varied",
+    *("_of_mask", "_parts", "_place", "_slope", "_soft", "_source", "_spiky", "_terms", "_through"),
+    *("_unsure", "_varied"),
 )
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]

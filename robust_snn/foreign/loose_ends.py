@@ -44,6 +44,7 @@ FIXED = ("detach", "isfinite", "isnan", "isinf", "isreal")  # beside those that 
 FORMED = ("view_as", "reshape_as", "expand_as", "type_as", "to")
 READING = ("gather", "take_along_dim")  # what is at such a place has a gradient
 WRITING = ("copy", "set", "setitem")
+COUNTING = ("sum", "mean")
 CHOICES = ("softmax", "log_softmax")  # of more than two, attention and readouts may be certain
 UNREACHED = "it has no gradient, and becomes no spikes that could have one"
 STEEP = "its gradient vanishes: it is nearly a step, and no spikes that could have another one"
@@ -283,7 +284,7 @@ def _acts_as_step(name: str, args: Any, options: Any, given: Sequence[Tensor], o
         if not isinstance(dim, int) or out.shape[dim] != 2:
             return False
     valued = given[:1] if name in FORMED else given  # others give a shape or a type alone
-    parts = [v for v in valued if v.requires_grad and v.shape == out.shape]
+    parts = [v for v in valued if v.requires_grad and (v.shape == out.shape or name in COUNTING)]
     return bool(parts) and has_two_values(out) and all(_is_varied(v, out) for v in parts)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
+from robust_snn.foreign.exchanged_spikes import Fired
 from robust_snn.foreign.graph_walk import parents
 from robust_snn.foreign.staircase import Staircase, find_staircase
 
@@ -303,12 +304,17 @@ def _squashed(origin: Origin) -> bool:
 
 
 def _above(soft: Sequence[Tensor]) -> Collection[Any]:
-    """What soft functions are functions of, and sums and multiples of them, but not themselves."""
+    """What soft functions are functions of, and sums and multiples of them, but not themselves.
+
+    Spikes that are added to one, as in `hard + soft - soft.detach()`, are none.
+    """
     sums, functions = set[Any](), list[Node]()
     made = [getattr(value, "_before", value).grad_fn for value in soft]  # it may be spikes bent
     todo = [node for node in made if node is not None]
     while todo:
         node = todo.pop()
+        if getattr(node, "_forward_cls", None) is Fired:
+            continue
         if node.name().rstrip("0123456789").removesuffix("Backward") not in ADDITIVE:
             functions.append(node)
         elif node not in sums:

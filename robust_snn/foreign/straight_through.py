@@ -185,6 +185,8 @@ class StraightThrough:
         if not holding and is_gradient_alone(args, _differentiable(args), out):
             return self._gradient_alone(args, out)
         added_to = any(hasattr(a, "_soft") for a in args)
+        if added_to and any(hasattr(a, "_through") for a in args):
+            return exchanged  # beside silent ones of another threshold
         gathers = all(map(self._is_spikes, soft)) and not has_hidden_values(args, out)
         if not again and not added_to and (gathers or masked or held):  # as in `0 + spikes`
             if held:
@@ -254,6 +256,7 @@ class StraightThrough:
         if comparison.falls(out):
             self.seen.falling.add(self._count)
         spikes = fired(out, comparison)
+        self._mark(spikes, "_through", True)
         self.seen.spots[self._count] = spikes.grad_fn, self._at
         return spikes
 
