@@ -90,7 +90,7 @@ class Onward:
                 if not joined and self._ends[node] not in steps:
                     return True  # one to one
                 continue
-            if joined and REDUCING.fullmatch(node.name()):
+            if joined and node not in entered and REDUCING.fullmatch(node.name()):
                 continue
             elementwise = ELEMENTWISE.fullmatch(node.name()) or SHAPING.fullmatch(node.name())
             if not (elementwise or node in fires):
