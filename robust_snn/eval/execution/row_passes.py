@@ -31,7 +31,7 @@ def row_passes(row: AttackSpec) -> int:
     targets = row.options.get("targets", 9 if row.attack.endswith("-t") else 1)
     rounds = targets if isinstance(targets, int) else 1  # a rule's name has one class per image
     mixed = 1 + len(row.options.get("mix", ()))
-    steps = 1 if "fgsm" in row.attack.lower() else row.steps or USUAL_STEPS
+    steps = 1 if "fgsm" in row.attack.lower() else implementation(row).steps(row) or USUAL_STEPS
     ended = ENDED_EARLY if (row.implementation, row.attack) == (OWN, "square") else 1
     share = ended if row.eot > 1 else 1
     return int((steps + 1) * (row.restarts or 1) * rounds * mixed * draws * row.eot * share)

@@ -117,6 +117,7 @@ class Implementation:
         given: Images that were made elsewhere, which stand for what `craft` makes.
         called: Name of the attack for the record, where the row's is a path.
         draws_together: Report draws that only mean something together, as those of all severities.
+        steps: Steps that an attack takes, about; None where the row does not say and nobody knows.
     """
 
     package: str
@@ -134,6 +135,7 @@ class Implementation:
     given: GivenVersions | None = None
     called: str | None = None
     draws_together: Callable[[AttackSpec], int] = lambda row: 1
+    steps: Callable[[AttackSpec], int | None] = lambda row: row.steps
 
     def describe(self, row: AttackSpec) -> str:
         """Library, version, attack and settings, such as `pyautoattack 0.2.0: fab(steps=20)`."""

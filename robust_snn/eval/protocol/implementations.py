@@ -24,6 +24,7 @@ from robust_snn.eval.protocol.library_options import (
     check_budget_options,
     check_numbers,
     check_options,
+    library_steps,
     naming_options,
 )
 from robust_snn.eval.protocol.suite import SOURCE, AttackSpec
@@ -150,6 +151,12 @@ def _check_torchattacks_images(row: AttackSpec, images: Tensor, threat: Threat) 
     check_shape(row.attack, images)
 
 
+def _torchattacks_steps(row: AttackSpec) -> int | None:
+    import torchattacks
+
+    return library_steps(row, getattr(torchattacks, row.attack))
+
+
 def _torchattacks(asked: CraftInputs) -> Crafted:
     """Without a step size in the row, the library's own, in proportion to eps."""
     import torchattacks
@@ -274,5 +281,6 @@ IMPLEMENTATIONS = {
         _torchattacks,
         _least_classes_torchattacks,
         check_images=_check_torchattacks_images,
+        steps=_torchattacks_steps,
     ),
 }

@@ -23,6 +23,7 @@ from robust_snn.eval.protocol.library_options import (
     FROM_THREAT,
     check_budget_options,
     check_options,
+    library_steps,
     naming_options,
 )
 from robust_snn.eval.protocol.suite import AttackSpec
@@ -104,8 +105,23 @@ def _policy(row: AttackSpec) -> str | None:
     return None if row.noise == "fresh" else row.noise
 
 
+def _art_steps(row: AttackSpec) -> int | None:
+    from art.attacks import evasion
+
+    return library_steps(row, getattr(evasion, row.attack))
+
+
+def _foolbox_steps(row: AttackSpec) -> int | None:
+    import foolbox
+
+    return library_steps(row, getattr(foolbox.attacks, row.attack))
+
+
 def _implementation(
-    package: str, norms: tuple[str, ...], make: Callable[[Victim, AttackSpec, Threat, int], Craft]
+    package: str,
+    norms: tuple[str, ...],
+    make: Callable[[Victim, AttackSpec, Threat, int], Craft],
+    steps: Callable[[AttackSpec], int | None],
 ) -> Implementation:
     def check(row: AttackSpec, threat: Threat) -> None:
         with naming_options(package, row):
@@ -124,7 +140,7 @@ def _implementation(
         with torch.no_grad():
             return Crafted((made,), victim(made).argmax(1) == labels, warnings)
 
-    return Implementation(package, check, craft, lambda row: 2, norms=norms)
+    return Implementation(package, check, craft, lambda row: 2, norms=norms, steps=steps)
 
 
 def held_to_budget(made: Tensor, images: Tensor, threat: Threat) -> tuple[Tensor, int]:
@@ -143,5 +159,5 @@ def held_to_budget(made: Tensor, images: Tensor, threat: Threat) -> tuple[Tensor
     return kept, int(outside.sum())
 
 
-ART = _implementation("adversarial-robustness-toolbox", ("Linf", "L2", "L1"), _art)
-FOOLBOX = _implementation("foolbox", ("Linf", "L2", "L1", "L0"), _foolbox)
+ART = _implementation("adversarial-robustness-toolbox", ("Linf", "L2", "L1"), _art, _art_steps)
+FOOLBOX = _implementation("foolbox", ("Linf", "L2", "L1", "L0"), _foolbox, _foolbox_steps)

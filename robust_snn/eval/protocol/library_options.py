@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from inspect import Parameter
+from inspect import Parameter, signature
 from typing import Any
 
 from robust_snn.eval.protocol.suite import AttackSpec
 from robust_snn.utils.errors import InputError, first_line
 
 FROM_THREAT = ("eps", "norm")
+_STEPS = ("steps", "max_iter", "max_iterations", "n_queries", "repeats")  # by what they call them
+_ROUNDS = ("Carlini", "L2Carlini", "EAD", "ElasticNet", "Zoo")  # take all steps in each round
 _STEP = re.compile(r"alpha|lr|learning_rate|.*step_?size|eps_step")  # of which 0 or less is no step
+
+
+def library_steps(row: AttackSpec, kind: Callable[..., Any]) -> int | None:
+    """Steps that an attack of a library takes, its own number where the row gives none.
+
+    Args:
+        row: The row.
+        kind: The class of the attack.
+    """
+    own = {name: parameter.default for name, parameter in signature(kind).parameters.items()}
+    known = own | row.options
+    steps = row.steps or next((known[n] for n in _STEPS if isinstance(known.get(n), int)), None)
+    rounds = known.get("binary_search_steps", 1) if row.attack.startswith(_ROUNDS) else 1
+    return steps and steps * rounds
 
 
 def check_budget_options(row: AttackSpec) -> None:

@@ -79,6 +79,28 @@ def test_queries_on_decisions_are_about_those_that_were_taken(name: str) -> None
     assert 0.5 < victim.cost.forwards / (2 * row_passes(row)) < 2
 
 
+@pytest.mark.parametrize(
+    ("library", "attack", "settings", "steps"),
+    [
+        ("foolbox", "L2BrendelBethgeAttack", {}, 1000),
+        ("foolbox", "L2BrendelBethgeAttack", {"steps": 30}, 30),
+        ("foolbox", "EADAttack", {}, 90_000),
+        ("foolbox", "L2CarliniWagnerAttack", {"options": {"binary_search_steps": 2}}, 20_000),
+        ("foolbox", "LinfPGD", {}, 40),
+        ("art", "BrendelBethgeAttack", {"options": {"steps": 5}}, 5),
+        ("art", "Wasserstein", {}, 400),
+        ("torchattacks", "PGD", {}, 10),
+        ("torchattacks", "EADL1", {}, 900),
+        ("autoattack", "apgd-ce", {}, 100),
+    ],
+)
+def test_a_row_without_steps_takes_those_of_its_library(
+    library: str, attack: str, settings: dict[str, Any], steps: int
+) -> None:
+    pytest.importorskip(library if library != "autoattack" else "torch")
+    assert row_passes(AttackSpec("a", library, attack, **settings)) == steps + 1
+
+
 @pytest.mark.parametrize(("targets", "rounds"), [(3, 3), ("random", 1), ("least-likely", 1)])
 def test_a_rule_that_names_targets_is_one_round(targets: int | str, rounds: int) -> None:
     row = AttackSpec("a", "robust_snn", "pgd", steps=9, options={"targets": targets})
