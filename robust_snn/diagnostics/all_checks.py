@@ -30,7 +30,7 @@ from robust_snn.diagnostics.reached_neurons import reached_neurons
 from robust_snn.diagnostics.stochasticity import eot_convergence, known_noise
 from robust_snn.diagnostics.tied_answers import NAME as TIES
 from robust_snn.diagnostics.tied_answers import ties_under_attack
-from robust_snn.foreign import adapt
+from robust_snn.foreign import adapt_to
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import first_line, unknown
 from robust_snn.utils.values import whole
@@ -58,7 +58,7 @@ def cheap(
     Raises:
         InputError: If the images or the labels are wrong.
     """
-    victim, seed = adapt(victim), whole(seed, "seed")
+    victim, seed = adapt_to(victim, images), whole(seed, "seed")
     images, labels, _ = checked_inputs(victim, images, labels)
     of = victim, images, labels
     notes = measure_or_warn("reached neurons", lambda: reached_neurons(*of, seed=seed))
@@ -98,7 +98,7 @@ def full(
     Raises:
         InputError: If the images, the labels or the threat are wrong.
     """
-    of = adapt(victim), images, labels
+    of = adapt_to(victim, images), images, labels
     if norm not in BALL_NORMS:
         raise unknown("norm", str(norm), BALL_NORMS)
     threat: dict[str, Any] = {"eps": checked_radius(eps, norm), "norm": norm, "seed": seed}

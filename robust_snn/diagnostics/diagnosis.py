@@ -22,7 +22,7 @@ from robust_snn.diagnostics.clean_accuracy import without_clean_errors
 from robust_snn.diagnostics.diagnostic import Diagnostic
 from robust_snn.diagnostics.margin_curve import MarginCurve, margin_curve
 from robust_snn.diagnostics.mode_agreement import gradient_cosines
-from robust_snn.foreign import adapt
+from robust_snn.foreign import adapt_to
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.modules import device_of
 from robust_snn.utils.optional_work import Attempts
@@ -119,8 +119,8 @@ def diagnose(
         InputError: If the images, the labels or the threat are wrong, or no image is classified
             correctly.
     """
-    victim = adapt(victim)
     found, labels = with_labels(images, labels)
+    victim = adapt_to(victim, found)
     if isinstance(found, LazyImages):
         found, labels = _few(victim, found, labels)
     found, labels, doubts = without_clean_errors(victim, found, labels)

@@ -38,7 +38,7 @@ from robust_snn.eval.protocol.threat_model import Threat
 from robust_snn.eval.reporting.html import REPORT_FILE, write_report
 from robust_snn.eval.reporting.page_templates import say_if_no_page
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.foreign import adapt
+from robust_snn.foreign import adapt_to
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError
 from robust_snn.utils.modules import undisturbed
@@ -288,14 +288,14 @@ def _job(
     """What a caller asks for, unchecked: victim and source, images and labels, suite and threat."""
     (victim, source), (asked, threat) = nets, protocol
     return Job(
-        victim=adapt(victim, output="logits").eval(),
+        victim=adapt_to(victim, data[0], output="logits").eval(),
         images=data[0],
         labels=data[1],
         suite=asked if source is None else asked.with_transfer(),
         threat=threat,
         seed=whole(seed, "seed"),
         batch_size=SHARD_SIZE if batch_size is None else whole(batch_size, "batch_size", 1),
-        source=None if source is None else adapt(source, output="logits").eval(),
+        source=None if source is None else adapt_to(source, data[0], output="logits").eval(),
     )
 
 

@@ -28,7 +28,7 @@ from robust_snn.eval.reporting.html import REPORT_FILE
 from robust_snn.eval.reporting.page_templates import say_if_no_page
 from robust_snn.eval.scoring.curves import CurvePoint, Curves, save_curves
 from robust_snn.eval.scoring.verdict import Verdict
-from robust_snn.foreign import adapt
+from robust_snn.foreign import adapt_to
 from robust_snn.gradients import parse_mode
 from robust_snn.models import create_network
 from robust_snn.utils.argument_types import checked_types
@@ -85,7 +85,7 @@ def sweep(
     asked = load_suite(suite)
     axes = asked.sweep if axes is None else parse_axes(axes, "sweep")
     around: dict[str, Any] = {
-        "victim": adapt(victim),
+        "victim": adapt_to(victim, images),
         "suite": asked,
         "eps": eps,
         "steps": steps,

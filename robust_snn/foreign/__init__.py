@@ -1,6 +1,6 @@
 """Other people's networks as victims: the one `adapt`, and the libraries whose neurons it knows."""
 
-from robust_snn.foreign.adapt import adapt
+from robust_snn.foreign.adapt import adapt, adapt_to
 from robust_snn.foreign.adaptation import adaptation
 from robust_snn.foreign.cpu_building import building_on_cpu
 from robust_snn.foreign.foreign_net import ForeignSNN
@@ -13,6 +13,7 @@ __all__ = [
     "Library",
     "Unreadable",
     "adapt",
+    "adapt_to",
     "adaptation",
     "as_network",
     "building_on_cpu",

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from robust_snn.data.checks import check_some_pixels
 from robust_snn.foreign import first_look
 from robust_snn.foreign.foreign_net import ForeignSNN
 from robust_snn.foreign.library import find_nodes
@@ -18,6 +19,7 @@ from robust_snn.foreign.nir import is_nir, load_nir
 from robust_snn.foreign.preprocess import PREPARATION, Preprocessed
 from robust_snn.foreign.state_passing import StatePassing, passes_state
 from robust_snn.foreign.unadapted import (
+    LOOKED_AT,
     has_neurons_of_ours,
     unknown_classes,
     what_is_not_ours,
@@ -26,7 +28,9 @@ from robust_snn.models import create_network, zoo
 from robust_snn.models.backbone import SpikingBackbone
 from robust_snn.utils.argument_types import checked_types
 from robust_snn.utils.errors import InputError, unknown
+from robust_snn.utils.modules import device_of
 from robust_snn.victim import SETTINGS, Victim
+from robust_snn.victim.checked_inputs import first_images
 
 _log = logging.getLogger("robust_snn")
 
@@ -131,6 +135,26 @@ def _named_network(name: str, kwargs: dict[str, Any]) -> nn.Module:
 def _prepared(net: nn.Module, preparation: dict[str, Any]) -> nn.Module:
     """The network behind the preparation of its images, if there is any."""
     return Preprocessed(net, **preparation) if preparation else net
+
+
+def adapt_to(obj: Any, images: Any, **kwargs: Any) -> Victim:
+    """`adapt` for those who have images at hand, on the first of which other people's net is run.
+
+    Args:
+        obj: As in `adapt`.
+        images: Images in memory or on disk, unchecked; what are none is refused when it is used.
+        **kwargs: As in `adapt`.
+
+    Raises:
+        InputError: As `adapt` does.
+    """
+    shown = None
+    if isinstance(obj, nn.Module) and not isinstance(obj, Victim | ForeignSNN):
+        with suppress(InputError):
+            first = first_images(images)[:LOOKED_AT]
+            check_some_pixels(first)
+            shown = first.float().to(device_of(obj))
+    return adapt(obj, images=shown, **kwargs)
 
 
 def _refuse_backbone(net: nn.Module) -> None:

@@ -40,6 +40,7 @@ from robust_snn.victim import Victim
 STEPPED = (*ROUNDINGS, "fix")
 LINEAR = (*ARITHMETIC, *RESHAPING, "sum", "mean", "stack", "cat")
 SORTED = ("bucketize", "searchsorted")
+LOOKUPS = ("getitem", "embedding")  # of a table at whole numbers
 WHOLE = ("int", "long", "short", "byte", "char")  # casts that round
 CUT = ("clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "relu6")  # flat beyond their limits
 _met: ContextVar[dict[str, None] | None] = ContextVar("crossed_operations", default=None)
@@ -193,11 +194,25 @@ class _Operations(TorchFunctionMode):
             return values * (edges.numel() / (edges.amax() - edges.amin()))
         if name == "where" and len(args) == 3 and hasattr(first, "_behind"):
             return first._behind * (args[1] - args[2]) + out
+        if name in LOOKUPS and (found := _looked_up(name, args)) is not None:
+            return found
         if name in LINEAR and any(hasattr(leaf, "_behind") for leaf in tree_leaves(args)):
+            if any(hasattr(leaf, "_behind") for leaf in tree_leaves(args[1:2])) and name in LOOKUPS:
+                return None  # of several indices
             smooth = tree_map(lambda leaf: getattr(leaf, "_behind", leaf), args)
             linear: Tensor = func(*smooth, **{k: v for k, v in options.items() if k != "dtype"})
             return linear
         return None
+
+
+def _looked_up(name: str, args: Sequence[Any]) -> Tensor | None:
+    """What a whole number that a table is read at approximates: the slope of the table there."""
+    index, table = args[:2] if name == "embedding" else args[1::-1]
+    behind = getattr(index, "_behind", None)
+    if behind is None or len(table) < 2:
+        return None
+    slope: Tensor = torch.gradient(table.detach(), dim=0)[0][index]
+    return slope * behind.reshape(*behind.shape, *[1] * (slope.dim() - behind.dim()))
 
 
 def _is_no_grad(func: Callable[..., Any], args: Sequence[Any]) -> bool:

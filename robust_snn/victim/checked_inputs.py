@@ -131,4 +131,7 @@ def steps_refusal(victim: Victim, images: Tensor) -> str | None:
 def check_finite(logits: Tensor) -> None:
     """Raises `InputError` unless all logits are finite."""
     if not logits.isfinite().all():
-        raise InputError("the victim's logits are not finite; check its weights")
+        raise InputError(
+            "the victim's logits are not finite; check its weights, and whether it divides by what "
+            "an attack can make zero"
+        )

@@ -181,7 +181,7 @@ def _followed(job: Job, spread: float) -> list[Diagnostic]:
 
     It needs a gradient; where there is none, the attacks that are not run say so.
     """
-    victim, images = job.victim, job.images[: min(BESIDE, job.batch_size)]
+    victim, images = job.victim, job.images[: job.batch_size]  # as many as attacks show
     if spread > SAME_LOGITS and not victim.stochastic:
         why = "noise that is not under control would hide what a gradient changes"
         return verdict_checks.not_looked_at(verdict_checks.FOLLOWED, why, hidden=True)
