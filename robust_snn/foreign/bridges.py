@@ -42,7 +42,7 @@ LINEAR = (*ARITHMETIC, *RESHAPING, "sum", "mean", "stack", "cat")
 SORTED = ("bucketize", "searchsorted")
 LOOKUPS = ("getitem", "embedding")  # of a table at whole numbers
 WHOLE = ("int", "long", "short", "byte", "char")  # casts that round
-CUT = ("clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "relu6")  # flat beyond their limits
+CUT = ("clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "relu", "relu6")  # flat beyond limits
 _met: ContextVar[dict[str, None] | None] = ContextVar("crossed_operations", default=None)
 _heard: WeakSet[nn.Module] = WeakSet()  # networks whose functions this process can exchange
 ALIKE = 0.9  # correlation with its argument of a function that is nearly the identity

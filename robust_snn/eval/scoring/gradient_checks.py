@@ -29,8 +29,10 @@ from robust_snn.victim import Victim
 UNFOLLOWED = "; no attack followed this gradient"
 FEW_LEFT = 0.25  # share of the right answers below which survivors are few
 NAMED_MODES = 4  # with a flaw, that a diagnostic names
-SURROGATE_CHECKS = ("silent neurons", "vanishing degree")
+SILENT = "silent neurons"
+SURROGATE_CHECKS = (SILENT, "vanishing degree")
 MOVED = "; the margin moves along what attacks followed all the same, see finite differences"
+UNHEARD = "; the margin moves along what attacks followed, which is none of what this layer decides"
 BESIDE = "; attacks followed another surrogate too, of which more is left"
 
 
@@ -150,8 +152,9 @@ def _surrogates_together(
     """The checks of every mode, where what is lost of a surrogate counts as far as it matters.
 
     It says why a gradient may be masked, not whether it is. Where a gradient that attacks followed
-    moves the margin, the shares are statements; elsewhere, a surrogate that is lost only warns
-    beside one that is not, because the worst case over attacks counts.
+    moves the margin, the shares are statements, but for a layer beside others of which no attack
+    had a surrogate; elsewhere, a surrogate that is lost only warns beside one that is not, because
+    the worst case over attacks counts.
 
     Args:
         found: By mode.
@@ -165,9 +168,14 @@ def _surrogates_together(
         if note.name in SURROGATE_CHECKS and note.status != "fail"
     }
 
+    silent = [n.value for mode in followed for n in found[mode] if n.name == SILENT]
+    unheard = bool(silent) and min(silent) == 1
+
     def counted(mode: str, note: Diagnostic) -> Diagnostic:
         if mode not in followed or note.name not in SURROGATE_CHECKS or note.status == "pass":
             return note
+        if moved and unheard and note.name == SILENT:
+            return replace(note, status="warn", why=note.why + UNHEARD)
         if moved:
             return replace(note, status="pass", why=note.why + MOVED)
         if note.name not in held or note.status != "fail":
