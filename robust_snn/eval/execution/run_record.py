@@ -20,6 +20,7 @@ from robust_snn.foreign.identity import identity
 from robust_snn.kernels.backend import choose_backend
 from robust_snn.utils.modules import device_name, device_of
 from robust_snn.utils.version import __version__
+from robust_snn.victim import Victim
 
 
 def configuration(
@@ -81,17 +82,16 @@ def environment(job: Job) -> dict[str, Any]:
         "device": device_name(device_of(job.victim)),
         "backend": _backend(job),
         "threads": torch.get_num_threads(),
-        **_rounding(job),
+        **({"rounding": rounding} if (rounding := other_rounding(job.victim)) else {}),
     }
 
 
-def _rounding(job: Job) -> dict[str, str]:
-    """How attacks round the network otherwise than its scores do, if they do: `"bf16, tf32"`."""
-    victim = job.victim
+def other_rounding(victim: Victim) -> str:
+    """How attacks round a network otherwise than its scores do, such as `"bf16, tf32"`, if so."""
     chosen = [name for name in ("channels_last", "bf16", "tf32") if getattr(victim, name)]
     if victim.sparse != "never":
         chosen.append(f"sparse={victim.sparse}")
-    return {"rounding": ", ".join(chosen)} if chosen else {}
+    return ", ".join(chosen)
 
 
 def _overridden(own: dict[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:

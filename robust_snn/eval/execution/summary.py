@@ -13,6 +13,7 @@ from robust_snn.diagnostics import Diagnostic
 from robust_snn.diagnostics.tied_answers import Answers, tied_answers
 from robust_snn.eval.execution.dropped_rows import dropped_by_name
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.run_record import other_rounding
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
 from robust_snn.eval.protocol.given_images import is_given
 from robust_snn.eval.protocol.implementations import attacked_victim, implementation
@@ -241,9 +242,7 @@ def _checks(
 
 def _exact(job: Job) -> bool:
     """Whether attacks meet the numbers of scoring: without noise, and rounded alike."""
-    victim = job.attacked
-    rounded = victim.bf16 or victim.tf32 or victim.sparse != "never"
-    return not (victim.stochastic or rounded)
+    return not (job.attacked.stochastic or other_rounding(job.attacked))
 
 
 def _devices(shards: Sequence[FinishedShard]) -> Counter[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from robust_snn.eval import AttackSpec, Draws, Suite
 from robust_snn.eval.execution.job import Job
+from robust_snn.eval.execution.run_record import other_rounding
 from robust_snn.eval.execution.shard_result import FinishedShard, ShardResult, WorstCase
 from robust_snn.eval.execution.summary import summarise
 from robust_snn.eval.protocol.threat_model import Threat
@@ -119,3 +121,31 @@ def test_a_dropped_row_claims_nothing_of_images_that_it_never_met(noisy: bool) -
     assert (row.claimed, row.accuracy, row.images) == (1.0, 1.0, 4)
     (note,) = [n for n in found.diagnostics if n.name.startswith("claimed")]
     assert (note.status, note.value) == ("pass", 0.0) and "4 images that it met" in note.why
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ({}, "fail"),
+        ({"channels_last": True}, "warn"),
+        ({"bf16": True}, "warn"),
+        ({"tf32": True}, "warn"),
+        ({"sparse": "auto"}, "warn"),
+    ],
+)
+def test_claims_are_held_against_a_network_that_attacks_round_alike(
+    settings: dict[str, Any], status: str
+) -> None:
+    """Every setting that rounds otherwise, which the verdict also names."""
+    victim, count = tiny_victim(False).replace(**settings), 20
+    row = AttackSpec("a", "robust_snn", "pgd")
+    suite, labels = Suite("s", (row,), draws=Draws(1, 1)), torch.ones(count, dtype=torch.long)
+    job = Job(victim, torch.zeros(count, 3, 8, 8), labels, suite, Threat("Linf", 0.1), 0, count)
+    clean = result(np.random.default_rng(0), np.arange(count), 1)
+    right, wrong = (np.full((count, 1), answer, np.int16) for answer in (1, 0))
+    untied = np.zeros((count, 1), bool)
+    clean = replace(clean, select=np.ones(count), predictions=right, tied=untied)
+    attacked = replace(clean, predictions=wrong, claimed_robust=np.ones(count, bool))
+    notes = summarise(job, [FinishedShard(clean, (attacked,))]).diagnostics
+    assert [n.status for n in notes if n.name == "claimed against measured"] == [status]
+    assert bool(other_rounding(victim)) == bool(settings)
