@@ -90,13 +90,8 @@ def try_layout(subject: Runnable, images: Tensor, layout: Layout) -> Study:
         if subject.T is not None and reading.time is not None and len(together) != subject.T:
             raise NotRead(f"it returns {len(together)} steps")  # of another axis
         if not subject.stochastic:
-            moved = reading.steps(subject.raw(images.roll(1, 0), layout))  # every one of them
-            axis = 0 if reading.time is None else 1
-            beside = _beside_others(subject, images, layout)
-            steps = [reading.steps(other).select(axis, 0) for other in beside]
-            first = together.narrow(axis, 0, len(few))
-            pairs = [(together.roll(1, axis), moved), (first, alone), *pairwise(steps)]
             influence = ROUNDING if other_calls else INFLUENCE
+            pairs = _logits_to_compare(subject, images, layout, reading, together, alone)
             if not all(_alike(a, b, influence) for a, b in pairs):
                 if drawn:
                     raise _differs(drawn)
@@ -120,6 +115,29 @@ def _takes_one(subject: Runnable, few: Tensor, layout: Layout, reading: Reading)
     with suppress(Exception):
         return reading.steps(subject.raw(few[:1], layout)).shape[-2] == 1
     return False
+
+
+def _logits_to_compare(
+    subject: Runnable,
+    images: Tensor,
+    layout: Layout,
+    reading: Reading,
+    together: Tensor,
+    alone: Tensor,
+) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of logits that are equal where no image influences another.
+
+    Args:
+        together: Logits of all images as `reading` reads them, `[B, K]` or `[T, B, K]`.
+        alone: Those of the first few without the others.
+    """
+    axis = 0 if reading.time is None else 1
+    moved = reading.steps(subject.raw(images.roll(1, 0), layout))  # every image
+    beside = [
+        reading.steps(other).select(axis, 0) for other in _beside_others(subject, images, layout)
+    ]
+    first = together.narrow(axis, 0, alone.shape[axis])
+    return [(together.roll(1, axis), moved), (first, alone), *pairwise(beside)]
 
 
 def _beside_others(subject: Runnable, images: Tensor, layout: Layout) -> list[Any]:

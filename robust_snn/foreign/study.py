@@ -70,19 +70,8 @@ def study(subject: Runnable, x: Tensor) -> Study:
     if kept := moved_outside(elsewhere, subject.net):
         raise NotRunnable(f"{subject.name} runs on one batch of images and not on another; {kept}")
     if mixes and subject.T is None and not _takes_steps(subject, images):
-        raise InputError(
-            f"{subject.name}: {failures[-1].partition(': ')[2]}, so that no image has logits of "
-            "its own; somewhere the batch is an axis of time or of features, or has statistics: "
-            "give neurons and norms [T, B, ...] there in place of [T * B, ...], and each image "
-            "statistics of its own"
-        )
-    call = "adapt(net)" if subject.T is not None else "adapt(net, T=...)"
-    raise NotRunnable(
-        f"{subject.name} gives no logits for each of {tuple(x.shape)} images "
-        f"({'; '.join(failures)}); say robust_snn.{call}, or which part of its output to read: "
-        "adapt(net, output=function); what it keeps outside of its modules its forward has to reset"
-        f"{unlike_images(subject.net)}"
-    )
+        raise InputError(_why_mixed(subject, failures[-1]))
+    raise NotRunnable(_why_no_logits(subject, x, failures))
 
 
 def _some(x: Tensor) -> Tensor:
@@ -110,6 +99,26 @@ def _takes_steps(subject: Runnable, images: Tensor) -> bool:
             subject.raw(frames, layout)
             return True
     return False
+
+
+def _why_mixed(subject: Runnable, failure: str) -> str:
+    """What is said of a network whose images influence each other where it is shown images."""
+    return (
+        f"{subject.name}: {failure.partition(': ')[2]}, so that no image has logits of its own; "
+        "somewhere the batch is an axis of time or of features, or has statistics: give neurons "
+        "and norms [T, B, ...] there in place of [T * B, ...], and each image statistics of its own"
+    )
+
+
+def _why_no_logits(subject: Runnable, x: Tensor, failures: list[str]) -> str:
+    """What is said of a network that failed in every way in which it was shown images."""
+    call = "adapt(net)" if subject.T is not None else "adapt(net, T=...)"
+    return (
+        f"{subject.name} gives no logits for each of {tuple(x.shape)} images "
+        f"({'; '.join(failures)}); say robust_snn.{call}, or which part of its output to read: "
+        "adapt(net, output=function); what it keeps outside of its modules its forward has to reset"
+        f"{unlike_images(subject.net)}"
+    )
 
 
 def _why_not_surveyed(subject: Runnable, x: Tensor, layout: Layout, error: Exception) -> str:

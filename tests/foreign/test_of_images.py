@@ -47,12 +47,8 @@ class Net(nn.Module):
     def __init__(self, before: Callable[[nn.Linear, Tensor], Tensor], fire: Callable[..., Tensor]):
         super().__init__()
         torch.manual_seed(0)
-        self.one, self.two, self.before, self.fire = (
-            nn.Linear(36, 24),
-            nn.Linear(24, 4),
-            before,
-            fire,
-        )
+        self.one, self.two = nn.Linear(36, 24), nn.Linear(24, 4)
+        self.before, self.fire = before, fire
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)

@@ -90,6 +90,7 @@ def read_versions(run: Path, names: Iterable[str], bound: Bound | None = None) -
 
 
 def versions_file(run: Path, name: str) -> Path:
+    """Where the folder of a run keeps the adversarial images of an attack."""
     return run / VERSIONS / f"{name}.npz"
 
 

@@ -95,6 +95,7 @@ def parse_suite(text: str, where: str) -> Suite:
 
 
 def mapping(value: Any, where: str) -> dict[str, Any]:
+    """A copy of a mapping whose keys are texts; `where` names it in the error."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise InputError(f"{where} must be a mapping from names to values, got {value!r:.60}")
     return dict(value)

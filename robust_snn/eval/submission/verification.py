@@ -244,25 +244,26 @@ def _other_network(
 def _rescored(scoring: Scoring, progress: Callable[[str], None]) -> Verification:
     submission = scoring.submission
     verdict, predictions = submission.verdict, submission.predictions
+    labels = predictions.labels
     progress(f"scoring {len(scoring.labels)} clean images")
-    clean = scoring.clean("report")
+    clean = scoring.clean("report").predictions
     progress(f"scoring {len(submission.positions)} adversarial images")
     robust = scoring.worst("report")
-    answers = {"clean": (predictions.clean, clean), "robust": (predictions.worst, robust)}
-    estimates = {
-        name: intervals.accuracy_estimate(now.predictions == predictions.labels[:, None])
-        for name, (_, now) in answers.items()
+    answers = {
+        "clean": (predictions.clean, clean),
+        "robust": (predictions.worst, robust.predictions),
     }
-    reasons = []
+    estimates, reasons = dict[str, intervals.Estimate](), list[str]()
     for name, (then, now) in answers.items():
+        estimates[name] = intervals.accuracy_estimate(now == labels[:, None])
         low, high = getattr(verdict, name).ci
         if not low - SLACK <= estimates[name].value <= high + SLACK:
             reasons.append(
                 f"{name} accuracy is {percent(estimates[name].value)} on fresh noise, outside the "
                 f"submission's interval {span((low, high))}"
             )
-        reasons += _other_answers(name, then, now.predictions, predictions.labels)
-    misclassified = (predictions.worst != predictions.labels[:, None]).mean(1) > 0.5
+        reasons += _other_answers(name, then, now, labels)
+    misclassified = (predictions.worst != labels[:, None]).mean(1) > 0.5
     still = robust.accuracy < 0.5
     claimed = [int(at) for at in submission.positions if misclassified[at]]
     found = Verification(
@@ -278,7 +279,7 @@ def _rescored(scoring: Scoring, progress: Callable[[str], None]) -> Verification
     attacked = scoring.attacked(robust.predictions)
     if attacked is None:
         return replace(found, notes=("no short attack: none of ours is for this threat",))
-    after = intervals.accuracy_estimate(attacked == predictions.labels[:, None])
+    after = intervals.accuracy_estimate(attacked == labels[:, None])
     low, high = verdict.robust.ci
     left_out = (
         f"a short attack of the verification leaves {percent(after.value)}, below the submission's "
