@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from robust_snn.foreign.firing_chance import find_chance, own_random_numbers
 from robust_snn.foreign.graph_walk import Walk, parents, walk
 from robust_snn.foreign.spike_recording import Recorded
 from robust_snn.foreign.staircase import LEVELS, Staircase, find_staircase, has_jump
+
+Neuron = list[list[int]]  # for every time step of a neuron the places of its calls in the pass
 
 
 class Step(NamedTuple):
@@ -196,8 +199,8 @@ def _looks_like_spikes(recorded: Recorded) -> bool:
     return isinstance(other, Tensor) and other.unique().numel() < LEVELS
 
 
-def neurons_of(steps: Sequence[Step | None], whole: bool = False) -> list[list[list[int]]]:
-    """The neurons of a pass: for every one its time steps, for every step the places of its calls.
+def neurons_of(steps: Sequence[Step | None], whole: bool = False) -> list[Neuron]:
+    """The neurons of a pass.
 
     The graph says which membrane is made of which. Where it does not, because a state is detached,
     calls of one line after one module belong together.
@@ -210,39 +213,40 @@ def neurons_of(steps: Sequence[Step | None], whole: bool = False) -> list[list[l
     before, weak, same = _links(steps)
     before |= weak
     followed = set(before.values())
-    neurons: list[list[list[int]]] = []
-    neuron_of: dict[int, list[list[int]]] = {}
-    by_line: dict[Any, list[list[list[int]]]] = {}
+    where = [step and step.recorded.where for step in steps]
+    neurons: list[Neuron] = []
+    neuron_of: dict[int, Neuron] = {}
+    begun_at = defaultdict[Any, list[Neuron]](list)  # by line: those whose first call follows none
     for place, step in enumerate(steps):
         if step is None:
             continue
         if place in same:
-            neuron = neuron_of[same[place]]
-            next(calls for calls in neuron if same[place] in calls).append(place)
-            neuron_of[place] = neuron
+            neuron_of[place] = neuron_of[same[place]]
+            next(calls for calls in neuron_of[place] if same[place] in calls).append(place)
             continue
-        line = (step.recorded.path, step.recorded.where, step.recorded.out.shape)
-        earlier = neuron_of.get(before[place]) if place in before else None
-        if earlier is not None and earlier[-1][0] != before[place]:
-            last = steps[earlier[-1][0]]  # it follows this call, which the graph may not show
-            if last is None or last.recorded.where != step.recorded.where:
-                earlier = None
-        if place not in before:
-            ended = (n for n in by_line.get(line, ()) if n[-1][0] not in followed)
+        begun = begun_at[step.recorded.path, step.recorded.where, step.recorded.out.shape]
+        neuron: Neuron | None
+        if place in before:
+            neuron = neuron_of[before[place]]
+            last = neuron[-1][0]  # which this call may follow, too, unseen by the graph
+            if last != before[place] and where[last] != where[place]:
+                neuron = None
+        else:
+            ended = (n for n in begun if n[-1][0] not in followed)
             alone = place not in followed
             joined = (n for n in ended if not whole or (alone and not _is_chain(n, before)))
-            earlier = next(joined, None)
-        if earlier is None:
-            earlier = []
-            neurons.append(earlier)
-        if place not in before and not any(n is earlier for n in by_line.get(line, ())):
-            by_line.setdefault(line, []).append(earlier)
-        earlier.append([place])
-        neuron_of[place] = earlier
+            neuron = next(joined, None)
+        if neuron is None:
+            neuron = []
+            neurons.append(neuron)
+            if place not in before:
+                begun.append(neuron)
+        neuron.append([place])
+        neuron_of[place] = neuron
     return neurons
 
 
-def _is_chain(neuron: Sequence[Sequence[int]], before: Mapping[int, int]) -> bool:
+def _is_chain(neuron: Neuron, before: Mapping[int, int]) -> bool:
     """Whether the graph shows the last step of a neuron after the one before it."""
     last = neuron[-1][0]
     return last in before and (len(neuron) < 2 or before[last] in neuron[-2])
