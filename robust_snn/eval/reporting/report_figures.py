@@ -106,24 +106,20 @@ def curve(axis: str, points: Sequence[CurvePoint]) -> Chart:
     names = [name for name in points[0].attacks if all(name in p.attacks for p in points)]
     series = [("worst case", ROBUST, [point.robust for point in points])]
     if len(names) > 1:
-        colours = [LINES[n % len(LINES)] for n in range(len(names))]
         series += [
-            (name, colour, [p.attacks[name] for p in points])
-            for name, colour in zip(names, colours, strict=True)
+            (name, LINES[n % len(LINES)], [p.attacks[name] for p in points])
+            for n, name in enumerate(names)
         ]
     for number, (name, colour, estimates) in enumerate(series):
-        values = np.array([estimate.value for estimate in estimates])
         low, high = np.array([estimate.ci for estimate in estimates]).T
-        form = f"{MARKS[number % len(MARKS)]}{'-' if numeric else ''}"
-        width, order = (2.5, 3) if number == 0 else (1.3, 2)
         shift = 0 if numeric else 0.08 * (number - (len(series) - 1) / 2)
         x = [value + shift for value in at]
         axes.plot(
             x,
-            values,
-            form,
-            linewidth=width,
-            zorder=order,
+            [estimate.value for estimate in estimates],
+            f"{MARKS[number % len(MARKS)]}{'-' if numeric else ''}",
+            linewidth=2.5 if number == 0 else 1.3,  # the worst case before all others
+            zorder=3 if number == 0 else 2,
             color=colour,
             label=short_label(name),
             markersize=5,

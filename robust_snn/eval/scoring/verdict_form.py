@@ -125,16 +125,7 @@ LISTS: dict[str, dict[str, Check]] = {
         "why": TEXT,
     },
 }
-PROBE = {"images": COUNT, "forwards": COUNT, "backwards": COUNT, "seconds": POSITIVE}
-CERTIFIED = {
-    "accuracy": SHARE,
-    "ci": INTERVAL,
-    "decided": SHARE,
-    "images": COUNT,
-    "eps": POSITIVE,
-}
 TRIES = {"tries": _whole(2), "accuracy": SHARE, "ci": INTERVAL}
-LARGER_BUDGET = {"factor": ONE_OR_MORE, "breaks": SHARE, "ci": INTERVAL}
 PAIR: Check = (
     "two numbers in order",
     lambda value: (
@@ -153,6 +144,18 @@ ROW_ENERGY = {
     "factor": _or_none(POSITIVE),
     "factor_ci": _or_none(PAIR),
 }
+OPTIONAL: dict[str, dict[str, Check]] = {
+    "probe": {"images": COUNT, "forwards": COUNT, "backwards": COUNT, "seconds": POSITIVE},
+    "certified": {
+        "accuracy": SHARE,
+        "ci": INTERVAL,
+        "decided": SHARE,
+        "images": COUNT,
+        "eps": POSITIVE,
+    },
+    "larger_budget": {"factor": ONE_OR_MORE, "breaks": SHARE, "ci": INTERVAL},
+    "energy": {"formula": TEXT, "rows": _a(list | tuple, "a list")},
+}
 REST: dict[str, Check] = {
     "suite": TEXT,
     "stochastic": _a(bool, "true or false"),
@@ -168,15 +171,10 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
         InputError: If one is missing, of another type or out of range, or they contradict.
     """
     _check(tree, REST, "")
-    if tree.get("probe") is not None:
-        _check(tree["probe"], PROBE, "probe.")
-    if tree.get("certified") is not None:
-        _check(tree["certified"], CERTIFIED, "certified.")
-        _check_inside(tree["certified"], "certified")
-    if tree.get("larger_budget") is not None:
-        _check(tree["larger_budget"], LARGER_BUDGET, "larger_budget.")
+    for name, fields in OPTIONAL.items():
+        if tree.get(name) is not None:
+            _check(tree[name], fields, f"{name}.")
     if tree.get("energy") is not None:
-        _check(tree["energy"], {"formula": TEXT, "rows": _a(list | tuple, "a list")}, "energy.")
         for number, row in enumerate(tree["energy"]["rows"]):
             _check(row, ROW_ENERGY, f"energy.rows[{number}].")
     for name, fields in MAPPINGS.items():
@@ -184,20 +182,27 @@ def check_verdict(tree: Mapping[str, Any]) -> None:
     for name, fields in LISTS.items():
         for number, row in enumerate(_part(tree, name, list | tuple)):
             _check(row, fields, f"{name}[{number}].")
-    for where, part in (("clean", tree["clean"]), ("robust", tree["robust"])):
-        _check_inside(part, where)
+    for number, row in enumerate(tree["robust"].get("in_every_try", ())):
+        _check(row, TRIES, f"robust.in_every_try[{number}].")
+    _check_agreement(tree)
+
+
+def _check_agreement(tree: Mapping[str, Any]) -> None:
+    """Numbers of a verdict, each of which may stand there, must not contradict each other."""
+    for where in ("clean", "robust", "certified"):
+        _check_inside(tree.get(where) or {}, where)
     for number, row in enumerate(tree["robust"].get("in_every_try", ())):
         where = f"robust.in_every_try[{number}]"
-        _check(row, TRIES, f"{where}.")
         _check_inside(row, where)
         if row["tries"] > (draws := tree["draws"]["report"]):
             raise _wrong(f"{where}.tries", f"at most the {draws} draws", row["tries"])
     for number, row in enumerate(tree["attacks"]):
-        _check_inside(row, f"attacks[{number}]")
+        where = f"attacks[{number}]"
+        _check_inside(row, where)
         if (met := row.get("images")) is not None and met > tree["data"]["n"]:
-            raise _wrong(f"attacks[{number}].images", f"at most {tree['data']['n']}", met)
+            raise _wrong(f"{where}.images", f"at most {tree['data']['n']}", met)
         if row.get("after") is not None and row.get("after_ci") is None:
-            raise _wrong(f"attacks[{number}].after_ci", "two shares beside 'after'", None)
+            raise _wrong(f"{where}.after_ci", "two shares beside 'after'", None)
     floor, robust = (tree.get("certified") or {}).get("accuracy", 0.0), tree["robust"]["accuracy"]
     if floor > robust + SLACK:
         raise _wrong("certified.accuracy", f"at most the robust accuracy {robust}", floor)

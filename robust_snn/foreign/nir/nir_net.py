@@ -69,6 +69,32 @@ def load_nir(
     graph = read_graph(source)
     noted = graph.metadata.get(NOTE)
     noted = noted if isinstance(noted, Mapping) else {}
+    rule, dt = _rule_of(title, noted, scheme, dt)
+    if T is None and "T" in noted:
+        T = int(noted["T"])
+    if T is not None and T < 1:
+        raise InputError(f"T must be at least 1, got {T}")
+    if readout not in REDUCTIONS:
+        raise unknown("readout", readout, REDUCTIONS)
+    if isinstance(encoder, str) and encoder not in ENCODERS:
+        raise unknown("encoder", encoder, ENCODERS)
+    net = NIRNet(plan(graph, rule, dt), T, readout, encoder).eval()
+    line = f"{title}: scheme {rule}, dt {dt:g}, T {T}, readout {readout}; {net.summary()}"
+    sys.stderr.write(f"robust_snn: {line}\n")
+    return net
+
+
+def _rule_of(
+    title: str, noted: Mapping[str, Any], scheme: str | Scheme | None, dt: float | None
+) -> tuple[Scheme, float]:
+    """What is computed in a time step, and how long that is: as asked, or as the file notes.
+
+    Args:
+        title: What messages call the file.
+        noted: What `robust_snn.export.nir` has noted in it.
+        scheme: That of `load_nir`.
+        dt: That of `load_nir`.
+    """
     if scheme is None and dt is None:
         if "scheme" not in noted:
             raise InputError(
@@ -92,18 +118,7 @@ def load_nir(
             "%s is read as scheme %s, dt %g, and notes that it was written for scheme %s, dt %g",
             *(title, rule, dt, noted["scheme"], float(noted["dt"])),
         )
-    if T is None and "T" in noted:
-        T = int(noted["T"])
-    if T is not None and T < 1:
-        raise InputError(f"T must be at least 1, got {T}")
-    if readout not in REDUCTIONS:
-        raise unknown("readout", readout, REDUCTIONS)
-    if isinstance(encoder, str) and encoder not in ENCODERS:
-        raise unknown("encoder", encoder, ENCODERS)
-    net = NIRNet(plan(graph, rule, dt), T, readout, encoder).eval()
-    line = f"{title}: scheme {rule}, dt {dt:g}, T {T}, readout {readout}; {net.summary()}"
-    sys.stderr.write(f"robust_snn: {line}\n")
-    return net
+    return rule, dt
 
 
 class NIRNet(nn.Module):
