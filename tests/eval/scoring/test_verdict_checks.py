@@ -224,4 +224,4 @@ def test_what_could_not_be_looked_at_or_follows_a_counter_is_told() -> None:
     assert [d.status for d in verdict_checks.not_looked_at("what", "why")] == ["pass"]
     assert not verdict_checks.counted_calls(None)
     (told,) = verdict_checks.counted_calls("n")
-    assert told.status == "warn" and "first call" in told.why
+    assert told.status == "warn" and "begin where it was when it was adapted" in told.why
