@@ -176,9 +176,13 @@ def leads_elsewhere(
         left_out: Takes why a bridge cannot be crossed, by what it does.
     """
     try:
-        pair = [
-            input_gradient(seen, images, labels, seed) for seen in (victim, bridge.across(victim))
-        ]
+        if not named(bridge, victim, images).crossed:
+            return False
+        across = bridge.across(victim)
+        input_gradient(
+            across, images, labels, seed
+        )  # a first pass draws other noise: it runs twice
+        pair = [input_gradient(seen, images, labels, seed) for seen in (victim, across)]
     except Exception as error:  # whatever a network of other people does
         if is_out_of_memory(error):
             raise

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from known_truth import SIZE, Grouped, known
 from robust_snn import Victim, adapt
-from robust_snn.diagnostics.left_out_gradients import ACROSS, left_out
+from robust_snn.diagnostics.left_out_gradients import ACROSS, leads_elsewhere, left_out
+from robust_snn.models import create_network
+from robust_snn.neurons import NoisyLIF
 
 EPS = 0.08
 EDGE = torch.zeros(SIZE, SIZE)
@@ -59,3 +61,20 @@ def test_what_attacks_crossed_is_not_left_out() -> None:
     net, images, labels, _ = known(half, EPS, 16)
     victim = ACROSS[1].across(adapt(net, images=images[:4], gradient="bptt"))
     assert isinstance(net, Grouped) and said(victim, images, labels) == set()
+
+
+def test_noise_is_no_other_gradient() -> None:
+    images, labels = torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.long)
+    net = create_network("snn_vgg5_stog", width=0.1, T=2, img_size=8, in_chans=1).eval()
+    refused = dict[str, str]()
+    for bridge in ACROSS:
+        assert not leads_elsewhere(bridge, Victim(net), images, labels, 0, refused)
+    assert not refused
+
+
+def test_a_limit_that_is_never_met_changes_no_gradient_of_a_noisy_network() -> None:
+    net, images, labels, _ = known(far_cut, EPS, 8)
+    net.neuron = NoisyLIF(noise="gaussian(sigma=0.3)", reset="soft")
+    victim = adapt(net, images=images[:4], gradient="bptt")
+    assert victim.stochastic
+    assert not leads_elsewhere(ACROSS[0], victim, images, labels, 0, {})

@@ -62,7 +62,8 @@ def choose_bridge(
     least = (False, BETTER) if own is None else (_passes(own), max(own.value, 0.0) + BETTER)
     best, bridges = None, _bridges(victim, images)
     if own is not None and _is_good(own):
-        least = (True, MORE * own.value)
+        # the same places tell small differences apart, but not where noise is between them
+        least = (True, own.value + BETTER if victim.stochastic else MORE * own.value)
         of = victim, images, labels, seed
         bridges = (bridge for bridge in ACROSS if leads_elsewhere(bridge, *of, left_out))
     for bridge in bridges:
