@@ -5,10 +5,15 @@ Neurons that run all steps may put time first, or flatten what is not time into 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from robust_snn.foreign.spike_recording import Recorded
+    from robust_snn.foreign.spike_steps import Step
 
 UNKNOWN = "which of its membranes belong to which image was not found"
 
@@ -45,6 +50,36 @@ class ImageAxis(NamedTuple):
         return values.flatten(self.axis, self.axis + 1)
 
 
+def image_axes(
+    groups: Sequence[Sequence[Sequence[int]]],
+    steps: Sequence[Step | None],
+    images: int,
+    larger: Callable[[], Sequence[Recorded]],
+) -> dict[int, ImageAxis | str | None]:
+    """Where the images are in membranes of neurons whose first axis may be another, by neuron.
+
+    Args:
+        groups: Neurons, their steps, and the calls of these.
+        steps: The calls.
+        images: The size of the batch.
+        larger: The calls for a batch twice as large, whose first half is the same; or none.
+    """
+    unclear: dict[int, tuple[int, int, Tensor]] = {}
+    for place, group in enumerate(groups):
+        step = steps[group[0][0]]
+        if step is not None and step.staircase is not None:
+            argument = step.staircase.argument
+            membrane = step.recorded.arguments[argument]
+            if len(group) == 1 or membrane.shape[:1] != (images,):
+                unclear[place] = group[0][0], argument, membrane
+    calls = larger() if unclear else []
+    axes: dict[int, ImageAxis | str | None] = {}
+    for place, (call, argument, membrane) in unclear.items():
+        more = calls[call].arguments[argument] if len(calls) == len(steps) else None
+        axes[place] = axis_of_images(membrane, more, images)
+    return axes
+
+
 def axis_of_images(membrane: Tensor, more: Tensor | None, images: int) -> ImageAxis | str | None:
     """Where the images are in a membrane if not on its first axis, or why that is not known.
 
@@ -53,7 +88,7 @@ def axis_of_images(membrane: Tensor, more: Tensor | None, images: int) -> ImageA
         more: See `find_axis`; None if there is none.
         images: The size of the batch.
     """
-    found = None if more is None else find_axis(membrane, more, images)
+    found = find_axis(membrane, more, images) if isinstance(more, Tensor) else None
     grows = more is None or more.shape[:1] == (2 * images,)
     if found is None and membrane.shape[:1] == (images,) and grows:
         return None  # its values follow random numbers, say

@@ -147,7 +147,9 @@ def find_staircase(function: Function, arguments: Sequence[Any], out: Any) -> St
     if not isinstance(out, Tensor) or not out.numel() or len(_levels(out)) > LEVELS:
         return None
     for argument in membranes_of(arguments, out):
-        for threshold in (None, *_thresholds(arguments, argument)):
+        others = _thresholds(arguments, argument)
+        moving = [place for place in others if _moves(function, arguments, argument, place)]
+        for threshold in (*moving, None, *others):
             found = _along(function, arguments, argument, threshold)
             if found is not None and found.agrees(found.membrane(arguments), out):
                 return found
@@ -222,6 +224,24 @@ def _thresholds(arguments: Sequence[Any], membrane: int) -> list[int]:
         for place, value in enumerate(arguments)
         if place != membrane and (type(value) is float or _fits(value, shape))
     ]
+
+
+def _moves(function: Function, arguments: Sequence[Any], place: int, threshold: int) -> bool:
+    """Whether an argument is a threshold that may move, though it may stand still on these data.
+
+    Then nothing changes where it and the membrane are shifted alike.
+    """
+    if not isinstance(arguments[threshold], Tensor) or arguments[threshold].numel() == 1:
+        return False
+    membrane = arguments[place].detach().double()
+    far = 10**FAR * (1 + float(membrane.abs().max()))
+    given = list(arguments)
+    answers = []
+    for shift in (0.0, far, -far):
+        given[threshold] = arguments[threshold].detach().double() + shift
+        answers.append(call_in_double(function, given, place, membrane + shift))
+    first, *rest = answers
+    return first is not None and all(a is not None and torch.equal(a, first) for a in rest)
 
 
 def _fits(value: Any, shape: torch.Size) -> bool:

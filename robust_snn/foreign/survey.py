@@ -26,7 +26,7 @@ from robust_snn.foreign.graph_walk import (
     sources,
     walk,
 )
-from robust_snn.foreign.image_axis import axis_of_images
+from robust_snn.foreign.image_axis import image_axes
 from robust_snn.foreign.interception import (
     exchange_kept_apply,
     function_name,
@@ -130,7 +130,10 @@ def _look(
         if has_hidden_links(steps, groups):
             groups = _with_hidden_links(recording, pass_, steps) or groups
         plan = _plan(net, pass_, steps, groups, places, loose)
-        plan = _with_image_axes(plan, recording, pass_, steps, groups)
+        axes = image_axes(groups, steps, len(leaf), recording.calls_of_twice_as_many)
+        plan = plan.with_neurons(
+            [n._replace(images=axes.get(i)) for i, n in enumerate(plan.neurons)]
+        )
         idle = tuple(path for path in find_nodes(net) if path not in heard.ran)
         plan = replace(plan, idle=idle, hooked=hooked or looking.hooked, unwrapped=unwrapped)
         if plan.unsettled:
@@ -179,6 +182,14 @@ class _Recording(NamedTuple):
         calls = [call._replace(alive=call.node in alive) for call in recorder.calls]
         return _Pass(calls, tape)
 
+    def calls_of_twice_as_many(self) -> list[Recorded]:
+        """The calls for twice as many images; none if the network takes batches of one size."""
+        images = torch.cat([self.leaf, 1 - self.leaf]).detach().requires_grad_()
+        try:
+            return self._replace(leaf=images).run().calls
+        except Exception:  # whatever a network does with another batch
+            return []
+
 
 def _with_hidden_links(
     recording: _Recording, pass_: _Pass, steps: Sequence[Step | None]
@@ -223,38 +234,6 @@ def _plan(
         for place, c in enumerate(pass_.calls)
     ]
     return SpikePlan(tuple(neurons), tuple(calls), places, _loop(groups, steps))
-
-
-def _with_image_axes(
-    plan: SpikePlan,
-    recording: _Recording,
-    pass_: _Pass,
-    steps: Sequence[Step | None],
-    groups: Groups,
-) -> SpikePlan:
-    """The plan with where the images are in membranes whose first axis may be another."""
-    images, unclear = len(recording.leaf), dict[int, tuple[int, int]]()
-    for place, group in enumerate(groups):
-        step = steps[group[0][0]]
-        if step is not None and step.staircase is not None:
-            argument = step.staircase.argument
-            shape = step.recorded.arguments[argument].shape
-            if len(group) == 1 or shape[:1] != (images,):
-                unclear[place] = group[0][0], argument
-    if not unclear:
-        return plan
-    more = torch.cat([recording.leaf, 1 - recording.leaf]).detach().requires_grad_()
-    try:
-        calls = recording._replace(leaf=more).run().calls
-    except Exception:  # whatever a network does that takes batches of one size
-        calls = []
-    same = [c.path for c in calls] == [c.path for c in pass_.calls]
-    neurons = list(plan.neurons)
-    for place, (call, argument) in unclear.items():
-        larger = calls[call].arguments[argument] if same else None
-        axis = axis_of_images(pass_.calls[call].arguments[argument], larger, images)
-        neurons[place] = neurons[place]._replace(images=axis)
-    return plan.with_neurons(neurons)
 
 
 def _loop(groups: Groups, steps: Sequence[Step | None]) -> int:

@@ -57,6 +57,14 @@ def test_what_is_no_step_is_not_taken_for_one(name: str) -> None:
     assert find_staircase(function, arguments, function(*arguments)) is None
 
 
+def test_a_threshold_that_stands_still_on_these_data_is_one() -> None:
+    silent, still = V - 10, torch.ones_like(V)
+    found = find_staircase(lambda v, th: (v >= th).float(), (silent, still), torch.zeros_like(V))
+    assert found is not None and (found.threshold, found.edges) == (1, (0.0,))
+    other = find_staircase(lambda v, _: (v >= 1).float(), (silent, still), torch.zeros_like(V))
+    assert other is not None and (other.threshold, other.edges) == (None, (1.0,))
+
+
 @settings(max_examples=50, deadline=None)
 @given(threshold=st.floats(-3, 3), height=st.floats(0.1, 4), strict=st.booleans())
 def test_any_threshold_and_height(threshold: float, height: float, strict: bool) -> None:
