@@ -11,7 +11,12 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from robust_snn.foreign.exchanged_spikes import Fired, Kind, read_spikes
-from robust_snn.foreign.few_values import has_few_values, is_constant, made_of_spikes
+from robust_snn.foreign.few_values import (
+    are_close,
+    has_few_values,
+    is_constant,
+    made_of_spikes,
+)
 from robust_snn.foreign.masks import ARITHMETIC, CASTS, NEGATIONS, RESHAPING
 from robust_snn.foreign.spike_recording import line_of_network
 from robust_snn.foreign.squashed_values import Root, Value, find_root, nth_origin
@@ -122,6 +127,11 @@ class Comparison:
         if self.membrane.shape != spikes.shape:
             return None
         return read_spikes(self.membrane, spikes, self.kind)
+
+    def gives(self, spikes: Tensor) -> bool:
+        """Whether some values are its spikes."""
+        known = self.spikes
+        return known is not None and known.shape == spikes.shape and are_close(known, spikes)
 
     def falls(self, spikes: Tensor) -> bool:
         """Whether some values are one below the threshold and zero above, as those of `v <= 1`."""

@@ -63,6 +63,7 @@ from robust_snn.foreign.spike_steps import (
 )
 from robust_snn.foreign.straight_through import Sums
 
+UNLIKE = "its steps do not agree on which spikes it gives"
 Run = Callable[[Tensor], Sequence[Tensor]]  # images to the tensors that a network returns
 Groups = Sequence[Sequence[Sequence[int]]]  # neurons, their steps, and the calls of these
 CHOICES = ("argmax", "argmin", "topk")  # of one neuron among others, by a library too
@@ -115,11 +116,13 @@ def _look(
                 outputs = run(leaf)  # which may show functions that were behind a comparison
             more = set(map(open_function, functions_of(outputs)))
             sums = looking.straight_through.sums
-            mistaken, told = sums.mistaken, told.joined(sums)
+            before, told = told, told.joined(sums)
+            mistaken = sums.mistaken and told != before  # another pass would show no more
         others = [s for s in find_steps(heard.calls) if s and s.recorded.call.function is not Fired]
         spikes = {s.recorded.node: (s.recorded.path, *s.recorded.where[1:]) for s in others}
         places = looking.seen.of_spikes(spikes, outputs)
         loose = [*looking.loose_ends(spikes, outputs), *_elsewhere(looking, run, leaf, outputs)]
+        loose += [("", "a sum of spikes", UNLIKE)] if sums.mistaken else []
         if places:
             open_function(Fired)
             open_function(Rounded)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robust_snn import InputError, adapt
 from robust_snn.attacks.mode_reach import tried_reach
+from robust_snn.foreign.straight_through import Sums
 from tests.foreign.compared_nets import (
     COMPARED,
     HARD,
@@ -168,3 +169,9 @@ def test_a_gradient_that_reaches_no_image_is_refused() -> None:
     with torch.no_grad():  # as attacks that need none
         assert torch.equal(victim.replace(gradient="bptt")(IMAGES), victim(IMAGES))
     assert tried_reach(victim.replace(gradient="bptt"), IMAGES, backward=False).refusal is None
+
+
+def test_sums_of_which_steps_do_not_agree_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sums, "mistaken", True)
+    missed = adapt(Net(SOFT), images=IMAGES).takes("bptt").missed
+    assert [name for name in missed if name.endswith("a sum of spikes")]

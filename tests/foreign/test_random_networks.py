@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from robust_snn import adapt
 from tests.foreign.compared_nets import HARD, IMAGES, TRICKS, WITH_GRADIENT, WITHOUT, through
+from tests.foreign.own_step import Fire
 from tests.helpers import assert_close_rms
 
 WIDTH, SEEDS = 16, 3  # seeds of each test
@@ -26,18 +26,6 @@ FORMS: dict[str, Form] = {
     **{name: form for name, form in WITHOUT.items() if name != "sign"},
     **{f"{n}, a trick": lambda v, n=n: TRICKS[1](HARD[n](v), torch.sigmoid(v)) for n in HARD},
 }
-
-
-class Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        return (v > 1).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        return upstream[0]
-
-
 Reset = Callable[[Tensor, Tensor], Tensor]
 RESETS: tuple[Reset, ...] = (  # of a membrane, by its spikes
     lambda v, s: v * (1 - s),
@@ -129,7 +117,7 @@ class Net(nn.Module):
 
 def check(seed: int) -> int:
     """Compares a network with its twin of plain functions; returns how many modes reach it."""
-    pick, plain = random.Random(~seed), (lambda v: Step.apply(v),) * 2
+    pick, plain = random.Random(~seed), (lambda v: Fire.apply(v - 1),) * 2
     names = pick.choices(list(FORMS), k=2)
     net, twin = (
         adapt(Net(seed, fires), images=IMAGES)
