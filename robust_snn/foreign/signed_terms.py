@@ -36,8 +36,8 @@ class Term(NamedTuple):
     version: int
 
     def cancels(self, other: Term) -> bool:
-        """Whether this detached term takes away the value of another, and leaves its gradient."""
-        if not self.detached or other.detached or self.factor != -other.factor:
+        """Whether this detached term takes away the value of another, but not its gradient."""
+        if not self.detached or self.factor != -other.factor:
             return False
         if any(term.value._version != term.version for term in (self, other)):
             return False
@@ -45,55 +45,68 @@ class Term(NamedTuple):
         return one is two or (torch.equal(one, two) and _made_alike(one.grad_fn, two.grad_fn))
 
 
-def terms_of(name: str, args: Sequence[Any], options: Any, out: Tensor) -> list[Term] | None:
+class Terms(NamedTuple):
+    """What a sum is made of.
+
+    Attributes:
+        left: The terms whose values are left.
+        gave_gradients: Whether detached copies have taken the values of others away.
+    """
+
+    left: Sequence[Term]
+    gave_gradients: bool = False
+
+    def times(self, factor: float) -> Terms:
+        left = [term._replace(factor=factor * term.factor) for term in self.left]
+        return self._replace(left=left)
+
+    def detached(self) -> Terms:
+        return Terms([term._replace(detached=True) for term in self.left])
+
+    def plus(self, other: Terms) -> Terms:
+        left, gave_gradients = [*self.left, *other.left], self.gave_gradients
+        for term in [*left]:
+            copy = next((copy for copy in left if copy.cancels(term)), None)
+            if copy is not None:
+                left = [kept for kept in left if kept is not copy and kept is not term]
+                gave_gradients = gave_gradients or not term.detached
+        return Terms(left, gave_gradients or other.gave_gradients)
+
+
+def terms_of(name: str, args: Sequence[Any], options: Any, out: Tensor) -> Terms | None:
     """The terms of what an operation gives, if that is a sum of tensors, a multiple or a copy."""
     if len(args) > 2 or options.keys() - {"alpha"}:
         return None
-    terms = [_terms(value, overwritten=value is out) for value in args]
-    first, second = terms[0], terms[-1]
+    first, second = (_terms(args[at], overwritten=args[at] is out) for at in (0, -1))
     if first is None or second is None:
         return None
     if name == "clone":
         return first
     if name == "detach":
-        return [term._replace(detached=True) for term in first]
+        return first.detached()
     if name == "neg":
-        return _times(-1.0, first)
+        return first.times(-1.0)
     if len(args) < 2:
         return None
     if name in SUMS and all(a.shape == out.shape for a in args if isinstance(a, Tensor)):
         alpha = options.get("alpha", 1)
-        together = _times(-1.0 if name == "rsub" else 1.0, first)
-        together += _times(-alpha if name in NEGATIVE else alpha, second)
-        return together if len(together) <= MOST else None
+        first = first.times(-1.0 if name == "rsub" else 1.0)
+        together = first.plus(second.times(-alpha if name in NEGATIVE else alpha))
+        return together if len(together.left) <= MOST else None
     if name in (*PRODUCTS, *DIVISIONS) and isinstance(args[1], int | float) and args[1]:
-        return _times(args[1] if name in PRODUCTS else 1 / args[1], first)
+        return first.times(args[1] if name in PRODUCTS else 1 / args[1])
     return None
 
 
-def rest_of(terms: Sequence[Term]) -> list[Term]:
-    """The terms of a sum whose values are left, once detached copies have taken others away."""
-    rest = [*terms]
-    for term in terms:
-        copy = next((other for other in rest if other.cancels(term)), None)
-        if copy is not None:
-            rest = [other for other in rest if other is not copy and other is not term]
-    return rest
-
-
-def _terms(value: Any, overwritten: bool) -> list[Term] | None:
+def _terms(value: Any, overwritten: bool) -> Terms | None:
     """The terms of an operand, without numbers; None if they are not known any more."""
     if not isinstance(value, Tensor):
-        return []
-    version, known = getattr(value, "_terms", (None, []))
+        return Terms([])
+    version, known = getattr(value, "_terms", (None, None))
     if version == value._version - overwritten:
-        return list(known)
+        return known
     new = Term(1.0, value, not value.requires_grad, value._version)
-    return None if overwritten else [new]
-
-
-def _times(factor: float, terms: Sequence[Term]) -> list[Term]:
-    return [term._replace(factor=factor * term.factor) for term in terms]
+    return None if overwritten else Terms([new])
 
 
 def _made_alike(one: Node | None, two: Node | None) -> bool:

@@ -29,7 +29,7 @@ from robust_snn.foreign.few_values import (
     takes_few_values_only,
 )
 from robust_snn.foreign.found_comparisons import FoundComparisons
-from robust_snn.foreign.signed_terms import Term, rest_of
+from robust_snn.foreign.signed_terms import Terms
 from robust_snn.foreign.squashed_values import NoOrigin, Root, depth_of_soft
 
 
@@ -105,7 +105,7 @@ class StraightThrough:
         args: Any,
         out: Tensor,
         exchanged: Tensor,
-        terms: Sequence[Term] | None,
+        terms: Terms | None,
     ) -> Tensor:
         """Spikes in the place of what an operation gives, if its terms, values or steps say so.
 
@@ -119,7 +119,7 @@ class StraightThrough:
         """
         line, sums, told = self._line(), self.sums, self._told
         self._count, self._at = count, line
-        spikes = self._of_terms(terms or (), args, out)
+        spikes = self._of_terms(terms, args, out)
         certain = spikes is not None
         varied = certain or not is_constant(out)
         if not varied:
@@ -146,15 +146,14 @@ class StraightThrough:
             sums.others.add(line)
         return spikes
 
-    def _of_terms(self, terms: Sequence[Term], args: Any, out: Tensor) -> Tensor | None:
+    def _of_terms(self, terms: Terms | None, args: Any, out: Tensor) -> Tensor | None:
         """Notes spikes, or zeros with a gradient, if detached copies of others show them."""
-        rest = rest_of(terms)
-        if len(rest) == len(terms):
+        if terms is None or not terms.gave_gradients or len(terms.left) > 1:
             return None
-        if not rest:
+        if not terms.left:
             return out if out.any() else self._gradient_alone(args, out)
-        made = getattr(rest[0].value, "_comparison", None)
-        if len(rest) > 1 or made is None or made.membrane is None or made.staircase(out) is None:
+        made = getattr(terms.left[0].value, "_comparison", None)
+        if made is None or made.membrane is None or made.staircase(out) is None:
             return None
         return self._straight_through(out, made, _soft(args), _unsure(args))
 
@@ -187,7 +186,8 @@ class StraightThrough:
         if added_to and any(hasattr(a, "_through") for a in args):
             return exchanged  # beside silent ones of another threshold
         gathers = all(map(self._is_spikes, soft)) and not has_hidden_values(args, out)
-        if not again and not added_to and (gathers or masked or held):  # as in `0 + spikes`
+        alone = gathers or masked or held or not _cancels(args)
+        if not again and not added_to and alone:  # as in `0 + spikes`
             if held:
                 self._mark(out, "_holds", held[0])
             return exchanged
@@ -275,6 +275,13 @@ def _differentiable(values: Sequence[Any]) -> list[Tensor]:
 def _soft(args: Sequence[Any]) -> list[Tensor]:
     """What gives a sum its gradient."""
     return next((a._soft for a in args if hasattr(a, "_soft")), _differentiable(args))
+
+
+def _cancels(args: Sequence[Any]) -> bool:
+    """Whether an operand may have values that take those of another away."""
+    fixed = [a for a in args if isinstance(a, Tensor) and not a.requires_grad]
+    hiding = any(hasattr(a, "_hides") or hasattr(a, "_unsure") for a in args)
+    return hiding or any(value.any() for value in fixed)
 
 
 def _unsure(args: Sequence[Any]) -> list[float]:

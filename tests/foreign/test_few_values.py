@@ -82,6 +82,50 @@ def test_membranes_before_the_first_spike_are_no_spikes(name: str) -> None:
         assert_close_rms(through(victim.replace(gradient=mode))[1], expected)
 
 
+class Lif(nn.Module):
+    """A layer of spikes behind weights, with its input beside them."""
+
+    def __init__(self, fire: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fire, self.weights = fire, nn.Linear(24, 24, bias=False)
+        self.v: Tensor | float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.v = self.v + (self.weights(x) + x - self.v) / 2
+        spikes = self.fire(self.v)
+        self.v = self.v * (1 - spikes)
+        return spikes
+
+
+class Silent(Net):
+    """Layers of which all but the first never fire."""
+
+    def __init__(self, fire: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(fire)
+        self.layers = nn.ModuleList(Lif(fire) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = torch.zeros(1)
+        for layer in self.layers:
+            layer.v = 0.0
+        for _ in range(4):
+            now = self.layers[0](5 * self.one(x.flatten(1)))
+            for layer in self.layers[1:]:
+                now = layer(0.1 * now)
+            total = total + self.two(now)
+        return total
+
+
+@pytest.mark.parametrize(
+    "name", ["hard.detach() + soft - soft.detach()", "float", "where", "under no_grad"]
+)
+def test_layers_that_never_fire_are_found(name: str) -> None:
+    victim, twin = (adapt(Silent(f), images=IMAGES) for f in (FORMS[name], lambda v: Step.apply(v)))
+    assert len(victim.takes("bptt").neurons) == 4 and not victim.takes("bptt").missed
+    for mode in QUIET_MODES:
+        assert_same_gradient(victim.replace(gradient=mode), twin.replace(gradient=mode))
+
+
 class Pooled(nn.Module):
     """Its second membrane takes few values: it is made of pooled spikes alone."""
 
