@@ -179,9 +179,7 @@ def leads_elsewhere(
         if not named(bridge, victim, images).crossed:
             return False
         across = bridge.across(victim)
-        input_gradient(
-            across, images, labels, seed
-        )  # a first pass draws other noise: it runs twice
+        input_gradient(across, images, labels, seed)  # twice: a first pass draws other noise
         pair = [input_gradient(seen, images, labels, seed) for seen in (victim, across)]
     except Exception as error:  # whatever a network of other people does
         if is_out_of_memory(error):
