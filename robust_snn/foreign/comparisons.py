@@ -321,13 +321,14 @@ class Comparisons(TorchFunctionMode):
         terms = terms_of("add", stacked, {}, out) if stacked else terms_of(name, args, options, out)
         if terms is not None:
             self._mark(out, "_terms", (out._version, terms))
+        self.seen.uses.update(a._place for a in tree_leaves(args) if hasattr(a, "_place"))
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
                 if used is None or used.membrane is None or not used.kept_by(one):
                     continue
                 if is_gate(other, [used.membrane]):
-                    self.seen.gates.add(getattr(one, "_place", 0))
+                    self.seen.gated[getattr(one, "_place", 0)] += 1
         if out.requires_grad:
             parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
             kept = name in (*KEEPING, *SQUASHING, *COUNTING) and all(map(made_of_spikes, parts))

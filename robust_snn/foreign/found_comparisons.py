@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ class FoundComparisons:
         lines: Paths and lines of comparisons.
         falling: Operations that give one below a threshold, and zero above.
         gates: Operations whose mask is none of spikes in that step.
+        uses: How many operations the spikes of an operation enter.
+        gated: How many of these are products that do not jump with them.
         compared_in: Lines of comparisons.
     """
 
@@ -41,6 +44,8 @@ class FoundComparisons:
         self.lines: dict[float, tuple[str, str]] = {}
         self.falling: set[float] = set()
         self.gates: set[float] = set()
+        self.uses = Counter[float]()
+        self.gated = Counter[float]()
         self.compared_in: dict[float, Any] = {}
 
     def of_spikes(
@@ -106,10 +111,11 @@ class FoundComparisons:
 
         In a single one few neurons may be near it, or it may matter for none of those.
         """
-        if place not in self.gates:
+        gates = self.gates | {p for p, count in self.gated.items() if count == self.uses[p]}
+        if place not in gates:
             return False
         line = self.spots[place][1]
-        return all(p in self.gates for p, (_, other) in self.spots.items() if other == line)
+        return all(p in gates for p, (_, other) in self.spots.items() if other == line)
 
     def _reaches_others(self, place: float, made: Comparison, onward: Onward) -> bool:
         """Whether the spikes of a comparison do more than to reset what is compared."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +160,16 @@ TRICKS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     lambda hard, soft: (hard - soft).detach() + soft,
 )
 SOFT, COMPARED = WITH_GRADIENT["under no_grad"], WITHOUT["float"]
+
+
+class Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        return (v > 1).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0]
 
 
 class Net(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
@@ -19,22 +18,12 @@ from tests.foreign.compared_nets import (
     WITH_GRADIENT,
     WITHOUT,
     Net,
+    Step,
     assert_same_gradient,
     soft,
     through,
 )
 from tests.helpers import assert_close_rms
-
-
-class Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor) -> Tensor:
-        return (v > 1).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        return upstream[0]
-
 
 FORMS: dict[str, Callable[[Tensor], Tensor]] = {
     **{name: form for name, form in (WITH_GRADIENT | WITHOUT).items() if name != "sign"},

@@ -15,6 +15,7 @@ from tests.foreign.compared_nets import (
     MODE,
     SOFT,
     Net,
+    Step,
     assert_same_gradient,
 )
 
@@ -119,3 +120,26 @@ def test_spikes_without_a_gradient_beside_others_are_no_reset() -> None:
         victim = adapt(Beside(*fires), images=IMAGES)
         assert victim.net.neurons == ("Beside#1", "Beside#2")
         assert_same_gradient(victim.replace(gradient=MODE), Beside(SOFT, SOFT))
+
+
+class ToThreshold(Net):
+    """Spikes that also reset their membrane to the threshold, which jumps nowhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, u, total = torch.zeros(1), torch.zeros(1), torch.zeros(1)
+        for _ in range(4):
+            v = 0.8 * v + 3 * self.one(x.flatten(1))
+            spikes = self.fire(v)
+            v = v - torch.relu(v - 1) * spikes
+            u = 0.9 * u + 2 * self.two(spikes)
+            out = self.fire(u)
+            u = u - torch.relu(u - 1) * out
+            total = total + out
+        return total / 4
+
+
+def test_a_reset_to_the_threshold_takes_no_spikes_from_others() -> None:
+    victim, twin = (adapt(ToThreshold(f), images=IMAGES) for f in (COMPARED, Step.apply))
+    assert len(victim.takes("bptt").neurons) == 2 and not victim.takes("bptt").missed
+    for mode in (MODE, "ste", "pdsg"):
+        assert_same_gradient(victim.replace(gradient=mode), twin.replace(gradient=mode))
