@@ -32,7 +32,6 @@ DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout")
 SHAPES = (*RESHAPING, "stack", "cat", *POOLS, *DROPOUTS)
 SCALES = ARITHMETIC  # by a number, as in `1 - spikes`
 KEEPING = (*CASTS, *NEGATIONS, *SCALES, *SHAPES)  # make of spikes what has a few values too
-COUNTING = ("sum", "mean")  # of spikes
 
 
 class Form(Enum):

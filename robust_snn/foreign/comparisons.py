@@ -20,7 +20,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from robust_snn.foreign.comparison import (
-    COUNTING,
     KEEPING,
     SCALES,
     Comparison,
@@ -50,6 +49,7 @@ from robust_snn.foreign.hidden_writes import (
 from robust_snn.foreign.loose_ends import Elsewhere, LooseEnds, place_of
 from robust_snn.foreign.masks import (
     CASTS,
+    COUNTING,
     NEGATIONS,
     PRODUCTS,
     RESHAPING,
@@ -75,6 +75,7 @@ MARKS = (
     *("_of_mask", "_parts", "_place", "_slope", "_soft", "_source", "_spiky", "_terms", "_through"),
     *("_unsure", "_varied"),
 )
+CARRYING = (*PRODUCTS, *RESHAPING, "neg")  # make of zeros with a gradient others, as `0.5 * zeros`
 BETWEEN = 1 / 1024  # of one operation of the network and the next
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 
@@ -321,7 +322,8 @@ class Comparisons(TorchFunctionMode):
         terms = terms_of("add", stacked, {}, out) if stacked else terms_of(name, args, options, out)
         if terms is not None:
             self._mark(out, "_terms", (out._version, terms))
-        self.seen.uses.update(a._place for a in tree_leaves(args) if hasattr(a, "_place"))
+        leaves = tree_leaves(args)
+        self.seen.uses.update(a._place for a in leaves if hasattr(a, "_place"))
         if name in PRODUCTS and len(args) == 2:
             for one, other in (args[:2], args[1::-1]):
                 used = getattr(one, "_comparison", None)
@@ -330,15 +332,11 @@ class Comparisons(TorchFunctionMode):
                 if is_gate(other, [used.membrane]):
                     self.seen.gated[getattr(one, "_place", 0)] += 1
         if out.requires_grad:
-            parts = [a for a in tree_leaves(args) if isinstance(a, Tensor) and a.requires_grad]
+            parts = [a for a in leaves if isinstance(a, Tensor) and a.requires_grad]
             kept = name in (*KEEPING, *SQUASHING, *COUNTING) and all(map(made_of_spikes, parts))
             self._mark(out, "_spiky", kept and has_few_values(out))
             carried = next((a for a in parts if hasattr(a, "_soft")), None)
-            if carried is not None and name in (
-                *PRODUCTS,
-                *RESHAPING,
-                "neg",
-            ):  # `0.5 * (soft - ...)`
+            if carried is not None and name in CARRYING:
                 self._mark(out, "_soft", getattr(carried, "_soft", None))
                 self._mark(out, "_unsure", getattr(carried, "_unsure", None))
         if added and out.requires_grad:

@@ -100,22 +100,21 @@ class FoundComparisons:
 
     def _candidates(self) -> dict[float, Place]:
         """What may be spikes: of a comparison whose spikes have a gradient, the last operation."""
-        found = {place: p for place, p in self.found.items() if not self._is_gate(place)}
+        gates = self._gates_in_all_steps()
+        found = {place: p for place, p in self.found.items() if place not in gates}
         last = {p.made: place for place, p in found.items() if p.form is not Form.COMPARED}
         kept = {at: p for at, p in found.items() if last.get(p.made, at) == at}
         made = {p.made for p in kept.values()}
         return {place: self._rooted(p, made) for place, p in kept.items()}
 
-    def _is_gate(self, place: float) -> bool:
-        """Whether a mask changes nothing at its threshold, in all steps of its line.
+    def _gates_in_all_steps(self) -> set[float]:
+        """Masks that change nothing at their threshold, in any step of their line.
 
         In a single one few neurons may be near it, or it may matter for none of those.
         """
         gates = self.gates | {p for p, count in self.gated.items() if count == self.uses[p]}
-        if place not in gates:
-            return False
-        line = self.spots[place][1]
-        return all(p in gates for p, (_, other) in self.spots.items() if other == line)
+        jumping = {line for place, (_, line) in self.spots.items() if place not in gates}
+        return {place for place in gates & {*self.spots} if self.spots[place][1] not in jumping}
 
     def _reaches_others(self, place: float, made: Comparison, onward: Onward) -> bool:
         """Whether the spikes of a comparison do more than to reset what is compared."""

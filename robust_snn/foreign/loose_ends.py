@@ -25,7 +25,7 @@ from robust_snn.foreign.few_values import (
     made_of_spikes,
 )
 from robust_snn.foreign.interception import Call
-from robust_snn.foreign.masks import ARITHMETIC, RESHAPING
+from robust_snn.foreign.masks import ARITHMETIC, COUNTING, RESHAPING
 from robust_snn.foreign.onward import Onward
 from robust_snn.foreign.spike_recording import line_of_network
 
@@ -44,7 +44,6 @@ FIXED = ("detach", "isfinite", "isnan", "isinf", "isreal")  # beside those that 
 FORMED = ("view_as", "reshape_as", "expand_as", "type_as", "to")
 READING = ("gather", "take_along_dim")  # what is at such a place has a gradient
 WRITING = ("copy", "set", "setitem")
-COUNTING = ("sum", "mean")
 CHOICES = ("softmax", "log_softmax")  # of more than two, attention and readouts may be certain
 UNREACHED = "it has no gradient, and becomes no spikes that could have one"
 STEEP = "its gradient vanishes: it is nearly a step, and no spikes that could have another one"

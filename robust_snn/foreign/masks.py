@@ -22,6 +22,7 @@ CASTS = (
 NEGATIONS = ("invert", "logical_not", "bitwise_not", "neg")
 PRODUCTS = ("mul", "rmul", "imul")
 SUMS = ("add", "radd", "iadd", "sub", "rsub", "isub")
+COUNTING = ("sum", "mean")
 ARITHMETIC = (*PRODUCTS, *SUMS, "div", "truediv", "itruediv")
 RESHAPING = (
     *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"),

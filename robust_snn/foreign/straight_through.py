@@ -120,8 +120,7 @@ class StraightThrough:
         line, sums, told = self._line(), self.sums, self._told
         self._count, self._at = count, line
         spikes = self._of_terms(terms, args, out)
-        certain = spikes is not None
-        varied = certain or not is_constant(out)
+        varied = spikes is not None or not is_constant(out)
         if not varied:
             if line in told.spikes:
                 return self._as_in_other_steps(args, out, *told.spikes[line])
